@@ -1,0 +1,1 @@
+//! OCI distribution client, content store and the embedded registry.

@@ -1,0 +1,1 @@
+//! Pod workers, lifecycle, probes, volumes and node status.

@@ -1,0 +1,1 @@
+//! Pod addresses, Service rules and names.

@@ -1,0 +1,21 @@
+//! The interface between the kubelet and the runtimes of a node.
+//!
+//! [`RuntimeService`] has the verbs of the Kubernetes CRI (KEP-2040): Pod sandboxes,
+//! containers, images, stats, events. The kubelet speaks nothing else, and a runtime knows no
+//! Kubernetes API type: what it must know of a Pod is in [`PodSandboxConfig`] and
+//! [`ContainerConfig`]. [`GuestNetwork`] is the other seam: through it a WebAssembly guest
+//! meets the network.
+//!
+//! Deliberately absent: images are pulled by the images crate and handed over by digest;
+//! which runtime runs a container is the router's business in the kubelet.
+
+mod network;
+mod service;
+mod types;
+
+pub mod conformance;
+pub mod fake;
+
+pub use network::{GuestNetwork, NetworkError, Peer, Protocol};
+pub use service::{Error, Result, RuntimeService};
+pub use types::*;

@@ -1,0 +1,129 @@
+//! The verbs of a runtime.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::types::*;
+
+/// Why a runtime could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such sandbox, container or image.
+    #[error("{kind} {id} is not known to runtime {runtime}")]
+    NotFound {
+        /// `sandbox`, `container` or `image`.
+        kind: &'static str,
+        /// What was asked for.
+        id: String,
+        /// Name of the runtime.
+        runtime: &'static str,
+    },
+    /// The image cannot run here; the message says why and what would help. It is final for
+    /// this image: a retry gives the same.
+    #[error("{0}")]
+    InvalidImage(String),
+    /// The configuration asks for what this runtime cannot give.
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// The container could not be started.
+    #[error("{0}")]
+    Start(String),
+    /// The verb does not fit the state that the object is in.
+    #[error("{0}")]
+    State(String),
+    /// A process of the runtime does not answer, or a system call failed.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An I/O error with what was being done.
+    pub fn io(context: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io {
+            context: context.into(),
+            source,
+        }
+    }
+}
+
+/// What a verb returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A runtime of the node. Verbs are idempotent where the CRI asks it: stopping what is stopped
+/// and removing what is gone succeed. Every implementation passes [`crate::conformance`].
+///
+/// Exec, attach and port-forward join with the streaming of containers.
+#[async_trait]
+pub trait RuntimeService: Send + Sync {
+    /// Name of the runtime, also the default RuntimeClass handler: `wasm`, `oci`.
+    fn name(&self) -> &'static str;
+
+    /// Version of the engine, for `status.nodeInfo.containerRuntimeVersion`.
+    fn version(&self) -> String;
+
+    /// Makes a pulled image ready to start: compiles or unpacks it. Cheap if that was done.
+    async fn ensure_image(&self, image: &Image) -> Result<()>;
+
+    /// Forgets what was made of an image.
+    async fn remove_image(&self, digest: &str) -> Result<()>;
+
+    /// Makes the sandbox of a Pod.
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId>;
+
+    /// Ends all containers of the sandbox and gives its network back.
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()>;
+
+    /// Removes a sandbox and all that belongs to it; stops it first if need be.
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()>;
+
+    /// All sandboxes, also those adopted after a restart of the agent.
+    async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>>;
+
+    /// Makes a container in a sandbox. It does not run yet.
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId>;
+
+    /// Starts a container; returns when it runs (an HTTP guest: when it is served after one
+    /// trial instantiation), or with [`Error::Start`].
+    async fn start_container(&self, id: &ContainerId) -> Result<()>;
+
+    /// Asks the container to end, and makes it end when the grace period is over. Returns when
+    /// it has ended.
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()>;
+
+    /// Removes an ended container; one that runs is killed first.
+    async fn remove_container(&self, id: &ContainerId) -> Result<()>;
+
+    /// All containers, also the ended ones that were not removed.
+    async fn list_containers(&self) -> Result<Vec<Container>>;
+
+    /// One container.
+    async fn container_status(&self, id: &ContainerId) -> Result<Container>;
+
+    /// Changes limits of a running container.
+    async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()>;
+
+    /// Use of every running container.
+    async fn stats(&self) -> Result<Vec<ContainerStats>>;
+
+    /// Sockets on which guests listen now.
+    async fn listeners(&self) -> Result<Vec<Listener>>;
+
+    /// Changes from now on. The stream is bounded; see [`RuntimeEvent`] for what a loss means.
+    fn events(&self) -> BoxStream<'static, RuntimeEvent>;
+
+    /// Lets go of everything without ending it: the agent stops, Pods go on and are adopted by
+    /// the next one.
+    async fn detach(&self);
+}

@@ -1,0 +1,269 @@
+//! What the kubelet tells a runtime, and what it hears back.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Protocol;
+
+/// Identifies a Pod sandbox: 64 lower-case hexadecimal digits, as with other runtimes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SandboxId(pub String);
+
+/// Identifies a container: 64 lower-case hexadecimal digits, as with other runtimes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerId(pub String);
+
+/// The Pod to which a sandbox belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PodIdentity {
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// Name of the Pod.
+    pub name: String,
+    /// UID of the Pod.
+    pub uid: String,
+}
+
+/// What a runtime needs to know to make the sandbox of a Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSandboxConfig {
+    /// The Pod.
+    pub pod: PodIdentity,
+    /// Counts the sandboxes that the Pod has had, from 0.
+    pub attempt: u32,
+    /// Host name that guests and containers see.
+    pub hostname: String,
+    /// The Pod's addresses, the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// Where the agent publishes what guests may know of the network, see [`crate::GuestNetwork`].
+    pub network_snapshot: PathBuf,
+    /// Folder that holds the logs of the Pod's containers.
+    pub log_directory: PathBuf,
+    /// Labels and annotations, for listing.
+    pub labels: BTreeMap<String, String>,
+    /// The cgroup under which processes of the Pod live, relative to the hierarchy's root;
+    /// none where the agent may not manage cgroups.
+    pub cgroup_parent: Option<PathBuf>,
+}
+
+/// State of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxState {
+    /// Containers may be created and run in it.
+    Ready,
+    /// It was stopped, or died.
+    NotReady,
+}
+
+/// A sandbox as the runtime reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSandbox {
+    /// Its identity.
+    pub id: SandboxId,
+    /// The configuration that it was made from.
+    pub config: PodSandboxConfig,
+    /// Its state.
+    pub state: SandboxState,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
+/// A volume as a container sees it: a mount, or for a guest a preopened directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Path on the host: a directory or a file.
+    pub host_path: PathBuf,
+    /// Absolute path inside.
+    pub container_path: PathBuf,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// Limits and requests of a container, already in the units of the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU request in thousandths of a core; the share under contention.
+    pub cpu_request_millis: Option<u64>,
+    /// CPU limit in thousandths of a core; enforced by throttling.
+    pub cpu_limit_millis: Option<u64>,
+    /// Memory limit in bytes; past it the container ends with `OOMKilled`.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A port that a container says it serves. For an HTTP guest the first TCP port is where its
+/// host listens for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Name, may be empty.
+    pub name: String,
+    /// Number, 1 to 65535.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+/// What a runtime needs to know to make a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Name of the container in its Pod.
+    pub name: String,
+    /// Counts the restarts of the container, from 0.
+    pub attempt: u32,
+    /// Manifest digest (`sha256:…`) of an image that [`crate::RuntimeService::ensure_image`]
+    /// has made ready.
+    pub image_digest: String,
+    /// The reference that the Pod names, for reports.
+    pub image: String,
+    /// Replaces the image's entrypoint if not empty. A wasm guest takes it as `argv[0..]`.
+    pub command: Vec<String>,
+    /// Replaces the image's arguments if not empty.
+    pub args: Vec<String>,
+    /// Working directory, if the Pod names one.
+    pub working_dir: Option<String>,
+    /// Environment, in order; a later entry of a name replaces an earlier one.
+    pub env: Vec<(String, String)>,
+    /// Volumes.
+    pub mounts: Vec<Mount>,
+    /// Limits and requests.
+    pub resources: Resources,
+    /// Ports.
+    pub ports: Vec<Port>,
+    /// Log file, relative to the sandbox's log directory, in the CRI log format
+    /// (`<RFC 3339 nanoseconds> stdout|stderr F|P <line>`).
+    pub log_path: PathBuf,
+    /// Size in bytes past which the log is rotated, and how many files are kept.
+    pub log_limits: LogLimits,
+    /// Host file to which the guest's `terminationMessagePath` leads, if any; a trap's message
+    /// is written there.
+    pub termination_message: Option<PathBuf>,
+    /// Labels, for listing.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Bounds of a container's log on disk (`containerLogMaxSize`, `containerLogMaxFiles`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes in one file.
+    pub max_bytes: u64,
+    /// Files kept, the current one included.
+    pub max_files: u32,
+}
+
+impl Default for LogLimits {
+    /// The kubelet's defaults: 10 MiB, 5 files.
+    fn default() -> Self {
+        Self {
+            max_bytes: 10 << 20,
+            max_files: 5,
+        }
+    }
+}
+
+/// State of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Started and not ended.
+    Running {
+        /// When it started.
+        started_at: SystemTime,
+    },
+    /// Ended.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// When it had started; none if it never did.
+    pub started_at: Option<SystemTime>,
+    /// When it ended.
+    pub finished_at: SystemTime,
+    /// Exit code; 128 + signal for a signal.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `ContainerCannotRun`, …
+    pub reason: String,
+    /// What a user should read, for instance the message of a trap.
+    pub message: String,
+}
+
+/// A container as the runtime reports it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// Its identity.
+    pub id: ContainerId,
+    /// The sandbox that it runs in.
+    pub sandbox: SandboxId,
+    /// The Pod that it belongs to.
+    pub pod: PodIdentity,
+    /// The configuration that it was made from.
+    pub config: ContainerConfig,
+    /// Its state.
+    pub state: ContainerState,
+    /// When it was made.
+    pub created_at: SystemTime,
+}
+
+/// An image that the content store holds, see [`crate::RuntimeService::ensure_image`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Image {
+    /// The reference that was asked for.
+    pub reference: String,
+    /// Digest of the manifest for this platform.
+    pub digest: String,
+}
+
+/// Use of a container at a moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStats {
+    /// The container.
+    pub id: ContainerId,
+    /// When it was measured.
+    pub at: SystemTime,
+    /// CPU time used since the start.
+    pub cpu: Duration,
+    /// Memory in use, bytes.
+    pub memory_bytes: u64,
+}
+
+/// A socket on which a guest listens. In the unprivileged form of the Pod network the address
+/// that others dial differs from the one that is bound, and whoever dials needs this pair.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Listener {
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The Pod's address and port, as others know it.
+    pub address: SocketAddr,
+    /// The socket on the host that serves it.
+    pub actual: SocketAddr,
+}
+
+/// What a runtime tells without being asked. An event is a hint to look again
+/// ([`crate::RuntimeService::list_containers`], [`crate::RuntimeService::listeners`]):
+/// one may be lost when a subscriber lags, none is invented.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RuntimeEvent {
+    /// A container changed its state.
+    Container {
+        /// UID of its Pod.
+        pod_uid: String,
+        /// The container.
+        id: ContainerId,
+    },
+    /// A sandbox changed its state.
+    Sandbox {
+        /// UID of its Pod.
+        pod_uid: String,
+        /// The sandbox.
+        id: SandboxId,
+    },
+    /// The set of listeners changed.
+    Listeners,
+}

@@ -1,0 +1,1 @@
+//! End-to-end tests, client suites and benchmarks of the binary.
