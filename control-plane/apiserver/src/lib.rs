@@ -1,1 +1,4 @@
 //! The Kubernetes API over the store.
+
+pub mod registry;
+mod validation;

@@ -1,0 +1,395 @@
+//! What one kind adds to the generic registry.
+//!
+//! A kind is a unit struct that implements [`Strategy`] in its own file under `kinds/`, and one
+//! line in [`super::kinds::all`]. The registry calls the methods in an order that is fixed in
+//! one place (`registry/create.rs`, `registry/update.rs`, `registry/delete.rs`):
+//!
+//! - create: decode → [`Strategy::set_defaults`] → mutating admission →
+//!   [`Strategy::prepare_for_create`] → [`Strategy::validate`] → validating admission → store;
+//! - update and patch: decode → [`Strategy::set_defaults`] → mutating admission →
+//!   [`Strategy::prepare_for_update`] → [`Strategy::validate_update`] → validating admission →
+//!   store, where an object that does not differ from the stored one is not written;
+//! - the status subresource: the same with [`Strategy::prepare_for_status_update`] and
+//!   [`Strategy::validate_status_update`].
+//!
+//! **The registry does for every kind**, so no strategy does it: name, namespace, uid,
+//! creationTimestamp, deletionTimestamp, resourceVersion, generation, generateName, validation of
+//! ObjectMeta (names, labels, annotations, finalizers, owner references) and the immutability of
+//! its system fields, optimistic concurrency, selectors on `metadata.name` and
+//! `metadata.namespace`, the `Name` column's value as row metadata.
+//!
+//! Strategies are pure: they see the object (and the old one), never the store or the clock.
+//! What needs other objects is admission (`admission/`).
+
+use std::any::TypeId;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use coracle_apimachinery::field::{self, ErrorList};
+pub use coracle_apimachinery::table::{Cell, Column};
+
+/// A type of the Kubernetes API as `k8s-openapi` has it. Implemented for all of them.
+pub trait ApiType:
+    Resource
+    + Metadata<Ty = ObjectMeta>
+    + Serialize
+    + DeserializeOwned
+    + JsonSchema
+    + Clone
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> ApiType for T where
+    T: Resource
+        + Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + JsonSchema
+        + Clone
+        + PartialEq
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Whether objects of a kind live in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// They do.
+    Namespaced,
+    /// They belong to the cluster.
+    Cluster,
+}
+
+/// The rule for `metadata.name` (and for generateName, which is a prefix of one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, at most 253 characters: most kinds.
+    DnsSubdomain,
+    /// RFC 1123 label, at most 63 characters: Namespace.
+    DnsLabel,
+    /// RFC 1035 label: Service.
+    Rfc1035Label,
+    /// Anything that can be a segment of a path: RBAC kinds.
+    PathSegment,
+}
+
+/// A subresource that is served below objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subresource {
+    /// `…/status`: get, update, patch.
+    Status,
+    /// `…/scale` as `autoscaling/v1 Scale`: get, update, patch.
+    Scale,
+    /// `pods/NAME/binding`: create.
+    Binding,
+    /// `pods/NAME/eviction`: create.
+    Eviction,
+    /// `pods/NAME/log`: get, proxied to the kubelet.
+    Log,
+    /// `namespaces/NAME/finalize`: update.
+    Finalize,
+}
+
+/// How a kind is named and served. Read once, when the kind is registered.
+#[derive(Clone, Debug)]
+pub struct Descriptor {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Version within the group.
+    pub version: String,
+    /// Kind, in CamelCase.
+    pub kind: String,
+    /// Plural name, as in paths (`configmaps`).
+    pub plural: String,
+    /// Singular name (`configmap`).
+    pub singular: String,
+    /// Abbreviations that kubectl knows (`cm`).
+    pub short_names: Vec<String>,
+    /// Categories (`all`).
+    pub categories: Vec<String>,
+    /// Where objects live.
+    pub scope: Scope,
+    /// Verbs that are served; all eight unless said otherwise.
+    pub verbs: Vec<String>,
+    /// The rule for names.
+    pub names: NameRule,
+    /// Subresources that are served.
+    pub subresources: Vec<Subresource>,
+    /// Names of selectable fields beside `metadata.name` and `metadata.namespace`. A selector on
+    /// another field is refused with 400.
+    pub fields: Vec<String>,
+    /// Whether `metadata.generation` is kept: 1 at creation, advanced when
+    /// [`Strategy::spec_changed`] and when deletion begins.
+    pub generation: bool,
+    /// Whether an update (PUT or patch) of an object that does not exist creates it.
+    pub create_on_update: bool,
+    /// Whether an update without a resourceVersion is taken (most kinds).
+    pub unconditional_update: bool,
+    /// Segment of the store's keys. Two kinds that are two views of the same objects (Event in
+    /// v1 and in events.k8s.io) share it; `group/plural`, or `plural` in the core group.
+    pub storage: String,
+    /// Whether stored bytes are of another group-version than this kind's, so that
+    /// [`Strategy::decode_stored`] and [`Strategy::encode_stored`] translate.
+    pub converted: bool,
+}
+
+impl Descriptor {
+    /// The usual descriptor of a type: names and scope as `k8s-openapi` has them, every verb,
+    /// subdomain names, no subresources, no generation.
+    #[must_use]
+    pub fn of<T: ApiType>() -> Self {
+        let scope = if TypeId::of::<T::Scope>() == TypeId::of::<NamespaceResourceScope>() {
+            Scope::Namespaced
+        } else {
+            Scope::Cluster
+        };
+        let plural = T::URL_PATH_SEGMENT.to_owned();
+        let storage = if T::GROUP.is_empty() {
+            plural.clone()
+        } else {
+            format!("{}/{plural}", T::GROUP)
+        };
+        Self {
+            group: T::GROUP.to_owned(),
+            version: T::VERSION.to_owned(),
+            kind: T::KIND.to_owned(),
+            singular: T::KIND.to_lowercase(),
+            plural,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            scope,
+            verbs: [
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            names: NameRule::DnsSubdomain,
+            subresources: Vec::new(),
+            fields: Vec::new(),
+            generation: false,
+            create_on_update: false,
+            unconditional_update: true,
+            storage,
+            converted: false,
+        }
+    }
+
+    /// With these abbreviations.
+    #[must_use]
+    pub fn short_names(mut self, names: &[&str]) -> Self {
+        self.short_names = names.iter().map(|&n| n.to_owned()).collect();
+        self
+    }
+
+    /// In these categories.
+    #[must_use]
+    pub fn categories(mut self, categories: &[&str]) -> Self {
+        self.categories = categories.iter().map(|&n| n.to_owned()).collect();
+        self
+    }
+
+    /// With this rule for names.
+    #[must_use]
+    pub fn names(mut self, rule: NameRule) -> Self {
+        self.names = rule;
+        self
+    }
+
+    /// With these subresources.
+    #[must_use]
+    pub fn subresources(mut self, subresources: &[Subresource]) -> Self {
+        self.subresources = subresources.to_vec();
+        self
+    }
+
+    /// With these selectable fields.
+    #[must_use]
+    pub fn fields(mut self, fields: &[&str]) -> Self {
+        self.fields = fields.iter().map(|&n| n.to_owned()).collect();
+        self
+    }
+
+    /// With `metadata.generation` kept.
+    #[must_use]
+    pub fn generation(mut self) -> Self {
+        self.generation = true;
+        self
+    }
+
+    /// With creation by update.
+    #[must_use]
+    pub fn create_on_update(mut self) -> Self {
+        self.create_on_update = true;
+        self
+    }
+
+    /// With a resourceVersion demanded of every update.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
+
+    /// As a view of objects that another kind stores under `storage`.
+    #[must_use]
+    pub fn view_of(mut self, storage: &str) -> Self {
+        self.storage = storage.to_owned();
+        self.converted = true;
+        self
+    }
+
+    /// `v1`, or `apps/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// `pods`, or `deployments.apps`: the resource as errors name it.
+    #[must_use]
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
+    }
+
+    /// Whether it serves the subresource.
+    #[must_use]
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+}
+
+/// What the scale subresource shows of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScaleView {
+    /// `spec.replicas`, defaulted.
+    pub replicas: i32,
+    /// `status.replicas`.
+    pub current: i32,
+    /// The label selector, rendered as a query (`app=web`).
+    pub selector: String,
+}
+
+/// What one kind adds to the generic registry; see the module's documentation for the order in
+/// which these are called.
+pub trait Strategy: Send + Sync + 'static {
+    /// The type of its objects.
+    type Object: ApiType;
+
+    /// How it is named and served.
+    fn descriptor(&self) -> Descriptor;
+
+    /// Fills in what the Kubernetes API reference calls defaults. Idempotent; called for every
+    /// decoded object, on create and on update.
+    fn set_defaults(&self, _object: &mut Self::Object) {}
+
+    /// Clears what a client may not set on creation (`status`), and sets what the kind starts
+    /// with (`status.phase = "Pending"`).
+    fn prepare_for_create(&self, _object: &mut Self::Object) {}
+
+    /// Everything that is wrong with a new object beyond its ObjectMeta.
+    fn validate(&self, object: &Self::Object) -> ErrorList;
+
+    /// Restores what an update of the main resource may not change (`new.status = old.status`).
+    fn prepare_for_update(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Everything that is wrong with an update: usually [`Strategy::validate`] of the new
+    /// object and the immutable fields.
+    fn validate_update(&self, new: &Self::Object, old: &Self::Object) -> ErrorList;
+
+    /// Restores what an update of the status subresource may not change (`new.spec = old.spec`,
+    /// and the labels where Kubernetes does). Called only with [`Subresource::Status`].
+    fn prepare_for_status_update(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Everything that is wrong with an update of the status subresource.
+    fn validate_status_update(&self, _new: &Self::Object, _old: &Self::Object) -> ErrorList {
+        ErrorList::default()
+    }
+
+    /// Whether an update advances `metadata.generation` (only with [`Descriptor::generation`]):
+    /// `new.spec != old.spec`.
+    fn spec_changed(&self, _new: &Self::Object, _old: &Self::Object) -> bool {
+        false
+    }
+
+    /// Warnings for the client (the `Warning` header), on create and on update.
+    fn warnings(&self, _object: &Self::Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Values of the selectable fields of [`Descriptor::fields`], in any order. A field that has
+    /// no value is given as the empty string (`spec.nodeName` of a Pod not yet bound).
+    fn selectable_fields(&self, _object: &Self::Object) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Columns of `kubectl get`; those of priority 1 are shown with `-o wide` only. The default
+    /// is Name and Age.
+    fn columns(&self) -> Vec<Column> {
+        super::printing::default_columns()
+    }
+
+    /// The cells of one row, one for each of [`Strategy::columns`].
+    fn row(&self, object: &Self::Object, now: jiff::Timestamp) -> Vec<Cell> {
+        super::printing::default_row(object.metadata(), now)
+    }
+
+    /// The grace period in seconds with which an object of this kind is deleted, given what the
+    /// client asked for. `None`: the kind knows no grace, it goes at once. `Some(0)` for an
+    /// object that could linger but need not (a Pod that no node has).
+    fn grace_period(&self, _object: &Self::Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Called when a deletion timestamp is first set on an object that stays for finalizers or
+    /// its grace period: a Namespace's phase becomes Terminating.
+    fn begin_deletion(&self, _object: &mut Self::Object) {}
+
+    /// Whether the kind's own fields hold back the removal of a deleted object, beside
+    /// `metadata.finalizers`: `spec.finalizers` of a Namespace.
+    fn holds_deletion(&self, _object: &Self::Object) -> bool {
+        false
+    }
+
+    /// What the scale subresource shows. Called only with [`Subresource::Scale`].
+    fn scale(&self, _object: &Self::Object) -> Option<ScaleView> {
+        None
+    }
+
+    /// Sets `spec.replicas` from the scale subresource.
+    fn set_replicas(&self, _object: &mut Self::Object, _replicas: i32) {}
+
+    /// Encodes for the store; only a [`Descriptor::converted`] kind overrides it. The bytes are
+    /// JSON, begin with `apiVersion` and `kind`, and carry no `metadata.resourceVersion`.
+    fn encode_stored(&self, object: &Self::Object) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(object)
+    }
+
+    /// Decodes what the store holds; only a [`Descriptor::converted`] kind overrides it.
+    fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Self::Object> {
+        serde_json::from_slice(bytes)
+    }
+}
