@@ -1,1 +1,550 @@
 //! A runtime in memory, for tests of the kubelet.
+//!
+//! Containers do nothing until the test says so: [`FakeRuntime::exit`] ends one,
+//! [`FakeRuntime::behave`] says beforehand what containers of a name do, and
+//! [`FakeRuntime::fail_next`] makes one call of a verb fail. All state lives in the value and
+//! is shared by its clones, so that a clone stands for the next agent after a restart.
+//!
+//! Deliberately absent: time. Nothing happens by itself, except that a container that ignores
+//! its request to stop ends when its grace period is over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
+
+use crate::service::{Error, Result, RuntimeService};
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Exit, Image, Listener,
+    PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId, SandboxState,
+};
+
+/// Events that a lagging subscriber may miss at most before it loses some.
+const EVENTS: usize = 1024;
+
+/// A verb that can be made to fail, and that is recorded when called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Verb {
+    EnsureImage,
+    RunPodSandbox,
+    StopPodSandbox,
+    RemovePodSandbox,
+    CreateContainer,
+    StartContainer,
+    StopContainer,
+    RemoveContainer,
+    ListContainers,
+}
+
+/// What a container does by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    /// Lines that it writes to stdout when it starts.
+    pub output: Vec<String>,
+    /// Exit code with which it ends as soon as it has started.
+    pub exits: Option<i32>,
+    /// It does not end when asked to, but only when its grace period is over.
+    pub ignores_stop: bool,
+    /// Ports on which it listens while it runs.
+    pub listens: Vec<u16>,
+}
+
+/// The runtime. Clones share their state.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    name: &'static str,
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<RuntimeEvent>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    sandboxes: BTreeMap<SandboxId, PodSandbox>,
+    containers: BTreeMap<ContainerId, Container>,
+    images: BTreeSet<String>,
+    invalid_images: BTreeMap<String, String>,
+    behaviours: BTreeMap<String, Behaviour>,
+    faults: Vec<(Verb, VecDeque<Error>)>,
+    calls: Vec<(Verb, String)>,
+    next_id: u64,
+}
+
+impl State {
+    fn fault(&mut self, verb: Verb, subject: &str) -> Result<()> {
+        self.calls.push((verb, subject.to_owned()));
+        let queue = self.faults.iter_mut().find(|(of, _)| *of == verb);
+        match queue.and_then(|(_, faults)| faults.pop_front()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn id(&mut self) -> String {
+        self.next_id += 1;
+        format!("{:064x}", self.next_id)
+    }
+
+    fn behaviour(&self, config: &ContainerConfig) -> Behaviour {
+        let by_image = || self.behaviours.get(&config.image);
+        let found = self.behaviours.get(&config.name).or_else(by_image);
+        found.cloned().unwrap_or_default()
+    }
+}
+
+impl FakeRuntime {
+    /// A runtime of that name without images or Pods.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            state: Arc::default(),
+            events: broadcast::Sender::new(EVENTS),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Says what containers do from now on; `of` is a container's name or its image's
+    /// reference.
+    pub fn behave(&self, of: &str, behaviour: Behaviour) {
+        let mut state = self.state.lock();
+        state.behaviours.insert(of.to_owned(), behaviour);
+    }
+
+    /// Refuses an image, by digest, with that message.
+    pub fn refuse_image(&self, digest: &str, message: &str) {
+        let mut state = self.state.lock();
+        let (digest, message) = (digest.to_owned(), message.to_owned());
+        state.invalid_images.insert(digest, message);
+    }
+
+    /// Makes the next call of the verb fail. Several faults are used up in order.
+    pub fn fail_next(&self, verb: Verb, error: Error) {
+        let mut state = self.state.lock();
+        match state.faults.iter_mut().find(|(of, _)| *of == verb) {
+            Some((_, faults)) => faults.push_back(error),
+            None => state.faults.push((verb, VecDeque::from([error]))),
+        }
+    }
+
+    /// All calls so far, with the sandbox's Pod or the container's name.
+    pub fn calls(&self) -> Vec<(Verb, String)> {
+        self.state.lock().calls.clone()
+    }
+
+    /// How often a verb was called.
+    pub fn count(&self, verb: Verb) -> usize {
+        let state = self.state.lock();
+        state.calls.iter().filter(|(of, _)| *of == verb).count()
+    }
+
+    /// The newest container of that name, in any Pod.
+    pub fn container(&self, name: &str) -> Option<Container> {
+        let state = self.state.lock();
+        let mut of_name: Vec<&Container> = state
+            .containers
+            .values()
+            .filter(|c| c.config.name == name)
+            .collect();
+        of_name.sort_by_key(|c| c.id.clone());
+        of_name.last().map(|c| (*c).clone())
+    }
+
+    /// Containers that run now.
+    pub fn running(&self) -> usize {
+        let state = self.state.lock();
+        let running = |c: &&Container| matches!(c.state, ContainerState::Running { .. });
+        state.containers.values().filter(running).count()
+    }
+
+    /// Sandboxes that exist.
+    pub fn sandboxes(&self) -> Vec<PodSandbox> {
+        self.state.lock().sandboxes.values().cloned().collect()
+    }
+
+    /// Ends a container as if it had done so itself.
+    pub fn exit(&self, id: &ContainerId, code: i32, reason: &str, message: &str) {
+        self.end(id, code, reason, message);
+    }
+
+    /// Ends a sandbox with all that runs in it, as a crash of its process would.
+    pub fn crash_sandbox(&self, id: &SandboxId) {
+        let (containers, pod_uid) = {
+            let mut state = self.state.lock();
+            let Some(sandbox) = state.sandboxes.get_mut(id) else {
+                return;
+            };
+            sandbox.state = SandboxState::NotReady;
+            let pod_uid = sandbox.config.pod.uid.clone();
+            (containers_of(&state, id), pod_uid)
+        };
+        for container in containers {
+            self.end(&container, 137, "Error", "the sandbox died");
+        }
+        let id = id.clone();
+        self.tell(RuntimeEvent::Sandbox { pod_uid, id });
+    }
+
+    /// Waits until the state of the runtime is as wanted.
+    ///
+    /// # Panics
+    /// After ten seconds, with what was waited for.
+    pub async fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            while !condition(self) {
+                if changed.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), wait).await;
+        assert!(
+            waited.is_ok(),
+            "not within 10 s: {what}; calls: {:?}",
+            self.calls()
+        );
+    }
+
+    fn tell(&self, event: RuntimeEvent) {
+        // Nobody listening is no fault of an event.
+        let _ = self.events.send(event);
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    fn end(&self, id: &ContainerId, code: i32, reason: &str, message: &str) {
+        let (pod_uid, listened) = {
+            let mut state = self.state.lock();
+            let Some(container) = state.containers.get_mut(id) else {
+                return;
+            };
+            let started_at = match container.state {
+                ContainerState::Exited(_) => return,
+                ContainerState::Created => None,
+                ContainerState::Running { started_at } => Some(started_at),
+            };
+            container.state = ContainerState::Exited(Exit {
+                started_at,
+                finished_at: SystemTime::now(),
+                code,
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+            });
+            let container = container.clone();
+            let listened = !state.behaviour(&container.config).listens.is_empty();
+            (container.pod.uid, listened)
+        };
+        let id = id.clone();
+        self.tell(RuntimeEvent::Container { pod_uid, id });
+        if listened {
+            self.tell(RuntimeEvent::Listeners);
+        }
+    }
+
+    fn not_found(&self, kind: &'static str, id: &str) -> Error {
+        Error::NotFound {
+            kind,
+            id: id.to_owned(),
+            runtime: self.name,
+        }
+    }
+}
+
+fn containers_of(state: &State, sandbox: &SandboxId) -> Vec<ContainerId> {
+    let of_sandbox = state.containers.values().filter(|c| c.sandbox == *sandbox);
+    of_sandbox.map(|c| c.id.clone()).collect()
+}
+
+fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let path = sandbox.log_directory.join(&config.log_path);
+    let written = (|| {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(&path)?;
+        for line in lines {
+            writeln!(file, "2026-01-02T03:04:05.000000006Z stdout F {line}")?;
+        }
+        Ok::<_, std::io::Error>(())
+    })();
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "cannot write the log");
+    }
+}
+
+#[async_trait]
+impl RuntimeService for FakeRuntime {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> String {
+        "1.0.0".to_owned()
+    }
+
+    async fn ensure_image(&self, image: &Image) -> Result<()> {
+        let mut state = self.state.lock();
+        state.fault(Verb::EnsureImage, &image.reference)?;
+        if let Some(message) = state.invalid_images.get(&image.digest) {
+            return Err(Error::InvalidImage(message.clone()));
+        }
+        state.images.insert(image.digest.clone());
+        Ok(())
+    }
+
+    async fn remove_image(&self, digest: &str) -> Result<()> {
+        self.state.lock().images.remove(digest);
+        Ok(())
+    }
+
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId> {
+        let (id, pod_uid) = {
+            let mut state = self.state.lock();
+            state.fault(Verb::RunPodSandbox, &config.pod.name)?;
+            let id = SandboxId(state.id());
+            let pod_uid = config.pod.uid.clone();
+            let sandbox = PodSandbox {
+                id: id.clone(),
+                config,
+                state: SandboxState::Ready,
+                created_at: SystemTime::now(),
+            };
+            state.sandboxes.insert(id.clone(), sandbox);
+            (id, pod_uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Sandbox {
+            pod_uid,
+            id: event_id,
+        });
+        Ok(id)
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            state.fault(Verb::StopPodSandbox, &id.0)?;
+        }
+        self.crash_sandbox(id);
+        Ok(())
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.state.lock().fault(Verb::RemovePodSandbox, &id.0)?;
+        self.crash_sandbox(id);
+        {
+            let mut state = self.state.lock();
+            for container in containers_of(&state, id) {
+                state.containers.remove(&container);
+            }
+            state.sandboxes.remove(id);
+        }
+        self.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
+        Ok(self.sandboxes())
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let (id, pod_uid) = {
+            let mut state = self.state.lock();
+            state.fault(Verb::CreateContainer, &config.name)?;
+            let Some(of) = state.sandboxes.get(sandbox) else {
+                return Err(self.not_found("sandbox", &sandbox.0));
+            };
+            if of.state != SandboxState::Ready {
+                return Err(Error::State(format!("sandbox {} is stopped", sandbox.0)));
+            }
+            let pod = of.config.pod.clone();
+            if !state.images.contains(&config.image_digest) {
+                return Err(self.not_found("image", &config.image_digest));
+            }
+            let id = ContainerId(state.id());
+            let pod_uid = pod.uid.clone();
+            let container = Container {
+                id: id.clone(),
+                sandbox: sandbox.clone(),
+                pod,
+                config,
+                state: ContainerState::Created,
+                created_at: SystemTime::now(),
+            };
+            state.containers.insert(id.clone(), container);
+            (id, pod_uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Container {
+            pod_uid,
+            id: event_id,
+        });
+        Ok(id)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        let (behaviour, pod_uid) = {
+            let mut state = self.state.lock();
+            let Some(container) = state.containers.get(id).cloned() else {
+                return Err(self.not_found("container", &id.0));
+            };
+            state.fault(Verb::StartContainer, &container.config.name)?;
+            if container.state != ContainerState::Created {
+                return Err(Error::State(format!("container {} was started", id.0)));
+            }
+            let behaviour = state.behaviour(&container.config);
+            if let Some(sandbox) = state.sandboxes.get(&container.sandbox) {
+                write_output(&sandbox.config, &container.config, &behaviour.output);
+            }
+            let started_at = SystemTime::now();
+            if let Some(container) = state.containers.get_mut(id) {
+                container.state = ContainerState::Running { started_at };
+            }
+            (behaviour, container.pod.uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Container {
+            pod_uid,
+            id: event_id,
+        });
+        if !behaviour.listens.is_empty() {
+            self.tell(RuntimeEvent::Listeners);
+        }
+        if let Some(code) = behaviour.exits {
+            let reason = if code == 0 { "Completed" } else { "Error" };
+            self.end(id, code, reason, "");
+        }
+        Ok(())
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let ignores = {
+            let mut state = self.state.lock();
+            let Some(container) = state.containers.get(id).cloned() else {
+                return Ok(());
+            };
+            state.fault(Verb::StopContainer, &container.config.name)?;
+            let running = matches!(container.state, ContainerState::Running { .. });
+            running && state.behaviour(&container.config).ignores_stop
+        };
+        if !ignores {
+            self.end(id, 0, "Completed", "");
+            return Ok(());
+        }
+        let mut changed = self.changed.subscribe();
+        let deadline = tokio::time::Instant::now() + grace;
+        loop {
+            let ended = match self.state.lock().containers.get(id) {
+                None => true,
+                Some(container) => matches!(container.state, ContainerState::Exited(_)),
+            };
+            if ended {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(deadline) => self.end(id, 137, "Error", ""),
+            }
+        }
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let name = match self.state.lock().containers.get(id) {
+            Some(container) => container.config.name.clone(),
+            None => return Ok(()),
+        };
+        self.state.lock().fault(Verb::RemoveContainer, &name)?;
+        self.end(id, 137, "Error", "");
+        self.state.lock().containers.remove(id);
+        self.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>> {
+        let mut state = self.state.lock();
+        state.fault(Verb::ListContainers, "")?;
+        Ok(state.containers.values().cloned().collect())
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<Container> {
+        let state = self.state.lock();
+        let found = state.containers.get(id).cloned();
+        found.ok_or_else(|| self.not_found("container", &id.0))
+    }
+
+    async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
+        let mut state = self.state.lock();
+        match state.containers.get_mut(id) {
+            Some(container) => container.config.resources = r,
+            None => return Err(self.not_found("container", &id.0)),
+        }
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<Vec<ContainerStats>> {
+        let state = self.state.lock();
+        let running = |c: &&Container| matches!(c.state, ContainerState::Running { .. });
+        let stats = state.containers.values().filter(running);
+        Ok(stats
+            .map(|c| ContainerStats {
+                id: c.id.clone(),
+                at: SystemTime::now(),
+                cpu: Duration::from_millis(1),
+                memory_bytes: 1 << 20,
+            })
+            .collect())
+    }
+
+    async fn listeners(&self) -> Result<Vec<Listener>> {
+        let state = self.state.lock();
+        let mut listeners = Vec::new();
+        for container in state.containers.values() {
+            if !matches!(container.state, ContainerState::Running { .. }) {
+                continue;
+            }
+            let Some(sandbox) = state.sandboxes.get(&container.sandbox) else {
+                continue;
+            };
+            for port in state.behaviour(&container.config).listens {
+                for ip in &sandbox.config.ips {
+                    listeners.push(Listener {
+                        sandbox: container.sandbox.clone(),
+                        protocol: Protocol::Tcp,
+                        address: SocketAddr::new(*ip, port),
+                        actual: SocketAddr::from(([127, 0, 0, 1], port)),
+                    });
+                }
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        futures::stream::unfold(self.events.subscribe(), |mut events| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((event, events)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn detach(&self) {}
+}

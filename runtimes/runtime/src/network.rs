@@ -71,8 +71,12 @@ pub trait GuestNetwork: Send + Sync {
 
     /// The guest's view of its own bound socket, and whether others may dial it: a listener on
     /// `localhost` is never published.
-    fn bound(&self, protocol: Protocol, local: SocketAddr, actual: SocketAddr)
-    -> (SocketAddr, bool);
+    fn bound(
+        &self,
+        protocol: Protocol,
+        local: SocketAddr,
+        actual: SocketAddr,
+    ) -> (SocketAddr, bool);
 
     /// Where a connect, or a datagram, to `remote` goes. Chooses the endpoint of a Service.
     fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError>;
