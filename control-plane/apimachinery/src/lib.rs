@@ -1,1 +1,15 @@
 //! Objects, selectors, quantities, Status, field errors, patches and tables of the Kubernetes API.
+//!
+//! Everything here is a function from data to data: no module reads a file, a clock or the
+//! network, and none keeps state. What depends on time or chance takes it as an argument.
+//! The types of the served kinds come from `k8s-openapi`; this crate holds what surrounds them.
+//!
+//! Deliberately absent: defaults, validation and conversion of particular kinds (the API
+//! server's registry owns them), and managed fields, whose place is [`patch`].
+
+pub mod field;
+pub mod gvk;
+pub mod names;
+pub mod quantity;
+pub mod selector;
+pub mod status;

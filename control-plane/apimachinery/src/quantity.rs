@@ -1,0 +1,395 @@
+//! Amounts of resources: `100m`, `1.5Gi`, `2e3`.
+//!
+//! A [`Quantity`] is exact to 10⁻⁹; what is finer is rounded away from zero, and what is larger
+//! than 2⁶³−1 is capped, as the Kubernetes API reference says. Its display is canonical: equal
+//! amounts of the same format have one spelling.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+const NANO: i128 = 1_000_000_000;
+const MAX: i128 = i64::MAX as i128 * NANO;
+
+/// How a quantity was written, which its display keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// `m`, `k`, `M`: powers of a thousand.
+    #[default]
+    DecimalSi,
+    /// `Ki`, `Mi`: powers of 1024.
+    BinarySi,
+    /// `e3`, `E6`: powers of ten.
+    DecimalExponent,
+}
+
+/// An amount. Compared by what it amounts to, whatever its format.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quantity {
+    nanos: i128,
+    format: Format,
+}
+
+/// Why a string is no quantity. The wording is the one of Kubernetes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a number and a suffix.
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
+    Format,
+    /// The suffix is none that is known.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
+
+impl Quantity {
+    /// Nothing, in decimal format.
+    pub const ZERO: Self = Self {
+        nanos: 0,
+        format: Format::DecimalSi,
+    };
+
+    /// So many units.
+    pub const fn new(value: i64, format: Format) -> Self {
+        Self {
+            nanos: value as i128 * NANO,
+            format,
+        }
+    }
+
+    /// So many thousandths, as CPU is counted.
+    pub const fn from_milli(value: i64) -> Self {
+        Self {
+            nanos: value as i128 * (NANO / 1000),
+            format: Format::DecimalSi,
+        }
+    }
+
+    /// So many bytes.
+    pub const fn from_bytes(value: i64) -> Self {
+        Self::new(value, Format::BinarySi)
+    }
+
+    /// The amount in units, rounded up, within the range of the type.
+    pub fn value(&self) -> i64 {
+        self.scaled(NANO)
+    }
+
+    /// The amount in thousandths, rounded up, within the range of the type.
+    pub fn milli_value(&self) -> i64 {
+        self.scaled(NANO / 1000)
+    }
+
+    /// The amount as a float, for ratios.
+    pub fn as_f64(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
+    /// How it is written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        self.nanos == 0
+    }
+
+    /// Whether it is less than nothing.
+    pub fn is_negative(&self) -> bool {
+        self.nanos < 0
+    }
+
+    /// Adds another amount. A zero takes the format of what is added to it.
+    pub fn add(&mut self, other: &Self) {
+        self.adopt_format(other);
+        self.nanos = self.nanos.saturating_add(other.nanos);
+    }
+
+    /// Takes another amount away. A zero takes the format of what is taken from it.
+    pub fn sub(&mut self, other: &Self) {
+        self.adopt_format(other);
+        self.nanos = self.nanos.saturating_sub(other.nanos);
+    }
+
+    fn adopt_format(&mut self, other: &Self) {
+        if self.is_zero() {
+            self.format = other.format;
+        }
+    }
+
+    fn scaled(&self, unit: i128) -> i64 {
+        // Rounding is away from zero, as `ScaledValue` of Kubernetes does it.
+        let magnitude = self.nanos.unsigned_abs().div_ceil(unit.unsigned_abs());
+        let magnitude = i64::try_from(magnitude).unwrap_or(i64::MAX);
+        if self.nanos < 0 {
+            -magnitude
+        } else {
+            magnitude
+        }
+    }
+}
+
+impl std::ops::Add for Quantity {
+    type Output = Self;
+    fn add(mut self, other: Self) -> Self {
+        Self::add(&mut self, &other);
+        self
+    }
+}
+
+impl std::ops::Sub for Quantity {
+    type Output = Self;
+    fn sub(mut self, other: Self) -> Self {
+        Self::sub(&mut self, &other);
+        self
+    }
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Quantity {}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
+}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What a suffix multiplies by: `base` to the power of `exponent`.
+struct Suffix {
+    format: Format,
+    base: u32,
+    exponent: i64,
+}
+
+const DECIMAL: [(&str, i64); 10] = [
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
+];
+const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+fn suffix(text: &str) -> Result<Suffix, Error> {
+    if let Some((_, exponent)) = DECIMAL.iter().find(|(suffix, _)| *suffix == text) {
+        return Ok(Suffix {
+            format: Format::DecimalSi,
+            base: 10,
+            exponent: *exponent,
+        });
+    }
+    if let Some(index) = BINARY.iter().position(|suffix| *suffix == text) {
+        return Ok(Suffix {
+            format: Format::BinarySi,
+            base: 1024,
+            exponent: index as i64 + 1,
+        });
+    }
+    let exponent = text.strip_prefix(['e', 'E']).ok_or(Error::Suffix)?;
+    let exponent = exponent.parse::<i64>().map_err(|_| Error::Suffix)?;
+    Ok(Suffix {
+        format: Format::DecimalExponent,
+        base: 10,
+        exponent,
+    })
+}
+
+impl FromStr for Quantity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (negative, unsigned) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let number_end = unsigned
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(unsigned.len());
+        let (number, rest) = unsigned.split_at(number_end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if number.is_empty() || fraction.contains('.') || !well_formed_suffix(rest) {
+            return Err(Error::Format);
+        }
+        let suffix = suffix(rest)?;
+        let magnitude = magnitude(whole, fraction, &suffix);
+        let nanos = if negative { -magnitude } else { magnitude };
+        let format = match suffix.format {
+            // A fraction of a byte has no binary spelling.
+            Format::BinarySi if magnitude > 0 && magnitude < NANO => Format::DecimalSi,
+            format => format,
+        };
+        Ok(Self { nanos, format })
+    }
+}
+
+fn well_formed_suffix(text: &str) -> bool {
+    let digits = text.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+    let digits = digits.strip_prefix(['+', '-']).unwrap_or(digits);
+    digits.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The value in nanos, rounded up and capped. Digits that cannot matter are never multiplied
+/// out, so that a hostile exponent or a megabyte of digits costs nothing.
+fn magnitude(whole: &str, fraction: &str, suffix: &Suffix) -> i128 {
+    let whole = whole.trim_start_matches('0');
+    let fraction = fraction.trim_end_matches('0');
+    if whole.is_empty() && fraction.is_empty() {
+        return 0;
+    }
+    let (decimal_exponent, factor) = match suffix.base {
+        10 => (suffix.exponent, 1i128),
+        base => (0, i128::from(base).pow(suffix.exponent as u32)),
+    };
+    // The number is 0.d₁d₂d₃… × 10^point nanos (before the binary factor).
+    let digits: Vec<u8> = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .map(|b| b - b'0')
+        .collect();
+    let zeros = digits.iter().take_while(|d| **d == 0).count();
+    let digits = &digits[zeros..];
+    let point = (whole.len() as i64 - zeros as i64)
+        .saturating_add(decimal_exponent)
+        .saturating_add(9);
+    if point > 28 {
+        return MAX; // At least 10^28 nanos, which is more than 2^63 units.
+    }
+    if factor == 1 {
+        let (kept, inexact) = truncated(digits, point.max(0) as usize, point < 0);
+        return (kept + i128::from(inexact)).min(MAX);
+    }
+    if point > 25 {
+        return MAX; // At least 10^25 nanos times 1024.
+    }
+    // The factor may make digits below a nano count, so up to 18 of them are kept.
+    let scale = (digits.len() as i64 - point).clamp(0, (37 - point).min(18));
+    let (kept, inexact) = truncated(digits, (point + scale).max(0) as usize, point + scale < 0);
+    let unit = 10i128.pow(scale as u32);
+    match kept.checked_mul(factor) {
+        Some(product) => {
+            let rounded = product / unit + i128::from(product % unit != 0 || inexact);
+            rounded.min(MAX)
+        }
+        None => wide_product(kept, factor, unit, inexact),
+    }
+}
+
+/// `kept × factor ÷ unit`, rounded up, where the product does not fit: the whole part and the
+/// remainder are multiplied on their own.
+fn wide_product(kept: i128, factor: i128, unit: i128, inexact: bool) -> i128 {
+    let (whole, rest) = (kept / unit, kept % unit);
+    let Some(whole) = whole.checked_mul(factor) else {
+        return MAX;
+    };
+    let rest = rest.saturating_mul(factor);
+    let rounded = rest / unit + i128::from(rest % unit != 0 || inexact);
+    whole.saturating_add(rounded).min(MAX)
+}
+
+/// The first `places` digits as a number (padded with zeros), and whether anything was cut off.
+fn truncated(digits: &[u8], places: usize, below: bool) -> (i128, bool) {
+    let mut value: i128 = 0;
+    for place in 0..places {
+        let digit = digits.get(place).copied().unwrap_or(0);
+        value = value.saturating_mul(10).saturating_add(i128::from(digit));
+    }
+    let cut = digits.iter().skip(places).any(|d| *d != 0);
+    (value, cut || (below && !digits.is_empty()))
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nanos == 0 {
+            return f.write_str("0");
+        }
+        let whole = self.nanos % NANO == 0;
+        let small = self.nanos.abs() < 1024 * NANO;
+        if self.format == Format::BinarySi && whole && !small {
+            let mut value = self.nanos / NANO;
+            let mut power = 0;
+            while power < BINARY.len() && value % 1024 == 0 {
+                value /= 1024;
+                power += 1;
+            }
+            return write!(
+                f,
+                "{value}{}",
+                power.checked_sub(1).map_or("", |power| BINARY[power])
+            );
+        }
+        let mut mantissa = self.nanos;
+        let mut exponent = -9;
+        while exponent < 18 && mantissa % 1000 == 0 {
+            mantissa /= 1000;
+            exponent += 3;
+        }
+        write!(f, "{mantissa}")?;
+        match self.format {
+            Format::DecimalExponent if exponent == 0 => Ok(()),
+            Format::DecimalExponent => write!(f, "e{exponent}"),
+            _ => {
+                let suffix = DECIMAL.iter().find(|(_, power)| *power == exponent);
+                f.write_str(suffix.map_or("", |(suffix, _)| suffix))
+            }
+        }
+    }
+}
+
+impl TryFrom<&ApiQuantity> for Quantity {
+    type Error = Error;
+
+    fn try_from(quantity: &ApiQuantity) -> Result<Self, Error> {
+        quantity.0.trim().parse()
+    }
+}
+
+impl From<Quantity> for ApiQuantity {
+    fn from(quantity: Quantity) -> Self {
+        Self(quantity.to_string())
+    }
+}
+
+impl From<&Quantity> for ApiQuantity {
+    fn from(quantity: &Quantity) -> Self {
+        Self(quantity.to_string())
+    }
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let quantity = ApiQuantity::deserialize(deserializer)?;
+        Self::try_from(&quantity).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+#[path = "quantity_tests.rs"]
+mod tests;
