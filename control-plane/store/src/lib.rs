@@ -7,6 +7,16 @@
 //! Deliberately absent: the store knows no kinds, no defaults and no admission. It sees the
 //! bytes, and beside them the [`Attributes`] by which selectors and watches choose.
 
+mod command;
+mod memory;
+mod replica;
+mod state;
+mod subscription;
 mod types;
 
+pub use memory::MemoryStore;
 pub use types::*;
+
+/// The largest value that the store takes, in bytes. The API server takes bodies of 3 MB; what
+/// it adds to them (defaults, managed fields) must fit as well.
+pub const MAX_VALUE_BYTES: usize = 4 << 20;

@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::command::RequestId;
+use crate::types::Attributes;
+
+fn value(text: &str) -> Value {
+    let attributes = Attributes {
+        uid: format!("uid-{text}"),
+        ..Attributes::default()
+    };
+    Value {
+        bytes: Bytes::copy_from_slice(text.as_bytes()),
+        attributes: Arc::new(attributes),
+    }
+}
+
+fn request(sequence: u64, key: &str, operation: Operation) -> Request {
+    let id = RequestId {
+        session: 1,
+        sequence,
+        settled: 0,
+    };
+    Request {
+        id,
+        command: Command {
+            key: key.into(),
+            operation,
+        },
+    }
+}
+
+fn page(prefix: &str) -> Page<'_> {
+    Page {
+        prefix,
+        start_after: None,
+        limit: 0,
+    }
+}
+
+#[test]
+fn a_request_that_arrives_twice_is_applied_once() {
+    let mut state = State::new(Limits::default());
+    let once = request(1, "a", Operation::Create(value("1")));
+    let applied = state.apply(Position::default(), 0, &[once.clone(), once]);
+    assert!(matches!(applied.outcomes[..], [Some(Ok(_)), None]));
+    assert_eq!(state.revision(), 1);
+}
+
+#[test]
+fn a_settled_request_never_comes_back() {
+    let mut sessions = Sessions::default();
+    let id = |sequence, settled| RequestId {
+        session: 7,
+        sequence,
+        settled,
+    };
+    assert!(sessions.admit(id(1, 1)));
+    assert!(sessions.admit(id(3, 1)));
+    assert!(sessions.admit(id(2, 1)));
+    assert!(sessions.admit(id(5, 4)));
+    for late in 1..=3 {
+        assert!(!sessions.admit(id(late, 1)));
+    }
+    assert_eq!(sessions.sessions[&7].applied.len(), 1);
+}
+
+#[test]
+fn history_is_kept_by_bytes_then_by_age_then_not_at_all() {
+    let limits = Limits {
+        kept_bytes: 3_000,
+        kept_millis: 100,
+        most_bytes: 6_000,
+    };
+    let mut state = State::new(limits);
+    for n in 0..100 {
+        let put = request(n, &format!("k{n}"), Operation::Create(value("x")));
+        state.apply(
+            Position {
+                index: n,
+                ..Position::default()
+            },
+            n,
+            &[put],
+        );
+    }
+    state.history.evict(99, usize::MAX);
+    assert!(state.history.bytes() <= 6_000 && state.history.bytes() > 5_000);
+    let floor = state.history.floor();
+    assert!(matches!(
+        state.list_at(&page(""), floor - 1),
+        Err(Error::Expired { oldest, .. }) if oldest == floor
+    ));
+    assert_eq!(
+        state.list_at(&page(""), floor).unwrap().records.len() as u64,
+        floor
+    );
+    state.history.evict(1_000, usize::MAX);
+    assert!(state.history.bytes() <= 3_000 && state.history.bytes() > 2_000);
+    state.history.evict_all(usize::MAX);
+    assert_eq!((state.history.bytes(), state.history.floor()), (0, 100));
+}
+
+fn operations() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    proptest::collection::vec((0..8_u8, 0..3_u8), 1..60)
+}
+
+proptest! {
+    /// Every retained revision lists as it was when it was the newest, page by page too.
+    #[test]
+    fn the_past_is_reconstructed(operations in operations(), limit in 1..5_usize) {
+        let mut state = State::new(Limits::default());
+        let mut seen = vec![(0, Vec::new())];
+        for (n, (key, what)) in operations.into_iter().enumerate() {
+            let key = format!("k/{key}");
+            let operation = match what {
+                0 => Operation::Create(value(&n.to_string())),
+                1 => Operation::Swap(Precondition::default(), value(&n.to_string())),
+                _ => Operation::Delete(Precondition::default()),
+            };
+            let index = n as u64;
+            state.apply(Position { index, ..Position::default() }, 0, &[request(index, &key, operation)]);
+            seen.push((state.revision(), state.list(&page("k/")).records));
+        }
+        for (revision, records) in seen {
+            prop_assert_eq!(&state.list_at(&page("k/"), revision).unwrap().records, &records);
+            let mut paged = Vec::new();
+            loop {
+                let start = paged.last().map(|record: &Record| record.key.clone());
+                let page = Page { prefix: "k/", start_after: start.as_deref(), limit };
+                let list = state.list_at(&page, revision).unwrap();
+                paged.extend(list.records);
+                prop_assert_eq!(list.remaining.unwrap_or(0), records.len() - paged.len());
+                if list.remaining.is_none() { break }
+            }
+            prop_assert_eq!(&paged, &records);
+            for record in &records {
+                let then = state.get_at(&record.key, revision).unwrap();
+                prop_assert_eq!(then.as_ref(), Some(record));
+            }
+        }
+    }
+}
