@@ -1,0 +1,285 @@
+//! Credentials for registries, from the Secrets that `imagePullSecrets` name.
+//!
+//! Which entry fits which image follows the kubelet's keyring: the entry's host may have `*`
+//! and `?` within a label, its port must be equal, and its path must be a prefix of the
+//! repository. The longest entry is tried first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use k8s_openapi::api::core::v1 as core;
+use serde::Deserialize;
+
+use crate::reference::{DOCKER_HUB, Reference};
+
+/// A user's credential, and the registries and repositories that it is for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryAuth {
+    /// `host`, `host:port`, `host/path`; `*` and `?` stand for parts of a host's label.
+    pub pattern: String,
+    /// User name.
+    pub username: String,
+    /// Password or access token.
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryAuth({} as {})", self.pattern, self.username)
+    }
+}
+
+/// Why a Secret gives no credentials.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The key's value is not the JSON that it should be. The cause is not quoted: it could
+    /// hold a part of the secret.
+    #[error("secret {secret:?}: key {key} does not hold a docker configuration (line {line})")]
+    Malformed {
+        /// Name of the Secret.
+        secret: String,
+        /// Key of its data.
+        key: &'static str,
+        /// Line of the error.
+        line: usize,
+    },
+}
+
+#[derive(Deserialize)]
+struct DockerConfigJson {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    username: String,
+    password: String,
+    auth: String,
+}
+
+impl RegistryAuth {
+    /// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or
+    /// `kubernetes.io/dockercfg`. Secrets of other types have none.
+    pub fn from_secret(secret: &core::Secret) -> Result<Vec<Self>, CredentialsError> {
+        let key = match secret.type_.as_deref() {
+            Some("kubernetes.io/dockerconfigjson") => ".dockerconfigjson",
+            Some("kubernetes.io/dockercfg") => ".dockercfg",
+            _ => return Ok(Vec::new()),
+        };
+        let Some(value) = secret.data.as_ref().and_then(|data| data.get(key)) else {
+            return Ok(Vec::new());
+        };
+        let entries = if key == ".dockercfg" {
+            serde_json::from_slice(&value.0)
+        } else {
+            serde_json::from_slice::<DockerConfigJson>(&value.0).map(|config| config.auths)
+        };
+        let entries: BTreeMap<String, Entry> =
+            entries.map_err(|error| CredentialsError::Malformed {
+                secret: secret.metadata.name.clone().unwrap_or_default(),
+                key,
+                line: error.line(),
+            })?;
+        Ok(entries
+            .into_iter()
+            .filter_map(|(pattern, entry)| entry.into_auth(pattern))
+            .collect())
+    }
+
+    /// Those of `auths` that fit a qualified reference, in the order to be tried.
+    pub(crate) fn matching<'a>(auths: &'a [Self], image: &Reference) -> Vec<&'a Self> {
+        let mut fitting: Vec<(String, &Self)> = auths
+            .iter()
+            .map(|auth| (normal_pattern(&auth.pattern), auth))
+            .filter(|(pattern, _)| fits(pattern, image))
+            .collect();
+        fitting.sort_by(|a, b| b.0.cmp(&a.0));
+        fitting.into_iter().map(|(_, auth)| auth).collect()
+    }
+}
+
+impl Entry {
+    fn into_auth(self, pattern: String) -> Option<RegistryAuth> {
+        let config =
+            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        let decoded = GeneralPurpose::new(&STANDARD, config)
+            .decode(self.auth.trim())
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        let (username, password) = match decoded.as_deref().and_then(|auth| auth.split_once(':')) {
+            Some((username, password)) => {
+                (username.to_owned(), password.trim_matches('\0').to_owned())
+            }
+            None => (self.username, self.password),
+        };
+        (!username.is_empty()).then_some(RegistryAuth {
+            pattern,
+            username,
+            password,
+        })
+    }
+}
+
+/// Without scheme, without the path of an API version, Docker Hub by its usual name.
+fn normal_pattern(pattern: &str) -> String {
+    let pattern = pattern
+        .strip_prefix("https://")
+        .or_else(|| pattern.strip_prefix("http://"))
+        .unwrap_or(pattern);
+    let (host, path) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let path = match path.strip_prefix("v1").or_else(|| path.strip_prefix("v2")) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_start_matches('/'),
+        _ => path,
+    };
+    let host = match host {
+        "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
+        other => other,
+    };
+    match path.trim_end_matches('/') {
+        "" => host.to_owned(),
+        path => format!("{host}/{path}"),
+    }
+}
+
+fn fits(pattern: &str, image: &Reference) -> bool {
+    let (host, path) = pattern.split_once('/').unwrap_or((pattern, ""));
+    let image_host = image.registry().unwrap_or(DOCKER_HUB);
+    let split = |host: &str| match host.rsplit_once(':') {
+        Some((name, port)) => (name.to_owned(), Some(port.to_owned())),
+        None => (host.to_owned(), None),
+    };
+    let ((name, port), (image_name, image_port)) = (split(host), split(image_host));
+    let labels: Vec<&str> = name.split('.').collect();
+    let image_labels: Vec<&str> = image_name.split('.').collect();
+    port == image_port
+        && labels.len() == image_labels.len()
+        && labels
+            .iter()
+            .zip(image_labels)
+            .all(|(glob, label)| glob_matches(glob.as_bytes(), label.as_bytes()))
+        && image.repository().starts_with(path)
+}
+
+fn glob_matches(glob: &[u8], text: &[u8]) -> bool {
+    // The last star seen, and how much of the text it covers, suffice to backtrack.
+    let (mut g, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(&c) if c == b'?' || c == text[t] => {
+                g += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, covered)) => {
+                    g = at + 1;
+                    t = covered + 1;
+                    star = Some((at, covered + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|&c| c == b'*')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn secret(type_: &str, key: &str, value: &str) -> core::Secret {
+        core::Secret {
+            type_: Some(type_.into()),
+            data: Some(BTreeMap::from([(
+                key.into(),
+                k8s_openapi::ByteString(value.into()),
+            )])),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn both_secret_types() {
+        let json = r#"{"auths":{"r.example":{"auth":"dXNlcjpwYTpzcw=="},
+            "q.example":{"username":"u","password":"p"},"empty.example":{}}}"#;
+        let auths = RegistryAuth::from_secret(&secret(
+            "kubernetes.io/dockerconfigjson",
+            ".dockerconfigjson",
+            json,
+        ))
+        .unwrap();
+        let found: Vec<_> = auths
+            .iter()
+            .map(|a| (a.pattern.as_str(), a.username.as_str(), a.password.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [("q.example", "u", "p"), ("r.example", "user", "pa:ss")]
+        );
+        let old = r#"{"r.example":{"auth":"dXNlcjpwdw"}}"#;
+        let auths =
+            RegistryAuth::from_secret(&secret("kubernetes.io/dockercfg", ".dockercfg", old));
+        assert_eq!(auths.unwrap()[0].password, "pw");
+        assert_eq!(
+            RegistryAuth::from_secret(&secret("Opaque", ".dockercfg", "x")).unwrap(),
+            []
+        );
+        let bad = secret("kubernetes.io/dockercfg", ".dockercfg", "{\"s3cret");
+        let error = RegistryAuth::from_secret(&bad).unwrap_err().to_string();
+        assert!(
+            error.contains(".dockercfg") && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn patterns_fit_as_the_kubelet_matches_them() {
+        for (pattern, image, expected) in [
+            ("r.example", "r.example/app", true),
+            ("https://r.example/v2/", "r.example/app", true),
+            ("r.example/team", "r.example/team/app", true),
+            ("r.example/team", "r.example/other/app", false),
+            ("r.example", "r.example:5000/app", false),
+            ("r.example:5000", "r.example:5000/app", true),
+            ("*.example", "r.example/app", true),
+            ("*.example", "a.r.example/app", false),
+            ("re?-*.example", "reg-1.example/app", true),
+            ("https://index.docker.io/v1/", "nginx", true),
+            ("docker.io", "docker.io/library/nginx", true),
+            ("r.example", "nginx", false),
+        ] {
+            let auth = RegistryAuth {
+                pattern: pattern.into(),
+                username: "u".into(),
+                password: "p".into(),
+            };
+            let image = Reference::parse(image).unwrap().qualified(DOCKER_HUB);
+            let auths = [auth];
+            let found = RegistryAuth::matching(&auths, &image);
+            assert_eq!(!found.is_empty(), expected, "{pattern} {image}");
+        }
+    }
+
+    #[test]
+    fn the_longest_goes_first() {
+        let auth = |pattern: &str| RegistryAuth {
+            pattern: pattern.into(),
+            username: "u".into(),
+            password: "p".into(),
+        };
+        let auths = [auth("r.example"), auth("r.example/team")];
+        let image = Reference::parse("r.example/team/app").unwrap();
+        let found = RegistryAuth::matching(&auths, &image);
+        assert_eq!(found[0].pattern, "r.example/team");
+        assert_eq!(found.len(), 2);
+    }
+}

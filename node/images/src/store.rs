@@ -1,0 +1,443 @@
+//! The content store: blobs by digest, and the images that are made of them.
+//!
+//! One process owns a store's folder:
+//!
+//! ```text
+//! blobs/sha256/<hex>    content; the name is the digest, verified while it was written
+//! images/<hex>.json     one record per image, named by its manifest's digest
+//! ingest/               files being written; emptied when the store is opened
+//! ```
+//!
+//! A file appears under its name only when it is complete and on the disk: it is written in
+//! `ingest`, synced, renamed, and the folder is synced. Runtimes in other processes read blobs
+//! by path and never write.
+//!
+//! Removing an image removes the blobs that no other image and no [`Lease`] of a pull under way
+//! needs. Deliberately absent: deciding which image to remove (the kubelet's garbage
+//! collection).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use futures::{Stream, StreamExt};
+use parking_lot::Mutex;
+
+use crate::image::StoredImage;
+use crate::{Digest, Hasher};
+
+/// Blobs by digest and images by manifest digest, in one folder.
+#[derive(Debug)]
+pub struct ContentStore {
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Images by manifest digest.
+    images: BTreeMap<String, StoredImage>,
+    /// Manifest digest by reference.
+    references: BTreeMap<String, String>,
+    /// Blobs that pulls under way rely on, and how many of them.
+    leased: HashMap<Digest, usize>,
+    /// One lock per blob that is being fetched: only one task fetches, others wait for it.
+    flights: HashMap<Digest, Weak<tokio::sync::Mutex<()>>>,
+}
+
+impl ContentStore {
+    /// Opens or makes a store. What a crash left half written is removed; a record that cannot
+    /// be read is dropped with a warning, as the image can be pulled again.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Arc<Self>> {
+        let root = root.into();
+        fs::create_dir_all(root.join("blobs/sha256"))?;
+        fs::create_dir_all(root.join("images"))?;
+        let ingest = root.join("ingest");
+        match fs::remove_dir_all(&ingest) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&ingest)?,
+        }
+        let store = Self {
+            root,
+            state: Mutex::default(),
+        };
+        store.load()?;
+        Ok(Arc::new(store))
+    }
+
+    fn load(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        for entry in fs::read_dir(self.root.join("images"))? {
+            let path = entry?.path();
+            let read = fs::read(&path)
+                .and_then(|bytes| Ok(serde_json::from_slice::<StoredImage>(&bytes)?))
+                .and_then(
+                    |image| match image.blobs.iter().find(|blob| !self.has(blob)) {
+                        Some(blob) => Err(io::Error::other(format!("blob {blob} is missing"))),
+                        None => Ok(image),
+                    },
+                );
+            match read {
+                Ok(image) => state.insert(image),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "dropping an image record");
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Whether the blob is there.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+
+    /// Size of a blob in bytes, if it is there.
+    pub fn size(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        match fs::metadata(self.blob_path(digest)) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts to write a blob of at most `limit` bytes.
+    pub fn writer(&self, limit: u64) -> io::Result<BlobWriter> {
+        Ok(BlobWriter {
+            file: tempfile::Builder::new()
+                .prefix("blob-")
+                .tempfile_in(self.root.join("ingest"))?,
+            hasher: Hasher::default(),
+            written: 0,
+            limit,
+            blobs: self.root.join("blobs/sha256"),
+        })
+    }
+
+    /// Writes a blob that is in memory, and returns its digest. Blocks on the disk.
+    pub fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
+        let digest = Digest::of(bytes);
+        if !self.has(&digest) {
+            let mut writer = self.writer(bytes.len() as u64)?;
+            writer.write(bytes)?;
+            writer.commit(&digest)?;
+        }
+        Ok(digest)
+    }
+
+    /// Makes sure that a blob is there: if it is not, `open` is asked for its bytes. Of several
+    /// callers that want the same blob one fetches and the others wait; if it fails, the next
+    /// one tries. `size` is what the manifest says; more or fewer bytes are an error, and so is
+    /// another digest.
+    pub async fn fetch<E, S, F>(
+        &self,
+        digest: &Digest,
+        size: u64,
+        open: impl FnOnce() -> F,
+    ) -> Result<(), E>
+    where
+        E: From<io::Error>,
+        S: Stream<Item = Result<bytes::Bytes, E>>,
+        F: Future<Output = Result<S, E>>,
+    {
+        let flight = self.flight(digest);
+        let _flight = flight.lock().await;
+        match self.size(digest)? {
+            Some(present) if present == size => return Ok(()),
+            Some(present) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("blob {digest} has {present} bytes where {size} are announced"),
+                )
+                .into());
+            }
+            None => {}
+        }
+        let mut writer = self.writer(size)?;
+        let stream = open().await?;
+        let mut stream = std::pin::pin!(stream);
+        while let Some(chunk) = stream.next().await {
+            writer.write(&chunk?)?;
+        }
+        if writer.written() != size {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!(
+                    "blob {digest} ended after {} of {size} bytes",
+                    writer.written()
+                ),
+            )
+            .into());
+        }
+        let digest = digest.clone();
+        tokio::task::spawn_blocking(move || writer.commit(&digest))
+            .await
+            .map_err(io::Error::other)??;
+        Ok(())
+    }
+
+    fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut state = self.state.lock();
+        if let Some(flight) = state.flights.get(digest).and_then(Weak::upgrade) {
+            return flight;
+        }
+        state.flights.retain(|_, flight| flight.strong_count() > 0);
+        let flight = Arc::default();
+        state
+            .flights
+            .insert(digest.clone(), Arc::downgrade(&flight));
+        flight
+    }
+
+    /// Protects blobs from removal while the lease lives, whether they are there yet or not.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        Lease {
+            store: Arc::clone(self),
+            digests: BTreeSet::new(),
+        }
+    }
+
+    /// The image of a manifest digest.
+    pub fn image(&self, digest: &str) -> Option<StoredImage> {
+        self.state.lock().images.get(digest).cloned()
+    }
+
+    /// The image to which a full reference (as in [`StoredImage::references`]) leads.
+    pub fn image_by_reference(&self, reference: &str) -> Option<StoredImage> {
+        let state = self.state.lock();
+        let digest = state.references.get(reference)?;
+        state.images.get(digest).cloned()
+    }
+
+    /// All images, by digest.
+    pub fn images(&self) -> Vec<StoredImage> {
+        self.state.lock().images.values().cloned().collect()
+    }
+
+    /// Records an image whose blobs are there. References that led elsewhere lead to it now, and
+    /// references that it already has stay. Blocks on the disk.
+    pub fn record(&self, mut image: StoredImage) -> io::Result<StoredImage> {
+        if let Some(missing) = image.blobs.iter().find(|blob| !self.has(blob)) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("blob {missing} of image {} is missing", image.digest),
+            ));
+        }
+        let mut state = self.state.lock();
+        let known = state.images.get(&image.digest);
+        image
+            .references
+            .extend(known.into_iter().flat_map(|image| image.references.clone()));
+        image.references.sort();
+        image.references.dedup();
+        if known == Some(&image) {
+            return Ok(image);
+        }
+        self.write_record(&image)?;
+        let moved: BTreeSet<String> = image
+            .references
+            .iter()
+            .filter_map(|reference| state.references.get(reference))
+            .filter(|digest| **digest != image.digest)
+            .cloned()
+            .collect();
+        for digest in moved {
+            if let Some(mut other) = state.images.get(&digest).cloned() {
+                other.references.retain(|r| !image.references.contains(r));
+                self.write_record(&other)?;
+                state.images.insert(digest, other);
+            }
+        }
+        state.insert(image.clone());
+        Ok(image)
+    }
+
+    /// Forgets an image and removes the blobs that nothing else needs. Removing what is not
+    /// there succeeds; returns the bytes freed. Blocks on the disk.
+    pub fn remove_image(&self, digest: &str) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        let Some(image) = state.images.get(digest).cloned() else {
+            return Ok(0);
+        };
+        fs::remove_file(self.record_path(&image.digest))?;
+        state.images.remove(digest);
+        state.references.retain(|_, target| target != digest);
+        let needed: BTreeSet<&Digest> = state
+            .images
+            .values()
+            .flat_map(|image| &image.blobs)
+            .chain(state.leased.keys())
+            .collect();
+        let unneeded = image.blobs.iter().filter(|blob| !needed.contains(blob));
+        self.remove_blobs(unneeded)
+    }
+
+    /// Removes blobs that no image and no lease needs: what pulls that failed or were cut off
+    /// left behind. Returns the bytes freed. Blocks on the disk.
+    pub fn remove_unused_blobs(&self) -> io::Result<u64> {
+        let state = self.state.lock();
+        let needed: BTreeSet<&Digest> = state
+            .images
+            .values()
+            .flat_map(|image| &image.blobs)
+            .chain(state.leased.keys())
+            .collect();
+        let mut unneeded = Vec::new();
+        for entry in fs::read_dir(self.root.join("blobs/sha256"))? {
+            let name = entry?.file_name();
+            let digest = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>();
+            unneeded.extend(digest.ok().filter(|digest| !needed.contains(digest)));
+        }
+        self.remove_blobs(unneeded.iter())
+    }
+
+    fn remove_blobs<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) -> io::Result<u64> {
+        let mut freed = 0;
+        for blob in blobs {
+            let size = self.size(blob)?.unwrap_or(0);
+            match fs::remove_file(self.blob_path(blob)) {
+                Ok(()) => freed += size,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(freed)
+    }
+
+    fn record_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.root.join("images").join(format!("{hex}.json"))
+    }
+
+    fn write_record(&self, image: &StoredImage) -> io::Result<()> {
+        let digest: Digest = image
+            .digest
+            .parse()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut file = tempfile::Builder::new()
+            .prefix("image-")
+            .tempfile_in(self.root.join("ingest"))?;
+        file.write_all(&serde_json::to_vec(image)?)?;
+        persist(file, &self.record_path(&digest.to_string()))
+    }
+}
+
+impl State {
+    fn insert(&mut self, image: StoredImage) {
+        for reference in &image.references {
+            self.references
+                .insert(reference.clone(), image.digest.clone());
+        }
+        self.images.insert(image.digest.clone(), image);
+    }
+}
+
+/// A blob that is being written. Dropped without [`BlobWriter::commit`] it leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: tempfile::NamedTempFile,
+    hasher: Hasher,
+    written: u64,
+    limit: u64,
+    blobs: PathBuf,
+}
+
+impl BlobWriter {
+    /// Takes more bytes; past the limit it is an error.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len() as u64;
+        if self.written > self.limit {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("more than {} bytes", self.limit),
+            ));
+        }
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    /// Bytes taken so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Puts the blob under its name if its digest is the expected one. Blocks on the disk.
+    pub fn commit(self, expected: &Digest) -> io::Result<()> {
+        let actual = self.hasher.finish();
+        if actual != *expected {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("content has digest {actual} where {expected} was expected"),
+            ));
+        }
+        persist(self.file, &self.blobs.join(actual.hex()))
+    }
+
+    /// Puts the blob under the name that its content gives. Blocks on the disk.
+    pub fn finish(self) -> io::Result<Digest> {
+        let digest = self.hasher.clone().finish();
+        self.commit(&digest)?;
+        Ok(digest)
+    }
+}
+
+impl std::fmt::Debug for Hasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hasher")
+    }
+}
+
+/// Syncs a temporary file, renames it, and syncs the folder that it is in now.
+pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::Permissions::from_mode(0o644);
+    file.as_file().set_permissions(mode)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Keeps blobs from being removed, see [`ContentStore::lease`].
+#[derive(Debug)]
+pub struct Lease {
+    store: Arc<ContentStore>,
+    digests: BTreeSet<Digest>,
+}
+
+impl Lease {
+    /// Protects one more blob.
+    pub fn add(&mut self, digest: &Digest) {
+        if self.digests.insert(digest.clone()) {
+            let mut state = self.store.state.lock();
+            *state.leased.entry(digest.clone()).or_default() += 1;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.store.state.lock();
+        for digest in &self.digests {
+            if let Some(count) = state.leased.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    state.leased.remove(digest);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

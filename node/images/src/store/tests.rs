@@ -1,0 +1,174 @@
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::stream;
+
+use super::*;
+use crate::{ImageConfig, ImageKind};
+
+fn open() -> (tempfile::TempDir, Arc<ContentStore>) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ContentStore::open(folder.path().join("content")).unwrap();
+    (folder, store)
+}
+
+fn image(store: &ContentStore, name: &str, references: &[&str], shared: &[Digest]) -> StoredImage {
+    let manifest = store.put(name.as_bytes()).unwrap();
+    let mut blobs = vec![manifest.clone()];
+    blobs.extend_from_slice(shared);
+    StoredImage {
+        digest: manifest.to_string(),
+        kind: ImageKind::Container,
+        config: ImageConfig::default(),
+        size_bytes: 1,
+        references: references.iter().map(|r| (*r).to_owned()).collect(),
+        blobs,
+    }
+}
+
+type Chunks = stream::Iter<std::vec::IntoIter<io::Result<Bytes>>>;
+
+fn chunks(bytes: &[u8]) -> io::Result<Chunks> {
+    let chunks: Vec<_> = bytes
+        .chunks(3)
+        .map(|c| Ok(Bytes::copy_from_slice(c)))
+        .collect();
+    Ok(stream::iter(chunks))
+}
+
+fn files(path: PathBuf) -> usize {
+    fs::read_dir(path).unwrap().count()
+}
+
+#[tokio::test]
+async fn only_what_was_announced_is_stored() {
+    let (folder, store) = open();
+    let content = b"twelve bytes";
+    let digest = Digest::of(content);
+    for (size, bytes) in [
+        (12, &b"twelve bites"[..]), // another digest
+        (12, b"twelve"),            // truncated
+        (12, b"twelve bytes and more"),
+        (11, content),
+    ] {
+        let result = store
+            .fetch(&digest, size, || async { chunks(bytes) })
+            .await
+            .map_err(|e: io::Error| e.to_string());
+        assert!(result.is_err(), "{size}");
+        assert!(!store.has(&digest));
+    }
+    let fetched: io::Result<()> = store.fetch(&digest, 12, || async { chunks(content) }).await;
+    fetched.unwrap();
+    assert_eq!(fs::read(store.blob_path(&digest)).unwrap(), content);
+    let wrong_size: io::Result<()> = store.fetch(&digest, 13, || async { chunks(b"") }).await;
+    assert!(wrong_size.is_err());
+    assert_eq!(files(folder.path().join("content/ingest")), 0);
+}
+
+#[tokio::test]
+async fn one_of_many_fetches() {
+    let (_folder, store) = open();
+    let digest = Digest::of(b"shared");
+    let fetches = AtomicUsize::new(0);
+    let fetch = || async {
+        let one: io::Result<()> = store
+            .fetch(&digest, 6, || async {
+                fetches.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                chunks(b"shared")
+            })
+            .await;
+        one.unwrap();
+    };
+    futures::future::join_all((0..16).map(|_| fetch())).await;
+    assert_eq!(fetches.into_inner(), 1);
+}
+
+#[test]
+fn images_survive_reopening_and_references_move() {
+    let (folder, store) = open();
+    let old = image(&store, "old", &["r/app:v1", "r/app@old"], &[]);
+    let new = image(&store, "new", &["r/app:v1"], &[]);
+    store.record(old.clone()).unwrap();
+    store.record(new.clone()).unwrap();
+    let more = StoredImage {
+        references: vec!["r/app:v2".into()],
+        ..new.clone()
+    };
+    store.record(more).unwrap();
+    let check = |store: &ContentStore| {
+        let by = |reference| store.image_by_reference(reference).unwrap().digest;
+        assert_eq!(by("r/app:v1"), new.digest);
+        assert_eq!(by("r/app:v2"), new.digest);
+        assert_eq!(by("r/app@old"), old.digest);
+        assert_eq!(store.image(&old.digest).unwrap().references, ["r/app@old"]);
+        assert_eq!(store.images().len(), 2);
+    };
+    check(&store);
+    drop(store);
+    fs::write(folder.path().join("content/images/garbage.json"), "{").unwrap();
+    fs::write(folder.path().join("content/ingest/left"), "half").unwrap();
+    let store = ContentStore::open(folder.path().join("content")).unwrap();
+    check(&store);
+    assert_eq!(files(folder.path().join("content/ingest")), 0);
+    assert_eq!(files(folder.path().join("content/images")), 2);
+}
+
+#[test]
+fn an_image_whose_blob_is_gone_is_dropped_at_opening() {
+    let (folder, store) = open();
+    let layer = store.put(b"layer").unwrap();
+    let broken = image(
+        &store,
+        "broken",
+        &["r/app:v1"],
+        std::slice::from_ref(&layer),
+    );
+    store.record(broken).unwrap();
+    fs::remove_file(store.blob_path(&layer)).unwrap();
+    drop(store);
+    let store = ContentStore::open(folder.path().join("content")).unwrap();
+    assert_eq!(store.images(), []);
+    assert_eq!(store.image_by_reference("r/app:v1"), None);
+}
+
+#[test]
+fn removal_keeps_what_others_need() {
+    let (_folder, store) = open();
+    let shared = store.put(b"shared layer").unwrap();
+    let leased = store.put(b"leased layer").unwrap();
+    let own = store.put(b"own layer").unwrap();
+    let one = image(
+        &store,
+        "one",
+        &["r/one:v1"],
+        &[shared.clone(), leased.clone(), own.clone()],
+    );
+    let two = image(&store, "two", &["r/two:v1"], std::slice::from_ref(&shared));
+    store.record(one.clone()).unwrap();
+    store.record(two.clone()).unwrap();
+    let mut lease = store.lease();
+    lease.add(&leased);
+    let freed = store.remove_image(&one.digest).unwrap();
+    assert_eq!(freed, ("one".len() + "own layer".len()) as u64);
+    assert!(store.has(&shared) && store.has(&leased) && !store.has(&own));
+    assert_eq!(store.remove_image(&one.digest).unwrap(), 0);
+    assert_eq!(store.remove_unused_blobs().unwrap(), 0);
+    drop(lease);
+    assert_eq!(
+        store.remove_unused_blobs().unwrap(),
+        "leased layer".len() as u64
+    );
+    assert!(store.image_by_reference("r/two:v1").is_some());
+}
+
+#[test]
+fn a_record_needs_its_blobs() {
+    let (_folder, store) = open();
+    let missing = image(&store, "x", &[], &[Digest::of(b"nowhere")]);
+    let error = store.record(missing).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::NotFound);
+}
