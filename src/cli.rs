@@ -1,0 +1,204 @@
+//! The command line. Flags follow k3s where k3s has the same thing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A Kubernetes that runs WebAssembly first and OCI containers beside it.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a whole cluster on this machine, in the foreground
+    Up(UpOptions),
+    /// Start a control-plane member, and a node unless --no-node is given
+    Server(ServerOptions),
+    /// Start a worker node and join it to a server
+    Agent(AgentOptions),
+    /// Push a wasm file, or the guests of a sample's folder, to the embedded registry
+    Push(PushOptions),
+    /// Show the admin's kubeconfig
+    Kubeconfig {
+        /// Print where it is instead of what it says
+        #[arg(long)]
+        path: bool,
+        #[command(flatten)]
+        data: DataOptions,
+    },
+    /// Manage the tokens with which nodes join
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+        #[command(flatten)]
+        data: DataOptions,
+    },
+    /// Work with the embedded registry
+    Registry {
+        #[command(subcommand)]
+        command: RegistryCommand,
+        #[command(flatten)]
+        data: DataOptions,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DataOptions {
+    /// Folder that holds everything; default $XDG_DATA_HOME/coracle, as root /var/lib/coracle
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogOptions {
+    /// What to log to standard error: error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpOptions {
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) listen: ListenOptions,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Nodes to start
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
+    pub(crate) nodes: u32,
+    /// A manifest, or a folder of manifests and guests, to deploy; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(crate) apply: Vec<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListenOptions {
+    /// Address of the API server
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6443")]
+    pub(crate) listen: SocketAddr,
+    /// Address of the embedded registry
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) registry_listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeOptions {
+    /// Name of the node; default the host's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Address of the node; default that of the interface with the default route
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// Pods that the node takes at most; default 110, for `up` 16000
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) max_pods: Option<u32>,
+    /// Port of the kubelet's API; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    pub(crate) kubelet_port: Option<u16>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerOptions {
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) listen: ListenOptions,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Do not run a node here
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// Another name or address for the serving certificate; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tls_san: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentOptions {
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// The server to join, https://HOST:PORT
+    #[arg(long, short, value_name = "URL")]
+    pub(crate) server: url::Url,
+    /// The token from `coracle token create`; needed at the first start
+    #[arg(long, short, value_name = "TOKEN", conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PushOptions {
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    /// A .wasm file, or a folder with guests and the manifests that name them
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Name of the image, as in app:v1; a folder's manifests name theirs
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it
+    Create {
+        /// How long it is valid, as in 30m or 24h; 0 is for ever
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
+        ttl: String,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// List tokens
+    List,
+    /// Delete a token, by its id or whole
+    Delete {
+        /// The token
+        token: String,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Print the user:password with which to push
+    Credentials,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let Command::Up(up) = Cli::parse_from(["coracle", "up", "--apply", "a", "--apply", "b"]).command
+        else {
+            panic!("up");
+        };
+        assert_eq!(up.listen.listen.to_string(), "127.0.0.1:6443");
+        assert_eq!(up.listen.registry_listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(up.apply.len(), 2);
+        assert!(Cli::try_parse_from(["coracle", "up", "--nodes", "2"]).is_err());
+    }
+}

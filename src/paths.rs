@@ -1,0 +1,145 @@
+//! Where things stand on disk. One place names every file below the data directory.
+//!
+//! ```text
+//! DIR/kubeconfig            the admin's kubeconfig
+//! DIR/registry-credentials  user:password for pushes
+//! DIR/pki/                  CA, keys and certificates of the control plane
+//! DIR/db/                   the store
+//! DIR/registry/             the embedded registry
+//! DIR/agent/                the node: its certificate, images, Pods, compiled guests
+//! ```
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The data directory of one installation.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The directory that was named, or else the default: the system's for root, under
+    /// `XDG_DATA_HOME` for everyone else.
+    pub(crate) fn new(named: Option<PathBuf>) -> Result<Self> {
+        let path = match named {
+            Some(path) => std::path::absolute(&path)
+                .with_context(|| format!("data directory {} has no absolute path", path.display()))?,
+            None => default_directory()?,
+        };
+        Ok(Self(path))
+    }
+
+    /// Makes the directory, readable by its owner only.
+    pub(crate) fn create(&self) -> Result<()> {
+        create_private_dir(&self.0)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
+    pub(crate) fn registry_credentials(&self) -> PathBuf {
+        self.0.join("registry-credentials")
+    }
+
+    pub(crate) fn registry_address(&self) -> PathBuf {
+        self.0.join("registry-address")
+    }
+
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.0.join("pki")
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.0.join("db")
+    }
+
+    pub(crate) fn registry(&self) -> PathBuf {
+        self.0.join("registry")
+    }
+
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.0.join("agent")
+    }
+}
+
+fn default_directory() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/coracle".into());
+    }
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    if let Some(data) = absolute("XDG_DATA_HOME") {
+        return Ok(data.join("coracle"));
+    }
+    let home = absolute("HOME")
+        .context("neither XDG_DATA_HOME nor HOME is set: name a folder with --data-dir")?;
+    Ok(home.join(".local/share/coracle"))
+}
+
+/// Makes a directory and its parents for the owner only.
+pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Writes a file for the owner only, whole or not at all: a crash leaves the old one.
+pub(crate) fn write_private(path: &Path, contents: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let staged = path.with_extension("new");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&staged)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)?;
+        match path.parent() {
+            Some(parent) => fs::File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a file that may not be there.
+pub(crate) fn read_if_present(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewritten_file_stays_private_and_whole() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(read_if_present(&path).unwrap().as_deref(), Some("two"));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,104 @@
+//! The table of who may depend on whom, held against what Cargo knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Crates of ours and which of ours each may depend on, for building (tests may use more).
+const TABLE: &[(&str, &[&str])] = &[
+    ("apimachinery", &[]),
+    ("runtime", &[]),
+    ("store", &["apimachinery"]),
+    ("apiserver", &["store", "apimachinery"]),
+    ("controllers", &["apimachinery"]),
+    ("scheduler", &["apimachinery"]),
+    ("images", &["apimachinery"]),
+    ("network", &["apimachinery", "runtime"]),
+    ("kubelet", &["runtime", "images", "network", "apimachinery"]),
+    ("wasm", &["runtime", "images"]),
+];
+
+/// Crates from outside that only these of ours may use.
+const RESERVED: &[(&str, &[&str])] = &[
+    ("openraft", &["store"]),
+    ("sled", &["store"]),
+    ("wasmtime", &["wasm"]),
+    ("wasmtime-wasi", &["wasm"]),
+    ("wasmtime-wasi-http", &["wasm"]),
+    ("oci-client", &["images"]),
+    ("rcgen", &["coracle"]),
+    (
+        "kube",
+        &["coracle", "controllers", "scheduler", "images", "network", "kubelet"],
+    ),
+];
+
+/// Name of a package of ours without its prefix → its dependencies for building.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let short = |name: &Value| {
+        let name = name.as_str().unwrap();
+        name.strip_prefix("coracle-").unwrap_or(name).to_owned()
+    };
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev")
+                .map(|dependency| short(&dependency["name"]))
+                .collect();
+            (short(&package["name"]), dependencies)
+        })
+        .collect()
+}
+
+#[test]
+fn nobody_knows_more_than_the_table_allows() {
+    let found = dependencies();
+    let ours: BTreeSet<_> = found.keys().cloned().collect();
+    let listed: BTreeSet<_> = TABLE
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .chain(["coracle".to_owned()])
+        .collect();
+    assert_eq!(ours, listed, "the table lists every crate");
+    for (name, allowed) in TABLE {
+        for dependency in found[*name].intersection(&ours) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} may not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn reserved_crates_stay_with_their_owners() {
+    for (name, dependencies) in dependencies() {
+        for (reserved, owners) in RESERVED {
+            if dependencies.contains(*reserved) {
+                assert!(
+                    owners.contains(&name.as_str()),
+                    "{name} may not use {reserved}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! A cluster of the real binary, in a folder and on ports of its own, that ends with the test.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Nothing here takes this long on a machine that works, however loaded.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+
+/// The binary under test.
+pub(crate) const CORACLE: &str = env!("CARGO_BIN_EXE_coracle");
+
+/// Calls `probe` until it gives something, or fails the test with what it said last.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<T, String>) -> T {
+    let started = Instant::now();
+    loop {
+        match probe() {
+            Ok(value) => return value,
+            Err(last) if started.elapsed() > DEADLINE => {
+                panic!("{what}: not within {DEADLINE:?}; last: {last}")
+            }
+            // The probe asks another process, which cannot wake this one.
+            Err(_) => std::thread::park_timeout(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A folder of the samples.
+pub(crate) fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("wasm-samples")
+        .join(name)
+}
+
+/// Processes whose command line names a folder, with their ids.
+pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
+    let needle = folder.to_str().unwrap().as_bytes();
+    let contains = |line: &[u8]| line.windows(needle.len()).any(|window| window == needle);
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let id = path.file_name()?.to_str()?.parse().ok()?;
+            let line = std::fs::read(path.join("cmdline")).ok()?;
+            contains(&line).then(|| (id, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .collect()
+}
+
+/// A process of the binary, ended when dropped.
+pub(crate) struct Process {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Process {
+    /// Starts the binary; what it prints goes to `output`.
+    pub(crate) fn start(arguments: &[&str], output: PathBuf) -> Self {
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&output)
+            .unwrap();
+        let child = Command::new(CORACLE)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, output }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has printed.
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// Waits until it has printed a line that contains `text`, and returns the line.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&mut self, text: &str) -> String {
+        eventually(&format!("a line with {text:?}"), || {
+            let printed = self.printed();
+            if let Some(line) = printed.lines().find(|line| line.contains(text)) {
+                return Ok(line.to_owned());
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ended with {status} before it printed {text:?}:\n{printed}");
+            }
+            Err(printed)
+        })
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        // SAFETY: a plain system call; the child is not yet waited for, so its id is its own.
+        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let printed = self.output.clone();
+        eventually("the end of the process", || {
+            self.child
+                .try_wait()
+                .unwrap()
+                .ok_or_else(|| std::fs::read_to_string(&printed).unwrap_or_default())
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Guests end with the cluster only if it is asked kindly.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(libc::SIGTERM);
+            let started = Instant::now();
+            while matches!(self.child.try_wait(), Ok(None)) {
+                if started.elapsed() > Duration::from_secs(20) {
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                }
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the process printed:\n{}", self.printed());
+        }
+    }
+}
+
+/// A cluster made by `coracle up`.
+pub(crate) struct Cluster {
+    pub(crate) process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until its node is ready.
+    #[track_caller]
+    pub(crate) fn up(more: &[&str]) -> Self {
+        Self::up_in(tempfile::tempdir().unwrap(), more)
+    }
+
+    /// The same in a folder that may hold an earlier cluster's data.
+    #[track_caller]
+    pub(crate) fn up_in(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        let data = folder.path().join("data");
+        let mut arguments = vec![
+            "up",
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+            "--registry-listen",
+            "127.0.0.1:0",
+            "--kubelet-port",
+            "0",
+            "--log",
+            "warn",
+        ];
+        arguments.extend(more);
+        let output = folder.path().join("output");
+        let _ = std::fs::remove_file(&output);
+        let mut process = Process::start(&arguments, output);
+        process.wait_for_line("is Ready");
+        Self { process, folder }
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A folder for files of the test.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends the process at once, as a power cut of the program, and gives the folder back.
+    pub(crate) fn kill(mut self) -> tempfile::TempDir {
+        self.process.signal(libc::SIGKILL);
+        self.process.wait();
+        self.folder
+    }
+
+    /// The client of its admin.
+    pub(crate) fn kubectl(&self) -> Kubectl {
+        Kubectl::new(self.data().join("kubeconfig"), self.folder.path())
+    }
+
+    /// Runs a subcommand of the binary against this cluster, which must succeed.
+    #[track_caller]
+    pub(crate) fn coracle(&self, arguments: &[&str]) -> String {
+        succeeded(
+            &Command::new(CORACLE)
+                .args(arguments)
+                .arg("--data-dir")
+                .arg(self.data())
+                .output()
+                .unwrap(),
+        )
+    }
+}
+
+/// Standard output of a command that must have succeeded.
+#[track_caller]
+pub(crate) fn succeeded(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The real kubectl with a cluster's kubeconfig.
+#[derive(Clone)]
+pub(crate) struct Kubectl {
+    program: PathBuf,
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+impl Kubectl {
+    /// Uses `$KUBECTL` or the one on the path. A machine of CI without one is a failure;
+    /// elsewhere see [`available`].
+    pub(crate) fn new(kubeconfig: PathBuf, home: &Path) -> Self {
+        Self {
+            program: program(),
+            kubeconfig,
+            home: home.to_owned(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", &self.home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it, whatever comes.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs it; it must succeed. Returns standard output.
+    #[track_caller]
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "kubectl {arguments:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs it; it must fail. Returns standard error.
+    #[track_caller]
+    pub(crate) fn fails(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "kubectl {arguments:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Applies a manifest from standard input.
+    #[track_caller]
+    pub(crate) fn apply(&self, manifest: &str) -> String {
+        let mut child = self
+            .command(&["apply", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(manifest.as_bytes()).unwrap();
+        drop(stdin);
+        succeeded(&child.wait_with_output().unwrap())
+    }
+
+    /// Starts it in the background with its output in a file.
+    pub(crate) fn spawn(&self, arguments: &[&str], output: &Path) -> Background {
+        let file = File::create(output).unwrap();
+        Background {
+            child: self
+                .command(arguments)
+                .stdout(file.try_clone().unwrap())
+                .stderr(file)
+                .spawn()
+                .unwrap(),
+            output: output.to_owned(),
+        }
+    }
+
+    /// One value by JSONPath.
+    #[track_caller]
+    pub(crate) fn value(&self, object: &[&str], path: &str) -> String {
+        let path = format!("jsonpath={{{path}}}");
+        let mut arguments = vec!["get"];
+        arguments.extend(object);
+        arguments.extend(["-o", &path]);
+        self.ok(&arguments)
+    }
+
+    /// Waits until a value by JSONPath is what is expected.
+    #[track_caller]
+    pub(crate) fn wait_value(&self, object: &[&str], path: &str, expected: &str) {
+        let jsonpath = format!("jsonpath={{{path}}}");
+        let mut arguments = vec!["get"];
+        arguments.extend(object);
+        arguments.extend(["-o", &jsonpath]);
+        eventually(&format!("{object:?} {path} = {expected:?}"), || {
+            let output = self.run(&arguments);
+            let found = String::from_utf8_lossy(&output.stdout).into_owned();
+            if output.status.success() && found == expected {
+                Ok(())
+            } else {
+                Err(format!("{found}{}", String::from_utf8_lossy(&output.stderr)))
+            }
+        });
+    }
+
+    /// Port of a Service on the node.
+    #[track_caller]
+    pub(crate) fn node_port(&self, service: &str) -> u16 {
+        self.value(&["service", service], ".spec.ports[0].nodePort")
+            .parse()
+            .unwrap()
+    }
+}
+
+/// A client in the background, killed when dropped.
+pub(crate) struct Background {
+    child: Child,
+    output: PathBuf,
+}
+
+impl Background {
+    pub(crate) fn printed(&self) -> String {
+        std::fs::read_to_string(&self.output).unwrap_or_default()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("KUBECTL").map_or_else(|| "kubectl".into(), PathBuf::from)
+}
+
+/// Whether there is a kubectl of 1.32 or newer. In CI there must be; elsewhere the tests that
+/// need it say so and pass.
+pub(crate) fn kubectl_available() -> bool {
+    tool_available("kubectl", &program(), &["version", "--client"], |text| {
+        let minor = text
+            .split_once("v1.")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        minor.is_some_and(|minor: u32| minor >= 32)
+    })
+}
+
+/// Whether a tool is there and `fits` what it prints.
+pub(crate) fn tool_available(
+    name: &str,
+    program: &Path,
+    arguments: &[&str],
+    fits: impl Fn(&str) -> bool,
+) -> bool {
+    let there = Command::new(program)
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| fits(&String::from_utf8_lossy(&output.stdout)));
+    if !there {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{name} is required in CI: .ci/run says how to get it"
+        );
+        eprintln!("SKIPPED: no {name} that fits on this machine");
+    }
+    there
+}
+
+/// One HTTP/1.1 exchange: status and body.
+pub(crate) fn http_get(authority: &str, path: &str) -> Result<(u16, String), String> {
+    let exchange = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(authority)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = exchange().map_err(|error| error.to_string())?;
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| format!("no HTTP: {text:?}"))?;
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
+}

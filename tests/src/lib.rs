@@ -1,1 +1,0 @@
-//! End-to-end tests, client suites and benchmarks of the binary.
