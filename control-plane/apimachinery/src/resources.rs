@@ -1,0 +1,219 @@
+//! What pods ask of a node: the sums of requests and limits, and the quality of service.
+//!
+//! Quantities that do not parse count as nothing: validation has refused them long before.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+
+use crate::quantity::Quantity;
+
+/// Amounts by the name of the resource.
+pub type ResourceList = BTreeMap<String, Quantity>;
+
+/// Processor time, in cores.
+pub const CPU: &str = "cpu";
+/// Memory, in bytes.
+pub const MEMORY: &str = "memory";
+/// Local disk, in bytes.
+pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+/// Pods on a node.
+pub const PODS: &str = "pods";
+
+/// A list of the API as amounts.
+pub fn parse(list: Option<&BTreeMap<String, ApiQuantity>>) -> ResourceList {
+    let amount =
+        |(name, quantity): (&String, &ApiQuantity)| Some((name.clone(), quantity.try_into().ok()?));
+    list.into_iter().flatten().filter_map(amount).collect()
+}
+
+/// Amounts as a list of the API.
+pub fn to_api(list: &ResourceList) -> BTreeMap<String, ApiQuantity> {
+    list.iter()
+        .map(|(name, amount)| (name.clone(), amount.into()))
+        .collect()
+}
+
+/// Adds each amount of a list.
+pub fn add(sum: &mut ResourceList, list: &ResourceList) {
+    for (name, amount) in list {
+        sum.entry(name.clone()).or_default().add(amount);
+    }
+}
+
+/// Takes each amount of a list away.
+pub fn sub(sum: &mut ResourceList, list: &ResourceList) {
+    for (name, amount) in list {
+        sum.entry(name.clone()).or_default().sub(amount);
+    }
+}
+
+/// Raises each amount to that of the list, where it is larger.
+pub fn max(most: &mut ResourceList, list: &ResourceList) {
+    for (name, amount) in list {
+        match most.get_mut(name) {
+            Some(present) if *present >= *amount => {}
+            Some(present) => *present = *amount,
+            None => {
+                most.insert(name.clone(), *amount);
+            }
+        }
+    }
+}
+
+/// What one container asks for.
+pub fn container_requests(container: &Container) -> ResourceList {
+    parse(
+        container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.as_ref()),
+    )
+}
+
+/// What one container may have at most.
+pub fn container_limits(container: &Container) -> ResourceList {
+    parse(
+        container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.limits.as_ref()),
+    )
+}
+
+/// Whether an init container goes on running beside the containers (a sidecar, KEP-753).
+pub fn is_sidecar(init_container: &Container) -> bool {
+    init_container.restart_policy.as_deref() == Some("Always")
+}
+
+/// What a pod needs of a node: the larger of what runs together at any time, init containers
+/// with the sidecars started before them, or containers with all sidecars; requests of the pod
+/// as a whole in place of those; and the overhead of its RuntimeClass.
+pub fn pod_requests(spec: &PodSpec) -> ResourceList {
+    let mut requests = combined(spec, container_requests);
+    let whole = parse(
+        spec.resources
+            .as_ref()
+            .and_then(|resources| resources.requests.as_ref()),
+    );
+    requests.extend(whole);
+    add(&mut requests, &parse(spec.overhead.as_ref()));
+    requests
+}
+
+/// What a pod may have at most, combined as [`pod_requests`] does. Overhead is added only where
+/// there is a limit, for none is no limit.
+pub fn pod_limits(spec: &PodSpec) -> ResourceList {
+    let mut limits = combined(spec, container_limits);
+    limits.extend(parse(
+        spec.resources
+            .as_ref()
+            .and_then(|resources| resources.limits.as_ref()),
+    ));
+    for (name, amount) in parse(spec.overhead.as_ref()) {
+        if let Some(limit) = limits.get_mut(&name) {
+            limit.add(&amount);
+        }
+    }
+    limits
+}
+
+fn combined(spec: &PodSpec, of: fn(&Container) -> ResourceList) -> ResourceList {
+    let mut running = ResourceList::new();
+    for container in &spec.containers {
+        add(&mut running, &of(container));
+    }
+    let (mut sidecars, mut peak) = (ResourceList::new(), ResourceList::new());
+    for container in spec.init_containers.iter().flatten() {
+        let mut together = of(container);
+        add(&mut together, &sidecars);
+        if is_sidecar(container) {
+            sidecars = together.clone();
+        }
+        max(&mut peak, &together);
+    }
+    add(&mut running, &sidecars);
+    max(&mut running, &peak);
+    running
+}
+
+/// The quality of service of a pod: who is evicted last when a node runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Qos {
+    /// It asks for nothing.
+    BestEffort,
+    /// It asks for something.
+    Burstable,
+    /// Limits of CPU and memory for every container, and requests equal to them.
+    Guaranteed,
+}
+
+impl Qos {
+    /// As `status.qosClass` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BestEffort => "BestEffort",
+            Self::Burstable => "Burstable",
+            Self::Guaranteed => "Guaranteed",
+        }
+    }
+}
+
+/// The quality of service that a spec amounts to.
+pub fn qos(spec: &PodSpec) -> Qos {
+    let containers = spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten());
+    let claims: Vec<Claim> = match &spec.resources {
+        Some(whole) if claims_something(whole) => vec![Claim::of(Some(whole))],
+        _ => containers
+            .map(|container| Claim::of(container.resources.as_ref()))
+            .collect(),
+    };
+    let (mut requests, mut limits) = (ResourceList::new(), ResourceList::new());
+    let mut guaranteed = true;
+    for claim in &claims {
+        add(&mut requests, &claim.requests);
+        add(&mut limits, &claim.limits);
+        guaranteed &= claim.limits.len() == 2;
+    }
+    match (
+        requests.is_empty() && limits.is_empty(),
+        guaranteed && requests == limits,
+    ) {
+        (true, _) => Qos::BestEffort,
+        (false, true) => Qos::Guaranteed,
+        (false, false) => Qos::Burstable,
+    }
+}
+
+/// What counts for the quality of service: CPU and memory, where they are more than nothing.
+struct Claim {
+    requests: ResourceList,
+    limits: ResourceList,
+}
+
+impl Claim {
+    fn of(resources: Option<&ResourceRequirements>) -> Self {
+        let counted = |list: Option<&BTreeMap<String, ApiQuantity>>| {
+            let mut list = parse(list);
+            list.retain(|name, amount| (name == CPU || name == MEMORY) && *amount > Quantity::ZERO);
+            list
+        };
+        Self {
+            requests: counted(resources.and_then(|resources| resources.requests.as_ref())),
+            limits: counted(resources.and_then(|resources| resources.limits.as_ref())),
+        }
+    }
+}
+
+fn claims_something(resources: &ResourceRequirements) -> bool {
+    let claim = Claim::of(Some(resources));
+    !claim.requests.is_empty() || !claim.limits.is_empty()
+}
+
+#[cfg(test)]
+#[path = "resources_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn spec(json: Value) -> PodSpec {
+    serde_json::from_value(json).unwrap()
+}
+
+fn container(requests: Value, limits: Value) -> Value {
+    json!({"name": "c", "resources": {"requests": requests, "limits": limits}})
+}
+
+fn sidecar(requests: Value) -> Value {
+    json!({"name": "s", "restartPolicy": "Always", "resources": {"requests": requests}})
+}
+
+fn requests(json: Value) -> Vec<(String, String)> {
+    pod_requests(&spec(json))
+        .into_iter()
+        .map(|(name, amount)| (name, amount.to_string()))
+        .collect()
+}
+
+fn listed(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, amount)| ((*name).to_owned(), (*amount).to_owned()))
+        .collect()
+}
+
+#[test]
+fn pods_ask_for_what_runs_together() {
+    let none = json!({});
+    let two = json!([
+        container(json!({"cpu": "100m", "memory": "1Gi"}), none.clone()),
+        container(json!({"cpu": "1"}), none.clone())
+    ]);
+    assert_eq!(
+        requests(json!({"containers": two})),
+        listed(&[("cpu", "1100m"), ("memory", "1Gi")])
+    );
+    let init = container(json!({"cpu": "2", "memory": "1Mi"}), none.clone());
+    assert_eq!(
+        requests(json!({"containers": two, "initContainers": [init]})),
+        listed(&[("cpu", "2"), ("memory", "1Gi")])
+    );
+    // The sidecar runs beside the containers, and beside the init container after it only.
+    assert_eq!(
+        requests(
+            json!({"containers": two, "initContainers": [init, sidecar(json!({"cpu": "500m"}))]})
+        ),
+        listed(&[("cpu", "2"), ("memory", "1Gi")])
+    );
+    assert_eq!(
+        requests(
+            json!({"containers": two, "initContainers": [sidecar(json!({"cpu": "500m"})), init]})
+        ),
+        listed(&[("cpu", "2500m"), ("memory", "1Gi")])
+    );
+    assert_eq!(
+        requests(json!({"containers": two, "initContainers": [sidecar(json!({"cpu": "3"}))]})),
+        listed(&[("cpu", "4100m"), ("memory", "1Gi")])
+    );
+    assert_eq!(
+        requests(json!({"containers": two, "overhead": {"cpu": "10m", "pods": "1"}})),
+        listed(&[("cpu", "1110m"), ("memory", "1Gi"), ("pods", "1")])
+    );
+    assert_eq!(
+        requests(json!({"containers": two, "resources": {"requests": {"cpu": "5"}}})),
+        listed(&[("cpu", "5"), ("memory", "1Gi")])
+    );
+    assert_eq!(
+        requests(json!({"containers": [container(json!({"cpu": "x"}), none)]})),
+        listed(&[])
+    );
+}
+
+#[test]
+fn overhead_makes_no_limit() {
+    let spec = spec(json!({
+        "containers": [container(json!({}), json!({"cpu": "1"}))],
+        "overhead": {"cpu": "100m", "memory": "1Mi"},
+    }));
+    let limits = pod_limits(&spec);
+    assert_eq!(limits.len(), 1);
+    assert_eq!(limits["cpu"].to_string(), "1100m");
+}
+
+#[test]
+fn quality_of_service() {
+    let full = json!({"cpu": "1", "memory": "1Gi"});
+    let same = json!({"cpu": "1000m", "memory": "1024Mi"});
+    let (none, cpu) = (json!({}), json!({"cpu": "1"}));
+    let table = [
+        (vec![container(none.clone(), none.clone())], Qos::BestEffort),
+        (
+            vec![container(json!({"cpu": "0"}), none.clone())],
+            Qos::BestEffort,
+        ),
+        (
+            vec![container(json!({"example.com/gpu": "1"}), none.clone())],
+            Qos::BestEffort,
+        ),
+        (vec![container(cpu.clone(), none.clone())], Qos::Burstable),
+        (vec![container(cpu.clone(), cpu)], Qos::Burstable),
+        (vec![container(full.clone(), same.clone())], Qos::Guaranteed),
+        (vec![container(none.clone(), full.clone())], Qos::Burstable),
+        (
+            vec![container(full.clone(), same), container(none.clone(), none)],
+            Qos::Burstable,
+        ),
+    ];
+    for (containers, want) in table {
+        assert_eq!(
+            qos(&spec(json!({ "containers": containers }))),
+            want,
+            "{containers:?}"
+        );
+        assert_eq!(
+            serde_json::to_value(want.as_str()).unwrap(),
+            json!(format!("{want:?}"))
+        );
+    }
+    let whole =
+        json!({"containers": [{"name": "c"}], "resources": {"requests": full, "limits": full}});
+    assert_eq!(qos(&spec(whole)), Qos::Guaranteed);
+}
