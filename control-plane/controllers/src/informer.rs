@@ -1,0 +1,365 @@
+//! Shared informers: one reflector per kind and process.
+//!
+//! An [`Informer`] owns the watch of one kind and keeps its objects in a kube-rs [`Store`].
+//! Whoever wants to know of changes subscribes to a bounded channel. What travels through it
+//! is a hint, never the truth: an object whose key changed, as it is or as it last was; the
+//! store says what is true now. When labels or owners of an object change, its earlier form is
+//! sent first, so that a subscriber can tell whom the change concerns on either side.
+//! A subscriber that falls behind is told so by the channel and looks at the whole store.
+//!
+//! The types handed out are those of kube-rs and tokio alone, so that the scheduler and the
+//! kubelet can take them without knowing this crate.
+//!
+//! Deliberately absent: no controller opens a watch of its own.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
+use kube::runtime::utils::Backoff;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Changes that a slow subscriber may be behind before it is told to look at the whole store.
+const CHANGES: usize = 2048;
+
+/// The cache of one kind, fed by one watch.
+pub struct Informer<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    store: Store<K>,
+    changes: broadcast::Sender<Arc<K>>,
+    revision: Arc<AtomicU64>,
+}
+
+impl<K> Clone for Informer<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    fn clone(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            changes: self.changes.clone(),
+            revision: self.revision.clone(),
+        }
+    }
+}
+
+impl<K> Informer<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    /// Starts the one watch of `api`; it ends when `cancel` does, and `tasks` owns it.
+    pub fn start(
+        api: Api<K>,
+        kind: K::DynamicType,
+        tasks: &TaskTracker,
+        cancel: &CancellationToken,
+    ) -> Self {
+        let writer = Writer::new(kind.clone());
+        let informer = Self {
+            store: writer.as_reader(),
+            changes: broadcast::Sender::new(CHANGES),
+            revision: Arc::default(),
+        };
+        let feeder = Feeder {
+            writer,
+            informer: informer.clone(),
+            kind,
+            before: HashMap::new(),
+        };
+        tasks.spawn(feeder.run(api, cancel.clone()));
+        informer
+    }
+
+    /// The cache.
+    pub fn store(&self) -> &Store<K> {
+        &self.store
+    }
+
+    /// Objects that change from now on; see the module's documentation for what they mean.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<K>> {
+        self.changes.subscribe()
+    }
+
+    /// The greatest resourceVersion that the cache has seen. A writer that remembers the version
+    /// of what it wrote knows from this whether the cache shows it.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+}
+
+/// The numeric resourceVersion of an object; Kubernetes guarantees that versions of one kind
+/// compare as integers (KEP-5504).
+pub(crate) fn revision_of<K: Resource>(object: &K) -> u64 {
+    let version = object.meta().resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+/// The task behind an [`Informer`].
+struct Feeder<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    writer: Writer<K>,
+    informer: Informer<K>,
+    kind: K::DynamicType,
+    /// What the cache held when a list began.
+    before: HashMap<ObjectRef<K>, Arc<K>>,
+}
+
+impl<K> Feeder<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    async fn run(mut self, api: Api<K>, cancel: CancellationToken) {
+        let events = watcher(api, watcher::Config::default())
+            .modify(|object| object.meta_mut().managed_fields = None)
+            .backoff(Retry::default());
+        let mut events = std::pin::pin!(events);
+        loop {
+            let event = tokio::select! {
+                () = cancel.cancelled() => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(event)) => self.apply(&event),
+                Some(Err(error)) => {
+                    tracing::warn!(kind = %K::kind(&self.kind), %error, "watch failed, will retry");
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn apply(&mut self, event: &watcher::Event<K>) {
+        match event {
+            watcher::Event::Init => {
+                let state = self.informer.store.state();
+                self.before = state.into_iter().map(|o| (self.key(&o), o)).collect();
+                self.writer.apply_watcher_event(event);
+            }
+            watcher::Event::InitApply(_) => self.writer.apply_watcher_event(event),
+            watcher::Event::InitDone => {
+                self.writer.apply_watcher_event(event);
+                self.announce_list();
+            }
+            watcher::Event::Apply(object) => {
+                let key = self.key(object);
+                let old = self.informer.store.get(&key);
+                self.writer.apply_watcher_event(event);
+                self.seen(object);
+                if let Some(new) = self.informer.store.get(&key) {
+                    self.announce(old, new);
+                }
+            }
+            watcher::Event::Delete(object) => {
+                self.writer.apply_watcher_event(event);
+                self.seen(object);
+                self.send(Arc::new(object.clone()));
+            }
+        }
+    }
+
+    /// After a new list: what is new or different, and what vanished while nobody watched.
+    fn announce_list(&mut self) {
+        let mut before = std::mem::take(&mut self.before);
+        for new in self.informer.store.state() {
+            self.seen(&new);
+            let old = before.remove(&self.key(&new));
+            if old.as_ref().map(|o| revision_of(o.as_ref())) != Some(revision_of(new.as_ref())) {
+                self.announce(old, new);
+            }
+        }
+        before.into_values().for_each(|gone| self.send(gone));
+    }
+
+    fn announce(&self, old: Option<Arc<K>>, new: Arc<K>) {
+        if let Some(old) = old.filter(|old| concerns_others(old.as_ref(), new.as_ref())) {
+            self.send(old);
+        }
+        self.send(new);
+    }
+
+    fn send(&self, object: Arc<K>) {
+        // Nobody listening is no error: the store is the truth.
+        let _ = self.informer.changes.send(object);
+    }
+
+    fn seen(&self, object: &K) {
+        let revision = revision_of(object);
+        self.informer.revision.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    fn key(&self, object: &K) -> ObjectRef<K> {
+        ObjectRef::from_obj_with(object, self.kind.clone())
+    }
+}
+
+/// Whether a change may concern somebody to whom the new form of the object says nothing.
+fn concerns_others<K: Resource>(old: &K, new: &K) -> bool {
+    let (old, new) = (old.meta(), new.meta());
+    old.uid != new.uid || old.labels != new.labels || old.owner_references != new.owner_references
+}
+
+/// Waits between failed watches: soon at first, for a server that is just starting, then seldom.
+struct Retry(Duration);
+
+impl Retry {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LAST: Duration = Duration::from_secs(10);
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self(Self::FIRST)
+    }
+}
+
+impl Iterator for Retry {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.0;
+        self.0 = (wait * 2).min(Self::LAST);
+        Some(wait)
+    }
+}
+
+impl Backoff for Retry {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The informers of every kind that controllers, scheduler and a node in one process share.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct Informers {
+    pub deployments: Informer<Deployment>,
+    pub endpoints: Informer<Endpoints>,
+    pub endpoint_slices: Informer<EndpointSlice>,
+    pub leases: Informer<Lease>,
+    pub namespaces: Informer<Namespace>,
+    pub nodes: Informer<Node>,
+    pub pods: Informer<Pod>,
+    pub replica_sets: Informer<ReplicaSet>,
+    pub service_accounts: Informer<ServiceAccount>,
+    pub services: Informer<Service>,
+}
+
+impl Informers {
+    /// Starts one watch per kind; `tasks` owns them, and they end with `cancel`.
+    pub fn start(client: &Client, tasks: &TaskTracker, cancel: &CancellationToken) -> Self {
+        macro_rules! start {
+            () => {
+                Informer::start(Api::all(client.clone()), (), tasks, cancel)
+            };
+        }
+        Self {
+            deployments: start!(),
+            endpoints: start!(),
+            endpoint_slices: start!(),
+            leases: start!(),
+            namespaces: start!(),
+            nodes: start!(),
+            pods: start!(),
+            replica_sets: start!(),
+            service_accounts: start!(),
+            services: start!(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    fn object(name: &str, version: u64, label: &str) -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "ns",
+            "resourceVersion": version.to_string(), "labels": {"l": label}}}))
+        .unwrap()
+    }
+
+    fn feeder() -> (Feeder<ConfigMap>, broadcast::Receiver<Arc<ConfigMap>>) {
+        let writer = Writer::new(());
+        let (changes, receiver) = broadcast::channel(16);
+        let informer = Informer {
+            store: writer.as_reader(),
+            changes,
+            revision: Arc::default(),
+        };
+        let before = HashMap::new();
+        let kind = ();
+        (
+            Feeder {
+                writer,
+                informer,
+                kind,
+                before,
+            },
+            receiver,
+        )
+    }
+
+    fn drain(receiver: &mut broadcast::Receiver<Arc<ConfigMap>>) -> Vec<(String, u64)> {
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|o| (o.metadata.name.clone().unwrap(), revision_of(o.as_ref())))
+            .collect()
+    }
+
+    #[test]
+    fn an_update_is_announced_once_unless_it_concerns_others() {
+        let (mut feeder, mut changes) = feeder();
+        feeder.apply(&watcher::Event::Apply(object("a", 1, "x")));
+        feeder.apply(&watcher::Event::Apply(object("a", 2, "x")));
+        assert_eq!(drain(&mut changes), [("a".into(), 1), ("a".into(), 2)]);
+        feeder.apply(&watcher::Event::Apply(object("a", 3, "y")));
+        assert_eq!(drain(&mut changes), [("a".into(), 2), ("a".into(), 3)]);
+        assert_eq!(feeder.informer.revision(), 3);
+    }
+
+    #[test]
+    fn a_new_list_announces_what_differs_and_what_vanished() {
+        let (mut feeder, mut changes) = feeder();
+        for object in [
+            object("same", 1, "x"),
+            object("gone", 2, "x"),
+            object("new", 3, "x"),
+        ] {
+            feeder.apply(&watcher::Event::Apply(object));
+        }
+        drain(&mut changes);
+        feeder.apply(&watcher::Event::Init);
+        feeder.apply(&watcher::Event::InitApply(object("same", 1, "x")));
+        feeder.apply(&watcher::Event::InitApply(object("new", 7, "x")));
+        feeder.apply(&watcher::Event::InitDone);
+        let mut seen = drain(&mut changes);
+        seen.sort();
+        assert_eq!(seen, [("gone".into(), 2), ("new".into(), 7)]);
+        assert_eq!(feeder.informer.revision(), 7);
+        assert_eq!(feeder.informer.store.len(), 2);
+    }
+}
