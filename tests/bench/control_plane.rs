@@ -1,0 +1,111 @@
+//! Durable writes through the API, beside etcd's raw puts.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, PostParams};
+use serde_json::json;
+
+use crate::Row;
+use crate::cluster::Cluster;
+
+const SECONDS: u64 = 5;
+
+pub(crate) fn rows() -> Vec<Row> {
+    let connections = [1, 16, 100];
+    let peers = etcd(&connections);
+    let cluster = Cluster::up(&[]);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    connections
+        .iter()
+        .zip(peers)
+        .map(|(&connections, peer)| {
+            let ours = runtime.block_on(creates(&cluster, connections));
+            Row::new(
+                format!("durable creates of 1 KB ConfigMaps over HTTPS, {connections} connections"),
+                format!("{ours:.0}/s"),
+                "≥ 0.5 of etcd's puts",
+            )
+            .beside("etcd 1 KB puts/s", ours, peer)
+        })
+        .collect()
+}
+
+/// Creates per second with one client after another's answer on each connection.
+async fn creates(cluster: &Cluster, connections: usize) -> f64 {
+    let deadline = Instant::now() + Duration::from_secs(SECONDS);
+    let started = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for connection in 0..connections {
+        let client = super::pods::client(cluster).await;
+        tasks.spawn(async move {
+            let maps: Api<ConfigMap> = Api::default_namespaced(client);
+            let filler = "x".repeat(800);
+            let mut count = 0_u64;
+            while Instant::now() < deadline {
+                let map: ConfigMap = serde_json::from_value(json!({
+                    "metadata": {"name": format!("bench-{connections}-{connection}-{count}")},
+                    "data": {"filler": filler},
+                }))
+                .expect("a ConfigMap");
+                maps.create(&PostParams::default(), &map).await.expect("created");
+                count += 1;
+            }
+            count
+        });
+    }
+    let total: u64 = tasks.join_all().await.into_iter().sum();
+    total as f64 / started.elapsed().as_secs_f64()
+}
+
+struct Etcd(Child);
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Puts per second of etcd for each number of connections; none where it, or Go, is missing.
+fn etcd(connections: &[usize]) -> Vec<Option<f64>> {
+    let none = || connections.iter().map(|_| None).collect();
+    let Ok(folder) = tempfile::tempdir() else {
+        return none();
+    };
+    let client = folder.path().join("etcd-put");
+    let built = Command::new("go")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/etcd-put"))
+        .args(["build", "-o"])
+        .arg(&client)
+        .arg(".")
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        return none();
+    }
+    let endpoint = "http://127.0.0.1:23790";
+    let server = Command::new("etcd")
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .args(["--listen-client-urls", endpoint, "--advertise-client-urls", endpoint])
+        .args(["--listen-peer-urls", "http://127.0.0.1:23800"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(server) = server else {
+        return none();
+    };
+    let _server = Etcd(server);
+    connections
+        .iter()
+        .map(|connections| {
+            let output = Command::new(&client)
+                .args([endpoint, &connections.to_string(), &SECONDS.to_string()])
+                .output()
+                .ok()?;
+            String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+        })
+        .collect()
+}
