@@ -2,23 +2,33 @@
 //! registry that every server carries.
 //!
 //! - [`ContentStore`] keeps blobs by digest and the images made of them. It owns its folder.
-//! - `Puller` speaks the OCI distribution protocol and puts what it reads into the store.
-//! - `registry` answers the same protocol; `push` sends a WebAssembly file to it.
+//! - [`Puller`] speaks the OCI distribution protocol and puts what it reads into the store.
+//! - [`registry`] answers the same protocol; [`push`] sends a WebAssembly file to it.
 //!
 //! Deliberately absent: running anything. Compiling a module and unpacking a root file system
 //! belong to the runtimes, which find the blobs here. Whether to pull at all
 //! (`imagePullPolicy`, back-off) is the kubelet's decision.
 
+mod classify;
+mod client;
 mod credentials;
 mod digest;
+mod extract;
 mod image;
+mod pull;
 mod reference;
 mod store;
 
 pub mod media_types;
+pub mod push;
+pub mod registry;
 
 pub use credentials::{CredentialsError, RegistryAuth};
 pub use digest::{Digest, DigestError, Hasher};
 pub use image::{ImageConfig, ImageKind, StoredImage};
+pub use pull::{
+    EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, Puller,
+    PullerConfig,
+};
 pub use reference::{Reference, ReferenceError};
 pub use store::{BlobWriter, ContentStore, Lease};

@@ -270,12 +270,7 @@ impl ContentStore {
         fs::remove_file(self.record_path(&image.digest))?;
         state.images.remove(digest);
         state.references.retain(|_, target| target != digest);
-        let needed: BTreeSet<&Digest> = state
-            .images
-            .values()
-            .flat_map(|image| &image.blobs)
-            .chain(state.leased.keys())
-            .collect();
+        let needed = state.needed();
         let unneeded = image.blobs.iter().filter(|blob| !needed.contains(blob));
         self.remove_blobs(unneeded)
     }
@@ -284,19 +279,24 @@ impl ContentStore {
     /// left behind. Returns the bytes freed. Blocks on the disk.
     pub fn remove_unused_blobs(&self) -> io::Result<u64> {
         let state = self.state.lock();
-        let needed: BTreeSet<&Digest> = state
-            .images
-            .values()
-            .flat_map(|image| &image.blobs)
-            .chain(state.leased.keys())
-            .collect();
-        let mut unneeded = Vec::new();
+        let unused = self.unused(&state)?;
+        self.remove_blobs(unused.iter())
+    }
+
+    /// The blobs that [`Self::remove_unused_blobs`] would remove.
+    pub(crate) fn unused_blobs(&self) -> io::Result<Vec<Digest>> {
+        self.unused(&self.state.lock())
+    }
+
+    fn unused(&self, state: &State) -> io::Result<Vec<Digest>> {
+        let needed = state.needed();
+        let mut unused = Vec::new();
         for entry in fs::read_dir(self.root.join("blobs/sha256"))? {
             let name = entry?.file_name();
             let digest = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>();
-            unneeded.extend(digest.ok().filter(|digest| !needed.contains(digest)));
+            unused.extend(digest.ok().filter(|digest| !needed.contains(digest)));
         }
-        self.remove_blobs(unneeded.iter())
+        Ok(unused)
     }
 
     fn remove_blobs<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) -> io::Result<u64> {
@@ -331,6 +331,11 @@ impl ContentStore {
 }
 
 impl State {
+    fn needed(&self) -> BTreeSet<&Digest> {
+        let images = self.images.values().flat_map(|image| &image.blobs);
+        images.chain(self.leased.keys()).collect()
+    }
+
     fn insert(&mut self, image: StoredImage) {
         for reference in &image.references {
             self.references

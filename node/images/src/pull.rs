@@ -1,0 +1,492 @@
+//! Pulls images into the content store.
+//!
+//! A pull is: find what the reference means ([`Puller`] knows the embedded registry), get the
+//! manifest, decide what the image is (`classify`), fetch the blobs that are missing, record
+//! the image. Everything that a registry sends is bounded and verified; what a pull wrote
+//! before it failed stays until the next removal of unused blobs, so that a retry goes on
+//! from there.
+//!
+//! Deliberately absent: `imagePullPolicy`, back-off and the choice of Secrets (the kubelet);
+//! compiling (the runtimes).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_client::manifest::{OciImageIndex, OciImageManifest};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use crate::classify::{self, Layer, Plan};
+use crate::client::{Basic, ClientError, HttpClients, Manifest, Repository, Timeouts, Trust};
+use crate::extract::{ExtractError, extract};
+use crate::media_types::{DOCKER_MANIFEST_LIST, OCI_INDEX};
+use crate::reference::DOCKER_HUB;
+use crate::{ContentStore, Digest, ImageKind, Lease, Reference, RegistryAuth, StoredImage};
+
+mod types;
+
+pub use types::{
+    EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, PullerConfig,
+};
+
+/// Pulls images from registries.
+pub struct Puller {
+    store: Arc<ContentStore>,
+    config: PullerConfig,
+    http: HttpClients,
+    running: Semaphore,
+}
+
+/// What went wrong inside; it becomes a [`PullError`] with the reference.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Image(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("not done within {0:?}")]
+    Deadline(Duration),
+}
+
+type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+impl Puller {
+    /// A puller into a store. Fails if the certificate of the embedded registry's authority
+    /// cannot be read.
+    pub fn new(store: Arc<ContentStore>, config: PullerConfig) -> Result<Self, PullError> {
+        let ca = config.embedded.as_ref().map(|e| e.ca_pem.as_slice());
+        let timeouts = Timeouts {
+            connect: config.limits.connect_timeout,
+            read: config.limits.read_timeout,
+        };
+        let http =
+            HttpClients::new(ca.unwrap_or_default(), timeouts).map_err(|error| PullError {
+                kind: PullErrorKind::ErrImagePull,
+                message: error.to_string(),
+            })?;
+        Ok(Self {
+            store,
+            running: Semaphore::new(config.limits.concurrent.max(1)),
+            config,
+            http,
+        })
+    }
+
+    /// The store that it fills.
+    pub fn store(&self) -> &Arc<ContentStore> {
+        &self.store
+    }
+
+    /// The image of a reference, if it is here already. Asks no registry.
+    pub fn resolve_local(&self, reference: &str) -> Option<Image> {
+        if let Ok(digest) = reference.parse::<Digest>() {
+            let image = self.store.image(&digest.to_string())?;
+            let first = image.references.first();
+            return Some(Image {
+                reference: reference.to_owned(),
+                resolved_reference: first.cloned().unwrap_or_else(|| image.digest.clone()),
+                digest: image.digest,
+            });
+        }
+        let parsed = Reference::parse(reference).ok()?;
+        self.meanings(&parsed).into_iter().find_map(|meaning| {
+            let image = self.store.image_by_reference(&key(&meaning))?;
+            Some(Image {
+                reference: reference.to_owned(),
+                resolved_reference: meaning.to_string(),
+                digest: image.digest,
+            })
+        })
+    }
+
+    /// Pulls an image, or makes sure that what is here is what the registry has.
+    pub async fn pull(
+        &self,
+        request: &PullRequest,
+        progress: ProgressFn<'_>,
+    ) -> Result<Image, PullError> {
+        let asked = Reference::parse(&request.reference)?;
+        let deadline = self.config.limits.deadline;
+        let pull = async {
+            let _turn = self
+                .running
+                .acquire()
+                .await
+                .map_err(std::io::Error::other)?;
+            let meaning = self.meaning(&asked).await?;
+            let image = self.pull_qualified(&meaning, request, progress).await?;
+            Ok((meaning, image))
+        };
+        let result = tokio::time::timeout(deadline, pull).await;
+        match result.unwrap_or(Err(Failure::Deadline(deadline))) {
+            Ok((meaning, image)) => Ok(Image {
+                reference: request.reference.clone(),
+                resolved_reference: meaning.to_string(),
+                digest: image.digest,
+            }),
+            Err(failure) => Err(self.explain(&asked, failure)),
+        }
+    }
+
+    fn explain(&self, asked: &Reference, failure: Failure) -> PullError {
+        let kind = match &failure {
+            Failure::Client(ClientError::Connect(_)) => PullErrorKind::RegistryUnavailable,
+            _ => PullErrorKind::ErrImagePull,
+        };
+        let hint = match &failure {
+            Failure::Client(ClientError::Denied(_) | ClientError::NotFound(_)) => {
+                ": the repository or tag does not exist, or may require authorization \
+                 (imagePullSecrets)"
+            }
+            _ => "",
+        };
+        let meant: Vec<String> = self.meanings(asked).iter().map(|m| m.to_string()).collect();
+        let message = format!(
+            "failed to pull image {}: {failure}{hint}",
+            meant.join(" or ")
+        );
+        PullError { kind, message }
+    }
+
+    /// What a reference may mean, the embedded registry first.
+    fn meanings(&self, reference: &Reference) -> Vec<Reference> {
+        let embedded = self.config.embedded.as_ref();
+        match (reference.registry(), embedded) {
+            (None, Some(embedded)) => {
+                vec![
+                    reference.qualified(&embedded.name),
+                    reference.qualified(DOCKER_HUB),
+                ]
+            }
+            (None, None) => vec![reference.qualified(DOCKER_HUB)],
+            (Some(_), _) => vec![reference.clone()],
+        }
+    }
+
+    /// What a reference means now. A registry of ours that cannot be asked is an error: going
+    /// on to Docker Hub would run somebody else's image of the same name.
+    async fn meaning(&self, reference: &Reference) -> Result<Reference, ClientError> {
+        let (None, Some(embedded)) = (reference.registry(), &self.config.embedded) else {
+            return Ok(reference.qualified(DOCKER_HUB));
+        };
+        let ours = reference.qualified(&embedded.name);
+        let mut repositories = self.repositories(&ours, &[]).await?.into_iter();
+        let mut last = None;
+        let holds = loop {
+            let Some(repository) = repositories.next() else {
+                return Err(last.unwrap_or_else(|| {
+                    ClientError::Connect("the embedded registry has no endpoint".into())
+                }));
+            };
+            match repository.exists().await {
+                Ok(holds) => break holds,
+                Err(error) => last = Some(error),
+            }
+        };
+        Ok(if holds {
+            ours
+        } else {
+            reference.qualified(DOCKER_HUB)
+        })
+    }
+
+    /// The places and credentials to try for a qualified reference, in order.
+    async fn repositories(
+        &self,
+        reference: &Reference,
+        auths: &[RegistryAuth],
+    ) -> Result<Vec<Repository>, ClientError> {
+        let registry = reference.registry().unwrap_or(DOCKER_HUB);
+        let (endpoints, trust, own) = match &self.config.embedded {
+            Some(ours) if ours.name == registry || ours.aliases.iter().any(|a| a == registry) => (
+                ours.endpoints.clone(),
+                Trust::Cluster,
+                ours.credential.clone(),
+            ),
+            _ if registry == DOCKER_HUB => (
+                vec!["https://registry-1.docker.io".into()],
+                Trust::Machine,
+                None,
+            ),
+            _ if is_loopback(registry) => {
+                (vec![format!("http://{registry}")], Trust::Cluster, None)
+            }
+            _ => (vec![format!("https://{registry}")], Trust::Machine, None),
+        };
+        let mut credentials: Vec<Option<Basic>> = RegistryAuth::matching(auths, reference)
+            .into_iter()
+            .map(|auth| (auth.username.clone(), auth.password.clone()))
+            .chain(own)
+            .map(|(username, password)| Some(Basic { username, password }))
+            .collect();
+        if credentials.is_empty() {
+            credentials.push(None);
+        }
+        let http = self.http.get(trust).await?;
+        let name = reference.repository();
+        let mut repositories = Vec::new();
+        for credential in credentials {
+            for endpoint in &endpoints {
+                let (http, basic) = (http.clone(), credential.clone());
+                repositories.push(Repository::new(http, endpoint, name, basic, "pull"));
+            }
+        }
+        Ok(repositories)
+    }
+
+    async fn pull_qualified(
+        &self,
+        reference: &Reference,
+        request: &PullRequest,
+        progress: ProgressFn<'_>,
+    ) -> Result<StoredImage, Failure> {
+        let mut last = None;
+        for repository in self.repositories(reference, &request.auths).await? {
+            let mut attempt = self.attempt(&repository, reference, progress).await;
+            if matches!(&attempt, Err(Failure::Client(error)) if error.is_transient()) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                attempt = self.attempt(&repository, reference, progress).await;
+            }
+            match attempt {
+                // Another endpoint or credential may do better; the rest is final.
+                Err(Failure::Client(error)) => last = Some(error),
+                done => return done,
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| ClientError::Connect("the registry has no endpoint".into()))
+            .into())
+    }
+
+    async fn attempt(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        progress: ProgressFn<'_>,
+    ) -> Result<StoredImage, Failure> {
+        let limits = &self.config.limits;
+        let mut lease = self.store.lease();
+        let mut manifest = repository
+            .manifest(&reference.version(), limits.manifest_bytes)
+            .await?;
+        let mut references = vec![key(reference)];
+        references.push(format!("{}@{}", reference.name(), manifest.digest));
+        if let Some(index) = as_index(&manifest)? {
+            let chosen = classify::choose(&index.manifests, classify::architecture())
+                .map_err(Failure::Image)?;
+            let digest = &index.manifests[chosen].digest;
+            let digest: Digest = digest.parse().map_err(image_error)?;
+            manifest = repository
+                .manifest(&digest.to_string(), limits.manifest_bytes)
+                .await?;
+            if as_index(&manifest)?.is_some() {
+                let nested = "an index within an index is not supported";
+                return Err(Failure::Image(nested.into()));
+            }
+            references.push(format!("{}@{}", reference.name(), manifest.digest));
+        }
+        if let Some(known) = self.store.image(&manifest.digest.to_string()) {
+            known.blobs.iter().for_each(|blob| lease.add(blob));
+            references.extend(known.references.clone());
+            let image = StoredImage {
+                references,
+                ..known
+            };
+            return self.record(image).await;
+        }
+        let parsed = parse_manifest(&manifest)?;
+        self.fetch_image(repository, &manifest, &parsed, references, lease, progress)
+            .await
+    }
+
+    async fn fetch_image(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        parsed: &OciImageManifest,
+        references: Vec<String>,
+        mut lease: Lease,
+        progress: ProgressFn<'_>,
+    ) -> Result<StoredImage, Failure> {
+        let limits = &self.config.limits;
+        let config_layer = classify::layer(&parsed.config).map_err(Failure::Image)?;
+        let layers: Vec<Layer> = parsed
+            .layers
+            .iter()
+            .map(classify::layer)
+            .collect::<Result<_, _>>()
+            .map_err(Failure::Image)?;
+        let total = layers
+            .iter()
+            .try_fold(config_layer.size, |sum, layer| sum.checked_add(layer.size))
+            .unwrap_or(u64::MAX);
+        lease.add(&manifest.digest);
+        lease.add(&config_layer.digest);
+        check_size("configuration", config_layer.size, limits.config_bytes)?;
+        self.fetch(repository, &config_layer, &|_| {}).await?;
+        let config = tokio::fs::read(self.store.blob_path(&config_layer.digest)).await?;
+        let (plan, run_config) =
+            classify::classify(parsed, &layers, &config).map_err(Failure::Image)?;
+        let mut blobs = vec![manifest.digest.clone(), config_layer.digest.clone()];
+        if plan != Plan::Container {
+            check_size("image", total, limits.image_bytes)?;
+            if let Plan::WasmLayer { module } = plan {
+                check_size("module", layers[module].size, limits.module_bytes)?;
+            }
+            let mut done = config_layer.size;
+            for layer in &layers {
+                lease.add(&layer.digest);
+                let report = |bytes| {
+                    progress(Progress {
+                        done_bytes: done + bytes,
+                        total_bytes: total,
+                    });
+                };
+                self.fetch(repository, layer, &report).await?;
+                report(layer.size);
+                done += layer.size;
+                blobs.push(layer.digest.clone());
+            }
+        }
+        let kind = match plan {
+            Plan::Container => ImageKind::Container,
+            Plan::WasmLayer { module } => ImageKind::Wasm {
+                module: layers[module].digest.clone(),
+                layers: classify::titles(&layers),
+            },
+            Plan::WasmFile { path } => {
+                let module = self.extract(layers, path).await?;
+                blobs.push(module.clone());
+                ImageKind::Wasm {
+                    module,
+                    layers: Default::default(),
+                }
+            }
+        };
+        blobs.sort();
+        blobs.dedup();
+        let store = Arc::clone(&self.store);
+        let bytes = manifest.bytes.clone();
+        tokio::task::spawn_blocking(move || store.put(&bytes))
+            .await
+            .map_err(std::io::Error::other)??;
+        let size_bytes = total.saturating_add(manifest.bytes.len() as u64);
+        self.record(StoredImage {
+            digest: manifest.digest.to_string(),
+            kind,
+            config: run_config,
+            size_bytes,
+            references,
+            blobs,
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        repository: &Repository,
+        layer: &Layer,
+        report: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Failure> {
+        use futures::StreamExt;
+        let open = || async {
+            let mut bytes = 0;
+            let stream = repository.blob(&layer.digest).await?;
+            Ok::<_, ClientError>(stream.inspect(move |chunk| {
+                bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                report(bytes);
+            }))
+        };
+        Ok(self.store.fetch(&layer.digest, layer.size, open).await?)
+    }
+
+    async fn extract(&self, layers: Vec<Layer>, path: String) -> Result<Digest, Failure> {
+        let store = Arc::clone(&self.store);
+        let limits = self.config.limits;
+        let extracted = tokio::task::spawn_blocking(move || {
+            extract(
+                &store,
+                &layers,
+                &path,
+                limits.module_bytes,
+                limits.image_bytes,
+            )
+        });
+        match extracted.await.map_err(std::io::Error::other)? {
+            Ok(module) => Ok(module),
+            Err(ExtractError::Image(cause)) => Err(Failure::Image(cause)),
+            Err(ExtractError::Io(error)) => Err(Failure::Io(error)),
+        }
+    }
+
+    async fn record(&self, image: StoredImage) -> Result<StoredImage, Failure> {
+        let store = Arc::clone(&self.store);
+        let recorded = tokio::task::spawn_blocking(move || store.record(image));
+        Ok(recorded.await.map_err(std::io::Error::other)??)
+    }
+}
+
+/// A qualified reference as the store keeps it: by digest where it has one.
+fn key(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => format!("{}@{digest}", reference.name()),
+        None => reference.to_string(),
+    }
+}
+
+fn image_error(error: impl std::fmt::Display) -> Failure {
+    Failure::Image(error.to_string())
+}
+
+fn check_size(what: &str, size: u64, limit: u64) -> Result<(), Failure> {
+    if size > limit {
+        return Err(Failure::Image(format!(
+            "the {what} has {size} bytes where at most {limit} are allowed"
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versioned {
+    schema_version: u32,
+    media_type: Option<String>,
+}
+
+fn as_index(manifest: &Manifest) -> Result<Option<OciImageIndex>, Failure> {
+    let not_valid = |error| Failure::Image(format!("the manifest is not valid: {error}"));
+    let versioned: Versioned = serde_json::from_slice(&manifest.bytes).map_err(not_valid)?;
+    if versioned.schema_version != 2 {
+        return Err(Failure::Image(format!(
+            "manifests of schema version {} are not supported",
+            versioned.schema_version
+        )));
+    }
+    let media_type = versioned
+        .media_type
+        .as_ref()
+        .or(manifest.media_type.as_ref());
+    match media_type.map(String::as_str) {
+        Some(OCI_INDEX | DOCKER_MANIFEST_LIST) => serde_json::from_slice(&manifest.bytes)
+            .map(Some)
+            .map_err(not_valid),
+        _ => Ok(None),
+    }
+}
+
+fn parse_manifest(manifest: &Manifest) -> Result<OciImageManifest, Failure> {
+    serde_json::from_slice(&manifest.bytes)
+        .map_err(|error| Failure::Image(format!("the manifest is not valid: {error}")))
+}
+
+pub(crate) fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;

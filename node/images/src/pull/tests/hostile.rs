@@ -1,0 +1,224 @@
+//! Registries that lie, stall or send too much.
+
+use axum::body::Body;
+use http::Response;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::media_types::{OCI_MANIFEST, WASM_CONFIG, WASM_LAYER};
+
+/// A wasm artifact whose manifest can be tampered with, and what its blobs really are.
+#[derive(Clone)]
+struct Artifact {
+    manifest: Value,
+    config: Vec<u8>,
+    layer: Vec<u8>,
+}
+
+fn artifact() -> Artifact {
+    let config = b"{}".to_vec();
+    let layer = b"\0asm\x01\0\0\0".to_vec();
+    let descriptor = |media_type: &str, bytes: &[u8]| {
+        json!({
+            "mediaType": media_type,
+            "digest": Digest::of(bytes).to_string(),
+            "size": bytes.len(),
+        })
+    };
+    Artifact {
+        manifest: json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor(WASM_CONFIG, &config),
+            "layers": [descriptor(WASM_LAYER, &layer)],
+        }),
+        config,
+        layer,
+    }
+}
+
+async fn registry_of(artifact: Artifact) -> String {
+    fake(move |path| {
+        let config = Digest::of(b"{}").to_string();
+        if path.contains("/manifests/") {
+            Response::new(Body::from(artifact.manifest.to_string()))
+        } else if path.ends_with(&config) {
+            Response::new(Body::from(artifact.config.clone()))
+        } else {
+            Response::new(Body::from(artifact.layer.clone()))
+        }
+    })
+    .await
+}
+
+async fn error_of(artifact: Artifact, limits: Limits) -> String {
+    let host = registry_of(artifact).await;
+    let node = Node::hasty(limits);
+    let error = node.pull(&format!("{host}/app:v1")).await.unwrap_err();
+    assert_eq!(error.kind, PullErrorKind::ErrImagePull);
+    assert_eq!(node.puller.store().images(), []);
+    error.message
+}
+
+#[tokio::test]
+async fn an_honest_one_is_pulled() {
+    let host = registry_of(artifact()).await;
+    Node::hasty(Limits::default())
+        .pull(&format!("{host}/app:v1"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn lies_about_content() {
+    type Tamper = fn(&mut Artifact);
+    let cases: [(&str, Tamper); 12] = [
+        ("has digest", |a| a.layer = b"another!".to_vec()),
+        ("ended after 4 of 8 bytes", |a| a.layer.truncate(4)),
+        ("more than 8 bytes", |a| a.layer.extend([0; 100])),
+        ("malformed", |a| {
+            a.manifest["layers"][0]["digest"] = "sha256:../../../etc/passwd".into()
+        }),
+        ("not supported", |a| {
+            a.manifest["layers"][0]["digest"] = "md5:d41d8cd98f00b204e9800998ecf8427e".into()
+        }),
+        ("negative size", |a| {
+            a.manifest["layers"][0]["size"] = (-1).into()
+        }),
+        ("at most", |a| {
+            a.manifest["layers"][0]["size"] = i64::MAX.into()
+        }),
+        ("schema version 1", |a| {
+            a.manifest["schemaVersion"] = 1.into()
+        }),
+        ("not valid", |a| a.manifest = json!({"schemaVersion": 2})),
+        ("not valid", |a| a.manifest = json!("garbage")),
+        ("no layer of type", |a| a.manifest["layers"] = json!([])),
+        ("neither a wasm artifact", |a| {
+            a.manifest["config"]["mediaType"] = "text/plain".into();
+            a.manifest["layers"][0]["mediaType"] = "text/plain".into();
+        }),
+    ];
+    for (cause, tamper) in cases {
+        let mut artifact = artifact();
+        tamper(&mut artifact);
+        let error = error_of(artifact, Limits::default()).await;
+        assert!(error.contains(cause), "{error} lacks {cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_not_the_one_asked_for() {
+    let host = registry_of(artifact()).await;
+    let other = Digest::of(b"other");
+    let node = Node::hasty(Limits::default());
+    let error = node.pull(&format!("{host}/app@{other}")).await.unwrap_err();
+    assert!(error.message.contains("was expected"), "{error}");
+}
+
+#[tokio::test]
+async fn too_much() {
+    let limits = Limits {
+        manifest_bytes: 100,
+        ..Limits::default()
+    };
+    let error = error_of(artifact(), limits).await;
+    assert!(error.contains("manifest is larger than 100"), "{error}");
+    let limits = Limits {
+        module_bytes: 7,
+        ..Limits::default()
+    };
+    let error = error_of(artifact(), limits).await;
+    assert!(error.contains("module has 8 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn an_endless_body_and_a_stalled_one() {
+    let endless = fake(|_| {
+        let zeros = bytes::Bytes::from_static(&[b' '; 4096]);
+        let stream = futures::stream::repeat_with(move || Ok::<_, std::io::Error>(zeros.clone()));
+        Response::new(Body::from_stream(stream))
+    })
+    .await;
+    let node = Node::hasty(Limits::default());
+    let error = node.pull(&format!("{endless}/app:v1")).await.unwrap_err();
+    assert!(error.message.contains("larger than"), "{error}");
+
+    let stalled = fake(|_| {
+        let stream = futures::stream::pending::<std::io::Result<bytes::Bytes>>();
+        Response::new(Body::from_stream(stream))
+    })
+    .await;
+    let node = Node::hasty(Limits {
+        read_timeout: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    let error = node.pull(&format!("{stalled}/app:v1")).await.unwrap_err();
+    assert!(error.message.contains("timed out"), "{error}");
+    let node = Node::hasty(Limits {
+        deadline: Duration::from_millis(50),
+        ..Limits::default()
+    });
+    let error = node.pull(&format!("{stalled}/app:v1")).await.unwrap_err();
+    assert!(error.message.contains("not done within"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_that_are_no_registry() {
+    for (status, body, cause) in [
+        (500, "<html>", "500"),
+        (404, "x", "not found"),
+        (
+            403,
+            r#"{"errors":[{"code":"DENIED","message":"go\u0007away"}]}"#,
+            "denied: goaway",
+        ),
+        (
+            429,
+            r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#,
+            "TOOMANYREQUESTS",
+        ),
+        (200, "<html>", "not valid"),
+        (301, "", "301"),
+    ] {
+        let host = fake(move |_| {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            response
+        })
+        .await;
+        let error = Node::hasty(Limits::default())
+            .pull(&format!("{host}/app:v1"))
+            .await
+            .unwrap_err();
+        assert!(error.message.contains(cause), "{error} lacks {cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_is_retried_once() {
+    let artifact = artifact();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let host = {
+        let inner = artifact.clone();
+        let asked = Arc::clone(&asked);
+        fake(move |path| {
+            let first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            if first {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = http::StatusCode::BAD_GATEWAY;
+                return response;
+            }
+            Response::new(Body::from(if path.contains("/manifests/") {
+                inner.manifest.to_string().into_bytes()
+            } else if path.ends_with(&Digest::of(b"{}").to_string()) {
+                inner.config.clone()
+            } else {
+                inner.layer.clone()
+            }))
+        })
+        .await
+    };
+    let node = Node::hasty(Limits::default());
+    node.pull(&format!("{host}/app:v1")).await.unwrap();
+}

@@ -1,0 +1,145 @@
+//! What a puller is told and what it answers.
+
+use std::time::Duration;
+
+use crate::{Reference, ReferenceError, RegistryAuth};
+
+/// How a node pulls.
+#[derive(Clone, Debug, Default)]
+pub struct PullerConfig {
+    /// The cluster's own registry, if the node knows one.
+    pub embedded: Option<EmbeddedRegistry>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Where the cluster's own registry is and how a node proves itself to it.
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddedRegistry {
+    /// The registry as references name it, for instance `127.0.0.1:5000`.
+    pub name: String,
+    /// Other names that mean it, for instance `localhost:5000`.
+    pub aliases: Vec<String>,
+    /// Addresses, `https://host:port`, tried in this order.
+    pub endpoints: Vec<String>,
+    /// The authority that signed its certificate, PEM; empty for plain HTTP.
+    pub ca_pem: Vec<u8>,
+    /// User and password with which this node pulls.
+    pub credential: Option<(String, String)>,
+}
+
+/// Bounds of a pull.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a manifest or an index.
+    pub manifest_bytes: u64,
+    /// Bytes of a configuration.
+    pub config_bytes: u64,
+    /// Bytes of a WebAssembly module.
+    pub module_bytes: u64,
+    /// Bytes of all layers of one image together, and of what they hold unpacked.
+    pub image_bytes: u64,
+    /// Pulls at the same time; others wait.
+    pub concurrent: usize,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time without a byte.
+    pub read_timeout: Duration,
+    /// Time for the whole pull.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            manifest_bytes: 4 << 20,
+            config_bytes: 4 << 20,
+            module_bytes: 512 << 20,
+            image_bytes: 2 << 30,
+            concurrent: 16,
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            deadline: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// What to pull. That it is to be pulled is decided.
+#[derive(Clone, Debug, Default)]
+pub struct PullRequest {
+    /// The reference as the Pod names it.
+    pub reference: String,
+    /// Credentials of the Pod; those that fit the registry are tried.
+    pub auths: Vec<RegistryAuth>,
+}
+
+/// An image that was pulled or found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The reference that was asked for.
+    pub reference: String,
+    /// What it means: registry, repository, and tag or digest.
+    pub resolved_reference: String,
+    /// Digest of the manifest for this platform; the key into the [`ContentStore`].
+    pub digest: String,
+}
+
+impl Image {
+    /// The image's ID as a container status shows it: `registry/repository@digest`.
+    pub fn id(&self) -> String {
+        match Reference::parse(&self.resolved_reference) {
+            Ok(reference) => format!("{}@{}", reference.name(), self.digest),
+            Err(_) => self.digest.clone(),
+        }
+    }
+}
+
+/// How far a pull is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are here.
+    pub done_bytes: u64,
+    /// Bytes that the image needs.
+    pub total_bytes: u64,
+}
+
+/// Kinds of failure, in the kubelet's words for a waiting container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullErrorKind {
+    /// The reference is not valid; no retry helps.
+    InvalidImageName,
+    /// The pull failed; it is retried with back-off.
+    ErrImagePull,
+    /// The registry cannot be reached.
+    RegistryUnavailable,
+}
+
+/// Why an image was not pulled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PullError {
+    /// Its kind.
+    pub kind: PullErrorKind,
+    /// What a user should read.
+    pub message: String,
+}
+
+impl PullError {
+    /// The reason of a waiting container.
+    pub fn reason(&self) -> &'static str {
+        match self.kind {
+            PullErrorKind::InvalidImageName => "InvalidImageName",
+            PullErrorKind::ErrImagePull => "ErrImagePull",
+            PullErrorKind::RegistryUnavailable => "RegistryUnavailable",
+        }
+    }
+}
+
+impl From<ReferenceError> for PullError {
+    fn from(error: ReferenceError) -> Self {
+        Self {
+            kind: PullErrorKind::InvalidImageName,
+            message: error.to_string(),
+        }
+    }
+}

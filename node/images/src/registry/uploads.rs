@@ -1,0 +1,270 @@
+//! Uploads under way: monolithic, chunked, or streamed (OCI distribution specification, "Push").
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use futures::StreamExt;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION, RANGE};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use parking_lot::Mutex;
+
+use crate::{BlobWriter, Digest};
+
+use super::error::{Code, RegistryError};
+use super::{Answer, Registry, RegistryLimits, query, route};
+
+/// All uploads under way.
+pub(super) struct Uploads {
+    limits: RegistryLimits,
+    sessions: Mutex<HashMap<String, Session>>,
+}
+
+struct Session {
+    repository: String,
+    last_used: Instant,
+    /// Locked while a request adds to the upload; empty once it is finished.
+    upload: Arc<tokio::sync::Mutex<Option<BlobWriter>>>,
+}
+
+impl Uploads {
+    pub(super) fn new(limits: RegistryLimits) -> Self {
+        Self {
+            limits,
+            sessions: Mutex::default(),
+        }
+    }
+
+    fn insert(&self, repository: &str, writer: BlobWriter) -> Result<String, RegistryError> {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|_, session| {
+            session.last_used.elapsed() < self.limits.upload_idle
+                || Arc::strong_count(&session.upload) > 1
+        });
+        if sessions.len() >= self.limits.uploads {
+            return Err(RegistryError::new(
+                Code::TooManyRequests,
+                "too many uploads are under way",
+            ));
+        }
+        let id = uuid::Uuid::new_v4().to_string();
+        let session = Session {
+            repository: repository.to_owned(),
+            last_used: Instant::now(),
+            upload: Arc::new(tokio::sync::Mutex::new(Some(writer))),
+        };
+        sessions.insert(id.clone(), session);
+        Ok(id)
+    }
+
+    fn get(
+        &self,
+        repository: &str,
+        id: &str,
+    ) -> Result<tokio::sync::OwnedMutexGuard<Option<BlobWriter>>, RegistryError> {
+        let mut sessions = self.sessions.lock();
+        let session = sessions
+            .get_mut(id)
+            .filter(|session| session.repository == repository)
+            .ok_or_else(unknown)?;
+        session.last_used = Instant::now();
+        Arc::clone(&session.upload)
+            .try_lock_owned()
+            .map_err(|_| RegistryError::new(Code::BlobUploadInvalid, "the upload is in use"))
+    }
+
+    fn remove(&self, id: &str) {
+        self.sessions.lock().remove(id);
+    }
+}
+
+fn unknown() -> RegistryError {
+    RegistryError::new(Code::BlobUploadUnknown, "no such upload")
+}
+
+impl Registry {
+    /// `POST …/blobs/uploads/`: mounts, takes a whole blob, or opens an upload.
+    pub(super) async fn start_upload(&self, name: &str, parts: &Parts, body: Body) -> Answer {
+        if let Some(mount) = query(parts, "mount") {
+            let digest = route::digest(&mount)?;
+            let from = query(parts, "from");
+            if let Some(from) = from {
+                route::name(&from.split('/').collect::<Vec<_>>())?;
+                let to = name.to_owned();
+                let (blob, from) = (digest.clone(), from);
+                let mounted = self
+                    .blocking(move |storage| Ok(storage.mount(&from, &to, &blob)?))
+                    .await?;
+                if mounted {
+                    return Ok(created(name, "blobs", &digest));
+                }
+            }
+        }
+        let mut writer = self.storage.content.writer(self.limits.blob_bytes)?;
+        if let Some(text) = query(parts, "digest") {
+            let digest = route::digest(&text)?;
+            self.receive(&mut writer, body).await?;
+            return self.finish(name, writer, digest).await;
+        }
+        let id = self.uploads.insert(name, writer)?;
+        Ok(accepted(StatusCode::ACCEPTED, name, &id, 0))
+    }
+
+    /// `PATCH …/blobs/uploads/<id>`: takes a chunk.
+    pub(super) async fn continue_upload(
+        &self,
+        name: &str,
+        id: &str,
+        parts: &Parts,
+        body: Body,
+    ) -> Answer {
+        let mut upload = self.uploads.get(name, id)?;
+        let writer = upload.as_mut().ok_or_else(unknown)?;
+        check_range(parts, writer.written())?;
+        self.receive(writer, body).await?;
+        let written = writer.written();
+        Ok(accepted(StatusCode::ACCEPTED, name, id, written))
+    }
+
+    /// `PUT …/blobs/uploads/<id>?digest=…`: takes the last chunk, if any, and closes.
+    pub(super) async fn finish_upload(
+        &self,
+        name: &str,
+        id: &str,
+        parts: &Parts,
+        body: Body,
+    ) -> Answer {
+        let mut upload = self.uploads.get(name, id)?;
+        let digest = query(parts, "digest").ok_or_else(|| {
+            RegistryError::new(Code::DigestInvalid, "the parameter digest is missing")
+        })?;
+        let digest = route::digest(&digest)?;
+        let writer = upload.as_mut().ok_or_else(unknown)?;
+        check_range(parts, writer.written())?;
+        self.receive(writer, body).await?;
+        let writer = upload.take().ok_or_else(unknown)?;
+        self.uploads.remove(id);
+        self.finish(name, writer, digest).await
+    }
+
+    /// `GET …/blobs/uploads/<id>`: how far it is.
+    pub(super) async fn upload_status(&self, name: &str, id: &str) -> Answer {
+        let upload = self.uploads.get(name, id)?;
+        let written = upload.as_ref().ok_or_else(unknown)?.written();
+        Ok(accepted(StatusCode::NO_CONTENT, name, id, written))
+    }
+
+    /// `DELETE …/blobs/uploads/<id>`: gives up.
+    pub(super) async fn cancel_upload(&self, name: &str, id: &str) -> Answer {
+        self.uploads.get(name, id)?.take();
+        self.uploads.remove(id);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    async fn receive(&self, writer: &mut BlobWriter, body: Body) -> Result<(), RegistryError> {
+        let mut stream = body.into_data_stream();
+        while let Some(chunk) = self.next(&mut stream).await? {
+            writer.write(&chunk).map_err(|error| match error.kind() {
+                std::io::ErrorKind::FileTooLarge => {
+                    RegistryError::new(Code::SizeInvalid, format!("the blob has {error}"))
+                }
+                _ => error.into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The next piece of a body; a client that stalls is given up.
+    pub(super) async fn next(
+        &self,
+        stream: &mut axum::body::BodyDataStream,
+    ) -> Result<Option<bytes::Bytes>, RegistryError> {
+        let invalid = |message: &str| RegistryError::new(Code::BlobUploadInvalid, message);
+        match tokio::time::timeout(self.limits.body_idle, stream.next()).await {
+            Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(_))) => Err(invalid("the body ended early")),
+            Err(_) => Err(invalid("the body stalled")),
+        }
+    }
+
+    async fn finish(&self, name: &str, writer: BlobWriter, digest: Digest) -> Answer {
+        let (repository, expected) = (name.to_owned(), digest.clone());
+        self.blocking(move |storage| {
+            let mut lease = storage.content.lease();
+            lease.add(&expected);
+            writer
+                .commit(&expected)
+                .map_err(|error| match error.kind() {
+                    std::io::ErrorKind::InvalidData => {
+                        RegistryError::new(Code::DigestInvalid, error.to_string())
+                    }
+                    _ => error.into(),
+                })?;
+            storage.link_blob(&repository, &expected)?;
+            Ok(())
+        })
+        .await?;
+        Ok(created(name, "blobs", &digest))
+    }
+}
+
+/// A chunk must begin where the upload ends.
+fn check_range(parts: &Parts, written: u64) -> Result<(), RegistryError> {
+    let Some(range) = parts.headers.get(CONTENT_RANGE) else {
+        return Ok(());
+    };
+    let range = range.to_str().unwrap_or_default();
+    let range = range.strip_prefix("bytes ").unwrap_or(range);
+    let first = range
+        .split_once('-')
+        .and_then(|(first, _)| first.trim().parse::<u64>().ok());
+    if first == Some(written) {
+        Ok(())
+    } else {
+        let message = format!("the upload goes on at byte {written}");
+        Err(RegistryError::new(Code::RangeInvalid, message))
+    }
+}
+
+fn accepted(status: StatusCode, name: &str, id: &str, written: u64) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let text = |text: String| HeaderValue::try_from(text).ok();
+    let fields = [
+        (LOCATION, text(format!("/v2/{name}/blobs/uploads/{id}"))),
+        (RANGE, text(format!("0-{}", written.saturating_sub(1)))),
+        (CONTENT_LENGTH, text("0".into())),
+    ];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            headers.insert(field, value);
+        }
+    }
+    if let Some(id) = text(id.to_owned()) {
+        headers.insert("docker-upload-uuid", id);
+    }
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
+    response
+}
+
+/// 201 with where the blob or manifest is.
+pub(super) fn created(name: &str, kind: &str, digest: &Digest) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(format!("/v2/{name}/{kind}/{digest}")) {
+        headers.insert(LOCATION, location);
+    }
+    if let Ok(digest) = HeaderValue::try_from(digest.to_string()) {
+        headers.insert("docker-content-digest", digest);
+    }
+    response
+}
