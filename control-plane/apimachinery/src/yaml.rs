@@ -70,14 +70,21 @@ fn read_documents(source_name: &str, text: &str) -> Result<Vec<(usize, Value)>, 
         line,
         reason,
     };
-    if text.trim_start().starts_with('{')
-        && let Ok(documents) = read_json(text)
-    {
-        return Ok(documents);
-    }
+    let json_error = match text.trim_start().strip_prefix('{') {
+        None => None,
+        Some(members) => match read_json(text) {
+            Ok(documents) => return Ok(documents),
+            // It may be YAML in the flow style. If it is not that either, and looks like JSON,
+            // then the fault in the JSON is the one to show.
+            Err(error) => members.trim_start().starts_with('"').then_some(error),
+        },
+    };
     let mut documents = Vec::new();
     for (first_line, chunk) in chunks(text) {
-        let value = parse(&chunk).map_err(|(line, reason)| fault(first_line + line - 1, reason))?;
+        let value = parse(&chunk).map_err(|(line, reason)| match &json_error {
+            Some(error) => fault(error.line(), without_position(error)),
+            None => fault(first_line + line - 1, reason),
+        })?;
         if !value.is_null() {
             // Blank lines and comments before an object are not where people look for it.
             let blank = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -87,8 +94,7 @@ fn read_documents(source_name: &str, text: &str) -> Result<Vec<(usize, Value)>, 
     Ok(documents)
 }
 
-/// JSON documents one after the other. A failure means that the text is read as YAML, of which
-/// it may be the flow style, and whose errors are then shown.
+/// JSON documents one after the other.
 fn read_json(text: &str) -> Result<Vec<(usize, Value)>, serde_json::Error> {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     let (mut documents, mut start) = (Vec::new(), 0);
@@ -112,7 +118,8 @@ fn chunks(text: &str) -> Vec<(usize, String)> {
         let line = match marker {
             Some(rest) => {
                 chunks.push((index + 1, String::new()));
-                format!("   {rest}")
+                // Content may follow the marker; tabs before it would be refused as indentation.
+                format!("    {}", rest.trim_start())
             }
             None => line.to_owned(),
         };
@@ -126,17 +133,12 @@ fn chunks(text: &str) -> Vec<(usize, String)> {
 
 fn parse(text: &str) -> Result<Value, (usize, String)> {
     let fault = |error: serde_yaml::Error| {
+        // What is missing at the end is missed on the last line.
+        let lines = text.lines().count().max(1);
         let line = error
             .location()
-            .map_or(1, |location| location.line().max(1));
-        // The line is told apart from the reason, and it is the line of the file.
-        let reason = error.to_string();
-        let reason = reason
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        (line, reason)
+            .map_or(1, |location| location.line().clamp(1, lines));
+        (line, without_position(&error))
     };
     let text = text.strip_suffix('\n').unwrap_or(text);
     let only_comments = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -148,6 +150,16 @@ fn parse(text: &str) -> Result<Value, (usize, String)> {
     let mut value = to_json(yaml).map_err(|reason| (1, reason))?;
     octal_modes(&mut value, false);
     Ok(value)
+}
+
+/// The message of a parser; its position is told apart, and in lines of the file.
+fn without_position(error: &dyn std::error::Error) -> String {
+    error
+        .to_string()
+        .split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn to_json(yaml: Yaml) -> Result<Value, String> {

@@ -104,7 +104,10 @@ fn errors_name_file_and_line() {
             "f.yaml:1: the tag !env is not supported",
         ),
         ("a: .inf\n", "f.yaml:1: .inf is not a number"),
-        ("{\"apiVersion\": \"v1\",\n \"kind\": }\n", "f.yaml:2: "),
+        (
+            "{\"apiVersion\": \"v1\",\n \"kind\": ]\n",
+            "f.yaml:2: expected value",
+        ),
         ("a:\n  b: 1\n c: 2\n", "f.yaml:3: "),
         ("a: *b\n", "f.yaml:1: unknown anchor"),
     ];

@@ -12,7 +12,8 @@
 //! | `$setElementOrder/f` | an object | the items of `f` stand in this order |
 //! | `$retainKeys` | an object | members that are not named are removed |
 //!
-//! Items that the patch does not mention keep their place relative to their neighbours.
+//! Items that the patch does not mention keep their place relative to those it does; items that
+//! are new stand before them, as Kubernetes has it.
 
 mod lists;
 

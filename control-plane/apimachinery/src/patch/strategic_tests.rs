@@ -37,7 +37,7 @@ fn items_are_merged_by_their_key() {
             "an item is new",
             json!({"containers": named(&["a"])}),
             json!({"containers": [{"name": "b", "image": null, "env": [{"name": "E", "value": null}]}]}),
-            json!({"containers": [{"name": "a"}, {"name": "b", "env": [{"name": "E"}]}]}),
+            json!({"containers": [{"name": "b", "env": [{"name": "E"}]}, {"name": "a"}]}),
         ),
         (
             "lists in items are merged",
@@ -186,7 +186,7 @@ fn orders() {
             "{old:?} {patch}"
         );
     }
-    // Without an order, what is new goes last.
+    // Without an order, the items of the patch are the order, and what is new goes first.
     let got = patched(
         json!({"containers": named(&["a", "b"])}),
         json!({"containers": named(&["n", "a"])}),
