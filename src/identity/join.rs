@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::authority::{Authority, KeyedCertificate, fingerprint, hex, near_end, node_request};
+use super::registry::{Credential, RegistryCredentials};
 use super::token::{self, BootstrapToken, JoinToken};
 use crate::paths::{create_private_dir, read_if_present, write_private};
 
@@ -53,24 +54,36 @@ struct JoinRequest {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct JoinResponse {
     certificate: String,
+    registry_user: String,
+    registry_password: String,
 }
 
 /// What the server's routes need.
 #[derive(Clone)]
 struct Joining {
     authority: Arc<Authority>,
+    registry: RegistryCredentials,
     client: kube::Client,
 }
 
 /// The routes of a server; they authenticate by the token, not by the API's chain.
-pub(crate) fn routes(authority: Arc<Authority>, client: kube::Client) -> Router {
+pub(crate) fn routes(
+    authority: Arc<Authority>,
+    registry: RegistryCredentials,
+    client: kube::Client,
+) -> Router {
     Router::new()
         .route("/cacerts", get(serve_authority))
         .route(CERTIFICATE_PATH, post(serve_certificate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Joining { authority, client })
+        .with_state(Joining {
+            authority,
+            registry,
+            client,
+        })
 }
 
 async fn serve_authority(State(joining): State<Joining>) -> Response {
@@ -87,21 +100,25 @@ async fn serve_certificate(
     body: Bytes,
 ) -> Response {
     match issue(&joining, &headers, &body).await {
-        Ok(certificate) => axum_json(StatusCode::OK, &JoinResponse { certificate }),
+        Ok(response) => json(&response),
         Err((status, message)) => (status, message).into_response(),
     }
 }
 
-fn axum_json(status: StatusCode, value: &impl Serialize) -> Response {
+fn json(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
 type Refusal = (StatusCode, String);
 
-async fn issue(joining: &Joining, headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
+async fn issue(
+    joining: &Joining,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<JoinResponse, Refusal> {
     let unavailable = |error: anyhow::Error| {
         tracing::warn!(%error, "a node could not join");
         (
@@ -128,7 +145,7 @@ async fn issue(joining: &Joining, headers: &HeaderMap, body: &[u8]) -> Result<St
     let bad_request = |message: String| (StatusCode::BAD_REQUEST, message);
     let request: JoinRequest = serde_json::from_slice(body)
         .map_err(|error| bad_request(format!("the request does not read: {error}")))?;
-    let faults = names::is_dns1123_subdomain(&request.node_name);
+    let faults = names::dns_subdomain(&request.node_name);
     if !faults.is_empty() {
         return Err(bad_request(format!(
             "{:?} is no node name: {}",
@@ -149,10 +166,16 @@ async fn issue(joining: &Joining, headers: &HeaderMap, body: &[u8]) -> Result<St
             ),
         ));
     }
-    joining
+    let certificate = joining
         .authority
         .sign_node_request(&request.request, &request.node_name)
-        .map_err(|error| bad_request(format!("{error:#}")))
+        .map_err(|error| bad_request(format!("{error:#}")))?;
+    let registry = joining.registry.node(&request.node_name);
+    Ok(JoinResponse {
+        certificate,
+        registry_user: registry.user,
+        registry_password: registry.password,
+    })
 }
 
 fn password_name(node: &str) -> String {
@@ -200,6 +223,8 @@ async fn claim_name(client: &kube::Client, request: &JoinRequest) -> Result<bool
 pub(crate) struct NodeIdentity {
     pub(crate) authority: String,
     pub(crate) certificate: KeyedCertificate,
+    /// With which it pulls from the embedded registry.
+    pub(crate) registry: Credential,
 }
 
 /// The node's identity from its folder, or by joining with the token.
@@ -219,10 +244,15 @@ pub(crate) async fn node_identity(
         read_if_present(&path("ca.crt"))?,
         read_if_present(&path("node.crt"))?,
         read_if_present(&path("node.key"))?,
+        read_if_present(&path("registry-password"))?,
     ) {
-        (Some(authority), Some(certificate), Some(key)) => Some(NodeIdentity {
+        (Some(authority), Some(certificate), Some(key), Some(password)) => Some(NodeIdentity {
             authority,
             certificate: KeyedCertificate { certificate, key },
+            registry: Credential {
+                user: format!("system:node:{node}"),
+                password,
+            },
         }),
         _ => None,
     };
@@ -264,15 +294,20 @@ pub(crate) async fn node_identity(
     if !status.is_success() {
         bail!("{server} refused the node: {}", String::from_utf8_lossy(&body));
     }
-    let JoinResponse { certificate } =
+    let joined: JoinResponse =
         serde_json::from_slice(&body).with_context(|| format!("{server} is no Coracle server"))?;
     let identity = NodeIdentity {
         authority,
         certificate: KeyedCertificate {
-            certificate,
+            certificate: joined.certificate,
             key: key.serialize_pem(),
         },
+        registry: Credential {
+            user: joined.registry_user,
+            password: joined.registry_password,
+        },
     };
+    write_private(&path("registry-password"), identity.registry.password.as_bytes())?;
     write_private(&path("node.key"), identity.certificate.key.as_bytes())?;
     write_private(&path("ca.crt"), identity.authority.as_bytes())?;
     write_private(&path("node.crt"), identity.certificate.certificate.as_bytes())?;

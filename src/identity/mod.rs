@@ -7,4 +7,5 @@
 pub(crate) mod authority;
 pub(crate) mod join;
 pub(crate) mod kubeconfig;
+pub(crate) mod registry;
 pub(crate) mod token;

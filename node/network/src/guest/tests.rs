@@ -1,0 +1,246 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::snapshot::{Contents, General, Virtual};
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn key(text: &str) -> (IpAddr, u16, Protocol) {
+    let socket = socket(text);
+    (socket.ip(), socket.port(), Protocol::Tcp)
+}
+
+fn contents() -> Contents {
+    let service = |endpoints: &[&str]| Virtual {
+        affinity: false,
+        endpoints: endpoints.iter().map(|e| socket(e)).collect(),
+    };
+    Contents {
+        general: General {
+            domain: "cluster.local".into(),
+            virtual_ranges: vec![
+                "10.42.0.0/16".parse().unwrap(),
+                "10.43.0.0/16".parse().unwrap(),
+            ],
+            gateway: address("10.42.0.1"),
+        },
+        listeners: BTreeMap::from([
+            (key("10.42.0.2:8080"), socket("127.0.0.1:40002")),
+            (key("10.42.0.3:8080"), socket("127.0.0.1:40003")),
+        ]),
+        services: BTreeMap::from([
+            (key("10.43.0.9:80"), service(&["10.42.0.3:8080"])),
+            (key("10.43.0.10:80"), service(&[])),
+            (key("10.43.0.11:80"), service(&["10.42.7.9:80"])),
+            (key("10.43.0.12:80"), service(&["192.0.2.8:443"])),
+        ]),
+        names: BTreeMap::from([
+            (
+                "web.shop.svc.cluster.local".into(),
+                Answer::Addresses(vec![address("10.43.0.9")]),
+            ),
+            (
+                "api.other.svc.cluster.local".into(),
+                Answer::Addresses(vec![address("10.43.0.12")]),
+            ),
+            (
+                "far.shop.svc.cluster.local".into(),
+                Answer::Alias("example.com".into()),
+            ),
+            (
+                "near.shop.svc.cluster.local".into(),
+                Answer::Alias("web.shop.svc.cluster.local".into()),
+            ),
+            (
+                "loop.shop.svc.cluster.local".into(),
+                Answer::Alias("loop.shop.svc.cluster.local".into()),
+            ),
+        ]),
+        pods: BTreeMap::from([(address("10.42.0.2"), "shop".into())]),
+    }
+}
+
+/// The network of Pod 10.42.0.2 in namespace shop.
+fn network() -> (tempfile::TempDir, SnapshotNetwork) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    contents().publish(&path).unwrap();
+    let network = SnapshotNetwork::open(&path, &[address("10.42.0.2")]).unwrap();
+    (folder, network)
+}
+
+#[test]
+fn connects_lead_where_the_table_says() {
+    let (_folder, network) = network();
+    let refused = |text| Err(NetworkError::ConnectionRefused(socket(text)));
+    for (remote, expected) in [
+        ("10.42.0.3:8080", Ok("127.0.0.1:40003")),
+        ("10.42.0.3:9090", refused("10.42.0.3:9090")),
+        ("10.42.9.9:80", refused("10.42.9.9:80")),
+        ("10.43.0.9:80", Ok("127.0.0.1:40003")),
+        ("10.43.0.9:81", refused("10.43.0.9:81")),
+        ("10.43.0.10:80", refused("10.43.0.10:80")),
+        (
+            "10.43.0.11:80",
+            Err(NetworkError::RemoteUnreachable(socket("10.42.7.9:80"))),
+        ),
+        ("10.43.0.12:80", Ok("192.0.2.8:443")),
+        ("192.0.2.1:443", Ok("192.0.2.1:443")),
+        ("127.0.0.1:6443", refused("127.0.0.1:6443")),
+        ("127.0.0.1:8080", Ok("127.0.0.1:40002")),
+        ("[::1]:8080", Ok("127.0.0.1:40002")),
+        ("[::ffff:10.42.0.3]:8080", Ok("127.0.0.1:40003")),
+    ] {
+        let found = network
+            .connect(Protocol::Tcp, socket(remote))
+            .map(|peer| peer.actual);
+        assert_eq!(found, expected.map(socket), "{remote}");
+    }
+}
+
+#[test]
+fn localhost_is_the_pods_own() {
+    let (_folder, network) = network();
+    let at = |remote| {
+        network
+            .connect(Protocol::Tcp, socket(remote))
+            .map(|peer| peer.actual)
+    };
+    assert!(at("127.0.0.1:9000").is_err());
+    network.listening(
+        Protocol::Tcp,
+        socket("0.0.0.0:9000"),
+        Some(socket("127.0.0.1:41000")),
+    );
+    assert_eq!(at("127.0.0.1:9000"), Ok(socket("127.0.0.1:41000")));
+    assert_eq!(at("10.42.0.2:9000"), Ok(socket("127.0.0.1:41000")));
+    network.listening(
+        Protocol::Tcp,
+        socket("127.0.0.1:9000"),
+        Some(socket("127.0.0.1:41001")),
+    );
+    assert_eq!(at("[::1]:9000"), Ok(socket("127.0.0.1:41001")));
+    assert_eq!(at("10.42.0.2:9000"), Ok(socket("127.0.0.1:41000")));
+    network.listening(Protocol::Tcp, socket("127.0.0.1:9000"), None);
+    assert_eq!(at("127.0.0.1:9000"), Ok(socket("127.0.0.1:41000")));
+}
+
+#[test]
+fn binds_are_confined_to_the_pod() {
+    let (_folder, network) = network();
+    for (local, expected) in [
+        ("0.0.0.0:80", Some("127.0.0.1:0")),
+        ("10.42.0.2:80", Some("127.0.0.1:0")),
+        ("127.0.0.1:80", Some("127.0.0.1:0")),
+        ("[::]:80", Some("[::1]:0")),
+        ("10.42.0.3:80", None),
+        ("192.0.2.1:80", None),
+    ] {
+        let found = network.bind(Protocol::Tcp, socket(local)).ok();
+        assert_eq!(found, expected.map(socket), "{local}");
+    }
+    let actual = socket("127.0.0.1:40000");
+    assert_eq!(
+        network.bound(Protocol::Tcp, socket("0.0.0.0:80"), actual),
+        (socket("0.0.0.0:80"), true)
+    );
+    assert_eq!(
+        network.bound(Protocol::Tcp, socket("127.0.0.1:0"), actual),
+        (socket("127.0.0.1:40000"), false)
+    );
+}
+
+#[tokio::test]
+async fn names_follow_the_search_path() {
+    let (_folder, network) = network();
+    for (name, expected) in [
+        ("web", Some("10.43.0.9")),
+        ("WEB", Some("10.43.0.9")),
+        ("web.shop", Some("10.43.0.9")),
+        ("web.shop.svc", Some("10.43.0.9")),
+        ("web.shop.svc.cluster.local", Some("10.43.0.9")),
+        ("web.shop.svc.cluster.local.", Some("10.43.0.9")),
+        ("api.other", Some("10.43.0.12")),
+        ("near", Some("10.43.0.9")),
+        ("loop", None),
+        ("gone.shop.svc.cluster.local", None),
+        ("192.0.2.7", Some("192.0.2.7")),
+        ("localhost", Some("127.0.0.1")),
+    ] {
+        let found = network.resolve(name).await.ok().map(|found| found[0]);
+        assert_eq!(found, expected.map(address), "{name}");
+    }
+}
+
+#[test]
+fn names_outside_are_asked_outside() {
+    let (_folder, network) = network();
+    let snapshot = network.snapshot().unwrap();
+    let own = address("10.42.0.2");
+    for (name, expected) in [
+        ("example.com", "example.com"),
+        ("far", "example.com"),
+        ("far.shop", "example.com"),
+        ("a.b.c.d.e.f", "a.b.c.d.e.f"),
+        ("example.com.", "example.com"),
+    ] {
+        assert_eq!(
+            look_up(&snapshot, name, own),
+            Found::Outside(expected.into()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_reply_to_a_datagram_carries_the_address_that_was_dialled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let mut contents = contents();
+    let udp = |text: &str| (socket(text).ip(), socket(text).port(), Protocol::Udp);
+    contents
+        .listeners
+        .insert(udp("10.42.0.3:53"), socket("127.0.0.1:40053"));
+    contents.services.insert(
+        udp("10.43.0.20:53"),
+        Virtual {
+            affinity: false,
+            endpoints: vec![socket("10.42.0.3:53")],
+        },
+    );
+    contents.publish(&path).unwrap();
+    let network = SnapshotNetwork::open(&path, &[address("10.42.0.2")]).unwrap();
+    let peer = network
+        .connect(Protocol::Udp, socket("10.43.0.20:53"))
+        .unwrap();
+    assert_eq!(
+        network.peer(Protocol::Udp, peer.actual),
+        Ok(socket("10.43.0.20:53"))
+    );
+    assert_eq!(
+        network.peer(Protocol::Udp, socket("127.0.0.1:5")),
+        Ok(socket("10.42.0.1:5"))
+    );
+}
+
+#[test]
+fn a_new_snapshot_is_noticed_and_a_missing_one_is_survived() {
+    let (folder, network) = network();
+    let remote = socket("10.42.0.9:80");
+    assert!(network.connect(Protocol::Tcp, remote).is_err());
+    let mut next = contents();
+    next.listeners
+        .insert(key("10.42.0.9:80"), socket("127.0.0.1:40009"));
+    let path = folder.path().join("snapshot");
+    next.publish(&path).unwrap();
+    let found = network.connect(Protocol::Tcp, remote).unwrap();
+    assert_eq!(found.actual, socket("127.0.0.1:40009"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(network.connect(Protocol::Tcp, remote).is_ok());
+}
