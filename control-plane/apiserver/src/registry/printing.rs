@@ -1,6 +1,6 @@
 //! Columns that every kind can use.
 
-use coracle_apimachinery::table::{Cell, Column, human_duration};
+use coracle_apimachinery::table::{self, Cell, Column};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Name and Age: what kinds without columns of their own show.
@@ -24,5 +24,5 @@ pub fn name(meta: &ObjectMeta) -> Cell {
 /// The cell of an Age column.
 #[must_use]
 pub fn age(meta: &ObjectMeta, now: jiff::Timestamp) -> Cell {
-    Cell::from(human_duration(meta.creation_timestamp.as_ref(), now))
+    Cell::from(table::age(meta.creation_timestamp.as_ref(), now))
 }

@@ -23,6 +23,7 @@
 
 use std::any::TypeId;
 
+use coracle_apimachinery::gvk::{GroupKind, GroupResource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
 use schemars::JsonSchema;
@@ -267,12 +268,20 @@ impl Descriptor {
 
     /// `pods`, or `deployments.apps`: the resource as errors name it.
     #[must_use]
-    pub fn group_resource(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.clone()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(self.group.clone(), self.plural.clone())
+    }
+
+    /// The kind as errors of validation name it.
+    #[must_use]
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(self.group.clone(), self.kind.clone())
+    }
+
+    /// Whether objects live in namespaces.
+    #[must_use]
+    pub fn is_namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
     }
 
     /// Whether it serves the subresource.

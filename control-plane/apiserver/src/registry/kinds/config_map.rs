@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use coracle_apimachinery::field::Path;
 use coracle_apimachinery::names;
-use coracle_apimachinery::table::human_duration;
 use k8s_openapi::api::core::v1::ConfigMap;
 
+use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, field};
 
 /// Bytes that data and binaryData may have together.
@@ -31,23 +31,23 @@ impl Strategy for ConfigMapStrategy {
         for (key, value) in data {
             let path = Path::new("data").key(key);
             for message in names::config_map_key(key) {
-                errors.push(field::Error::invalid(path.clone(), key, message));
+                errors.push(field::Error::invalid(&path, key.as_str(), message));
             }
             if binary.contains_key(key) {
                 let message = "duplicate of key present in binaryData";
-                errors.push(field::Error::invalid(path, key, message));
+                errors.push(field::Error::invalid(&path, key.as_str(), message));
             }
             size += value.len();
         }
         for (key, value) in binary {
             for message in names::config_map_key(key) {
                 let path = Path::new("binaryData").key(key);
-                errors.push(field::Error::invalid(path, key, message));
+                errors.push(field::Error::invalid(&path, key.as_str(), message));
             }
             size += value.0.len();
         }
         if size > MAX_SIZE {
-            errors.push(field::Error::too_long(Path::empty(), MAX_SIZE));
+            errors.push(field::Error::too_long(&Path::root(), MAX_SIZE));
         }
         errors
     }
@@ -57,13 +57,13 @@ impl Strategy for ConfigMapStrategy {
         if old.immutable == Some(true) {
             let message = "field is immutable when `immutable` is set";
             if new.immutable != Some(true) {
-                errors.push(field::Error::forbidden(Path::new("immutable"), message));
+                errors.push(field::Error::forbidden(&Path::new("immutable"), message));
             }
             if new.data != old.data {
-                errors.push(field::Error::forbidden(Path::new("data"), message));
+                errors.push(field::Error::forbidden(&Path::new("data"), message));
             }
             if new.binary_data != old.binary_data {
-                errors.push(field::Error::forbidden(Path::new("binaryData"), message));
+                errors.push(field::Error::forbidden(&Path::new("binaryData"), message));
             }
         }
         errors
@@ -72,7 +72,7 @@ impl Strategy for ConfigMapStrategy {
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
-            Column::new("Data", "string", "Data contains the configuration data."),
+            Column::text("Data", "Data contains the configuration data."),
             Column::age(),
         ]
     }
@@ -81,12 +81,9 @@ impl Strategy for ConfigMapStrategy {
         let entries = object.data.as_ref().map_or(0, BTreeMap::len)
             + object.binary_data.as_ref().map_or(0, BTreeMap::len);
         vec![
-            Cell::from(object.metadata.name.clone().unwrap_or_default()),
-            Cell::from(entries as i64),
-            Cell::from(human_duration(
-                object.metadata.creation_timestamp.as_ref(),
-                now,
-            )),
+            printing::name(&object.metadata),
+            Cell::from(entries),
+            printing::age(&object.metadata, now),
         ]
     }
 }

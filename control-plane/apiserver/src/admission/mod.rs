@@ -1,0 +1,129 @@
+//! Admission: what depends on other objects than the one that is written.
+//!
+//! Plugins are called in the order of [`built_in`], first all to mutate, then, after the kind's
+//! own validation, all to validate. Webhooks and policies will take their place at the end.
+
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod priority;
+mod runtime_class;
+mod service_account;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_apimachinery::status::Status;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::registry::erased::{Kind, Object};
+use crate::registry::{Caller, Registry};
+
+/// What is done to the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is created.
+    Create,
+    /// It is updated, or one of its subresources.
+    Update,
+    /// It is deleted.
+    Delete,
+}
+
+/// A request under review.
+pub struct Review<'a> {
+    /// What is done.
+    pub operation: Operation,
+    /// Kind of the object.
+    pub kind: &'a Arc<dyn Kind>,
+    /// Namespace of the request; empty for kinds of the cluster.
+    pub namespace: &'a str,
+    /// Subresource, or empty.
+    pub subresource: &'a str,
+    /// Who asks.
+    pub caller: Caller<'a>,
+    /// Warnings for the client.
+    pub warnings: Vec<String>,
+}
+
+impl Review<'_> {
+    /// Whether a Pod is being created.
+    fn creates_pod(&self) -> bool {
+        self.operation == Operation::Create
+            && self.kind.descriptor().storage == "pods"
+            && self.subresource.is_empty()
+    }
+
+    fn forbidden(&self, name: &str, cause: impl std::fmt::Display) -> Status {
+        Status::forbidden(&self.kind.descriptor().group_resource(), name, cause)
+    }
+}
+
+/// A plugin. Without an object it is a deletion; without an old one a creation.
+#[async_trait]
+pub trait Admission: Send + Sync {
+    /// Changes the object, or refuses it.
+    async fn admit(
+        &self,
+        _registry: &Registry,
+        _review: &mut Review<'_>,
+        _object: Option<&mut dyn Object>,
+        _old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+
+    /// Refuses the object as it would be stored.
+    async fn validate(
+        &self,
+        _registry: &Registry,
+        _review: &mut Review<'_>,
+        _object: Option<&dyn Object>,
+        _old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// The plugins that are always on, in order.
+#[must_use]
+pub fn built_in() -> Vec<Box<dyn Admission>> {
+    vec![
+        Box::new(namespace_lifecycle::NamespaceLifecycle),
+        Box::new(service_account::ServiceAccount),
+        Box::new(priority::Priority),
+        Box::new(runtime_class::RuntimeClass),
+        Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+    ]
+}
+
+impl Registry {
+    pub(crate) async fn admit(
+        &self,
+        review: &mut Review<'_>,
+        mut object: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        for plugin in &self.admission {
+            let object = object.as_mut().map(|object| &mut **object as &mut dyn Object);
+            plugin.admit(self, review, object, old).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn validate(
+        &self,
+        review: &mut Review<'_>,
+        object: Option<&dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        for plugin in &self.admission {
+            plugin.validate(self, review, object, old).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The Pod that an object is.
+fn pod(object: Option<&mut dyn Object>) -> Option<&mut Pod> {
+    object?.as_any_mut().downcast_mut()
+}

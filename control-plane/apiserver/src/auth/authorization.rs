@@ -1,0 +1,98 @@
+//! Authorization. Until RBAC has its place here: the cluster's administrators, its nodes and its
+//! own components may do everything, everybody who is known may read discovery, health and
+//! version, and the rest is refused.
+
+use coracle_apimachinery::gvk::GroupResource;
+use coracle_apimachinery::status::Status;
+
+use super::{MASTERS, NODES, UserInfo};
+use crate::request::info::RequestInfo;
+
+/// Users of the control plane's own components.
+const COMPONENTS: &[&str] = &[
+    "system:apiserver",
+    "system:kube-controller-manager",
+    "system:kube-scheduler",
+    "system:kube-proxy",
+];
+
+/// Paths that everybody who is known may read.
+const OPEN: &[&str] = &["/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"];
+
+/// Decides.
+///
+/// # Errors
+/// 403 with what was asked for.
+pub fn authorize(user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    let trusted = user.in_group(MASTERS)
+        || user.in_group(NODES)
+        || COMPONENTS.contains(&user.name.as_str())
+        || (!info.is_resource && info.is_read_only() && is_open(&info.path));
+    if trusted { Ok(()) } else { Err(denied(user, info)) }
+}
+
+fn is_open(path: &str) -> bool {
+    OPEN.iter().any(|open| {
+        path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+fn denied(user: &UserInfo, info: &RequestInfo) -> Status {
+    if !info.is_resource {
+        let none = GroupResource::new("", "");
+        let cause = format!("User {:?} cannot {} path {:?}", user.name, info.verb, info.path);
+        return Status::forbidden(&none, "", cause);
+    }
+    let resource = GroupResource::new(info.group.clone(), info.full_resource());
+    let place = if info.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", info.namespace)
+    };
+    let cause = format!(
+        "User {:?} cannot {} resource {:?} in API group {:?} {place}",
+        user.name,
+        info.verb,
+        info.full_resource(),
+        info.group,
+    );
+    Status::forbidden(&resource, &info.name, cause)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::request::info::request_info;
+
+    #[test]
+    fn who_may_do_what() {
+        let admin = UserInfo::new("admin", &[MASTERS]);
+        let node = UserInfo::new("system:node:a", &[NODES]);
+        let scheduler = UserInfo::new("system:kube-scheduler", &[]);
+        let stranger = UserInfo::new("jane", &["system:authenticated"]);
+        let cases = [
+            (&admin, "/api/v1/secrets", true),
+            (&node, "/api/v1/pods", true),
+            (&scheduler, "/api/v1/pods", true),
+            (&stranger, "/api/v1/pods", false),
+            (&stranger, "/apis", true),
+            (&stranger, "/version", true),
+            (&stranger, "/versions", false),
+            (&stranger, "/metrics", false),
+        ];
+        for (user, path, allowed) in cases {
+            let info = request_info(&Method::GET, path, false);
+            assert_eq!(authorize(user, &info).is_ok(), allowed, "{} {path}", user.name);
+        }
+        let info = request_info(&Method::GET, "/api/v1/namespaces/a/pods", false);
+        let denied = authorize(&stranger, &info).unwrap_err();
+        assert_eq!(denied.code(), 403);
+        assert_eq!(
+            denied.message(),
+            "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"a\""
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! What a cluster starts with: its namespaces, its priority classes, and the `kubernetes`
+//! Service with endpoints that lead to this server.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use coracle_apimachinery::status::Status;
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort, ServiceSpec,
+};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice,
+};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::auth::{MASTERS, UserInfo};
+use crate::registry::erased::Object;
+use crate::registry::strategy::ApiType;
+use crate::registry::update::Part;
+use crate::registry::{Caller, Registry, Target};
+
+const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
+
+/// Names, values and descriptions of the priority classes of the system.
+const PRIORITY_CLASSES: &[(&str, i32, &str)] = &[
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
+
+const RETRY: Duration = Duration::from_millis(500);
+const NAME: &str = "kubernetes";
+const PORT: &str = "https";
+
+/// Makes everything, and tries again until the store takes it.
+pub async fn until_done(registry: &Registry, advertise: Option<SocketAddr>) {
+    while let Err(error) = make(registry, advertise).await {
+        tracing::warn!(%error, "could not make what a cluster starts with, trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Makes what is missing.
+///
+/// # Errors
+/// Those of the registry.
+pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<(), Status> {
+    for name in NAMESPACES {
+        let namespace = Namespace { metadata: named(name), ..Namespace::default() };
+        ensure(registry, "", namespace).await?;
+    }
+    for (name, value, description) in PRIORITY_CLASSES {
+        let class = PriorityClass {
+            metadata: named(name),
+            value: Some(*value),
+            description: Some((*description).to_owned()),
+            ..PriorityClass::default()
+        };
+        ensure(registry, "", class).await?;
+    }
+    kubernetes_service(registry, advertise).await
+}
+
+async fn kubernetes_service(
+    registry: &Registry,
+    advertise: Option<SocketAddr>,
+) -> Result<(), Status> {
+    let mut metadata = named(NAME);
+    metadata.labels = Some(BTreeMap::from([
+        ("component".to_owned(), "apiserver".to_owned()),
+        ("provider".to_owned(), NAME.to_owned()),
+    ]));
+    let port = advertise.map_or(6443, |address| address.port());
+    let service = Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            cluster_ip: Some(registry.services.cluster_ips.first().to_string()),
+            ports: Some(vec![ServicePort {
+                name: Some(PORT.to_owned()),
+                port: 443,
+                protocol: Some("TCP".to_owned()),
+                target_port: Some(IntOrString::Int(port.into())),
+                ..ServicePort::default()
+            }]),
+            type_: Some("ClusterIP".to_owned()),
+            session_affinity: Some("None".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    ensure(registry, "default", service).await?;
+    let Some(address) = advertise else {
+        return Ok(());
+    };
+    let subset = EndpointSubset {
+        addresses: Some(vec![EndpointAddress { ip: address.ip().to_string(), ..EndpointAddress::default() }]),
+        ports: Some(vec![EndpointPort {
+            name: Some(PORT.to_owned()),
+            port: port.into(),
+            protocol: Some("TCP".to_owned()),
+            ..EndpointPort::default()
+        }]),
+        ..EndpointSubset::default()
+    };
+    let mut metadata = named(NAME);
+    // Endpoints that are kept here are not mirrored to a slice by a controller.
+    let skip = "endpointslice.kubernetes.io/skip-mirror".to_owned();
+    metadata.labels = Some(BTreeMap::from([(skip, "true".to_owned())]));
+    replace(registry, Endpoints { metadata, subsets: Some(vec![subset]) }).await?;
+    let mut metadata = named(NAME);
+    let owner = "kubernetes.io/service-name".to_owned();
+    metadata.labels = Some(BTreeMap::from([(owner, NAME.to_owned())]));
+    let slice = EndpointSlice {
+        metadata,
+        address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+        endpoints: Some(vec![Endpoint {
+            addresses: vec![address.ip().to_string()],
+            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
+            ..Endpoint::default()
+        }]),
+        ports: Some(vec![SlicePort {
+            name: Some(PORT.to_owned()),
+            port: Some(port.into()),
+            protocol: Some("TCP".to_owned()),
+            ..SlicePort::default()
+        }]),
+    };
+    replace(registry, slice).await
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+}
+
+fn myself() -> UserInfo {
+    UserInfo::new("system:apiserver", &[MASTERS])
+}
+
+/// Creates an object unless it exists.
+async fn ensure<T: ApiType>(registry: &Registry, namespace: &str, object: T) -> Result<(), Status> {
+    let kind = registry.kind_of::<T>()?;
+    let user = myself();
+    let caller = Caller { user: &user, dry_run: false };
+    let target = Target { kind, namespace, name: "" };
+    match registry.create(target, Box::new(object), caller).await {
+        Err(status) if status.reason() != "AlreadyExists" => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// Creates an object in the default namespace, or makes the one that exists alike.
+async fn replace<T: ApiType>(registry: &Registry, object: T) -> Result<(), Status> {
+    ensure(registry, "default", object.clone()).await?;
+    let kind = registry.kind_of::<T>()?;
+    let user = myself();
+    let caller = Caller { user: &user, dry_run: false };
+    let target = Target { kind, namespace: "default", name: NAME };
+    let change = |_: &dyn Object| Ok(Box::new(object.clone()) as Box<dyn Object>);
+    registry.update(target, Part::Main, &change, caller).await.map(|_| ())
+}

@@ -1,0 +1,137 @@
+//! Discovery: what is served, in the legacy form (one document for each group-version) and in
+//! the aggregated one (`apidiscovery.k8s.io/v2`, everything in two documents).
+
+mod aggregated;
+mod legacy;
+
+use axum::body::Body;
+use bytes::Bytes;
+use coracle_apimachinery::status::Status;
+use http::header::{ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, Response, StatusCode};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::handlers::encode::{self, accepted};
+use crate::registry::errors::internal;
+use crate::registry::lookup::Kinds;
+use crate::registry::strategy::{Descriptor, Subresource};
+use crate::request::media::accept_clauses;
+
+/// First segments of the paths that the API itself answers.
+const OWN: &[&str] = &["", "api", "apis", "openapi", "version", "healthz", "livez", "readyz", "metrics"];
+
+/// Media type of the aggregated form; clients compare it whole.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Whether the API itself answers a path.
+pub(crate) fn owns(path: &str) -> bool {
+    OWN.contains(&path.trim_start_matches('/').split('/').next().unwrap_or_default())
+}
+
+/// Discovery documents. They are made when asked for: clients cache them.
+pub(crate) struct Discovery {
+    /// `host:port` of this server, as `/api` names it.
+    pub(crate) server_address: String,
+}
+
+impl Discovery {
+    /// Answers a path without a trailing slash.
+    pub(crate) fn answer(
+        &self,
+        headers: &HeaderMap,
+        kinds: &Kinds,
+        path: &str,
+    ) -> Result<Response<Body>, Status> {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let aggregated = wants_aggregated(headers);
+        match segments.as_slice() {
+            [] => respond(headers, &legacy::paths(kinds)),
+            ["api"] if aggregated => respond_aggregated(headers, &aggregated::list(kinds, true)),
+            ["apis"] if aggregated => respond_aggregated(headers, &aggregated::list(kinds, false)),
+            ["api"] => respond(headers, &legacy::versions(&self.server_address)),
+            ["apis"] => respond(headers, &legacy::groups(kinds)),
+            ["api", version] => respond_some(headers, legacy::resources(kinds, "", version)),
+            ["apis", group] => respond_some(headers, legacy::group(kinds, group)),
+            ["apis", group, version] => respond_some(headers, legacy::resources(kinds, group, version)),
+            _ => Err(Status::unknown_path()),
+        }
+    }
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    accept_clauses(headers).first().is_some_and(|clause| {
+        clause.essence == "application/json"
+            && clause.parameter("g") == "apidiscovery.k8s.io"
+            && clause.parameter("v") == "v2"
+            && clause.parameter("as") == "APIGroupDiscoveryList"
+    })
+}
+
+fn respond<T: Serialize>(headers: &HeaderMap, document: &T) -> Result<Response<Body>, Status> {
+    // Clients offer forms of discovery that are not served beside the plain one.
+    accepted(headers)?;
+    encode::value(headers, StatusCode::OK, document)
+}
+
+fn respond_some<T: Serialize>(headers: &HeaderMap, document: Option<T>) -> Result<Response<Body>, Status> {
+    respond(headers, &document.ok_or_else(Status::unknown_path)?)
+}
+
+fn respond_aggregated<T: Serialize>(headers: &HeaderMap, document: &T) -> Result<Response<Body>, Status> {
+    let json = serde_json::to_vec(document).map_err(|error| internal("encode discovery", &error))?;
+    Ok(with_etag(headers, AGGREGATED, json.into()))
+}
+
+/// A response that a client may hold on to: 304 if it has the same already.
+pub(crate) fn with_etag(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Response<Body> {
+    let etag = format!("\"{}\"", hex(&Sha256::digest(&body)));
+    let same = headers.get(IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == etag.as_bytes());
+    let mut response = if same {
+        encode::response(StatusCode::NOT_MODIFIED, media_type, Body::empty())
+    } else {
+        encode::response(StatusCode::OK, media_type, Body::from(body))
+    };
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// Hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// A subresource as discovery shows it.
+struct Shown {
+    name: &'static str,
+    group: String,
+    version: String,
+    kind: String,
+    /// Whether its kind is of another group-version than the resource.
+    foreign: bool,
+    verbs: &'static [&'static str],
+}
+
+fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
+    let change: &[&str] = &["get", "patch", "update"];
+    let (name, foreign, verbs) = match subresource {
+        Subresource::Status => ("status", None, change),
+        Subresource::Scale => ("scale", Some(("autoscaling", "v1", "Scale")), change),
+        Subresource::Binding => ("binding", Some(("", "v1", "Binding")), &["create"][..]),
+        Subresource::Eviction => ("eviction", Some(("policy", "v1", "Eviction")), &["create"][..]),
+        Subresource::Log => ("log", None, &["get"][..]),
+        Subresource::Finalize => ("finalize", None, &["update"][..]),
+    };
+    let (group, version, kind) = foreign.unwrap_or((&descriptor.group, &descriptor.version, &descriptor.kind));
+    Shown {
+        name,
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        foreign: foreign.is_some(),
+        verbs,
+    }
+}

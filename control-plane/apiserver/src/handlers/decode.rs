@@ -1,0 +1,106 @@
+//! Bodies into objects.
+
+use axum::body::Body;
+use bytes::Bytes;
+use coracle_apimachinery::status::Status;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::Call;
+use crate::registry::erased::{Kind, Object};
+use crate::request::body;
+use crate::request::options::FieldValidation;
+
+/// What every body says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeMeta {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+}
+
+/// An object from a body, with the warnings of field validation.
+pub(super) struct Decoded {
+    pub(super) object: Box<dyn Object>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads and decodes the body as an object of the call's kind.
+pub(super) async fn object(
+    call: &Call<'_>,
+    body: Body,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let json = json(call, body).await?;
+    let kind = &**call.kind;
+    check_type(kind, &json)?;
+    let warnings = check_fields(call, &json, validation)?;
+    let object = kind.decode(&json).map_err(|error| cannot_handle(kind, &error))?;
+    Ok(Decoded { object, warnings })
+}
+
+/// Reads the body as JSON.
+pub(super) async fn json(call: &Call<'_>, body: Body) -> Result<Bytes, Status> {
+    body::to_json(&call.parts.headers, body::read(body).await?)
+}
+
+/// Reads the body as a type of the API; `None` where it is empty.
+pub(super) async fn options<T: DeserializeOwned>(
+    call: &Call<'_>,
+    body: Body,
+) -> Result<Option<T>, Status> {
+    let bytes = body::read(body).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let json = body::to_json(&call.parts.headers, bytes)?;
+    serde_json::from_slice(&json)
+        .map(Some)
+        .map_err(|error| Status::bad_request(format!("the body cannot be decoded: {error}")))
+}
+
+/// The faults of field validation: a refusal, warnings, or nothing.
+pub(super) fn check_fields(
+    call: &Call<'_>,
+    json: &[u8],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    if validation == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    let kind = &**call.kind;
+    let faults = call.server.schemas().faults(&kind.schema_name(), json);
+    if validation == FieldValidation::Strict && !faults.is_empty() {
+        let faults = faults.join(", ");
+        return Err(cannot_handle(kind, &format!("strict decoding error: {faults}")));
+    }
+    Ok(faults)
+}
+
+/// 400: the body is no object of this kind.
+pub(super) fn cannot_handle(kind: &dyn Kind, cause: &dyn std::fmt::Display) -> Status {
+    let descriptor = kind.descriptor();
+    let (name, version) = (&descriptor.kind, &descriptor.version);
+    Status::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {cause}"))
+}
+
+fn check_type(kind: &dyn Kind, json: &[u8]) -> Result<(), Status> {
+    let given: TypeMeta = serde_json::from_slice(json).map_err(|error| {
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+    })?;
+    let descriptor = kind.descriptor();
+    let wanted = descriptor.api_version();
+    let fits = (given.kind.is_empty() || given.kind == descriptor.kind)
+        && (given.api_version.is_empty() || given.api_version == wanted);
+    if fits {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: the object provided is of another kind than the path, which is of apiVersion {wanted:?}",
+        if given.kind.is_empty() { "the object" } else { &given.kind },
+        given.api_version,
+        descriptor.kind,
+    )))
+}

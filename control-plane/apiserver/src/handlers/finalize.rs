@@ -1,0 +1,34 @@
+//! namespaces/finalize: the namespace controller takes its finalizer away.
+
+use axum::body::Body;
+use coracle_apimachinery::status::Status;
+use http::Response;
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::encode::{accepted, outcome};
+use super::{Call, decode};
+use crate::registry::erased::Object;
+use crate::registry::typed;
+use crate::registry::update::Part;
+use crate::request::options::WriteOptions;
+
+pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let options = WriteOptions::parse(call.query)?;
+    let decoded = decode::object(call, body, options.field_validation).await?;
+    let given: Namespace = typed(decoded.object)?;
+    let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
+        let mut namespace: Namespace = typed(current.boxed())?;
+        let finalizers = given.spec.as_ref().and_then(|spec| spec.finalizers.clone());
+        namespace.spec.get_or_insert_default().finalizers = finalizers;
+        namespace.metadata.resource_version.clone_from(&given.metadata.resource_version);
+        if given.metadata.uid.is_some() {
+            namespace.metadata.uid.clone_from(&given.metadata.uid);
+        }
+        Ok(Box::new(namespace))
+    };
+    let part = Part::Internal("finalize");
+    let caller = call.caller(options.dry_run);
+    let updated = call.server.registry.update(call.target(), part, &change, caller).await?;
+    outcome(call, updated)
+}

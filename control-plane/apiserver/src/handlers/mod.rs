@@ -1,0 +1,125 @@
+//! Handlers: from a request that has been authorized to a response.
+//!
+//! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
+
+mod decode;
+pub(crate) mod encode;
+mod finalize;
+mod log;
+mod patch;
+mod pods;
+mod read;
+mod scale;
+mod shapes;
+mod status;
+mod write;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use coracle_apimachinery::status::Status;
+use http::Response;
+use http::request::Parts;
+
+use crate::auth::UserInfo;
+use crate::registry::erased::Kind;
+use crate::registry::strategy::Subresource;
+use crate::registry::{Caller, Target};
+use crate::request::info::RequestInfo;
+use crate::request::options::Query;
+use crate::server::Inner;
+
+/// A request for an object or objects of a kind.
+pub(crate) struct Call<'a> {
+    pub(crate) server: &'a Arc<Inner>,
+    pub(crate) kind: &'a Arc<dyn Kind>,
+    pub(crate) info: &'a RequestInfo,
+    pub(crate) query: &'a Query,
+    pub(crate) parts: &'a Parts,
+    pub(crate) user: &'a UserInfo,
+}
+
+impl<'a> Call<'a> {
+    /// The namespace, as the registry means it: empty for kinds of the cluster.
+    pub(crate) fn namespace(&self) -> &'a str {
+        if self.kind.descriptor().is_namespaced() { &self.info.namespace } else { "" }
+    }
+
+    pub(crate) fn target(&self) -> Target<'a> {
+        Target { kind: self.kind, namespace: self.namespace(), name: &self.info.name }
+    }
+
+    pub(crate) fn caller(&self, dry_run: bool) -> Caller<'a> {
+        Caller { user: self.user, dry_run }
+    }
+
+    fn refuse(&self) -> Status {
+        Status::method_not_supported(&self.kind.descriptor().group_resource(), &self.info.verb)
+    }
+}
+
+/// Answers a request for a resource.
+pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let descriptor = call.kind.descriptor();
+    let info = call.info;
+    let misplaced = !descriptor.is_namespaced()
+        && !info.namespace.is_empty()
+        && info.resource != "namespaces";
+    if misplaced || !info.rest.is_empty() {
+        return Err(Status::unknown_path());
+    }
+    if descriptor.is_namespaced() && info.namespace.is_empty() {
+        // All namespaces at once can only be read.
+        return match (info.verb.as_str(), info.name.as_str()) {
+            ("list", _) => read::list(&call).await,
+            ("watch", _) => read::watch(&call).await,
+            (_, "") => Err(call.refuse()),
+            _ => Err(Status::unknown_path()),
+        };
+    }
+    if !info.subresource.is_empty() {
+        return subresource(&call, body).await;
+    }
+    if !descriptor.verbs.contains(&info.verb) {
+        return Err(call.refuse());
+    }
+    match (info.verb.as_str(), info.name.is_empty()) {
+        ("get", false) => read::get(&call).await,
+        ("list", true) => read::list(&call).await,
+        ("watch", true) => read::watch(&call).await,
+        ("create", true) => write::create(&call, body).await,
+        ("update", false) => write::update(&call, body).await,
+        ("patch", false) => patch::patch(&call, body).await,
+        ("delete", false) => write::delete(&call, body).await,
+        ("deletecollection", true) => write::delete_collection(&call, body).await,
+        _ => Err(call.refuse()),
+    }
+}
+
+async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let known = match call.info.subresource.as_str() {
+        "status" => Subresource::Status,
+        "scale" => Subresource::Scale,
+        "binding" => Subresource::Binding,
+        "eviction" => Subresource::Eviction,
+        "log" => Subresource::Log,
+        "finalize" => Subresource::Finalize,
+        _ => return Err(Status::unknown_path()),
+    };
+    if !call.kind.descriptor().has(known) {
+        return Err(Status::unknown_path());
+    }
+    match (known, call.info.verb.as_str()) {
+        (Subresource::Status, "get") => read::get(call).await,
+        (Subresource::Status, "update") => status::update(call, body).await,
+        (Subresource::Status, "patch") => patch::patch(call, body).await,
+        (Subresource::Scale, "get") => scale::get(call).await,
+        (Subresource::Scale, "update") => scale::update(call, body).await,
+        (Subresource::Scale, "patch") => scale::patch(call, body).await,
+        (Subresource::Binding, "create") => pods::bind(call, body).await,
+        (Subresource::Eviction, "create") => pods::evict(call, body).await,
+        (Subresource::Log, "get") => log::log(call).await,
+        (Subresource::Finalize, "update") => finalize::update(call, body).await,
+        _ => Err(call.refuse()),
+    }
+}

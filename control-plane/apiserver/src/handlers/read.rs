@@ -1,0 +1,206 @@
+//! get, list and watch.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use coracle_apimachinery::status::Status;
+use coracle_store::{Read, Record};
+use futures::{StreamExt, stream};
+use http::{Response, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use rand::Rng;
+
+use super::encode::{accepted, object, respond, response};
+use super::shapes::{self, Include};
+use super::Call;
+use crate::registry::erased::Kind;
+use crate::registry::errors::internal;
+use crate::registry::list::Page;
+use crate::registry::watch::Change;
+use crate::request::media::{Accepted, Format, Shape};
+use crate::request::options::ListOptions;
+
+/// Lists are sent in chunks of about this size.
+const CHUNK: usize = 64 * 1024;
+
+/// A watch without a timeout of its own ends after a time from here to twice as long.
+const WATCH_SECONDS: u64 = 1800;
+
+pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let options = ListOptions::parse(call.query, true)?;
+    let read = options.resource_version.map_or(Read::Latest, Read::AtLeast);
+    let record = call.server.registry.get(call.target(), read).await?;
+    object(call, StatusCode::OK, &record)
+}
+
+pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let accepted = accepted(&call.parts.headers)?;
+    let options = ListOptions::parse(call.query, false)?;
+    let page = call.server.registry.list(&**call.kind, call.namespace(), &options).await?;
+    let include = Include::parse(call.query)?;
+    respond_page(call.kind, page, accepted, include)
+}
+
+/// A page of objects as a list in the shape that the client wants.
+pub(super) fn respond_page(
+    kind: &Arc<dyn Kind>,
+    page: Page,
+    accepted: Accepted,
+    include: Include,
+) -> Result<Response<Body>, Status> {
+    let list_meta = ListMeta {
+        resource_version: Some(page.revision.to_string()),
+        continue_: Some(page.continue_token).filter(|token| !token.is_empty()),
+        remaining_item_count: page.remaining.and_then(|n| i64::try_from(n).ok()),
+        ..ListMeta::default()
+    };
+    if accepted.shape == Shape::Table {
+        let json = shapes::table(&**kind, &page.records, list_meta, include)?;
+        return respond(StatusCode::OK, accepted.format, json);
+    }
+    let head = list_head(&**kind, accepted.shape, &list_meta)?;
+    let mut chunks = Chunks {
+        kind: kind.clone(),
+        shape: accepted.shape,
+        records: page.records.into_iter(),
+        head: Some(head),
+        done: false,
+    };
+    let first = chunks.next()?.unwrap_or_default();
+    if chunks.done || accepted.format == Format::Yaml {
+        let mut whole = BytesMut::from(first);
+        while let Some(chunk) = chunks.next()? {
+            whole.extend_from_slice(&chunk);
+        }
+        return respond(StatusCode::OK, accepted.format, whole.freeze());
+    }
+    // An object that does not encode breaks the response off: the client sees it is not whole.
+    let rest = stream::unfold(chunks, |mut chunks| async {
+        let chunk = chunks.next().transpose()?;
+        Some((chunk, chunks))
+    });
+    let body = Body::from_stream(stream::iter([Ok(first)]).chain(rest));
+    Ok(response(StatusCode::OK, accepted.format.media_type(), body))
+}
+
+fn list_head(kind: &dyn Kind, shape: Shape, meta: &ListMeta) -> Result<Bytes, Status> {
+    let descriptor = kind.descriptor();
+    let (name, api_version) = match shape {
+        Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        _ => (format!("{}List", descriptor.kind), descriptor.api_version()),
+    };
+    let meta = serde_json::to_string(meta).map_err(|error| internal("encode a list", &error))?;
+    let head = format!("{{\"kind\":\"{name}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[");
+    Ok(head.into())
+}
+
+/// A list in the making.
+struct Chunks {
+    kind: Arc<dyn Kind>,
+    shape: Shape,
+    records: std::vec::IntoIter<Record>,
+    /// What comes before the first item, until it is sent.
+    head: Option<Bytes>,
+    done: bool,
+}
+
+impl Chunks {
+    fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut out = BytesMut::with_capacity(4096);
+        let mut comma = true;
+        if let Some(head) = self.head.take() {
+            out.put_slice(&head);
+            comma = false;
+        }
+        while out.len() < CHUNK {
+            let Some(record) = self.records.next() else {
+                out.put_slice(b"]}");
+                self.done = true;
+                break;
+            };
+            if comma {
+                out.put_u8(b',');
+            }
+            comma = true;
+            shapes::write_item(&*self.kind, &record, self.shape, &mut out)?;
+        }
+        Ok(Some(out.freeze()))
+    }
+}
+
+pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let accepted = accepted(&call.parts.headers)?;
+    if accepted.format != Format::Json {
+        return Err(Status::not_acceptable(&["application/json"]));
+    }
+    let options = ListOptions::parse(call.query, true)?;
+    let include = Include::parse(call.query)?;
+    let changes = call.server.registry.watch(&**call.kind, call.namespace(), &options).await?;
+    let seconds = options
+        .timeout_seconds
+        .filter(|seconds| *seconds > 0)
+        .unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS..2 * WATCH_SECONDS));
+    let timeout = tokio::time::sleep(Duration::from_secs(seconds));
+    let stopping = call.server.stopping.clone().cancelled_owned();
+    let kind = call.kind.clone();
+    let events = changes
+        .map(move |change| Ok::<_, Infallible>(event(&*kind, &change, accepted.shape, include)))
+        .take_until(futures::future::select(Box::pin(timeout), Box::pin(stopping)));
+    Ok(response(StatusCode::OK, accepted.format.media_type(), Body::from_stream(events)))
+}
+
+/// One line of a watch.
+fn event(kind: &dyn Kind, change: &Change, shape: Shape, include: Include) -> Bytes {
+    let (name, object) = match change {
+        Change::Added(record) => ("ADDED", shapes::single(kind, record, shape, include)),
+        Change::Modified(record) => ("MODIFIED", shapes::single(kind, record, shape, include)),
+        Change::Deleted(record) => ("DELETED", shapes::single(kind, record, shape, include)),
+        Change::Bookmark { revision, initial_events_end } => {
+            ("BOOKMARK", Ok(bookmark(kind, *revision, *initial_events_end, shape)))
+        }
+        Change::Error(status) => ("ERROR", Ok(Bytes::from(status.to_json()))),
+    };
+    let (name, object) = match object {
+        Ok(object) => (name, object),
+        Err(status) => ("ERROR", Bytes::from(status.to_json())),
+    };
+    let mut line = BytesMut::with_capacity(object.len() + 40);
+    line.put_slice(b"{\"type\":\"");
+    line.put_slice(name.as_bytes());
+    line.put_slice(b"\",\"object\":");
+    line.put_slice(&object);
+    line.put_slice(b"}\n");
+    line.freeze()
+}
+
+fn bookmark(kind: &dyn Kind, revision: u64, initial_events_end: bool, shape: Shape) -> Bytes {
+    let descriptor = kind.descriptor();
+    let mut meta = serde_json::json!({"resourceVersion": revision.to_string()});
+    if initial_events_end {
+        meta["annotations"] = serde_json::json!({"k8s.io/initial-events-end": "true"});
+    }
+    let object = match shape {
+        Shape::Whole => {
+            serde_json::json!({"kind": descriptor.kind, "apiVersion": descriptor.api_version(), "metadata": meta})
+        }
+        Shape::Metadata => {
+            serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
+        }
+        Shape::Table => {
+            let object = serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta});
+            serde_json::json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"resourceVersion": revision.to_string()},
+                "columnDefinitions": kind.columns(),
+                "rows": [{"cells": kind.columns().iter().map(|_| "").collect::<Vec<_>>(), "object": object}],
+            })
+        }
+    };
+    object.to_string().into()
+}

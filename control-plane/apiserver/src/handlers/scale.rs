@@ -1,0 +1,98 @@
+//! The scale subresource: `autoscaling/v1 Scale` over any kind that has replicas.
+
+use axum::body::Body;
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::gvk::{GroupKind, GroupVersionKind};
+use coracle_apimachinery::status::Status;
+use coracle_store::{Read, Record};
+use http::{Response, StatusCode};
+use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::encode::{accepted, value};
+use super::patch::Patch;
+use super::{Call, decode};
+use crate::registry::encoding;
+use crate::registry::erased::Object;
+use crate::registry::errors::internal;
+use crate::registry::update::Part;
+use crate::request::body;
+use crate::request::options::WriteOptions;
+
+pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let record = call.server.registry.get(call.target(), Read::Latest).await?;
+    respond(call, &record)
+}
+
+pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let json = decode::json(call, body).await?;
+    let scale: Scale = serde_json::from_slice(&json).map_err(|error| {
+        Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
+    })?;
+    change(call, &|_| Ok(scale.clone())).await
+}
+
+pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let bytes = body::read(body).await?;
+    let patch = Patch::parse(call, &GroupVersionKind::of::<Scale>(), &bytes)?;
+    change(call, &|current| {
+        let document = serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;
+        serde_json::from_value(patch.apply(document)?)
+            .map_err(|error| Status::bad_request(format!("the patched object cannot be decoded: {error}")))
+    })
+    .await
+}
+
+type ScaleChange<'a> = dyn Fn(&Scale) -> Result<Scale, Status> + Send + Sync + 'a;
+
+async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query)?;
+    let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
+        let wanted = change(&view(call, current)?)?;
+        let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        if replicas < 0 {
+            let path = Path::new("spec").child("replicas");
+            let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+            let kind = GroupKind::new("autoscaling", "Scale");
+            return Err(Status::invalid(&kind, &call.info.name, vec![error]));
+        }
+        let mut object = current.boxed();
+        let meta = object.meta_mut();
+        // The scale's own preconditions stand for the object's.
+        meta.resource_version = wanted.metadata.resource_version;
+        meta.uid = wanted.metadata.uid.or_else(|| meta.uid.take());
+        call.kind.set_replicas(&mut *object, replicas);
+        Ok(object)
+    };
+    let caller = call.caller(options.dry_run);
+    let part = Part::Scale;
+    let outcome = call.server.registry.update(call.target(), part, &apply, caller).await?;
+    respond(call, &outcome.record)
+}
+
+fn respond(call: &Call<'_>, record: &Record) -> Result<Response<Body>, Status> {
+    let object = encoding::decode(&**call.kind, record)?;
+    value(&call.parts.headers, StatusCode::OK, &view(call, &*object)?)
+}
+
+fn view(call: &Call<'_>, object: &dyn Object) -> Result<Scale, Status> {
+    let view = call.kind.scale(object).ok_or_else(|| Status::internal("the kind shows no scale"))?;
+    let meta = object.meta();
+    Ok(Scale {
+        metadata: ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            creation_timestamp: meta.creation_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec { replicas: Some(view.replicas) }),
+        status: Some(ScaleStatus {
+            replicas: view.current,
+            selector: Some(view.selector).filter(|selector| !selector.is_empty()),
+        }),
+    })
+}

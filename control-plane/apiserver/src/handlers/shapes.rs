@@ -1,0 +1,126 @@
+//! What is made of stored objects before they are sent: themselves, their metadata alone, or
+//! rows of a table.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use coracle_apimachinery::status::Status;
+use coracle_apimachinery::table::{Row, Table};
+use coracle_store::Record;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::registry::encoding::{decode, json, write_json};
+use crate::registry::erased::Kind;
+use crate::registry::errors::internal;
+use crate::request::media::Shape;
+use crate::request::options::Query;
+
+/// How much of the object a row carries (`includeObject`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Include {
+    /// Nothing.
+    Nothing,
+    /// Its metadata.
+    #[default]
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+impl Include {
+    pub(super) fn parse(query: &Query) -> Result<Self, Status> {
+        match query.get("includeObject").unwrap_or_default() {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::Nothing),
+            "Object" => Ok(Self::Object),
+            other => Err(Status::bad_request(format!(
+                "includeObject: Unsupported value: {other:?}: supported values: \"Metadata\", \"None\", \"Object\""
+            ))),
+        }
+    }
+}
+
+/// One object in a shape.
+pub(super) fn single(
+    kind: &dyn Kind,
+    record: &Record,
+    shape: Shape,
+    include: Include,
+) -> Result<Bytes, Status> {
+    match shape {
+        Shape::Whole => json(kind, record),
+        Shape::Metadata => metadata(kind, record),
+        Shape::Table => {
+            let mut table = Table::new(kind.columns());
+            table.metadata.resource_version = (record.revision > 0).then(|| record.revision.to_string());
+            table.rows.push(row(kind, record, include)?);
+            to_bytes(&table)
+        }
+    }
+}
+
+/// A list as a table.
+pub(super) fn table(
+    kind: &dyn Kind,
+    records: &[Record],
+    list_meta: ListMeta,
+    include: Include,
+) -> Result<Bytes, Status> {
+    let mut table = Table::new(kind.columns());
+    table.metadata = list_meta;
+    for record in records {
+        table.rows.push(row(kind, record, include)?);
+    }
+    to_bytes(&table)
+}
+
+fn to_bytes(table: &Table) -> Result<Bytes, Status> {
+    serde_json::to_vec(table).map(Bytes::from).map_err(|error| internal("encode a table", &error))
+}
+
+fn row(kind: &dyn Kind, record: &Record, include: Include) -> Result<Row, Status> {
+    let object = decode(kind, record)?;
+    let included = match include {
+        Include::Nothing => None,
+        Include::Metadata => Some(metadata(kind, record)?),
+        Include::Object => Some(json(kind, record)?),
+    };
+    let raw = included.map(|bytes| {
+        let text = String::from_utf8(bytes.into()).unwrap_or_default();
+        RawValue::from_string(text).map_err(|error| internal("encode a row", &error))
+    });
+    let cells = kind.row(&*object, jiff::Timestamp::now());
+    Ok(Row { cells, object: raw.transpose()?, ..Row::default() })
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+/// The object as PartialObjectMetadata.
+pub(super) fn metadata(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
+    let whole = json(kind, record)?;
+    let only: OnlyMetadata<'_> =
+        serde_json::from_slice(&whole).map_err(|error| internal("read an object's metadata", &error))?;
+    let mut out = BytesMut::new();
+    out.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+    out.put_slice(only.metadata.get().as_bytes());
+    out.put_u8(b'}');
+    Ok(out.freeze())
+}
+
+/// Appends an item of a list.
+pub(super) fn write_item(
+    kind: &dyn Kind,
+    record: &Record,
+    shape: Shape,
+    out: &mut BytesMut,
+) -> Result<(), Status> {
+    match shape {
+        Shape::Metadata => out.put_slice(&metadata(kind, record)?),
+        _ => write_json(kind, record, out)?,
+    }
+    Ok(())
+}

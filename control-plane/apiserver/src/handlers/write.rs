@@ -1,0 +1,107 @@
+//! create, update, delete and deletecollection.
+
+use axum::body::Body;
+use coracle_apimachinery::status::Status;
+use futures::{StreamExt, stream};
+use http::{Response, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+
+use super::encode::{accepted, object, outcome, value};
+use super::read::respond_page;
+use super::shapes::Include;
+use super::{Call, decode};
+use crate::registry::delete::Deleted;
+use crate::registry::update::Part;
+use crate::registry::{Outcome, Target};
+use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
+
+/// Objects of a collection that are deleted at the same time.
+const DELETES_AT_ONCE: usize = 16;
+
+pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let options = WriteOptions::parse(call.query)?;
+    let decoded = decode::object(call, body, options.field_validation).await?;
+    let caller = call.caller(options.dry_run);
+    let mut created = call.server.registry.create(call.target(), decoded.object, caller).await?;
+    created.warnings.splice(0..0, decoded.warnings);
+    outcome(call, created)
+}
+
+pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    replace(call, body, Part::Main).await
+}
+
+/// Replaces a part of an object by that of the body.
+pub(super) async fn replace(
+    call: &Call<'_>,
+    body: Body,
+    part: Part,
+) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let options = WriteOptions::parse(call.query)?;
+    let decoded = decode::object(call, body, options.field_validation).await?;
+    let caller = call.caller(options.dry_run);
+    let registry = &call.server.registry;
+    let given = decoded.object;
+    let updated = registry.update(call.target(), part, &|_| Ok(given.boxed()), caller).await;
+    let mut updated = match updated {
+        Err(status) if status.code() == 404 && part == Part::Main && may_create(call, &*given) => {
+            registry.create(call.target(), given, caller).await?
+        }
+        other => other?,
+    };
+    updated.warnings.splice(0..0, decoded.warnings);
+    outcome(call, updated)
+}
+
+/// Whether an update of what does not exist creates it: not if it demands a version or a uid.
+fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> bool {
+    let meta = given.meta();
+    let demands = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    call.kind.descriptor().create_on_update && !demands(&meta.resource_version) && !demands(&meta.uid)
+}
+
+pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    accepted(&call.parts.headers)?;
+    let options = decode::options::<DeleteOptions>(call, body).await?;
+    let request = DeleteRequest::parse(call.query, options)?;
+    let caller = call.caller(request.dry_run);
+    match call.server.registry.delete(call.target(), &request, caller).await? {
+        Deleted::Pending(record) => object(call, StatusCode::OK, &record),
+        Deleted::Removed(record) => {
+            let resource = call.kind.descriptor().group_resource();
+            let uid = &record.value.attributes.uid;
+            let status = Status::success(&resource, &call.info.name, Some(uid));
+            value(&call.parts.headers, StatusCode::OK, &status)
+        }
+    }
+}
+
+pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let accepted = accepted(&call.parts.headers)?;
+    let options = decode::options::<DeleteOptions>(call, body).await?;
+    let request = DeleteRequest::parse(call.query, options)?;
+    let caller = call.caller(request.dry_run);
+    let registry = &call.server.registry;
+    let list_options = ListOptions::parse(call.query, false)?;
+    let mut page = registry.list(&**call.kind, call.namespace(), &list_options).await?;
+    let request = &request;
+    let deletes = page.records.drain(..).map(|record| async move {
+        let name = record.value.attributes.fields.get("metadata.name").cloned().unwrap_or_default();
+        let target = Target { name: &name, ..call.target() };
+        match registry.delete(target, request, caller).await {
+            Ok(deleted) => Ok(Some(Outcome::from(deleted).record)),
+            // Somebody else was faster.
+            Err(status) if status.code() == 404 => Ok(None),
+            Err(status) => Err(status),
+        }
+    });
+    let done: Vec<Result<_, Status>> = stream::iter(deletes).buffered(DELETES_AT_ONCE).collect().await;
+    let mut records = Vec::with_capacity(done.len());
+    for deleted in done {
+        records.extend(deleted?);
+    }
+    page.records = records;
+    respond_page(call.kind, page, accepted, Include::parse(call.query)?)
+}

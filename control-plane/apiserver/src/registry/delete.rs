@@ -1,0 +1,215 @@
+//! Delete: at once, after a grace period, or once the finalizers are gone.
+//!
+//! An object that lingers carries a deletionTimestamp. Its grace period only shrinks. It is
+//! removed by the delete that finds nothing to wait for, or by the update that takes the last
+//! finalizer away (`update.rs`).
+
+use coracle_apimachinery::status::Status;
+use coracle_store::{Error, Precondition, Read, Record};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use super::encoding::{decode, encode};
+use super::erased::{Kind, Object};
+use super::meta::{FOREGROUND, ORPHAN};
+use super::{Caller, Outcome, Registry, Target, meta};
+use crate::admission::{Operation, Review};
+use crate::request::options::{DeleteRequest, Propagation};
+
+const ATTEMPTS: usize = 16;
+
+/// What a delete did.
+pub enum Deleted {
+    /// The object is gone; this was its last state.
+    Removed(Record),
+    /// It waits for finalizers or its grace period.
+    Pending(Record),
+}
+
+/// What is to be done with an object that shall go.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Remove it now.
+    Remove,
+    /// Store it as changed, with its deletionTimestamp.
+    Mark,
+    /// It is being deleted already, and nothing changes.
+    Wait,
+}
+
+impl Registry {
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// 404, 403 and 409 as Kubernetes has them.
+    pub async fn delete(
+        &self,
+        target: Target<'_>,
+        request: &DeleteRequest,
+        caller: Caller<'_>,
+    ) -> Result<Deleted, Status> {
+        for _ in 0..ATTEMPTS {
+            let current = self.get(target, Read::Latest).await?;
+            if let Some(deleted) = self.try_delete(target, request, caller, current).await? {
+                return Ok(deleted);
+            }
+        }
+        Err(target.conflict(coracle_apimachinery::status::OBJECT_MODIFIED))
+    }
+
+    async fn try_delete(
+        &self,
+        target: Target<'_>,
+        request: &DeleteRequest,
+        caller: Caller<'_>,
+        current: Record,
+    ) -> Result<Option<Deleted>, Status> {
+        let kind = &**target.kind;
+        check_preconditions(target, request, &current)?;
+        let old = decode(kind, &current)?;
+        let mut review = Review {
+            operation: Operation::Delete,
+            kind: target.kind,
+            namespace: target.namespace,
+            subresource: "",
+            caller,
+            warnings: Vec::new(),
+        };
+        self.admit(&mut review, None, Some(&*old)).await?;
+        self.validate(&mut review, None, Some(&*old)).await?;
+
+        let mut new = old.boxed();
+        let step = plan(kind, &mut *new, request, meta::now());
+        if step == Step::Wait {
+            return Ok(Some(Deleted::Pending(current)));
+        }
+        if caller.dry_run {
+            let pending = step == Step::Mark;
+            return Ok(Some(if pending { Deleted::Pending(current) } else { Deleted::Removed(current) }));
+        }
+        let precondition = Precondition {
+            uid: Some(current.value.attributes.uid.clone()),
+            revision: Some(current.revision),
+        };
+        let key = target.key();
+        let done = if step == Step::Remove {
+            self.store.delete(&key, precondition).await.map(Deleted::Removed)
+        } else {
+            let value = encode(kind, &mut *new)?;
+            self.store.compare_and_swap(&key, precondition, value).await.map(Deleted::Pending)
+        };
+        match done {
+            Ok(deleted) => {
+                if matches!(deleted, Deleted::Removed(_)) {
+                    self.services.release(self, target, &*old).await;
+                }
+                Ok(Some(deleted))
+            }
+            Err(Error::Conflict { .. }) => Ok(None),
+            Err(error) => Err(target.store_error(&error)),
+        }
+    }
+}
+
+impl From<Deleted> for Outcome {
+    fn from(deleted: Deleted) -> Self {
+        let (Deleted::Removed(record) | Deleted::Pending(record)) = deleted;
+        Self { record, created: false, warnings: Vec::new() }
+    }
+}
+
+fn check_preconditions(
+    target: Target<'_>,
+    request: &DeleteRequest,
+    current: &Record,
+) -> Result<(), Status> {
+    let uid = &current.value.attributes.uid;
+    if let Some(wanted) = request.uid.as_deref().filter(|wanted| wanted != uid) {
+        return Err(target.conflict(format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        )));
+    }
+    let version = current.revision.to_string();
+    if let Some(wanted) = request.resource_version.as_ref().filter(|wanted| **wanted != version) {
+        return Err(target.conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
+        )));
+    }
+    Ok(())
+}
+
+/// Decides what a delete does, and marks the object for it.
+fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: Time) -> Step {
+    let grace = kind.grace_period(object, request.grace_period).map(|seconds| seconds.max(0));
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let finalizers_changed = set_finalizers(object.meta_mut(), request.propagation);
+    let held = object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
+
+    if deleting {
+        let left = object.meta().deletion_grace_period_seconds.unwrap_or(0);
+        // Grace only shrinks, and only by a request that names a shorter one.
+        let wanted = match (request.grace_period, grace) {
+            (Some(_), Some(grace)) => grace.min(left),
+            _ => left,
+        };
+        if wanted == 0 && !held && (left == 0 || request.grace_period.is_some()) {
+            return Step::Remove;
+        }
+        if wanted < left {
+            mark(object.meta_mut(), wanted, &now, Some(left));
+            return Step::Mark;
+        }
+        return if finalizers_changed { Step::Mark } else { Step::Wait };
+    }
+
+    let grace = grace.unwrap_or(0);
+    if grace == 0 && !held {
+        return Step::Remove;
+    }
+    mark(object.meta_mut(), grace, &now, None);
+    kind.begin_deletion(object);
+    Step::Mark
+}
+
+/// Sets the deletion timestamp to the end of the grace period. Where one is shortened, the time
+/// counts from when the deletion began.
+fn mark(meta: &mut ObjectMeta, grace: i64, now: &Time, shortened_from: Option<i64>) {
+    let began = match (shortened_from, &meta.deletion_timestamp) {
+        (Some(before), Some(end)) => add(end, -before),
+        _ => now.clone(),
+    };
+    meta.deletion_timestamp = Some(add(&began, grace));
+    meta.deletion_grace_period_seconds = Some(grace);
+    if shortened_from.is_none() && meta.generation.is_some_and(|generation| generation > 0) {
+        meta.generation = meta.generation.map(|generation| generation + 1);
+    }
+}
+
+fn add(time: &Time, seconds: i64) -> Time {
+    Time(time.0.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(time.0))
+}
+
+/// Puts the garbage collector's finalizers as the propagation policy wants them. Returns whether
+/// that changed them.
+fn set_finalizers(meta: &mut ObjectMeta, propagation: Option<Propagation>) -> bool {
+    let Some(propagation) = propagation else {
+        return false;
+    };
+    let wanted = match propagation {
+        Propagation::Orphan => Some(ORPHAN),
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Background => None,
+    };
+    let before = meta.finalizers.clone().unwrap_or_default();
+    let mut after: Vec<String> = before
+        .iter()
+        .filter(|f| Some(f.as_str()) == wanted || !matches!(f.as_str(), ORPHAN | FOREGROUND))
+        .cloned()
+        .collect();
+    if let Some(wanted) = wanted.filter(|wanted| !after.iter().any(|f| f == wanted)) {
+        after.push(wanted.to_owned());
+    }
+    let changed = before != after;
+    meta.finalizers = (!after.is_empty()).then_some(after);
+    changed
+}

@@ -1,0 +1,161 @@
+//! Objects as the store holds them and as clients see them.
+//!
+//! An object is encoded once, when it is written. What is stored lacks
+//! `metadata.resourceVersion`, which is not known before the write; it is spliced in at
+//! [`Attributes::splice`] whenever the bytes are served. Only bytes of another schema
+//! generation, or kinds that are a view of another kind's objects, are decoded to be served.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use coracle_apimachinery::status::Status;
+use coracle_store::{Attributes, Record, Value};
+
+use super::erased::{Kind, Object};
+use super::errors::internal;
+
+/// Generation of the schemas that are written now.
+pub const SCHEMA: u32 = 1;
+
+/// Encodes an object for the store, with what selectors read of it.
+///
+/// # Errors
+/// 500 where the type's own serialization fails.
+pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status> {
+    let meta = object.meta_mut();
+    meta.resource_version = None;
+    meta.self_link = None;
+    // Who manages which field is recorded once server-side apply is served.
+    meta.managed_fields = None;
+    let bytes = kind.encode_stored(object).map_err(|error| internal("encode an object", &error))?;
+    let splice = splice_offset(&bytes)
+        .ok_or_else(|| Status::internal("an object was encoded without metadata"))?;
+    let meta = object.meta();
+    let mut fields: std::collections::BTreeMap<String, String> = kind
+        .selectable_fields(object)
+        .into_iter()
+        .map(|(field, value)| (field.to_owned(), value))
+        .collect();
+    fields.insert("metadata.name".to_owned(), meta.name.clone().unwrap_or_default());
+    if kind.descriptor().is_namespaced() {
+        fields.insert("metadata.namespace".to_owned(), meta.namespace.clone().unwrap_or_default());
+    }
+    let attributes = Attributes {
+        uid: meta.uid.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        fields,
+        schema: SCHEMA,
+        splice: u32::try_from(splice).unwrap_or(u32::MAX),
+    };
+    Ok(Value { bytes: bytes.into(), attributes: Arc::new(attributes) })
+}
+
+/// Decodes a stored object; its `metadata.resourceVersion` is that of the record.
+///
+/// # Errors
+/// 500 where the stored bytes do not decode.
+pub fn decode(kind: &dyn Kind, record: &Record) -> Result<Box<dyn Object>, Status> {
+    let mut object = kind
+        .decode_stored(&record.value.bytes)
+        .map_err(|error| internal("decode a stored object", &error))?;
+    object.meta_mut().resource_version = version(record);
+    Ok(object)
+}
+
+fn version(record: &Record) -> Option<String> {
+    (record.revision > 0).then(|| record.revision.to_string())
+}
+
+/// Appends the JSON of a record as clients of this kind see it.
+///
+/// # Errors
+/// 500 where stored bytes must be converted and do not decode.
+pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Result<(), Status> {
+    let attributes = &record.value.attributes;
+    if kind.descriptor().converted || attributes.schema != SCHEMA {
+        let object = decode(kind, record)?;
+        let json = object.to_json().map_err(|error| internal("encode an object", &error))?;
+        out.extend_from_slice(&json);
+        return Ok(());
+    }
+    let bytes = &record.value.bytes;
+    let splice = attributes.splice as usize;
+    let (Some(head), Some(tail)) = (bytes.get(..splice), bytes.get(splice..)) else {
+        return Err(Status::internal("a stored object is damaged"));
+    };
+    out.reserve(bytes.len() + 48);
+    out.extend_from_slice(head);
+    if record.revision > 0 {
+        out.put_slice(b"\"resourceVersion\":\"");
+        out.put_slice(record.revision.to_string().as_bytes());
+        out.put_slice(b"\",");
+    }
+    out.extend_from_slice(tail);
+    Ok(())
+}
+
+/// The JSON of a record as clients of this kind see it.
+///
+/// # Errors
+/// As [`write_json`].
+pub fn json(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
+    let mut out = BytesMut::new();
+    write_json(kind, record, &mut out)?;
+    Ok(out.freeze())
+}
+
+/// Where a member is spliced into the object's metadata: just after the brace that opens it.
+/// `None` where there is no metadata, or it is empty.
+fn splice_offset(json: &[u8]) -> Option<usize> {
+    const MEMBER: &[u8] = b"\"metadata\":{";
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                if depth == 1 && json[at..].starts_with(MEMBER) {
+                    let offset = at + MEMBER.len();
+                    return (json.get(offset) == Some(&b'"')).then_some(offset);
+                }
+                at = end_of_string(json, at)?;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The closing quote of the string that opens at `at`.
+fn end_of_string(json: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += 1;
+        match json.get(at)? {
+            b'\\' => at += 1,
+            b'"' => return Some(at),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_splice_is_found_in_the_outermost_metadata_only() {
+        let cases: [(&str, Option<&str>); 5] = [
+            (r#"{"kind":"A","metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
+            (r#"{"data":{"metadata":{"x":"y"}},"metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
+            (r#"{"data":"\"metadata\":{\"","metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
+            (r#"{"metadata":{}}"#, None),
+            (r#"{"spec":[{"metadata":{"a":1}}]}"#, None),
+        ];
+        for (json, want) in cases {
+            let got = splice_offset(json.as_bytes()).map(|at| &json[at..]);
+            assert_eq!(got, want, "{json}");
+        }
+    }
+}

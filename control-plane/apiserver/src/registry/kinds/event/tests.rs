@@ -1,0 +1,128 @@
+//! Tables for Events of both versions.
+
+#![allow(clippy::unwrap_used)]
+
+use k8s_openapi::api::events::v1::Event as EventView;
+use serde_json::{Value, json};
+
+use super::events_v1::{from_core, to_core};
+use super::*;
+use crate::registry::strategy::Strategy;
+use crate::validation::testing::assert_causes;
+
+fn event() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": "web.1", "namespace": "a"},
+        "involvedObject": {"kind": "Pod", "namespace": "a", "name": "web", "fieldPath": "spec.containers{c}"},
+        "reason": "Pulled", "message": "Pulled image\n", "type": "Normal",
+        "source": {"component": "kubelet", "host": "n"},
+        "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:05:00Z", "count": 3,
+    })
+}
+
+fn modern() -> Value {
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": "web.2", "namespace": "a"},
+        "regarding": {"kind": "Pod", "namespace": "a", "name": "web"},
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "coracle.dev/scheduler", "reportingInstance": "s-1",
+        "action": "Binding", "reason": "Scheduled", "note": "bound", "type": "Normal",
+    })
+}
+
+#[test]
+fn one_object_in_two_versions() {
+    let view: EventView = serde_json::from_value(modern()).unwrap();
+    let stored = EventViewStrategy.encode_stored(&view).unwrap();
+    assert!(stored.starts_with(br#"{"apiVersion":"v1","kind":"Event""#));
+    assert_eq!(EventViewStrategy.decode_stored(&stored).unwrap(), view);
+    let old: Event = serde_json::from_value(event()).unwrap();
+    assert_eq!(to_core(from_core(old.clone())), old);
+}
+
+#[test]
+fn validation() {
+    let table: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec![]),
+        (
+            json!({"involvedObject": {"kind": "Pod", "namespace": "b"}}),
+            vec!["involvedObject.namespace FieldValueInvalid does not match event.namespace"],
+        ),
+        (json!({"involvedObject": {"kind": "Node", "name": "n"}}), vec!["involvedObject.namespace FieldValueInvalid"]),
+        (
+            json!({"eventTime": "2026-01-01T00:00:00.000000Z"}),
+            vec![
+                "reportingComponent FieldValueRequired",
+                "reportingInstance FieldValueRequired",
+                "action FieldValueRequired",
+            ],
+        ),
+    ];
+    for (change, want) in table {
+        let mut value = event();
+        for (field, member) in change.as_object().unwrap() {
+            value[field] = member.clone();
+        }
+        assert_causes(&EventStrategy.validate(&serde_json::from_value(value).unwrap()), &want);
+    }
+    let mut node = event();
+    node["metadata"]["namespace"] = json!("default");
+    node["involvedObject"] = json!({"kind": "Node", "name": "n"});
+    assert!(EventStrategy.validate(&serde_json::from_value(node).unwrap()).is_empty());
+}
+
+#[test]
+fn validation_of_the_newer_version() {
+    let table: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec![]),
+        (json!({"type": "Odd"}), vec!["type FieldValueInvalid has invalid value: Odd"]),
+        (json!({"deprecatedCount": 1}), vec!["count FieldValueInvalid needs to be unset"]),
+        (json!({"eventTime": null}), vec!["eventTime FieldValueRequired"]),
+        (
+            json!({"series": {"count": 1, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}}),
+            vec!["series.count FieldValueInvalid should be at least 2"],
+        ),
+    ];
+    for (change, want) in table {
+        let mut value = modern();
+        for (field, member) in change.as_object().unwrap() {
+            value[field] = member.clone();
+        }
+        assert_causes(&EventViewStrategy.validate(&serde_json::from_value(value).unwrap()), &want);
+    }
+    let old: EventView = serde_json::from_value(modern()).unwrap();
+    let mut new = old.clone();
+    new.note = Some("other".to_owned());
+    assert_causes(
+        &EventViewStrategy.validate_update(&new, &old),
+        &["message FieldValueInvalid field is immutable"],
+    );
+}
+
+#[test]
+fn rows() {
+    let now = "2026-01-01T01:00:00Z".parse().unwrap();
+    let row = EventStrategy.row(&serde_json::from_value(event()).unwrap(), now);
+    let mut want = [
+        "55m", "Normal", "Pulled", "pod/web", "spec.containers{c}", "kubelet, n", "Pulled image", "60m", "", "web.1",
+    ]
+    .map(Cell::from);
+    want[8] = Cell::from(3);
+    assert_eq!(row, want);
+    assert_eq!(row.len(), EventStrategy.columns().len());
+
+    let row = EventViewStrategy.row(&serde_json::from_value(modern()).unwrap(), now);
+    assert_eq!((&row[0], &row[5], &row[8]), (&"60m".into(), &"coracle.dev/scheduler, s-1".into(), &1.into()));
+}
+
+#[test]
+fn fields_are_those_that_are_declared() {
+    let old: Event = serde_json::from_value(event()).unwrap();
+    let fields: Vec<&str> = EventStrategy.selectable_fields(&old).iter().map(|(field, _)| *field).collect();
+    assert_eq!(fields, EventStrategy.descriptor().fields);
+    let view: EventView = serde_json::from_value(modern()).unwrap();
+    let fields: Vec<&str> = EventViewStrategy.selectable_fields(&view).iter().map(|(field, _)| *field).collect();
+    assert_eq!(fields, EventViewStrategy.descriptor().fields);
+}

@@ -1,0 +1,280 @@
+//! Node: a machine that runs Pods. Its kubelet creates it and reports its status.
+
+use std::collections::BTreeSet;
+
+use coracle_apimachinery::field::{Error, Path};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
+
+use crate::registry::printing;
+use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::validation::address::{is_dual_stack, validate_cidr};
+use crate::validation::resources::{canonicalize, validate_quantity};
+use crate::validation::scheduling::validate_taints;
+use crate::validation::{items, shown, text};
+
+const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
+const ROLE_LABEL: &str = "kubernetes.io/role";
+
+pub(super) struct NodeStrategy;
+
+impl Strategy for NodeStrategy {
+    type Object = Node;
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of::<Node>()
+            .short_names(&["no"])
+            .subresources(&[Subresource::Status])
+            .fields(&["spec.unschedulable"])
+    }
+
+    fn set_defaults(&self, object: &mut Node) {
+        let spec = object.spec.get_or_insert_default();
+        sync_pod_cidrs(spec);
+        let status = object.status.get_or_insert_default();
+        canonicalize(&mut status.capacity);
+        canonicalize(&mut status.allocatable);
+        if status.allocatable.is_none() {
+            status.allocatable.clone_from(&status.capacity);
+        }
+    }
+
+    fn validate(&self, object: &Node) -> ErrorList {
+        let mut errors = ErrorList::default();
+        let spec = object.spec.clone().unwrap_or_default();
+        validate_spec_taints(&spec, &mut errors);
+        validate_resources(object, &mut errors);
+        let cidrs = items(&spec.pod_cidrs);
+        let at = Path::new("spec").child("podCIDRs");
+        for (i, cidr) in cidrs.iter().enumerate() {
+            validate_cidr(cidr, &at.index(i), &mut errors);
+        }
+        if cidrs.len() > 1 {
+            let addresses: Vec<&str> =
+                cidrs.iter().map(|cidr| cidr.split_once('/').map_or(cidr.as_str(), |(address, _)| address)).collect();
+            if !is_dual_stack(&addresses) {
+                let detail = "may specify no more than one CIDR for each IP family";
+                errors.push(Error::invalid(&at, shown(&cidrs), detail));
+            }
+            for (i, cidr) in cidrs.iter().enumerate().filter(|(i, cidr)| cidrs[..*i].contains(cidr)) {
+                errors.push(Error::duplicate(&at.index(i), cidr.as_str()));
+            }
+        }
+        errors
+    }
+
+    fn prepare_for_update(&self, new: &mut Node, old: &Node) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
+        let mut errors = ErrorList::default();
+        validate_resources(new, &mut errors);
+        validate_addresses(new, &mut errors);
+        let (spec, was) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let at = Path::new("spec");
+        if !items(&was.pod_cidrs).is_empty() && items(&was.pod_cidrs) != items(&spec.pod_cidrs) {
+            let detail = "node updates may not change podCIDR except from \"\" to valid";
+            errors.push(Error::forbidden(&at.child("podCIDRs"), detail));
+        }
+        if !text(&was.provider_id).is_empty() && was.provider_id != spec.provider_id {
+            let detail = "node updates may not change providerID except from \"\" to valid";
+            errors.push(Error::forbidden(&at.child("providerID"), detail));
+        }
+        if text(&was.external_id) != text(&spec.external_id) {
+            errors.push(Error::forbidden(&at.child("externalID"), "may not be updated"));
+        }
+        validate_spec_taints(&spec, &mut errors);
+        errors
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Node, old: &Node) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {
+        self.validate_update(new, old)
+    }
+
+    fn selectable_fields(&self, object: &Node) -> Vec<(&'static str, String)> {
+        vec![("spec.unschedulable", is_cordoned(object).to_string())]
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![
+            Column::name(),
+            Column::text("Status", "The status of the node"),
+            Column::text("Roles", "The roles of the node"),
+            Column::age(),
+            Column::text("Version", "Kubelet Version reported by the node."),
+            Column::text("Internal-IP", "The first address of the node within the cluster.").wide(),
+            Column::text("External-IP", "The first address of the node from outside the cluster.").wide(),
+            Column::text("OS-Image", "OS Image reported by the node.").wide(),
+            Column::text("Kernel-Version", "Kernel Version reported by the node.").wide(),
+            Column::text("Container-Runtime", "ContainerRuntime Version reported by the node.").wide(),
+        ]
+    }
+
+    fn row(&self, object: &Node, now: jiff::Timestamp) -> Vec<Cell> {
+        let status = object.status.clone().unwrap_or_default();
+        let info = status.node_info.clone().unwrap_or_default();
+        let known = |value: String| if value.is_empty() { Cell::from("<unknown>") } else { Cell::from(value) };
+        vec![
+            printing::name(&object.metadata),
+            Cell::from(readiness(object, &status)),
+            Cell::from(roles(object)),
+            printing::age(&object.metadata, now),
+            Cell::from(info.kubelet_version),
+            Cell::from(address_of(&status, "InternalIP")),
+            Cell::from(address_of(&status, "ExternalIP")),
+            known(info.os_image),
+            known(info.kernel_version),
+            known(info.container_runtime_version),
+        ]
+    }
+}
+
+/// `podCIDR` is the first of `podCIDRs`: whichever of the two is given sets the other.
+fn sync_pod_cidrs(spec: &mut NodeSpec) {
+    let single = text(&spec.pod_cidr).to_owned();
+    let first = items(&spec.pod_cidrs).first().cloned();
+    match (single.is_empty(), first) {
+        (true, Some(first)) => spec.pod_cidr = Some(first),
+        (false, None) => spec.pod_cidrs = Some(vec![single]),
+        (false, Some(first)) if first != single => spec.pod_cidrs = Some(vec![single]),
+        _ => {}
+    }
+}
+
+fn validate_spec_taints(spec: &NodeSpec, errors: &mut ErrorList) {
+    // Kubernetes reports them below the metadata.
+    validate_taints(items(&spec.taints), &Path::new("metadata").child("taints"), errors);
+}
+
+fn validate_resources(object: &Node, errors: &mut ErrorList) {
+    let Some(status) = &object.status else {
+        return;
+    };
+    for (field, list) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        for (name, quantity) in list.iter().flatten() {
+            let at = Path::new("status").child(field).child(name);
+            validate_quantity(name, quantity, &at, errors);
+        }
+    }
+}
+
+fn validate_addresses(object: &Node, errors: &mut ErrorList) {
+    let addresses = object.status.as_ref().map(|status| items(&status.addresses)).unwrap_or_default();
+    for (i, address) in addresses.iter().enumerate() {
+        let at = Path::new("status").child("addresses").index(i);
+        if addresses[..i].contains(address) {
+            errors.push(Error::duplicate(&at, shown(address)));
+        }
+    }
+}
+
+fn is_cordoned(object: &Node) -> bool {
+    object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn readiness(object: &Node, status: &NodeStatus) -> String {
+    let ready = items(&status.conditions).iter().find(|condition| condition.type_ == "Ready");
+    let mut readiness = match ready.map(|condition| condition.status.as_str()) {
+        None => "Unknown".to_owned(),
+        Some("True") => "Ready".to_owned(),
+        Some(_) => "NotReady".to_owned(),
+    };
+    if is_cordoned(object) {
+        readiness.push_str(",SchedulingDisabled");
+    }
+    readiness
+}
+
+fn roles(object: &Node) -> String {
+    let labels = object.metadata.labels.iter().flatten();
+    let roles: BTreeSet<&str> = labels
+        .filter_map(|(key, value)| match key.strip_prefix(ROLE_PREFIX) {
+            Some(role) => Some(role),
+            None if key == ROLE_LABEL => Some(value.as_str()),
+            None => None,
+        })
+        .filter(|role| !role.is_empty())
+        .collect();
+    if roles.is_empty() {
+        return "<none>".to_owned();
+    }
+    roles.into_iter().collect::<Vec<_>>().join(",")
+}
+
+fn address_of(status: &NodeStatus, kind: &str) -> String {
+    items(&status.addresses)
+        .iter()
+        .find(|address| address.type_ == kind)
+        .map_or_else(|| "<none>".to_owned(), |address| address.address.clone())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    fn node(value: Value) -> Node {
+        let mut node = serde_json::from_value(value).unwrap();
+        NodeStrategy.set_defaults(&mut node);
+        node
+    }
+
+    #[test]
+    fn defaults() {
+        let object = node(json!({"spec": {"podCIDR": "10.42.0.0/24"}, "status": {"capacity": {"cpu": "2000m"}}}));
+        assert_eq!(object.spec.unwrap().pod_cidrs.unwrap(), ["10.42.0.0/24"]);
+        assert_eq!(object.status.unwrap().allocatable.unwrap()["cpu"].0, "2");
+    }
+
+    #[test]
+    fn validation() {
+        let object = node(json!({
+            "spec": {"podCIDRs": ["10.42.0.0/24", "10.43.0.0/24", "x"], "taints": [{"key": "a", "effect": "Now"}]},
+            "status": {"capacity": {"pods": "-1"}},
+        }));
+        assert_causes(
+            &NodeStrategy.validate(&object),
+            &[
+                "metadata.taints[0].effect FieldValueNotSupported",
+                "status.capacity.pods FieldValueInvalid must be greater than or equal to 0",
+                "status.allocatable.pods FieldValueInvalid must be greater than or equal to 0",
+                "spec.podCIDRs[2] FieldValueInvalid must be a valid CIDR value",
+                "spec.podCIDRs FieldValueInvalid may specify no more than one CIDR",
+            ],
+        );
+        let old = node(json!({"spec": {"podCIDR": "10.42.0.0/24", "providerID": "a"}}));
+        let new = node(json!({"spec": {"podCIDR": "10.42.1.0/24", "providerID": "b"}}));
+        assert_causes(
+            &NodeStrategy.validate_update(&new, &old),
+            &["spec.podCIDRs FieldValueForbidden", "spec.providerID FieldValueForbidden"],
+        );
+        assert!(NodeStrategy.validate_update(&new, &node(json!({}))).is_empty());
+    }
+
+    #[test]
+    fn rows() {
+        let object = node(json!({
+            "metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "edge"}},
+            "spec": {"unschedulable": true},
+            "status": {
+                "conditions": [{"type": "Ready", "status": "Unknown"}],
+                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
+                "nodeInfo": {"kubeletVersion": "v1.37.0", "osImage": "Debian"},
+            },
+        }));
+        let cells = NodeStrategy.row(&object, jiff::Timestamp::UNIX_EPOCH);
+        let want = [
+            "n", "NotReady,SchedulingDisabled", "control-plane,edge", "<unknown>", "v1.37.0", "10.0.0.1", "<none>",
+            "Debian", "<unknown>", "<unknown>",
+        ];
+        assert_eq!(cells, want.map(Cell::from));
+        assert_eq!(cells.len(), NodeStrategy.columns().len());
+    }
+}

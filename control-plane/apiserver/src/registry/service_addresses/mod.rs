@@ -1,0 +1,239 @@
+//! Cluster IPs and node ports of Services.
+//!
+//! An address is taken by creating a key in the store, so that no two Services can hold the
+//! same one, whichever server they were created through and whatever crashes in between. The
+//! keys lie beside the Services, under [`PREFIX`]; `repair.rs` frees those that a crash left
+//! behind and takes those that are missing.
+
+mod allocator;
+mod demand;
+mod repair;
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::status::Status;
+use k8s_openapi::api::core::v1::Service;
+
+use super::erased::Object;
+use super::{Registry, Target};
+pub use allocator::Ipv4Range;
+use allocator::{Taken, free, pick, take};
+pub use demand::carry_over;
+use demand::{Demand, demand};
+pub use repair::run as run_repair;
+
+/// Keys of what is taken.
+pub const PREFIX: &str = "/allocations/";
+
+/// From where addresses are given.
+#[derive(Clone, Debug)]
+pub struct ServiceAddresses {
+    /// Range of the cluster IPs.
+    pub cluster_ips: Ipv4Range,
+    /// Node ports.
+    pub node_ports: RangeInclusive<u16>,
+}
+
+/// What was taken for a write that is not done yet. Must be settled.
+#[must_use]
+#[derive(Default)]
+pub struct Reservation {
+    taken: Vec<String>,
+    /// To be freed when the write succeeds.
+    released: Vec<String>,
+}
+
+impl Reservation {
+    /// Keeps what was taken if the write succeeded, gives it back otherwise.
+    pub async fn settle(self, registry: &Registry, succeeded: bool) {
+        let keys = if succeeded { self.released } else { self.taken };
+        for key in keys {
+            free(registry, &key).await;
+        }
+    }
+}
+
+fn ip_key(ip: Ipv4Addr) -> String {
+    format!("{PREFIX}clusterips/{ip}")
+}
+
+fn port_key(port: u16) -> String {
+    format!("{PREFIX}nodeports/{port}")
+}
+
+fn keys(demand: &Demand) -> Vec<String> {
+    let ips = demand.ip.into_iter().map(ip_key);
+    ips.chain(demand.ports.iter().map(|&port| port_key(port))).collect()
+}
+
+impl ServiceAddresses {
+    /// Gives a Service that is about to be written the addresses that it lacks, and takes those
+    /// that it names. Of other kinds it takes nothing.
+    ///
+    /// # Errors
+    /// 422 where an address is taken or out of range, 500 where none is left.
+    pub async fn reserve(
+        &self,
+        registry: &Registry,
+        target: Target<'_>,
+        object: &mut dyn Object,
+        old: Option<&dyn Object>,
+        dry_run: bool,
+    ) -> Result<Reservation, Status> {
+        let Some(service) = object.as_any_mut().downcast_mut::<Service>() else {
+            return Ok(Reservation::default());
+        };
+        let before = old.and_then(|old| old.as_any().downcast_ref::<Service>()).map(demand);
+        let before = before.unwrap_or_default();
+        let mut reservation = Reservation::default();
+        let filled = self.fill(registry, target, service, &before, dry_run, &mut reservation).await;
+        if let Err(status) = filled {
+            reservation.settle(registry, false).await;
+            return Err(status);
+        }
+        if !dry_run {
+            let after = keys(&demand(service));
+            reservation.released = keys(&before).into_iter().filter(|key| !after.contains(key)).collect();
+        }
+        Ok(reservation)
+    }
+
+    async fn fill(
+        &self,
+        registry: &Registry,
+        target: Target<'_>,
+        service: &mut Service,
+        before: &Demand,
+        dry_run: bool,
+        reservation: &mut Reservation,
+    ) -> Result<(), Status> {
+        let owner = owner(service);
+        let wanted = demand(service);
+        let spec = service.spec.get_or_insert_default();
+        if wanted.needs_ip {
+            let ip = match wanted.ip {
+                Some(ip) => {
+                    if before.ip != Some(ip) {
+                        self.take_ip(registry, target, ip, &owner, dry_run, reservation).await?;
+                    }
+                    ip
+                }
+                None => {
+                    let candidates = self.cluster_ips.candidates();
+                    let picked = pick(registry, candidates, ip_key, &owner, dry_run).await?;
+                    let ip = picked.ok_or_else(|| {
+                        Status::internal(format!("failed to allocate a serviceIP: range {} is full", self.cluster_ips))
+                    })?;
+                    reservation.taken.extend((!dry_run).then(|| ip_key(ip)));
+                    ip
+                }
+            };
+            spec.cluster_ip = Some(ip.to_string());
+            spec.cluster_ips = Some(vec![ip.to_string()]);
+        }
+        let mut given: Vec<(String, u16)> = Vec::new();
+        let mut reserved: Vec<u16> = before.ports.clone();
+        for (index, port) in spec.ports.iter_mut().flatten().enumerate() {
+            if !wanted.needs_ports {
+                break;
+            }
+            let number = port.node_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+            if number > 0 {
+                if !reserved.contains(&number) {
+                    let path = Path::new("spec").child("ports").index(index).child("nodePort");
+                    self.take_port(registry, target, number, &path, &owner, dry_run, reservation).await?;
+                    reserved.push(number);
+                }
+                continue;
+            }
+            // TCP and UDP of one port share a node port.
+            let protocol = port.protocol.clone().unwrap_or_default();
+            let shared = given.iter().find(|(key, _)| {
+                key.split_once('/').is_some_and(|(p, number)| p != protocol && number == port.port.to_string())
+            });
+            let number = match shared {
+                Some(&(_, number)) => number,
+                None => {
+                    let candidates = allocator::port_candidates(&self.node_ports);
+                    let picked = pick(registry, candidates, port_key, &owner, dry_run).await?;
+                    let number = picked.ok_or_else(|| {
+                        Status::internal("failed to allocate a nodePort: range is full")
+                    })?;
+                    reservation.taken.extend((!dry_run).then(|| port_key(number)));
+                    number
+                }
+            };
+            given.push((format!("{protocol}/{}", port.port), number));
+            port.node_port = Some(number.into());
+        }
+        Ok(())
+    }
+
+    async fn take_ip(
+        &self,
+        registry: &Registry,
+        target: Target<'_>,
+        ip: Ipv4Addr,
+        owner: &Taken,
+        dry_run: bool,
+        reservation: &mut Reservation,
+    ) -> Result<(), Status> {
+        let fault = if !self.cluster_ips.contains(ip) {
+            format!("provided IP is not in the valid range. The range of valid IPs is {}", self.cluster_ips)
+        } else if take(registry, &ip_key(ip), owner, dry_run).await? {
+            reservation.taken.extend((!dry_run).then(|| ip_key(ip)));
+            return Ok(());
+        } else {
+            "provided IP is already allocated".to_owned()
+        };
+        let message = format!("failed to allocate IP {ip}: {fault}");
+        let error = FieldError::invalid(&Path::new("spec").child("clusterIPs"), vec![ip.to_string()], message);
+        Err(Status::invalid(&target.kind.descriptor().group_kind(), target.name, vec![error]))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place calls it")]
+    async fn take_port(
+        &self,
+        registry: &Registry,
+        target: Target<'_>,
+        port: u16,
+        path: &Path,
+        owner: &Taken,
+        dry_run: bool,
+        reservation: &mut Reservation,
+    ) -> Result<(), Status> {
+        let fault = if !self.node_ports.contains(&port) {
+            format!(
+                "provided port is not in the valid range. The range of valid ports is {}-{}",
+                self.node_ports.start(),
+                self.node_ports.end()
+            )
+        } else if take(registry, &port_key(port), owner, dry_run).await? {
+            reservation.taken.extend((!dry_run).then(|| port_key(port)));
+            return Ok(());
+        } else {
+            "provided port is already allocated".to_owned()
+        };
+        let error = FieldError::invalid(path, port, fault);
+        Err(Status::invalid(&target.kind.descriptor().group_kind(), target.name, vec![error]))
+    }
+
+    /// Frees the addresses of a Service that has been removed.
+    pub async fn release(&self, registry: &Registry, _target: Target<'_>, removed: &dyn Object) {
+        if let Some(service) = removed.as_any().downcast_ref::<Service>() {
+            for key in keys(&demand(service)) {
+                free(registry, &key).await;
+            }
+        }
+    }
+}
+
+fn owner(service: &Service) -> Taken {
+    Taken {
+        namespace: service.metadata.namespace.clone().unwrap_or_default(),
+        name: service.metadata.name.clone().unwrap_or_default(),
+        uid: service.metadata.uid.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,202 @@
+//! Update and patch: read, change, check, write, and again where another writer was faster.
+//!
+//! A change is a function of the current object, so that a patch is computed anew from each
+//! newer state. An object that demands a resourceVersion is refused when it is another one.
+
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
+use coracle_store::{Error, Precondition, Read, Record};
+
+use super::create::{match_name, match_namespace};
+use super::encoding::{decode, encode};
+use super::erased::Object;
+use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
+use crate::admission::{Operation, Review};
+
+/// How often an update is tried against writers that are faster.
+const ATTEMPTS: usize = 16;
+
+/// Which part of an object an update changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but the status.
+    Main,
+    /// The status.
+    Status,
+    /// Its number of replicas.
+    Scale,
+    /// What the handler of this subresource changed itself, of an object that is otherwise as
+    /// it was (binding, finalize): the rules for updates by clients do not hold for it.
+    Internal(&'static str),
+}
+
+impl Part {
+    fn subresource(self) -> &'static str {
+        match self {
+            Self::Main => "",
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Internal(name) => name,
+        }
+    }
+}
+
+/// What an update makes of the current object, which has its resourceVersion set.
+pub type Change<'a> = dyn Fn(&dyn Object) -> Result<Box<dyn Object>, Status> + Send + Sync + 'a;
+
+impl Registry {
+    /// Changes an object.
+    ///
+    /// # Errors
+    /// 404, 409 and 422 as Kubernetes has them, and those of the change itself.
+    pub async fn update(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        change: &Change<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Outcome, Status> {
+        for _ in 0..ATTEMPTS {
+            let current = self.get(target, Read::Latest).await?;
+            if let Some(outcome) = self.try_update(target, part, change, caller, current).await? {
+                return Ok(outcome);
+            }
+        }
+        Err(target.conflict(OBJECT_MODIFIED))
+    }
+
+    /// Tries once; `None` where another writer was faster.
+    async fn try_update(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        change: &Change<'_>,
+        caller: Caller<'_>,
+        current: Record,
+    ) -> Result<Option<Outcome>, Status> {
+        let kind = &**target.kind;
+        let descriptor = kind.descriptor();
+        let old = decode(kind, &current)?;
+        let mut new = change(&*old)?;
+        match_namespace(target, &mut *new)?;
+        match_name(target, &mut *new)?;
+        self.check_version(target, &*new, &current)?;
+        check_uid(target, &*new, &*old)?;
+        meta::restore_system_fields(new.meta_mut(), old.meta());
+
+        kind.set_defaults(&mut *new);
+        let mut review = Review {
+            operation: Operation::Update,
+            kind: target.kind,
+            namespace: target.namespace,
+            subresource: part.subresource(),
+            caller,
+            warnings: Vec::new(),
+        };
+        self.admit(&mut review, Some(&mut *new), Some(&*old)).await?;
+
+        service_addresses::carry_over(&mut *new, &*old);
+        match part {
+            Part::Main => kind.prepare_for_update(&mut *new, &*old),
+            Part::Status => kind.prepare_for_status_update(&mut *new, &*old),
+            Part::Scale | Part::Internal(_) => {}
+        }
+        if descriptor.generation && part != Part::Status && kind.spec_changed(&*new, &*old) {
+            let generation = old.meta().generation.unwrap_or(0) + 1;
+            new.meta_mut().generation = Some(generation);
+        }
+        let mut errors = meta::validate_update(new.meta(), old.meta());
+        errors.extend(match part {
+            Part::Main | Part::Scale => kind.validate_update(&*new, &*old),
+            Part::Status => kind.validate_status_update(&*new, &*old),
+            Part::Internal(_) => Vec::new(),
+        });
+        if !errors.is_empty() {
+            return Err(Status::invalid(&descriptor.group_kind(), target.name, errors));
+        }
+        if part == Part::Main {
+            review.warnings.extend(kind.warnings(&*new));
+        }
+        self.validate(&mut review, Some(&*new), Some(&*old)).await?;
+
+        let reservation =
+            self.services.reserve(self, target, &mut *new, Some(&*old), caller.dry_run).await?;
+        let written = self.write_changed(target, &mut *new, &*old, current, caller.dry_run).await;
+        reservation.settle(self, matches!(written, Ok(Some(_)))).await;
+        Ok(written?.map(|record| Outcome { record, created: false, warnings: review.warnings }))
+    }
+
+    async fn write_changed(
+        &self,
+        target: Target<'_>,
+        new: &mut dyn Object,
+        old: &dyn Object,
+        current: Record,
+        dry_run: bool,
+    ) -> Result<Option<Record>, Status> {
+        let kind = &**target.kind;
+        let value = encode(kind, new)?;
+        if value == current.value {
+            return Ok(Some(current));
+        }
+        let gone = old.meta().deletion_timestamp.is_some()
+            && old.meta().deletion_grace_period_seconds.unwrap_or(0) == 0
+            && new.meta().finalizers.iter().flatten().next().is_none()
+            && !kind.holds_deletion(new);
+        if dry_run {
+            return Ok(Some(Record { value, ..current }));
+        }
+        let key = target.key();
+        let precondition =
+            Precondition { uid: Some(current.value.attributes.uid.clone()), revision: Some(current.revision) };
+        let written = if gone {
+            self.store.delete(&key, precondition).await.map(|removed| Record { value, ..removed })
+        } else {
+            self.store.compare_and_swap(&key, precondition, value).await
+        };
+        match written {
+            Ok(record) => {
+                if gone {
+                    self.services.release(self, target, old).await;
+                }
+                Ok(Some(record))
+            }
+            Err(Error::Conflict { .. }) => Ok(None),
+            Err(error) => Err(target.store_error(&error)),
+        }
+    }
+
+    fn check_version(
+        &self,
+        target: Target<'_>,
+        new: &dyn Object,
+        current: &Record,
+    ) -> Result<(), Status> {
+        let descriptor = target.kind.descriptor();
+        let invalid = |value: &str, message: &str| {
+            let path = Path::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(&path, value, message);
+            Status::invalid(&descriptor.group_kind(), target.name, vec![error])
+        };
+        match new.meta().resource_version.as_deref().unwrap_or_default() {
+            "" | "0" if descriptor.unconditional_update => Ok(()),
+            "" | "0" => Err(invalid("0", "must be specified for an update")),
+            text => match text.parse::<u64>() {
+                Ok(version) if version == current.revision => Ok(()),
+                Ok(_) => Err(target.conflict(OBJECT_MODIFIED)),
+                Err(_) => Err(invalid(text, "must be a resource version that this server gave")),
+            },
+        }
+    }
+}
+
+fn check_uid(target: Target<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {
+    match (new.meta().uid.as_deref().unwrap_or_default(), old.meta().uid.as_deref()) {
+        ("", _) => Ok(()),
+        (new, Some(old)) if new == old => Ok(()),
+        (new, old) => Err(target.conflict(format!(
+            "Precondition failed: UID in precondition: {new}, UID in object meta: {}",
+            old.unwrap_or_default()
+        ))),
+    }
+}

@@ -1,0 +1,53 @@
+//! Reading bodies: bounded in size, JSON or YAML.
+
+use axum::body::Body;
+use bytes::Bytes;
+use coracle_apimachinery::status::Status;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::media;
+
+/// The largest body that is read.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+
+/// Reads a body whole.
+///
+/// # Errors
+/// 413 where it is too large, 400 where the client broke off.
+pub async fn read(body: Body) -> Result<Bytes, Status> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Status::request_entity_too_large(MAX_BODY))
+        }
+        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+    }
+}
+
+/// Turns a body of a served media type into JSON.
+///
+/// # Errors
+/// 415 for another media type, 400 for YAML that does not parse.
+pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
+    match media::content_type(headers) {
+        "" | "application/json" | "*/*" => Ok(body),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_to_json(&body),
+        _ => Err(Status::unsupported_media_type(ACCEPTED)),
+    }
+}
+
+/// Turns YAML into JSON.
+///
+/// # Errors
+/// 400 with the position of what does not parse.
+pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
+    let malformed = |error: &dyn std::error::Error| {
+        Status::bad_request(format!("error converting YAML to JSON: {error}"))
+    };
+    let value: serde_json::Value = serde_yaml::from_slice(yaml).map_err(|error| malformed(&error))?;
+    let json = serde_json::to_vec(&value).map_err(|error| malformed(&error))?;
+    Ok(json.into())
+}

@@ -1,0 +1,160 @@
+//! The path and method of a request, understood once: the verb, the resource and the name that
+//! authorization, admission and the handlers all speak of.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// What a request is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestInfo {
+    /// Whether it names a resource of a group-version; otherwise only `path` and `verb` count.
+    pub is_resource: bool,
+    /// The path as it came.
+    pub path: String,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for
+    /// other paths the method in lower case.
+    pub verb: String,
+    /// API group; empty for the core group.
+    pub group: String,
+    /// Version of the group.
+    pub version: String,
+    /// Namespace in the path; for a Namespace itself its own name.
+    pub namespace: String,
+    /// Plural name of the resource.
+    pub resource: String,
+    /// Subresource, or empty.
+    pub subresource: String,
+    /// Name of the object, or empty.
+    pub name: String,
+    /// Segments after the subresource.
+    pub rest: String,
+}
+
+impl RequestInfo {
+    /// `pods/log`, or `pods`: the resource as authorization names it.
+    #[must_use]
+    pub fn full_resource(&self) -> String {
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
+    }
+
+    /// Whether the request may stay open for long: it is not counted against the requests in
+    /// flight, nor cut off by a timeout.
+    #[must_use]
+    pub fn is_long_running(&self, follow: bool) -> bool {
+        self.verb == "watch" || (self.subresource == "log" && follow)
+    }
+
+    /// Whether the request changes nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.verb.as_str(), "get" | "list" | "watch" | "head" | "options")
+    }
+}
+
+/// Understands a request. `watch` says that the query asks for a watch.
+#[must_use]
+pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
+    let mut info = RequestInfo {
+        path: path.to_owned(),
+        verb: method.as_str().to_lowercase(),
+        ..RequestInfo::default()
+    };
+    let segments: Vec<String> = path
+        .trim_matches('/')
+        .split('/')
+        .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+        .collect();
+    let mut rest: &[String] = match segments.first().map(String::as_str) {
+        Some("api") if segments.len() >= 3 => {
+            info.version.clone_from(&segments[1]);
+            &segments[2..]
+        }
+        Some("apis") if segments.len() >= 4 => {
+            info.group.clone_from(&segments[1]);
+            info.version.clone_from(&segments[2]);
+            &segments[3..]
+        }
+        _ => return info,
+    };
+    info.is_resource = true;
+    if rest[0] == "namespaces" && rest.len() >= 2 {
+        info.namespace.clone_from(&rest[1]);
+        // The subresources of a Namespace look like resources in it.
+        let of_namespace = rest.len() == 2
+            || (info.group.is_empty() && matches!(rest[2].as_str(), "status" | "finalize"));
+        if !of_namespace {
+            rest = &rest[2..];
+        }
+    }
+    info.resource.clone_from(&rest[0]);
+    info.name = rest.get(1).cloned().unwrap_or_default();
+    info.subresource = rest.get(2).cloned().unwrap_or_default();
+    info.rest = rest.get(3..).unwrap_or_default().join("/");
+    info.verb = match *method {
+        Method::GET | Method::HEAD if !info.name.is_empty() => "get",
+        Method::GET | Method::HEAD if watch => "watch",
+        Method::GET | Method::HEAD => "list",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if info.name.is_empty() => "deletecollection",
+        Method::DELETE => "delete",
+        _ => return info,
+    }
+    .to_owned();
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_understood() {
+        let table = [
+            ("GET", "/api/v1/pods", false, "list v1 pods - -"),
+            ("GET", "/api/v1/pods", true, "watch v1 pods - -"),
+            ("GET", "/api/v1/namespaces", false, "list v1 namespaces - -"),
+            ("GET", "/api/v1/namespaces/a", false, "get v1 namespaces a a"),
+            ("PUT", "/api/v1/namespaces/a/status", false, "update v1 namespaces/status a a"),
+            ("PUT", "/api/v1/namespaces/a/finalize", false, "update v1 namespaces/finalize a a"),
+            ("POST", "/api/v1/namespaces/a/pods", false, "create v1 pods a -"),
+            ("GET", "/api/v1/namespaces/a/pods/p/log", false, "get v1 pods/log a p"),
+            ("DELETE", "/api/v1/namespaces/a/pods", false, "deletecollection v1 pods a -"),
+            ("DELETE", "/api/v1/namespaces/a/pods/p", false, "delete v1 pods a p"),
+            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", false, "patch apps/v1 deployments/scale a d"),
+            ("GET", "/api/v1/nodes/n%2F1", false, "get v1 nodes - n/1"),
+        ];
+        for (method, path, watch, want) in table {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let info = request_info(&method, path, watch);
+            let dash = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
+            let gv = if info.group.is_empty() {
+                info.version.clone()
+            } else {
+                format!("{}/{}", info.group, info.version)
+            };
+            let got = format!(
+                "{} {gv} {} {} {}",
+                info.verb,
+                info.full_resource(),
+                dash(&info.namespace),
+                dash(&info.name)
+            );
+            assert_eq!(got, want, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_resources() {
+        for path in ["/", "/api", "/api/v1", "/apis/apps/v1", "/version", "/healthz", "/x/y/z/w"] {
+            let info = request_info(&Method::GET, path, false);
+            assert!(!info.is_resource, "{path}");
+            assert_eq!(info.verb, "get");
+        }
+    }
+}

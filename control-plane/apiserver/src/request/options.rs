@@ -1,0 +1,350 @@
+//! The options of the verbs, from the query (and for delete from the body).
+
+use coracle_apimachinery::status::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use url::form_urlencoded;
+
+/// A query, in the order in which it came.
+#[derive(Clone, Debug, Default)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query string. Nothing is malformed: what is not known is ignored, as in
+    /// Kubernetes.
+    #[must_use]
+    pub fn parse(query: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
+    }
+
+    /// The first value of a parameter.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value, or the empty string.
+    #[must_use]
+    pub fn text(&self, name: &str) -> String {
+        self.get(name).unwrap_or_default().to_owned()
+    }
+
+    /// A flag. As in Kubernetes everything but `false` and `0` switches it on.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        let value = self.get(name)?;
+        Some(!(value.eq_ignore_ascii_case("false") || value == "0"))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// 400 where it is none.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        let Some(value) = self.get(name).filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        value
+            .parse()
+            .map(Some)
+            .map_err(|_| Status::bad_request(format!("invalid value for {name}: {value:?} is not a number")))
+    }
+}
+
+/// Options of get, list, watch and deletecollection.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// Label selector, unparsed.
+    pub label_selector: String,
+    /// Field selector, unparsed.
+    pub field_selector: String,
+    /// Resource version; `None` where it is absent or empty.
+    pub resource_version: Option<u64>,
+    /// How the resource version is meant.
+    pub version_match: Option<VersionMatch>,
+    /// Page size; 0 is no limit.
+    pub limit: usize,
+    /// Continuation of an earlier list.
+    pub continue_token: String,
+    /// Whether a watch sends bookmarks.
+    pub bookmarks: bool,
+    /// Whether a watch begins with the current state.
+    pub send_initial_events: Option<bool>,
+    /// When a watch ends.
+    pub timeout_seconds: Option<u64>,
+}
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionMatch {
+    /// The state at exactly that version.
+    Exact,
+    /// Any state that is at least as new.
+    NotOlderThan,
+}
+
+impl ListOptions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// 400 for values that do not parse, 422 for combinations that Kubernetes refuses.
+    pub fn parse(query: &Query, watch: bool) -> Result<Self, Status> {
+        let version = query.text("resourceVersion");
+        let resource_version = match version.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| {
+                Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: must be a number"))
+            })?),
+        };
+        let options = Self {
+            label_selector: query.text("labelSelector"),
+            field_selector: query.text("fieldSelector"),
+            resource_version,
+            version_match: match query.get("resourceVersionMatch").unwrap_or_default() {
+                "" => None,
+                "Exact" => Some(VersionMatch::Exact),
+                "NotOlderThan" => Some(VersionMatch::NotOlderThan),
+                other => {
+                    return Err(invalid(format!(
+                        "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
+                    )));
+                }
+            },
+            limit: usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0),
+            continue_token: query.text("continue"),
+            bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
+            send_initial_events: query.flag("sendInitialEvents"),
+            timeout_seconds: query.number("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()),
+        };
+        options.check(watch)?;
+        Ok(options)
+    }
+
+    fn check(&self, watch: bool) -> Result<(), Status> {
+        if watch {
+            return match (self.send_initial_events, self.version_match) {
+                (None, Some(_)) => {
+                    Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+                }
+                (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => Ok(()),
+                (Some(_), _) => {
+                    Err(invalid("resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+                }
+            };
+        }
+        if self.send_initial_events.is_some() {
+            return Err(invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
+        }
+        if self.version_match.is_some() {
+            if !self.continue_token.is_empty() {
+                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden with continue token"));
+            }
+            if self.resource_version.is_none() {
+                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            }
+            if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
+                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+            }
+        }
+        if !self.continue_token.is_empty() && self.resource_version.is_some_and(|v| v != 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: impl std::fmt::Display) -> Status {
+    Status::bad_request(message)
+}
+
+/// How unknown and duplicate fields of a body are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Silently dropped.
+    Ignore,
+    /// Dropped, and told of in a Warning header.
+    #[default]
+    Warn,
+    /// Refused with 400.
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// Everything is done but the writing.
+    pub dry_run: bool,
+    /// How unknown fields are met.
+    pub field_validation: FieldValidation,
+}
+
+impl WriteOptions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// 400 for values that are not known.
+    pub fn parse(query: &Query) -> Result<Self, Status> {
+        let field_validation = match query.get("fieldValidation").unwrap_or_default() {
+            "" | "Warn" => FieldValidation::Warn,
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
+                )));
+            }
+        };
+        Ok(Self { dry_run: dry_run(query.all("dryRun"))?, field_validation })
+    }
+}
+
+fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+    let mut dry = false;
+    for value in values {
+        match value {
+            "" => {}
+            "All" => dry = true,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+                )));
+            }
+        }
+    }
+    Ok(dry)
+}
+
+/// What becomes of the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// They stay, without the owner.
+    Orphan,
+    /// They go afterwards.
+    Background,
+    /// They go first.
+    Foreground,
+}
+
+/// Options of delete.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteRequest {
+    /// Seconds until the object is gone; `None` leaves it to the kind.
+    pub grace_period: Option<i64>,
+    /// What becomes of dependents; `None` leaves it to the kind.
+    pub propagation: Option<Propagation>,
+    /// UID that the object must have.
+    pub uid: Option<String>,
+    /// Resource version that the object must have.
+    pub resource_version: Option<String>,
+    /// Everything is done but the writing.
+    pub dry_run: bool,
+}
+
+impl DeleteRequest {
+    /// Reads them from the query and the body; where there is a body it alone counts, as in
+    /// Kubernetes.
+    ///
+    /// # Errors
+    /// 400 for values that are not known, 422 for a negative grace period.
+    pub fn parse(query: &Query, body: Option<DeleteOptions>) -> Result<Self, Status> {
+        let options = match body {
+            Some(body) => body,
+            None => DeleteOptions {
+                grace_period_seconds: query.number("gracePeriodSeconds")?,
+                propagation_policy: query.get("propagationPolicy").map(str::to_owned),
+                orphan_dependents: query.flag("orphanDependents"),
+                dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
+                ..DeleteOptions::default()
+            },
+        };
+        Self::from_options(options)
+    }
+
+    /// Checks the options of the API.
+    ///
+    /// # Errors
+    /// 400 for values that are not known, 422 for a negative grace period.
+    pub fn from_options(options: DeleteOptions) -> Result<Self, Status> {
+        let policy = options.propagation_policy.as_deref();
+        let propagation = match (policy, options.orphan_dependents) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set"));
+            }
+            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), None) => Some(Propagation::Foreground),
+            (Some(other), None) => {
+                return Err(invalid(format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
+                )));
+            }
+            (None, None) => None,
+        };
+        if options.grace_period_seconds.is_some_and(|seconds| seconds < 0) {
+            // What the API once took for "now": one second.
+            return Self::from_options(DeleteOptions { grace_period_seconds: Some(1), ..options });
+        }
+        let dry = options.dry_run.unwrap_or_default();
+        let preconditions = options.preconditions.unwrap_or_default();
+        Ok(Self {
+            grace_period: options.grace_period_seconds,
+            propagation,
+            uid: preconditions.uid,
+            resource_version: preconditions.resource_version,
+            dry_run: dry_run(dry.iter().map(String::as_str))?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_options_that_are_refused() {
+        let refused = [
+            "resourceVersion=x",
+            "limit=x",
+            "resourceVersionMatch=Exact",
+            "resourceVersionMatch=Newest&resourceVersion=1",
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            "resourceVersion=3&continue=abc",
+            "sendInitialEvents=true",
+        ];
+        for query in refused {
+            let error = ListOptions::parse(&Query::parse(Some(query)), false).unwrap_err();
+            assert_eq!(error.code(), 400, "{query}");
+        }
+        let watch = |query| ListOptions::parse(&Query::parse(Some(query)), true);
+        assert!(watch("sendInitialEvents=true").is_err());
+        assert!(watch("resourceVersionMatch=NotOlderThan").is_err());
+        assert!(watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").is_ok());
+    }
+
+    #[test]
+    fn flags() {
+        let query = Query::parse(Some("a=true&b=0&c=False&d="));
+        let flags: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| query.flag(name)).into();
+        assert_eq!(flags, [Some(true), Some(false), Some(false), Some(true), None]);
+    }
+
+    #[test]
+    fn delete_options() {
+        let parse = |query| DeleteRequest::parse(&Query::parse(Some(query)), None);
+        assert_eq!(parse("propagationPolicy=Foreground").unwrap().propagation, Some(Propagation::Foreground));
+        assert_eq!(parse("orphanDependents=true").unwrap().propagation, Some(Propagation::Orphan));
+        assert_eq!(parse("gracePeriodSeconds=-1").unwrap().grace_period, Some(1));
+        assert!(parse("dryRun=All").unwrap().dry_run);
+        for refused in ["propagationPolicy=x", "dryRun=x", "gracePeriodSeconds=x"] {
+            assert_eq!(parse(refused).unwrap_err().code(), 400, "{refused}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Field validation: which fields of a body the schema does not know, and which come twice.
+//!
+//! The schemas of all kinds are compiled once into a small graph without descriptions, and a
+//! body is walked along it while it is parsed.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::generate::SchemaSettings;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::registry::erased::Kind;
+
+/// At most so many faults are told of.
+const MAX_FAULTS: usize = 32;
+
+type Id = usize;
+
+/// What a value may hold.
+#[derive(Debug)]
+enum Node {
+    /// Anything.
+    Any,
+    /// These fields and no others.
+    Fields(BTreeMap<Box<str>, Id>),
+    /// Any keys, with such values.
+    Map(Id),
+    /// Such items.
+    List(Id),
+}
+
+/// The schemas of all kinds.
+#[derive(Debug)]
+pub struct Schemas {
+    nodes: Vec<Node>,
+    roots: HashMap<String, Id>,
+}
+
+impl Schemas {
+    /// Compiles the schemas of these kinds.
+    #[must_use]
+    pub fn compile(kinds: &[Arc<dyn Kind>]) -> Self {
+        let mut generator = SchemaSettings::openapi3().into_generator();
+        let names: Vec<String> = kinds
+            .iter()
+            .map(|kind| {
+                kind.schema(&mut generator);
+                kind.schema_name()
+            })
+            .collect();
+        let definitions = generator.take_definitions(false);
+        let mut compiler = Compiler { definitions: &definitions, nodes: vec![Node::Any], named: HashMap::new() };
+        let roots = names.into_iter().map(|name| (name.clone(), compiler.named(&name))).collect();
+        Self { nodes: compiler.nodes, roots }
+    }
+
+    /// The faults of a body, as `unknown field "spec.x"` and `duplicate field "spec.y"`. JSON
+    /// that does not parse has none here: decoding tells of it.
+    #[must_use]
+    pub fn faults(&self, schema: &str, json: &[u8]) -> Vec<String> {
+        let mut walk = Walk { nodes: &self.nodes, path: String::new(), faults: Vec::new() };
+        let node = self.roots.get(schema).copied().unwrap_or(0);
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        // A syntax error ends the walk; what was found until then still stands.
+        let _ = Step { walk: &mut walk, node }.deserialize(&mut deserializer);
+        walk.faults
+    }
+}
+
+struct Compiler<'a> {
+    definitions: &'a serde_json::Map<String, Value>,
+    nodes: Vec<Node>,
+    named: HashMap<String, Id>,
+}
+
+impl Compiler<'_> {
+    fn named(&mut self, name: &str) -> Id {
+        if let Some(&id) = self.named.get(name) {
+            return id;
+        }
+        // Reserved before its fields are compiled, because schemas may be recursive.
+        let id = self.nodes.len();
+        self.nodes.push(Node::Any);
+        self.named.insert(name.to_owned(), id);
+        if let Some(schema) = self.definitions.get(name) {
+            let node = self.node(schema);
+            self.nodes[id] = node;
+        }
+        id
+    }
+
+    fn id(&mut self, schema: &Value) -> Id {
+        let reference = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str());
+        if let Some(reference) = reference {
+            let name = reference.rsplit('/').next().unwrap_or_default().to_owned();
+            return self.named(&name);
+        }
+        match self.node(schema) {
+            Node::Any => 0,
+            node => {
+                self.nodes.push(node);
+                self.nodes.len() - 1
+            }
+        }
+    }
+
+    fn node(&mut self, schema: &Value) -> Node {
+        if let Some(properties) = schema["properties"].as_object() {
+            let fields = properties.iter().map(|(name, schema)| (name.as_str().into(), self.id(schema)));
+            return Node::Fields(fields.collect());
+        }
+        if schema["additionalProperties"].is_object() {
+            return Node::Map(self.id(&schema["additionalProperties"]));
+        }
+        if schema["items"].is_object() {
+            return Node::List(self.id(&schema["items"]));
+        }
+        Node::Any
+    }
+}
+
+struct Walk<'a> {
+    nodes: &'a [Node],
+    path: String,
+    faults: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn fault(&mut self, sort: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(format!("{sort} field {:?}", self.path));
+        }
+    }
+}
+
+struct Step<'a, 'n> {
+    walk: &'a mut Walk<'n>,
+    node: Id,
+}
+
+impl<'de> DeserializeSeed<'de> for Step<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident: $type:ty),*) => {
+        $(fn $method<E>(self, _: $type) -> Result<(), E> { Ok(()) })*
+    };
+}
+
+impl<'de> Visitor<'de> for Step<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    scalars!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { walk, node } = self;
+        let item = if let Node::List(item) = walk.nodes[node] { item } else { 0 };
+        let length = walk.path.len();
+        for index in 0.. {
+            walk.path.push_str(&format!("[{index}]"));
+            let more = items.next_element_seed(Step { walk, node: item })?;
+            walk.path.truncate(length);
+            if more.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let Self { walk, node } = self;
+        let mut seen = HashSet::new();
+        let length = walk.path.len();
+        while let Some(key) = entries.next_key::<String>()? {
+            if length > 0 {
+                walk.path.push('.');
+            }
+            walk.path.push_str(&key);
+            let value = match &walk.nodes[node] {
+                Node::Any | Node::List(_) => Some(0),
+                Node::Map(value) => Some(*value),
+                Node::Fields(fields) => fields.get(key.as_str()).copied(),
+            };
+            match value {
+                Some(value) => entries.next_value_seed(Step { walk, node: value })?,
+                None => {
+                    walk.fault("unknown");
+                    entries.next_value::<IgnoredAny>()?;
+                }
+            }
+            if !seen.insert(key) {
+                walk.fault("duplicate");
+            }
+            walk.path.truncate(length);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_and_duplicate_fields_are_named_by_path() {
+        let schemas = Schemas::compile(&crate::registry::kinds::all());
+        let name = "io.k8s.api.core.v1.ConfigMap";
+        let cases: [(&str, &[&str]); 5] = [
+            (r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"any":"x"},"metadata":{"labels":{"a":"b"}}}"#, &[]),
+            (r#"{"x":1,"metadata":{"nmae":"a"}}"#, &["unknown field \"x\"", "unknown field \"metadata.nmae\""]),
+            (r#"{"data":{"a":"1","a":"2"}}"#, &["duplicate field \"data.a\""]),
+            (
+                r#"{"metadata":{"ownerReferences":[{"kind":"a"},{"knid":"a"}]}}"#,
+                &["unknown field \"metadata.ownerReferences[1].knid\""],
+            ),
+            (r#"{"x":"#, &["unknown field \"x\""]),
+        ];
+        for (json, want) in cases {
+            assert_eq!(schemas.faults(name, json.as_bytes()), want, "{json}");
+        }
+    }
+}

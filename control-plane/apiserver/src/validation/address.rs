@@ -1,0 +1,144 @@
+//! IP addresses and ranges.
+
+use std::net::IpAddr;
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+
+use super::shown;
+
+/// An IP address of either family.
+pub(crate) fn validate_ip(value: &str, at: &Path, errors: &mut ErrorList) {
+    if parse(value).is_none() {
+        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+        errors.push(Error::invalid(at, value, detail));
+    }
+}
+
+/// A range of addresses in CIDR notation.
+pub(crate) fn validate_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
+    if family_of_cidr(value).is_none() {
+        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+        errors.push(Error::invalid(at, value, detail));
+    }
+}
+
+/// An address that means the same on every machine: what endpoints and external addresses are.
+pub(crate) fn validate_non_special_ip(value: &str, at: &Path, errors: &mut ErrorList) {
+    let Some(ip) = parse(value) else {
+        errors.push(Error::invalid(at, value, "must be a valid IP address"));
+        return;
+    };
+    let mut refuse = |detail: &str| errors.push(Error::invalid(at, value, detail));
+    if ip.is_unspecified() {
+        refuse(&format!("may not be unspecified ({value})"));
+    }
+    if ip.is_loopback() {
+        refuse("may not be in the loopback range (127.0.0.0/8, ::1/128)");
+    }
+    let (link_local, link_local_multicast) = match ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(ip) => (ip.segments()[0] & 0xffc0 == 0xfe80, ip.segments()[0] & 0xff0f == 0xff02),
+    };
+    if link_local {
+        refuse("may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if link_local_multicast {
+        refuse("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+    }
+}
+
+/// A list of addresses (of a Pod, of its node) with at most one of each family.
+pub(crate) fn validate_dual_stack(ips: &[&str], member: &str, at: &Path, errors: &mut ErrorList) {
+    for (i, ip) in ips.iter().enumerate() {
+        validate_ip(ip, &at.index(i), errors);
+    }
+    if ips.len() < 2 {
+        return;
+    }
+    if !is_dual_stack(ips) {
+        let list: Vec<_> = ips.iter().map(|ip| serde_json::json!({ member: ip })).collect();
+        errors.push(Error::invalid(at, shown(&list), "may specify no more than one IP for each IP family"));
+    }
+    for (i, ip) in ips.iter().enumerate() {
+        if ips[..i].contains(ip) {
+            errors.push(Error::duplicate(&at.index(i), serde_json::json!({ member: ip })));
+        }
+    }
+}
+
+/// Whether there is exactly one address of each family.
+pub(crate) fn is_dual_stack<S: AsRef<str>>(ips: &[S]) -> bool {
+    let v6 = ips.iter().filter_map(|ip| parse(ip.as_ref())).filter(IpAddr::is_ipv6).count();
+    ips.len() == 2 && v6 == 1
+}
+
+/// An address, also one whose IPv4 octets have leading zeros, as Kubernetes takes it.
+pub(crate) fn parse(value: &str) -> Option<IpAddr> {
+    if let Ok(ip) = value.parse() {
+        return Some(ip);
+    }
+    let mut octets = [0; 4];
+    let mut parts = value.split('.');
+    for octet in &mut octets {
+        let part = parts.next()?;
+        if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        *octet = part.parse::<u32>().ok().and_then(|n| u8::try_from(n).ok())?;
+    }
+    parts.next().is_none().then(|| IpAddr::from(octets))
+}
+
+/// Whether a range is one of IPv6; none where it is not a range.
+pub(crate) fn family_of_cidr(value: &str) -> Option<bool> {
+    let (address, bits) = value.split_once('/')?;
+    let address = parse(address)?;
+    if bits.is_empty() || !bits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let max = if address.is_ipv6() { 128 } else { 32 };
+    (bits.parse::<u8>().ok()? <= max).then_some(address.is_ipv6())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_addresses_are_refused() {
+        let table = [
+            ("10.0.0.1", 0),
+            ("010.0.0.1", 0),
+            ("fd00::1", 0),
+            ("0.0.0.0", 1),
+            ("127.0.0.1", 1),
+            ("::1", 1),
+            ("169.254.1.1", 1),
+            ("fe80::1", 1),
+            ("224.0.0.5", 1),
+            ("ff02::1", 1),
+            ("10.0.0", 1),
+            ("", 1),
+        ];
+        for (ip, want) in table {
+            let mut errors = ErrorList::default();
+            validate_non_special_ip(ip, &Path::new("ip"), &mut errors);
+            assert_eq!(errors.len(), want, "{ip}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn ranges() {
+        let table = [
+            ("10.0.0.0/8", Some(false)),
+            ("fd00::/64", Some(true)),
+            ("10.0.0.0/33", None),
+            ("10.0.0.0", None),
+            ("10.0.0.0/", None),
+            ("10.0.0.0/+8", None),
+        ];
+        for (range, want) in table {
+            assert_eq!(family_of_cidr(range), want, "{range}");
+        }
+    }
+}

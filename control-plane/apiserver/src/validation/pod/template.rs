@@ -1,0 +1,71 @@
+//! Templates of Pods, as ReplicaSets and Deployments have them.
+
+use std::collections::BTreeMap;
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::selector::Selector;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{validate_pod_annotations, validate_spec};
+use crate::validation::labels::{self, validate_annotations, validate_label_selector, validate_labels};
+use crate::validation::{items, shown, text};
+
+/// A template: its labels and annotations, and its spec.
+pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
+    let meta = template.metadata.clone().unwrap_or_default();
+    let spec = template.spec.clone().unwrap_or_default();
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    let annotations_at = at.child("annotations");
+    validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
+    validate_pod_annotations(meta.annotations.as_ref(), &spec, &annotations_at, errors);
+    validate_spec(&spec, None, &at.child("spec"), errors);
+    if !items(&spec.ephemeral_containers).is_empty() {
+        let at = at.child("spec").child("ephemeralContainers");
+        errors.push(Error::forbidden(&at, "ephemeral containers not allowed in pod template"));
+    }
+}
+
+/// The template of Pods that are kept running, and the selector that finds them. `at` is that
+/// of the spec that has both; `kind` is what the messages call the owner.
+pub(crate) fn validate_replicated(
+    selector: &LabelSelector,
+    template: Option<&PodTemplateSpec>,
+    kind: &str,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let selector_at = at.child("selector");
+    validate_label_selector(selector, &selector_at, errors);
+    if labels::is_empty(selector) {
+        let detail = format!("empty selector is invalid for {kind}");
+        errors.push(Error::invalid(&selector_at, shown(selector), detail));
+    }
+    let template_at = at.child("template");
+    let Some(template) = template else {
+        errors.push(Error::required(&template_at, ""));
+        return;
+    };
+    let none = BTreeMap::new();
+    match Selector::from_label_selector(selector) {
+        Err(_) => errors.push(Error::invalid(&selector_at, shown(selector), "invalid label selector")),
+        Ok(parsed) => {
+            let labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref()).unwrap_or(&none);
+            if !labels::is_empty(selector) && !parsed.matches(labels) {
+                let at = template_at.child("metadata").child("labels");
+                let detail = "`selector` does not match template `labels`";
+                errors.push(Error::invalid(&at, shown(labels), detail));
+            }
+        }
+    }
+    validate_template(template, &template_at, errors);
+    let spec_at = template_at.child("spec");
+    let restart = template.spec.as_ref().map_or("", |spec| text(&spec.restart_policy));
+    if restart != "Always" {
+        errors.push(Error::not_supported(&spec_at.child("restartPolicy"), restart, &["Always"]));
+    }
+    if template.spec.as_ref().is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(Error::forbidden(&spec_at.child("activeDeadlineSeconds"), detail));
+    }
+}

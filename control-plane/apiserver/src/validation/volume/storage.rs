@@ -1,0 +1,297 @@
+//! Volumes whose storage lies outside the Pod: claims, CSI, and the sources of the time before
+//! them. Only their structure is looked at: which of them a node can mount is the node's affair.
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use k8s_openapi::api::core::v1::{
+    AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource, FlexVolumeSource,
+    FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, PersistentVolumeClaimSpec, Volume,
+};
+
+use super::path::validate_local_descending;
+use crate::validation::labels::validate_label_selector;
+use crate::validation::resources::parse_quantity;
+use crate::validation::{NOT_POSITIVE, items, one_of, shown, text};
+
+const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const RANGE_255: &str = "must be between 0 and 255, inclusive";
+
+/// The source of a volume where it is one of storage; `at` is that of the volume. Of several
+/// sources each is looked at: the caller has refused all but the first.
+pub(super) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorList) {
+    for (source, field, value) in required_fields(volume) {
+        if value.is_empty() {
+            errors.push(Error::required(&at.child(source).child(field), ""));
+        }
+    }
+    if let Some(repository) = &volume.git_repo {
+        let at = at.child("gitRepo").child("directory");
+        validate_local_descending(text(&repository.directory), &at, errors);
+    }
+    let partitions = [
+        ("persistentDisk", volume.gce_persistent_disk.as_ref().and_then(|disk| disk.partition)),
+        ("awsElasticBlockStore", volume.aws_elastic_block_store.as_ref().and_then(|disk| disk.partition)),
+    ];
+    for (source, partition) in partitions {
+        if let Some(partition) = partition
+            && !(0..=255).contains(&partition)
+        {
+            let detail = "must be between 1 and 255, inclusive";
+            errors.push(Error::invalid(&at.child(source).child("partition"), partition, detail));
+        }
+    }
+    if let Some(nfs) = &volume.nfs {
+        validate_nfs(nfs, &at.child("nfs"), errors);
+    }
+    if let Some(iscsi) = &volume.iscsi {
+        validate_iscsi(iscsi, &at.child("iscsi"), errors);
+    }
+    if let Some(fc) = &volume.fc {
+        validate_fc(fc, &at.child("fc"), errors);
+    }
+    if let Some(flocker) = &volume.flocker {
+        validate_flocker(flocker, &at.child("flocker"), errors);
+    }
+    if let Some(flex) = &volume.flex_volume {
+        validate_flex(flex, &at.child("flexVolume"), errors);
+    }
+    if let Some(disk) = &volume.azure_disk {
+        validate_azure_disk(disk, &at.child("azureDisk"), errors);
+    }
+    if let Some(csi) = &volume.csi {
+        validate_csi(csi, &at.child("csi"), errors);
+    }
+    let monitors = [
+        ("cephfs", volume.cephfs.as_ref().map(|source| &source.monitors)),
+        ("rbd", volume.rbd.as_ref().map(|source| &source.monitors)),
+    ];
+    for (source, monitors) in monitors {
+        if monitors.is_some_and(Vec::is_empty) {
+            errors.push(Error::required(&at.child(source).child("monitors"), ""));
+        }
+    }
+}
+
+/// Source, field and value of what may not be empty.
+fn required_fields(volume: &Volume) -> Vec<(&'static str, &'static str, &str)> {
+    let mut fields: Vec<(&'static str, &'static str, &str)> = Vec::new();
+    if let Some(source) = &volume.git_repo {
+        fields.push(("gitRepo", "repository", &source.repository));
+    }
+    if let Some(source) = &volume.gce_persistent_disk {
+        fields.push(("persistentDisk", "pdName", &source.pd_name));
+    }
+    if let Some(source) = &volume.aws_elastic_block_store {
+        fields.push(("awsElasticBlockStore", "volumeID", &source.volume_id));
+    }
+    if let Some(source) = &volume.persistent_volume_claim {
+        fields.push(("persistentVolumeClaim", "claimName", &source.claim_name));
+    }
+    if let Some(source) = &volume.glusterfs {
+        fields.push(("glusterfs", "endpoints", &source.endpoints));
+        fields.push(("glusterfs", "path", &source.path));
+    }
+    if let Some(source) = &volume.rbd {
+        fields.push(("rbd", "image", &source.image));
+    }
+    if let Some(source) = &volume.cinder {
+        fields.push(("cinder", "volumeID", &source.volume_id));
+    }
+    if let Some(source) = &volume.quobyte {
+        fields.push(("quobyte", "registry", &source.registry));
+        fields.push(("quobyte", "volume", &source.volume));
+    }
+    if let Some(source) = &volume.azure_file {
+        fields.push(("azureFile", "secretName", &source.secret_name));
+        fields.push(("azureFile", "shareName", &source.share_name));
+    }
+    if let Some(source) = &volume.vsphere_volume {
+        fields.push(("vsphereVolume", "volumePath", &source.volume_path));
+    }
+    if let Some(source) = &volume.photon_persistent_disk {
+        fields.push(("photonPersistentDisk", "pdID", &source.pd_id));
+    }
+    if let Some(source) = &volume.portworx_volume {
+        fields.push(("portworxVolume", "volumeID", &source.volume_id));
+    }
+    if let Some(source) = &volume.storageos {
+        fields.push(("storageos", "volumeName", text(&source.volume_name)));
+    }
+    if let Some(source) = &volume.scale_io {
+        fields.push(("scaleIO", "gateway", &source.gateway));
+        fields.push(("scaleIO", "system", &source.system));
+        fields.push(("scaleIO", "volumeName", text(&source.volume_name)));
+    }
+    fields
+}
+
+fn validate_nfs(nfs: &NFSVolumeSource, at: &Path, errors: &mut ErrorList) {
+    for (field, value) in [("server", &nfs.server), ("path", &nfs.path)] {
+        if value.is_empty() {
+            errors.push(Error::required(&at.child(field), ""));
+        }
+    }
+    if !nfs.path.starts_with('/') {
+        errors.push(Error::invalid(&at.child("path"), nfs.path.as_str(), "must be an absolute path"));
+    }
+}
+
+fn validate_iscsi(iscsi: &ISCSIVolumeSource, at: &Path, errors: &mut ErrorList) {
+    if iscsi.target_portal.is_empty() {
+        errors.push(Error::required(&at.child("targetPortal"), ""));
+    }
+    let names = [("iqn", Some(&iscsi.iqn)), ("initiatorname", iscsi.initiator_name.as_ref())];
+    for (field, name) in names {
+        match name.map(String::as_str) {
+            None => {}
+            Some("") if field == "iqn" => errors.push(Error::required(&at.child(field), "")),
+            Some(name) if !["iqn", "eui", "naa"].iter().any(|format| name.starts_with(format)) => {
+                let detail = "must be valid format starting with iqn, eui, or naa";
+                errors.push(Error::invalid(&at.child(field), name, detail));
+            }
+            Some(_) => {}
+        }
+    }
+    if !(0..=255).contains(&iscsi.lun) {
+        errors.push(Error::invalid(&at.child("lun"), iscsi.lun, RANGE_255));
+    }
+    let chap = iscsi.chap_auth_discovery == Some(true) || iscsi.chap_auth_session == Some(true);
+    if chap && iscsi.secret_ref.is_none() {
+        errors.push(Error::required(&at.child("secretRef"), ""));
+    }
+}
+
+fn validate_fc(fc: &FCVolumeSource, at: &Path, errors: &mut ErrorList) {
+    let targets = items(&fc.target_wwns);
+    let targets_at = at.child("targetWWNs");
+    match (targets.is_empty(), items(&fc.wwids).is_empty()) {
+        (true, true) => {
+            let detail = "must specify either targetWWNs or wwids, but not both";
+            errors.push(Error::required(&targets_at, detail));
+        }
+        (false, false) => {
+            let detail = "targetWWNs and wwids can not be specified simultaneously";
+            errors.push(Error::invalid(&targets_at, shown(&targets), detail));
+        }
+        _ => {}
+    }
+    match fc.lun {
+        _ if targets.is_empty() => {}
+        None => errors.push(Error::required(&at.child("lun"), "lun is required if targetWWNs is specified")),
+        Some(lun) if !(0..=255).contains(&lun) => {
+            errors.push(Error::invalid(&at.child("lun"), lun, RANGE_255));
+        }
+        Some(_) => {}
+    }
+}
+
+fn validate_flocker(flocker: &FlockerVolumeSource, at: &Path, errors: &mut ErrorList) {
+    let (name, uuid) = (text(&flocker.dataset_name), text(&flocker.dataset_uuid));
+    if name.is_empty() && uuid.is_empty() {
+        errors.push(Error::required(at, "one of datasetName and datasetUUID is required"));
+    }
+    if !name.is_empty() && !uuid.is_empty() {
+        let detail = "datasetName and datasetUUID can not be specified simultaneously";
+        errors.push(Error::invalid(at, "resource", detail));
+    }
+    if name.contains('/') {
+        errors.push(Error::invalid(&at.child("datasetName"), name, "must not contain '/'"));
+    }
+}
+
+fn validate_flex(flex: &FlexVolumeSource, at: &Path, errors: &mut ErrorList) {
+    if flex.driver.is_empty() {
+        errors.push(Error::required(&at.child("driver"), ""));
+    }
+    for key in flex.options.iter().flatten().map(|(key, _)| key) {
+        let domain = key.split_once('/').map_or(key.as_str(), |(domain, _)| domain);
+        let domain = format!(".{}", domain.to_lowercase());
+        if domain.ends_with(".kubernetes.io") || domain.ends_with(".k8s.io") {
+            let detail = "kubernetes.io and k8s.io namespaces are reserved";
+            errors.push(Error::invalid(&at.child("options").key(key), key.as_str(), detail));
+        }
+    }
+}
+
+fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut ErrorList) {
+    for (field, value) in [("diskName", &disk.disk_name), ("diskURI", &disk.disk_uri)] {
+        if value.is_empty() {
+            errors.push(Error::required(&at.child(field), ""));
+        }
+    }
+    if let Some(mode) = &disk.caching_mode {
+        one_of(mode, &["None", "ReadOnly", "ReadWrite"], &at.child("cachingMode"), errors);
+    }
+    let Some(kind) = &disk.kind else {
+        return;
+    };
+    one_of(kind, &["Dedicated", "Managed", "Shared"], &at.child("kind"), errors);
+    let (scheme, example) = if kind == "Managed" {
+        let example = "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
+        ("/subscriptions/", example)
+    } else {
+        ("https://", "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd")
+    };
+    if !disk.disk_uri.starts_with(scheme) {
+        errors.push(Error::not_supported(&at.child("diskURI"), disk.disk_uri.as_str(), &[example]));
+    }
+}
+
+fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
+    let driver_at = at.child("driver");
+    let driver = csi.driver.as_str();
+    if driver.is_empty() {
+        errors.push(Error::required(&driver_at, ""));
+    } else if driver.len() > 63 {
+        errors.push(Error::too_long(&driver_at, 63));
+    }
+    let lower = driver.to_lowercase();
+    super::faults(driver, coracle_apimachinery::names::dns_subdomain(&lower), &driver_at, errors);
+    if let Some(secret) = &csi.node_publish_secret_ref
+        && secret.name.is_empty()
+    {
+        errors.push(Error::required(&at.child("nodePublishSecretRef").child("name"), ""));
+    }
+}
+
+/// The claim that is made for a Pod.
+pub(super) fn validate_ephemeral(ephemeral: &EphemeralVolumeSource, at: &Path, errors: &mut ErrorList) {
+    let at = at.child("volumeClaimTemplate");
+    match &ephemeral.volume_claim_template {
+        None => errors.push(Error::required(&at, "")),
+        Some(template) => validate_claim_spec(&template.spec, &at.child("spec"), errors),
+    }
+}
+
+fn validate_claim_spec(spec: &PersistentVolumeClaimSpec, at: &Path, errors: &mut ErrorList) {
+    let modes = items(&spec.access_modes);
+    let modes_at = at.child("accessModes");
+    if modes.is_empty() {
+        errors.push(Error::required(&modes_at, "at least 1 access mode is required"));
+    }
+    for mode in modes {
+        if !ACCESS_MODES.contains(&mode.as_str()) {
+            errors.push(Error::not_supported(&modes_at, mode.as_str(), ACCESS_MODES));
+        }
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        let detail = "may not use ReadWriteOncePod with other access modes";
+        errors.push(Error::forbidden(&modes_at, detail));
+    }
+    if let Some(selector) = &spec.selector {
+        validate_label_selector(selector, &at.child("selector"), errors);
+    }
+    let storage_at = at.child("resources").key("storage");
+    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    match requests.and_then(|requests| requests.get("storage")) {
+        None => errors.push(Error::required(&storage_at, "")),
+        Some(storage) => {
+            let parsed = parse_quantity(storage, &storage_at, errors);
+            if parsed.is_some_and(|storage| storage.value() <= 0) {
+                errors.push(Error::invalid(&storage_at, storage.0.as_str(), NOT_POSITIVE));
+            }
+        }
+    }
+    if let Some(mode) = &spec.volume_mode {
+        one_of(mode, &["Block", "Filesystem"], &at.child("volumeMode"), errors);
+    }
+}
