@@ -29,7 +29,7 @@ pub struct Error {
 
 /// Reads every object of a manifest. Empty documents are skipped, and kinds that end in `List`
 /// are replaced by their items.
-pub fn read_manifest(source_name: &str, text: &str) -> Result<Vec<Document>, Error> {
+pub fn read(source_name: &str, text: &str) -> Result<Vec<Document>, Error> {
     let mut documents = Vec::new();
     for (line, value) in read_documents(source_name, text)? {
         flatten(value, &mut |object| {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn kinds(text: &str) -> Vec<(usize, String)> {
-    let documents = read_manifest("f.yaml", text).unwrap();
+    let documents = read("f.yaml", text).unwrap();
     documents
         .into_iter()
         .map(|document| {
@@ -112,7 +112,7 @@ fn errors_name_file_and_line() {
         ("a: *b\n", "f.yaml:1: unknown anchor"),
     ];
     for (text, want) in table {
-        let error = read_manifest("f.yaml", text).unwrap_err().to_string();
+        let error = read("f.yaml", text).unwrap_err().to_string();
         assert!(error.starts_with(want), "{text:?}: {error}");
         assert!(!error.contains(" at line"), "{error}");
     }
@@ -127,13 +127,13 @@ fn errors_name_file_and_line() {
 proptest! {
     #[test]
     fn nothing_panics(text in "[-ab:{}\\[\\]\" \n#&*!|.0-9]{0,40}") {
-        let _ = read_manifest("f", &text);
+        let _ = read("f", &text);
     }
 
     #[test]
     fn json_is_read_as_it_is(value in crate::patch::merge::tests::any_json()) {
         let object = json!({"apiVersion": "v1", "kind": "A", "value": value});
-        let documents = read_manifest("f", &object.to_string()).unwrap();
+        let documents = read("f", &object.to_string()).unwrap();
         prop_assert_eq!(&documents[0].object, &object);
     }
 }

@@ -20,7 +20,7 @@ mod lists;
 use serde_json::{Map, Value};
 
 use super::Error;
-use super::strategic_schema::{Field, PatchStrategy, Struct};
+use super::strategic_schema::{self, Field, Struct};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -110,8 +110,8 @@ fn merge_lists(
     field: &Field,
 ) -> Result<Vec<Value>, Error> {
     match field.strategy {
-        PatchStrategy::Merge(key) => lists::merge(name, old, new, key, field.inner),
-        PatchStrategy::Replace => cleaned_list(new),
+        strategic_schema::Strategy::Merge(key) => lists::merge(name, old, new, key, field.inner),
+        strategic_schema::Strategy::Replace => cleaned_list(new),
     }
 }
 
@@ -173,8 +173,8 @@ fn set_element_orders(
         };
         let field = schema.field(name);
         let key = match field.strategy {
-            PatchStrategy::Merge(key) => key,
-            PatchStrategy::Replace => None,
+            strategic_schema::Strategy::Merge(key) => key,
+            strategic_schema::Strategy::Replace => None,
         };
         let new = match patch.get(name) {
             None => None,

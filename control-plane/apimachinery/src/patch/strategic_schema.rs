@@ -29,7 +29,7 @@ pub struct Field {
     /// The type of the list; `None` for an object.
     pub list: Option<ListType>,
     /// What a strategic merge patch does with a list.
-    pub strategy: PatchStrategy,
+    pub strategy: Strategy,
     /// Whether the patch names the members of the object, or of each item, that stay
     /// (`$retainKeys`).
     pub retain_keys: bool,
@@ -50,7 +50,7 @@ pub enum ListType {
 
 /// What a strategic merge patch does with a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatchStrategy {
+pub enum Strategy {
     /// The list of the patch replaces the one that is there.
     Replace,
     /// Items are merged: objects by the value of this member, scalars by their value.
@@ -101,7 +101,7 @@ static LEAF_FIELD: Field = nested(&LEAF);
 const fn nested(inner: &'static Struct) -> Field {
     Field {
         list: None,
-        strategy: PatchStrategy::Replace,
+        strategy: Strategy::Replace,
         retain_keys: false,
         inner,
     }
@@ -125,7 +125,7 @@ const fn set() -> Field {
 const fn map(keys: &'static [&'static str]) -> Field {
     Field {
         list: Some(ListType::Map(keys)),
-        strategy: PatchStrategy::Merge(Some(keys[0])),
+        strategy: Strategy::Merge(Some(keys[0])),
         ..nested(&LEAF)
     }
 }
@@ -137,12 +137,12 @@ impl Field {
     }
 
     const fn merged(mut self, key: Option<&'static str>) -> Self {
-        self.strategy = PatchStrategy::Merge(key);
+        self.strategy = Strategy::Merge(key);
         self
     }
 
     const fn replaced(mut self) -> Self {
-        self.strategy = PatchStrategy::Replace;
+        self.strategy = Strategy::Replace;
         self
     }
 

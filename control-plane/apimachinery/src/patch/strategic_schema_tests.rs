@@ -108,7 +108,7 @@ impl Walk {
             };
             let keys: Vec<&str> = match (field.list, field.strategy) {
                 (Some(ListType::Map(keys)), _) => keys.to_vec(),
-                (_, PatchStrategy::Merge(key)) => key.into_iter().collect(),
+                (_, Strategy::Merge(key)) => key.into_iter().collect(),
                 _ => Vec::new(),
             };
             for key in keys {
@@ -175,13 +175,13 @@ fn the_walk_sees_what_is_missing() {
 fn looks_up() {
     let pod = Struct::of(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
     let containers = pod.field("spec").inner.field("containers");
-    assert_eq!(containers.strategy, PatchStrategy::Merge(Some("name")));
+    assert_eq!(containers.strategy, Strategy::Merge(Some("name")));
     let ports = containers.inner.field("ports");
     assert_eq!(
         ports.list,
         Some(ListType::Map(&["containerPort", "protocol"]))
     );
-    assert_eq!(ports.strategy, PatchStrategy::Merge(Some("containerPort")));
+    assert_eq!(ports.strategy, Strategy::Merge(Some("containerPort")));
     let deployment = Struct::of(&GroupVersionKind::new("apps", "v1", "Deployment")).unwrap();
     assert!(deployment.field("spec").inner.field("strategy").retain_keys);
     assert!(Struct::of(&GroupVersionKind::new("example.com", "v1", "Pod")).is_none());
