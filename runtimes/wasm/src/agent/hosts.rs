@@ -1,0 +1,203 @@
+//! The HTTP hosts of the node: one process per namespace, started with its first guest and
+//! closed some time after its last.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use coracle_runtime::{Exit, RuntimeEvent};
+use parking_lot::Mutex;
+
+use super::Inner;
+use super::client::Listener;
+use super::process::{Ended, Process};
+use crate::disk;
+use crate::protocol::{Event, Request, Response};
+
+/// How long a host without guests is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
+
+/// Hosts by namespace. A slot is locked while its host is started or closed.
+#[derive(Default)]
+pub(super) struct Hosts {
+    slots: Mutex<HashMap<String, Slot>>,
+    /// The same processes, for whoever must not wait.
+    running: Mutex<Vec<Arc<Process>>>,
+}
+
+impl Hosts {
+    fn slot(&self, namespace: &str) -> Slot {
+        let mut slots = self.slots.lock();
+        slots.entry(namespace.to_owned()).or_default().clone()
+    }
+
+    pub(super) fn running(&self) -> Vec<Arc<Process>> {
+        self.running.lock().clone()
+    }
+
+    pub(super) fn clear(&self) {
+        self.slots.lock().clear();
+        self.running.lock().clear();
+    }
+}
+
+/// Hears what happens at a process, on behalf of the runtime.
+pub(super) struct Ears(pub Weak<Inner>);
+
+impl Listener for Ears {
+    fn event(&self, event: Event) {
+        let Some(inner) = self.0.upgrade() else {
+            return;
+        };
+        match event {
+            Event::Bound(_) | Event::Unbound(_) => inner.tell(RuntimeEvent::Listeners),
+            Event::Exited { container, exit } => {
+                if let Ok(entry) = inner.entry(&container) {
+                    inner.exited(&entry, exit);
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The host of a namespace; starts it if there is none.
+    pub(super) async fn host(self: &Arc<Self>, namespace: &str) -> io::Result<Arc<Process>> {
+        let slot = self.hosts.slot(namespace);
+        let mut slot = slot.lock().await;
+        if let Some(host) = &*slot {
+            return Ok(host.clone());
+        }
+        let host = Process::spawn(
+            &self.config.exe,
+            "wasm-http-host",
+            &self.records.host_folder(namespace),
+            self.config.ephemeral,
+            Arc::new(Ears(Arc::downgrade(self))),
+        )
+        .await?;
+        *slot = Some(host.clone());
+        drop(slot);
+        self.watch_host(namespace, host.clone());
+        Ok(host)
+    }
+
+    /// Records a host that was adopted.
+    pub(super) async fn adopt_host(self: &Arc<Self>, namespace: &str, host: Arc<Process>) {
+        *self.hosts.slot(namespace).lock().await = Some(host.clone());
+        self.watch_host(namespace, host);
+    }
+
+    fn watch_host(self: &Arc<Self>, namespace: &str, host: Arc<Process>) {
+        self.hosts.running.lock().push(host.clone());
+        let inner = self.clone();
+        let namespace = namespace.to_owned();
+        self.tasks.spawn(async move {
+            let detached = inner.detached.clone();
+            let watched = detached.run_until_cancelled(inner.end_of(&host)).await;
+            if let Some(ended) = watched {
+                inner.host_ended(&namespace, &host, ended).await;
+            }
+        });
+    }
+
+    /// Waits for the end of a process. One that lets go of its agent without ending does not
+    /// serve any more, and is killed.
+    pub(super) async fn end_of(&self, process: &Process) -> Ended {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        tokio::select! {
+            ended = process.wait() => return ended,
+            () = process.disconnected() => {}
+        }
+        match tokio::time::timeout(PATIENCE, process.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                process.kill();
+                process.wait().await
+            }
+        }
+    }
+
+    async fn host_ended(&self, namespace: &str, host: &Arc<Process>, ended: Ended) {
+        let same = |other: &Arc<Process>| Arc::ptr_eq(other, host);
+        self.hosts.running.lock().retain(|other| !same(other));
+        let slot = self.hosts.slot(namespace);
+        let mut slot = slot.lock().await;
+        if slot.as_ref().is_some_and(same) {
+            *slot = None;
+        }
+        let errors = host.errors();
+        for entry in self.entries() {
+            if entry.runs_in(host) {
+                let exit = self.exit_after(
+                    &entry,
+                    format!(
+                        "the HTTP host of namespace {namespace} ended ({}): {errors}",
+                        ended.describe()
+                    ),
+                );
+                self.exited(&entry, exit);
+            }
+        }
+        if let Err(error) = disk::remove_dir(host.folder()) {
+            tracing::warn!(%error, "removing the folder of an HTTP host");
+        }
+        self.tell(RuntimeEvent::Listeners);
+    }
+
+    /// How a container ended whose process is gone: as the process wrote, else as far as is
+    /// known.
+    pub(super) fn exit_after(&self, entry: &super::Entry, message: String) -> Exit {
+        let id = &entry.record.id;
+        match self.records.exit(id) {
+            Ok(Some(exit)) => return exit,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(container = id.0, %error, "reading an exit record"),
+        }
+        let started = self.records.started(id).ok().flatten();
+        Exit {
+            started_at: started.map(|started| started.at),
+            finished_at: SystemTime::now(),
+            code: 137,
+            reason: "Error".into(),
+            message,
+        }
+    }
+
+    /// Closes the host of a namespace after a while, if it has no guest then.
+    pub(super) fn close_idle_host(self: &Arc<Self>, namespace: &str) {
+        let inner = self.clone();
+        let namespace = namespace.to_owned();
+        self.tasks.spawn(async move {
+            let wait = tokio::time::sleep(IDLE);
+            if inner.detached.run_until_cancelled(wait).await.is_some() {
+                inner.close_host(&namespace).await;
+            }
+        });
+    }
+
+    /// Closes the host of a namespace unless a container uses it.
+    pub(super) async fn close_host(&self, namespace: &str) {
+        let slot = self.hosts.slot(namespace);
+        let mut slot = slot.lock().await;
+        let Some(host) = slot.clone() else {
+            return;
+        };
+        if self.entries().iter().any(|entry| entry.runs_in(&host)) {
+            return;
+        }
+        // A host that closes ends before it answers; one that has guests refuses.
+        if let Ok(Response::Failed(reason)) = host.request(Request::Close).await {
+            tracing::debug!(namespace, reason, "an HTTP host stays");
+            return;
+        }
+        *slot = None;
+    }
+
+    pub(super) fn namespaces_with_host(&self) -> Vec<String> {
+        self.hosts.slots.lock().keys().cloned().collect()
+    }
+}

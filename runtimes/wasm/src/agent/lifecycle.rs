@@ -1,0 +1,322 @@
+//! Starting, stopping and removing containers.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use coracle_runtime::{
+    ContainerId, ContainerState, Error, Exit, Result, RuntimeEvent, SandboxId, SandboxState,
+};
+
+use super::hosts::Ears;
+use super::process::Process;
+use super::records::Started;
+use super::{Entry, Inner, spec};
+use crate::protocol::{GuestSpec, Kind, Request, Response};
+
+/// How long a guest may take to be instantiated.
+const START: Duration = Duration::from_secs(60);
+/// How long after its grace period a process may take to end a guest before it is killed.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Inner {
+    pub(super) async fn start_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
+        let entry = self.entry(id)?;
+        let _starting = entry.starting.lock().await;
+        if *entry.state.borrow() != ContainerState::Created {
+            return Err(Error::State(format!(
+                "container {} was started before: a restart is a new container",
+                id.0
+            )));
+        }
+        let sandbox = self.sandbox(&entry.record.sandbox)?;
+        if sandbox.state != SandboxState::Ready {
+            return Err(Error::State(format!(
+                "sandbox {} of container {} was stopped",
+                sandbox.id.0, id.0
+            )));
+        }
+        let image = self.image(&entry.record.config.image_digest)?;
+        let artifact = self.artifact(&image, &entry.record.config.image).await?;
+        let started = Started {
+            at: SystemTime::now(),
+            kind: artifact.kind,
+        };
+        let exit_file = self.records.exit_file(id);
+        let spec = spec::guest(
+            &entry.record,
+            &sandbox,
+            &image.config,
+            artifact,
+            started.at,
+            exit_file,
+        );
+        self.records
+            .write_started(id, &started)
+            .map_err(|error| Error::io("recording the start of a container", error))?;
+        let served = match spec.kind {
+            Kind::Http => self.serve(&entry, spec).await,
+            Kind::Core | Kind::Command => self.run(&entry, spec).await,
+        };
+        match served {
+            Ok(()) => {
+                self.running(&entry, started.at);
+                Ok(())
+            }
+            Err(message) => {
+                self.exited(
+                    &entry,
+                    Exit {
+                        started_at: None,
+                        finished_at: SystemTime::now(),
+                        code: 128,
+                        reason: "StartError".into(),
+                        message: message.clone(),
+                    },
+                );
+                Err(Error::Start(message))
+            }
+        }
+    }
+
+    fn running(self: &Arc<Self>, entry: &Arc<Entry>, started_at: SystemTime) {
+        // A guest may have ended before its process could say that it runs.
+        entry.state.send_if_modified(|state| {
+            let created = *state == ContainerState::Created;
+            if created {
+                *state = ContainerState::Running { started_at };
+            }
+            created
+        });
+        self.tell(entry.event());
+        if let Some(process) = entry.process()
+            && !self.hosts.running().iter().any(|host| Arc::ptr_eq(host, &process))
+        {
+            self.watch_runner(entry.clone(), process);
+        }
+    }
+
+    /// Runs a command guest in a process of its own.
+    async fn run(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        spec: GuestSpec,
+    ) -> std::result::Result<(), String> {
+        let runner = Process::spawn(
+            &self.config.exe,
+            "wasm-runner",
+            &self.records.runner_folder(&entry.record.id),
+            self.config.ephemeral,
+            Arc::new(Ears(Arc::downgrade(self))),
+        )
+        .await
+        .map_err(|error| format!("starting the guest's process: {error}"))?;
+        entry.set_process(Some(runner.clone()));
+        let answer = ask_to_serve(&runner, spec).await;
+        match answer {
+            Ok(result) if result.is_ok() => return Ok(()),
+            Ok(result) => {
+                runner.kill();
+                runner.wait().await;
+                result
+            }
+            Err(error) => {
+                runner.kill();
+                let ended = runner.wait().await;
+                // One that ran and ended at once had no time to answer.
+                let exit = self.records.exit(&entry.record.id).ok().flatten();
+                if exit.is_some_and(|exit| exit.reason != "StartError") {
+                    return Ok(());
+                }
+                Err(format!(
+                    "the guest's process ended before the guest ran ({}, {error}): {}",
+                    ended.describe(),
+                    runner.errors()
+                ))
+            }
+        }
+    }
+
+    /// Has an HTTP guest served by its namespace's host.
+    async fn serve(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        spec: GuestSpec,
+    ) -> std::result::Result<(), String> {
+        let namespace = &entry.record.pod.namespace;
+        let mut failure = String::new();
+        // A host may be closing, or die, while it is asked: the next one is asked again, once.
+        for _ in 0..2 {
+            let host = self
+                .host(namespace)
+                .await
+                .map_err(|error| format!("starting the HTTP host: {error}"))?;
+            entry.set_process(Some(host.clone()));
+            match ask_to_serve(&host, spec.clone()).await {
+                Ok(result) => return result,
+                Err(error) => {
+                    entry.set_process(None);
+                    let ended = self.end_of(&host).await;
+                    failure = format!(
+                        "the HTTP host of namespace {namespace} ended ({}, {error}): {}",
+                        ended.describe(),
+                        host.errors()
+                    );
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    pub(super) fn watch_runner(self: &Arc<Self>, entry: Arc<Entry>, runner: Arc<Process>) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            let detached = inner.detached.clone();
+            let watched = detached.run_until_cancelled(inner.end_of(&runner)).await;
+            if let Some(ended) = watched {
+                let message = format!(
+                    "the guest's process ended ({}): {}",
+                    ended.describe(),
+                    runner.errors()
+                );
+                let exit = inner.exit_after(&entry, message);
+                let listened = !runner.listeners().is_empty();
+                inner.exited(&entry, exit);
+                if listened {
+                    inner.tell(RuntimeEvent::Listeners);
+                }
+            }
+        });
+    }
+
+    /// The container has ended: records it, and tells.
+    pub(super) fn exited(&self, entry: &Entry, exit: Exit) {
+        if entry.exited(exit.clone()) {
+            if let Err(error) = self.records.write_exit(&entry.record.id, &exit) {
+                tracing::warn!(container = entry.record.id.0, %error, "recording an exit");
+            }
+            self.tell(entry.event());
+        }
+    }
+
+    pub(super) async fn stop(&self, entry: &Entry, grace: Duration) -> Result<()> {
+        // One that is being started is stopped when it runs.
+        let starting = entry.starting.lock().await;
+        if !entry.is_running() {
+            return Ok(());
+        }
+        drop(starting);
+        let Some(process) = entry.process() else {
+            entry.ended().await;
+            return Ok(());
+        };
+        let container = entry.record.id.clone();
+        let request = process.request(Request::Stop { container, grace });
+        let ended = async {
+            // A runner ends without an answer; either way the state tells.
+            let _ = request.await;
+            entry.ended().await;
+        };
+        if tokio::time::timeout(grace + PATIENCE, ended).await.is_err() {
+            tracing::warn!(
+                container = entry.record.id.0,
+                "killing a guest process that does not end its guest"
+            );
+            process.kill();
+            entry.ended().await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
+        let Ok(entry) = self.entry(id) else {
+            return Ok(());
+        };
+        self.stop(&entry, Duration::ZERO).await?;
+        self.records
+            .remove_container(id)
+            .map_err(|error| Error::io(format!("removing container {}", id.0), error))?;
+        if self.containers.lock().remove(id).is_some() {
+            self.tell(entry.event());
+            self.close_idle_host(&entry.record.pod.namespace);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let changed = {
+            let mut sandboxes = self.sandboxes.lock();
+            match sandboxes.get_mut(id) {
+                None => return Ok(()),
+                Some(sandbox) if sandbox.state == SandboxState::NotReady => None,
+                Some(sandbox) => {
+                    sandbox.state = SandboxState::NotReady;
+                    Some(sandbox.clone())
+                }
+            }
+        };
+        if let Some(sandbox) = &changed {
+            self.records
+                .write_sandbox(sandbox)
+                .map_err(|error| Error::io("recording a sandbox", error))?;
+        }
+        let entries = self.entries_of(id);
+        let stops = entries.iter().map(|entry| self.stop(entry, Duration::ZERO));
+        for result in futures::future::join_all(stops).await {
+            result?;
+        }
+        if let Some(sandbox) = changed {
+            self.tell(RuntimeEvent::Sandbox {
+                pod_uid: sandbox.config.pod.uid,
+                id: id.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// All processes that run guests.
+    pub(super) fn processes(&self) -> Vec<Arc<Process>> {
+        let mut processes = self.hosts.running();
+        let hosts = processes.len();
+        for entry in self.entries() {
+            if let Some(process) = entry.process()
+                && !processes[..hosts].iter().any(|host| Arc::ptr_eq(host, &process))
+            {
+                processes.push(process);
+            }
+        }
+        processes
+    }
+
+    /// Lets go of all processes; hosts that serve nobody are closed.
+    pub(super) async fn detach(&self) {
+        for namespace in self.namespaces_with_host() {
+            self.close_host(&namespace).await;
+        }
+        self.detached.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        for entry in self.entries() {
+            entry.set_process(None);
+        }
+        self.hosts.clear();
+    }
+}
+
+/// Asks a process to serve a guest. The outer error means that the process is gone.
+async fn ask_to_serve(
+    process: &Process,
+    spec: GuestSpec,
+) -> io::Result<std::result::Result<(), String>> {
+    let request = process.request(Request::Serve(Box::new(spec)));
+    match tokio::time::timeout(START, request).await {
+        Ok(Ok(Response::Done)) => Ok(Ok(())),
+        Ok(Ok(Response::Failed(message))) => Ok(Err(message)),
+        Ok(Ok(other)) => Ok(Err(format!("the guest process answered {other:?}"))),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(Err(format!(
+            "the guest was not instantiated within {} seconds",
+            START.as_secs()
+        ))),
+    }
+}

@@ -1,0 +1,381 @@
+//! The agent's side: sandboxes and containers of wasm guests.
+//!
+//! A container's life is `Created → Running → Exited`, or `Created → Exited` if it could not be
+//! started; [`entry::Entry::exited`] is the only way into the last. State in memory follows the
+//! records on disk ([`records`]), which the guests' processes write too: after a restart the next
+//! agent reads them and takes over every process that lives.
+
+mod adopt;
+mod client;
+mod entry;
+mod hosts;
+mod lifecycle;
+mod process;
+mod records;
+mod spec;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use coracle_images::{ContentStore, ImageKind, StoredImage};
+use coracle_runtime::{
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Image,
+    Listener, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
+    SandboxId, SandboxState,
+};
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::compile::{self, Artifact, Cache};
+use crate::protocol::{Request, Response};
+use entry::Entry;
+use hosts::Hosts;
+use records::{ContainerRecord, Records, new_id};
+
+/// The runtime's name, also its RuntimeClass handler.
+const NAME: &str = "wasm";
+/// Events kept for a subscriber that lags.
+const EVENTS: usize = 4096;
+/// How long a process may take to tell what its guests use.
+const STATS: Duration = Duration::from_secs(2);
+
+/// What the runtime needs.
+#[derive(Clone)]
+pub struct WasmConfig {
+    /// Folder of its records. Only one runtime may use it at a time.
+    pub state_dir: PathBuf,
+    /// Folder of compiled modules; it may be lost at any time the runtime does not run.
+    pub cache_dir: PathBuf,
+    /// Where images are.
+    pub content: Arc<ContentStore>,
+    /// The binary that is executed for guests; it calls [`crate::subcommand`] first of all.
+    pub exe: PathBuf,
+    /// Whether guest processes end when no agent was connected to them for 60 seconds.
+    pub ephemeral: bool,
+}
+
+/// The wasm runtime of a node.
+#[derive(Clone)]
+pub struct WasmRuntime(Arc<Inner>);
+
+struct Inner {
+    config: WasmConfig,
+    records: Records,
+    cache: Cache,
+    sandboxes: Mutex<HashMap<SandboxId, PodSandbox>>,
+    containers: Mutex<HashMap<ContainerId, Arc<Entry>>>,
+    hosts: Hosts,
+    events: broadcast::Sender<RuntimeEvent>,
+    tasks: TaskTracker,
+    detached: CancellationToken,
+}
+
+impl WasmRuntime {
+    /// Opens the runtime: reads the records of an earlier agent and takes over its processes.
+    pub async fn new(config: WasmConfig) -> Result<Self> {
+        let failed = |error| {
+            let folder = config.state_dir.display();
+            Error::io(format!("opening the wasm runtime's state in {folder}"), error)
+        };
+        let records = Records::open(&config.state_dir).map_err(failed)?;
+        let cache = Cache::open(&config.cache_dir, config.exe.clone()).map_err(|error| {
+            let folder = config.cache_dir.display();
+            let context = format!("opening the cache of compiled modules in {folder}");
+            Error::io(context, std::io::Error::other(error.to_string()))
+        })?;
+        let inner = Arc::new(Inner {
+            records,
+            cache,
+            sandboxes: Mutex::default(),
+            containers: Mutex::default(),
+            hosts: Hosts::default(),
+            events: broadcast::Sender::new(EVENTS),
+            tasks: TaskTracker::new(),
+            detached: CancellationToken::new(),
+            config,
+        });
+        adopt::all(&inner).await.map_err(|error| {
+            let folder = inner.config.state_dir.display();
+            Error::io(format!("taking over guests recorded in {folder}"), error)
+        })?;
+        Ok(Self(inner))
+    }
+}
+
+fn not_found(kind: &'static str, id: &str) -> Error {
+    Error::NotFound {
+        kind,
+        id: id.to_owned(),
+        runtime: NAME,
+    }
+}
+
+impl Inner {
+    fn tell(&self, event: RuntimeEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    fn entry(&self, id: &ContainerId) -> Result<Arc<Entry>> {
+        let containers = self.containers.lock();
+        let entry = containers.get(id).cloned();
+        entry.ok_or_else(|| not_found("container", &id.0))
+    }
+
+    fn sandbox(&self, id: &SandboxId) -> Result<PodSandbox> {
+        let sandboxes = self.sandboxes.lock();
+        let sandbox = sandboxes.get(id).cloned();
+        sandbox.ok_or_else(|| not_found("sandbox", &id.0))
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.containers.lock().values().cloned().collect()
+    }
+
+    fn entries_of(&self, sandbox: &SandboxId) -> Vec<Arc<Entry>> {
+        let mut entries = self.entries();
+        entries.retain(|entry| entry.record.sandbox == *sandbox);
+        entries
+    }
+
+    fn image(&self, digest: &str) -> Result<StoredImage> {
+        let image = self.config.content.image(digest);
+        image.ok_or_else(|| not_found("image", digest))
+    }
+
+    /// The compiled module of an image; compiles it if need be.
+    async fn artifact(&self, image: &StoredImage, reference: &str) -> Result<Artifact> {
+        let ImageKind::Wasm { module, .. } = &image.kind else {
+            return Err(Error::InvalidImage(format!(
+                "image {reference} holds no WebAssembly module: runtime {NAME} cannot run it"
+            )));
+        };
+        let path = self.config.content.blob_path(module);
+        let compiled = self.cache.ensure(&module.hex(), &path).await;
+        compiled.map_err(|error| match error {
+            compile::Error::Invalid(reason) => {
+                Error::InvalidImage(format!("image {reference} cannot run: {reason}"))
+            }
+            compile::Error::Io { context, source } => Error::io(context, source),
+        })
+    }
+}
+
+#[async_trait]
+impl RuntimeService for WasmRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        compile::engine_version()
+    }
+
+    async fn ensure_image(&self, image: &Image) -> Result<()> {
+        let stored = self.0.image(&image.digest)?;
+        self.0.artifact(&stored, &image.reference).await.map(drop)
+    }
+
+    async fn remove_image(&self, digest: &str) -> Result<()> {
+        let content = &self.0.config.content;
+        let Some(image) = content.image(digest) else {
+            return Ok(());
+        };
+        let ImageKind::Wasm { module, .. } = &image.kind else {
+            return Ok(());
+        };
+        let shared = content.images().iter().any(|other| {
+            other.digest != digest
+                && matches!(&other.kind, ImageKind::Wasm { module: same, .. } if same == module)
+        });
+        if shared {
+            return Ok(());
+        }
+        let removed = self.0.cache.remove(&module.hex());
+        removed.map_err(|error| Error::io(format!("removing compiled code of {digest}"), error))
+    }
+
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId> {
+        let namespace = &config.pod.namespace;
+        if namespace.is_empty() || namespace.starts_with('.') || namespace.contains('/') {
+            return Err(Error::InvalidConfig(format!(
+                "{namespace:?} is no name of a namespace"
+            )));
+        }
+        let id = SandboxId(new_id());
+        let sandbox = PodSandbox {
+            id: id.clone(),
+            state: SandboxState::Ready,
+            created_at: SystemTime::now(),
+            config,
+        };
+        self.0
+            .records
+            .write_sandbox(&sandbox)
+            .map_err(|error| Error::io("recording a sandbox", error))?;
+        let pod_uid = sandbox.config.pod.uid.clone();
+        self.0.sandboxes.lock().insert(id.clone(), sandbox);
+        self.0.tell(RuntimeEvent::Sandbox {
+            pod_uid,
+            id: id.clone(),
+        });
+        Ok(id)
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.stop_sandbox(id).await
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.stop_sandbox(id).await?;
+        for entry in self.0.entries_of(id) {
+            self.0.remove_container(&entry.record.id).await?;
+        }
+        self.0
+            .records
+            .remove_sandbox(id)
+            .map_err(|error| Error::io("removing a sandbox's record", error))?;
+        if let Some(sandbox) = self.0.sandboxes.lock().remove(id) {
+            self.0.tell(RuntimeEvent::Sandbox {
+                pod_uid: sandbox.config.pod.uid,
+                id: id.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
+        Ok(self.0.sandboxes.lock().values().cloned().collect())
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let of = self.0.sandbox(sandbox)?;
+        if of.state != SandboxState::Ready {
+            return Err(Error::State(format!(
+                "sandbox {} was stopped: containers are created in a new one",
+                sandbox.0
+            )));
+        }
+        self.0.image(&config.image_digest)?;
+        let id = ContainerId(new_id());
+        let record = ContainerRecord {
+            id: id.clone(),
+            sandbox: sandbox.clone(),
+            pod: of.config.pod,
+            config,
+            created_at: SystemTime::now(),
+        };
+        self.0
+            .records
+            .write_container(&record)
+            .map_err(|error| Error::io("recording a container", error))?;
+        let entry = Arc::new(Entry::new(record, ContainerState::Created));
+        self.0.tell(entry.event());
+        self.0.containers.lock().insert(id.clone(), entry);
+        Ok(id)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        self.0.start_container(id).await
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        match self.0.entry(id) {
+            Ok(entry) => self.0.stop(&entry, grace).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        self.0.remove_container(id).await
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>> {
+        let entries = self.0.entries();
+        Ok(entries.iter().map(|entry| entry.container()).collect())
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<Container> {
+        Ok(self.0.entry(id)?.container())
+    }
+
+    async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
+        let entry = self.0.entry(id)?;
+        let Some(process) = entry.process() else {
+            return Err(Error::State(format!("container {} does not run", id.0)));
+        };
+        let request = Request::Update {
+            container: id.clone(),
+            resources: r,
+        };
+        let answer = process.request(request).await;
+        answer
+            .map(drop)
+            .map_err(|error| Error::io(format!("changing limits of container {}", id.0), error))
+    }
+
+    async fn stats(&self) -> Result<Vec<ContainerStats>> {
+        let asked = self.0.processes().into_iter().map(|process| async move {
+            let answer = tokio::time::timeout(STATS, process.request(Request::Stats)).await;
+            match answer {
+                Ok(Ok(Response::Stats(of))) => of,
+                // It has just ended, or is so busy that it is left out this time.
+                _ => Vec::new(),
+            }
+        });
+        let used = futures::future::join_all(asked).await;
+        let at = SystemTime::now();
+        Ok(used
+            .into_iter()
+            .flatten()
+            .map(|used| ContainerStats {
+                id: used.container,
+                at,
+                cpu: used.cpu,
+                memory_bytes: used.memory_bytes,
+            })
+            .collect())
+    }
+
+    async fn listeners(&self) -> Result<Vec<Listener>> {
+        let bound = self.0.processes();
+        Ok(bound
+            .iter()
+            .flat_map(|process| process.listeners())
+            .map(|bound| Listener {
+                sandbox: bound.sandbox,
+                protocol: bound.protocol,
+                address: bound.address,
+                actual: bound.actual,
+            })
+            .collect())
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        let receiver = self.0.events.subscribe();
+        Box::pin(futures::stream::unfold(receiver, |mut receiver| async {
+            loop {
+                match receiver.recv().await {
+                    Ok(event) => return Some((event, receiver)),
+                    // An event is a hint: whoever lagged hears the next one.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        }))
+    }
+
+    async fn detach(&self) {
+        self.0.detach().await;
+    }
+}

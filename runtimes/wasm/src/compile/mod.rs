@@ -1,0 +1,195 @@
+//! Ahead-of-time compilation: the cache, and the process that fills it.
+//!
+//! Compiled code lies in `<cache>/<compatibility>/<sha256 of the module>/`, where the first part
+//! is a hash of the engine's version and settings: an upgrade compiles anew and never loads what
+//! it does not understand. Mapping compiled code is trusting it, so the folder is the owner's
+//! alone and an entry is renamed into place only after the compiler has succeeded.
+
+pub(crate) mod child;
+mod classify;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+use tokio::sync::Mutex;
+
+use crate::disk;
+use crate::guest::engine;
+use crate::protocol::Kind;
+
+/// How long one compilation may take.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// What is read of the compiler's answer.
+const MAX_ANSWER: u64 = 64 << 10;
+/// The engine's version; a test holds it against the lock file.
+const WASMTIME: &str = "48.0.8";
+const CODE: &str = "code";
+const RECORD: &str = "module.json";
+
+/// Why a module could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The module itself is at fault.
+    #[error("{0}")]
+    Invalid(String),
+    /// The node is at fault.
+    #[error("{context}: {source}")]
+    Io {
+        context: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn fault(context: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let context = context.into();
+    move |source| Error::Io { context, source }
+}
+
+/// A module that is ready to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Artifact {
+    pub code: PathBuf,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    kind: Kind,
+}
+
+/// What the compiler answers on its standard output.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Compiled(Kind),
+    Refused(String),
+}
+
+/// The cache of compiled modules.
+pub(crate) struct Cache {
+    folder: PathBuf,
+    exe: PathBuf,
+    /// One compilation at a time, so that a burst of pulls does not starve the node.
+    turn: Mutex<()>,
+}
+
+impl Cache {
+    /// Opens the cache in `root`; what an interrupted compilation left is removed.
+    pub(crate) fn open(root: &Path, exe: PathBuf) -> Result<Self, Error> {
+        let compatibility = compatibility().map_err(|error| Error::Io {
+            context: "the WebAssembly engine does not start".into(),
+            source: io::Error::other(error.to_string()),
+        })?;
+        let folder = root.join(compatibility);
+        disk::private_dir(&folder).map_err(fault(format!("creating {}", folder.display())))?;
+        let temporary = folder.join("tmp");
+        disk::remove_dir(&temporary)
+            .and_then(|()| disk::private_dir(&temporary))
+            .map_err(fault(format!("clearing {}", temporary.display())))?;
+        Ok(Self {
+            folder,
+            exe,
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// The compiled module, if it is there.
+    pub(crate) fn get(&self, digest: &str) -> Option<Artifact> {
+        let entry = self.folder.join(digest);
+        let record: Record = disk::read_json(&entry.join(RECORD)).ok()??;
+        let code = entry.join(CODE);
+        code.is_file().then_some(Artifact {
+            code,
+            kind: record.kind,
+        })
+    }
+
+    /// Compiles the module in the file `module`, unless that was done.
+    pub(crate) async fn ensure(&self, digest: &str, module: &Path) -> Result<Artifact, Error> {
+        if let Some(artifact) = self.get(digest) {
+            return Ok(artifact);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(artifact) = self.get(digest) {
+            return Ok(artifact);
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix("compile-")
+            .tempdir_in(self.folder.join("tmp"))
+            .map_err(fault("making room for compiled code"))?;
+        let kind = self.compile(module, &temporary.path().join(CODE)).await?;
+        disk::write_json(&temporary.path().join(RECORD), &Record { kind })
+            .map_err(fault("recording a compiled module"))?;
+        let entry = self.folder.join(digest);
+        disk::remove_dir(&entry)
+            .and_then(|()| std::fs::rename(temporary.path(), &entry))
+            .map_err(fault("moving compiled code into its place"))?;
+        Ok(Artifact {
+            code: entry.join(CODE),
+            kind,
+        })
+    }
+
+    /// Forgets a compiled module. Processes that have it mapped keep it.
+    pub(crate) fn remove(&self, digest: &str) -> io::Result<()> {
+        disk::remove_dir(&self.folder.join(digest))
+    }
+
+    async fn compile(&self, module: &Path, code: &Path) -> Result<Kind, Error> {
+        let mut child = Command::new(&self.exe)
+            .arg("wasm-compile")
+            .args([module, code])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(fault("starting the compiler"))?;
+        let stdout = read_bounded(child.stdout.take());
+        let stderr = read_bounded(child.stderr.take());
+        let run = async { tokio::join!(stdout, stderr, child.wait()) };
+        let Ok((stdout, stderr, status)) = tokio::time::timeout(TIMEOUT, run).await else {
+            return Err(Error::Invalid(format!(
+                "the module was not compiled within {} seconds",
+                TIMEOUT.as_secs()
+            )));
+        };
+        let status = status.map_err(fault("waiting for the compiler"))?;
+        match serde_json::from_slice(&stdout) {
+            Ok(Answer::Compiled(kind)) if status.success() => Ok(kind),
+            Ok(Answer::Refused(reason)) => Err(Error::Invalid(reason)),
+            _ => Err(Error::Invalid(format!(
+                "the module could not be compiled: the compiler ended with {status}: {}",
+                String::from_utf8_lossy(&stderr).trim()
+            ))),
+        }
+    }
+}
+
+async fn read_bounded(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What was read before an error is all there is to report.
+        let _ = pipe.take(MAX_ANSWER).read_to_end(&mut bytes).await;
+    }
+    bytes
+}
+
+/// The engine's name and version, as a node reports its container runtime.
+pub(crate) fn engine_version() -> String {
+    format!("wasmtime://{WASMTIME}")
+}
+
+fn compatibility() -> wasmtime::Result<String> {
+    let engine = engine::on_demand()?;
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}

@@ -1,0 +1,13 @@
+//! A guest as its process sees it: engine, store, limits, log, volumes and network.
+//!
+//! Everything here runs in a guest process or in the compiler's, never in the agent; only
+//! [`engine`] is shared, since the agent needs the engine's compatibility hash.
+
+pub(crate) mod cpu;
+pub(crate) mod engine;
+pub(crate) mod limits;
+pub(crate) mod log;
+pub(crate) mod outgoing;
+pub(crate) mod sockets;
+pub(crate) mod state;
+pub(crate) mod volumes;

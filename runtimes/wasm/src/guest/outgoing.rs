@@ -1,0 +1,265 @@
+//! Outgoing HTTP of guests: HTTP/1.1 over sockets that [`GuestNetwork`] directs.
+//!
+//! Certificates of `https` servers are checked against the machine's own roots, read at the first
+//! such request.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coracle_runtime::{GuestNetwork, NetworkError, Protocol};
+use http::uri::Scheme;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, Sleep, timeout};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+/// What a guest gets that sets no time of its own.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Where systems keep their roots (Debian and kin, Fedora and kin, openSUSE, Alpine).
+const ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Answer = Result<(http::Response<WasiBody>, Io), Error>;
+
+/// The way out for one guest.
+pub(crate) struct Outgoing {
+    network: Arc<dyn GuestNetwork>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(network: Arc<dyn GuestNetwork>) -> Self {
+        Self { network }
+    }
+}
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Answer> + Send> {
+        let network = self.network.clone();
+        Box::new(send(network, request, options.unwrap_or_default()))
+    }
+}
+
+async fn send(
+    network: Arc<dyn GuestNetwork>,
+    mut request: http::Request<WasiBody>,
+    options: RequestOptions,
+) -> Answer {
+    let uri = request.uri();
+    let tls = uri.scheme() == Some(&Scheme::HTTPS);
+    let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let within = options.connect_timeout.unwrap_or(TIMEOUT);
+    let stream = timeout(within, async {
+        let stream = connect(&*network, &host, port).await?;
+        encrypt(stream, &host, tls).await
+    })
+    .await
+    .map_err(|_| Error::ConnectionTimeout)??;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, WasiBody>(TokioIo::new(stream)).await?;
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str())
+        .to_owned();
+    *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
+    let mut driver = tokio::spawn(connection);
+    let first_byte = options.first_byte_timeout.unwrap_or(TIMEOUT);
+    let response = match timeout(first_byte, sender.send_request(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            driver.abort();
+            return Err(Error::ConnectionReadTimeout);
+        }
+    }?;
+    let between = options.between_bytes_timeout.unwrap_or(TIMEOUT);
+    let response = response.map(|body| Timed::new(body, between).boxed_unsync());
+    let io = AbortOnDrop(driver.abort_handle());
+    let io = Box::new(async move {
+        let _io = io;
+        match (&mut driver).await {
+            Ok(result) => result.map_err(Error::from),
+            Err(_) => Ok(()),
+        }
+    });
+    Ok((response, io))
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(network: &dyn GuestNetwork, host: &str, port: u16) -> Result<TcpStream, Error> {
+    let addresses = network.resolve(host).await.map_err(network_error)?;
+    let mut last = Error::DestinationNotFound;
+    for address in addresses {
+        match connect_to(network, address, port).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(
+    network: &dyn GuestNetwork,
+    address: IpAddr,
+    port: u16,
+) -> Result<TcpStream, Error> {
+    let peer = network
+        .connect(Protocol::Tcp, SocketAddr::new(address, port))
+        .map_err(network_error)?;
+    let socket = match peer.actual {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }
+    .map_err(Error::Connect)?;
+    if let Some(source) = peer.source {
+        socket.bind(source).map_err(Error::Connect)?;
+    }
+    let stream = socket.connect(peer.actual).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        _ => Error::Connect(error),
+    })?;
+    // Latency matters more than the count of packets between Pods.
+    stream.set_nodelay(true).map_err(Error::Connect)?;
+    Ok(stream)
+}
+
+fn network_error(error: NetworkError) -> Error {
+    match error {
+        NetworkError::NameUnresolvable(_) => Error::DnsError {
+            rcode: Some("NXDOMAIN".into()),
+            info_code: None,
+        },
+        NetworkError::TemporaryResolverFailure { .. } => Error::DnsError {
+            rcode: Some("SERVFAIL".into()),
+            info_code: None,
+        },
+        NetworkError::ConnectionRefused(_) => Error::ConnectionRefused,
+        NetworkError::AccessDenied(_) => Error::DestinationIpProhibited,
+        NetworkError::RemoteUnreachable(_) => Error::DestinationIpUnroutable,
+        NetworkError::AddressNotBindable(_) => Error::ConfigurationError,
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn encrypt(stream: TcpStream, host: &str, tls: bool) -> Result<Box<dyn Stream>, Error> {
+    if !tls {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
+    let connector = tokio_rustls::TlsConnector::from(client_config()?);
+    let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
+    Ok(Box::new(stream))
+}
+
+fn client_config() -> Result<Arc<rustls::ClientConfig>, Error> {
+    static CONFIG: OnceLock<Result<Arc<rustls::ClientConfig>, String>> = OnceLock::new();
+    CONFIG
+        .get_or_init(load_client_config)
+        .clone()
+        .map_err(|message| {
+            tracing::warn!("https is not available to guests: {message}");
+            Error::InternalError(Some(message))
+        })
+}
+
+fn load_client_config() -> Result<Arc<rustls::ClientConfig>, String> {
+    let bundle = ROOTS
+        .iter()
+        .find_map(|path| fs::read(path).ok())
+        .ok_or("this machine has no root certificates (install ca-certificates)")?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&bundle) {
+        // One root that is not understood does not spoil the others.
+        if let Ok(certificate) = certificate {
+            let _ = roots.add(certificate);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// A body that fails when nothing comes for a while.
+struct Timed {
+    body: hyper::body::Incoming,
+    between: Duration,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Timed {
+    fn new(body: hyper::body::Incoming, between: Duration) -> Self {
+        Self {
+            body,
+            between,
+            deadline: Box::pin(tokio::time::sleep(between)),
+        }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let next = Instant::now() + this.between;
+                this.deadline.as_mut().reset(next);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                ready!(this.deadline.as_mut().poll(cx));
+                Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,170 @@
+//! What a store holds for a guest, and the linkers that give it WASI.
+
+use std::sync::Arc;
+
+use coracle_runtime::{GuestNetwork, Protocol};
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::limits::{Limits, Memory};
+use super::log::LogStream;
+use super::outgoing::Outgoing;
+use super::sockets::{GuestSockets, Listening};
+use super::volumes::{self, Preopen};
+
+/// Entries of a guest's resource table: open files, sockets, requests, bodies.
+const MAX_RESOURCES: usize = 16 << 10;
+/// Bytes that a guest may make the host copy in one call.
+const MAX_RANDOM: u64 = 1 << 20;
+
+/// State of a component's store.
+pub(crate) struct Guest {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+    pub(crate) sockets: GuestSockets,
+    limits: Limits,
+}
+
+/// State of a core module's store.
+pub(crate) struct CoreGuest {
+    wasi: WasiP1Ctx,
+    limits: Limits,
+}
+
+/// What every instance of a container gets.
+pub(crate) struct Environment {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub preopens: Vec<Preopen>,
+    pub stdout: LogStream,
+    pub stderr: LogStream,
+    pub network: Arc<dyn GuestNetwork>,
+    pub memory: Arc<Memory>,
+    pub listening: Arc<dyn Listening>,
+    /// Whether file operations may block the thread that polls the guest: in the runner it is
+    /// the guest's own.
+    pub may_block: bool,
+}
+
+impl Environment {
+    fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .args(&self.argv)
+            .envs(&self.env)
+            .stdout(self.stdout.clone())
+            .stderr(self.stderr.clone())
+            .allow_blocking_current_thread(self.may_block)
+            .max_random_size(MAX_RANDOM)
+            .allow_tcp(true)
+            .allow_udp(true);
+        if let Some(folder) = &self.working_dir {
+            builder.initial_cwd(folder);
+        }
+        // Binds and connects were decided, and rewritten, by the shadowing sockets interfaces;
+        // what is left is whom the guest hears.
+        let network = self.network.clone();
+        builder.socket_addr_check(move |address, purpose| {
+            let allowed = match purpose {
+                SocketAddrUse::TcpAccept => network.peer(Protocol::Tcp, address).is_ok(),
+                SocketAddrUse::UdpReceive => network.peer(Protocol::Udp, address).is_ok(),
+                _ => true,
+            };
+            Box::pin(std::future::ready(allowed))
+        });
+        volumes::open(&mut builder, &self.preopens)?;
+        Ok(builder)
+    }
+
+    /// A store for an instance of a component.
+    pub(crate) fn component_store(&self, engine: &Engine) -> wasmtime::Result<Store<Guest>> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let guest = Guest {
+            wasi: self.wasi()?.build(),
+            table,
+            http: WasiHttpCtx::new(),
+            outgoing: Outgoing::new(self.network.clone()),
+            sockets: GuestSockets::new(self.network.clone(), self.listening.clone()),
+            limits: Limits::new(self.memory.clone()),
+        };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.limits);
+        interruptible(&mut store);
+        Ok(store)
+    }
+
+    /// A store for an instance of a core module.
+    pub(crate) fn core_store(&self, engine: &Engine) -> wasmtime::Result<Store<CoreGuest>> {
+        let guest = CoreGuest {
+            wasi: self.wasi()?.build_p1(),
+            limits: Limits::new(self.memory.clone()),
+        };
+        let mut store = Store::new(engine, guest);
+        store.limiter(|guest| &mut guest.limits);
+        interruptible(&mut store);
+        Ok(store)
+    }
+}
+
+fn interruptible<T>(store: &mut Store<T>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+impl Guest {
+    pub(super) fn sockets_view(&mut self) -> super::sockets::Sockets<'_> {
+        use wasmtime_wasi::sockets::WasiSocketsCtxView;
+        super::sockets::Sockets {
+            wasi: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            state: &mut self.sockets,
+        }
+    }
+}
+
+/// WASI 0.2 with our own sockets, and `wasi:http`.
+pub(crate) fn component_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    linker.allow_shadowing(true);
+    super::sockets::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
+    Ok(linker)
+}
+
+/// WASI preview 1, which has no sockets of its own.
+pub(crate) fn core_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<CoreGuest>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |guest: &mut CoreGuest| &mut guest.wasi)?;
+    Ok(linker)
+}

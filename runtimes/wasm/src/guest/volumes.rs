@@ -1,0 +1,140 @@
+//! Volumes of a guest: preopened directories.
+//!
+//! WASI knows directories only. A volume that is a single file (`subPath`, the termination log)
+//! appears in a folder made for it, as a hard link to the host's file; the guest sees that folder
+//! under the parent of the path that the Pod names. As with `subPath` under any runtime, a file
+//! that is replaced on the host stays the old one for the guest.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coracle_runtime::Mount;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+/// A folder that a guest finds opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Preopen {
+    pub host: PathBuf,
+    pub guest: String,
+    pub read_only: bool,
+}
+
+/// Works out the folders of a guest, and prepares those for single files under `scratch`.
+pub(crate) fn prepare(mounts: &[Mount], scratch: &Path) -> io::Result<Vec<Preopen>> {
+    let mut folders = Vec::new();
+    let mut files: BTreeMap<(PathBuf, bool), Vec<&Mount>> = BTreeMap::new();
+    for mount in mounts {
+        let guest = mount.container_path.to_string_lossy().into_owned();
+        if !mount.container_path.is_absolute() {
+            return Err(invalid(format!("volume path {guest} is not absolute")));
+        }
+        let metadata = fs::metadata(&mount.host_path).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("volume for {guest}: {}: {error}", mount.host_path.display()),
+            )
+        })?;
+        if metadata.is_dir() {
+            folders.push(Preopen {
+                host: mount.host_path.clone(),
+                guest,
+                read_only: mount.read_only,
+            });
+        } else {
+            let parent = mount.container_path.parent().unwrap_or(Path::new("/"));
+            files
+                .entry((parent.to_owned(), mount.read_only))
+                .or_default()
+                .push(mount);
+        }
+    }
+    for (number, ((parent, read_only), mounts)) in files.into_iter().enumerate() {
+        let folder = scratch.join(number.to_string());
+        crate::disk::private_dir(&folder)?;
+        for mount in mounts {
+            let Some(name) = mount.container_path.file_name() else {
+                continue;
+            };
+            link(&mount.host_path, &folder.join(name), read_only)?;
+        }
+        folders.push(Preopen {
+            host: folder,
+            guest: parent.to_string_lossy().into_owned(),
+            read_only,
+        });
+    }
+    Ok(folders)
+}
+
+fn link(host: &Path, path: &Path, read_only: bool) -> io::Result<()> {
+    let host = fs::canonicalize(host)?;
+    match fs::hard_link(&host, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) if read_only => fs::copy(&host, path).map(drop),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "a writable file volume must lie on the file system of the data directory: {}: {error}",
+                host.display()
+            ),
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+/// Opens the folders for one instance.
+pub(crate) fn open(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> wasmtime::Result<()> {
+    for preopen in preopens {
+        let permissions = if preopen.read_only {
+            FsPerms::ReadOnly
+        } else {
+            FsPerms::ReadWrite
+        };
+        builder.preopened_dir(&preopen.host, &preopen.guest, permissions)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_in_a_folder_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let file = folder.path().join("termination");
+        fs::write(&file, "").unwrap();
+        let mount = |host: &Path, inside: &str| Mount {
+            host_path: host.to_owned(),
+            container_path: inside.into(),
+            read_only: false,
+        };
+        let mounts = [mount(&data, "/data"), mount(&file, "/dev/termination-log")];
+        let preopens = prepare(&mounts, &folder.path().join("scratch")).unwrap();
+        assert_eq!(preopens[0].host, data);
+        assert_eq!(preopens[1].guest, "/dev");
+        fs::write(preopens[1].host.join("termination-log"), "bye").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "bye");
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Mount {
+            host_path: folder.path().join("none"),
+            container_path: "/data".into(),
+            read_only: true,
+        };
+        let error = prepare(&[mount], folder.path()).unwrap_err();
+        assert!(error.to_string().contains("/data"), "{error}");
+    }
+}

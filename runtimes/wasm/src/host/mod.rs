@@ -1,0 +1,185 @@
+//! `wasm-http-host`: the process that serves all HTTP guests of a namespace.
+//!
+//! Each request gets a fresh instance of its component, so an idle guest is a listener and a few
+//! records. The main thread talks to the agent; requests run on one `current_thread` runtime per
+//! core ([`cores`]). A guest that uses more CPU than its slice goes on on a runtime of idle
+//! priority, so that no neighbour is felt. A trap is a 500 for one request and nothing more.
+
+mod body;
+mod cores;
+mod handler;
+mod pod;
+mod request;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use coracle_runtime::{ContainerId, Exit, Resources};
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::confine;
+use crate::disk;
+use crate::guest::cpu::Ticker;
+use crate::guest::engine;
+use crate::process::NetworkFactory;
+use crate::protocol::{Event, GuestSpec, Kind, Use};
+use crate::serve::{self, Hub, Service, Start};
+
+use cores::Cores;
+use handler::Handlers;
+use pod::{HttpPod, Stopped};
+
+/// Runs the process.
+pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), String> {
+    let start = Start::new(args)?;
+    // A listener per Pod and port, and a connection per client: as many as the system grants.
+    let files = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: files.maximum,
+        maximum: files.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        eprintln!("raising the limit of open files: {error}");
+    }
+    confine::guests().map_err(|error| format!("confining the guest process: {error}"))?;
+    let engine = engine::pooling().map_err(|error| format!("{error:#}"))?;
+    let ticker = Ticker::start(&engine).map_err(|error| error.to_string())?;
+    let cores = Cores::start().map_err(|error| error.to_string())?;
+    let handlers = Handlers::new(engine).map_err(|error| format!("{error:#}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let hub = Arc::new(Hub::default());
+    let host = Arc::new(Host {
+        network,
+        hub: hub.clone(),
+        folder: start.folder.clone(),
+        handlers,
+        ticker,
+        cores,
+        pods: Mutex::new(HashMap::new()),
+    });
+    runtime
+        .block_on(serve::run(start, hub, host))
+        .map_err(|error| error.to_string())
+}
+
+struct Host {
+    network: NetworkFactory,
+    hub: Arc<Hub>,
+    folder: std::path::PathBuf,
+    handlers: Handlers,
+    ticker: Ticker,
+    cores: Arc<Cores>,
+    pods: Mutex<HashMap<ContainerId, Arc<HttpPod>>>,
+}
+
+impl Host {
+    fn pod(&self, container: &ContainerId) -> Option<Arc<HttpPod>> {
+        self.pods.lock().get(container).cloned()
+    }
+
+    fn exited(&self, pod: &HttpPod, code: i32, message: &str) {
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        let exit = Exit {
+            started_at: Some(pod.started_at),
+            finished_at: SystemTime::now(),
+            code,
+            reason: reason.into(),
+            message: message.into(),
+        };
+        if let Err(error) = disk::write_json(&pod.exit_file, &exit) {
+            eprintln!("writing {}: {error}", pod.exit_file.display());
+        }
+        let container = pod.container.clone();
+        self.hub.event(&Event::Exited { container, exit });
+    }
+}
+
+#[async_trait]
+impl Service for Host {
+    async fn serve(&self, spec: GuestSpec) -> Result<(), String> {
+        if spec.kind != Kind::Http {
+            return Err("a command guest needs a runner of its own".into());
+        }
+        if self.pods.lock().contains_key(&spec.container) {
+            return Err("this guest is served already".into());
+        }
+        let network = (self.network)(&spec.network_snapshot, &spec.ips)
+            .map_err(|error| format!("opening the Pod's network: {error}"))?;
+        let handler = self
+            .handlers
+            .get(&spec.artifact)
+            .map_err(|error| format!("{error:#}"))?;
+        let scratch = self.folder.join("volumes").join(&spec.container.0);
+        let cores = self.cores.count();
+        let pod = HttpPod::new(
+            spec,
+            handler,
+            network,
+            &self.hub,
+            &self.ticker,
+            cores,
+            &scratch,
+        )?;
+        let pod = Arc::new(pod);
+        pod.trial().await?;
+        pod.listen(&self.cores)?;
+        self.pods
+            .lock()
+            .insert(pod.container.clone(), pod.clone());
+        Ok(())
+    }
+
+    async fn stop(&self, container: &ContainerId, grace: Duration) {
+        let Some(pod) = self.pod(container) else {
+            return;
+        };
+        let stopped = pod.stop(grace).await;
+        // Of several calls that waited, the first one tells.
+        if self.pods.lock().remove(container).is_some() {
+            match stopped {
+                Stopped::Finished => self.exited(&pod, 0, ""),
+                Stopped::Cut(requests) => {
+                    let message =
+                        format!("{requests} requests were cut off when the grace period ended");
+                    self.exited(&pod, 137, &message);
+                }
+            }
+            if let Err(error) = disk::remove_dir(&self.folder.join("volumes").join(&container.0)) {
+                tracing::warn!(%error, "removing the folders of file volumes");
+            }
+            self.handlers.forget_unused();
+        }
+    }
+
+    fn update(&self, container: &ContainerId, resources: &Resources) {
+        if let Some(pod) = self.pod(container) {
+            pod.update(resources);
+        }
+    }
+
+    fn stats(&self) -> Vec<Use> {
+        self.pods.lock().values().map(|pod| pod.stats()).collect()
+    }
+
+    fn guests(&self) -> Vec<ContainerId> {
+        self.pods.lock().keys().cloned().collect()
+    }
+
+    fn abandon(&self) {
+        for (_, pod) in self.pods.lock().drain() {
+            self.exited(
+                &pod,
+                137,
+                "the guest was ended since no agent had come back for it",
+            );
+        }
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,277 @@
+//! One connection, and one request with its instance.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::sync::{SemaphorePermit, oneshot};
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::{Error, WasiHttpView};
+
+use super::body::RequestBody;
+use super::cores::Core;
+use super::pod::HttpPod;
+use crate::guest::cpu::Metered;
+use crate::guest::limits::OutOfMemory;
+use crate::runner::describe;
+
+/// CPU time that a request may use before it goes on at idle priority.
+const SLICE: Duration = Duration::from_millis(2);
+/// How long a client may take for the headers of a request.
+const HEADERS: Duration = Duration::from_secs(30);
+
+type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
+type Outcome = Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
+
+/// Serves a connection until it, or the Pod, ends.
+pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::net::TcpStream) {
+    let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+        return;
+    };
+    // Answers are small: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    let service = {
+        let pod = pod.clone();
+        service_fn(move |request| serve(pod.clone(), core.clone(), request))
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        // A client that goes away is no event.
+        _ = connection.as_mut() => return,
+        () = pod.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {}
+        () = pod.ended.cancelled() => {}
+    }
+}
+
+/// Counts a request for as long as it is not answered.
+struct Counted(Arc<HttpPod>);
+
+impl Counted {
+    fn new(pod: &Arc<HttpPod>) -> Self {
+        pod.requests.fetch_add(1, Ordering::Relaxed);
+        Self(pod.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(
+    pod: Arc<HttpPod>,
+    core: Arc<Core>,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    if pod.queue_is_full() {
+        return Ok(busy());
+    }
+    let counted = Counted::new(&pod);
+    let (answer, answered) = oneshot::channel();
+    let guest = core
+        .handle
+        .spawn(run(counted, core.clone(), request, answer));
+    // A client that goes away before it has its answer takes its instance with it.
+    let mut abort = AbortOnDrop(Some(guest.abort_handle()));
+    match answered.await {
+        Ok(Ok(response)) => {
+            abort.0 = None;
+            Ok(response)
+        }
+        Ok(Err(code)) => {
+            abort.0 = None;
+            Ok(failed(&pod, &code))
+        }
+        // The guest ended without an answer; what it was is in the log.
+        Err(_) => Ok(plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the guest gave no answer\n",
+        )),
+    }
+}
+
+/// Aborts a task with its owner, unless told to let it live.
+struct AbortOnDrop(Option<tokio::task::AbortHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    let body = Full::new(Bytes::from_static(text.as_bytes()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn busy() -> Answer {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "the Pod is busy\n");
+    let soon = header::HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, soon);
+    response
+}
+
+/// The guest answered with an error of its own.
+fn failed(pod: &HttpPod, code: &ErrorCode) -> Answer {
+    pod.log.note(&format!("the guest answered with an error: {code:?}"));
+    plain(StatusCode::BAD_GATEWAY, "the guest answered with an error\n")
+}
+
+/// Runs one request from the queue to the end of its body.
+async fn run(
+    counted: Counted,
+    core: Arc<Core>,
+    request: Request<Incoming>,
+    answer: oneshot::Sender<Outcome>,
+) {
+    let pod = counted.0.clone();
+    let Ok(_instance) = pod.instances.acquire().await else {
+        return;
+    };
+    let beginning = match pod.beginning.get(core.index) {
+        Some(beginning) => beginning.acquire().await.ok(),
+        None => None,
+    };
+    let guest: Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>> =
+        Box::pin(handle(pod.clone(), request, answer));
+    let metered = Metered::new(guest, pod.meter.clone(), pod.ticker.clone());
+    let slice = Slice {
+        guest: Some(metered),
+        beginning,
+    };
+    let result = tokio::select! {
+        result = drive(slice, &core) => result,
+        () = pod.ended.cancelled() => return,
+    };
+    if let Err(error) = result {
+        report(&pod, &error);
+    }
+}
+
+type Guest = Metered<Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>>;
+
+/// Polls a guest until it ends or has used its slice.
+struct Slice<'a> {
+    guest: Option<Guest>,
+    /// Given back when the guest first waits.
+    beginning: Option<SemaphorePermit<'a>>,
+}
+
+enum Spent {
+    Ended(wasmtime::Result<()>),
+    Demoted(Box<Guest>),
+}
+
+impl Future for Slice<'_> {
+    type Output = Spent;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Spent> {
+        let this = &mut *self;
+        let Some(guest) = &mut this.guest else {
+            return Poll::Pending;
+        };
+        let result = Pin::new(&mut *guest).poll(cx);
+        let spent = guest.used() > SLICE;
+        this.beginning = None;
+        if spent
+            && result.is_pending()
+            && let Some(guest) = this.guest.take()
+        {
+            return Poll::Ready(Spent::Demoted(Box::new(guest)));
+        }
+        Poll::Ready(Spent::Ended(ready!(result)))
+    }
+}
+
+async fn drive(slice: Slice<'_>, core: &Core) -> wasmtime::Result<()> {
+    match slice.await {
+        Spent::Ended(result) => result,
+        Spent::Demoted(guest) => {
+            let demoted = core.idle.spawn(*guest);
+            // Whoever ends the request ends its demoted part with it.
+            let _abort = AbortOnDrop(Some(demoted.abort_handle()));
+            demoted.await.unwrap_or_else(|error| {
+                Err(wasmtime::Error::msg(format!("the guest's task: {error}")))
+            })
+        }
+    }
+}
+
+/// Makes an instance, hands it the request, and lets it run until it returns.
+async fn handle(
+    pod: Arc<HttpPod>,
+    request: Request<Incoming>,
+    answer: oneshot::Sender<Outcome>,
+) -> wasmtime::Result<()> {
+    let mut store = pod.environment.component_store(&pod.handler.engine)?;
+    let mut request = request.map(RequestBody);
+    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
+        // HTTP/1.0 knows no Host; the guest must be told one.
+        let unknown = header::HeaderValue::from_static("localhost");
+        request.headers_mut().insert(header::HOST, unknown);
+    }
+    let request = store
+        .data_mut()
+        .http()
+        .new_incoming_request(Scheme::Http, request)?;
+    let out = store.data_mut().http().new_response_outparam(answer)?;
+    let proxy = pod.handler.pre.instantiate_async(&mut store).await?;
+    proxy
+        .wasi_http_incoming_handler()
+        .call_handle(&mut store, request, out)
+        .await
+}
+
+/// Logs and counts a trap; the client has its 500.
+fn report(pod: &HttpPod, error: &wasmtime::Error) {
+    pod.traps.fetch_add(1, Ordering::Relaxed);
+    if let Some(wasmtime_wasi::I32Exit(code)) = error.downcast_ref() {
+        if *code != 0 {
+            pod.log
+                .note(&format!("the guest exited with code {code} during a request"));
+        }
+        return;
+    }
+    let what = match error.downcast_ref::<OutOfMemory>() {
+        Some(out) => out.to_string(),
+        None => describe(error),
+    };
+    pod.log.note(&format!("a request ended in a trap: {what}"));
+}
