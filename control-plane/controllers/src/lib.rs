@@ -12,13 +12,18 @@
 
 mod context;
 mod deployment;
+mod discovery;
+mod endpoints;
 mod error;
 mod events;
 pub mod informer;
+mod namespace;
+mod node_cidr;
 mod owners;
 mod pods;
 mod queue;
 mod replica_set;
+mod service_account;
 
 use std::future::Future;
 
@@ -31,12 +36,28 @@ use context::Context;
 pub use error::Error;
 use events::Events;
 use informer::Informers;
+pub use node_cidr::Cidr;
 
 /// What the controllers need to know.
 #[derive(Clone)]
 pub struct ControllersConfig {
     /// The caches, shared with the other parts of the process.
     pub informers: Informers,
+    /// The range that all Pod addresses are from.
+    pub cluster_cidr: Cidr,
+    /// The prefix length of a node's part of it.
+    pub node_cidr_mask_size: u8,
+}
+
+impl ControllersConfig {
+    /// The defaults over these caches: 10.42.0.0/16, and a /24 of it for each node.
+    pub fn new(informers: Informers) -> Self {
+        Self {
+            informers,
+            cluster_cidr: Cidr::DEFAULT,
+            node_cidr_mask_size: 24,
+        }
+    }
 }
 
 /// Runs all controllers until `cancel`.
@@ -67,6 +88,20 @@ pub async fn run(
     };
     start("deployment", Box::pin(deployment::run(context.clone())));
     start("replicaset", Box::pin(replica_set::run(context.clone())));
+    start("endpointslice", Box::pin(endpoints::run(context.clone())));
+    start("namespace", Box::pin(namespace::run(context.clone())));
+    start(
+        "serviceaccount",
+        Box::pin(service_account::run(context.clone())),
+    );
+    let ranges = node_cidr::Ranges {
+        cluster: config.cluster_cidr,
+        node_mask: config.node_cidr_mask_size,
+    };
+    start(
+        "nodecidr",
+        Box::pin(node_cidr::run(context.clone(), ranges)),
+    );
     let ended = controllers.join_next().await;
     stop.cancel();
     while controllers.join_next().await.is_some() {}
