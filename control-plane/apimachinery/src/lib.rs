@@ -5,11 +5,10 @@
 //! The types of the served kinds come from `k8s-openapi`; this crate holds what surrounds them.
 //!
 //! Deliberately absent: defaults, validation and conversion of particular kinds (the API
-//! server's registry owns them).
+//! server's registry owns them), and managed fields, whose place is [`patch`].
 
 pub mod field;
 pub mod gvk;
-pub mod hash;
 pub mod intstr;
 pub mod meta;
 pub mod names;

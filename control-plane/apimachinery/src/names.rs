@@ -241,15 +241,6 @@ pub fn random_suffix<R: Rng + ?Sized>(length: usize, rng: &mut R) -> String {
         .collect()
 }
 
-/// Encodes a string (the decimal digits of a hash, as a rule) in the safe alphabet, as
-/// `pod-template-hash` is: equal inputs give equal outputs, of the same length.
-pub fn safe_encode(value: &str) -> String {
-    value
-        .bytes()
-        .map(|b| char::from(ALPHABET[usize::from(b) % ALPHABET.len()]))
-        .collect()
-}
-
 /// A name from `metadata.generateName`: the base, cut so that the name stays a DNS label, and
 /// five random characters.
 pub fn generate_name<R: Rng + ?Sized>(base: &str, rng: &mut R) -> String {
@@ -386,6 +377,5 @@ mod tests {
             generate_name(&"ü".repeat(80), &mut rng).chars().count(),
             29 + SUFFIX_LEN
         );
-        assert_eq!(safe_encode("0123456789"), "456789bcdf");
     }
 }
