@@ -19,6 +19,9 @@ pub enum AddressError {
         "no addresses left in {0}: delete Pods, or give nodes larger ranges with --node-cidr-mask-size"
     )]
     Exhausted(IpNet),
+    /// The control plane has not given the node a range.
+    #[error("the node has no range of Pod addresses yet")]
+    NoRange,
     /// The record could not be written.
     #[error("cannot record address {address}: {source}")]
     Record {

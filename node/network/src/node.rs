@@ -2,7 +2,8 @@
 //!
 //! [`NodeNetwork`] owns three things: which Pod has which address (kept on disk), which socket
 //! serves which address (told by the runtimes), and what the API says of Services and endpoints
-//! (one watch of each). A change of any of them is gathered with others for a moment, then the
+//! (one watch of each). The node's range is given by the control plane when the node has
+//! registered; until then whoever wants an address waits. A change of any of them is gathered with others for a moment, then the
 //! snapshot is published and the NodePorts are brought in line.
 
 use std::collections::BTreeMap;
@@ -15,12 +16,12 @@ use std::time::Duration;
 use coracle_runtime::{Listener, PodIdentity, Protocol};
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{AddressError, AddressPool, gateway};
@@ -38,8 +39,8 @@ const GATHER: Duration = Duration::from_millis(10);
 pub struct NodeNetworkConfig {
     /// Folder of the network's own.
     pub directory: PathBuf,
-    /// The node's range of Pod addresses.
-    pub pod_range: IpNet,
+    /// Name of the node, whose `spec.podCIDR` is the range of its Pods.
+    pub node_name: String,
     /// The range of all Pod addresses of the cluster.
     pub cluster_range: IpNet,
     /// The range of Service addresses.
@@ -65,9 +66,15 @@ pub struct OpenError {
 /// The network of a node.
 pub struct NodeNetwork {
     config: NodeNetworkConfig,
-    pool: Mutex<AddressPool>,
+    pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
+}
+
+/// The node's range, once it is known.
+struct Pool {
+    range: IpNet,
+    addresses: Mutex<AddressPool>,
 }
 
 /// Where sockets of Pods really are.
@@ -100,14 +107,22 @@ impl NodeNetwork {
             folder: config.directory.clone(),
             source,
         };
-        let pool = AddressPool::open(&config.directory.join("addresses"), config.pod_range)
-            .map_err(failed)?;
+        std::fs::create_dir_all(&config.directory).map_err(failed)?;
+        // A node that was here before has its range at once, and takes its Pods over without
+        // the control plane.
+        let known = std::fs::read_to_string(range_path(&config))
+            .ok()
+            .and_then(|range| range.trim().parse().ok());
+        let pool = match known {
+            Some(range) => Some(open_pool(&config, range).map_err(failed)?),
+            None => None,
+        };
         let listeners = Listeners {
             sockets: aliases(&config),
             ranges: vec![config.cluster_range, config.service_range],
         };
         let network = Self {
-            pool: Mutex::new(pool),
+            pool: watch::Sender::new(pool),
             listeners: Arc::new(RwLock::new(listeners)),
             changed: Notify::new(),
             config,
@@ -126,8 +141,15 @@ impl NodeNetwork {
     ///
     /// # Errors
     /// The range is exhausted, or the record could not be written.
-    pub fn allocate(&self, pod: &PodIdentity) -> Result<IpAddr, AddressError> {
-        let address = self.pool.lock().allocate(pod)?;
+    pub async fn allocate(&self, pod: &PodIdentity) -> Result<IpAddr, AddressError> {
+        let mut known = self.pool.subscribe();
+        let pool = match known.wait_for(Option::is_some).await {
+            Ok(pool) => pool.clone(),
+            Err(_) => None,
+        };
+        // The sender is `self`: it does not end while we wait.
+        let pool = pool.ok_or(AddressError::NoRange)?;
+        let address = pool.addresses.lock().allocate(pod)?;
         self.changed.notify_one();
         Ok(address)
     }
@@ -137,7 +159,10 @@ impl NodeNetwork {
     /// # Errors
     /// The record could not be removed; the address stays taken.
     pub fn release(&self, pod_uid: &str) -> io::Result<()> {
-        self.pool.lock().release(pod_uid)?;
+        let pool = self.pool.borrow().clone();
+        if let Some(pool) = pool {
+            pool.addresses.lock().release(pod_uid)?;
+        }
         self.changed.notify_one();
         Ok(())
     }
@@ -187,9 +212,15 @@ impl NodeNetwork {
         &self.config.directory
     }
 
-    /// Follows Services and EndpointSlices and keeps snapshot and NodePorts current until
-    /// `cancel`.
+    /// Learns the node's range, follows Services and EndpointSlices, and keeps snapshot and
+    /// NodePorts current until `cancel`.
     pub async fn run(self: Arc<Self>, client: Client, cancel: CancellationToken) {
+        let learned = cancel
+            .run_until_cancelled(self.learn_range(client.clone()))
+            .await;
+        if learned.is_none() {
+            return;
+        }
         let (services, service_changes) = follow::<Service>(client.clone());
         let (slices, slice_changes) = follow::<EndpointSlice>(client);
         let mut changes = futures::stream::select(service_changes, slice_changes);
@@ -234,20 +265,62 @@ impl NodeNetwork {
         node_ports.close().await;
     }
 
+    /// Waits for the range that the control plane gives the node.
+    async fn learn_range(&self, client: Client) {
+        let only = watcher::Config::default()
+            .fields(&format!("metadata.name={}", self.config.node_name));
+        let mut nodes = watcher(Api::<Node>::all(client), only)
+            .default_backoff()
+            .boxed();
+        while let Some(event) = nodes.next().await {
+            let node = match event {
+                Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) => node,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "the node's range is not known yet");
+                    continue;
+                }
+            };
+            let given = node.spec.and_then(|spec| spec.pod_cidr);
+            let Some(range) = given.and_then(|range| range.parse().ok()) else {
+                continue;
+            };
+            match self.use_range(range) {
+                Ok(()) => return,
+                Err(error) => tracing::error!(%error, %range, "the node's addresses cannot be kept"),
+            }
+        }
+    }
+
+    fn use_range(&self, range: IpNet) -> io::Result<()> {
+        if self.pool.borrow().as_ref().map(|pool| pool.range) == Some(range) {
+            return Ok(());
+        }
+        let pool = open_pool(&self.config, range)?;
+        std::fs::write(range_path(&self.config), range.to_string())?;
+        self.pool.send_replace(Some(pool));
+        self.changed.notify_one();
+        Ok(())
+    }
+
     fn contents(&self, rules: &Rules, zone: &Zone) -> Contents {
         let config = &self.config;
+        let pool = self.pool.borrow().clone();
+        let range = pool.as_ref().map_or(config.cluster_range, |pool| pool.range);
         let mut contents = Contents::new(General {
             domain: config.domain.clone(),
             virtual_ranges: vec![config.cluster_range, config.service_range],
-            gateway: gateway(config.pod_range),
+            gateway: gateway(range),
         });
         contents.listeners = self.listeners.read().sockets.clone();
-        contents.pods = self
-            .pool
-            .lock()
-            .pods()
-            .map(|(address, pod)| (address, pod.namespace.clone()))
-            .collect();
+        if let Some(pool) = pool {
+            contents.pods = pool
+                .addresses
+                .lock()
+                .pods()
+                .map(|(address, pod)| (address, pod.namespace.clone()))
+                .collect();
+        }
         contents.services = rules
             .ports
             .iter()
@@ -267,6 +340,18 @@ impl NodeNetwork {
             .collect();
         contents
     }
+}
+
+fn range_path(config: &NodeNetworkConfig) -> PathBuf {
+    config.directory.join("range")
+}
+
+fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> {
+    let addresses = AddressPool::open(&config.directory.join("addresses"), range)?;
+    Ok(Arc::new(Pool {
+        range,
+        addresses: Mutex::new(addresses),
+    }))
 }
 
 fn aliases(config: &NodeNetworkConfig) -> BTreeMap<Socket, SocketAddr> {
@@ -333,7 +418,7 @@ mod tests {
     fn open(folder: &Path) -> Arc<NodeNetwork> {
         NodeNetwork::open(NodeNetworkConfig {
             directory: folder.to_owned(),
-            pod_range: "10.42.0.0/24".parse().unwrap(),
+            node_name: "one".into(),
             cluster_range: "10.42.0.0/16".parse().unwrap(),
             service_range: "10.43.0.0/16".parse().unwrap(),
             domain: "cluster.local".into(),
@@ -370,6 +455,24 @@ mod tests {
             let found = network.dial(Protocol::Tcp, address.parse().unwrap());
             assert_eq!(found, expected.map(|e| e.parse().unwrap()), "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_an_address_waits_for_the_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let pod = PodIdentity {
+            namespace: "default".into(),
+            name: "a".into(),
+            uid: "a".into(),
+        };
+        let network = open(folder.path());
+        let (address, ()) = tokio::join!(network.allocate(&pod), async {
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+        });
+        let address = address.unwrap();
+        assert_eq!(address.to_string(), "10.42.3.2");
+        drop(network);
+        assert_eq!(open(folder.path()).allocate(&pod).await.unwrap(), address);
     }
 
     #[test]
