@@ -1,226 +1,250 @@
-//! The network as one Pod's guests see it, in the unprivileged form.
+//! The guests' side: answers [`GuestNetwork`] out of the snapshot, in the guest's own process.
 //!
-//! | a guest asks for | it gets |
+//! What the guest sees is a Pod with an address of its own; what the host has is sockets on
+//! loopback. Everything that crosses is translated here:
+//!
+//! | the guest says | the host does |
 //! |---|---|
-//! | bind `0.0.0.0:p` or its Pod's address | a free port of the Pod's loopback address; published |
-//! | bind `127.0.0.1:p` | a free port of the Pod's private loopback address; not published |
-//! | bind anything else | `AddressNotBindable` |
-//! | connect to a Pod of this node | the socket that serves it, or refused |
-//! | connect to a Service | one of its endpoints, or refused; unknown ones are refused |
-//! | connect to `localhost` | a listener of its own Pod, or refused: never the host's |
-//! | connect to a Pod of another node | unreachable: no way leads there unprivileged |
-//! | connect elsewhere | as it is |
-//!
-//! A guest that connects is bound to its Pod's loopback address first, by which whoever accepts
-//! knows the Pod ([`SnapshotNetwork::peer`]). IPv6 sockets of guests listen on `[::1]`, and
-//! are published under the Pod's IPv4 address.
-//!
-//! Everything that is read from the snapshot is shared by all Pods of a process.
+//! | bind to 0.0.0.0, its own address, or localhost | binds loopback on a free port |
+//! | bind to any other address | refuses |
+//! | connect to localhost | its own listeners: those on localhost, then those on 0.0.0.0 |
+//! | connect to a Pod | the socket that the snapshot names, or refuses |
+//! | connect to a Service | one of its endpoints, or refuses where there is none |
+//! | connect to anything else | as it is; the host's own loopback is never reached |
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Weak};
-use std::time::Instant;
+use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
-use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 
-use crate::balance::Balance;
-use crate::loopback::{Loopback, Side};
-use crate::rules::ServiceKey;
-use crate::snapshot::{Environment, Listeners, Part, Reader, Services};
+use crate::balance::pick;
+use crate::snapshot::{Answer, Snapshot};
 
-mod localhost;
-mod names;
-mod resolve;
+/// Names with fewer dots are tried under the search path first (`ndots`, as Pods have it).
+const NDOTS: usize = 5;
+/// A chain of aliases longer than this is taken for a loop.
+const ALIASES: usize = 8;
+/// Remote addresses of datagrams that a process remembers, so that a reply from an endpoint
+/// carries its Service's address. Past it, the oldest half is forgotten.
+const REMEMBERED: usize = 4096;
 
-pub(crate) use localhost::forget as forget_localhost;
-
-/// The network of one Pod, read from the snapshot that the agent publishes.
+/// The network as one Pod sees it.
 pub struct SnapshotNetwork {
-    shared: Arc<Shared>,
-    ips: Vec<Ipv4Addr>,
-    /// Listeners of this process, by the guest's address.
-    listening: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
+    path: PathBuf,
+    own: Vec<IpAddr>,
+    current: Mutex<Option<Current>>,
+    /// Listeners of this Pod in this process: by what the guest bound, where it really is.
+    local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
+    /// What the guest dialled, by where it really went, for replies.
+    dialled: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
 }
 
-/// What the Pods of a process have in common.
-struct Shared {
-    folder: PathBuf,
-    reader: Reader,
-    view: ArcSwapOption<View>,
-    balance: Balance<ServiceKey>,
+/// The mapped snapshot with what tells it from the next one.
+struct Current {
+    identity: (u64, i64, i64),
+    snapshot: Arc<Snapshot>,
 }
-
-/// What is fixed for the node, as of a generation.
-struct View {
-    generation: u64,
-    pods: Ipv4Net,
-    cluster: Vec<Ipv4Net>,
-    services: Vec<Ipv4Net>,
-    loopback: Loopback,
-    node: Option<IpAddr>,
-    domain: String,
-}
-
-static SHARED: LazyLock<Mutex<HashMap<PathBuf, Weak<Shared>>>> = LazyLock::new(Mutex::default);
 
 impl SnapshotNetwork {
-    /// Opens the snapshot for a Pod. Cheap for all Pods of a process but the first.
-    pub fn open(path: &Path, pod_ips: &[IpAddr]) -> io::Result<Self> {
-        let ips: Vec<Ipv4Addr> = pod_ips
-            .iter()
-            .filter_map(|ip| match ip.to_canonical() {
-                IpAddr::V4(ip) => Some(ip),
-                IpAddr::V6(_) => None,
-            })
-            .collect();
-        if ips.is_empty() {
-            let message = format!("the Pod has no IPv4 address among {pod_ips:?}");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    /// The network of the Pod with the addresses `own`. The file need not be there yet.
+    ///
+    /// # Errors
+    /// The Pod has no address.
+    pub fn open(path: &Path, own: &[IpAddr]) -> io::Result<Self> {
+        if own.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Pod without an address has no network",
+            ));
         }
         Ok(Self {
-            shared: Shared::open(path)?,
-            ips,
-            listening: Mutex::default(),
+            path: path.to_owned(),
+            own: own.to_vec(),
+            current: Mutex::new(None),
+            local: Mutex::new(HashMap::new()),
+            dialled: Mutex::new(HashMap::new()),
         })
     }
 
-    fn is_own(&self, ip: Ipv4Addr) -> bool {
-        self.ips.contains(&ip)
-    }
-
-    /// Address and port in this process under which the guest's address is served.
-    fn local(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr> {
-        self.listening.lock().get(&(protocol, address)).copied()
-    }
-
-    /// The guest's port of a socket of this process.
-    fn local_port(&self, protocol: Protocol, actual: SocketAddr) -> Option<u16> {
-        let listening = self.listening.lock();
-        let mut found = listening
-            .iter()
-            .filter(|((of, _), socket)| *of == protocol && **socket == actual);
-        found.next().map(|((_, address), _)| address.port())
-    }
-
-    /// Where an address goes that is no Service's.
-    fn direct(
-        &self,
-        view: &View,
-        protocol: Protocol,
-        remote: SocketAddrV4,
-    ) -> Result<Peer, NetworkError> {
-        let (ip, port) = (*remote.ip(), remote.port());
-        let served = match self.is_own(ip) {
-            true => self.local(protocol, remote.into()),
-            false => None,
-        };
-        let listeners = self.shared.reader.part(Part::Listeners);
-        let served = served.or_else(|| Listeners(&listeners?).actual(ip, port, protocol));
-        let refused = || NetworkError::ConnectionRefused(remote.into());
-        if let Some(actual) = served {
-            return Ok(self.from_pod(view, actual, Side::Pod));
+    /// The newest snapshot; the last good one while there is none.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let mut current = self.current.lock();
+        let newest = std::fs::metadata(&self.path)
+            .ok()
+            .map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
+        if let Some(identity) = newest
+            && current.as_ref().map(|c| c.identity) != Some(identity)
+            && let Ok(snapshot) = File::open(&self.path).and_then(|file| Snapshot::open(&file))
+        {
+            *current = Some(Current {
+                identity,
+                snapshot: Arc::new(snapshot),
+            });
         }
-        if view.pods.contains(&ip) {
-            // A socket that was bound to port 0 keeps its port, so that answers to a datagram
-            // reach it also before the agent knows of it.
-            let stand_in = view.loopback.of(ip, Side::Pod).ok_or_else(refused)?;
-            return match protocol {
-                Protocol::Tcp => Err(refused()),
-                Protocol::Udp => {
-                    let actual = SocketAddr::new(stand_in.into(), port);
-                    Ok(self.from_pod(view, actual, Side::Pod))
+        current.as_ref().map(|current| current.snapshot.clone())
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address.to_canonical())
+    }
+
+    /// Whether a listener bound to `bound` takes what is sent to `remote`, both as the guest sees
+    /// them.
+    fn takes(bound: SocketAddr, remote: SocketAddr) -> bool {
+        bound.port() == remote.port()
+            && (bound.ip().is_unspecified() || canonical(bound.ip()) == canonical(remote.ip()))
+    }
+
+    /// The listener of this process for `remote`; one on that very address before a wildcard.
+    fn local_listener(&self, protocol: Protocol, remote: SocketAddr) -> Option<SocketAddr> {
+        let local = self.local.lock();
+        local
+            .iter()
+            .filter(|((p, bound), _)| *p == protocol && Self::takes(*bound, remote))
+            .min_by_key(|((_, bound), _)| bound.ip().is_unspecified())
+            .map(|(_, actual)| *actual)
+    }
+
+    fn remember(&self, protocol: Protocol, actual: SocketAddr, apparent: SocketAddr) {
+        if protocol == Protocol::Tcp || actual == apparent {
+            return;
+        }
+        let mut dialled = self.dialled.lock();
+        if dialled.len() >= REMEMBERED {
+            let mut keep = false;
+            dialled.retain(|_, _| {
+                keep = !keep;
+                keep
+            });
+        }
+        dialled.insert((protocol, actual), apparent);
+    }
+
+    fn lead(&self, protocol: Protocol, remote: SocketAddr) -> Result<SocketAddr, NetworkError> {
+        let refused = || NetworkError::ConnectionRefused(remote);
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let snapshot = self.snapshot();
+        let published = |socket: SocketAddr| {
+            snapshot
+                .as_ref()?
+                .listener((socket.ip(), socket.port(), protocol))
+        };
+        if remote.ip().is_loopback() || remote.ip().is_unspecified() || self.is_own(remote.ip()) {
+            return self
+                .local_listener(protocol, remote)
+                // Another process of this Pod.
+                .or_else(|| {
+                    self.own
+                        .iter()
+                        .find_map(|own| published(SocketAddr::new(*own, remote.port())))
+                })
+                .ok_or_else(refused);
+        }
+        if let Some(actual) = published(remote) {
+            return Ok(actual);
+        }
+        let Some(snapshot) = &snapshot else {
+            return Ok(remote);
+        };
+        if let Some(service) = snapshot.service((remote.ip(), remote.port(), protocol)) {
+            let client = service.affinity.then(|| self.own[0]);
+            let chosen = pick(service.endpoints.iter().copied(), client)
+                .map(|position| service.endpoints[position])
+                .ok_or_else(refused)?;
+            if self.is_own(chosen.ip())
+                && let Some(actual) = self.local_listener(protocol, chosen)
+            {
+                return Ok(actual);
+            }
+            return match published(chosen) {
+                Some(actual) => Ok(actual),
+                // Ready, but on a node to which no way leads in this form of the network.
+                None if is_virtual(snapshot, chosen.ip()) => {
+                    Err(NetworkError::RemoteUnreachable(chosen))
                 }
+                None => Ok(chosen),
             };
         }
-        if contains(&view.services, ip) {
+        if is_virtual(snapshot, remote.ip()) {
             return Err(refused());
         }
-        if contains(&view.cluster, ip) {
-            return Err(NetworkError::RemoteUnreachable(remote.into()));
-        }
-        Ok(Peer {
-            actual: remote.into(),
-            source: None,
-        })
+        Ok(remote)
     }
+}
 
-    fn from_pod(&self, view: &View, actual: SocketAddr, side: Side) -> Peer {
-        let own = self.ips.first().and_then(|ip| view.loopback.of(*ip, side));
-        let source = own.filter(|_| actual.is_ipv4());
-        Peer {
-            actual,
-            source: source.map(|ip| SocketAddr::new(ip.into(), 0)),
-        }
-    }
+fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {
+    snapshot
+        .general()
+        .virtual_ranges
+        .iter()
+        .any(|range| range.contains(&address))
+}
 
-    fn connect_localhost(
-        &self,
-        view: &View,
-        protocol: Protocol,
-        remote: SocketAddr,
-    ) -> Result<Peer, NetworkError> {
-        let port = remote.port();
-        let own = self.ips.iter().map(|ip| SocketAddr::new((*ip).into(), port));
-        let localhost = SocketAddr::new(localhost_of(remote.ip()), port);
-        let here = std::iter::once(localhost)
-            .chain(own)
-            .find_map(|address| self.local(protocol, address));
-        let published = || {
-            let listeners = self.shared.reader.part(Part::Listeners)?;
-            let listeners = Listeners(&listeners);
-            let mut ips = self.ips.iter();
-            ips.find_map(|ip| listeners.actual(*ip, port, protocol))
-        };
-        let elsewhere = || {
-            let ip = *self.ips.first()?;
-            localhost::find(&self.shared.folder, ip, protocol, localhost)
-        };
-        let actual = here.or_else(published).or_else(elsewhere);
-        match actual.filter(|actual| actual.is_ipv4() == remote.is_ipv4()) {
-            Some(actual) => Ok(self.from_pod(view, actual, Side::Localhost)),
-            None => Err(NetworkError::ConnectionRefused(remote)),
-        }
-    }
-
-    /// The endpoints that can be reached from here, if any can; else all.
-    fn reachable(view: &View, endpoints: Vec<SocketAddrV4>) -> Vec<SocketAddrV4> {
-        let elsewhere = |endpoint: &SocketAddrV4| {
-            contains(&view.cluster, *endpoint.ip()) && !view.pods.contains(endpoint.ip())
-        };
-        match endpoints.iter().any(elsewhere) && !endpoints.iter().all(elsewhere) {
-            true => endpoints.into_iter().filter(|e| !elsewhere(e)).collect(),
-            false => endpoints,
-        }
+/// `::1` is the same Pod's localhost as 127.0.0.1.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address => address,
     }
 }
 
 #[async_trait::async_trait]
 impl GuestNetwork for SnapshotNetwork {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetworkError> {
-        self.look_up(name).await
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        let asked = name.to_lowercase();
+        if asked == "localhost" || asked == "localhost." {
+            return Ok(vec![
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ]);
+        }
+        let snapshot = self.snapshot();
+        let mut wanted = match &snapshot {
+            Some(snapshot) => match look_up(snapshot, &asked, self.own[0]) {
+                Found::Addresses(addresses) => return Ok(addresses),
+                Found::Outside(name) => name,
+                Found::Nothing => return Err(NetworkError::NameUnresolvable(name.to_owned())),
+            },
+            None => asked,
+        };
+        // With a final dot the host's resolver does not try its own search path.
+        if !wanted.ends_with('.') && wanted.contains('.') {
+            wanted.push('.');
+        }
+        let found = tokio::net::lookup_host((wanted.as_str(), 0))
+            .await
+            .map_err(|error| NetworkError::TemporaryResolverFailure {
+                name: name.to_owned(),
+                cause: error.to_string(),
+            })?;
+        let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Err(NetworkError::NameUnresolvable(name.to_owned()));
+        }
+        Ok(addresses)
     }
 
     fn bind(&self, _protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
-        let refused = || NetworkError::AddressNotBindable(local);
-        let view = self.shared.view().ok_or_else(refused)?;
-        let ip = local.ip().to_canonical();
-        let side = match ip {
-            _ if ip.is_loopback() => Side::Localhost,
-            _ if ip.is_unspecified() => Side::Pod,
-            IpAddr::V4(ip) if self.is_own(ip) => Side::Pod,
-            _ => return Err(refused()),
-        };
-        if local.is_ipv6() {
-            return Ok(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 0));
+        let address = local.ip();
+        if !address.is_unspecified() && !canonical(address).is_loopback() && !self.is_own(address) {
+            return Err(NetworkError::AddressNotBindable(local));
         }
-        let own = self.ips.first().and_then(|ip| view.loopback.of(*ip, side));
-        Ok(SocketAddr::new(own.ok_or_else(refused)?.into(), 0))
+        // The family is that of the guest's socket.
+        let loopback = match address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        Ok(SocketAddr::new(loopback, 0))
     }
 
     fn bound(
@@ -233,162 +257,109 @@ impl GuestNetwork for SnapshotNetwork {
             0 => actual.port(),
             port => port,
         };
-        let ip = local.ip().to_canonical();
-        if ip.is_loopback() {
-            return (SocketAddr::new(localhost_of(ip), port), false);
-        }
-        let own = self.ips.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        (SocketAddr::new(own.into(), port), true)
+        let published = !canonical(local.ip()).is_loopback();
+        (SocketAddr::new(local.ip(), port), published)
     }
 
     fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError> {
-        let unreachable = || NetworkError::RemoteUnreachable(remote);
-        let view = self.shared.view().ok_or_else(unreachable)?;
-        let ip = remote.ip().to_canonical();
-        let remote = SocketAddr::new(ip, remote.port());
-        let SocketAddr::V4(remote_v4) = remote else {
-            if ip.is_loopback() || ip.is_unspecified() {
-                return self.connect_localhost(&view, protocol, remote);
-            }
-            return Ok(Peer {
-                actual: remote,
-                source: None,
-            });
-        };
-        if ip.is_loopback() || ip.is_unspecified() {
-            return self.connect_localhost(&view, protocol, remote);
-        }
-        let key = ServiceKey {
-            ip: *remote_v4.ip(),
-            port: remote_v4.port(),
-            protocol,
-        };
-        let part = self.shared.reader.part(Part::Services);
-        let service = part.and_then(|part| Services(&part).service(key.ip, key.port, protocol));
-        let Some(service) = service else {
-            return self.direct(&view, protocol, remote_v4);
-        };
-        let endpoints = Self::reachable(&view, service.endpoints);
-        let own = self.ips.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let affinity = service.affinity;
-        let client = own.into();
-        let balance = &self.shared.balance;
-        let chosen = balance.choose(key, &endpoints, affinity, client, Instant::now());
-        let chosen = chosen.ok_or(NetworkError::ConnectionRefused(remote))?;
-        self.direct(&view, protocol, chosen)
+        let actual = self.lead(protocol, remote)?;
+        self.remember(protocol, actual, remote);
+        Ok(Peer {
+            actual,
+            source: None,
+        })
     }
 
     fn peer(&self, protocol: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
-        let Some(view) = self.shared.view() else {
-            return Ok(actual);
-        };
-        let actual = SocketAddr::new(actual.ip().to_canonical(), actual.port());
-        let known = || self.local_port(protocol, actual);
-        match view.loopback.pod(actual.ip()) {
-            Some((pod, Side::Localhost)) if self.is_own(pod) => {
-                let port = known().unwrap_or(actual.port());
-                Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
-            }
-            Some((_, Side::Localhost)) => Err(NetworkError::AccessDenied(actual)),
-            Some((pod, Side::Pod)) => {
-                let published = || {
-                    let listeners = self.shared.reader.part(Part::Listeners)?;
-                    Listeners(&listeners).port_of(pod, protocol, actual)
-                };
-                let port = known().or_else(published).unwrap_or(actual.port());
-                Ok(SocketAddr::new(pod.into(), port))
-            }
-            None if actual.ip().is_loopback() && actual.is_ipv4() => {
-                let node = view.node.unwrap_or(actual.ip());
-                Ok(SocketAddr::new(node, actual.port()))
-            }
-            None => Ok(actual),
+        if let Some(apparent) = self.dialled.lock().get(&(protocol, actual)) {
+            return Ok(*apparent);
         }
+        if !actual.ip().to_canonical().is_loopback() {
+            return Ok(actual);
+        }
+        // Somebody on this node. Which Pod it is cannot be told from its loopback socket.
+        let gateway = self
+            .snapshot()
+            .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |snapshot| {
+                snapshot.general().gateway
+            });
+        let gateway = match (gateway, actual.ip()) {
+            (IpAddr::V4(v4), IpAddr::V6(_)) => IpAddr::V6(v4.to_ipv6_mapped()),
+            (gateway, _) => gateway,
+        };
+        Ok(SocketAddr::new(gateway, actual.port()))
     }
 
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>) {
-        let mut listening = self.listening.lock();
-        let last = match actual {
-            Some(actual) => listening.insert((protocol, local), actual),
-            None => listening.remove(&(protocol, local)),
+        let mut listeners = self.local.lock();
+        match actual {
+            Some(actual) => listeners.insert((protocol, local), actual),
+            None => listeners.remove(&(protocol, local)),
         };
-        drop(listening);
-        if local.ip().is_loopback()
-            && last != actual
-            && let Some(ip) = self.ips.first()
-        {
-            let told = localhost::tell(&self.shared.folder, *ip, protocol, local, last, actual);
-            if let Err(error) = told {
-                tracing::warn!(%error, %local, "other processes of the Pod will not find it");
-            }
-        }
     }
 }
 
-impl Shared {
-    fn open(path: &Path) -> io::Result<Arc<Self>> {
-        let mut all = SHARED.lock();
-        if let Some(shared) = all.get(path).and_then(Weak::upgrade) {
-            return Ok(shared);
-        }
-        let shared = Arc::new(Self {
-            folder: path.parent().unwrap_or(Path::new(".")).to_owned(),
-            reader: Reader::open(path)?,
-            view: ArcSwapOption::empty(),
-            balance: Balance::default(),
-        });
-        if shared.view().is_none() {
-            let message = format!("{}: the agent has published nothing yet", path.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, message));
-        }
-        all.retain(|_, other| other.strong_count() > 0);
-        all.insert(path.to_owned(), Arc::downgrade(&shared));
-        Ok(shared)
-    }
+/// What the cluster says of a name.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Addresses(Vec<IpAddr>),
+    /// It is to be asked outside, under this name.
+    Outside(String),
+    /// It would have to be the cluster's, and is not.
+    Nothing,
+}
 
-    /// What is fixed for the node.
-    fn view(&self) -> Option<Arc<View>> {
-        let known = self.view.load_full();
-        let generation = self.reader.generation(Part::Services);
-        if let Some(view) = known.as_ref().filter(|view| view.generation == generation) {
-            return Some(Arc::clone(view));
+fn look_up(snapshot: &Snapshot, name: &str, own: IpAddr) -> Found {
+    let domain = &snapshot.general().domain;
+    let absolute = name.strip_suffix('.');
+    let bare = absolute.unwrap_or(name);
+    let search = [
+        snapshot
+            .namespace(own)
+            .map(|namespace| format!("{namespace}.svc.{domain}")),
+        Some(format!("svc.{domain}")),
+        Some(domain.clone()),
+    ];
+    let searched = search
+        .into_iter()
+        .flatten()
+        .map(|suffix| format!("{bare}.{suffix}"));
+    let dots = bare.matches('.').count();
+    let mut candidates = Vec::new();
+    if absolute.is_none() && dots < NDOTS {
+        candidates.extend(searched);
+        candidates.push(bare.to_owned());
+    } else {
+        candidates.push(bare.to_owned());
+    }
+    for candidate in candidates {
+        if let Some(found) = follow(snapshot, candidate) {
+            return found;
         }
-        let part = self.reader.part(Part::Services);
-        let made = part
-            .and_then(|part| Services(&part).environment())
-            .and_then(|environment| View::new(environment, generation));
-        let Some(view) = made.map(Arc::new) else {
-            return known;
-        };
-        self.view.store(Some(Arc::clone(&view)));
-        Some(view)
+    }
+    let inside = bare == domain || bare.ends_with(&format!(".{domain}"));
+    if inside {
+        Found::Nothing
+    } else {
+        Found::Outside(bare.to_owned())
     }
 }
 
-impl View {
-    fn new(environment: Environment, generation: u64) -> Option<Self> {
-        let pods: Ipv4Net = environment.pods.parse().ok()?;
-        Some(Self {
-            generation,
-            pods,
-            cluster: Environment::ranges(&environment.cluster),
-            services: Environment::ranges(&environment.services),
-            loopback: Loopback::new(pods, environment.block)?,
-            node: environment.node_ips.iter().find(|ip| ip.is_ipv4()).copied(),
-            domain: environment.domain,
-        })
+/// The end of a chain of aliases, if the name is one of the cluster's.
+fn follow(snapshot: &Snapshot, mut name: String) -> Option<Found> {
+    let mut answer = snapshot.name(&name)?;
+    for _ in 0..ALIASES {
+        match answer {
+            Answer::Addresses(addresses) if addresses.is_empty() => return Some(Found::Nothing),
+            Answer::Addresses(addresses) => return Some(Found::Addresses(addresses)),
+            Answer::Alias(target) => name = target,
+        }
+        match snapshot.name(&name) {
+            Some(next) => answer = next,
+            None => return Some(Found::Outside(name)),
+        }
     }
-}
-
-fn contains(ranges: &[Ipv4Net], ip: Ipv4Addr) -> bool {
-    ranges.iter().any(|range| range.contains(&ip))
-}
-
-fn localhost_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    }
+    Some(Found::Nothing)
 }
 
 #[cfg(test)]

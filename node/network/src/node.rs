@@ -267,8 +267,8 @@ impl NodeNetwork {
 
     /// Waits for the range that the control plane gives the node.
     async fn learn_range(&self, client: Client) {
-        let only = watcher::Config::default()
-            .fields(&format!("metadata.name={}", self.config.node_name));
+        let only =
+            watcher::Config::default().fields(&format!("metadata.name={}", self.config.node_name));
         let mut nodes = watcher(Api::<Node>::all(client), only)
             .default_backoff()
             .boxed();
@@ -287,7 +287,9 @@ impl NodeNetwork {
             };
             match self.use_range(range) {
                 Ok(()) => return,
-                Err(error) => tracing::error!(%error, %range, "the node's addresses cannot be kept"),
+                Err(error) => {
+                    tracing::error!(%error, %range, "the node's addresses cannot be kept")
+                }
             }
         }
     }
@@ -306,7 +308,9 @@ impl NodeNetwork {
     fn contents(&self, rules: &Rules, zone: &Zone) -> Contents {
         let config = &self.config;
         let pool = self.pool.borrow().clone();
-        let range = pool.as_ref().map_or(config.cluster_range, |pool| pool.range);
+        let range = pool
+            .as_ref()
+            .map_or(config.cluster_range, |pool| pool.range);
         let mut contents = Contents::new(General {
             domain: config.domain.clone(),
             virtual_ranges: vec![config.cluster_range, config.service_range],

@@ -1,73 +1,509 @@
-//! What guests may know, published by the agent and read by guest processes.
+//! What a guest may know of the cluster, as one file.
 //!
-//! A folder holds a header file, `snapshot`, and one file per part and generation:
+//! The agent writes a new file and renames it over the old one; a guest process maps it
+//! read-only and looks up by binary search, so that a hundred processes share one copy and none
+//! decodes what it does not ask for. A reader notices a new file by its inode and change time
+//! (one `stat` for each question, less than a microsecond beside a connect). While the agent is
+//! down the last file serves.
+//!
+//! Writing costs one pass over everything: about 60 bytes for a listener or a Service, 40 and its
+//! text for a name. The agent gathers changes for a moment before it writes.
 //!
 //! ```text
-//! snapshot            magic, version of the format, the newest generation of each part
-//! listeners.<gen>     (Pod address, port, protocol) → socket that serves it
-//! services.<gen>      the node's ranges and domain; rules of Services; names
-//! pods.<gen>          by Pod address: its namespace, host name, search path
+//! magic 8 | version u32 | sections u32 | (offset u32, count u32) for each section | sections
 //! ```
-//!
-//! A part's file is complete and never changes once its generation stands in the header; the
-//! one before it stays for readers that are between the two, older ones are removed. Readers
-//! map the header for good, so that looking for news is one load from memory, and map a part
-//! when they need it. Parts are sorted tables that are searched where they lie: nothing is
-//! parsed, and all processes share the pages.
-//!
-//! What it costs is stated by the test `cost`: with 10,000 Pods each listening once and 1,000
-//! Services of 10 endpoints, listeners take 320 KB, services 0.3 MB and pods 1 MB; a part is
-//! written whole, in about a millisecond or less. That is why parts are separate, changes are
-//! collected for [`crate::node::COALESCE`], and a part whose publication was slow waits longer.
-//!
-//! Nothing is synced: after a crash of the machine the agent writes all anew, and until then
-//! readers find an error.
+//! All numbers are little-endian; addresses take 16 bytes, IPv4 in its mapped form. A reader
+//! checks every offset: a damaged file gives wrong answers at worst, never a fault.
 
-mod listeners;
-mod pods;
-mod publish;
-mod read;
-mod sections;
-mod services;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
-pub(crate) use listeners::Listeners;
-pub(crate) use pods::Pods;
-pub(crate) use publish::Publisher;
-pub(crate) use read::Reader;
-pub(crate) use services::{Environment, Named, Services, encode as encode_services};
+use coracle_runtime::Protocol;
+use ipnet::IpNet;
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
 
-/// First bytes of the header.
-const MAGIC: [u8; 8] = *b"CORNETv1";
-/// Name of the header file.
-const HEADER: &str = "snapshot";
-/// Bytes of the header: magic, then a generation per part.
-const HEADER_SIZE: usize = 8 + 8 * Part::ALL.len();
+const MAGIC: &[u8; 8] = b"coranet\0";
+const VERSION: u32 = 1;
+const SECTIONS: usize = 8;
 
-/// The parts of the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Listeners,
-    Services,
-    Pods,
+const GENERAL: usize = 0;
+const LISTENERS: usize = 1;
+const SERVICES: usize = 2;
+const ENDPOINTS: usize = 3;
+const NAMES: usize = 4;
+const ADDRESSES: usize = 5;
+const PODS: usize = 6;
+const TEXT: usize = 7;
+
+/// Bytes of one record in each section.
+const SIZES: [usize; SECTIONS] = [1, 38, 32, 18, 20, 16, 22, 1];
+
+/// What is small and the same for everybody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct General {
+    /// The cluster's domain, `cluster.local`.
+    pub domain: String,
+    /// Ranges in which an address that nobody serves is refused instead of dialled.
+    #[serde(with = "as_text")]
+    pub virtual_ranges: Vec<IpNet>,
+    /// The address under which guests see callers that are no Pods.
+    pub gateway: IpAddr,
 }
 
-impl Part {
-    pub(crate) const ALL: [Self; 3] = [Self::Listeners, Self::Services, Self::Pods];
+/// Ranges in their usual form.
+mod as_text {
+    use ipnet::IpNet;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    fn file(self, generation: u64) -> String {
-        let name = match self {
-            Self::Listeners => "listeners",
-            Self::Services => "services",
-            Self::Pods => "pods",
-        };
-        format!("{name}.{generation}")
+    pub(super) fn serialize<S: Serializer>(ranges: &[IpNet], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(ranges.iter().map(ToString::to_string))
     }
 
-    /// Where the part's generation stands in the header.
-    fn offset(self) -> usize {
-        8 + 8 * self as usize
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<IpNet>, D::Error> {
+        Vec::<String>::deserialize(input)?
+            .iter()
+            .map(|range| range.parse().map_err(D::Error::custom))
+            .collect()
     }
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// These addresses.
+    Addresses(Vec<IpAddr>),
+    /// What that name stands for.
+    Alias(String),
+}
+
+/// A port of a Service, as guests need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Virtual {
+    /// Whether a client stays with its endpoint.
+    pub affinity: bool,
+    /// Sockets in the Pods.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// The key of sockets: protocol, address and port.
+pub type Socket = (IpAddr, u16, Protocol);
+
+/// Everything, on the writer's side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// General facts.
+    pub general: General,
+    /// Sockets of Pods, and of the node itself, and where they really are.
+    pub listeners: BTreeMap<Socket, SocketAddr>,
+    /// Services by their addresses.
+    pub services: BTreeMap<Socket, Virtual>,
+    /// Names, lower case, without the final dot.
+    pub names: BTreeMap<String, Answer>,
+    /// Namespaces of the node's Pods by their addresses.
+    pub pods: BTreeMap<IpAddr, String>,
+}
+
+impl Contents {
+    /// Nothing but general facts.
+    #[must_use]
+    pub fn new(general: General) -> Self {
+        Self {
+            general,
+            listeners: BTreeMap::new(),
+            services: BTreeMap::new(),
+            names: BTreeMap::new(),
+            pods: BTreeMap::new(),
+        }
+    }
+
+    /// Writes the file anew, whole or not at all. It is not synced: after a crash of the machine
+    /// nobody reads it.
+    pub fn publish(&self, path: &Path) -> io::Result<()> {
+        let staged = path.with_extension("new");
+        let mut file = File::create(&staged)?;
+        file.write_all(&self.encode()?)?;
+        drop(file);
+        std::fs::rename(&staged, path)
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let mut sections: [Vec<u8>; SECTIONS] = Default::default();
+        sections[GENERAL] = serde_json::to_vec(&self.general)?;
+        for (socket, actual) in in_key_order(&self.listeners) {
+            let out = &mut sections[LISTENERS];
+            put_socket(out, *socket);
+            put_address(out, actual.ip());
+            out.extend(actual.port().to_le_bytes());
+            out.push(0);
+        }
+        for (socket, service) in in_key_order(&self.services) {
+            let first = sections[ENDPOINTS].len() / SIZES[ENDPOINTS];
+            for endpoint in &service.endpoints {
+                put_address(&mut sections[ENDPOINTS], endpoint.ip());
+                sections[ENDPOINTS].extend(endpoint.port().to_le_bytes());
+            }
+            let out = &mut sections[SERVICES];
+            put_socket(out, *socket);
+            out.push(u8::from(service.affinity));
+            put_number(out, first)?;
+            put_number(out, service.endpoints.len())?;
+            out.extend([0; 4]);
+        }
+        for (name, answer) in &self.names {
+            let text = put_text(&mut sections[TEXT], name)?;
+            let (kind, (first, count)) = match answer {
+                Answer::Addresses(addresses) => {
+                    let first = sections[ADDRESSES].len() / SIZES[ADDRESSES];
+                    for address in addresses {
+                        put_address(&mut sections[ADDRESSES], *address);
+                    }
+                    (0_u8, (first, addresses.len()))
+                }
+                Answer::Alias(target) => (1, put_text(&mut sections[TEXT], target)?),
+            };
+            let out = &mut sections[NAMES];
+            put_number(out, text.0)?;
+            put_number(out, text.1)?;
+            put_number(out, first)?;
+            put_number(out, count)?;
+            out.extend([kind, 0, 0, 0]);
+        }
+        let mut pods: Vec<_> = self.pods.iter().collect();
+        pods.sort_by_key(|(address, _)| octets(**address));
+        for (address, namespace) in pods {
+            let (offset, length) = put_text(&mut sections[TEXT], namespace)?;
+            let out = &mut sections[PODS];
+            put_address(out, *address);
+            put_number(out, offset)?;
+            // A namespace has at most 63 characters.
+            out.extend(u16::try_from(length).unwrap_or(0).to_le_bytes());
+        }
+        let mut bytes = Vec::new();
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_le_bytes());
+        put_number(&mut bytes, SECTIONS)?;
+        let mut offset = bytes.len() + SECTIONS * 8;
+        for (section, size) in sections.iter().zip(SIZES) {
+            put_number(&mut bytes, offset)?;
+            put_number(&mut bytes, section.len() / size)?;
+            offset += section.len();
+        }
+        for section in &sections {
+            bytes.extend(section);
+        }
+        Ok(bytes)
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, number: usize) -> io::Result<()> {
+    let number = u32::try_from(number).map_err(io::Error::other)?;
+    out.extend(number.to_le_bytes());
+    Ok(())
+}
+
+fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    out.extend(octets(address));
+}
+
+fn put_socket(out: &mut Vec<u8>, (address, port, protocol): Socket) {
+    out.extend(socket_key((address, port, protocol)));
+}
+
+/// Appends a text; its offset and length.
+fn put_text(out: &mut Vec<u8>, text: &str) -> io::Result<(usize, usize)> {
+    let offset = out.len();
+    out.extend(text.as_bytes());
+    Ok((offset, text.len()))
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// Entries in the order of the bytes by which they are found.
+fn in_key_order<T>(map: &BTreeMap<Socket, T>) -> Vec<(&Socket, &T)> {
+    let mut entries: Vec<_> = map.iter().collect();
+    entries.sort_by_key(|(socket, _)| socket_key(**socket));
+    entries
+}
+
+/// The bytes by which sockets are sorted and found.
+fn socket_key((address, port, protocol): Socket) -> [u8; 19] {
+    let mut key = [0; 19];
+    key[..16].copy_from_slice(&octets(address));
+    key[16..18].copy_from_slice(&port.to_be_bytes());
+    key[18] = match protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1,
+    };
+    key
+}
+
+/// The file, mapped.
+pub struct Snapshot {
+    map: Mmap,
+    sections: [(usize, usize); SECTIONS],
+    general: General,
+}
+
+impl Snapshot {
+    /// Maps a published file.
+    ///
+    /// # Errors
+    /// The file is not there, or is none of ours.
+    pub fn open(file: &File) -> io::Result<Self> {
+        // SAFETY: the agent never writes to a published file: it renames a new one over it, so
+        // what is mapped does not change, and its length does not either.
+        #[expect(unsafe_code, reason = "mapping a file")]
+        let map = unsafe { Mmap::map(file)? };
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "no network snapshot");
+        if map.get(..8) != Some(MAGIC) || number(&map, 8) != Some(VERSION as usize) {
+            return Err(damaged());
+        }
+        let mut sections = [(0, 0); SECTIONS];
+        for (index, section) in sections.iter_mut().enumerate() {
+            let offset = number(&map, 16 + index * 8).ok_or_else(damaged)?;
+            let count = number(&map, 20 + index * 8).ok_or_else(damaged)?;
+            let end = count
+                .checked_mul(SIZES[index])
+                .and_then(|size| size.checked_add(offset));
+            if end.is_none_or(|end| end > map.len()) {
+                return Err(damaged());
+            }
+            *section = (offset, count);
+        }
+        let (offset, count) = sections[GENERAL];
+        let general = serde_json::from_slice(&map[offset..offset + count])?;
+        Ok(Self {
+            map,
+            sections,
+            general,
+        })
+    }
+
+    /// General facts.
+    #[must_use]
+    pub fn general(&self) -> &General {
+        &self.general
+    }
+
+    /// Where a socket of a Pod really is.
+    #[must_use]
+    pub fn listener(&self, socket: Socket) -> Option<SocketAddr> {
+        let record = self.find(LISTENERS, &socket_key(socket))?;
+        Some(SocketAddr::new(address(record, 19)?, short(record, 35)?))
+    }
+
+    /// The Service port at an address, and its endpoints.
+    #[must_use]
+    pub fn service(&self, socket: Socket) -> Option<Virtual> {
+        let record = self.find(SERVICES, &socket_key(socket))?;
+        let (first, count) = (number(record, 20)?, number(record, 24)?);
+        let endpoints = (first..first.saturating_add(count))
+            .map_while(|index| {
+                let record = self.record(ENDPOINTS, index)?;
+                Some(SocketAddr::new(address(record, 0)?, short(record, 16)?))
+            })
+            .collect();
+        Some(Virtual {
+            affinity: record.get(19) == Some(&1),
+            endpoints,
+        })
+    }
+
+    /// What a name stands for; it must be in lower case and without the final dot.
+    #[must_use]
+    pub fn name(&self, name: &str) -> Option<Answer> {
+        let index = self.search(NAMES, |record| {
+            let text = self.text(number(record, 0)?, number(record, 4)?)?;
+            Some(text.cmp(name.as_bytes()))
+        })?;
+        let record = self.record(NAMES, index)?;
+        let (first, count) = (number(record, 8)?, number(record, 12)?);
+        if record.get(16) == Some(&1) {
+            let target = std::str::from_utf8(self.text(first, count)?).ok()?;
+            return Some(Answer::Alias(target.to_owned()));
+        }
+        let addresses = (first..first.saturating_add(count))
+            .map_while(|index| address(self.record(ADDRESSES, index)?, 0))
+            .collect();
+        Some(Answer::Addresses(addresses))
+    }
+
+    /// Namespace of the Pod with an address.
+    #[must_use]
+    pub fn namespace(&self, pod: IpAddr) -> Option<&str> {
+        let record = self.find(PODS, &octets(pod))?;
+        let text = self.text(number(record, 16)?, usize::from(short(record, 20)?))?;
+        std::str::from_utf8(text).ok()
+    }
+
+    fn record(&self, section: usize, index: usize) -> Option<&[u8]> {
+        let (offset, count) = self.sections[section];
+        let start = offset + index * SIZES[section];
+        (index < count)
+            .then(|| self.map.get(start..start + SIZES[section]))
+            .flatten()
+    }
+
+    fn text(&self, offset: usize, length: usize) -> Option<&[u8]> {
+        let (start, count) = self.sections[TEXT];
+        let end = offset.checked_add(length)?;
+        (end <= count)
+            .then(|| self.map.get(start + offset..start + end))
+            .flatten()
+    }
+
+    /// The record whose first bytes are `key`.
+    fn find(&self, section: usize, key: &[u8]) -> Option<&[u8]> {
+        let index = self.search(section, |record| Some(record.get(..key.len())?.cmp(key)))?;
+        self.record(section, index)
+    }
+
+    fn search(
+        &self,
+        section: usize,
+        order: impl Fn(&[u8]) -> Option<std::cmp::Ordering>,
+    ) -> Option<usize> {
+        let (mut low, mut high) = (0, self.sections[section].1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match order(self.record(section, middle)?)? {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(middle),
+            }
+        }
+        None
+    }
+}
+
+fn number(bytes: &[u8], offset: usize) -> Option<usize> {
+    let bytes = bytes.get(offset..offset + 4)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(bytes)).ok()
+}
+
+fn short(bytes: &[u8], offset: usize) -> Option<u16> {
+    let bytes = bytes.get(offset..offset + 2)?.try_into().ok()?;
+    Some(u16::from_le_bytes(bytes))
+}
+
+fn address(bytes: &[u8], offset: usize) -> Option<IpAddr> {
+    let octets: [u8; 16] = bytes.get(offset..offset + 16)?.try_into().ok()?;
+    Some(Ipv6Addr::from(octets).to_canonical())
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn general() -> General {
+        General {
+            domain: "cluster.local".into(),
+            virtual_ranges: vec!["10.42.0.0/16".parse().unwrap()],
+            gateway: "10.42.0.1".parse().unwrap(),
+        }
+    }
+
+    fn reopened(contents: &Contents) -> Snapshot {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("snapshot");
+        contents.publish(&path).unwrap();
+        Snapshot::open(&File::open(&path).unwrap()).unwrap()
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u16; 7]>().prop_map(|tail| {
+                let mut segments = [0; 8];
+                segments[1..].copy_from_slice(&tail);
+                IpAddr::from(segments)
+            }),
+        ]
+    }
+
+    fn any_socket() -> impl Strategy<Value = Socket> {
+        (any_address(), any::<u16>(), any::<bool>()).prop_map(|(address, port, udp)| {
+            (
+                address,
+                port,
+                if udp { Protocol::Udp } else { Protocol::Tcp },
+            )
+        })
+    }
+
+    fn any_endpoint() -> impl Strategy<Value = SocketAddr> {
+        (any_address(), any::<u16>()).prop_map(|(address, port)| SocketAddr::new(address, port))
+    }
+
+    proptest! {
+        #[test]
+        fn everything_that_was_written_is_found(
+            listeners in prop::collection::btree_map(any_socket(), any_endpoint(), 0..40),
+            services in prop::collection::btree_map(
+                any_socket(),
+                (any::<bool>(), prop::collection::vec(any_endpoint(), 0..5))
+                    .prop_map(|(affinity, endpoints)| Virtual { affinity, endpoints }),
+                0..20,
+            ),
+            names in prop::collection::btree_map(
+                "[a-z0-9.-]{1,30}",
+                prop_oneof![
+                    prop::collection::vec(any_address(), 0..4).prop_map(Answer::Addresses),
+                    "[a-z.]{1,20}".prop_map(Answer::Alias),
+                ],
+                0..20,
+            ),
+            pods in prop::collection::btree_map(any_address(), "[a-z-]{1,20}", 0..20),
+            absent in any_socket(),
+        ) {
+            let contents = Contents { general: general(), listeners, services, names, pods };
+            let snapshot = reopened(&contents);
+            prop_assert_eq!(snapshot.general(), &contents.general);
+            for (socket, actual) in &contents.listeners {
+                prop_assert_eq!(snapshot.listener(*socket), Some(*actual));
+            }
+            for (socket, service) in &contents.services {
+                prop_assert_eq!(snapshot.service(*socket), Some(service.clone()));
+            }
+            for (name, answer) in &contents.names {
+                prop_assert_eq!(snapshot.name(name), Some(answer.clone()));
+            }
+            for (address, namespace) in &contents.pods {
+                prop_assert_eq!(snapshot.namespace(*address), Some(namespace.as_str()));
+            }
+            prop_assert_eq!(
+                snapshot.listener(absent),
+                contents.listeners.get(&absent).copied()
+            );
+        }
+
+        #[test]
+        fn a_damaged_file_is_no_fault(at in 0_usize..400, byte: u8, cut in 0_usize..400) {
+            let mut contents = Contents::new(general());
+            contents.names.insert("a.b".into(), Answer::Alias("c".into()));
+            contents.pods.insert("10.42.0.2".parse().unwrap(), "default".into());
+            let mut bytes = contents.encode().unwrap();
+            if let Some(target) = bytes.get_mut(at) {
+                *target = byte;
+            }
+            bytes.truncate(bytes.len().max(cut) - cut);
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("snapshot");
+            std::fs::write(&path, bytes).unwrap();
+            if let Ok(snapshot) = Snapshot::open(&File::open(&path).unwrap()) {
+                let _ = snapshot.name("a.b");
+                let _ = snapshot.namespace("10.42.0.2".parse().unwrap());
+            }
+        }
+    }
+}
