@@ -37,7 +37,10 @@ pub(crate) fn validate_non_special_ip(value: &str, at: &Path, errors: &mut Error
     }
     let (link_local, link_local_multicast) = match ip {
         IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(ip) => (ip.segments()[0] & 0xffc0 == 0xfe80, ip.segments()[0] & 0xff0f == 0xff02),
+        IpAddr::V6(ip) => (
+            ip.segments()[0] & 0xffc0 == 0xfe80,
+            ip.segments()[0] & 0xff0f == 0xff02,
+        ),
     };
     if link_local {
         refuse("may not be in the link-local range (169.254.0.0/16, fe80::/10)");
@@ -56,19 +59,33 @@ pub(crate) fn validate_dual_stack(ips: &[&str], member: &str, at: &Path, errors:
         return;
     }
     if !is_dual_stack(ips) {
-        let list: Vec<_> = ips.iter().map(|ip| serde_json::json!({ member: ip })).collect();
-        errors.push(Error::invalid(at, shown(&list), "may specify no more than one IP for each IP family"));
+        let list: Vec<_> = ips
+            .iter()
+            .map(|ip| serde_json::json!({ member: ip }))
+            .collect();
+        errors.push(Error::invalid(
+            at,
+            shown(&list),
+            "may specify no more than one IP for each IP family",
+        ));
     }
     for (i, ip) in ips.iter().enumerate() {
         if ips[..i].contains(ip) {
-            errors.push(Error::duplicate(&at.index(i), serde_json::json!({ member: ip })));
+            errors.push(Error::duplicate(
+                &at.index(i),
+                serde_json::json!({ member: ip }),
+            ));
         }
     }
 }
 
 /// Whether there is exactly one address of each family.
 pub(crate) fn is_dual_stack<S: AsRef<str>>(ips: &[S]) -> bool {
-    let v6 = ips.iter().filter_map(|ip| parse(ip.as_ref())).filter(IpAddr::is_ipv6).count();
+    let v6 = ips
+        .iter()
+        .filter_map(|ip| parse(ip.as_ref()))
+        .filter(IpAddr::is_ipv6)
+        .count();
     ips.len() == 2 && v6 == 1
 }
 
@@ -84,7 +101,10 @@ pub(crate) fn parse(value: &str) -> Option<IpAddr> {
         if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        *octet = part.parse::<u32>().ok().and_then(|n| u8::try_from(n).ok())?;
+        *octet = part
+            .parse::<u32>()
+            .ok()
+            .and_then(|n| u8::try_from(n).ok())?;
     }
     parts.next().is_none().then(|| IpAddr::from(octets))
 }

@@ -45,7 +45,9 @@ fn prune(value: &mut Value) {
                 match member {
                     Value::Null => false,
                     Value::Array(items) => !items.is_empty(),
-                    Value::Object(entries) => !(entries.is_empty() && MAPS.contains(&name.as_str())),
+                    Value::Object(entries) => {
+                        !(entries.is_empty() && MAPS.contains(&name.as_str()))
+                    }
                     _ => true,
                 }
             });

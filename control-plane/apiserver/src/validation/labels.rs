@@ -12,7 +12,11 @@ use super::{faults, items};
 pub(crate) const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// Labels: keys are qualified names, values are short.
-pub(crate) fn validate_labels(labels: Option<&BTreeMap<String, String>>, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_labels(
+    labels: Option<&BTreeMap<String, String>>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     for (key, value) in labels.into_iter().flatten() {
         validate_label_name(key, at, errors);
         faults(value, names::label_value(value), at, errors);
@@ -42,7 +46,11 @@ pub(crate) fn validate_annotations(
 
 /// A label selector.
 pub(crate) fn validate_label_selector(selector: &LabelSelector, at: &Path, errors: &mut ErrorList) {
-    validate_labels(selector.match_labels.as_ref(), &at.child("matchLabels"), errors);
+    validate_labels(
+        selector.match_labels.as_ref(),
+        &at.child("matchLabels"),
+        errors,
+    );
     let expressions = at.child("matchExpressions");
     for (i, requirement) in items(&selector.match_expressions).iter().enumerate() {
         validate_requirement(requirement, &expressions.index(i), errors);
@@ -51,7 +59,10 @@ pub(crate) fn validate_label_selector(selector: &LabelSelector, at: &Path, error
 
 /// Whether a selector selects everything.
 pub(crate) fn is_empty(selector: &LabelSelector) -> bool {
-    selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
+    selector
+        .match_labels
+        .as_ref()
+        .is_none_or(BTreeMap::is_empty)
         && items(&selector.match_expressions).is_empty()
 }
 
@@ -71,12 +82,21 @@ fn validate_requirement(requirement: &LabelSelectorRequirement, at: &Path, error
             }
         }
         other => {
-            errors.push(Error::invalid(&at.child("operator"), other, "not a valid selector operator"));
+            errors.push(Error::invalid(
+                &at.child("operator"),
+                other,
+                "not a valid selector operator",
+            ));
         }
     }
     validate_label_name(&requirement.key, &at.child("key"), errors);
     for (i, value) in values.iter().enumerate() {
-        faults(value, names::label_value(value), &at.child("values").index(i), errors);
+        faults(
+            value,
+            names::label_value(value),
+            &at.child("values").index(i),
+            errors,
+        );
     }
 }
 
@@ -127,6 +147,9 @@ mod tests {
         let mut errors = ErrorList::default();
         let annotations = BTreeMap::from([("A".to_owned(), "x".repeat(MAX_ANNOTATIONS))]);
         validate_annotations(Some(&annotations), &Path::new("annotations"), &mut errors);
-        assert_causes(&errors, &["annotations FieldValueTooLong may not be more than 262144 bytes"]);
+        assert_causes(
+            &errors,
+            &["annotations FieldValueTooLong may not be more than 262144 bytes"],
+        );
     }
 }

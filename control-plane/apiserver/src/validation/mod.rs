@@ -13,6 +13,7 @@ pub(crate) mod pod;
 pub(crate) mod port;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
+pub(crate) mod service;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod volume;
@@ -30,7 +31,11 @@ pub(crate) const NOT_POSITIVE: &str = "must be greater than zero";
 
 /// One `Invalid` error for each fault that a rule of `names` found in a value.
 pub(crate) fn faults(value: &str, faults: Vec<String>, at: &Path, errors: &mut ErrorList) {
-    errors.extend(faults.into_iter().map(|fault| Error::invalid(at, value, fault)));
+    errors.extend(
+        faults
+            .into_iter()
+            .map(|fault| Error::invalid(at, value, fault)),
+    );
 }
 
 /// A number that may not be negative.
@@ -51,7 +56,12 @@ pub(crate) fn one_of(value: &str, supported: &[&str], at: &Path, errors: &mut Er
 }
 
 /// An error where a field that may be set once has changed.
-pub(crate) fn immutable<T: Serialize + PartialEq>(new: &T, old: &T, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn immutable<T: Serialize + PartialEq>(
+    new: &T,
+    old: &T,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if !equality::semantic(new, old) {
         errors.push(Error::invalid(at, shown(new), IMMUTABLE));
     }

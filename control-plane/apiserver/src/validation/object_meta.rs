@@ -13,24 +13,44 @@ const STANDARD_FINALIZERS: &[&str] = &["kubernetes", "orphan", "foregroundDeleti
 
 /// Everything that is wrong with the ObjectMeta of a new object. A name has been generated.
 #[must_use]
-pub(crate) fn validate_object_meta(meta: &ObjectMeta, scope: Scope, rule: NameRule, at: &Path) -> ErrorList {
+pub(crate) fn validate_object_meta(
+    meta: &ObjectMeta,
+    scope: Scope,
+    rule: NameRule,
+    at: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::default();
     let check = name_check(rule);
     let (name, prefix) = (text(&meta.name), text(&meta.generate_name));
     if !prefix.is_empty() {
-        faults(prefix, names::prefix(prefix, check), &at.child("generateName"), &mut errors);
+        faults(
+            prefix,
+            names::prefix(prefix, check),
+            &at.child("generateName"),
+            &mut errors,
+        );
     }
     if name.is_empty() {
-        errors.push(Error::required(&at.child("name"), "name or generateName is required"));
+        errors.push(Error::required(
+            &at.child("name"),
+            "name or generateName is required",
+        ));
     } else {
         faults(name, check(name), &at.child("name"), &mut errors);
     }
     let (namespace, namespace_at) = (text(&meta.namespace), at.child("namespace"));
     match (scope, namespace) {
         (Scope::Namespaced, "") => errors.push(Error::required(&namespace_at, "")),
-        (Scope::Namespaced, _) => faults(namespace, names::dns_label(namespace), &namespace_at, &mut errors),
+        (Scope::Namespaced, _) => faults(
+            namespace,
+            names::dns_label(namespace),
+            &namespace_at,
+            &mut errors,
+        ),
         (Scope::Cluster, "") => {}
-        (Scope::Cluster, _) => errors.push(Error::forbidden(&namespace_at, "not allowed on this type")),
+        (Scope::Cluster, _) => {
+            errors.push(Error::forbidden(&namespace_at, "not allowed on this type"))
+        }
     }
     validate_parts(meta, at, &mut errors);
     errors
@@ -38,11 +58,18 @@ pub(crate) fn validate_object_meta(meta: &ObjectMeta, scope: Scope, rule: NameRu
 
 /// Everything that is wrong with the ObjectMeta of an object that replaces `old`.
 #[must_use]
-pub(crate) fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, at: &Path) -> ErrorList {
+pub(crate) fn validate_object_meta_update(
+    new: &ObjectMeta,
+    old: &ObjectMeta,
+    at: &Path,
+) -> ErrorList {
     let mut errors = ErrorList::default();
     if old.deletion_timestamp.is_some() {
         let known = items(&old.finalizers);
-        let added: Vec<&String> = items(&new.finalizers).iter().filter(|f| !known.contains(f)).collect();
+        let added: Vec<&String> = items(&new.finalizers)
+            .iter()
+            .filter(|f| !known.contains(f))
+            .collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
@@ -52,7 +79,11 @@ pub(crate) fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, at
     }
     if new.generation < old.generation {
         let detail = "must not be decremented";
-        errors.push(Error::invalid(&at.child("generation"), new.generation, detail));
+        errors.push(Error::invalid(
+            &at.child("generation"),
+            new.generation,
+            detail,
+        ));
     }
     let mut immutable = |changed: bool, field: &str, value: serde_json::Value| {
         if changed {
@@ -60,7 +91,11 @@ pub(crate) fn validate_object_meta_update(new: &ObjectMeta, old: &ObjectMeta, at
         }
     };
     immutable(new.name != old.name, "name", shown(&new.name));
-    immutable(text(&new.namespace) != text(&old.namespace), "namespace", shown(&new.namespace));
+    immutable(
+        text(&new.namespace) != text(&old.namespace),
+        "namespace",
+        shown(&new.namespace),
+    );
     immutable(new.uid != old.uid, "uid", shown(&new.uid));
     immutable(
         new.creation_timestamp != old.creation_timestamp,
@@ -105,10 +140,18 @@ fn name_check(rule: NameRule) -> fn(&str) -> Vec<String> {
 
 /// What is checked alike on creation and on update.
 fn validate_parts(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) {
-    non_negative(meta.generation.unwrap_or(0), &at.child("generation"), errors);
+    non_negative(
+        meta.generation.unwrap_or(0),
+        &at.child("generation"),
+        errors,
+    );
     validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
     validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
-    validate_owners(items(&meta.owner_references), &at.child("ownerReferences"), errors);
+    validate_owners(
+        items(&meta.owner_references),
+        &at.child("ownerReferences"),
+        errors,
+    );
     validate_finalizers(items(&meta.finalizers), &at.child("finalizers"), errors);
 }
 
@@ -150,9 +193,17 @@ fn validate_owner(owner: &OwnerReference, at: &Path, errors: &mut ErrorList) {
         let detail = format!("unexpected GroupVersion string: {version}");
         errors.push(Error::invalid(&at.child("apiVersion"), version, detail));
     } else if version.rsplit('/').next().is_none_or(str::is_empty) {
-        errors.push(Error::invalid(&at.child("apiVersion"), version, "version must not be empty"));
+        errors.push(Error::invalid(
+            &at.child("apiVersion"),
+            version,
+            "version must not be empty",
+        ));
     }
-    for (field, value) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
+    for (field, value) in [
+        ("kind", &owner.kind),
+        ("name", &owner.name),
+        ("uid", &owner.uid),
+    ] {
         if value.is_empty() {
             errors.push(Error::invalid(&at.child(field), "", "must not be empty"));
         }
@@ -180,20 +231,35 @@ mod tests {
     fn create() {
         let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a", "uid": "u", "controller": true});
         let table: Vec<(Value, Vec<&str>)> = vec![
-            (json!({"name": "a", "namespace": "b", "labels": {"app": "x"}}), vec![]),
-            (json!({"namespace": "b"}), vec!["metadata.name FieldValueRequired name or generateName is required"]),
+            (
+                json!({"name": "a", "namespace": "b", "labels": {"app": "x"}}),
+                vec![],
+            ),
+            (
+                json!({"namespace": "b"}),
+                vec!["metadata.name FieldValueRequired name or generateName is required"],
+            ),
             (
                 json!({"name": "A_", "namespace": ""}),
-                vec!["metadata.name FieldValueInvalid a lowercase RFC 1123 subdomain", "metadata.namespace FieldValueRequired"],
+                vec![
+                    "metadata.name FieldValueInvalid a lowercase RFC 1123 subdomain",
+                    "metadata.namespace FieldValueRequired",
+                ],
             ),
-            (json!({"name": "a-x", "generateName": "a-", "namespace": "b"}), vec![]),
+            (
+                json!({"name": "a-x", "generateName": "a-", "namespace": "b"}),
+                vec![],
+            ),
             (
                 json!({"name": "a", "generateName": "A-", "namespace": "b"}),
                 vec!["metadata.generateName FieldValueInvalid"],
             ),
             (
                 json!({"name": "a", "namespace": "b", "labels": {"k": "-"}, "annotations": {"UPPER/k": "", "a/b/c": ""}}),
-                vec!["metadata.labels FieldValueInvalid", "metadata.annotations FieldValueInvalid"],
+                vec![
+                    "metadata.labels FieldValueInvalid",
+                    "metadata.annotations FieldValueInvalid",
+                ],
             ),
             (
                 json!({"name": "a", "namespace": "b", "finalizers": ["orphan", "mine", "foregroundDeletion"]}),
@@ -215,8 +281,12 @@ mod tests {
             ),
         ];
         for (value, want) in table {
-            let errors =
-                validate_object_meta(&meta(value), Scope::Namespaced, NameRule::DnsSubdomain, &Path::new("metadata"));
+            let errors = validate_object_meta(
+                &meta(value),
+                Scope::Namespaced,
+                NameRule::DnsSubdomain,
+                &Path::new("metadata"),
+            );
             assert_causes(&errors, &want);
         }
         let errors = validate_object_meta(
@@ -227,7 +297,10 @@ mod tests {
         );
         assert_causes(
             &errors,
-            &["metadata.name FieldValueInvalid", "metadata.namespace FieldValueForbidden not allowed on this type"],
+            &[
+                "metadata.name FieldValueInvalid",
+                "metadata.namespace FieldValueForbidden not allowed on this type",
+            ],
         );
     }
 
@@ -240,13 +313,19 @@ mod tests {
         let errors = validate_object_meta_update(&meta(new), &meta(old), &Path::new("metadata"));
         assert_causes(
             &errors,
-            &["metadata.generation FieldValueInvalid must not be decremented", "metadata.uid FieldValueInvalid field is immutable"],
+            &[
+                "metadata.generation FieldValueInvalid must not be decremented",
+                "metadata.uid FieldValueInvalid field is immutable",
+            ],
         );
 
         let old = json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["a/b"]});
         let mut new = old.clone();
         new["finalizers"] = json!(["a/b", "c/d"]);
         let errors = validate_object_meta_update(&meta(new), &meta(old), &Path::new("metadata"));
-        assert_causes(&errors, &["metadata.finalizers FieldValueForbidden no new finalizers can be added"]);
+        assert_causes(
+            &errors,
+            &["metadata.finalizers FieldValueForbidden no new finalizers can be added"],
+        );
     }
 }

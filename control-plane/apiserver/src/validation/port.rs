@@ -12,7 +12,11 @@ pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 /// The number of a port.
 pub(crate) fn validate_number(port: i32, at: &Path, errors: &mut ErrorList) {
-    errors.extend(names::port_number(port).into_iter().map(|fault| Error::invalid(at, port, fault)));
+    errors.extend(
+        names::port_number(port)
+            .into_iter()
+            .map(|fault| Error::invalid(at, port, fault)),
+    );
 }
 
 /// A port by its number or its name.
@@ -48,19 +52,32 @@ pub(crate) fn validate_container_ports(ports: &[ContainerPort], at: &Path, error
             None | Some(0) => {}
             Some(host_port) => validate_number(host_port, &at.child("hostPort"), errors),
         }
-        one_of(text(&port.protocol), PROTOCOLS, &at.child("protocol"), errors);
+        one_of(
+            text(&port.protocol),
+            PROTOCOLS,
+            &at.child("protocol"),
+            errors,
+        );
     }
 }
 
 /// Ports of the host that two of the containers claim.
-pub(crate) fn validate_host_port_conflicts(containers: &[Container], at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_host_port_conflicts(
+    containers: &[Container],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let mut seen: Vec<String> = Vec::new();
     for (c, container) in containers.iter().enumerate() {
         for (p, port) in items(&container.ports).iter().enumerate() {
             let Some(host_port) = port.host_port.filter(|&port| port != 0) else {
                 continue;
             };
-            let claim = format!("{}/{}/{host_port}", text(&port.protocol), text(&port.host_ip));
+            let claim = format!(
+                "{}/{}/{host_port}",
+                text(&port.protocol),
+                text(&port.host_ip)
+            );
             if seen.contains(&claim) {
                 let at = at.index(c).child("ports").index(p).child("hostPort");
                 errors.push(Error::duplicate(&at, claim));

@@ -63,11 +63,20 @@ pub(crate) fn validate_container_requirements(
     errors: &mut ErrorList,
 ) {
     validate_requirements(requirements, validate_container_resource, at, errors);
-    validate_claims(items(&requirements.claims), claims, &at.child("claims"), errors);
+    validate_claims(
+        items(&requirements.claims),
+        claims,
+        &at.child("claims"),
+        errors,
+    );
 }
 
 /// Requests and limits of a Pod as a whole.
-pub(crate) fn validate_pod_requirements(requirements: &ResourceRequirements, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_pod_requirements(
+    requirements: &ResourceRequirements,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if requirements.claims.is_some() {
         let detail = "claims cannot be set for Resources at pod-level";
         errors.push(Error::forbidden(&at.child("claims"), detail));
@@ -77,7 +86,10 @@ pub(crate) fn validate_pod_requirements(requirements: &ResourceRequirements, at:
 
 /// The overhead that a RuntimeClass adds to a Pod.
 pub(crate) fn validate_overhead(overhead: &ResourceList, at: &Path, errors: &mut ErrorList) {
-    let requirements = ResourceRequirements { limits: Some(overhead.clone()), ..Default::default() };
+    let requirements = ResourceRequirements {
+        limits: Some(overhead.clone()),
+        ..Default::default()
+    };
     validate_container_requirements(&requirements, &[], at, errors);
 }
 
@@ -100,7 +112,11 @@ pub(crate) fn validate_quantity(
 }
 
 /// A quantity, or the error that says why it is none.
-pub(crate) fn parse_quantity(quantity: &ApiQuantity, at: &Path, errors: &mut ErrorList) -> Option<Quantity> {
+pub(crate) fn parse_quantity(
+    quantity: &ApiQuantity,
+    at: &Path,
+    errors: &mut ErrorList,
+) -> Option<Quantity> {
     match Quantity::try_from(quantity) {
         Ok(parsed) => Some(parsed),
         Err(error) => {
@@ -155,7 +171,11 @@ fn validate_name(name: &str, at: &Path, errors: &mut ErrorList) -> bool {
         return false;
     }
     if !name.contains('/') && !STANDARD.contains(&name) && !is_huge_pages(name) {
-        errors.push(Error::invalid(at, name, "must be a standard resource type or fully qualified"));
+        errors.push(Error::invalid(
+            at,
+            name,
+            "must be a standard resource type or fully qualified",
+        ));
         return false;
     }
     true
@@ -165,15 +185,24 @@ fn validate_container_resource(name: &str, at: &Path, errors: &mut ErrorList) {
     validate_name(name, at, errors);
     if !name.contains('/') {
         if !matches!(name, "cpu" | "memory" | "ephemeral-storage") && !is_huge_pages(name) {
-            errors.push(Error::invalid(at, name, "must be a standard resource for containers"));
+            errors.push(Error::invalid(
+                at,
+                name,
+                "must be a standard resource for containers",
+            ));
         }
     } else if !is_native(name) && !is_extended(name) {
-        errors.push(Error::invalid(at, name, "doesn't follow extended resource name standard"));
+        errors.push(Error::invalid(
+            at,
+            name,
+            "doesn't follow extended resource name standard",
+        ));
     }
 }
 
 fn validate_pod_resource(name: &str, at: &Path, errors: &mut ErrorList) {
-    if validate_name(name, at, errors) && !matches!(name, "cpu" | "memory") && !is_huge_pages(name) {
+    if validate_name(name, at, errors) && !matches!(name, "cpu" | "memory") && !is_huge_pages(name)
+    {
         errors.push(Error::not_supported(at, name, POD_LEVEL));
     }
 }
@@ -249,9 +278,16 @@ fn validate_claims(claims: &[ResourceClaim], known: &[&str], at: &Path, errors: 
             continue;
         }
         if !request.is_empty() {
-            faults(request, names::dns_label(request), &at.child("request"), errors);
+            faults(
+                request,
+                names::dns_label(request),
+                &at.child("request"),
+                errors,
+            );
         }
-        if used.contains(&(name, "")) || (request.is_empty() && used.iter().any(|(n, _)| *n == name)) {
+        if used.contains(&(name, ""))
+            || (request.is_empty() && used.iter().any(|(n, _)| *n == name))
+        {
             errors.push(Error::duplicate(&at, name));
         } else if used.contains(&(name, request)) {
             errors.push(Error::duplicate(&at, format!("{name}/{request}")));
@@ -280,11 +316,19 @@ mod tests {
     #[test]
     fn container_requirements() {
         let table: Vec<(Value, Vec<&str>)> = vec![
-            (json!({"limits": {"cpu": "1", "memory": "1Gi", "example.com/gpu": "1"}}), vec![]),
-            (json!({"limits": {"cpu": "-1"}}), vec!["r.limits[cpu] FieldValueInvalid must be greater than or equal to 0"]),
+            (
+                json!({"limits": {"cpu": "1", "memory": "1Gi", "example.com/gpu": "1"}}),
+                vec![],
+            ),
+            (
+                json!({"limits": {"cpu": "-1"}}),
+                vec!["r.limits[cpu] FieldValueInvalid must be greater than or equal to 0"],
+            ),
             (
                 json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "1"}}),
-                vec!["r.requests FieldValueInvalid must be less than or equal to cpu limit of 500m"],
+                vec![
+                    "r.requests FieldValueInvalid must be less than or equal to cpu limit of 500m",
+                ],
             ),
             (
                 json!({"limits": {"disk": "1"}}),
@@ -300,7 +344,10 @@ mod tests {
                     "r.limits FieldValueRequired Limit must be set for non overcommitable resources",
                 ],
             ),
-            (json!({"limits": {"cpu": "one"}}), vec!["r.limits[cpu] FieldValueInvalid"]),
+            (
+                json!({"limits": {"cpu": "one"}}),
+                vec!["r.limits[cpu] FieldValueInvalid"],
+            ),
             (
                 json!({"limits": {"hugepages-2Mi": "3Mi"}}),
                 vec![
@@ -332,7 +379,11 @@ mod tests {
             ("bad".to_owned(), ApiQuantity("x".to_owned())),
         ]));
         canonicalize(&mut list);
-        let got: Vec<_> = list.unwrap().into_values().map(|quantity| quantity.0).collect();
+        let got: Vec<_> = list
+            .unwrap()
+            .into_values()
+            .map(|quantity| quantity.0)
+            .collect();
         assert_eq!(got, ["x", "1", "1Gi"]);
     }
 }

@@ -3,8 +3,8 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Taint, Toleration,
-    TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Taint,
+    Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -25,7 +25,10 @@ pub(crate) fn validate_taints(taints: &[Taint], at: &Path, errors: &mut ErrorLis
             errors.push(Error::invalid(&at.child("value"), value, wrong.join(";")));
         }
         super::one_of(&taint.effect, EFFECTS, &at.child("effect"), errors);
-        if taints[..i].iter().any(|other| other.key == taint.key && other.effect == taint.effect) {
+        if taints[..i]
+            .iter()
+            .any(|other| other.key == taint.key && other.effect == taint.effect)
+        {
             let mut error = Error::duplicate(&at, shown(taint));
             error.detail = "taints must be unique by key and effect pair".to_owned();
             errors.push(error);
@@ -67,7 +70,11 @@ fn validate_toleration(toleration: &Toleration, at: &Path, errors: &mut ErrorLis
                 errors.push(Error::invalid(&operator_at, value, detail));
             }
         }
-        _ => errors.push(Error::not_supported(&operator_at, operator, &["Equal", "Exists"])),
+        _ => errors.push(Error::not_supported(
+            &operator_at,
+            operator,
+            &["Equal", "Exists"],
+        )),
     }
     if !effect.is_empty() {
         super::one_of(effect, EFFECTS, &at.child("effect"), errors);
@@ -84,8 +91,9 @@ pub(crate) fn validate_affinity(affinity: &Affinity, at: &Path, errors: &mut Err
             validate_node_selector(selector, &at.child(required), errors);
         }
         let at = at.child(preferred);
-        for (i, term) in
-            items(&node.preferred_during_scheduling_ignored_during_execution).iter().enumerate()
+        for (i, term) in items(&node.preferred_during_scheduling_ignored_during_execution)
+            .iter()
+            .enumerate()
         {
             let at = at.index(i);
             validate_weight(term.weight, &at, errors);
@@ -113,14 +121,22 @@ pub(crate) fn validate_affinity(affinity: &Affinity, at: &Path, errors: &mut Err
 pub(crate) fn validate_node_selector(selector: &NodeSelector, at: &Path, errors: &mut ErrorList) {
     let at = at.child("nodeSelectorTerms");
     if selector.node_selector_terms.is_empty() {
-        errors.push(Error::required(&at, "must have at least one node selector term"));
+        errors.push(Error::required(
+            &at,
+            "must have at least one node selector term",
+        ));
     }
     for (i, term) in selector.node_selector_terms.iter().enumerate() {
         validate_node_selector_term(term, true, &at.index(i), errors);
     }
 }
 
-fn validate_node_selector_term(term: &NodeSelectorTerm, values: bool, at: &Path, errors: &mut ErrorList) {
+fn validate_node_selector_term(
+    term: &NodeSelectorTerm,
+    values: bool,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let expressions = at.child("matchExpressions");
     for (i, requirement) in items(&term.match_expressions).iter().enumerate() {
         validate_node_expression(requirement, values, &expressions.index(i), errors);
@@ -154,13 +170,22 @@ fn validate_node_expression(
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         other => {
-            errors.push(Error::invalid(&at.child("operator"), other, "not a valid selector operator"));
+            errors.push(Error::invalid(
+                &at.child("operator"),
+                other,
+                "not a valid selector operator",
+            ));
         }
     }
     validate_label_name(&requirement.key, &at.child("key"), errors);
     if check_values {
         for (i, value) in values.iter().enumerate() {
-            faults(value, names::label_value(value), &values_at.index(i), errors);
+            faults(
+                value,
+                names::label_value(value),
+                &values_at.index(i),
+                errors,
+            );
         }
     }
 }
@@ -175,22 +200,39 @@ fn validate_node_field(requirement: &NodeSelectorRequirement, at: &Path, errors:
             }
         }
         other => {
-            errors.push(Error::invalid(&at.child("operator"), other, "not a valid selector operator"));
+            errors.push(Error::invalid(
+                &at.child("operator"),
+                other,
+                "not a valid selector operator",
+            ));
         }
     }
     if requirement.key == "metadata.name" {
         for (i, value) in values.iter().enumerate() {
-            faults(value, names::dns_subdomain(value), &at.child("values").index(i), errors);
+            faults(
+                value,
+                names::dns_subdomain(value),
+                &at.child("values").index(i),
+                errors,
+            );
         }
     } else {
         let detail = "not a valid field selector key";
-        errors.push(Error::invalid(&at.child("key"), requirement.key.as_str(), detail));
+        errors.push(Error::invalid(
+            &at.child("key"),
+            requirement.key.as_str(),
+            detail,
+        ));
     }
 }
 
 fn validate_weight(weight: i32, at: &Path, errors: &mut ErrorList) {
     if !(1..=100).contains(&weight) {
-        errors.push(Error::invalid(&at.child("weight"), weight, "must be in the range 1-100"));
+        errors.push(Error::invalid(
+            &at.child("weight"),
+            weight,
+            "must be in the range 1-100",
+        ));
     }
 }
 
@@ -204,7 +246,11 @@ fn validate_weighted_terms(terms: &[WeightedPodAffinityTerm], at: &Path, errors:
     for (i, term) in terms.iter().enumerate() {
         let at = at.index(i);
         validate_weight(term.weight, &at, errors);
-        validate_pod_term(&term.pod_affinity_term, &at.child("podAffinityTerm"), errors);
+        validate_pod_term(
+            &term.pod_affinity_term,
+            &at.child("podAffinityTerm"),
+            errors,
+        );
     }
 }
 
@@ -218,11 +264,20 @@ fn validate_pod_term(term: &PodAffinityTerm, at: &Path, errors: &mut ErrorList) 
     for name in items(&term.namespaces) {
         faults(name, names::dns_label(name), &at.child("namespace"), errors);
     }
-    let (matched, mismatched) = (items(&term.match_label_keys), items(&term.mismatch_label_keys));
-    for (field, keys) in [("matchLabelKeys", matched), ("mismatchLabelKeys", mismatched)] {
+    let (matched, mismatched) = (
+        items(&term.match_label_keys),
+        items(&term.mismatch_label_keys),
+    );
+    for (field, keys) in [
+        ("matchLabelKeys", matched),
+        ("mismatchLabelKeys", mismatched),
+    ] {
         let at = at.child(field);
         if !keys.is_empty() && term.label_selector.is_none() {
-            errors.push(Error::forbidden(&at, "must not be specified when labelSelector is not set"));
+            errors.push(Error::forbidden(
+                &at,
+                "must not be specified when labelSelector is not set",
+            ));
             continue;
         }
         for (i, key) in keys.iter().enumerate() {
@@ -232,7 +287,11 @@ fn validate_pod_term(term: &PodAffinityTerm, at: &Path, errors: &mut ErrorList) 
     for (i, key) in matched.iter().enumerate() {
         if mismatched.contains(key) {
             let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
-            errors.push(Error::invalid(&at.child("matchLabelKeys").index(i), key.as_str(), detail));
+            errors.push(Error::invalid(
+                &at.child("matchLabelKeys").index(i),
+                key.as_str(),
+                detail,
+            ));
         }
     }
     let topology_at = at.child("topologyKey");
@@ -256,23 +315,44 @@ pub(crate) fn validate_topology_spread(
                 && other.when_unsatisfiable == constraint.when_unsatisfiable
         });
         if repeated {
-            let pair = format!("{{{}, {}}}", constraint.topology_key, constraint.when_unsatisfiable);
-            errors.push(Error::duplicate(&at.child("{topologyKey, whenUnsatisfiable}"), pair));
+            let pair = format!(
+                "{{{}, {}}}",
+                constraint.topology_key, constraint.when_unsatisfiable
+            );
+            errors.push(Error::duplicate(
+                &at.child("{topologyKey, whenUnsatisfiable}"),
+                pair,
+            ));
         }
     }
 }
 
-fn validate_spread_constraint(constraint: &TopologySpreadConstraint, at: &Path, errors: &mut ErrorList) {
+fn validate_spread_constraint(
+    constraint: &TopologySpreadConstraint,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if constraint.max_skew <= 0 {
-        errors.push(Error::invalid(&at.child("maxSkew"), constraint.max_skew, NOT_POSITIVE));
+        errors.push(Error::invalid(
+            &at.child("maxSkew"),
+            constraint.max_skew,
+            NOT_POSITIVE,
+        ));
     }
     if constraint.topology_key.is_empty() {
-        errors.push(Error::required(&at.child("topologyKey"), "can not be empty"));
+        errors.push(Error::required(
+            &at.child("topologyKey"),
+            "can not be empty",
+        ));
     }
     let action = constraint.when_unsatisfiable.as_str();
     let actions = ["DoNotSchedule", "ScheduleAnyway"];
     if !actions.contains(&action) {
-        errors.push(Error::not_supported(&at.child("whenUnsatisfiable"), action, &actions));
+        errors.push(Error::not_supported(
+            &at.child("whenUnsatisfiable"),
+            action,
+            &actions,
+        ));
     }
     if let Some(domains) = constraint.min_domains {
         let at = at.child("minDomains");
@@ -280,39 +360,64 @@ fn validate_spread_constraint(constraint: &TopologySpreadConstraint, at: &Path, 
             errors.push(Error::invalid(&at, domains, NOT_POSITIVE));
         }
         if action != "DoNotSchedule" {
-            let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+            let detail =
+                format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
             errors.push(Error::invalid(&at, domains, detail));
         }
     }
-    let policies =
-        [("nodeAffinityPolicy", &constraint.node_affinity_policy), ("nodeTaintsPolicy", &constraint.node_taints_policy)];
+    let policies = [
+        ("nodeAffinityPolicy", &constraint.node_affinity_policy),
+        ("nodeTaintsPolicy", &constraint.node_taints_policy),
+    ];
     for (field, policy) in policies {
         if let Some(policy) = policy {
             let supported = ["Honor", "Ignore"];
             if !supported.contains(&policy.as_str()) {
-                errors.push(Error::not_supported(&at.child(field), policy.as_str(), &supported));
+                errors.push(Error::not_supported(
+                    &at.child(field),
+                    policy.as_str(),
+                    &supported,
+                ));
             }
         }
     }
     let keys = items(&constraint.match_label_keys);
-    validate_spread_keys(keys, constraint.label_selector.as_ref(), &at.child("matchLabelKeys"), errors);
+    validate_spread_keys(
+        keys,
+        constraint.label_selector.as_ref(),
+        &at.child("matchLabelKeys"),
+        errors,
+    );
     if let Some(selector) = &constraint.label_selector {
         validate_label_selector(selector, &at.child("labelSelector"), errors);
     }
 }
 
-fn validate_spread_keys(keys: &[String], selector: Option<&LabelSelector>, at: &Path, errors: &mut ErrorList) {
+fn validate_spread_keys(
+    keys: &[String],
+    selector: Option<&LabelSelector>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if keys.is_empty() {
         return;
     }
     if selector.is_none() {
-        errors.push(Error::forbidden(at, "must not be specified when labelSelector is not set"));
+        errors.push(Error::forbidden(
+            at,
+            "must not be specified when labelSelector is not set",
+        ));
     }
     for (i, key) in keys.iter().enumerate() {
         validate_label_name(key, &at.index(i), errors);
         let selected = selector.is_some_and(|selector| {
-            selector.match_labels.as_ref().is_some_and(|labels| labels.contains_key(key))
-                || items(&selector.match_expressions).iter().any(|e| e.key == *key)
+            selector
+                .match_labels
+                .as_ref()
+                .is_some_and(|labels| labels.contains_key(key))
+                || items(&selector.match_expressions)
+                    .iter()
+                    .any(|e| e.key == *key)
         });
         if selected {
             let detail = "exists in both matchLabelKeys and labelSelector";
@@ -333,8 +438,14 @@ mod tests {
     fn tolerations() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({"operator": "Exists"}), vec![]),
-            (json!({"key": "a", "value": "b", "effect": "NoSchedule"}), vec![]),
-            (json!({}), vec!["t[0].operator FieldValueInvalid operator must be Exists when `key` is empty"]),
+            (
+                json!({"key": "a", "value": "b", "effect": "NoSchedule"}),
+                vec![],
+            ),
+            (
+                json!({}),
+                vec!["t[0].operator FieldValueInvalid operator must be Exists when `key` is empty"],
+            ),
             (
                 json!({"key": "a", "operator": "Exists", "value": "b"}),
                 vec!["t[0].operator FieldValueInvalid value must be empty"],
@@ -353,7 +464,11 @@ mod tests {
         ];
         for (value, want) in table {
             let mut errors = ErrorList::default();
-            validate_tolerations(&[serde_json::from_value(value).unwrap()], &Path::new("t"), &mut errors);
+            validate_tolerations(
+                &[serde_json::from_value(value).unwrap()],
+                &Path::new("t"),
+                &mut errors,
+            );
             assert_causes(&errors, &want);
         }
     }
@@ -371,7 +486,10 @@ mod tests {
         validate_taints(&taints, &Path::new("t"), &mut errors);
         assert_causes(
             &errors,
-            &["t[2] FieldValueDuplicate taints must be unique", "t[3].effect FieldValueRequired"],
+            &[
+                "t[2] FieldValueDuplicate taints must be unique",
+                "t[3].effect FieldValueRequired",
+            ],
         );
     }
 
@@ -390,13 +508,21 @@ mod tests {
             },
         });
         let mut errors = ErrorList::default();
-        validate_affinity(&serde_json::from_value(affinity).unwrap(), &Path::new("affinity"), &mut errors);
+        validate_affinity(
+            &serde_json::from_value(affinity).unwrap(),
+            &Path::new("affinity"),
+            &mut errors,
+        );
         let node = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
         assert_causes(
             &errors,
             &[
-                &format!("{node}[0].matchExpressions[0].values FieldValueRequired must be specified single value"),
-                &format!("{node}[1].matchFields[0].key FieldValueInvalid not a valid field selector key"),
+                &format!(
+                    "{node}[0].matchExpressions[0].values FieldValueRequired must be specified single value"
+                ),
+                &format!(
+                    "{node}[1].matchFields[0].key FieldValueInvalid not a valid field selector key"
+                ),
                 "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight FieldValueInvalid",
                 "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys FieldValueForbidden",
             ],

@@ -10,6 +10,10 @@ pub(crate) fn assert_causes(errors: &[Error], want: &[&str]) {
         .iter()
         .map(|error| format!("{} {} {}", error.field, error.kind.reason(), error.detail))
         .collect();
-    let matches = got.len() == want.len() && got.iter().zip(want).all(|(got, want)| got.starts_with(want));
+    let matches = got.len() == want.len()
+        && got
+            .iter()
+            .zip(want)
+            .all(|(got, want)| got.starts_with(want));
     assert!(matches, "got {got:#?}\nwant {want:#?}");
 }

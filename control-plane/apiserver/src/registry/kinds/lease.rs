@@ -13,7 +13,9 @@ impl Strategy for LeaseStrategy {
     type Object = Lease;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<Lease>().create_on_update().conditional_update()
+        Descriptor::of::<Lease>()
+            .create_on_update()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut Lease) {
@@ -29,11 +31,24 @@ impl Strategy for LeaseStrategy {
         if let Some(seconds) = spec.lease_duration_seconds
             && seconds <= 0
         {
-            errors.push(Error::invalid(&at.child("leaseDurationSeconds"), seconds, NOT_POSITIVE));
+            errors.push(Error::invalid(
+                &at.child("leaseDurationSeconds"),
+                seconds,
+                NOT_POSITIVE,
+            ));
         }
-        non_negative(spec.lease_transitions.unwrap_or(0), &at.child("leaseTransitions"), &mut errors);
+        non_negative(
+            spec.lease_transitions.unwrap_or(0),
+            &at.child("leaseTransitions"),
+            &mut errors,
+        );
         if let Some(strategy) = &spec.strategy {
-            one_of(strategy, &["OldestEmulationVersion"], &at.child("strategy"), &mut errors);
+            one_of(
+                strategy,
+                &["OldestEmulationVersion"],
+                &at.child("strategy"),
+                &mut errors,
+            );
         } else if !text(&spec.preferred_holder).is_empty() {
             let detail = "may only be specified when `strategy` is defined";
             errors.push(Error::forbidden(&at.child("preferredHolder"), detail));
@@ -46,13 +61,22 @@ impl Strategy for LeaseStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![Column::name(), Column::text("Holder", "Identity of the holder of the lease."), Column::age()]
+        vec![
+            Column::name(),
+            Column::text("Holder", "Identity of the holder of the lease."),
+            Column::age(),
+        ]
     }
 
     fn row(&self, object: &Lease, now: jiff::Timestamp) -> Vec<Cell> {
         vec![
             printing::name(&object.metadata),
-            Cell::from(object.spec.as_ref().map_or("", |spec| text(&spec.holder_identity))),
+            Cell::from(
+                object
+                    .spec
+                    .as_ref()
+                    .map_or("", |spec| text(&spec.holder_identity)),
+            ),
             printing::age(&object.metadata, now),
         ]
     }

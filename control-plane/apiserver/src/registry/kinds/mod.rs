@@ -1,16 +1,26 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
 mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod event;
 mod lease;
 pub mod namespace;
 mod node;
 pub mod pod;
+mod priority_class;
+mod replica_set;
+mod replicas;
+mod runtime_class;
 mod secret;
+mod service;
 mod service_account;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::replicas::{container_images, container_names, validate_replica_counts};
 use super::erased::{Kind, kind};
 
 /// Every built-in kind, in the order in which discovery lists them within their group-version.
@@ -18,13 +28,52 @@ use super::erased::{Kind, kind};
 pub fn all() -> Vec<Arc<dyn Kind>> {
     vec![
         kind(config_map::ConfigMapStrategy),
+        kind(endpoints::EndpointsStrategy),
         kind(event::EventStrategy),
         kind(namespace::NamespaceStrategy),
         kind(node::NodeStrategy),
         kind(pod::PodStrategy),
         kind(secret::SecretStrategy),
+        kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(deployment::DeploymentStrategy),
+        kind(replica_set::ReplicaSetStrategy),
         kind(lease::LeaseStrategy),
+        kind(endpoint_slice::EndpointSliceStrategy),
         kind(event::EventViewStrategy),
+        kind(runtime_class::RuntimeClassStrategy),
+        kind(priority_class::PriorityClassStrategy),
     ]
+}
+
+/// Labels as one cell shows them: `a=b,c=d`.
+fn format_labels(labels: Option<&BTreeMap<String, String>>) -> String {
+    let pairs: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if pairs.is_empty() {
+        "<none>".to_owned()
+    } else {
+        pairs.join(",")
+    }
+}
+
+/// The first few of a list, and how many there are beside.
+fn first_and_more(all: &[String], shown: usize) -> String {
+    let first = all[..shown.min(all.len())].join(",");
+    match all.len().saturating_sub(shown) {
+        0 => first,
+        more => format!("{first} + {more} more..."),
+    }
+}
+
+/// `10.42.0.2:80`, `[fd00::1]:80`.
+fn join_host_port(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }

@@ -5,7 +5,9 @@ use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource,
+};
 use crate::validation::object_meta::validate_finalizer;
 use crate::validation::{items, text};
 
@@ -29,7 +31,11 @@ impl Strategy for NamespaceStrategy {
 
     fn set_defaults(&self, object: &mut Namespace) {
         if let Some(name) = object.metadata.name.clone().filter(|name| !name.is_empty()) {
-            object.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+            object
+                .metadata
+                .labels
+                .get_or_insert_default()
+                .insert(NAME_LABEL.to_owned(), name);
         }
         object.spec.get_or_insert_default();
         let status = object.status.get_or_insert_default();
@@ -39,8 +45,15 @@ impl Strategy for NamespaceStrategy {
     }
 
     fn prepare_for_create(&self, object: &mut Namespace) {
-        object.status = Some(NamespaceStatus { phase: Some("Active".to_owned()), conditions: None });
-        let finalizers = object.spec.get_or_insert_default().finalizers.get_or_insert_default();
+        object.status = Some(NamespaceStatus {
+            phase: Some("Active".to_owned()),
+            conditions: None,
+        });
+        let finalizers = object
+            .spec
+            .get_or_insert_default()
+            .finalizers
+            .get_or_insert_default();
         if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
             finalizers.push(FINALIZER.to_owned());
         }
@@ -84,7 +97,11 @@ impl Strategy for NamespaceStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![Column::name(), Column::text("Status", "The status of the namespace"), Column::age()]
+        vec![
+            Column::name(),
+            Column::text("Status", "The status of the namespace"),
+            Column::age(),
+        ]
     }
 
     fn row(&self, object: &Namespace, now: jiff::Timestamp) -> Vec<Cell> {
@@ -117,11 +134,18 @@ pub fn validate_finalize(new: &Namespace) -> ErrorList {
 }
 
 fn finalizers(object: &Namespace) -> &[String] {
-    object.spec.as_ref().map(|spec| items(&spec.finalizers)).unwrap_or_default()
+    object
+        .spec
+        .as_ref()
+        .map(|spec| items(&spec.finalizers))
+        .unwrap_or_default()
 }
 
 fn phase(object: &Namespace) -> &str {
-    object.status.as_ref().map_or("", |status| text(&status.phase))
+    object
+        .status
+        .as_ref()
+        .map_or("", |status| text(&status.phase))
 }
 
 #[cfg(test)]
@@ -134,7 +158,8 @@ mod tests {
 
     #[test]
     fn life_of_a_namespace() {
-        let mut object: Namespace = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
+        let mut object: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         NamespaceStrategy.set_defaults(&mut object);
         NamespaceStrategy.prepare_for_create(&mut object);
         assert_eq!(
@@ -158,19 +183,26 @@ mod tests {
         let mut changed = object.clone();
         changed.spec = None;
         NamespaceStrategy.prepare_for_update(&mut changed, &object);
-        assert_eq!(changed.spec, object.spec, "only the finalize subresource changes finalizers");
+        assert_eq!(
+            changed.spec, object.spec,
+            "only the finalize subresource changes finalizers"
+        );
     }
 
     #[test]
     fn finalizers_and_phases() {
-        let object: Namespace =
-            serde_json::from_value(json!({"spec": {"finalizers": ["mine", "a/b"]}, "status": {"phase": "Terminating"}}))
-                .unwrap();
+        let object: Namespace = serde_json::from_value(
+            json!({"spec": {"finalizers": ["mine", "a/b"]}, "status": {"phase": "Terminating"}}),
+        )
+        .unwrap();
         assert_causes(
             &NamespaceStrategy.validate(&object),
             &["spec.finalizers FieldValueInvalid name is neither a standard finalizer"],
         );
-        assert_causes(&validate_finalize(&object), &["spec.finalizers[0] FieldValueInvalid"]);
+        assert_causes(
+            &validate_finalize(&object),
+            &["spec.finalizers[0] FieldValueInvalid"],
+        );
         assert_causes(
             &NamespaceStrategy.validate_status_update(&object, &object),
             &["status.Phase FieldValueInvalid may only be 'Active'"],

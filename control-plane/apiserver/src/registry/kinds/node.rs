@@ -49,13 +49,22 @@ impl Strategy for NodeStrategy {
             validate_cidr(cidr, &at.index(i), &mut errors);
         }
         if cidrs.len() > 1 {
-            let addresses: Vec<&str> =
-                cidrs.iter().map(|cidr| cidr.split_once('/').map_or(cidr.as_str(), |(address, _)| address)).collect();
+            let addresses: Vec<&str> = cidrs
+                .iter()
+                .map(|cidr| {
+                    cidr.split_once('/')
+                        .map_or(cidr.as_str(), |(address, _)| address)
+                })
+                .collect();
             if !is_dual_stack(&addresses) {
                 let detail = "may specify no more than one CIDR for each IP family";
                 errors.push(Error::invalid(&at, shown(&cidrs), detail));
             }
-            for (i, cidr) in cidrs.iter().enumerate().filter(|(i, cidr)| cidrs[..*i].contains(cidr)) {
+            for (i, cidr) in cidrs
+                .iter()
+                .enumerate()
+                .filter(|(i, cidr)| cidrs[..*i].contains(cidr))
+            {
                 errors.push(Error::duplicate(&at.index(i), cidr.as_str()));
             }
         }
@@ -70,7 +79,10 @@ impl Strategy for NodeStrategy {
         let mut errors = ErrorList::default();
         validate_resources(new, &mut errors);
         validate_addresses(new, &mut errors);
-        let (spec, was) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let (spec, was) = (
+            new.spec.clone().unwrap_or_default(),
+            old.spec.clone().unwrap_or_default(),
+        );
         let at = Path::new("spec");
         if !items(&was.pod_cidrs).is_empty() && items(&was.pod_cidrs) != items(&spec.pod_cidrs) {
             let detail = "node updates may not change podCIDR except from \"\" to valid";
@@ -81,7 +93,10 @@ impl Strategy for NodeStrategy {
             errors.push(Error::forbidden(&at.child("providerID"), detail));
         }
         if text(&was.external_id) != text(&spec.external_id) {
-            errors.push(Error::forbidden(&at.child("externalID"), "may not be updated"));
+            errors.push(Error::forbidden(
+                &at.child("externalID"),
+                "may not be updated",
+            ));
         }
         validate_spec_taints(&spec, &mut errors);
         errors
@@ -106,18 +121,36 @@ impl Strategy for NodeStrategy {
             Column::text("Roles", "The roles of the node"),
             Column::age(),
             Column::text("Version", "Kubelet Version reported by the node."),
-            Column::text("Internal-IP", "The first address of the node within the cluster.").wide(),
-            Column::text("External-IP", "The first address of the node from outside the cluster.").wide(),
+            Column::text(
+                "Internal-IP",
+                "The first address of the node within the cluster.",
+            )
+            .wide(),
+            Column::text(
+                "External-IP",
+                "The first address of the node from outside the cluster.",
+            )
+            .wide(),
             Column::text("OS-Image", "OS Image reported by the node.").wide(),
             Column::text("Kernel-Version", "Kernel Version reported by the node.").wide(),
-            Column::text("Container-Runtime", "ContainerRuntime Version reported by the node.").wide(),
+            Column::text(
+                "Container-Runtime",
+                "ContainerRuntime Version reported by the node.",
+            )
+            .wide(),
         ]
     }
 
     fn row(&self, object: &Node, now: jiff::Timestamp) -> Vec<Cell> {
         let status = object.status.clone().unwrap_or_default();
         let info = status.node_info.clone().unwrap_or_default();
-        let known = |value: String| if value.is_empty() { Cell::from("<unknown>") } else { Cell::from(value) };
+        let known = |value: String| {
+            if value.is_empty() {
+                Cell::from("<unknown>")
+            } else {
+                Cell::from(value)
+            }
+        };
         vec![
             printing::name(&object.metadata),
             Cell::from(readiness(object, &status)),
@@ -147,14 +180,21 @@ fn sync_pod_cidrs(spec: &mut NodeSpec) {
 
 fn validate_spec_taints(spec: &NodeSpec, errors: &mut ErrorList) {
     // Kubernetes reports them below the metadata.
-    validate_taints(items(&spec.taints), &Path::new("metadata").child("taints"), errors);
+    validate_taints(
+        items(&spec.taints),
+        &Path::new("metadata").child("taints"),
+        errors,
+    );
 }
 
 fn validate_resources(object: &Node, errors: &mut ErrorList) {
     let Some(status) = &object.status else {
         return;
     };
-    for (field, list) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+    for (field, list) in [
+        ("capacity", &status.capacity),
+        ("allocatable", &status.allocatable),
+    ] {
         for (name, quantity) in list.iter().flatten() {
             let at = Path::new("status").child(field).child(name);
             validate_quantity(name, quantity, &at, errors);
@@ -163,7 +203,11 @@ fn validate_resources(object: &Node, errors: &mut ErrorList) {
 }
 
 fn validate_addresses(object: &Node, errors: &mut ErrorList) {
-    let addresses = object.status.as_ref().map(|status| items(&status.addresses)).unwrap_or_default();
+    let addresses = object
+        .status
+        .as_ref()
+        .map(|status| items(&status.addresses))
+        .unwrap_or_default();
     for (i, address) in addresses.iter().enumerate() {
         let at = Path::new("status").child("addresses").index(i);
         if addresses[..i].contains(address) {
@@ -173,11 +217,17 @@ fn validate_addresses(object: &Node, errors: &mut ErrorList) {
 }
 
 fn is_cordoned(object: &Node) -> bool {
-    object.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+    object
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.unschedulable)
+        .unwrap_or(false)
 }
 
 fn readiness(object: &Node, status: &NodeStatus) -> String {
-    let ready = items(&status.conditions).iter().find(|condition| condition.type_ == "Ready");
+    let ready = items(&status.conditions)
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
     let mut readiness = match ready.map(|condition| condition.status.as_str()) {
         None => "Unknown".to_owned(),
         Some("True") => "Ready".to_owned(),
@@ -228,7 +278,9 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let object = node(json!({"spec": {"podCIDR": "10.42.0.0/24"}, "status": {"capacity": {"cpu": "2000m"}}}));
+        let object = node(
+            json!({"spec": {"podCIDR": "10.42.0.0/24"}, "status": {"capacity": {"cpu": "2000m"}}}),
+        );
         assert_eq!(object.spec.unwrap().pod_cidrs.unwrap(), ["10.42.0.0/24"]);
         assert_eq!(object.status.unwrap().allocatable.unwrap()["cpu"].0, "2");
     }
@@ -253,9 +305,16 @@ mod tests {
         let new = node(json!({"spec": {"podCIDR": "10.42.1.0/24", "providerID": "b"}}));
         assert_causes(
             &NodeStrategy.validate_update(&new, &old),
-            &["spec.podCIDRs FieldValueForbidden", "spec.providerID FieldValueForbidden"],
+            &[
+                "spec.podCIDRs FieldValueForbidden",
+                "spec.providerID FieldValueForbidden",
+            ],
         );
-        assert!(NodeStrategy.validate_update(&new, &node(json!({}))).is_empty());
+        assert!(
+            NodeStrategy
+                .validate_update(&new, &node(json!({})))
+                .is_empty()
+        );
     }
 
     #[test]
@@ -271,8 +330,16 @@ mod tests {
         }));
         let cells = NodeStrategy.row(&object, jiff::Timestamp::UNIX_EPOCH);
         let want = [
-            "n", "NotReady,SchedulingDisabled", "control-plane,edge", "<unknown>", "v1.37.0", "10.0.0.1", "<none>",
-            "Debian", "<unknown>", "<unknown>",
+            "n",
+            "NotReady,SchedulingDisabled",
+            "control-plane,edge",
+            "<unknown>",
+            "v1.37.0",
+            "10.0.0.1",
+            "<none>",
+            "Debian",
+            "<unknown>",
+            "<unknown>",
         ];
         assert_eq!(cells, want.map(Cell::from));
         assert_eq!(cells.len(), NodeStrategy.columns().len());

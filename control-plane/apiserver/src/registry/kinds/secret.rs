@@ -33,7 +33,11 @@ impl Strategy for SecretStrategy {
         let strings = object.string_data.take().unwrap_or_default();
         if !strings.is_empty() {
             let data = object.data.get_or_insert_default();
-            data.extend(strings.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes()))));
+            data.extend(
+                strings
+                    .into_iter()
+                    .map(|(key, value)| (key, ByteString(value.into_bytes()))),
+            );
         }
     }
 
@@ -57,14 +61,22 @@ impl Strategy for SecretStrategy {
         };
         match text(&object.type_) {
             "kubernetes.io/service-account-token" => {
-                let account = object.metadata.annotations.as_ref().and_then(|a| a.get(SERVICE_ACCOUNT));
+                let account = object
+                    .metadata
+                    .annotations
+                    .as_ref()
+                    .and_then(|a| a.get(SERVICE_ACCOUNT));
                 if account.is_none_or(String::is_empty) {
-                    let at = Path::new("metadata").child("annotations").key(SERVICE_ACCOUNT);
+                    let at = Path::new("metadata")
+                        .child("annotations")
+                        .key(SERVICE_ACCOUNT);
                     errors.push(Error::required(&at, ""));
                 }
             }
             "kubernetes.io/dockercfg" => validate_json(data, ".dockercfg", &mut errors),
-            "kubernetes.io/dockerconfigjson" => validate_json(data, ".dockerconfigjson", &mut errors),
+            "kubernetes.io/dockerconfigjson" => {
+                validate_json(data, ".dockerconfigjson", &mut errors)
+            }
             "kubernetes.io/basic-auth" => {
                 if !data.contains_key("username") && !data.contains_key("password") {
                     require("username");
@@ -72,7 +84,10 @@ impl Strategy for SecretStrategy {
                 }
             }
             "kubernetes.io/ssh-auth" => {
-                if data.get("ssh-privatekey").is_none_or(|key| key.0.is_empty()) {
+                if data
+                    .get("ssh-privatekey")
+                    .is_none_or(|key| key.0.is_empty())
+                {
                     errors.push(Error::required(&at.key("ssh-privatekey"), ""));
                 }
             }
@@ -115,7 +130,10 @@ impl Strategy for SecretStrategy {
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
-            Column::text("Type", "Used to facilitate programmatic handling of secret data."),
+            Column::text(
+                "Type",
+                "Used to facilitate programmatic handling of secret data.",
+            ),
             Column::text("Data", "How many entries the secret has."),
             Column::age(),
         ]
@@ -137,8 +155,14 @@ fn validate_json(data: &BTreeMap<String, ByteString>, key: &str, errors: &mut Er
         errors.push(Error::required(&at, ""));
         return;
     };
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&value.0) {
-        errors.push(Error::invalid(&at, "<secret contents redacted>", error.to_string()));
+    if let Err(error) =
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&value.0)
+    {
+        errors.push(Error::invalid(
+            &at,
+            "<secret contents redacted>",
+            error.to_string(),
+        ));
     }
 }
 
@@ -169,7 +193,10 @@ mod tests {
     fn types() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({"stringData": {"a": "b"}}), vec![]),
-            (json!({"stringData": {"a b": "b"}}), vec!["data[a b] FieldValueInvalid a valid config key"]),
+            (
+                json!({"stringData": {"a b": "b"}}),
+                vec!["data[a b] FieldValueInvalid a valid config key"],
+            ),
             (
                 json!({"type": "kubernetes.io/tls", "stringData": {"tls.crt": ""}}),
                 vec!["data[tls.key] FieldValueRequired"],
@@ -180,13 +207,19 @@ mod tests {
             ),
             (
                 json!({"type": "kubernetes.io/basic-auth"}),
-                vec!["data[username] FieldValueRequired", "data[password] FieldValueRequired"],
+                vec![
+                    "data[username] FieldValueRequired",
+                    "data[password] FieldValueRequired",
+                ],
             ),
             (
                 json!({"type": "kubernetes.io/service-account-token"}),
                 vec!["metadata.annotations[kubernetes.io/service-account.name] FieldValueRequired"],
             ),
-            (json!({"type": "kubernetes.io/ssh-auth"}), vec!["data[ssh-privatekey] FieldValueRequired"]),
+            (
+                json!({"type": "kubernetes.io/ssh-auth"}),
+                vec!["data[ssh-privatekey] FieldValueRequired"],
+            ),
         ];
         for (value, want) in table {
             assert_causes(&SecretStrategy.validate(&secret(value)), &want);
@@ -199,7 +232,11 @@ mod tests {
         let new = secret(json!({"type": "x/y", "stringData": {"a": "c"}}));
         assert_causes(
             &SecretStrategy.validate_update(&new, &old),
-            &["type FieldValueInvalid field is immutable", "immutable FieldValueForbidden", "data FieldValueForbidden"],
+            &[
+                "type FieldValueInvalid field is immutable",
+                "immutable FieldValueForbidden",
+                "data FieldValueForbidden",
+            ],
         );
     }
 }

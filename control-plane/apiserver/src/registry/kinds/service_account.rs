@@ -12,7 +12,9 @@ impl Strategy for ServiceAccountStrategy {
     type Object = ServiceAccount;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<ServiceAccount>().short_names(&["sa"]).conditional_update()
+        Descriptor::of::<ServiceAccount>()
+            .short_names(&["sa"])
+            .conditional_update()
     }
 
     fn validate(&self, _object: &ServiceAccount) -> ErrorList {

@@ -30,7 +30,11 @@ pub(crate) fn validate_pod_annotations(
     if let Some(value) = get(DELETION_COST)
         && !is_deletion_cost(value)
     {
-        errors.push(Error::invalid(&at.key(DELETION_COST), value.as_str(), "must be a 32bit integer"));
+        errors.push(Error::invalid(
+            &at.key(DELETION_COST),
+            value.as_str(),
+            "must be a 32bit integer",
+        ));
     }
 }
 
@@ -41,7 +45,9 @@ pub(crate) fn validate_pod_annotation_update(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let get = |annotations: Option<&BTreeMap<String, String>>| annotations.and_then(|a| a.get(MIRROR).cloned());
+    let get = |annotations: Option<&BTreeMap<String, String>>| {
+        annotations.and_then(|a| a.get(MIRROR).cloned())
+    };
     let detail = match (get(new), get(old)) {
         (new, old) if new == old => return,
         (Some(_), None) => "may not add mirror pod annotation",

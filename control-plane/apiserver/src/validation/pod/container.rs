@@ -31,10 +31,21 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
     for (i, container) in spec.containers.iter().enumerate() {
         let idx = at.index(i);
         validate_common(container, spec, &idx, errors);
-        if spec.containers[..i].iter().any(|other| other.name == container.name) {
-            errors.push(Error::duplicate(&idx.child("name"), container.name.as_str()));
+        if spec.containers[..i]
+            .iter()
+            .any(|other| other.name == container.name)
+        {
+            errors.push(Error::duplicate(
+                &idx.child("name"),
+                container.name.as_str(),
+            ));
         }
-        validate_probes(container, spec.termination_grace_period_seconds, &idx, errors);
+        validate_probes(
+            container,
+            spec.termination_grace_period_seconds,
+            &idx,
+            errors,
+        );
         validate_restart(container, &idx, errors);
     }
     validate_host_port_conflicts(&spec.containers, at, errors);
@@ -50,12 +61,20 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
         validate_restart(container, &idx, errors);
         let mut others = spec.containers.iter().chain(&containers[..i]);
         if others.any(|other| other.name == container.name) {
-            errors.push(Error::duplicate(&idx.child("name"), container.name.as_str()));
+            errors.push(Error::duplicate(
+                &idx.child("name"),
+                container.name.as_str(),
+            ));
         }
         // They run one by one: only within one can host ports collide.
         validate_host_port_conflicts(std::slice::from_ref(container), at, errors);
         if is_sidecar(container) {
-            validate_probes(container, spec.termination_grace_period_seconds, &idx, errors);
+            validate_probes(
+                container,
+                spec.termination_grace_period_seconds,
+                &idx,
+                errors,
+            );
             continue;
         }
         let forbidden = [
@@ -88,9 +107,14 @@ pub(crate) fn validate_ephemeral_containers(spec: &PodSpec, at: &Path, errors: &
         validate_image_padding(&container, &idx, errors);
         let known = || spec.containers.iter().chain(items(&spec.init_containers));
         let taken = known().any(|other| other.name == ephemeral.name)
-            || containers[..i].iter().any(|other| other.name == ephemeral.name);
+            || containers[..i]
+                .iter()
+                .any(|other| other.name == ephemeral.name);
         if taken {
-            errors.push(Error::duplicate(&idx.child("name"), ephemeral.name.as_str()));
+            errors.push(Error::duplicate(
+                &idx.child("name"),
+                ephemeral.name.as_str(),
+            ));
         }
         let target = text(&ephemeral.target_container_name);
         if !target.is_empty() && !known().any(|other| other.name == target) {
@@ -118,14 +142,24 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
     if container.name.is_empty() {
         errors.push(Error::required(&at.child("name"), ""));
     } else {
-        faults(&container.name, names::dns_label(&container.name), &at.child("name"), errors);
+        faults(
+            &container.name,
+            names::dns_label(&container.name),
+            &at.child("name"),
+            errors,
+        );
     }
     if text(&container.image).is_empty() {
         errors.push(Error::required(&at.child("image"), ""));
     }
     let policy = text(&container.termination_message_policy);
     let policy_at = at.child("terminationMessagePolicy");
-    one_of(policy, &["FallbackToLogsOnError", "File"], &policy_at, errors);
+    one_of(
+        policy,
+        &["FallbackToLogsOnError", "File"],
+        &policy_at,
+        errors,
+    );
     let volumes = items(&spec.volumes);
     validate_container_ports(items(&container.ports), &at.child("ports"), errors);
     validate_env(items(&container.env), volumes, &at.child("env"), errors);
@@ -135,16 +169,28 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
     let pull = text(&container.image_pull_policy);
     one_of(pull, PULL_POLICIES, &at.child("imagePullPolicy"), errors);
     if let Some(requirements) = &container.resources {
-        let claims: Vec<&str> = items(&spec.resource_claims).iter().map(|claim| claim.name.as_str()).collect();
+        let claims: Vec<&str> = items(&spec.resource_claims)
+            .iter()
+            .map(|claim| claim.name.as_str())
+            .collect();
         validate_container_requirements(requirements, &claims, &at.child("resources"), errors);
     }
     let pod_restart = text(&spec.restart_policy);
-    validate_resize(items(&container.resize_policy), pod_restart, &at.child("resizePolicy"), errors);
+    validate_resize(
+        items(&container.resize_policy),
+        pod_restart,
+        &at.child("resizePolicy"),
+        errors,
+    );
     if let Some(context) = &container.security_context {
         let host_users = spec.host_users.unwrap_or(true);
         validate_security_context(context, host_users, &at.child("securityContext"), errors);
     }
-    if let Some(signal) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref()) {
+    if let Some(signal) = container
+        .lifecycle
+        .as_ref()
+        .and_then(|lifecycle| lifecycle.stop_signal.as_deref())
+    {
         let at = at.child("lifecycle").child("stopSignal");
         match spec.os.as_ref().map(|os| os.name.as_str()) {
             None => {
@@ -154,7 +200,9 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
             Some("windows") if !matches!(signal, "SIGKILL" | "SIGTERM") => {
                 errors.push(Error::not_supported(&at, signal, &["SIGKILL", "SIGTERM"]));
             }
-            Some("linux") if !is_signal(signal) => errors.push(Error::not_supported::<&str>(&at, signal, &[])),
+            Some("linux") if !is_signal(signal) => {
+                errors.push(Error::not_supported::<&str>(&at, signal, &[]))
+            }
             Some(_) => {}
         }
     }
@@ -163,9 +211,10 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
 /// The name of a signal of Linux, real-time ones included.
 fn is_signal(name: &str) -> bool {
     const NAMES: &[&str] = &[
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
-        "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
-        "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT",
+        "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM",
+        "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
+        "RTMIN", "RTMAX",
     ];
     let Some(name) = name.strip_prefix("SIG") else {
         return false;
@@ -186,7 +235,11 @@ fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
             errors.push(Error::required(&at.child("restartPolicy"), detail));
         }
         Some(policy) if !RESTART_POLICIES.contains(&policy) => {
-            errors.push(Error::not_supported(&at.child("restartPolicy"), policy, RESTART_POLICIES));
+            errors.push(Error::not_supported(
+                &at.child("restartPolicy"),
+                policy,
+                RESTART_POLICIES,
+            ));
         }
         _ => {}
     }
@@ -206,7 +259,12 @@ fn validate_restart_rule(rule: &ContainerRestartRule, at: &Path, errors: &mut Er
         errors.push(Error::required(&at, "must be specified"));
         return;
     };
-    one_of(&codes.operator, &["In", "NotIn"], &at.child("operator"), errors);
+    one_of(
+        &codes.operator,
+        &["In", "NotIn"],
+        &at.child("operator"),
+        errors,
+    );
     let values = items(&codes.values).len();
     if values > MAX_EXIT_CODES {
         errors.push(Error::too_many(&at.child("values"), values, MAX_EXIT_CODES));
@@ -220,8 +278,14 @@ fn validate_resize(
     errors: &mut ErrorList,
 ) {
     for (i, policy) in policies.iter().enumerate() {
-        let (name, restart) = (policy.resource_name.as_str(), policy.restart_policy.as_str());
-        if policies[..i].iter().any(|other| other.resource_name == name) {
+        let (name, restart) = (
+            policy.resource_name.as_str(),
+            policy.restart_policy.as_str(),
+        );
+        if policies[..i]
+            .iter()
+            .any(|other| other.resource_name == name)
+        {
             errors.push(Error::duplicate(&at.index(i), name));
         }
         one_of(name, &["cpu", "memory"], at, errors);
@@ -235,13 +299,19 @@ fn validate_resize(
 
 fn validate_ephemeral_fields(container: &EphemeralContainer, at: &Path, errors: &mut ErrorList) {
     const DETAIL: &str = "cannot be set for an Ephemeral Container";
-    let resources = container.resources.as_ref().is_some_and(|resources| *resources != Default::default());
+    let resources = container
+        .resources
+        .as_ref()
+        .is_some_and(|resources| *resources != Default::default());
     let forbidden = [
         ("ports", !items(&container.ports).is_empty()),
         ("resources", resources),
         ("resizePolicy", !items(&container.resize_policy).is_empty()),
         ("restartPolicy", container.restart_policy.is_some()),
-        ("restartPolicyRules", !items(&container.restart_policy_rules).is_empty()),
+        (
+            "restartPolicyRules",
+            !items(&container.restart_policy_rules).is_empty(),
+        ),
         ("livenessProbe", container.liveness_probe.is_some()),
         ("readinessProbe", container.readiness_probe.is_some()),
         ("startupProbe", container.startup_probe.is_some()),
@@ -254,7 +324,10 @@ fn validate_ephemeral_fields(container: &EphemeralContainer, at: &Path, errors: 
     }
     let mounts_at = at.child("volumeMounts");
     for (i, mount) in items(&container.volume_mounts).iter().enumerate() {
-        for (field, path) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+        for (field, path) in [
+            ("subPath", &mount.sub_path),
+            ("subPathExpr", &mount.sub_path_expr),
+        ] {
             if !text(path).is_empty() {
                 errors.push(Error::forbidden(&mounts_at.index(i).child(field), DETAIL));
             }

@@ -50,18 +50,31 @@ fn validate_config(config: &PodDNSConfig, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::invalid(&searches_at, shown(&searches), detail));
     }
     if searches.join(" ").len() > MAX_SEARCH_LENGTH {
-        let detail =
-            format!("must not have more than {MAX_SEARCH_LENGTH} characters (including spaces) in the search list");
+        let detail = format!(
+            "must not have more than {MAX_SEARCH_LENGTH} characters (including spaces) in the search list"
+        );
         errors.push(Error::invalid(&searches_at, shown(&searches), detail));
     }
-    for (i, search) in searches.iter().enumerate().filter(|(_, search)| *search != ".") {
+    for (i, search) in searches
+        .iter()
+        .enumerate()
+        .filter(|(_, search)| *search != ".")
+    {
         let search = search.strip_suffix('.').unwrap_or(search);
         // Names of SRV records have underscores, which stand wherever a letter may.
-        faults(search, names::dns_subdomain(&search.replace('_', "a")), &searches_at.index(i), errors);
+        faults(
+            search,
+            names::dns_subdomain(&search.replace('_', "a")),
+            &searches_at.index(i),
+            errors,
+        );
     }
     for (i, option) in items(&config.options).iter().enumerate() {
         if text(&option.name).is_empty() {
-            errors.push(Error::required(&at.child("options").index(i), "must not be empty"));
+            errors.push(Error::required(
+                &at.child("options").index(i),
+                "must not be empty",
+            ));
         }
     }
 }
@@ -72,14 +85,22 @@ pub(crate) fn validate_host_aliases(aliases: &[HostAlias], at: &Path, errors: &m
         let at = at.index(i);
         validate_ip(&alias.ip, &at.child("ip"), errors);
         for (j, name) in items(&alias.hostnames).iter().enumerate() {
-            faults(name, names::dns_subdomain(name), &at.child("hostnames").index(j), errors);
+            faults(
+                name,
+                names::dns_subdomain(name),
+                &at.child("hostnames").index(j),
+                errors,
+            );
         }
     }
 }
 
 /// What a Pod is called within its own network.
 pub(crate) fn validate_hostnames(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
-    for (field, name) in [("hostname", text(&spec.hostname)), ("subdomain", text(&spec.subdomain))] {
+    for (field, name) in [
+        ("hostname", text(&spec.hostname)),
+        ("subdomain", text(&spec.subdomain)),
+    ] {
         if !name.is_empty() {
             faults(name, names::dns_label(name), &at.child(field), errors);
         }
@@ -97,7 +118,10 @@ pub(crate) fn validate_hostnames(spec: &PodSpec, at: &Path, errors: &mut ErrorLi
         errors.push(Error::forbidden(&at, detail));
     }
     if spec.host_network == Some(true) {
-        errors.push(Error::forbidden(&at, "may not be specified when `hostNetwork` is true"));
+        errors.push(Error::forbidden(
+            &at,
+            "may not be specified when `hostNetwork` is true",
+        ));
     }
 }
 
@@ -113,8 +137,14 @@ mod tests {
     fn dns() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({"dnsPolicy": "ClusterFirst"}), vec![]),
-            (json!({"dnsPolicy": "Maybe"}), vec!["spec.dnsPolicy FieldValueNotSupported"]),
-            (json!({"dnsPolicy": "None"}), vec!["spec.dnsConfig FieldValueRequired must provide `dnsConfig`"]),
+            (
+                json!({"dnsPolicy": "Maybe"}),
+                vec!["spec.dnsPolicy FieldValueNotSupported"],
+            ),
+            (
+                json!({"dnsPolicy": "None"}),
+                vec!["spec.dnsConfig FieldValueRequired must provide `dnsConfig`"],
+            ),
             (
                 json!({"dnsPolicy": "None", "dnsConfig": {}}),
                 vec!["spec.dnsConfig.nameservers FieldValueRequired must provide at least one"],
@@ -131,7 +161,11 @@ mod tests {
         for (mut value, want) in table {
             value["containers"] = json!([]);
             let mut errors = ErrorList::default();
-            validate_dns(&serde_json::from_value(value).unwrap(), &Path::new("spec"), &mut errors);
+            validate_dns(
+                &serde_json::from_value(value).unwrap(),
+                &Path::new("spec"),
+                &mut errors,
+            );
             assert_causes(&errors, &want);
         }
     }

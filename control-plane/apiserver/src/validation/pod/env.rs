@@ -25,8 +25,13 @@ const ENV_FIELDS: &[&str] = &[
 ];
 
 /// Fields of the Pod that a file may show.
-const FILE_FIELDS: &[&str] =
-    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+const FILE_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 
 /// Resources of a container that a variable or a file may show.
 const RESOURCES: &[&str] = &[
@@ -38,8 +43,9 @@ const RESOURCES: &[&str] = &[
     "requests.memory",
 ];
 
-const BYTE_DIVISORS: &[&str] =
-    &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+const BYTE_DIVISORS: &[&str] = &[
+    "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+];
 
 /// Where a field of the Pod is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +57,23 @@ pub(crate) enum Shown {
 }
 
 /// The variables of a container of a Pod with these volumes.
-pub(crate) fn validate_env(variables: &[EnvVar], volumes: &[Volume], at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_env(
+    variables: &[EnvVar],
+    volumes: &[Volume],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     for (i, variable) in variables.iter().enumerate() {
         let at = at.index(i);
         if variable.name.is_empty() {
             errors.push(Error::required(&at.child("name"), ""));
         } else {
-            faults(&variable.name, names::env_var_name(&variable.name), &at.child("name"), errors);
+            faults(
+                &variable.name,
+                names::env_var_name(&variable.name),
+                &at.child("name"),
+                errors,
+            );
         }
         validate_source(variable, volumes, &at.child("valueFrom"), errors);
     }
@@ -69,11 +85,22 @@ pub(crate) fn validate_env_from(sources: &[EnvFromSource], at: &Path, errors: &m
         let idx = at.index(i);
         let prefix = text(&source.prefix);
         if !prefix.is_empty() {
-            faults(prefix, names::env_var_name(prefix), &idx.child("prefix"), errors);
+            faults(
+                prefix,
+                names::env_var_name(prefix),
+                &idx.child("prefix"),
+                errors,
+            );
         }
         let refs = [
-            ("configMapRef", source.config_map_ref.as_ref().map(|r| r.name.as_str())),
-            ("secretRef", source.secret_ref.as_ref().map(|r| r.name.as_str())),
+            (
+                "configMapRef",
+                source.config_map_ref.as_ref().map(|r| r.name.as_str()),
+            ),
+            (
+                "secretRef",
+                source.secret_ref.as_ref().map(|r| r.name.as_str()),
+            ),
         ];
         for (field, name) in refs {
             let at = idx.child(field).child("name");
@@ -84,9 +111,17 @@ pub(crate) fn validate_env_from(sources: &[EnvFromSource], at: &Path, errors: &m
             }
         }
         match refs.iter().filter(|(_, name)| name.is_some()).count() {
-            0 => errors.push(Error::invalid(at, "", "must specify one of: `configMapRef` or `secretRef`")),
+            0 => errors.push(Error::invalid(
+                at,
+                "",
+                "must specify one of: `configMapRef` or `secretRef`",
+            )),
             1 => {}
-            _ => errors.push(Error::invalid(at, "", "may not have more than one field specified at a time")),
+            _ => errors.push(Error::invalid(
+                at,
+                "",
+                "may not have more than one field specified at a time",
+            )),
         }
     }
 }
@@ -102,11 +137,25 @@ fn validate_source(variable: &EnvVar, volumes: &[Volume], at: &Path, errors: &mu
     }
     if let Some(selector) = &source.resource_field_ref {
         sources += 1;
-        validate_resource_selector(selector, Shown::Variable, &at.child("resourceFieldRef"), errors);
+        validate_resource_selector(
+            selector,
+            Shown::Variable,
+            &at.child("resourceFieldRef"),
+            errors,
+        );
     }
     let keys = [
-        ("configMapKeyRef", source.config_map_key_ref.as_ref().map(|r| (&r.name, &r.key))),
-        ("secretKeyRef", source.secret_key_ref.as_ref().map(|r| (&r.name, &r.key))),
+        (
+            "configMapKeyRef",
+            source
+                .config_map_key_ref
+                .as_ref()
+                .map(|r| (&r.name, &r.key)),
+        ),
+        (
+            "secretKeyRef",
+            source.secret_key_ref.as_ref().map(|r| (&r.name, &r.key)),
+        ),
     ];
     for (field, selector) in keys {
         if let Some((name, key)) = selector {
@@ -138,21 +187,38 @@ fn validate_key(name: &str, key: &str, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn validate_file_key(selector: &FileKeySelector, volumes: &[Volume], at: &Path, errors: &mut ErrorList) {
+fn validate_file_key(
+    selector: &FileKeySelector,
+    volumes: &[Volume],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if selector.key.is_empty() {
         errors.push(Error::required(&at.child("key"), ""));
     } else {
-        faults(&selector.key, names::env_var_name(&selector.key), &at.child("key"), errors);
+        faults(
+            &selector.key,
+            names::env_var_name(&selector.key),
+            &at.child("key"),
+            errors,
+        );
     }
     let name_at = at.child("volumeName");
     if selector.volume_name.is_empty() {
         errors.push(Error::required(&name_at, ""));
     } else {
-        match volumes.iter().find(|volume| volume.name == selector.volume_name) {
+        match volumes
+            .iter()
+            .find(|volume| volume.name == selector.volume_name)
+        {
             None => errors.push(Error::not_found(&name_at, selector.volume_name.as_str())),
             Some(volume) if volume.empty_dir.is_none() => {
                 let detail = "referenced volume must be of type emptyDir";
-                errors.push(Error::invalid(&name_at, selector.volume_name.as_str(), detail));
+                errors.push(Error::invalid(
+                    &name_at,
+                    selector.volume_name.as_str(),
+                    detail,
+                ));
             }
             Some(_) => {}
         }
@@ -186,12 +252,23 @@ pub(crate) fn validate_field_selector(
         errors.push(Error::invalid(&path_at, path, detail));
         return;
     }
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
+    if let Some((map, key)) = path
+        .strip_suffix("']")
+        .and_then(|path| path.split_once("['"))
+    {
         match map {
-            "metadata.annotations" => faults(key, names::qualified_name(&key.to_lowercase()), at, errors),
+            "metadata.annotations" => {
+                faults(key, names::qualified_name(&key.to_lowercase()), at, errors)
+            }
             "metadata.labels" => faults(key, names::qualified_name(key), at, errors),
-            "metadata.name" | "metadata.namespace" | "metadata.uid" | "spec.nodeName"
-            | "spec.serviceAccountName" | "status.hostIP" | "status.hostIPs" | "status.podIP"
+            "metadata.name"
+            | "metadata.namespace"
+            | "metadata.uid"
+            | "spec.nodeName"
+            | "spec.serviceAccountName"
+            | "status.hostIP"
+            | "status.hostIPs"
+            | "status.podIP"
             | "status.podIPs" => {
                 errors.push(Error::invalid(at, map, "does not support subscript"));
             }
@@ -223,19 +300,26 @@ pub(crate) fn validate_resource_selector(
     errors: &mut ErrorList,
 ) {
     let resource = selector.resource.as_str();
-    let huge = resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
+    let huge =
+        resource.starts_with("requests.hugepages-") || resource.starts_with("limits.hugepages-");
     if shown == Shown::File && text(&selector.container_name).is_empty() {
         errors.push(Error::required(&at.child("containerName"), ""));
     } else if resource.is_empty() {
         errors.push(Error::required(&at.child("resource"), ""));
     } else if !RESOURCES.contains(&resource) && !huge {
-        errors.push(Error::not_supported(&at.child("resource"), resource, RESOURCES));
+        errors.push(Error::not_supported(
+            &at.child("resource"),
+            resource,
+            RESOURCES,
+        ));
     }
     let divisor_at = at.child("divisor");
     let Some(divisor) = &selector.divisor else {
         return;
     };
-    let Some(divisor) = parse_quantity(divisor, &divisor_at, errors).filter(|d| *d != Quantity::ZERO) else {
+    let Some(divisor) =
+        parse_quantity(divisor, &divisor_at, errors).filter(|d| *d != Quantity::ZERO)
+    else {
         return;
     };
     let (divisors, which) = match resource {
@@ -248,8 +332,13 @@ pub(crate) fn validate_resource_selector(
         _ => return,
     };
     if !divisors.contains(&divisor.to_string().as_str()) {
-        let listed = if which == "cpu" { "1m and 1".to_owned() } else { divisors.join(", ") };
-        let detail = format!("only divisor's values {listed} are supported with the {which} resource");
+        let listed = if which == "cpu" {
+            "1m and 1".to_owned()
+        } else {
+            divisors.join(", ")
+        };
+        let detail =
+            format!("only divisor's values {listed} are supported with the {which} resource");
         errors.push(Error::invalid(&divisor_at, resource, detail));
     }
 }
@@ -269,22 +358,35 @@ mod tests {
             (json!({"name": "A", "value": "b"}), vec![]),
             (json!({"name": "a.b-c"}), vec![]),
             (json!({"name": ""}), vec!["env[0].name FieldValueRequired"]),
-            (json!({"name": "A=B"}), vec!["env[0].name FieldValueInvalid"]),
+            (
+                json!({"name": "A=B"}),
+                vec!["env[0].name FieldValueInvalid"],
+            ),
             (field("status.podIP"), vec![]),
             (field("metadata.labels['app']"), vec![]),
-            (field("metadata.labels"), vec!["env[0].valueFrom.fieldRef.fieldPath FieldValueNotSupported"]),
+            (
+                field("metadata.labels"),
+                vec!["env[0].valueFrom.fieldRef.fieldPath FieldValueNotSupported"],
+            ),
             (
                 field("status.phase"),
-                vec!["env[0].valueFrom.fieldRef.fieldPath FieldValueInvalid error converting fieldPath: field label not supported"],
+                vec![
+                    "env[0].valueFrom.fieldRef.fieldPath FieldValueInvalid error converting fieldPath: field label not supported",
+                ],
             ),
             (
                 field("metadata.name['x']"),
                 vec!["env[0].valueFrom.fieldRef FieldValueInvalid does not support subscript"],
             ),
-            (json!({"name": "A", "valueFrom": {}}), vec!["env[0].valueFrom FieldValueInvalid must specify one of"]),
+            (
+                json!({"name": "A", "valueFrom": {}}),
+                vec!["env[0].valueFrom FieldValueInvalid must specify one of"],
+            ),
             (
                 json!({"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}),
-                vec!["env[0].valueFrom FieldValueInvalid may not be specified when `value` is not empty"],
+                vec![
+                    "env[0].valueFrom FieldValueInvalid may not be specified when `value` is not empty",
+                ],
             ),
             (
                 json!({"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": ""}, "configMapKeyRef": {"name": "S", "key": "k"}}}),
@@ -296,7 +398,9 @@ mod tests {
             ),
             (
                 json!({"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu", "divisor": "2"}}}),
-                vec!["env[0].valueFrom.resourceFieldRef.divisor FieldValueInvalid only divisor's values 1m and 1"],
+                vec![
+                    "env[0].valueFrom.resourceFieldRef.divisor FieldValueInvalid only divisor's values 1m and 1",
+                ],
             ),
             (
                 json!({"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "no", "path": "../x", "key": "K"}}}),
@@ -308,7 +412,12 @@ mod tests {
         ];
         for (value, want) in table {
             let mut errors = ErrorList::default();
-            validate_env(&[serde_json::from_value(value).unwrap()], &[], &Path::new("env"), &mut errors);
+            validate_env(
+                &[serde_json::from_value(value).unwrap()],
+                &[],
+                &Path::new("env"),
+                &mut errors,
+            );
             assert_causes(&errors, &want);
         }
     }
@@ -325,7 +434,10 @@ mod tests {
         validate_env_from(&sources, &Path::new("envFrom"), &mut errors);
         assert_causes(
             &errors,
-            &["envFrom[1].secretRef.name FieldValueRequired", "envFrom FieldValueInvalid must specify one of"],
+            &[
+                "envFrom[1].secretRef.name FieldValueRequired",
+                "envFrom FieldValueInvalid must specify one of",
+            ],
         );
     }
 }

@@ -15,11 +15,14 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::resources as requests;
 use k8s_openapi::api::core::v1::{
-    PodReadinessGate, PodResourceClaim, PodSchedulingGate, PodSpec, ResourceRequirements, SecurityContext,
+    PodReadinessGate, PodResourceClaim, PodSchedulingGate, PodSpec, ResourceRequirements,
+    SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use self::container::{validate_containers, validate_ephemeral_containers, validate_init_containers};
+use self::container::{
+    validate_containers, validate_ephemeral_containers, validate_init_containers,
+};
 use self::security::validate_pod_security_context;
 use super::labels::validate_labels;
 use super::resources::{validate_overhead, validate_pod_requirements};
@@ -31,12 +34,24 @@ pub(crate) use annotations::{validate_pod_annotation_update, validate_pod_annota
 
 /// Everything that is wrong with a spec. `pod` is the metadata of the Pod whose spec it is, none
 /// where it is that of a template.
-pub(crate) fn validate_spec(spec: &PodSpec, pod: Option<&ObjectMeta>, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_spec(
+    spec: &PodSpec,
+    pod: Option<&ObjectMeta>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if spec.termination_grace_period_seconds.is_none() {
-        errors.push(Error::required(&at.child("terminationGracePeriodSeconds"), ""));
+        errors.push(Error::required(
+            &at.child("terminationGracePeriodSeconds"),
+            "",
+        ));
     }
     validate_volumes(items(&spec.volumes), pod, &at.child("volumes"), errors);
-    validate_resource_claims(items(&spec.resource_claims), &at.child("resourceClaims"), errors);
+    validate_resource_claims(
+        items(&spec.resource_claims),
+        &at.child("resourceClaims"),
+        errors,
+    );
     validate_containers(spec, &at.child("containers"), errors);
     validate_init_containers(spec, &at.child("initContainers"), errors);
     validate_ephemeral_containers(spec, &at.child("ephemeralContainers"), errors);
@@ -45,17 +60,34 @@ pub(crate) fn validate_spec(spec: &PodSpec, pod: Option<&ObjectMeta>, at: &Path,
     }
     validate_host_ports(spec, pod.is_some(), &at.child("containers"), errors);
     let restart = text(&spec.restart_policy);
-    one_of(restart, &["Always", "OnFailure", "Never"], &at.child("restartPolicy"), errors);
+    one_of(
+        restart,
+        &["Always", "OnFailure", "Never"],
+        &at.child("restartPolicy"),
+        errors,
+    );
     dns::validate_dns(spec, at, errors);
-    validate_labels(spec.node_selector.as_ref(), &at.child("nodeSelector"), errors);
+    validate_labels(
+        spec.node_selector.as_ref(),
+        &at.child("nodeSelector"),
+        errors,
+    );
     if let Some(context) = &spec.security_context {
         validate_pod_security_context(context, spec, &at.child("securityContext"), errors);
     }
     if let Some(affinity) = &spec.affinity {
         validate_affinity(affinity, &at.child("affinity"), errors);
     }
-    validate_readiness_gates(items(&spec.readiness_gates), &at.child("readinessGates"), errors);
-    validate_scheduling_gates(items(&spec.scheduling_gates), &at.child("schedulingGates"), errors);
+    validate_readiness_gates(
+        items(&spec.readiness_gates),
+        &at.child("readinessGates"),
+        errors,
+    );
+    validate_scheduling_gates(
+        items(&spec.scheduling_gates),
+        &at.child("schedulingGates"),
+        errors,
+    );
     let spread = items(&spec.topology_spread_constraints);
     validate_topology_spread(spread, &at.child("topologySpreadConstraints"), errors);
     windows::validate_host_process(spec, at, errors);
@@ -65,13 +97,22 @@ pub(crate) fn validate_spec(spec: &PodSpec, pod: Option<&ObjectMeta>, at: &Path,
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
         let detail = "must be between 1 and 2147483647, inclusive";
-        errors.push(Error::invalid(&at.child("activeDeadlineSeconds"), seconds, detail));
+        errors.push(Error::invalid(
+            &at.child("activeDeadlineSeconds"),
+            seconds,
+            detail,
+        ));
     }
     dns::validate_hostnames(spec, at, errors);
     validate_tolerations(items(&spec.tolerations), &at.child("tolerations"), errors);
     dns::validate_host_aliases(items(&spec.host_aliases), &at.child("hostAliases"), errors);
     if let Some(policy) = &spec.preemption_policy {
-        one_of(policy, &["PreemptLowerPriority", "Never"], &at.child("preemptionPolicy"), errors);
+        one_of(
+            policy,
+            &["PreemptLowerPriority", "Never"],
+            &at.child("preemptionPolicy"),
+            errors,
+        );
     }
     if let Some(overhead) = &spec.overhead {
         validate_overhead(overhead, &at.child("overhead"), errors);
@@ -83,11 +124,26 @@ pub(crate) fn validate_spec(spec: &PodSpec, pod: Option<&ObjectMeta>, at: &Path,
 pub(crate) fn validate_pod_only(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     if text(&spec.service_account_name).is_empty() {
         for (v, volume) in items(&spec.volumes).iter().enumerate() {
-            let sources = volume.projected.as_ref().map(|p| items(&p.sources)).unwrap_or_default();
-            let at = at.child("volumes").index(v).child("projected").child("sources");
-            for (s, _) in sources.iter().enumerate().filter(|(_, s)| s.service_account_token.is_some()) {
+            let sources = volume
+                .projected
+                .as_ref()
+                .map(|p| items(&p.sources))
+                .unwrap_or_default();
+            let at = at
+                .child("volumes")
+                .index(v)
+                .child("projected")
+                .child("sources");
+            for (s, _) in sources
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.service_account_token.is_some())
+            {
                 let detail = "must not be specified when serviceAccountName is not set";
-                errors.push(Error::forbidden(&at.index(s).child("serviceAccountToken"), detail));
+                errors.push(Error::forbidden(
+                    &at.index(s).child("serviceAccountToken"),
+                    detail,
+                ));
             }
         }
     }
@@ -100,8 +156,15 @@ pub(crate) fn validate_pod_only(spec: &PodSpec, at: &Path, errors: &mut ErrorLis
 }
 
 /// Visits the security context of every container, with the container's path.
-fn each_container(spec: &PodSpec, at: &Path, mut visit: impl FnMut(Option<&SecurityContext>, &Path)) {
-    let lists = [("initContainers", items(&spec.init_containers)), ("containers", &spec.containers[..])];
+fn each_container(
+    spec: &PodSpec,
+    at: &Path,
+    mut visit: impl FnMut(Option<&SecurityContext>, &Path),
+) {
+    let lists = [
+        ("initContainers", items(&spec.init_containers)),
+        ("containers", &spec.containers[..]),
+    ];
     for (field, containers) in lists {
         let at = at.child(field);
         for (i, container) in containers.iter().enumerate() {
@@ -125,7 +188,12 @@ fn validate_references(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
         faults(name, names::dns_subdomain(name), &at.child(field), errors);
     }
     if let Some(name) = &spec.runtime_class_name {
-        faults(name, names::dns_subdomain(name), &at.child("runtimeClassName"), errors);
+        faults(
+            name,
+            names::dns_subdomain(name),
+            &at.child("runtimeClassName"),
+            errors,
+        );
     }
 }
 
@@ -142,11 +210,15 @@ fn validate_resource_claims(claims: &[PodResourceClaim], at: &Path, errors: &mut
         }
         let sources = [
             ("resourceClaimName", &claim.resource_claim_name),
-            ("resourceClaimTemplateName", &claim.resource_claim_template_name),
+            (
+                "resourceClaimTemplateName",
+                &claim.resource_claim_template_name,
+            ),
         ];
         match sources.iter().filter(|(_, name)| name.is_some()).count() {
             0 => {
-                let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                let detail =
+                    "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
                 errors.push(Error::invalid(&idx, shown(claim), detail));
             }
             1 => {}
@@ -164,20 +236,39 @@ fn validate_resource_claims(claims: &[PodResourceClaim], at: &Path, errors: &mut
 }
 
 /// The resources of a Pod as a whole: valid, and enough for its containers.
-fn validate_pod_resources(spec: &PodSpec, resources: &ResourceRequirements, at: &Path, errors: &mut ErrorList) {
+fn validate_pod_resources(
+    spec: &PodSpec,
+    resources: &ResourceRequirements,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     validate_pod_requirements(resources, at, errors);
     let own = requests::parse(resources.requests.as_ref());
-    let without = PodSpec { resources: None, overhead: None, ..spec.clone() };
+    let without = PodSpec {
+        resources: None,
+        overhead: None,
+        ..spec.clone()
+    };
     for (name, sum) in requests::pod_requests(&without) {
         let request = own.get(&name).copied().unwrap_or_default();
-        if (matches!(name.as_str(), "cpu" | "memory") || super::resources::is_huge_pages(&name)) && sum > request {
-            let detail = format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.push(Error::invalid(&at.child("requests").key(&name), request.to_string(), detail));
+        if (matches!(name.as_str(), "cpu" | "memory") || super::resources::is_huge_pages(&name))
+            && sum > request
+        {
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.push(Error::invalid(
+                &at.child("requests").key(&name),
+                request.to_string(),
+                detail,
+            ));
         }
     }
     let limits = requests::parse(resources.limits.as_ref());
     for (i, container) in spec.containers.iter().enumerate() {
-        let own = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let own = container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.limits.as_ref());
         for (name, limit) in requests::parse(own) {
             if let Some(pod) = limits.get(&name).filter(|pod| limit > **pod) {
                 let at = at.child("containers").index(i).key(&name).child("limits");
@@ -208,7 +299,12 @@ fn validate_host_ports(spec: &PodSpec, is_pod: bool, at: &Path, errors: &mut Err
 fn validate_readiness_gates(gates: &[PodReadinessGate], at: &Path, errors: &mut ErrorList) {
     for (i, gate) in gates.iter().enumerate() {
         let at = at.index(i).child("conditionType");
-        faults(&gate.condition_type, names::qualified_name(&gate.condition_type), &at, errors);
+        faults(
+            &gate.condition_type,
+            names::qualified_name(&gate.condition_type),
+            &at,
+            errors,
+        );
     }
 }
 
@@ -227,11 +323,17 @@ fn validate_host_users(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     if spec.host_users != Some(false) {
         return;
     }
-    let shared =
-        [("hostNetwork", spec.host_network), ("HostPID", spec.host_pid), ("HostIPC", spec.host_ipc)];
+    let shared = [
+        ("hostNetwork", spec.host_network),
+        ("HostPID", spec.host_pid),
+        ("HostIPC", spec.host_ipc),
+    ];
     for (field, set) in shared {
         if set == Some(true) {
-            errors.push(Error::forbidden(&at.child(field), "when `pod.Spec.HostUsers` is false"));
+            errors.push(Error::forbidden(
+                &at.child(field),
+                "when `pod.Spec.HostUsers` is false",
+            ));
         }
     }
 }

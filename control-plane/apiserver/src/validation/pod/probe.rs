@@ -3,8 +3,8 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe, SleepAction,
-    TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, Lifecycle, LifecycleHandler, Probe,
+    SleepAction, TCPSocketAction,
 };
 
 use crate::validation::port::{validate_number, validate_number_or_name};
@@ -12,7 +12,12 @@ use crate::validation::{faults, items, non_negative, text};
 
 /// The probes and hooks of a container that may have them. `grace` is the Pod's
 /// terminationGracePeriodSeconds.
-pub(crate) fn validate_probes(container: &Container, grace: Option<i64>, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_probes(
+    container: &Container,
+    grace: Option<i64>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if let Some(lifecycle) = &container.lifecycle {
         validate_lifecycle(lifecycle, grace, &at.child("lifecycle"), errors);
     }
@@ -24,7 +29,11 @@ pub(crate) fn validate_probes(container: &Container, grace: Option<i64>, at: &Pa
         validate_probe(probe, grace, &at, errors);
         if let Some(seconds) = probe.termination_grace_period_seconds {
             let detail = "must not be set for readinessProbes";
-            errors.push(Error::invalid(&at.child("terminationGracePeriodSeconds"), seconds, detail));
+            errors.push(Error::invalid(
+                &at.child("terminationGracePeriodSeconds"),
+                seconds,
+                detail,
+            ));
         }
     }
     if let Some(probe) = &container.startup_probe {
@@ -37,7 +46,11 @@ fn validate_restarting_probe(probe: &Probe, grace: Option<i64>, at: &Path, error
     validate_probe(probe, grace, at, errors);
     let threshold = probe.success_threshold.unwrap_or(0);
     if threshold != 1 {
-        errors.push(Error::invalid(&at.child("successThreshold"), threshold, "must be 1"));
+        errors.push(Error::invalid(
+            &at.child("successThreshold"),
+            threshold,
+            "must be 1",
+        ));
     }
 }
 
@@ -69,8 +82,16 @@ fn validate_probe(probe: &Probe, grace: Option<i64>, at: &Path, errors: &mut Err
     }
 }
 
-fn validate_lifecycle(lifecycle: &Lifecycle, grace: Option<i64>, at: &Path, errors: &mut ErrorList) {
-    for (field, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
+fn validate_lifecycle(
+    lifecycle: &Lifecycle,
+    grace: Option<i64>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    for (field, hook) in [
+        ("postStart", &lifecycle.post_start),
+        ("preStop", &lifecycle.pre_stop),
+    ] {
         if let Some(hook) = hook {
             validate_handler(&Handler::of_hook(hook), grace, &at.child(field), errors);
         }
@@ -103,7 +124,10 @@ fn validate_handler(handler: &Handler<'_>, grace: Option<i64>, at: &Path, errors
     let mut first = |field: &str, errors: &mut ErrorList| {
         handlers += 1;
         if handlers > 1 {
-            errors.push(Error::forbidden(&at.child(field), "may not specify more than 1 handler type"));
+            errors.push(Error::forbidden(
+                &at.child(field),
+                "may not specify more than 1 handler type",
+            ));
         }
         handlers == 1
     };
@@ -131,7 +155,11 @@ fn validate_handler(handler: &Handler<'_>, grace: Option<i64>, at: &Path, errors
         if let Some(mode) = &grpc.mode
             && !matches!(mode.as_str(), "TLS" | "Plaintext")
         {
-            errors.push(Error::not_supported(&at.child("mode"), mode.as_str(), &["Plaintext", "TLS"]));
+            errors.push(Error::not_supported(
+                &at.child("mode"),
+                mode.as_str(),
+                &["Plaintext", "TLS"],
+            ));
         }
     }
     if let Some(sleep) = handler.sleep
@@ -155,10 +183,19 @@ fn validate_http_get(get: &HTTPGetAction, at: &Path, errors: &mut ErrorList) {
     validate_number_or_name(&get.port, &at.child("port"), errors);
     let scheme = text(&get.scheme);
     if !matches!(scheme, "HTTP" | "HTTPS") {
-        errors.push(Error::not_supported(&at.child("scheme"), scheme, &["HTTP", "HTTPS"]));
+        errors.push(Error::not_supported(
+            &at.child("scheme"),
+            scheme,
+            &["HTTP", "HTTPS"],
+        ));
     }
     for header in items(&get.http_headers) {
-        faults(&header.name, names::http_header_name(&header.name), &at.child("httpHeaders"), errors);
+        faults(
+            &header.name,
+            names::http_header_name(&header.name),
+            &at.child("httpHeaders"),
+            errors,
+        );
     }
 }
 
@@ -174,12 +211,18 @@ mod tests {
     fn probes_and_hooks() {
         let get = json!({"path": "/", "port": 8080, "scheme": "HTTP"});
         let table: Vec<(Value, Vec<&str>)> = vec![
-            (json!({"livenessProbe": {"httpGet": get, "successThreshold": 1}}), vec![]),
+            (
+                json!({"livenessProbe": {"httpGet": get, "successThreshold": 1}}),
+                vec![],
+            ),
             (
                 json!({"livenessProbe": {"httpGet": get, "successThreshold": 2}}),
                 vec!["c.livenessProbe.successThreshold FieldValueInvalid must be 1"],
             ),
-            (json!({"readinessProbe": {}}), vec!["c.readinessProbe FieldValueRequired must specify a handler type"]),
+            (
+                json!({"readinessProbe": {}}),
+                vec!["c.readinessProbe FieldValueRequired must specify a handler type"],
+            ),
             (
                 json!({"readinessProbe": {"httpGet": get, "tcpSocket": {"port": "http"}, "periodSeconds": -1}}),
                 vec![

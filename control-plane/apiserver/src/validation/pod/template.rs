@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{validate_pod_annotations, validate_spec};
-use crate::validation::labels::{self, validate_annotations, validate_label_selector, validate_labels};
+use crate::validation::labels::{
+    self, validate_annotations, validate_label_selector, validate_labels,
+};
 use crate::validation::{items, shown, text};
 
 /// A template: its labels and annotations, and its spec.
@@ -22,24 +24,26 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
     validate_spec(&spec, None, &at.child("spec"), errors);
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");
-        errors.push(Error::forbidden(&at, "ephemeral containers not allowed in pod template"));
+        errors.push(Error::forbidden(
+            &at,
+            "ephemeral containers not allowed in pod template",
+        ));
     }
 }
 
 /// The template of Pods that are kept running, and the selector that finds them. `at` is that
-/// of the spec that has both; `kind` is what the messages call the owner.
+/// of the spec that has both.
 pub(crate) fn validate_replicated(
     selector: &LabelSelector,
     template: Option<&PodTemplateSpec>,
-    kind: &str,
     at: &Path,
     errors: &mut ErrorList,
 ) {
     let selector_at = at.child("selector");
     validate_label_selector(selector, &selector_at, errors);
+    // Whether it was left out or is empty is not told apart: it has to be given.
     if labels::is_empty(selector) {
-        let detail = format!("empty selector is invalid for {kind}");
-        errors.push(Error::invalid(&selector_at, shown(selector), detail));
+        errors.push(Error::required(&selector_at, ""));
     }
     let template_at = at.child("template");
     let Some(template) = template else {
@@ -48,10 +52,18 @@ pub(crate) fn validate_replicated(
     };
     let none = BTreeMap::new();
     match Selector::from_label_selector(selector) {
-        Err(_) => errors.push(Error::invalid(&selector_at, shown(selector), "invalid label selector")),
+        Err(_) => errors.push(Error::invalid(
+            &selector_at,
+            shown(selector),
+            "invalid label selector",
+        )),
         Ok(parsed) => {
-            let labels = template.metadata.as_ref().and_then(|meta| meta.labels.as_ref()).unwrap_or(&none);
-            if !labels::is_empty(selector) && !parsed.matches(labels) {
+            let labels = template
+                .metadata
+                .as_ref()
+                .and_then(|meta| meta.labels.as_ref())
+                .unwrap_or(&none);
+            if labels::is_empty(selector) || !parsed.matches(labels) {
                 let at = template_at.child("metadata").child("labels");
                 let detail = "`selector` does not match template `labels`";
                 errors.push(Error::invalid(&at, shown(labels), detail));
@@ -60,12 +72,26 @@ pub(crate) fn validate_replicated(
     }
     validate_template(template, &template_at, errors);
     let spec_at = template_at.child("spec");
-    let restart = template.spec.as_ref().map_or("", |spec| text(&spec.restart_policy));
+    let restart = template
+        .spec
+        .as_ref()
+        .map_or("", |spec| text(&spec.restart_policy));
     if restart != "Always" {
-        errors.push(Error::not_supported(&spec_at.child("restartPolicy"), restart, &["Always"]));
+        errors.push(Error::not_supported(
+            &spec_at.child("restartPolicy"),
+            restart,
+            &["Always"],
+        ));
     }
-    if template.spec.as_ref().is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
-        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
-        errors.push(Error::forbidden(&spec_at.child("activeDeadlineSeconds"), detail));
+    if template
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.active_deadline_seconds.is_some())
+    {
+        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.push(Error::forbidden(
+            &spec_at.child("activeDeadlineSeconds"),
+            detail,
+        ));
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec, PodStatus,
-    Toleration,
+    Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec,
+    PodStatus, Toleration,
 };
 
 use super::container::is_sidecar;
@@ -18,10 +18,19 @@ use crate::validation::{IMMUTABLE, faults, items, text};
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 /// What an update of a Pod's spec may not change.
-pub(crate) fn validate_spec_update(new: &PodSpec, old: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_spec_update(
+    new: &PodSpec,
+    old: &PodSpec,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let lists = [
         ("containers", &new.containers[..], &old.containers[..]),
-        ("initContainers", items(&new.init_containers), items(&old.init_containers)),
+        (
+            "initContainers",
+            items(&new.init_containers),
+            items(&old.init_containers),
+        ),
     ];
     for (field, new, old) in lists {
         if new.len() != old.len() {
@@ -30,22 +39,38 @@ pub(crate) fn validate_spec_update(new: &PodSpec, old: &PodSpec, at: &Path, erro
             return;
         }
     }
-    if !validate_deadline(new.active_deadline_seconds, old.active_deadline_seconds, at, errors) {
+    if !validate_deadline(
+        new.active_deadline_seconds,
+        old.active_deadline_seconds,
+        at,
+        errors,
+    ) {
         return;
     }
     let (new_tolerations, old_tolerations) = (items(&new.tolerations), items(&old.tolerations));
-    validate_added_tolerations(new_tolerations, old_tolerations, &at.child("tolerations"), errors);
+    validate_added_tolerations(
+        new_tolerations,
+        old_tolerations,
+        &at.child("tolerations"),
+        errors,
+    );
     let (new_gates, old_gates) = (items(&new.scheduling_gates), items(&old.scheduling_gates));
     validate_removed_gates(new_gates, old_gates, &at.child("schedulingGates"), errors);
 
     // What may change is made equal; what differs then may not.
     let mut rest = new.clone();
     keep_images(&mut rest.containers, &old.containers);
-    keep_images(rest.init_containers.as_deref_mut().unwrap_or_default(), items(&old.init_containers));
+    keep_images(
+        rest.init_containers.as_deref_mut().unwrap_or_default(),
+        items(&old.init_containers),
+    );
     rest.active_deadline_seconds = old.active_deadline_seconds;
     rest.scheduling_gates.clone_from(&old.scheduling_gates);
     rest.tolerations.clone_from(&old.tolerations);
-    let grace = (old.termination_grace_period_seconds, new.termination_grace_period_seconds);
+    let grace = (
+        old.termination_grace_period_seconds,
+        new.termination_grace_period_seconds,
+    );
     if matches!(grace, (Some(..0), Some(1))) {
         rest.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
@@ -54,8 +79,10 @@ pub(crate) fn validate_spec_update(new: &PodSpec, old: &PodSpec, at: &Path, erro
     }
     if !semantic(&rest, old) {
         let fields = changed_fields(&rest, old);
-        let detail =
-            format!("pod updates may not change fields other than {UPDATABLE}\nchanged: {}", fields.join(", "));
+        let detail = format!(
+            "pod updates may not change fields other than {UPDATABLE}\nchanged: {}",
+            fields.join(", ")
+        );
         errors.push(Error::forbidden(at, detail));
     }
 }
@@ -66,8 +93,12 @@ fn changed_fields(new: &PodSpec, old: &PodSpec) -> Vec<String> {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
         return Vec::new();
     };
-    let mut fields: Vec<String> =
-        new.keys().chain(old.keys()).filter(|field| new.get(*field) != old.get(*field)).cloned().collect();
+    let mut fields: Vec<String> = new
+        .keys()
+        .chain(old.keys())
+        .filter(|field| new.get(*field) != old.get(*field))
+        .cloned()
+        .collect();
     fields.sort();
     fields.dedup();
     fields
@@ -80,7 +111,12 @@ fn keep_images(containers: &mut [Container], old: &[Container]) {
 }
 
 /// A deadline may be set, and then only come closer. Returns whether it is worth going on.
-fn validate_deadline(new: Option<i64>, old: Option<i64>, at: &Path, errors: &mut ErrorList) -> bool {
+fn validate_deadline(
+    new: Option<i64>,
+    old: Option<i64>,
+    at: &Path,
+    errors: &mut ErrorList,
+) -> bool {
     let at = at.child("activeDeadlineSeconds");
     match (new, old) {
         (Some(new), _) if !(0..=i64::from(i32::MAX)).contains(&new) => {
@@ -89,7 +125,11 @@ fn validate_deadline(new: Option<i64>, old: Option<i64>, at: &Path, errors: &mut
             false
         }
         (Some(new), Some(old)) if old < new => {
-            errors.push(Error::invalid(&at, new, "must be less than or equal to previous value"));
+            errors.push(Error::invalid(
+                &at,
+                new,
+                "must be less than or equal to previous value",
+            ));
             false
         }
         (None, Some(_)) => {
@@ -101,10 +141,18 @@ fn validate_deadline(new: Option<i64>, old: Option<i64>, at: &Path, errors: &mut
     }
 }
 
-fn validate_added_tolerations(new: &[Toleration], old: &[Toleration], at: &Path, errors: &mut ErrorList) {
+fn validate_added_tolerations(
+    new: &[Toleration],
+    old: &[Toleration],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let kept = |old: &Toleration| {
         new.iter().any(|new| {
-            let old = Toleration { toleration_seconds: new.toleration_seconds, ..old.clone() };
+            let old = Toleration {
+                toleration_seconds: new.toleration_seconds,
+                ..old.clone()
+            };
             *new == old
         })
     };
@@ -122,8 +170,15 @@ fn validate_removed_gates(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    for (i, gate) in new.iter().enumerate().filter(|(_, gate)| !old.contains(gate)) {
-        let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
+    for (i, gate) in new
+        .iter()
+        .enumerate()
+        .filter(|(_, gate)| !old.contains(gate))
+    {
+        let detail = format!(
+            "only deletion is allowed, but found new scheduling gate '{}'",
+            gate.name
+        );
         errors.push(Error::forbidden(&at.index(i).child("name"), detail));
     }
 }
@@ -133,14 +188,27 @@ fn validate_gated_update(rest: &mut PodSpec, old: &PodSpec, at: &Path, errors: &
     let empty = BTreeMap::new();
     let new_selector = rest.node_selector.as_ref().unwrap_or(&empty);
     let old_selector = old.node_selector.as_ref().unwrap_or(&empty);
-    if old_selector.iter().any(|(key, value)| new_selector.get(key) != Some(value)) {
+    if old_selector
+        .iter()
+        .any(|(key, value)| new_selector.get(key) != Some(value))
+    {
         let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
-        errors.push(Error::invalid(&at.child("nodeSelector"), super::shown(new_selector), detail));
+        errors.push(Error::invalid(
+            &at.child("nodeSelector"),
+            super::shown(new_selector),
+            detail,
+        ));
     }
     rest.node_selector.clone_from(&old.node_selector);
 
-    let old_affinity = old.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
-    let new_affinity = rest.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
+    let old_affinity = old
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.clone());
+    let new_affinity = rest
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.clone());
     if new_affinity == old_affinity {
         return;
     }
@@ -159,11 +227,16 @@ fn validate_narrowed(
 ) {
     let terms = |affinity: Option<&NodeAffinity>| {
         affinity
-            .and_then(|a| a.required_during_scheduling_ignored_during_execution.clone())
+            .and_then(|a| {
+                a.required_during_scheduling_ignored_during_execution
+                    .clone()
+            })
             .map(|selector| selector.node_selector_terms)
             .unwrap_or_default()
     };
-    let at = at.child("requiredDuringSchedulingIgnoredDuringExecution").child("nodeSelectorTerms");
+    let at = at
+        .child("requiredDuringSchedulingIgnoredDuringExecution")
+        .child("nodeSelectorTerms");
     let (new, old) = (terms(new), terms(old));
     if old.is_empty() {
         return;
@@ -196,15 +269,31 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
     let new_status = new.status.as_ref().unwrap_or(&none);
     let old_status = old.status.as_ref().unwrap_or(&none);
     for (i, condition) in items(&new_status.conditions).iter().enumerate() {
-        let at = Path::new("metadata").child("conditions").index(i).child("Type");
-        faults(&condition.type_, names::qualified_name(&condition.type_), &at, errors);
+        let at = Path::new("metadata")
+            .child("conditions")
+            .index(i)
+            .child("Type");
+        faults(
+            &condition.type_,
+            names::qualified_name(&condition.type_),
+            &at,
+            errors,
+        );
     }
     if text(&new_spec.node_name) != text(&old_spec.node_name) {
-        errors.push(Error::forbidden(&at.child("nodeName"), "may not be changed directly"));
+        errors.push(Error::forbidden(
+            &at.child("nodeName"),
+            "may not be changed directly",
+        ));
     }
     let nominated = text(&new_status.nominated_node_name);
     if nominated != text(&old_status.nominated_node_name) && !nominated.is_empty() {
-        faults(nominated, names::dns_subdomain(nominated), &at.child("nominatedNodeName"), errors);
+        faults(
+            nominated,
+            names::dns_subdomain(nominated),
+            &at.child("nominatedNodeName"),
+            errors,
+        );
     }
     let (class, was) = (text(&new_status.qos_class), text(&old_status.qos_class));
     if class != was {
@@ -233,14 +322,24 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
         &at.child("ephemeralContainerStatuses"),
         errors,
     );
-    let ips: Vec<&str> = items(&new_status.pod_ips).iter().map(|ip| ip.ip.as_str()).collect();
+    let ips: Vec<&str> = items(&new_status.pod_ips)
+        .iter()
+        .map(|ip| ip.ip.as_str())
+        .collect();
     validate_dual_stack(&ips, "ip", &at.child("podIPs"), errors);
-    let ips: Vec<&str> = items(&new_status.host_ips).iter().map(|ip| ip.ip.as_str()).collect();
+    let ips: Vec<&str> = items(&new_status.host_ips)
+        .iter()
+        .map(|ip| ip.ip.as_str())
+        .collect();
     let hosts_at = at.child("hostIPs");
     if let Some(first) = ips.first()
         && *first != text(&new_status.host_ip)
     {
-        errors.push(Error::invalid(&hosts_at.index(0).child("ip"), *first, "must be equal to `hostIP`"));
+        errors.push(Error::invalid(
+            &hosts_at.index(0).child("ip"),
+            *first,
+            "must be equal to `hostIP`",
+        ));
     }
     validate_dual_stack(&ips, "ip", &hosts_at, errors);
 }
@@ -254,7 +353,9 @@ enum Restarts {
 }
 
 fn restarts(container: Option<&Container>, pod: &str) -> Restarts {
-    let own = container.map(|container| text(&container.restart_policy)).filter(|own| !own.is_empty());
+    let own = container
+        .map(|container| text(&container.restart_policy))
+        .filter(|own| !own.is_empty());
     let rules = container.is_some_and(|c| !items(&c.restart_policy_rules).is_empty());
     if container.is_some_and(is_sidecar) || rules {
         return Restarts::Always;
@@ -273,7 +374,8 @@ fn validate_transition(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let terminated = |status: &ContainerStatus| status.state.as_ref().and_then(|s| s.terminated.clone());
+    let terminated =
+        |status: &ContainerStatus| status.state.as_ref().and_then(|s| s.terminated.clone());
     for (i, was) in old.iter().enumerate() {
         let Some(end) = terminated(was) else {
             continue;
@@ -283,7 +385,11 @@ fn validate_transition(
             Restarts::OnFailure => end.exit_code != 0,
             Restarts::Never => false,
         };
-        if !may && new.iter().any(|is| is.name == was.name && terminated(is).is_none()) {
+        if !may
+            && new
+                .iter()
+                .any(|is| is.name == was.name && terminated(is).is_none())
+        {
             let detail = "may not be transitioned to non-terminated state";
             errors.push(Error::forbidden(&at.index(i).child("state"), detail));
         }

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, Volume};
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, Volume,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::path::{validate_mode, validate_no_backsteps};
@@ -21,10 +23,27 @@ use super::{faults, items, text};
 /// Permission bits of an emptyDir: those of a directory, with the sticky bit.
 const MAX_DIRECTORY_MODE: i32 = 0o1777;
 
+/// Whose volume it is.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    /// Whether it is a Pod, no template of one.
+    is_pod: bool,
+    /// The name of the Pod, where it has one already.
+    name: Option<&'a str>,
+}
+
 /// The volumes of a Pod. `pod` is the Pod's own metadata, none for a template: the claims of
 /// ephemeral volumes are named after the Pod.
-pub(crate) fn validate_volumes(volumes: &[Volume], pod: Option<&ObjectMeta>, at: &Path, errors: &mut ErrorList) {
-    let pod = pod.map(|meta| text(&meta.name)).filter(|name| !name.is_empty());
+pub(crate) fn validate_volumes(
+    volumes: &[Volume],
+    pod: Option<&ObjectMeta>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let is_pod = pod.is_some();
+    let pod = pod
+        .map(|meta| text(&meta.name))
+        .filter(|name| !name.is_empty());
     let created: BTreeSet<String> = volumes
         .iter()
         .filter(|volume| volume.ephemeral.is_some())
@@ -34,12 +53,17 @@ pub(crate) fn validate_volumes(volumes: &[Volume], pod: Option<&ObjectMeta>, at:
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
         let before = errors.len();
-        validate_source(volume, pod, &at, errors);
+        validate_source(volume, Owner { is_pod, name: pod }, &at, errors);
         let name_at = at.child("name");
         if volume.name.is_empty() {
             errors.push(Error::required(&name_at, ""));
         } else {
-            faults(&volume.name, names::dns_label(&volume.name), &name_at, errors);
+            faults(
+                &volume.name,
+                names::dns_label(&volume.name),
+                &name_at,
+                errors,
+            );
         }
         if seen.contains(volume.name.as_str()) {
             errors.push(Error::duplicate(&name_at, volume.name.as_str()));
@@ -58,19 +82,25 @@ pub(crate) fn validate_volumes(volumes: &[Volume], pod: Option<&ObjectMeta>, at:
 }
 
 /// The one source of a volume.
-fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut ErrorList) {
+fn validate_source(volume: &Volume, owner: Owner<'_>, at: &Path, errors: &mut ErrorList) {
     let sources = [
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
         ("gitRepo", volume.git_repo.is_some()),
         ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
-        ("awsElasticBlockStore", volume.aws_elastic_block_store.is_some()),
+        (
+            "awsElasticBlockStore",
+            volume.aws_elastic_block_store.is_some(),
+        ),
         ("secret", volume.secret.is_some()),
         ("nfs", volume.nfs.is_some()),
         ("iscsi", volume.iscsi.is_some()),
         ("glusterfs", volume.glusterfs.is_some()),
         ("flocker", volume.flocker.is_some()),
-        ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
+        (
+            "persistentVolumeClaim",
+            volume.persistent_volume_claim.is_some(),
+        ),
         ("rbd", volume.rbd.is_some()),
         ("cinder", volume.cinder.is_some()),
         ("cephFS", volume.cephfs.is_some()),
@@ -81,7 +111,10 @@ fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut E
         ("configMap", volume.config_map.is_some()),
         ("azureFile", volume.azure_file.is_some()),
         ("vsphereVolume", volume.vsphere_volume.is_some()),
-        ("photonPersistentDisk", volume.photon_persistent_disk.is_some()),
+        (
+            "photonPersistentDisk",
+            volume.photon_persistent_disk.is_some(),
+        ),
         ("portworxVolume", volume.portworx_volume.is_some()),
         ("azureDisk", volume.azure_disk.is_some()),
         ("storageos", volume.storageos.is_some()),
@@ -91,18 +124,30 @@ fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut E
         ("ephemeral", volume.ephemeral.is_some()),
         ("image", volume.image.is_some()),
     ];
-    let mut set = sources.iter().filter(|(_, set)| *set).map(|(field, _)| *field);
+    let mut set = sources
+        .iter()
+        .filter(|(_, set)| *set)
+        .map(|(field, _)| *field);
     match set.next() {
         None => errors.push(Error::required(at, "must specify a volume type")),
-        Some(first) => validate_first(first, volume, pod, at, errors),
+        Some(first) => validate_first(first, volume, owner, at, errors),
     }
     for other in set {
-        errors.push(Error::forbidden(&at.child(other), "may not specify more than 1 volume type"));
+        errors.push(Error::forbidden(
+            &at.child(other),
+            "may not specify more than 1 volume type",
+        ));
     }
 }
 
 /// The source that counts, where there are several: the first in Kubernetes' order.
-fn validate_first(first: &str, volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut ErrorList) {
+fn validate_first(
+    first: &str,
+    volume: &Volume,
+    owner: Owner<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let source_at = at.child(first);
     match first {
         "emptyDir" => {
@@ -118,18 +163,36 @@ fn validate_first(first: &str, volume: &Volume, pod: Option<&str>, at: &Path, er
         "secret" => {
             if let Some(secret) = &volume.secret {
                 let (name, keys) = (text(&secret.secret_name), items(&secret.items));
-                validate_keyed(name, "secretName", secret.default_mode, keys, &source_at, errors);
+                validate_keyed(
+                    name,
+                    "secretName",
+                    secret.default_mode,
+                    keys,
+                    &source_at,
+                    errors,
+                );
             }
         }
         "configMap" => {
             if let Some(map) = &volume.config_map {
                 let keys = items(&map.items);
-                validate_keyed(&map.name, "name", map.default_mode, keys, &source_at, errors);
+                validate_keyed(
+                    &map.name,
+                    "name",
+                    map.default_mode,
+                    keys,
+                    &source_at,
+                    errors,
+                );
             }
         }
         "downwardAPI" => {
             if let Some(downward) = &volume.downward_api {
-                validate_mode(downward.default_mode, &source_at.child("defaultMode"), errors);
+                validate_mode(
+                    downward.default_mode,
+                    &source_at.child("defaultMode"),
+                    errors,
+                );
                 for file in items(&downward.items) {
                     validate_downward_file(file, &source_at, errors);
                 }
@@ -142,7 +205,7 @@ fn validate_first(first: &str, volume: &Volume, pod: Option<&str>, at: &Path, er
         }
         "image" => {
             if let Some(image) = &volume.image {
-                validate_image(image, &source_at, errors);
+                validate_image(image, owner.is_pod, &source_at, errors);
             }
         }
         "ephemeral" => {
@@ -150,11 +213,15 @@ fn validate_first(first: &str, volume: &Volume, pod: Option<&str>, at: &Path, er
                 storage::validate_ephemeral(ephemeral, &source_at, errors);
             }
             // The claim is named after the Pod and the volume.
-            if let Some(pod) = pod.filter(|_| !volume.name.is_empty()) {
+            if let Some(pod) = owner.name.filter(|_| !volume.name.is_empty()) {
                 let claim = format!("{pod}-{}", volume.name);
                 for fault in names::dns_subdomain(&claim) {
                     let detail = format!("PVC name {claim:?}: {fault}");
-                    errors.push(Error::invalid(&at.child("name"), volume.name.as_str(), detail));
+                    errors.push(Error::invalid(
+                        &at.child("name"),
+                        volume.name.as_str(),
+                        detail,
+                    ));
                 }
             }
         }
@@ -166,7 +233,10 @@ fn validate_empty_dir(empty_dir: &EmptyDirVolumeSource, at: &Path, errors: &mut 
     if let Some(limit) = &empty_dir.size_limit {
         let at = at.child("sizeLimit");
         if parse_quantity(limit, &at, errors).is_some_and(|limit| limit.is_negative()) {
-            errors.push(Error::forbidden(&at, "SizeLimit field must be a valid resource quantity"));
+            errors.push(Error::forbidden(
+                &at,
+                "SizeLimit field must be a valid resource quantity",
+            ));
         }
     }
     if let Some(mode) = empty_dir.mode
@@ -183,20 +253,34 @@ fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut 
         return;
     }
     validate_no_backsteps(&host_path.path, &at.child("path"), errors);
-    let supported =
-        ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+    let supported = [
+        "",
+        "BlockDevice",
+        "CharDevice",
+        "Directory",
+        "DirectoryOrCreate",
+        "File",
+        "FileOrCreate",
+        "Socket",
+    ];
     let kind = text(&host_path.type_);
     if !supported.contains(&kind) {
         errors.push(Error::not_supported(&at.child("type"), kind, &supported));
     }
 }
 
-fn validate_image(image: &ImageVolumeSource, at: &Path, errors: &mut ErrorList) {
-    if text(&image.reference).is_empty() {
+/// A template may leave the reference to be filled in later.
+fn validate_image(image: &ImageVolumeSource, is_pod: bool, at: &Path, errors: &mut ErrorList) {
+    if is_pod && text(&image.reference).is_empty() {
         errors.push(Error::required(&at.child("reference"), ""));
     }
     let policy = text(&image.pull_policy);
-    super::one_of(policy, super::pod::container::PULL_POLICIES, &at.child("pullPolicy"), errors);
+    super::one_of(
+        policy,
+        super::pod::container::PULL_POLICIES,
+        &at.child("pullPolicy"),
+        errors,
+    );
 }
 
 #[cfg(test)]
@@ -211,13 +295,22 @@ mod tests {
     fn sources() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({"name": "a", "emptyDir": {}}), vec![]),
-            (json!({"name": "a"}), vec!["v[0] FieldValueRequired must specify a volume type"]),
-            (json!({"name": "A", "emptyDir": {}}), vec!["v[0].name FieldValueInvalid a lowercase RFC 1123 label"]),
+            (
+                json!({"name": "a"}),
+                vec!["v[0] FieldValueRequired must specify a volume type"],
+            ),
+            (
+                json!({"name": "A", "emptyDir": {}}),
+                vec!["v[0].name FieldValueInvalid a lowercase RFC 1123 label"],
+            ),
             (
                 json!({"name": "a", "emptyDir": {}, "hostPath": {"path": "/x"}}),
                 vec!["v[0].hostPath FieldValueForbidden may not specify more than 1 volume type"],
             ),
-            (json!({"name": "a", "hostPath": {"path": "/a/../b"}}), vec!["v[0].hostPath.path FieldValueInvalid"]),
+            (
+                json!({"name": "a", "hostPath": {"path": "/a/../b"}}),
+                vec!["v[0].hostPath.path FieldValueInvalid"],
+            ),
             (
                 json!({"name": "a", "configMap": {"name": "", "defaultMode": 512, "items": [{"key": "", "path": "/x"}]}}),
                 vec![
@@ -255,12 +348,24 @@ mod tests {
                 json!({"name": "a", "image": {"reference": "", "pullPolicy": "Always"}}),
                 vec!["v[0].image.reference FieldValueRequired"],
             ),
-            (json!({"name": "a", "nfs": {"server": "s", "path": "x"}}), vec!["v[0].nfs.path FieldValueInvalid"]),
-            (json!({"name": "a", "emptyDir": {"sizeLimit": "-1"}}), vec!["v[0].emptyDir.sizeLimit FieldValueForbidden"]),
+            (
+                json!({"name": "a", "nfs": {"server": "s", "path": "x"}}),
+                vec!["v[0].nfs.path FieldValueInvalid"],
+            ),
+            (
+                json!({"name": "a", "emptyDir": {"sizeLimit": "-1"}}),
+                vec!["v[0].emptyDir.sizeLimit FieldValueForbidden"],
+            ),
         ];
         for (value, want) in table {
             let mut errors = ErrorList::default();
-            validate_volumes(&[serde_json::from_value(value).unwrap()], None, &Path::new("v"), &mut errors);
+            let meta = ObjectMeta::default();
+            validate_volumes(
+                &[serde_json::from_value(value).unwrap()],
+                Some(&meta),
+                &Path::new("v"),
+                &mut errors,
+            );
             assert_causes(&errors, &want);
         }
     }
@@ -276,7 +381,10 @@ mod tests {
             {"name": "p", "persistentVolumeClaim": {"claimName": "web-e"}},
         ]))
         .unwrap();
-        let meta = ObjectMeta { name: Some("web".to_owned()), ..ObjectMeta::default() };
+        let meta = ObjectMeta {
+            name: Some("web".to_owned()),
+            ..ObjectMeta::default()
+        };
         let mut errors = ErrorList::default();
         validate_volumes(&volumes, Some(&meta), &Path::new("v"), &mut errors);
         assert_causes(

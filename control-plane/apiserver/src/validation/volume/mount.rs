@@ -7,7 +7,12 @@ use super::path::validate_local_descending;
 use crate::validation::{items, text};
 
 /// The mounts of a container.
-pub(crate) fn validate_mounts(container: &Container, volumes: &[Volume], at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_mounts(
+    container: &Container,
+    volumes: &[Volume],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
     for (i, mount) in mounts.iter().enumerate() {
@@ -28,7 +33,11 @@ pub(crate) fn validate_mounts(container: &Container, volumes: &[Volume], at: &Pa
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
         if devices.iter().any(|device| device.name == name) {
-            errors.push(Error::invalid(&name_at, name, "must not already exist in volumeDevices"));
+            errors.push(Error::invalid(
+                &name_at,
+                name,
+                "must not already exist in volumeDevices",
+            ));
         }
         if devices.iter().any(|device| device.device_path == path) {
             let detail = "must not already exist as a path in volumeDevices";
@@ -50,12 +59,21 @@ fn validate_sub_path(mount: &VolumeMount, at: &Path, idx: &Path, errors: &mut Er
     }
     if !path.is_empty() {
         let detail = "subPathExpr and subPath are mutually exclusive";
-        errors.push(Error::invalid(&idx.child("subPathExpr"), expression, detail));
+        errors.push(Error::invalid(
+            &idx.child("subPathExpr"),
+            expression,
+            detail,
+        ));
     }
     validate_local_descending(expression, &at.child("subPathExpr"), errors);
 }
 
-fn validate_propagation(mount: &VolumeMount, container: &Container, at: &Path, errors: &mut ErrorList) {
+fn validate_propagation(
+    mount: &VolumeMount,
+    container: &Container,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let Some(propagation) = mount.mount_propagation.as_deref() else {
         return;
     };
@@ -63,7 +81,10 @@ fn validate_propagation(mount: &VolumeMount, container: &Container, at: &Path, e
     if !supported.contains(&propagation) {
         errors.push(Error::not_supported(at, propagation, &supported));
     }
-    let privileged = container.security_context.as_ref().and_then(|context| context.privileged);
+    let privileged = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.privileged);
     if propagation == "Bidirectional" && privileged != Some(true) {
         let detail = "Bidirectional mount propagation is available only to privileged containers";
         errors.push(Error::forbidden(at, detail));
@@ -75,7 +96,10 @@ fn validate_recursive_read_only(mount: &VolumeMount, at: &Path, errors: &mut Err
         None | Some("Disabled") => {}
         Some("Enabled" | "IfPossible") => {
             if mount.read_only != Some(true) {
-                errors.push(Error::forbidden(at, "may only be specified when readOnly is true"));
+                errors.push(Error::forbidden(
+                    at,
+                    "may only be specified when readOnly is true",
+                ));
             }
             if !matches!(text(&mount.mount_propagation), "" | "None") {
                 let detail = "may only be specified when mountPropagation is None or not specified";
@@ -83,13 +107,22 @@ fn validate_recursive_read_only(mount: &VolumeMount, at: &Path, errors: &mut Err
             }
         }
         Some(other) => {
-            errors.push(Error::not_supported(at, other, &["Disabled", "Enabled", "IfPossible"]));
+            errors.push(Error::not_supported(
+                at,
+                other,
+                &["Disabled", "Enabled", "IfPossible"],
+            ));
         }
     }
 }
 
 /// The block devices of a container.
-pub(crate) fn validate_devices(container: &Container, volumes: &[Volume], at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_devices(
+    container: &Container,
+    volumes: &[Volume],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
     for (i, device) in devices.iter().enumerate() {
@@ -103,9 +136,10 @@ pub(crate) fn validate_devices(container: &Container, volumes: &[Volume], at: &P
         }
         match volumes.iter().find(|volume| volume.name == name) {
             None => errors.push(Error::not_found(&name_at, name)),
-            Some(volume) if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() => {
-                let detail =
-                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            Some(volume)
+                if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() =>
+            {
+                let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 errors.push(Error::invalid(&name_at, name, detail));
             }
             Some(_) => {}
@@ -113,13 +147,21 @@ pub(crate) fn validate_devices(container: &Container, volumes: &[Volume], at: &P
         if path.is_empty() {
             errors.push(Error::required(&path_at, ""));
         } else if path.split('/').any(|element| element == "..") {
-            errors.push(Error::invalid(&path_at, path, "can not contain backsteps ('..')"));
+            errors.push(Error::invalid(
+                &path_at,
+                path,
+                "can not contain backsteps ('..')",
+            ));
         }
         if devices[..i].iter().any(|other| other.device_path == path) {
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
         if mounts.iter().any(|mount| mount.name == name) {
-            errors.push(Error::invalid(&name_at, name, "must not already exist in volumeMounts"));
+            errors.push(Error::invalid(
+                &name_at,
+                name,
+                "must not already exist in volumeMounts",
+            ));
         }
         if mounts.iter().any(|mount| mount.mount_path == path) {
             let detail = "must not already exist as a path in volumeMounts";

@@ -20,7 +20,14 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 const MIN_CERTIFICATE_SECONDS: i32 = 3600;
 const MAX_CERTIFICATE_SECONDS: i32 = 7_862_400;
 
-const KEY_TYPES: &[&str] = &["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
+const KEY_TYPES: &[&str] = &[
+    "ECDSAP256",
+    "ECDSAP384",
+    "ECDSAP521",
+    "ED25519",
+    "RSA3072",
+    "RSA4096",
+];
 
 /// A volume of one ConfigMap or Secret: its name, and the keys that become files.
 pub(crate) fn validate_keyed(
@@ -52,7 +59,11 @@ fn validate_key(key: &KeyToPath, at: &Path, errors: &mut ErrorList) {
 }
 
 /// A file that shows a field of the Pod. `at` is that of the volume, as Kubernetes has it.
-pub(crate) fn validate_downward_file(file: &DownwardAPIVolumeFile, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_downward_file(
+    file: &DownwardAPIVolumeFile,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if file.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
     }
@@ -66,17 +77,29 @@ pub(crate) fn validate_downward_file(file: &DownwardAPIVolumeFile, at: &Path, er
             }
         }
         (None, Some(resource)) => {
-            validate_resource_selector(resource, Shown::File, &at.child("resourceFieldRef"), errors);
+            validate_resource_selector(
+                resource,
+                Shown::File,
+                &at.child("resourceFieldRef"),
+                errors,
+            );
         }
         (None, None) => {
-            errors.push(Error::required(at, "one of fieldRef and resourceFieldRef is required"));
+            errors.push(Error::required(
+                at,
+                "one of fieldRef and resourceFieldRef is required",
+            ));
         }
     }
     validate_mode(file.mode, &at.child("mode"), errors);
 }
 
 /// A volume of several sources, whose files may not collide.
-pub(crate) fn validate_projected(projected: &ProjectedVolumeSource, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_projected(
+    projected: &ProjectedVolumeSource,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     validate_mode(projected.default_mode, &at.child("defaultMode"), errors);
     let mut paths: Vec<String> = Vec::new();
     for (i, source) in items(&projected.sources).iter().enumerate() {
@@ -90,7 +113,13 @@ pub(crate) fn validate_projected(projected: &ProjectedVolumeSource, at: &Path, e
                 paths.push(path.to_owned());
             }
         };
-        validate_source(source, at, &at.child("sources").index(i), &mut claim, errors);
+        validate_source(
+            source,
+            at,
+            &at.child("sources").index(i),
+            &mut claim,
+            errors,
+        );
     }
 }
 
@@ -103,8 +132,14 @@ fn validate_source(
 ) {
     let mut sources = 0;
     let keyed = [
-        ("secret", source.secret.as_ref().map(|s| (&s.name, &s.items))),
-        ("configMap", source.config_map.as_ref().map(|c| (&c.name, &c.items))),
+        (
+            "secret",
+            source.secret.as_ref().map(|s| (&s.name, &s.items)),
+        ),
+        (
+            "configMap",
+            source.config_map.as_ref().map(|c| (&c.name, &c.items)),
+        ),
     ];
     for (field, projection) in keyed {
         let Some((name, keys)) = projection else {
@@ -139,18 +174,29 @@ fn validate_source(
     if let Some(certificate) = &source.pod_certificate {
         sources += 1;
         validate_certificate(certificate, &at.child("podCertificate"), errors);
-        let files =
-            [&certificate.credential_bundle_path, &certificate.key_path, &certificate.certificate_chain_path];
+        let files = [
+            &certificate.credential_bundle_path,
+            &certificate.key_path,
+            &certificate.certificate_chain_path,
+        ];
         for path in files {
             claim(text(path), text(path), errors);
         }
     }
     if sources > 1 {
-        errors.push(Error::forbidden(at, "may not specify more than 1 volume type per source"));
+        errors.push(Error::forbidden(
+            at,
+            "may not specify more than 1 volume type per source",
+        ));
     }
 }
 
-fn validate_token(token: &ServiceAccountTokenProjection, volume_at: &Path, at: &Path, errors: &mut ErrorList) {
+fn validate_token(
+    token: &ServiceAccountTokenProjection,
+    volume_at: &Path,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let seconds = token.expiration_seconds.unwrap_or(0);
     let seconds_at = at.child("expirationSeconds");
     if seconds < MIN_TOKEN_SECONDS {
@@ -172,7 +218,11 @@ fn validate_token(token: &ServiceAccountTokenProjection, volume_at: &Path, at: &
 fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, errors: &mut ErrorList) {
     match (&bundle.name, &bundle.signer_name) {
         (Some(_), Some(_)) => {
-            errors.push(Error::invalid(at, shown(bundle), "only one of name and signerName may be used"));
+            errors.push(Error::invalid(
+                at,
+                shown(bundle),
+                "only one of name and signerName may be used",
+            ));
         }
         (Some(name), None) => {
             let name_at = at.child("name");
@@ -187,7 +237,11 @@ fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, error
             }
             if let Some(selector) = &bundle.label_selector {
                 let detail = "labelSelector must be unset if name is specified";
-                errors.push(Error::invalid(&at.child("labelSelector"), shown(selector), detail));
+                errors.push(Error::invalid(
+                    &at.child("labelSelector"),
+                    shown(selector),
+                    detail,
+                ));
             }
         }
         (None, Some(signer)) => {
@@ -196,7 +250,10 @@ fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, error
                 validate_label_selector(selector, &at.child("labelSelector"), errors);
             }
         }
-        (None, None) => errors.push(Error::required(at, "either name or signerName must be specified")),
+        (None, None) => errors.push(Error::required(
+            at,
+            "either name or signerName must be specified",
+        )),
     }
     if bundle.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
@@ -206,15 +263,22 @@ fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, error
 
 fn validate_certificate(certificate: &PodCertificateProjection, at: &Path, errors: &mut ErrorList) {
     validate_signer(&certificate.signer_name, &at.child("signerName"), errors);
-    one_of(&certificate.key_type, KEY_TYPES, &at.child("keyType"), errors);
+    one_of(
+        &certificate.key_type,
+        KEY_TYPES,
+        &at.child("keyType"),
+        errors,
+    );
     if let Some(seconds) = certificate.max_expiration_seconds {
         let at = at.child("maxExpirationSeconds");
         if seconds < MIN_CERTIFICATE_SECONDS {
-            let detail = format!("if provided, maxExpirationSeconds must be >= {MIN_CERTIFICATE_SECONDS}");
+            let detail =
+                format!("if provided, maxExpirationSeconds must be >= {MIN_CERTIFICATE_SECONDS}");
             errors.push(Error::invalid(&at, seconds, detail));
         }
         if seconds > MAX_CERTIFICATE_SECONDS {
-            let detail = format!("if provided, maxExpirationSeconds must be <= {MAX_CERTIFICATE_SECONDS}");
+            let detail =
+                format!("if provided, maxExpirationSeconds must be <= {MAX_CERTIFICATE_SECONDS}");
             errors.push(Error::invalid(&at, seconds, detail));
         }
     }
@@ -224,7 +288,8 @@ fn validate_certificate(certificate: &PodCertificateProjection, at: &Path, error
         ("certificateChainPath", &certificate.certificate_chain_path),
     ];
     if files.iter().all(|(_, path)| text(path).is_empty()) {
-        let detail = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+        let detail =
+            "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
         errors.push(Error::required(at, detail));
     }
     for (field, path) in files {
@@ -242,7 +307,8 @@ fn validate_signer(signer: &str, at: &Path, errors: &mut ErrorList) {
             }
         }
         _ => {
-            let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            let detail =
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'";
             errors.push(Error::invalid(at, signer, detail));
         }
     }

@@ -3,8 +3,9 @@
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{
-    AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource, FlexVolumeSource,
-    FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, PersistentVolumeClaimSpec, Volume,
+    AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
+    FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource,
+    PersistentVolumeClaimSpec, Volume,
 };
 
 use super::path::validate_local_descending;
@@ -12,7 +13,12 @@ use crate::validation::labels::validate_label_selector;
 use crate::validation::resources::parse_quantity;
 use crate::validation::{NOT_POSITIVE, items, one_of, shown, text};
 
-const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const ACCESS_MODES: &[&str] = &[
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOnce",
+    "ReadWriteOncePod",
+];
 const RANGE_255: &str = "must be between 0 and 255, inclusive";
 
 /// The source of a volume where it is one of storage; `at` is that of the volume. Of several
@@ -28,15 +34,31 @@ pub(super) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorLis
         validate_local_descending(text(&repository.directory), &at, errors);
     }
     let partitions = [
-        ("persistentDisk", volume.gce_persistent_disk.as_ref().and_then(|disk| disk.partition)),
-        ("awsElasticBlockStore", volume.aws_elastic_block_store.as_ref().and_then(|disk| disk.partition)),
+        (
+            "persistentDisk",
+            volume
+                .gce_persistent_disk
+                .as_ref()
+                .and_then(|disk| disk.partition),
+        ),
+        (
+            "awsElasticBlockStore",
+            volume
+                .aws_elastic_block_store
+                .as_ref()
+                .and_then(|disk| disk.partition),
+        ),
     ];
     for (source, partition) in partitions {
         if let Some(partition) = partition
             && !(0..=255).contains(&partition)
         {
             let detail = "must be between 1 and 255, inclusive";
-            errors.push(Error::invalid(&at.child(source).child("partition"), partition, detail));
+            errors.push(Error::invalid(
+                &at.child(source).child("partition"),
+                partition,
+                detail,
+            ));
         }
     }
     if let Some(nfs) = &volume.nfs {
@@ -61,7 +83,10 @@ pub(super) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorLis
         validate_csi(csi, &at.child("csi"), errors);
     }
     let monitors = [
-        ("cephfs", volume.cephfs.as_ref().map(|source| &source.monitors)),
+        (
+            "cephfs",
+            volume.cephfs.as_ref().map(|source| &source.monitors),
+        ),
         ("rbd", volume.rbd.as_ref().map(|source| &source.monitors)),
     ];
     for (source, monitors) in monitors {
@@ -131,7 +156,11 @@ fn validate_nfs(nfs: &NFSVolumeSource, at: &Path, errors: &mut ErrorList) {
         }
     }
     if !nfs.path.starts_with('/') {
-        errors.push(Error::invalid(&at.child("path"), nfs.path.as_str(), "must be an absolute path"));
+        errors.push(Error::invalid(
+            &at.child("path"),
+            nfs.path.as_str(),
+            "must be an absolute path",
+        ));
     }
 }
 
@@ -139,12 +168,19 @@ fn validate_iscsi(iscsi: &ISCSIVolumeSource, at: &Path, errors: &mut ErrorList) 
     if iscsi.target_portal.is_empty() {
         errors.push(Error::required(&at.child("targetPortal"), ""));
     }
-    let names = [("iqn", Some(&iscsi.iqn)), ("initiatorname", iscsi.initiator_name.as_ref())];
+    let names = [
+        ("iqn", Some(&iscsi.iqn)),
+        ("initiatorname", iscsi.initiator_name.as_ref()),
+    ];
     for (field, name) in names {
         match name.map(String::as_str) {
             None => {}
             Some("") if field == "iqn" => errors.push(Error::required(&at.child(field), "")),
-            Some(name) if !["iqn", "eui", "naa"].iter().any(|format| name.starts_with(format)) => {
+            Some(name)
+                if !["iqn", "eui", "naa"]
+                    .iter()
+                    .any(|format| name.starts_with(format)) =>
+            {
                 let detail = "must be valid format starting with iqn, eui, or naa";
                 errors.push(Error::invalid(&at.child(field), name, detail));
             }
@@ -176,7 +212,10 @@ fn validate_fc(fc: &FCVolumeSource, at: &Path, errors: &mut ErrorList) {
     }
     match fc.lun {
         _ if targets.is_empty() => {}
-        None => errors.push(Error::required(&at.child("lun"), "lun is required if targetWWNs is specified")),
+        None => errors.push(Error::required(
+            &at.child("lun"),
+            "lun is required if targetWWNs is specified",
+        )),
         Some(lun) if !(0..=255).contains(&lun) => {
             errors.push(Error::invalid(&at.child("lun"), lun, RANGE_255));
         }
@@ -187,14 +226,21 @@ fn validate_fc(fc: &FCVolumeSource, at: &Path, errors: &mut ErrorList) {
 fn validate_flocker(flocker: &FlockerVolumeSource, at: &Path, errors: &mut ErrorList) {
     let (name, uuid) = (text(&flocker.dataset_name), text(&flocker.dataset_uuid));
     if name.is_empty() && uuid.is_empty() {
-        errors.push(Error::required(at, "one of datasetName and datasetUUID is required"));
+        errors.push(Error::required(
+            at,
+            "one of datasetName and datasetUUID is required",
+        ));
     }
     if !name.is_empty() && !uuid.is_empty() {
         let detail = "datasetName and datasetUUID can not be specified simultaneously";
         errors.push(Error::invalid(at, "resource", detail));
     }
     if name.contains('/') {
-        errors.push(Error::invalid(&at.child("datasetName"), name, "must not contain '/'"));
+        errors.push(Error::invalid(
+            &at.child("datasetName"),
+            name,
+            "must not contain '/'",
+        ));
     }
 }
 
@@ -203,11 +249,17 @@ fn validate_flex(flex: &FlexVolumeSource, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::required(&at.child("driver"), ""));
     }
     for key in flex.options.iter().flatten().map(|(key, _)| key) {
-        let domain = key.split_once('/').map_or(key.as_str(), |(domain, _)| domain);
+        let domain = key
+            .split_once('/')
+            .map_or(key.as_str(), |(domain, _)| domain);
         let domain = format!(".{}", domain.to_lowercase());
         if domain.ends_with(".kubernetes.io") || domain.ends_with(".k8s.io") {
             let detail = "kubernetes.io and k8s.io namespaces are reserved";
-            errors.push(Error::invalid(&at.child("options").key(key), key.as_str(), detail));
+            errors.push(Error::invalid(
+                &at.child("options").key(key),
+                key.as_str(),
+                detail,
+            ));
         }
     }
 }
@@ -219,20 +271,37 @@ fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut Err
         }
     }
     if let Some(mode) = &disk.caching_mode {
-        one_of(mode, &["None", "ReadOnly", "ReadWrite"], &at.child("cachingMode"), errors);
+        one_of(
+            mode,
+            &["None", "ReadOnly", "ReadWrite"],
+            &at.child("cachingMode"),
+            errors,
+        );
     }
     let Some(kind) = &disk.kind else {
         return;
     };
-    one_of(kind, &["Dedicated", "Managed", "Shared"], &at.child("kind"), errors);
+    one_of(
+        kind,
+        &["Dedicated", "Managed", "Shared"],
+        &at.child("kind"),
+        errors,
+    );
     let (scheme, example) = if kind == "Managed" {
         let example = "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}";
         ("/subscriptions/", example)
     } else {
-        ("https://", "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd")
+        (
+            "https://",
+            "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
+        )
     };
     if !disk.disk_uri.starts_with(scheme) {
-        errors.push(Error::not_supported(&at.child("diskURI"), disk.disk_uri.as_str(), &[example]));
+        errors.push(Error::not_supported(
+            &at.child("diskURI"),
+            disk.disk_uri.as_str(),
+            &[example],
+        ));
     }
 }
 
@@ -245,16 +314,28 @@ fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::too_long(&driver_at, 63));
     }
     let lower = driver.to_lowercase();
-    super::faults(driver, coracle_apimachinery::names::dns_subdomain(&lower), &driver_at, errors);
+    super::faults(
+        driver,
+        coracle_apimachinery::names::dns_subdomain(&lower),
+        &driver_at,
+        errors,
+    );
     if let Some(secret) = &csi.node_publish_secret_ref
         && secret.name.is_empty()
     {
-        errors.push(Error::required(&at.child("nodePublishSecretRef").child("name"), ""));
+        errors.push(Error::required(
+            &at.child("nodePublishSecretRef").child("name"),
+            "",
+        ));
     }
 }
 
 /// The claim that is made for a Pod.
-pub(super) fn validate_ephemeral(ephemeral: &EphemeralVolumeSource, at: &Path, errors: &mut ErrorList) {
+pub(super) fn validate_ephemeral(
+    ephemeral: &EphemeralVolumeSource,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let at = at.child("volumeClaimTemplate");
     match &ephemeral.volume_claim_template {
         None => errors.push(Error::required(&at, "")),
@@ -266,7 +347,10 @@ fn validate_claim_spec(spec: &PersistentVolumeClaimSpec, at: &Path, errors: &mut
     let modes = items(&spec.access_modes);
     let modes_at = at.child("accessModes");
     if modes.is_empty() {
-        errors.push(Error::required(&modes_at, "at least 1 access mode is required"));
+        errors.push(Error::required(
+            &modes_at,
+            "at least 1 access mode is required",
+        ));
     }
     for mode in modes {
         if !ACCESS_MODES.contains(&mode.as_str()) {
@@ -281,17 +365,29 @@ fn validate_claim_spec(spec: &PersistentVolumeClaimSpec, at: &Path, errors: &mut
         validate_label_selector(selector, &at.child("selector"), errors);
     }
     let storage_at = at.child("resources").key("storage");
-    let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let requests = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get("storage")) {
         None => errors.push(Error::required(&storage_at, "")),
         Some(storage) => {
             let parsed = parse_quantity(storage, &storage_at, errors);
             if parsed.is_some_and(|storage| storage.value() <= 0) {
-                errors.push(Error::invalid(&storage_at, storage.0.as_str(), NOT_POSITIVE));
+                errors.push(Error::invalid(
+                    &storage_at,
+                    storage.0.as_str(),
+                    NOT_POSITIVE,
+                ));
             }
         }
     }
     if let Some(mode) = &spec.volume_mode {
-        one_of(mode, &["Block", "Filesystem"], &at.child("volumeMode"), errors);
+        one_of(
+            mode,
+            &["Block", "Filesystem"],
+            &at.child("volumeMode"),
+            errors,
+        );
     }
 }

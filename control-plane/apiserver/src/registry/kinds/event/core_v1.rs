@@ -40,9 +40,13 @@ impl Strategy for EventStrategy {
 
     fn selectable_fields(&self, object: &Event) -> Vec<(&'static str, String)> {
         let reporting = text(&object.reporting_component);
-        let source = object.source.as_ref().map_or("", |source| text(&source.component));
+        let source = object
+            .source
+            .as_ref()
+            .map_or("", |source| text(&source.component));
         let source = if source.is_empty() { reporting } else { source };
-        let values = [text(&object.reason), reporting, source, text(&object.type_)].map(str::to_owned);
+        let values =
+            [text(&object.reason), reporting, source, text(&object.type_)].map(str::to_owned);
         INVOLVED
             .into_iter()
             .zip(super::involved_fields(object))

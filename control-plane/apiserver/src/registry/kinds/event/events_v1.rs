@@ -40,13 +40,26 @@ impl Strategy for EventViewStrategy {
         }
         let kind = text(&object.type_);
         if !matches!(kind, "Normal" | "Warning") {
-            errors.push(Error::invalid(&Path::new("type"), "", format!("has invalid value: {kind}")));
+            errors.push(Error::invalid(
+                &Path::new("type"),
+                "",
+                format!("has invalid value: {kind}"),
+            ));
         }
         let deprecated = [
-            ("firstTimestamp", object.deprecated_first_timestamp.is_some()),
+            (
+                "firstTimestamp",
+                object.deprecated_first_timestamp.is_some(),
+            ),
             ("lastTimestamp", object.deprecated_last_timestamp.is_some()),
             ("count", object.deprecated_count.unwrap_or(0) != 0),
-            ("source", object.deprecated_source.as_ref().is_some_and(|source| *source != Default::default())),
+            (
+                "source",
+                object
+                    .deprecated_source
+                    .as_ref()
+                    .is_some_and(|source| *source != Default::default()),
+            ),
         ];
         for (field, set) in deprecated {
             if set {
@@ -60,11 +73,21 @@ impl Strategy for EventViewStrategy {
         let mut errors = ErrorList::default();
         super::validate(&to_core(new.clone()), "reportingController", &mut errors);
         validate_series(new, &mut errors);
-        immutable(&new.regarding, &old.regarding, &Path::new("involvedObject"), &mut errors);
+        immutable(
+            &new.regarding,
+            &old.regarding,
+            &Path::new("involvedObject"),
+            &mut errors,
+        );
         immutable(&new.reason, &old.reason, &Path::new("reason"), &mut errors);
         immutable(&new.note, &old.note, &Path::new("message"), &mut errors);
         immutable(&new.action, &old.action, &Path::new("action"), &mut errors);
-        immutable(&new.related, &old.related, &Path::new("related"), &mut errors);
+        immutable(
+            &new.related,
+            &old.related,
+            &Path::new("related"),
+            &mut errors,
+        );
         immutable(
             &new.reporting_controller,
             &old.reporting_controller,
@@ -78,13 +101,19 @@ impl Strategy for EventViewStrategy {
             &mut errors,
         );
         immutable(&new.type_, &old.type_, &Path::new("type"), &mut errors);
-        immutable(&new.event_time, &old.event_time, &Path::new("eventTime"), &mut errors);
+        immutable(
+            &new.event_time,
+            &old.event_time,
+            &Path::new("eventTime"),
+            &mut errors,
+        );
         errors
     }
 
     fn selectable_fields(&self, object: &Event) -> Vec<(&'static str, String)> {
         let event = to_core(object.clone());
-        let values = [&event.reason, &event.reporting_component, &event.type_].map(|field| text(field).to_owned());
+        let values = [&event.reason, &event.reporting_component, &event.type_]
+            .map(|field| text(field).to_owned());
         REGARDING
             .into_iter()
             .zip(super::involved_fields(&event))
@@ -115,7 +144,11 @@ fn validate_series(object: &Event, errors: &mut ErrorList) {
     };
     let at = Path::new("series");
     if series.count < 2 {
-        errors.push(Error::invalid(&at.child("count"), "", "should be at least 2"));
+        errors.push(Error::invalid(
+            &at.child("count"),
+            "",
+            "should be at least 2",
+        ));
     }
     if series.last_observed_time.0 == jiff::Timestamp::UNIX_EPOCH {
         errors.push(Error::required(&at.child("lastObservedTime"), ""));
@@ -148,7 +181,8 @@ pub(super) fn to_core(event: Event) -> core::Event {
 
 /// The event as events.k8s.io/v1 has it.
 pub(super) fn from_core(event: core::Event) -> Event {
-    let epoch = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(jiff::Timestamp::UNIX_EPOCH);
+    let epoch =
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(jiff::Timestamp::UNIX_EPOCH);
     Event {
         metadata: event.metadata,
         regarding: Some(event.involved_object),

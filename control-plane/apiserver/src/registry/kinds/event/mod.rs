@@ -36,7 +36,11 @@ fn validate(event: &Event, controller: &str, errors: &mut ErrorList) {
     };
     if !matches {
         let at = Path::new("involvedObject").child("namespace");
-        errors.push(Error::invalid(&at, involved, "does not match event.namespace"));
+        errors.push(Error::invalid(
+            &at,
+            involved,
+            "does not match event.namespace",
+        ));
     }
 }
 
@@ -45,7 +49,12 @@ fn validate_modern(event: &Event, controller: &str, errors: &mut ErrorList) {
     if reporting.is_empty() {
         errors.push(Error::required(&Path::new(controller), ""));
     } else {
-        faults(reporting, names::qualified_name(reporting), &Path::new(controller), errors);
+        faults(
+            reporting,
+            names::qualified_name(reporting),
+            &Path::new(controller),
+            errors,
+        );
     }
     let words = [
         ("reportingInstance", text(&event.reporting_instance)),
@@ -69,16 +78,39 @@ fn validate_modern(event: &Event, controller: &str, errors: &mut ErrorList) {
 
 fn columns() -> Vec<Column> {
     vec![
-        Column::text("Last Seen", "The time at which the most recent occurrence was recorded."),
-        Column::text("Type", "Type of this event (Normal, Warning), new types could be added in the future."),
-        Column::text("Reason", "A short, machine understandable string that gives the reason."),
+        Column::text(
+            "Last Seen",
+            "The time at which the most recent occurrence was recorded.",
+        ),
+        Column::text(
+            "Type",
+            "Type of this event (Normal, Warning), new types could be added in the future.",
+        ),
+        Column::text(
+            "Reason",
+            "A short, machine understandable string that gives the reason.",
+        ),
         Column::text("Object", "The object that this event is about."),
-        Column::text("Subobject", "The part of the object that this event is about.").wide(),
+        Column::text(
+            "Subobject",
+            "The part of the object that this event is about.",
+        )
+        .wide(),
         Column::text("Source", "The component reporting this event.").wide(),
-        Column::text("Message", "A human-readable description of the status of this operation."),
-        Column::text("First Seen", "The time at which the event was first recorded.").wide(),
+        Column::text(
+            "Message",
+            "A human-readable description of the status of this operation.",
+        ),
+        Column::text(
+            "First Seen",
+            "The time at which the event was first recorded.",
+        )
+        .wide(),
         Column::text("Count", "The number of times this event has occurred.").wide(),
-        Column { priority: 1, ..Column::name() },
+        Column {
+            priority: 1,
+            ..Column::name()
+        },
     ]
 }
 
@@ -116,11 +148,22 @@ fn source(event: &Event) -> String {
     let source = event.source.as_ref();
     let part = |old: Option<&Option<String>>, new: &Option<String>| {
         let old = old.map_or("", text);
-        if old.is_empty() { text(new).to_owned() } else { old.to_owned() }
+        if old.is_empty() {
+            text(new).to_owned()
+        } else {
+            old.to_owned()
+        }
     };
-    let component = part(source.map(|source| &source.component), &event.reporting_component);
+    let component = part(
+        source.map(|source| &source.component),
+        &event.reporting_component,
+    );
     let host = part(source.map(|source| &source.host), &event.reporting_instance);
-    if host.is_empty() { component } else { format!("{component}, {host}") }
+    if host.is_empty() {
+        component
+    } else {
+        format!("{component}, {host}")
+    }
 }
 
 fn involved_fields(event: &Event) -> Vec<String> {

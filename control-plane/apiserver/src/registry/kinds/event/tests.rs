@@ -50,7 +50,10 @@ fn validation() {
             json!({"involvedObject": {"kind": "Pod", "namespace": "b"}}),
             vec!["involvedObject.namespace FieldValueInvalid does not match event.namespace"],
         ),
-        (json!({"involvedObject": {"kind": "Node", "name": "n"}}), vec!["involvedObject.namespace FieldValueInvalid"]),
+        (
+            json!({"involvedObject": {"kind": "Node", "name": "n"}}),
+            vec!["involvedObject.namespace FieldValueInvalid"],
+        ),
         (
             json!({"eventTime": "2026-01-01T00:00:00.000000Z"}),
             vec![
@@ -65,21 +68,37 @@ fn validation() {
         for (field, member) in change.as_object().unwrap() {
             value[field] = member.clone();
         }
-        assert_causes(&EventStrategy.validate(&serde_json::from_value(value).unwrap()), &want);
+        assert_causes(
+            &EventStrategy.validate(&serde_json::from_value(value).unwrap()),
+            &want,
+        );
     }
     let mut node = event();
     node["metadata"]["namespace"] = json!("default");
     node["involvedObject"] = json!({"kind": "Node", "name": "n"});
-    assert!(EventStrategy.validate(&serde_json::from_value(node).unwrap()).is_empty());
+    assert!(
+        EventStrategy
+            .validate(&serde_json::from_value(node).unwrap())
+            .is_empty()
+    );
 }
 
 #[test]
 fn validation_of_the_newer_version() {
     let table: Vec<(Value, Vec<&str>)> = vec![
         (json!({}), vec![]),
-        (json!({"type": "Odd"}), vec!["type FieldValueInvalid has invalid value: Odd"]),
-        (json!({"deprecatedCount": 1}), vec!["count FieldValueInvalid needs to be unset"]),
-        (json!({"eventTime": null}), vec!["eventTime FieldValueRequired"]),
+        (
+            json!({"type": "Odd"}),
+            vec!["type FieldValueInvalid has invalid value: Odd"],
+        ),
+        (
+            json!({"deprecatedCount": 1}),
+            vec!["count FieldValueInvalid needs to be unset"],
+        ),
+        (
+            json!({"eventTime": null}),
+            vec!["eventTime FieldValueRequired"],
+        ),
         (
             json!({"series": {"count": 1, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}}),
             vec!["series.count FieldValueInvalid should be at least 2"],
@@ -90,7 +109,10 @@ fn validation_of_the_newer_version() {
         for (field, member) in change.as_object().unwrap() {
             value[field] = member.clone();
         }
-        assert_causes(&EventViewStrategy.validate(&serde_json::from_value(value).unwrap()), &want);
+        assert_causes(
+            &EventViewStrategy.validate(&serde_json::from_value(value).unwrap()),
+            &want,
+        );
     }
     let old: EventView = serde_json::from_value(modern()).unwrap();
     let mut new = old.clone();
@@ -106,7 +128,16 @@ fn rows() {
     let now = "2026-01-01T01:00:00Z".parse().unwrap();
     let row = EventStrategy.row(&serde_json::from_value(event()).unwrap(), now);
     let mut want = [
-        "55m", "Normal", "Pulled", "pod/web", "spec.containers{c}", "kubelet, n", "Pulled image", "60m", "", "web.1",
+        "55m",
+        "Normal",
+        "Pulled",
+        "pod/web",
+        "spec.containers{c}",
+        "kubelet, n",
+        "Pulled image",
+        "60m",
+        "",
+        "web.1",
     ]
     .map(Cell::from);
     want[8] = Cell::from(3);
@@ -114,15 +145,30 @@ fn rows() {
     assert_eq!(row.len(), EventStrategy.columns().len());
 
     let row = EventViewStrategy.row(&serde_json::from_value(modern()).unwrap(), now);
-    assert_eq!((&row[0], &row[5], &row[8]), (&"60m".into(), &"coracle.dev/scheduler, s-1".into(), &1.into()));
+    assert_eq!(
+        (&row[0], &row[5], &row[8]),
+        (
+            &"60m".into(),
+            &"coracle.dev/scheduler, s-1".into(),
+            &1.into()
+        )
+    );
 }
 
 #[test]
 fn fields_are_those_that_are_declared() {
     let old: Event = serde_json::from_value(event()).unwrap();
-    let fields: Vec<&str> = EventStrategy.selectable_fields(&old).iter().map(|(field, _)| *field).collect();
+    let fields: Vec<&str> = EventStrategy
+        .selectable_fields(&old)
+        .iter()
+        .map(|(field, _)| *field)
+        .collect();
     assert_eq!(fields, EventStrategy.descriptor().fields);
     let view: EventView = serde_json::from_value(modern()).unwrap();
-    let fields: Vec<&str> = EventViewStrategy.selectable_fields(&view).iter().map(|(field, _)| *field).collect();
+    let fields: Vec<&str> = EventViewStrategy
+        .selectable_fields(&view)
+        .iter()
+        .map(|(field, _)| *field)
+        .collect();
     assert_eq!(fields, EventViewStrategy.descriptor().fields);
 }

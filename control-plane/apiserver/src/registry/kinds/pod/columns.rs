@@ -16,14 +16,31 @@ const NODE_LOST: &str = "NodeLost";
 pub(super) fn columns() -> Vec<Column> {
     vec![
         Column::name(),
-        Column::text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
-        Column::text("Status", "The aggregate status of the containers in this pod."),
-        Column::text("Restarts", "How often the containers in this pod have been restarted, and when last."),
+        Column::text(
+            "Ready",
+            "The aggregate readiness state of this pod for accepting traffic.",
+        ),
+        Column::text(
+            "Status",
+            "The aggregate status of the containers in this pod.",
+        ),
+        Column::text(
+            "Restarts",
+            "How often the containers in this pod have been restarted, and when last.",
+        ),
         Column::age(),
         Column::text("IP", "The IP address of the pod.").wide(),
         Column::text("Node", "The node that the pod is bound to.").wide(),
-        Column::text("Nominated Node", "The node on which preemption makes room for the pod.").wide(),
-        Column::text("Readiness Gates", "How many of the pod's readiness gates are passed.").wide(),
+        Column::text(
+            "Nominated Node",
+            "The node on which preemption makes room for the pod.",
+        )
+        .wide(),
+        Column::text(
+            "Readiness Gates",
+            "How many of the pod's readiness gates are passed.",
+        )
+        .wide(),
     ]
 }
 
@@ -44,7 +61,11 @@ pub(super) fn row(pod: &Pod, now: jiff::Timestamp) -> Vec<Cell> {
         Cell::from(summary.status),
         Cell::from(restarts),
         printing::age(&pod.metadata, now),
-        or_none(items(&status.pod_ips).first().map_or(text(&status.pod_ip), |ip| &ip.ip)),
+        or_none(
+            items(&status.pod_ips)
+                .first()
+                .map_or(text(&status.pod_ip), |ip| &ip.ip),
+        ),
         or_none(text(&spec.node_name)),
         or_none(text(&status.nominated_node_name)),
         Cell::from(readiness_gates(&spec, &status)),
@@ -64,7 +85,10 @@ struct Summary {
 impl Summary {
     fn count_restarts(&mut self, container: &ContainerStatus) {
         self.restarts += container.restart_count;
-        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        let ended = container
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
         if let Some(at) = ended.and_then(|ended| ended.finished_at.as_ref())
             && self.last_restart.as_ref().is_none_or(|last| last.0 < at.0)
         {
@@ -75,7 +99,10 @@ impl Summary {
 
 fn summarize(pod: &Pod, spec: &PodSpec, status: &PodStatus) -> Summary {
     let init = items(&spec.init_containers);
-    let sidecars = init.iter().filter(|container| is_sidecar(container)).count();
+    let sidecars = init
+        .iter()
+        .filter(|container| is_sidecar(container))
+        .count();
     let phase = text(&status.phase);
     let reason = text(&status.reason);
     let mut summary = Summary {
@@ -116,7 +143,9 @@ fn summarize_init(
     later: &mut Summary,
 ) -> bool {
     for (i, container) in items(&status.init_container_statuses).iter().enumerate() {
-        let sidecar = init.iter().any(|c| c.name == container.name && is_sidecar(c));
+        let sidecar = init
+            .iter()
+            .any(|c| c.name == container.name && is_sidecar(c));
         summary.count_restarts(container);
         if sidecar {
             later.count_restarts(container);
@@ -151,7 +180,10 @@ fn summarize_containers(status: &PodStatus, summary: &mut Summary) {
     for container in items(&status.container_statuses).iter().rev() {
         summary.count_restarts(container);
         let state = container.state.clone().unwrap_or_default();
-        let waiting = state.waiting.map(|waiting| text(&waiting.reason).to_owned()).unwrap_or_default();
+        let waiting = state
+            .waiting
+            .map(|waiting| text(&waiting.reason).to_owned())
+            .unwrap_or_default();
         if !waiting.is_empty() {
             summary.status = waiting;
         } else if let Some(ended) = state.terminated {
@@ -166,12 +198,19 @@ fn summarize_containers(status: &PodStatus, summary: &mut Summary) {
         }
     }
     if summary.status == "Completed" && running {
-        summary.status = if has_condition(status, "Ready") { "Running" } else { "NotReady" }.to_owned();
+        summary.status = if has_condition(status, "Ready") {
+            "Running"
+        } else {
+            "NotReady"
+        }
+        .to_owned();
     }
 }
 
 fn has_condition(status: &PodStatus, kind: &str) -> bool {
-    items(&status.conditions).iter().any(|c| c.type_ == kind && c.status == "True")
+    items(&status.conditions)
+        .iter()
+        .any(|c| c.type_ == kind && c.status == "True")
 }
 
 fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {
@@ -179,7 +218,10 @@ fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {
     if gates.is_empty() {
         return "<none>".to_owned();
     }
-    let passed = gates.iter().filter(|gate| has_condition(status, &gate.condition_type)).count();
+    let passed = gates
+        .iter()
+        .filter(|gate| has_condition(status, &gate.condition_type))
+        .count();
     format!("{passed}/{}", gates.len())
 }
 
@@ -205,18 +247,19 @@ mod tests {
     #[test]
     fn statuses() {
         let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
-        let ended = |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason}});
+        let ended =
+            |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason}});
         let running = json!({"running": {}});
-        let container = |name: &str, state: &Value, ready: bool| {
-            json!({"name": name, "state": state, "ready": ready, "restartCount": 0, "image": "", "imageID": ""})
-        };
+        let container = |name: &str, state: &Value, ready: bool| json!({"name": name, "state": state, "ready": ready, "restartCount": 0, "image": "", "imageID": ""});
         let one = json!({"containers": [{"name": "a"}]});
         let two = json!({"containers": [{"name": "a"}, {"name": "b"}]});
         let with_init = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "i"}, {"name": "j"}]});
-        let with_sidecar =
-            json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
+        let with_sidecar = json!({"containers": [{"name": "a"}], "initContainers": [{"name": "s", "restartPolicy": "Always"}]});
         let table = vec![
-            (json!({"spec": one, "status": {"phase": "Pending"}}), ["0/1", "Pending", "0"]),
+            (
+                json!({"spec": one, "status": {"phase": "Pending"}}),
+                ["0/1", "Pending", "0"],
+            ),
             (
                 json!({"spec": one, "status": {"phase": "Pending", "conditions": [
                     {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}}),
@@ -238,7 +281,10 @@ mod tests {
                 json!({"spec": one, "status": {"phase": "Failed", "containerStatuses": [container("a", &ended(3, ""), false)]}}),
                 ["0/1", "ExitCode:3", "0"],
             ),
-            (json!({"spec": one, "status": {"phase": "Failed", "reason": "Evicted"}}), ["0/1", "Evicted", "0"]),
+            (
+                json!({"spec": one, "status": {"phase": "Failed", "reason": "Evicted"}}),
+                ["0/1", "Evicted", "0"],
+            ),
             (
                 json!({"spec": two, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
                     "containerStatuses": [container("a", &ended(0, "Completed"), false), container("b", &running, true)]}}),
@@ -303,7 +349,17 @@ mod tests {
         }))
         .unwrap();
         let row = row(&pod, "2026-01-01T00:05:00Z".parse().unwrap());
-        let want = ["a", "0/1", "Running", "0", "5m", "10.42.0.2", "n", "<none>", "1/2"];
+        let want = [
+            "a",
+            "0/1",
+            "Running",
+            "0",
+            "5m",
+            "10.42.0.2",
+            "n",
+            "<none>",
+            "1/2",
+        ];
         assert_eq!(row, want.map(Cell::from));
     }
 }

@@ -1,8 +1,8 @@
 //! The defaults of Pods and of templates of Pods, as the Kubernetes API reference has them.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, Pod, PodSpec, PodTemplateSpec, Probe,
-    ResourceFieldSelector, ResourceRequirements, Volume,
+    Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, Pod, PodSpec,
+    PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -18,7 +18,10 @@ pub(crate) fn set_pod_defaults(pod: &mut Pod) {
     set_spec_defaults(spec);
     spec.enable_service_links.get_or_insert(true);
     let on_host = spec.host_network == Some(true);
-    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    let containers = spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten());
     for container in containers {
         request_what_is_limited(container.resources.get_or_insert_default());
         for port in container.ports.iter_mut().flatten().filter(|_| on_host) {
@@ -53,7 +56,11 @@ fn set_spec_defaults(spec: &mut PodSpec) {
         spec.service_account_name = spec.service_account.take().filter(|name| !name.is_empty());
     }
     spec.service_account.clone_from(&spec.service_account_name);
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+    for container in spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten())
+    {
         set_container_defaults(container);
     }
     for container in spec.ephemeral_containers.iter_mut().flatten() {
@@ -70,27 +77,45 @@ fn set_spec_defaults(spec: &mut PodSpec) {
 }
 
 fn set_container_defaults(container: &mut Container) {
-    default(&mut container.image_pull_policy, pull_policy(text(&container.image)));
-    default(&mut container.termination_message_path, "/dev/termination-log");
+    default(
+        &mut container.image_pull_policy,
+        pull_policy(text(&container.image)),
+    );
+    default(
+        &mut container.termination_message_path,
+        "/dev/termination-log",
+    );
     default(&mut container.termination_message_policy, "File");
     set_env_defaults(container.env.as_deref_mut().unwrap_or_default());
     set_port_defaults(container.ports.as_deref_mut().unwrap_or_default());
     let resources = container.resources.get_or_insert_default();
     canonicalize(&mut resources.limits);
     canonicalize(&mut resources.requests);
-    let probes =
-        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes = [
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+        &mut container.startup_probe,
+    ];
     probes.into_iter().flatten().for_each(set_probe_defaults);
     if let Some(lifecycle) = &mut container.lifecycle {
-        for hook in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
+        for hook in [&mut lifecycle.post_start, &mut lifecycle.pre_stop]
+            .into_iter()
+            .flatten()
+        {
             hook.http_get.iter_mut().for_each(set_http_get_defaults);
         }
     }
 }
 
 fn set_ephemeral_defaults(container: &mut EphemeralContainer) {
-    default(&mut container.image_pull_policy, pull_policy(text(&container.image)));
-    default(&mut container.termination_message_path, "/dev/termination-log");
+    default(
+        &mut container.image_pull_policy,
+        pull_policy(text(&container.image)),
+    );
+    default(
+        &mut container.termination_message_path,
+        "/dev/termination-log",
+    );
     default(&mut container.termination_message_policy, "File");
     set_env_defaults(container.env.as_deref_mut().unwrap_or_default());
     set_port_defaults(container.ports.as_deref_mut().unwrap_or_default());
@@ -100,7 +125,9 @@ fn set_ephemeral_defaults(container: &mut EphemeralContainer) {
 /// `Always` for what is tagged `latest` or not at all, since it may have changed; a digest never
 /// does.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
+    let (name, digest) = image
+        .split_once('@')
+        .map_or((image, false), |(name, _)| (name, true));
     let last = name.rsplit('/').next().unwrap_or_default();
     match last.split_once(':') {
         _ if name.is_empty() => "IfNotPresent",
@@ -117,16 +144,26 @@ fn set_port_defaults(ports: &mut [ContainerPort]) {
 }
 
 fn set_env_defaults(variables: &mut [EnvVar]) {
-    for source in variables.iter_mut().filter_map(|variable| variable.value_from.as_mut()) {
+    for source in variables
+        .iter_mut()
+        .filter_map(|variable| variable.value_from.as_mut())
+    {
         if let Some(field) = &mut source.field_ref {
             default(&mut field.api_version, "v1");
         }
-        source.resource_field_ref.iter_mut().for_each(set_divisor_default);
+        source
+            .resource_field_ref
+            .iter_mut()
+            .for_each(set_divisor_default);
     }
 }
 
 fn set_divisor_default(selector: &mut ResourceFieldSelector) {
-    canonicalize_quantity(selector.divisor.get_or_insert_with(|| Quantity("0".to_owned())));
+    canonicalize_quantity(
+        selector
+            .divisor
+            .get_or_insert_with(|| Quantity("0".to_owned())),
+    );
 }
 
 fn set_probe_defaults(probe: &mut Probe) {
@@ -149,15 +186,28 @@ fn set_http_get_defaults(get: &mut HTTPGetAction) {
 fn request_what_is_limited(resources: &mut ResourceRequirements) {
     let limits = resources.limits.clone().unwrap_or_default();
     for (name, limit) in limits {
-        resources.requests.get_or_insert_default().entry(name).or_insert(limit);
+        resources
+            .requests
+            .get_or_insert_default()
+            .entry(name)
+            .or_insert(limit);
     }
 }
 
 fn set_volume_defaults(volume: &mut Volume) {
-    if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
+    if *volume
+        == (Volume {
+            name: volume.name.clone(),
+            ..Volume::default()
+        })
+    {
         volume.empty_dir = Some(Default::default());
     }
-    if let Some(limit) = volume.empty_dir.as_mut().and_then(|source| source.size_limit.as_mut()) {
+    if let Some(limit) = volume
+        .empty_dir
+        .as_mut()
+        .and_then(|source| source.size_limit.as_mut())
+    {
         canonicalize_quantity(limit);
     }
     if let Some(source) = &mut volume.secret {
@@ -172,7 +222,9 @@ fn set_volume_defaults(volume: &mut Volume) {
             if let Some(field) = &mut file.field_ref {
                 default(&mut field.api_version, "v1");
             }
-            file.resource_field_ref.iter_mut().for_each(set_divisor_default);
+            file.resource_field_ref
+                .iter_mut()
+                .for_each(set_divisor_default);
         }
     }
     if let Some(source) = &mut volume.projected {
@@ -184,12 +236,18 @@ fn set_volume_defaults(volume: &mut Volume) {
             if let Some(certificate) = &mut projection.pod_certificate {
                 certificate.max_expiration_seconds.get_or_insert(86400);
             }
-            let files = projection.downward_api.iter_mut().filter_map(|source| source.items.as_mut()).flatten();
+            let files = projection
+                .downward_api
+                .iter_mut()
+                .filter_map(|source| source.items.as_mut())
+                .flatten();
             for file in files {
                 if let Some(field) = &mut file.field_ref {
                     default(&mut field.api_version, "v1");
                 }
-                file.resource_field_ref.iter_mut().for_each(set_divisor_default);
+                file.resource_field_ref
+                    .iter_mut()
+                    .for_each(set_divisor_default);
             }
         }
     }
@@ -200,8 +258,10 @@ fn set_volume_defaults(volume: &mut Volume) {
         let policy = pull_policy(text(&source.reference));
         default(&mut source.pull_policy, policy);
     }
-    if let Some(template) =
-        volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut())
+    if let Some(template) = volume
+        .ephemeral
+        .as_mut()
+        .and_then(|source| source.volume_claim_template.as_mut())
     {
         default(&mut template.spec.volume_mode, "Filesystem");
     }

@@ -25,7 +25,12 @@ impl Strategy for PodStrategy {
         Descriptor::of::<Pod>()
             .short_names(&["po"])
             .categories(&["all"])
-            .subresources(&[Subresource::Status, Subresource::Binding, Subresource::Eviction, Subresource::Log])
+            .subresources(&[
+                Subresource::Status,
+                Subresource::Binding,
+                Subresource::Eviction,
+                Subresource::Log,
+            ])
             .fields(&[
                 "spec.hostNetwork",
                 "spec.nodeName",
@@ -44,9 +49,15 @@ impl Strategy for PodStrategy {
     }
 
     fn prepare_for_create(&self, object: &mut Pod) {
-        let class = object.spec.as_ref().map(|spec| resources::qos(spec).as_str().to_owned());
-        object.status =
-            Some(PodStatus { phase: Some("Pending".to_owned()), qos_class: class, ..PodStatus::default() });
+        let class = object
+            .spec
+            .as_ref()
+            .map(|spec| resources::qos(spec).as_str().to_owned());
+        object.status = Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: class,
+            ..PodStatus::default()
+        });
     }
 
     fn validate(&self, object: &Pod) -> ErrorList {
@@ -55,7 +66,10 @@ impl Strategy for PodStrategy {
         validate_always(object, &mut errors);
         let spec = object.spec.clone().unwrap_or_default();
         if !items(&spec.ephemeral_containers).is_empty() {
-            errors.push(Error::forbidden(&at.child("ephemeralContainers"), "cannot be set on create"));
+            errors.push(Error::forbidden(
+                &at.child("ephemeralContainers"),
+                "cannot be set on create",
+            ));
         }
         if !text(&spec.node_name).is_empty() && !items(&spec.scheduling_gates).is_empty() {
             let detail = "cannot be set until all schedulingGates have been cleared";
@@ -72,9 +86,16 @@ impl Strategy for PodStrategy {
         let mut errors = ErrorList::default();
         validate_always(new, &mut errors);
         let annotations_at = Path::new("metadata").child("annotations");
-        let (new_annotations, old_annotations) =
-            (new.metadata.annotations.as_ref(), old.metadata.annotations.as_ref());
-        validate_pod_annotation_update(new_annotations, old_annotations, &annotations_at, &mut errors);
+        let (new_annotations, old_annotations) = (
+            new.metadata.annotations.as_ref(),
+            old.metadata.annotations.as_ref(),
+        );
+        validate_pod_annotation_update(
+            new_annotations,
+            old_annotations,
+            &annotations_at,
+            &mut errors,
+        );
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             validate_spec_update(new, old, &Path::new("spec"), &mut errors);
         }
@@ -83,13 +104,20 @@ impl Strategy for PodStrategy {
 
     fn prepare_for_status_update(&self, new: &mut Pod, old: &Pod) {
         new.spec.clone_from(&old.spec);
-        new.metadata.owner_references.clone_from(&old.metadata.owner_references);
-        new.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+        new.metadata
+            .owner_references
+            .clone_from(&old.metadata.owner_references);
+        new.metadata
+            .deletion_timestamp
+            .clone_from(&old.metadata.deletion_timestamp);
         let status = new.status.get_or_insert_default();
         sync_pod_ips(status);
         // The class is computed once: a kubelet that leaves it out does not take it away.
         if text(&status.qos_class).is_empty() {
-            status.qos_class = old.status.as_ref().and_then(|status| status.qos_class.clone());
+            status.qos_class = old
+                .status
+                .as_ref()
+                .and_then(|status| status.qos_class.clone());
         }
     }
 
@@ -112,12 +140,29 @@ impl Strategy for PodStrategy {
         let of_status =
             |field: fn(&PodStatus) -> &str| status.map(field).unwrap_or_default().to_owned();
         vec![
-            ("spec.hostNetwork", spec.and_then(|spec| spec.host_network).unwrap_or(false).to_string()),
+            (
+                "spec.hostNetwork",
+                spec.and_then(|spec| spec.host_network)
+                    .unwrap_or(false)
+                    .to_string(),
+            ),
             ("spec.nodeName", of_spec(|spec| text(&spec.node_name))),
-            ("spec.restartPolicy", of_spec(|spec| text(&spec.restart_policy))),
-            ("spec.schedulerName", of_spec(|spec| text(&spec.scheduler_name))),
-            ("spec.serviceAccountName", of_spec(|spec| text(&spec.service_account_name))),
-            ("status.nominatedNodeName", of_status(|status| text(&status.nominated_node_name))),
+            (
+                "spec.restartPolicy",
+                of_spec(|spec| text(&spec.restart_policy)),
+            ),
+            (
+                "spec.schedulerName",
+                of_spec(|spec| text(&spec.scheduler_name)),
+            ),
+            (
+                "spec.serviceAccountName",
+                of_spec(|spec| text(&spec.service_account_name)),
+            ),
+            (
+                "status.nominatedNodeName",
+                of_status(|status| text(&status.nominated_node_name)),
+            ),
             ("status.phase", of_status(|status| text(&status.phase))),
             ("status.podIP", of_status(|status| text(&status.pod_ip))),
         ]
@@ -136,7 +181,10 @@ impl Strategy for PodStrategy {
         let spec = object.spec.as_ref();
         let own = spec.and_then(|spec| spec.termination_grace_period_seconds);
         let unbound = spec.is_none_or(|spec| text(&spec.node_name).is_empty());
-        let phase = object.status.as_ref().map_or("", |status| text(&status.phase));
+        let phase = object
+            .status
+            .as_ref()
+            .map_or("", |status| text(&status.phase));
         if unbound || matches!(phase, "Succeeded" | "Failed") {
             return Some(0);
         }
@@ -153,7 +201,11 @@ pub fn validate_binding(binding: &Binding) -> ErrorList {
     let at = Path::new("target");
     let kind = text(&binding.target.kind);
     if !matches!(kind, "" | "Node") {
-        errors.push(Error::not_supported(&at.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(Error::not_supported(
+            &at.child("kind"),
+            kind,
+            &["Node", "<empty>"],
+        ));
     }
     if text(&binding.target.name).is_empty() {
         errors.push(Error::required(&at.child("name"), ""));
@@ -165,7 +217,12 @@ pub fn validate_binding(binding: &Binding) -> ErrorList {
 fn validate_always(object: &Pod, errors: &mut ErrorList) {
     let spec = object.spec.clone().unwrap_or_default();
     let annotations_at = Path::new("metadata").child("annotations");
-    validate_pod_annotations(object.metadata.annotations.as_ref(), &spec, &annotations_at, errors);
+    validate_pod_annotations(
+        object.metadata.annotations.as_ref(),
+        &spec,
+        &annotations_at,
+        errors,
+    );
     let at = Path::new("spec");
     validate_spec(&spec, Some(&object.metadata), &at, errors);
     validate_pod_only(&spec, &at, errors);
@@ -174,9 +231,14 @@ fn validate_always(object: &Pod, errors: &mut ErrorList) {
 /// `podIP` is the first of `podIPs`: whichever of the two is given sets the other.
 fn sync_pod_ips(status: &mut PodStatus) {
     let single = text(&status.pod_ip).to_owned();
-    match (single.is_empty(), items(&status.pod_ips).first().map(|ip| ip.ip.clone())) {
+    match (
+        single.is_empty(),
+        items(&status.pod_ips).first().map(|ip| ip.ip.clone()),
+    ) {
         (true, Some(first)) => status.pod_ip = Some(first),
-        (false, first) if first.as_ref() != Some(&single) => status.pod_ips = Some(vec![PodIP { ip: single }]),
+        (false, first) if first.as_ref() != Some(&single) => {
+            status.pod_ips = Some(vec![PodIP { ip: single }])
+        }
         _ => {}
     }
 }

@@ -13,7 +13,9 @@ fn pod(spec: Value) -> Pod {
     for (field, value) in spec.as_object().unwrap() {
         whole[field] = value.clone();
     }
-    let mut pod = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": whole})).unwrap();
+    let mut pod =
+        serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "b"}, "spec": whole}))
+            .unwrap();
     PodStrategy.set_defaults(&mut pod);
     PodStrategy.prepare_for_create(&mut pod);
     pod
@@ -23,10 +25,16 @@ fn pod(spec: Value) -> Pod {
 fn create() {
     let table: Vec<(Value, Vec<&str>)> = vec![
         (json!({}), vec![]),
-        (json!({"containers": []}), vec!["spec.containers FieldValueRequired"]),
+        (
+            json!({"containers": []}),
+            vec!["spec.containers FieldValueRequired"],
+        ),
         (
             json!({"containers": [{"name": "", "image": ""}]}),
-            vec!["spec.containers[0].name FieldValueRequired", "spec.containers[0].image FieldValueRequired"],
+            vec![
+                "spec.containers[0].name FieldValueRequired",
+                "spec.containers[0].image FieldValueRequired",
+            ],
         ),
         (
             json!({"containers": [{"name": "c", "image": " app"}, {"name": "c", "image": "b"}]}),
@@ -103,11 +111,15 @@ fn create() {
         ),
         (
             json!({"hostNetwork": true, "containers": [{"name": "c", "image": "a", "ports": [{"containerPort": 80, "hostPort": 81}]}]}),
-            vec!["spec.containers[0].ports[0].hostPort FieldValueInvalid must match `containerPort`"],
+            vec![
+                "spec.containers[0].ports[0].hostPort FieldValueInvalid must match `containerPort`",
+            ],
         ),
         (
             json!({"resources": {"requests": {"cpu": "1"}}, "containers": [{"name": "c", "image": "a", "resources": {"requests": {"cpu": "2"}}}]}),
-            vec!["spec.resources.requests[cpu] FieldValueInvalid must be greater than or equal to aggregate"],
+            vec![
+                "spec.resources.requests[cpu] FieldValueInvalid must be greater than or equal to aggregate",
+            ],
         ),
         (
             json!({"os": {"name": "windows"}, "hostPID": true, "securityContext": {"runAsUser": 1}}),
@@ -116,7 +128,10 @@ fn create() {
                 "spec.securityContext.runAsUser FieldValueForbidden",
             ],
         ),
-        (json!({"hostUsers": false, "hostNetwork": true}), vec!["spec.hostNetwork FieldValueForbidden"]),
+        (
+            json!({"hostUsers": false, "hostNetwork": true}),
+            vec!["spec.hostNetwork FieldValueForbidden"],
+        ),
         (
             json!({"preemptionPolicy": "Always", "overhead": {"cpu": "-1"}, "readinessGates": [{"conditionType": ""}]}),
             vec![
@@ -134,9 +149,14 @@ fn create() {
 
 #[test]
 fn created_as_pending_with_its_class() {
-    let pod = pod(json!({"containers": [{"name": "c", "image": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}));
+    let pod = pod(
+        json!({"containers": [{"name": "c", "image": "a", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]}),
+    );
     let status = pod.status.unwrap();
-    assert_eq!((text(&status.phase), text(&status.qos_class)), ("Pending", "Guaranteed"));
+    assert_eq!(
+        (text(&status.phase), text(&status.qos_class)),
+        ("Pending", "Guaranteed")
+    );
 }
 
 #[test]
@@ -150,30 +170,69 @@ fn update() {
     };
     let table: Vec<(Value, Vec<&str>)> = vec![
         (old.clone(), vec![]),
-        (with("containers", json!([{"name": "c", "image": "app:v2", "imagePullPolicy": "IfNotPresent"}])), vec![]),
+        (
+            with(
+                "containers",
+                json!([{"name": "c", "image": "app:v2", "imagePullPolicy": "IfNotPresent"}]),
+            ),
+            vec![],
+        ),
         (with("activeDeadlineSeconds", json!(10)), vec![]),
         (
             with("activeDeadlineSeconds", json!(1000)),
-            vec!["spec.activeDeadlineSeconds FieldValueInvalid must be less than or equal to previous value"],
+            vec![
+                "spec.activeDeadlineSeconds FieldValueInvalid must be less than or equal to previous value",
+            ],
         ),
-        (with("activeDeadlineSeconds", Value::Null), vec!["spec.activeDeadlineSeconds FieldValueInvalid must not update"]),
-        (with("tolerations", json!([toleration, {"key": "b", "operator": "Exists"}])), vec![]),
         (
-            with("tolerations", json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}])),
+            with("activeDeadlineSeconds", Value::Null),
+            vec!["spec.activeDeadlineSeconds FieldValueInvalid must not update"],
+        ),
+        (
+            with(
+                "tolerations",
+                json!([toleration, {"key": "b", "operator": "Exists"}]),
+            ),
             vec![],
         ),
-        (with("tolerations", json!([])), vec!["spec.tolerations FieldValueForbidden existing toleration"]),
         (
-            with("containers", json!([{"name": "c", "image": "a"}, {"name": "d", "image": "a"}])),
-            vec!["spec.containers FieldValueForbidden pod updates may not add or remove containers"],
+            with(
+                "tolerations",
+                json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}]),
+            ),
+            vec![],
         ),
         (
-            with("containers", json!([{"name": "c", "image": "app:v1", "args": ["x"]}])),
-            vec!["spec FieldValueForbidden pod updates may not change fields other than `spec.containers[*].image`"],
+            with("tolerations", json!([])),
+            vec!["spec.tolerations FieldValueForbidden existing toleration"],
+        ),
+        (
+            with(
+                "containers",
+                json!([{"name": "c", "image": "a"}, {"name": "d", "image": "a"}]),
+            ),
+            vec![
+                "spec.containers FieldValueForbidden pod updates may not add or remove containers",
+            ],
+        ),
+        (
+            with(
+                "containers",
+                json!([{"name": "c", "image": "app:v1", "args": ["x"]}]),
+            ),
+            vec![
+                "spec FieldValueForbidden pod updates may not change fields other than `spec.containers[*].image`",
+            ],
         ),
         (with("nodeSelector", json!({})), vec![]),
-        (with("nodeSelector", json!({"a": "b"})), vec!["spec FieldValueForbidden pod updates may not change"]),
-        (with("terminationGracePeriodSeconds", json!(1)), vec!["spec FieldValueForbidden"]),
+        (
+            with("nodeSelector", json!({"a": "b"})),
+            vec!["spec FieldValueForbidden pod updates may not change"],
+        ),
+        (
+            with("terminationGracePeriodSeconds", json!(1)),
+            vec!["spec FieldValueForbidden"],
+        ),
     ];
     let old = pod(old.clone());
     for (spec, want) in table {
@@ -186,9 +245,18 @@ fn update_of_a_gated_pod() {
     let gates = json!([{"name": "a"}, {"name": "b"}]);
     let old = pod(json!({"schedulingGates": gates, "nodeSelector": {"a": "b"}}));
     let table: Vec<(Value, Vec<&str>)> = vec![
-        (json!({"nodeSelector": {"a": "b", "c": "d"}, "schedulingGates": gates}), vec![]),
-        (json!({"nodeSelector": {"a": "b"}, "schedulingGates": []}), vec![]),
-        (json!({"schedulingGates": gates}), vec!["spec.nodeSelector FieldValueInvalid only additions"]),
+        (
+            json!({"nodeSelector": {"a": "b", "c": "d"}, "schedulingGates": gates}),
+            vec![],
+        ),
+        (
+            json!({"nodeSelector": {"a": "b"}, "schedulingGates": []}),
+            vec![],
+        ),
+        (
+            json!({"schedulingGates": gates}),
+            vec!["spec.nodeSelector FieldValueInvalid only additions"],
+        ),
         (
             json!({"nodeSelector": {"a": "b"}, "schedulingGates": [{"name": "c"}]}),
             vec!["spec.schedulingGates[0].name FieldValueForbidden only deletion is allowed"],
@@ -215,8 +283,14 @@ fn status_update() {
         pod
     };
     let never = json!({"restartPolicy": "Never"});
-    let old = with(never.clone(), json!({"qosClass": "BestEffort", "containerStatuses": [ended]}));
-    let mut new = with(never, json!({"podIP": "10.0.0.1", "containerStatuses": [running], "hostIPs": [{"ip": "1.2.3.4"}]}));
+    let old = with(
+        never.clone(),
+        json!({"qosClass": "BestEffort", "containerStatuses": [ended]}),
+    );
+    let mut new = with(
+        never,
+        json!({"podIP": "10.0.0.1", "containerStatuses": [running], "hostIPs": [{"ip": "1.2.3.4"}]}),
+    );
     PodStrategy.prepare_for_status_update(&mut new, &old);
     let status = new.status.clone().unwrap();
     assert_eq!(text(&status.qos_class), "BestEffort");
@@ -228,9 +302,19 @@ fn status_update() {
             "status.hostIPs[0].ip FieldValueInvalid must be equal to `hostIP`",
         ],
     );
-    let always = with(json!({}), json!({"qosClass": "BestEffort", "containerStatuses": [ended]}));
-    let again = with(json!({}), json!({"qosClass": "BestEffort", "containerStatuses": [running]}));
-    assert!(PodStrategy.validate_status_update(&again, &always).is_empty());
+    let always = with(
+        json!({}),
+        json!({"qosClass": "BestEffort", "containerStatuses": [ended]}),
+    );
+    let again = with(
+        json!({}),
+        json!({"qosClass": "BestEffort", "containerStatuses": [running]}),
+    );
+    assert!(
+        PodStrategy
+            .validate_status_update(&again, &always)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -248,7 +332,11 @@ fn grace_periods() {
     for (spec, requested, phase, want) in table {
         let mut pod = pod(spec);
         pod.status.as_mut().unwrap().phase = Some(phase.to_owned());
-        assert_eq!(PodStrategy.grace_period(&pod, requested), Some(want), "{phase} {requested:?}");
+        assert_eq!(
+            PodStrategy.grace_period(&pod, requested),
+            Some(want),
+            "{phase} {requested:?}"
+        );
     }
 }
 
@@ -257,6 +345,9 @@ fn bindings() {
     let binding: Binding = serde_json::from_value(json!({"target": {"kind": "Pod"}})).unwrap();
     assert_causes(
         &validate_binding(&binding),
-        &["target.kind FieldValueNotSupported", "target.name FieldValueRequired"],
+        &[
+            "target.kind FieldValueNotSupported",
+            "target.name FieldValueRequired",
+        ],
     );
 }

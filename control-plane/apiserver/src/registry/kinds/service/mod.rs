@@ -1,0 +1,241 @@
+//! Service: one name and address for many Pods. The addresses themselves are given by the
+//! registry (`service_addresses`), after validation.
+
+mod columns;
+
+use k8s_openapi::api::core::v1::{
+    ClientIPConfig, Service, ServicePort, ServiceSpec, ServiceStatus,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource,
+};
+use crate::validation::service::{
+    is_external, is_headless, needs_health_check, validate_service, validate_service_status,
+    validate_service_update,
+};
+use crate::validation::{items, text};
+
+/// How long a client stays with its endpoint: three hours.
+const AFFINITY_SECONDS: i32 = 10800;
+
+pub(super) struct ServiceStrategy;
+
+impl Strategy for ServiceStrategy {
+    type Object = Service;
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of::<Service>()
+            .short_names(&["svc"])
+            .categories(&["all"])
+            .names(NameRule::Rfc1035Label)
+            .subresources(&[Subresource::Status])
+            .fields(&["spec.clusterIP", "spec.type"])
+            .create_on_update()
+    }
+
+    fn set_defaults(&self, object: &mut Service) {
+        set_spec_defaults(object.spec.get_or_insert_default());
+        let status = object.status.get_or_insert_default();
+        let ingress = status
+            .load_balancer
+            .get_or_insert_default()
+            .ingress
+            .iter_mut()
+            .flatten();
+        for ingress in ingress.filter(|ingress| !text(&ingress.ip).is_empty()) {
+            ingress.ip_mode.get_or_insert_with(|| "VIP".to_owned());
+        }
+    }
+
+    fn prepare_for_create(&self, object: &mut Service) {
+        object.status = Some(ServiceStatus {
+            load_balancer: Some(Default::default()),
+            conditions: None,
+        });
+        set_families(object.spec.get_or_insert_default());
+    }
+
+    fn validate(&self, object: &Service) -> ErrorList {
+        validate_service(object)
+    }
+
+    fn prepare_for_update(&self, new: &mut Service, old: &Service) {
+        new.status.clone_from(&old.status);
+        let (Some(new), Some(old)) = (new.spec.as_mut(), old.spec.as_ref()) else {
+            return;
+        };
+        // A client that knows clusterIP only has changed clusterIPs with it.
+        if text(&new.cluster_ip) != text(&old.cluster_ip)
+            && !text(&new.cluster_ip).is_empty()
+            && items(&new.cluster_ips) == items(&old.cluster_ips)
+        {
+            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
+        }
+        drop_what_the_type_lost(new, old);
+        if text(&new.type_) != "ExternalName" {
+            if text(&old.type_) != "ExternalName" {
+                new.ip_families = new.ip_families.take().or_else(|| old.ip_families.clone());
+                new.ip_family_policy = new
+                    .ip_family_policy
+                    .take()
+                    .or_else(|| old.ip_family_policy.clone());
+            }
+            set_families(new);
+        }
+    }
+
+    fn validate_update(&self, new: &Service, old: &Service) -> ErrorList {
+        validate_service_update(new, old)
+    }
+
+    fn prepare_for_status_update(&self, new: &mut Service, old: &Service) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate_status_update(&self, new: &Service, _old: &Service) -> ErrorList {
+        validate_service_status(new)
+    }
+
+    fn selectable_fields(&self, object: &Service) -> Vec<(&'static str, String)> {
+        let spec = object.spec.as_ref();
+        vec![
+            (
+                "spec.clusterIP",
+                spec.map_or("", |spec| text(&spec.cluster_ip)).to_owned(),
+            ),
+            (
+                "spec.type",
+                spec.map_or("", |spec| text(&spec.type_)).to_owned(),
+            ),
+        ]
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns::columns()
+    }
+
+    fn row(&self, object: &Service, now: jiff::Timestamp) -> Vec<Cell> {
+        columns::row(object, now)
+    }
+}
+
+fn set_spec_defaults(spec: &mut ServiceSpec) {
+    default(&mut spec.session_affinity, "None");
+    match text(&spec.session_affinity) {
+        "None" => spec.session_affinity_config = None,
+        "ClientIP" => {
+            let client = spec
+                .session_affinity_config
+                .get_or_insert_default()
+                .client_ip
+                .get_or_insert_with(|| ClientIPConfig {
+                    timeout_seconds: None,
+                });
+            client.timeout_seconds.get_or_insert(AFFINITY_SECONDS);
+        }
+        _ => {}
+    }
+    default(&mut spec.type_, "ClusterIP");
+    for port in spec.ports.iter_mut().flatten() {
+        set_port_defaults(port);
+    }
+    if is_external(spec) {
+        default(&mut spec.external_traffic_policy, "Cluster");
+    }
+    if matches!(text(&spec.type_), "NodePort" | "LoadBalancer" | "ClusterIP") {
+        default(&mut spec.internal_traffic_policy, "Cluster");
+    }
+    if text(&spec.type_) == "LoadBalancer" {
+        spec.allocate_load_balancer_node_ports.get_or_insert(true);
+    }
+    // The older field speaks for the newer one.
+    if !text(&spec.cluster_ip).is_empty() && items(&spec.cluster_ips).is_empty() {
+        spec.cluster_ips = spec.cluster_ip.clone().map(|ip| vec![ip]);
+    }
+}
+
+fn set_port_defaults(port: &mut ServicePort) {
+    default(&mut port.protocol, "TCP");
+    let unset = match &port.target_port {
+        None => true,
+        Some(IntOrString::Int(number)) => *number == 0,
+        Some(IntOrString::String(name)) => name.is_empty(),
+    };
+    if unset {
+        port.target_port = Some(IntOrString::Int(port.port));
+    }
+}
+
+/// The families of a Service's addresses. Those of the cluster are IPv4; of a headless Service
+/// without a selector, whose endpoints are not the cluster's, they may be both.
+fn set_families(spec: &mut ServiceSpec) {
+    if text(&spec.type_) == "ExternalName" {
+        return;
+    }
+    let foreign = is_headless(spec)
+        && spec
+            .selector
+            .as_ref()
+            .is_none_or(|selector| selector.is_empty());
+    default(
+        &mut spec.ip_family_policy,
+        if foreign {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        },
+    );
+    if items(&spec.ip_families).is_empty() {
+        spec.ip_families = Some(vec!["IPv4".to_owned()]);
+    }
+    if foreign && text(&spec.ip_family_policy) != "SingleStack" {
+        let families = spec.ip_families.get_or_insert_default();
+        if let [only] = families.as_slice() {
+            let other = if only == "IPv4" { "IPv6" } else { "IPv4" };
+            families.push(other.to_owned());
+        }
+    }
+}
+
+/// Drops what the new type does not have and the client did not touch, so that a change of type
+/// alone is a valid update.
+fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if needs_health_check(old)
+        && !needs_health_check(new)
+        && new.health_check_node_port == old.health_check_node_port
+    {
+        new.health_check_node_port = None;
+    }
+    let balances = |spec: &ServiceSpec| text(&spec.type_) == "LoadBalancer";
+    if balances(old) && !balances(new) {
+        if new.allocate_load_balancer_node_ports == old.allocate_load_balancer_node_ports {
+            new.allocate_load_balancer_node_ports = None;
+        }
+        if new.load_balancer_class == old.load_balancer_class {
+            new.load_balancer_class = None;
+        }
+    }
+    if is_external(old)
+        && !is_external(new)
+        && new.external_traffic_policy == old.external_traffic_policy
+    {
+        new.external_traffic_policy = None;
+    }
+    if text(&old.type_) == "ExternalName"
+        && text(&new.type_) != "ExternalName"
+        && new.external_name == old.external_name
+    {
+        new.external_name = None;
+    }
+}
+
+fn default(field: &mut Option<String>, value: &str) {
+    if text(field).is_empty() {
+        *field = Some(value.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;

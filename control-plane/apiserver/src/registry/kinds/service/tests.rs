@@ -1,0 +1,271 @@
+//! Tables for Services: defaults, what their types allow, rows.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::validation::testing::assert_causes;
+
+fn service(spec: Value) -> Service {
+    let mut service = serde_json::from_value(
+        json!({"metadata": {"name": "web", "namespace": "a"}, "spec": spec}),
+    )
+    .unwrap();
+    ServiceStrategy.set_defaults(&mut service);
+    service
+}
+
+fn created(spec: Value) -> Service {
+    let mut service = service(spec);
+    ServiceStrategy.prepare_for_create(&mut service);
+    service
+}
+
+#[test]
+fn defaults() {
+    let table = [
+        (
+            json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}),
+            json!({
+                "selector": {"a": "b"}, "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+            }),
+        ),
+        (
+            json!({"type": "NodePort", "sessionAffinity": "ClientIP", "ports": [{"port": 80, "targetPort": "http", "protocol": "UDP"}]}),
+            json!({
+                "type": "NodePort", "sessionAffinity": "ClientIP", "internalTrafficPolicy": "Cluster",
+                "externalTrafficPolicy": "Cluster", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                "ports": [{"port": 80, "protocol": "UDP", "targetPort": "http"}],
+            }),
+        ),
+        (
+            json!({"clusterIP": "None"}),
+            json!({
+                "clusterIP": "None", "clusterIPs": ["None"], "type": "ClusterIP", "sessionAffinity": "None",
+                "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack",
+            }),
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "example.com"}),
+            json!({"type": "ExternalName", "externalName": "example.com", "sessionAffinity": "None"}),
+        ),
+        (
+            json!({"type": "LoadBalancer", "ports": [{"port": 80}]}),
+            json!({
+                "type": "LoadBalancer", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+                "externalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true,
+                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+            }),
+        ),
+    ];
+    for (given, want) in table {
+        let service = created(given);
+        assert_eq!(serde_json::to_value(&service.spec).unwrap(), want);
+        assert_causes(&ServiceStrategy.validate(&service), &[]);
+    }
+}
+
+#[test]
+fn create() {
+    let table: Vec<(Value, Vec<&str>)> = vec![
+        (json!({}), vec!["spec.ports FieldValueRequired"]),
+        (
+            json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}], "selector": {"a": "b"}}),
+            vec![
+                "spec.clusterIPs[0] FieldValueInvalid may not be set to 'None' for NodePort services",
+            ],
+        ),
+        (
+            json!({"type": "ExternalName"}),
+            vec!["spec.externalName FieldValueRequired"],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "clusterIP": "10.43.0.9"}),
+            vec!["spec.clusterIPs FieldValueForbidden may not be set for ExternalName services"],
+        ),
+        (
+            json!({"ports": [{"port": 80}, {"port": 80, "name": "b", "nodePort": 30000}, {"port": 0, "name": "b", "protocol": "ICMP"}]}),
+            vec![
+                "spec.ports[0].name FieldValueRequired",
+                "spec.ports[1].nodePort FieldValueForbidden may not be used when `type` is 'ClusterIP'",
+                "spec.ports[2].name FieldValueDuplicate",
+                "spec.ports[2].port FieldValueInvalid",
+                "spec.ports[2].protocol FieldValueNotSupported",
+                "spec.ports[2].targetPort FieldValueInvalid",
+                "spec.ports[1] FieldValueDuplicate",
+            ],
+        ),
+        (
+            json!({"type": "Magic", "sessionAffinity": "Cookie", "ports": [{"port": 80}]}),
+            vec![
+                "spec.sessionAffinity FieldValueNotSupported",
+                "spec.type FieldValueNotSupported",
+            ],
+        ),
+        (
+            json!({"clusterIP": "10.43.0", "ports": [{"port": 80}]}),
+            vec!["spec.clusterIPs[0] FieldValueInvalid must be a valid IP address"],
+        ),
+        (
+            json!({"clusterIPs": ["10.43.0.1"], "ports": [{"port": 80}]}),
+            vec![
+                "spec.clusterIPs FieldValueInvalid must be empty when `clusterIP` is not specified",
+            ],
+        ),
+        (
+            json!({"ipFamilies": ["IPv6"], "ipFamilyPolicy": "RequireDualStack", "ports": [{"port": 80}]}),
+            vec![
+                "spec.ipFamilyPolicy FieldValueInvalid this cluster is not configured for dual-stack services",
+                "spec.ipFamilies[0] FieldValueInvalid not configured on this cluster",
+            ],
+        ),
+        (
+            json!({"externalIPs": ["127.0.0.1", "x"], "ports": [{"port": 80}], "externalTrafficPolicy": "Far"}),
+            vec![
+                "spec.externalIPs[0] FieldValueInvalid may not be in the loopback range",
+                "spec.externalIPs[1] FieldValueInvalid must be a valid IP address",
+                "spec.externalTrafficPolicy FieldValueNotSupported",
+            ],
+        ),
+        (
+            json!({"ports": [{"port": 80}], "externalTrafficPolicy": "Local", "loadBalancerSourceRanges": ["x"], "trafficDistribution": "Near"}),
+            vec![
+                "spec.LoadBalancerSourceRanges FieldValueForbidden",
+                "spec.LoadBalancerSourceRanges[0] FieldValueInvalid must be a valid CIDR value",
+                "spec.externalTrafficPolicy FieldValueInvalid may only be set for externally-accessible services",
+                "spec.trafficDistribution FieldValueNotSupported",
+            ],
+        ),
+    ];
+    for (spec, want) in table {
+        assert_causes(&ServiceStrategy.validate(&created(spec)), &want);
+    }
+}
+
+#[test]
+fn update() {
+    let old = created(json!({
+        "type": "NodePort", "clusterIP": "10.43.0.9", "ports": [{"port": 80, "nodePort": 30000}], "selector": {"a": "b"},
+    }));
+    let table: Vec<(Value, Vec<&str>)> = vec![
+        (
+            json!({"type": "NodePort", "clusterIP": "10.43.0.9", "ports": [{"port": 81, "nodePort": 30000}]}),
+            vec![],
+        ),
+        (
+            json!({"type": "ClusterIP", "clusterIP": "10.43.0.9", "ports": [{"port": 80}], "externalTrafficPolicy": "Cluster"}),
+            vec![],
+        ),
+        (
+            json!({"type": "NodePort", "clusterIP": "10.43.0.10", "ports": [{"port": 80}]}),
+            vec!["spec.clusterIPs[0] FieldValueInvalid may not change once set"],
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80}]}),
+            vec!["spec.clusterIPs[0] FieldValueInvalid primary clusterIP can not be unset"],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b"}),
+            vec![],
+        ),
+    ];
+    for (spec, want) in table {
+        let mut new = service(spec);
+        ServiceStrategy.prepare_for_update(&mut new, &old);
+        assert_causes(&ServiceStrategy.validate_update(&new, &old), &want);
+    }
+}
+
+#[test]
+fn status_update() {
+    let mut object = created(json!({"ports": [{"port": 80}]}));
+    let ingress = json!({"loadBalancer": {"ingress": [{"ip": "1.2.3"}]}});
+    object.status = serde_json::from_value(ingress.clone()).unwrap();
+    assert_causes(
+        &ServiceStrategy.validate_status_update(&object, &object),
+        &["status.loadBalancer.ingress FieldValueForbidden"],
+    );
+    let mut object = created(json!({"type": "LoadBalancer", "ports": [{"port": 80}]}));
+    object.status = serde_json::from_value(ingress).unwrap();
+    ServiceStrategy.set_defaults(&mut object);
+    assert_causes(
+        &ServiceStrategy.validate_status_update(&object, &object),
+        &["status.loadBalancer.ingress[0].ip FieldValueInvalid"],
+    );
+}
+
+#[test]
+fn rows() {
+    let table = [
+        (
+            json!({"clusterIP": "10.43.0.9", "ports": [{"port": 80}], "selector": {"a": "b", "c": "d"}}),
+            [
+                "web",
+                "ClusterIP",
+                "10.43.0.9",
+                "<none>",
+                "80/TCP",
+                "<unknown>",
+                "a=b,c=d",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "clusterIP": "10.43.0.9", "ports": [{"port": 80, "nodePort": 30000}, {"port": 53, "protocol": "UDP"}]}),
+            [
+                "web",
+                "NodePort",
+                "10.43.0.9",
+                "<none>",
+                "80:30000/TCP,53/UDP",
+                "<unknown>",
+                "<none>",
+            ],
+        ),
+        (
+            json!({"clusterIP": "None"}),
+            [
+                "web",
+                "ClusterIP",
+                "None",
+                "<none>",
+                "<none>",
+                "<unknown>",
+                "<none>",
+            ],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b"}),
+            [
+                "web",
+                "ExternalName",
+                "<none>",
+                "a.b",
+                "<none>",
+                "<unknown>",
+                "<none>",
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "clusterIP": "10.43.0.9", "ports": [{"port": 80}]}),
+            [
+                "web",
+                "LoadBalancer",
+                "10.43.0.9",
+                "<pending>",
+                "80/TCP",
+                "<unknown>",
+                "<none>",
+            ],
+        ),
+    ];
+    for (spec, want) in table {
+        let row = ServiceStrategy.row(&service(spec), jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(row, want.map(Cell::from));
+        assert_eq!(row.len(), ServiceStrategy.columns().len());
+    }
+}
