@@ -24,6 +24,8 @@ const COMMON: &[i64] = &[
     libc::SYS_pwrite64,
     libc::SYS_preadv,
     libc::SYS_pwritev,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
     libc::SYS_close,
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -194,7 +196,9 @@ fn allow(lists: &[&[i64]]) -> BTreeMap<i64, Vec<SeccompRule>> {
 
 /// `prlimit64` with nothing to set.
 fn read_limits() -> Vec<SeccompRule> {
-    argument(2, SeccompCmpArgLen::Qword, 0).into_iter().collect()
+    argument(2, SeccompCmpArgLen::Qword, 0)
+        .into_iter()
+        .collect()
 }
 
 fn argument(index: u8, length: SeccompCmpArgLen, value: u64) -> io::Result<SeccompRule> {

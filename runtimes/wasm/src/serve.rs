@@ -125,11 +125,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn event(&self, event: &Event) {
         let mut connections = self.connections.lock();
-        connections.retain(|outbox| {
-            outbox
-                .try_send(FromProcess::Event(event.clone()))
-                .is_ok()
-        });
+        connections.retain(|outbox| outbox.try_send(FromProcess::Event(event.clone())).is_ok());
     }
 
     fn listeners(&self) -> Vec<Bound> {

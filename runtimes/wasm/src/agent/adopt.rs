@@ -78,10 +78,7 @@ async fn container(
     };
     let running = matches!(state, ContainerState::Running { .. });
     let entry = Arc::new(Entry::new(record, state));
-    inner
-        .containers
-        .lock()
-        .insert(id.clone(), entry.clone());
+    inner.containers.lock().insert(id.clone(), entry.clone());
     let Some(started) = started.filter(|_| running) else {
         return Ok(());
     };

@@ -90,7 +90,11 @@ impl Inner {
         });
         self.tell(entry.event());
         if let Some(process) = entry.process()
-            && !self.hosts.running().iter().any(|host| Arc::ptr_eq(host, &process))
+            && !self
+                .hosts
+                .running()
+                .iter()
+                .any(|host| Arc::ptr_eq(host, &process))
         {
             self.watch_runner(entry.clone(), process);
         }
@@ -280,7 +284,9 @@ impl Inner {
         let hosts = processes.len();
         for entry in self.entries() {
             if let Some(process) = entry.process()
-                && !processes[..hosts].iter().any(|host| Arc::ptr_eq(host, &process))
+                && !processes[..hosts]
+                    .iter()
+                    .any(|host| Arc::ptr_eq(host, &process))
             {
                 processes.push(process);
             }

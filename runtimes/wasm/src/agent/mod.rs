@@ -81,7 +81,10 @@ impl WasmRuntime {
     pub async fn new(config: WasmConfig) -> Result<Self> {
         let failed = |error| {
             let folder = config.state_dir.display();
-            Error::io(format!("opening the wasm runtime's state in {folder}"), error)
+            Error::io(
+                format!("opening the wasm runtime's state in {folder}"),
+                error,
+            )
         };
         let records = Records::open(&config.state_dir).map_err(failed)?;
         let cache = Cache::open(&config.cache_dir, config.exe.clone()).map_err(|error| {

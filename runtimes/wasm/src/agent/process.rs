@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use super::client::{Client, Listener, SOCKET, socket_path};
 use crate::disk;
-use crate::readiness;
 use crate::protocol::{Bound, Request, Response};
+use crate::readiness;
 use crate::serve::{IDENTITY, Identity};
 
 /// What a process wrote to its standard error; guests write to their logs.

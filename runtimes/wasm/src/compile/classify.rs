@@ -50,8 +50,8 @@ pub(super) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if bytes.starts_with(b"\0asm") {
         return Ok(Cow::Borrowed(bytes));
     }
-    let looks_like_text = std::str::from_utf8(bytes)
-        .is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
+    let looks_like_text =
+        std::str::from_utf8(bytes).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
     if !looks_like_text {
         return Err(
             "this is no WebAssembly: it begins neither with the magic \\0asm nor as text".into(),
@@ -96,9 +96,8 @@ fn core(engine: &Engine, binary: &[u8]) -> Result<(Kind, Vec<u8>), String> {
     }
     let linker = state::core_linker(engine).map_err(|error| internal(&error))?;
     let missing: Vec<String> = {
-        let known = |module: &str, name: &str| {
-            module == "wasi_snapshot_preview1" && is_preview1(name)
-        };
+        let known =
+            |module: &str, name: &str| module == "wasi_snapshot_preview1" && is_preview1(name);
         module
             .imports()
             .filter(|import| !known(import.module(), import.name()))
@@ -295,7 +294,6 @@ mod tests {
             r#"(component
                  (import "acme:db/store@1.0.0" (instance))
                  (import "wasi:cli/environment@0.3.0" (instance))
-                 (component $run (export "run" (instance)))
                  (instance $i)
                  (export "wasi:cli/run@0.2.0" (instance $i)))"#,
         )

@@ -146,6 +146,10 @@ mod tests {
     fn growth_past_the_modules_own_maximum_fails_without_ending_the_guest() {
         let mut limits = Limits::new(Arc::new(Memory::new(None)));
         assert!(!limits.memory_growing(0, 20, Some(10)).unwrap());
-        assert!(!limits.table_growing(0, MAX_TABLE_ELEMENTS + 1, None).unwrap());
+        assert!(
+            !limits
+                .table_growing(0, MAX_TABLE_ELEMENTS + 1, None)
+                .unwrap()
+        );
     }
 }

@@ -89,9 +89,9 @@ impl Log {
     }
 
     fn append(&self, slot: &mut Option<Open>, line: &[u8]) -> io::Result<()> {
-        let full = slot
-            .as_ref()
-            .is_some_and(|open| open.size > 0 && open.size + line.len() as u64 > self.limits.max_bytes);
+        let full = slot.as_ref().is_some_and(|open| {
+            open.size > 0 && open.size + line.len() as u64 > self.limits.max_bytes
+        });
         if full {
             *slot = None;
             rotate(&self.path, self.limits.max_files)?;
@@ -289,7 +289,13 @@ mod tests {
         stderr.put(b"oops\n");
         stdout.put(b"o\n\nrest");
         drop(stdout);
-        let expected = ["stdout F one", "stderr F oops", "stdout F two", "stdout F ", "stdout F rest"];
+        let expected = [
+            "stdout F one",
+            "stderr F oops",
+            "stdout F two",
+            "stdout F ",
+            "stdout F rest",
+        ];
         assert_eq!(texts(&path), expected);
         let first = fs::read_to_string(&path).unwrap();
         let time = first.split(' ').next().unwrap();

@@ -143,10 +143,13 @@ async fn connect_to(
     if let Some(source) = peer.source {
         socket.bind(source).map_err(Error::Connect)?;
     }
-    let stream = socket.connect(peer.actual).await.map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        _ => Error::Connect(error),
-    })?;
+    let stream = socket
+        .connect(peer.actual)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+            _ => Error::Connect(error),
+        })?;
     // Latency matters more than the count of packets between Pods.
     stream.set_nodelay(true).map_err(Error::Connect)?;
     Ok(stream)

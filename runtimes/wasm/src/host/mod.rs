@@ -130,9 +130,7 @@ impl Service for Host {
         let pod = Arc::new(pod);
         pod.trial().await?;
         pod.listen(&self.cores)?;
-        self.pods
-            .lock()
-            .insert(pod.container.clone(), pod.clone());
+        self.pods.lock().insert(pod.container.clone(), pod.clone());
         Ok(())
     }
 

@@ -136,8 +136,11 @@ impl HttpPod {
             self.handler.pre.instantiate_async(&mut store).await?;
             Ok(())
         };
-        let metered =
-            crate::guest::cpu::Metered::new(Box::pin(instance), self.meter.clone(), self.ticker.clone());
+        let metered = crate::guest::cpu::Metered::new(
+            Box::pin(instance),
+            self.meter.clone(),
+            self.ticker.clone(),
+        );
         match tokio::time::timeout(TRIAL, metered).await {
             Ok(result) => result.map_err(|error| describe(&error)),
             Err(_) => Err(format!(
@@ -149,9 +152,8 @@ impl HttpPod {
 
     /// Binds the Pod's port and serves it.
     pub(super) fn listen(self: &Arc<Self>, cores: &Arc<Cores>) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| {
-            format!("listening on {}: {error}", self.address)
-        };
+        let failed =
+            |error: &dyn std::fmt::Display| format!("listening on {}: {error}", self.address);
         let network = &self.environment.network;
         let wanted = network
             .bind(Protocol::Tcp, self.address)

@@ -150,8 +150,12 @@ fn busy() -> Answer {
 
 /// The guest answered with an error of its own.
 fn failed(pod: &HttpPod, code: &ErrorCode) -> Answer {
-    pod.log.note(&format!("the guest answered with an error: {code:?}"));
-    plain(StatusCode::BAD_GATEWAY, "the guest answered with an error\n")
+    pod.log
+        .note(&format!("the guest answered with an error: {code:?}"));
+    plain(
+        StatusCode::BAD_GATEWAY,
+        "the guest answered with an error\n",
+    )
 }
 
 /// Runs one request from the queue to the end of its body.
@@ -264,8 +268,9 @@ fn report(pod: &HttpPod, error: &wasmtime::Error) {
     pod.traps.fetch_add(1, Ordering::Relaxed);
     if let Some(wasmtime_wasi::I32Exit(code)) = error.downcast_ref() {
         if *code != 0 {
-            pod.log
-                .note(&format!("the guest exited with code {code} during a request"));
+            pod.log.note(&format!(
+                "the guest exited with code {code} during a request"
+            ));
         }
         return;
     }

@@ -44,7 +44,11 @@ impl HostTcpSocket for Sockets<'_> {
     ) -> SocketResult<()> {
         let rep = this.rep();
         let asked = SocketAddr::from(local);
-        let actual = self.state.network.bind(Protocol::Tcp, asked).map_err(refused)?;
+        let actual = self
+            .state
+            .network
+            .bind(Protocol::Tcp, asked)
+            .map_err(refused)?;
         self.wasi.start_bind(this, network, actual.into()).await?;
         self.state.tcp.entry(rep).or_default().asked = Some(asked);
         Ok(())

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use coracle_runtime::{GuestNetwork, Protocol};
 use wasmtime::component::Resource;
-use wasmtime_wasi::p2::bindings::sockets::network::{
-    IpAddressFamily, IpSocketAddress, Network,
-};
+use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
     Host, HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagram,
     IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream,
@@ -94,7 +92,11 @@ impl HostUdpSocket for Sockets<'_> {
     ) -> SocketResult<()> {
         let rep = this.rep();
         let asked = SocketAddr::from(local);
-        let actual = self.state.network.bind(Protocol::Udp, asked).map_err(refused)?;
+        let actual = self
+            .state
+            .network
+            .bind(Protocol::Udp, asked)
+            .map_err(refused)?;
         HostUdpSocket::start_bind(&mut self.wasi, this, network, actual.into()).await?;
         self.state.udp.entry(rep).or_default().asked = Some(asked);
         Ok(())
@@ -103,7 +105,8 @@ impl HostUdpSocket for Sockets<'_> {
     fn finish_bind(&mut self, this: Socket) -> SocketResult<()> {
         let rep = this.rep();
         HostUdpSocket::finish_bind(&mut self.wasi, this)?;
-        let actual = HostUdpSocket::local_address(&mut self.wasi, Resource::new_borrow(rep))?.into();
+        let actual =
+            HostUdpSocket::local_address(&mut self.wasi, Resource::new_borrow(rep))?.into();
         let state = self.state.udp.entry(rep).or_default();
         let asked = state.asked.unwrap_or(actual);
         let (view, published) = self.state.network.bound(Protocol::Udp, asked, actual);
@@ -194,7 +197,12 @@ impl HostUdpSocket for Sockets<'_> {
 
 impl HostIncomingDatagramStream for Sockets<'_> {
     fn receive(&mut self, this: Incoming, max: u64) -> SocketResult<Vec<IncomingDatagram>> {
-        let flows = self.state.streams.get(&this.rep()).cloned().unwrap_or_default();
+        let flows = self
+            .state
+            .streams
+            .get(&this.rep())
+            .cloned()
+            .unwrap_or_default();
         let network = self.state.network.clone();
         let datagrams = self.wasi.receive(this, max)?;
         Ok(datagrams
@@ -226,7 +234,12 @@ impl HostOutgoingDatagramStream for Sockets<'_> {
     }
 
     fn send(&mut self, this: Outgoing, datagrams: Vec<OutgoingDatagram>) -> SocketResult<u64> {
-        let flows = self.state.streams.get(&this.rep()).cloned().unwrap_or_default();
+        let flows = self
+            .state
+            .streams
+            .get(&this.rep())
+            .cloned()
+            .unwrap_or_default();
         let mut rewritten = Vec::with_capacity(datagrams.len());
         for datagram in datagrams {
             let remote = match datagram.remote_address {

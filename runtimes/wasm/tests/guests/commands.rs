@@ -1,0 +1,239 @@
+//! Command guests: one process each.
+
+use std::time::{Duration, Instant};
+
+use coracle_runtime::{ContainerState, Mount, RuntimeService};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::node::{DEADLINE, Node, entries, kill};
+
+/// Prints `hello`.
+pub(crate) const HELLO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 8) "\10\00\00\00\06\00\00\00hello\n")
+  (func (export "_start")
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 0)))))"#;
+
+/// Exits with 3.
+pub(crate) const EXIT_3: &str = r#"(module
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (call $exit (i32.const 3))))"#;
+
+/// Waits for a clock, for ever.
+pub(crate) const SLEEP: &str = r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 1000000000000))
+    (loop $again
+      (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
+      (br $again))))"#;
+
+/// Spins, for ever.
+pub(crate) const SPIN: &str = r#"(module
+  (memory (export "memory") 1)
+  (func (export "_start") (loop $again (br $again))))"#;
+
+pub(crate) async fn output_arguments_and_environment_arrive() {
+    let node = Node::new().await;
+    let image = node.image(HELLO.as_bytes());
+    let (exit, pod) = node.run(&image, |_| ()).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"));
+    assert_eq!(entries(&pod.log), ["stdout F hello"]);
+}
+
+pub(crate) async fn a_component_runs() {
+    let node = Node::new().await;
+    let image = node.sample("batch-hello/batch-hello.wasm");
+    let (exit, pod) = node
+        .run(&image, |config| {
+            config.args = vec!["you".into(), "all".into()]
+        })
+        .await;
+    assert_eq!(exit.code, 0, "{exit:?}");
+    assert_eq!(
+        entries(&pod.log),
+        ["stdout F Hello, you", "stdout F Hello, all"]
+    );
+}
+
+pub(crate) async fn faults_end_with_their_codes() {
+    let node = Node::new().await;
+    let exits = node.image(EXIT_3.as_bytes());
+    let (exit, _) = node.run(&exits, |_| ()).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (3, "Error"));
+
+    let message = node.folder.path().join("termination");
+    std::fs::write(&message, "").unwrap();
+    let (exit, _) = node
+        .run(&node.sample("faults/trap.wasm"), |config| {
+            config.termination_message = Some(message.clone());
+        })
+        .await;
+    assert_eq!((exit.code, exit.reason.as_str()), (134, "Error"));
+    assert!(exit.message.contains("unreachable"), "{}", exit.message);
+    let told = std::fs::read_to_string(&message).unwrap();
+    assert_eq!(told, exit.message);
+
+    let (exit, _) = node
+        .run(&node.sample("faults/oom.wasm"), |config| {
+            config.resources.memory_limit_bytes = Some(16 << 20);
+        })
+        .await;
+    assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"));
+}
+
+pub(crate) async fn what_cannot_run_is_named() {
+    let node = Node::new().await;
+    for (module, part) in [
+        (&b"garbage"[..], "no WebAssembly"),
+        (b"(module (func", "not valid"),
+        (b"\0asm\x01\0\0", "truncated"),
+        (b"(module)", "_start"),
+        (
+            b"(module (import \"env\" \"f\" (func)) (func (export \"_start\")))",
+            "`env` `f`",
+        ),
+    ] {
+        let refusal = node.refusal(&node.image(module)).await;
+        assert!(refusal.contains(part), "{refusal}");
+    }
+    // What is refused leaves the node well.
+    let (exit, _) = node.run(&node.image(HELLO.as_bytes()), |_| ()).await;
+    assert_eq!(exit.code, 0);
+}
+
+pub(crate) async fn a_spinning_guest_is_stopped_at_once() {
+    let node = Node::new().await;
+    let pod = node.start(&node.image(SPIN.as_bytes()), |_| ()).await;
+    let before = Instant::now();
+    node.runtime
+        .stop_container(&pod.container, DEADLINE)
+        .await
+        .unwrap();
+    assert!(before.elapsed() < DEADLINE / 2);
+    let exit = node.exit(&pod).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (143, "Error"));
+}
+
+pub(crate) async fn a_cpu_limit_throttles() {
+    let node = Node::new().await;
+    let image = node.image(SPIN.as_bytes());
+    let pod = node
+        .start(&image, |config| {
+            config.resources.cpu_limit_millis = Some(100)
+        })
+        .await;
+    let used = async || {
+        let stats = node.runtime.stats().await.unwrap();
+        let of = stats.iter().find(|of| of.id == pod.container).unwrap();
+        of.cpu
+    };
+    // Wait until it has used three periods of its limit: that takes ten times as long.
+    let before = Instant::now();
+    while used().await < Duration::from_millis(30) {
+        assert!(before.elapsed() < DEADLINE);
+        tokio::task::yield_now().await;
+    }
+    let (start, from) = (Instant::now(), used().await);
+    while used().await < from + Duration::from_millis(50) {
+        assert!(start.elapsed() < DEADLINE);
+        tokio::task::yield_now().await;
+    }
+    let took = start.elapsed();
+    assert!(
+        took > Duration::from_millis(250),
+        "50 ms of CPU took {took:?}"
+    );
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+}
+
+/// Makes `made` in the preopened directory, and exits with the error number.
+fn creates_folder() -> String {
+    r#"(module
+      (import "wasi_snapshot_preview1" "path_create_directory"
+        (func $create (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "made")
+      (func (export "_start")
+        (call $exit (call $create (i32.const 3) (i32.const 0) (i32.const 4)))))"#
+        .into()
+}
+
+pub(crate) async fn volumes_are_preopened() {
+    let node = Node::new().await;
+    let image = node.image(creates_folder().as_bytes());
+    let volume = node.folder.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let mount = |read_only| Mount {
+        host_path: volume.clone(),
+        container_path: "/data".into(),
+        read_only,
+    };
+    let (exit, _) = node
+        .run(&image, |config| config.mounts = vec![mount(true)])
+        .await;
+    assert_ne!(exit.code, 0, "a read-only volume is not written to");
+    assert!(!volume.join("made").exists());
+    let (exit, _) = node
+        .run(&image, |config| config.mounts = vec![mount(false)])
+        .await;
+    assert_eq!(exit.code, 0);
+    assert!(volume.join("made").is_dir());
+}
+
+pub(crate) async fn a_server_listens_under_the_pods_address() {
+    let node = Node::new().await;
+    let image = node.sample("tcp-echo/tcp-echo.wasm");
+    let pod = node.start(&image, |_| ()).await;
+    let (address, actual) = node.listener(&pod).await;
+    assert_eq!(address, "10.42.0.1:7000".parse().unwrap());
+    assert!(actual.ip().is_loopback());
+    let echo = async {
+        let mut stream = tokio::net::TcpStream::connect(actual).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(DEADLINE, echo).await.unwrap();
+    assert_eq!(&answer, b"ping");
+    let log = entries(&pod.log);
+    assert_eq!(log[0], "stdout F listening on 0.0.0.0:7000");
+    node.runtime
+        .stop_container(&pod.container, DEADLINE)
+        .await
+        .unwrap();
+    assert!(node.runtime.listeners().await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_guest_ends_while_no_agent_is_there() {
+    let mut node = Node::new().await;
+    let image = node.sample("tcp-echo/tcp-echo.wasm");
+    let pod = node.start(&image, |_| ()).await;
+    let before = node.state(&pod).await;
+    assert!(matches!(before, ContainerState::Running { .. }));
+    node.runtime.detach().await;
+    let runner = format!("state/containers/{}/runner/process.json", pod.container.0);
+    assert!(kill(&node.folder.path().join(runner)));
+    node.restart().await;
+    let exit = node.exit(&pod).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (137, "Error"));
+    assert!(exit.started_at.is_some());
+}
+
+pub(crate) async fn a_killed_process_is_an_exit() {
+    let node = Node::new().await;
+    let pod = node.start(&node.image(SLEEP.as_bytes()), |_| ()).await;
+    let runner = format!("state/containers/{}/runner/process.json", pod.container.0);
+    assert!(kill(&node.folder.path().join(runner)));
+    let exit = node.exit(&pod).await;
+    assert_eq!(exit.code, 137);
+    assert!(exit.message.contains("signal 9"), "{}", exit.message);
+}

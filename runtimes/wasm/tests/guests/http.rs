@@ -1,0 +1,162 @@
+//! HTTP guests: one process per namespace.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use coracle_runtime::{ContainerConfig, Mount, Port, Protocol, RuntimeService};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use crate::network::Snapshot;
+use crate::node::{DEADLINE, Node, Pod, kill};
+
+const HOST: &str = "state/hosts/tests/process.json";
+
+async fn request(method: &str, address: SocketAddr, path: &str) -> (u16, String) {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("http://{address}{path}"))
+        .body(Empty::new())
+        .unwrap();
+    let response = tokio::time::timeout(DEADLINE, client.request(request));
+    let response = response.await.unwrap().unwrap();
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    request("GET", address, path).await
+}
+
+async fn hello(node: &Node, name: &str) -> Pod {
+    let image = node.sample("hello-http/hello-http.wasm");
+    let edit = |config: &mut ContainerConfig| config.env = vec![("POD_NAME".into(), name.into())];
+    node.start(&image, edit).await
+}
+
+pub(crate) async fn a_component_is_served() {
+    let node = Node::new().await;
+    let image = node.sample("hello-http/hello-http.wasm");
+    let pod = node
+        .start(&image, |config| {
+            config.env = vec![("POD_NAME".into(), "web".into())];
+            config.ports = vec![Port {
+                name: "http".into(),
+                port: 80,
+                protocol: Protocol::Tcp,
+            }];
+        })
+        .await;
+    let (address, actual) = node.listener(&pod).await;
+    assert_eq!(address, "10.42.0.1:80".parse().unwrap());
+    for path in ["/", "/again"] {
+        let expected = format!("Hello from web, you asked for {path}\n");
+        assert_eq!(get(actual, path).await, (200, expected));
+    }
+    node.runtime
+        .stop_container(&pod.container, Duration::from_secs(5))
+        .await
+        .unwrap();
+    let exit = node.exit(&pod).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"));
+    assert!(tokio::net::TcpStream::connect(actual).await.is_err());
+}
+
+pub(crate) async fn one_host_serves_a_namespace() {
+    let node = Node::new().await;
+    let (one, two) = tokio::join!(hello(&node, "one"), hello(&node, "two"));
+    for (pod, name) in [(&one, "one"), (&two, "two")] {
+        let (_, actual) = node.listener(pod).await;
+        let (status, body) = get(actual, "/").await;
+        assert_eq!(status, 200);
+        assert!(body.contains(name), "{body}");
+    }
+    let hosts = std::fs::read_dir(node.folder.path().join("state/hosts")).unwrap();
+    assert_eq!(hosts.count(), 1);
+    node.runtime.remove_pod_sandbox(&one.sandbox).await.unwrap();
+    let (_, actual) = node.listener(&two).await;
+    assert_eq!(
+        get(actual, "/").await.0,
+        200,
+        "the other one is not touched"
+    );
+}
+
+pub(crate) async fn the_next_agent_finds_guests_served() {
+    let mut node = Node::new().await;
+    let pod = hello(&node, "lasting").await;
+    let before = (node.state(&pod).await, node.listener(&pod).await);
+    node.restart().await;
+    let after = (node.state(&pod).await, node.listener(&pod).await);
+    assert_eq!(before, after);
+    assert_eq!(get(after.1.1, "/").await.0, 200);
+    let second = hello(&node, "second").await;
+    let (_, actual) = node.listener(&second).await;
+    assert_eq!(
+        get(actual, "/").await.0,
+        200,
+        "the adopted host takes guests"
+    );
+}
+
+pub(crate) async fn the_death_of_a_host_ends_its_containers() {
+    let node = Node::new().await;
+    let pod = hello(&node, "first").await;
+    assert!(kill(&node.folder.path().join(HOST)));
+    let exit = node.exit(&pod).await;
+    assert_eq!((exit.code, exit.reason.as_str()), (137, "Error"));
+    let next = hello(&node, "next").await;
+    let (_, actual) = node.listener(&next).await;
+    assert_eq!(
+        get(actual, "/").await.0,
+        200,
+        "the next guest has a new host"
+    );
+}
+
+pub(crate) async fn guests_reach_each_other_and_their_volumes() {
+    let node = Node::new().await;
+    let volume = node.folder.path().join("data");
+    std::fs::create_dir(&volume).unwrap();
+    let store = node
+        .start(&node.sample("kv-counter/kv-store.wasm"), |config| {
+            config.mounts = vec![Mount {
+                host_path: volume.clone(),
+                container_path: "/data".into(),
+                read_only: false,
+            }];
+        })
+        .await;
+    let web = node
+        .start(&node.sample("kv-counter/kv-web.wasm"), |_| ())
+        .await;
+    let (_, web) = node.listener(&web).await;
+    let (status, body) = get(web, "/").await;
+    assert_eq!(status, 502, "the name does not resolve yet: {body}");
+
+    let (_, store) = node.listener(&store).await;
+    let service: SocketAddr = "10.43.0.9:8080".parse().unwrap();
+    node.publish(&Snapshot {
+        names: [("kv-store".to_owned(), vec![service.ip()])].into(),
+        routes: [(service, store)].into(),
+    });
+    for visit in 1..=3 {
+        assert_eq!(get(web, "/").await, (200, format!("visit {visit}\n")));
+    }
+}
+
+pub(crate) async fn many_requests_are_served_at_once() {
+    let node = Node::new().await;
+    let pod = hello(&node, "busy").await;
+    let (_, actual) = node.listener(&pod).await;
+    let requests = (0..200).map(|number| async move {
+        let path = format!("/{number}");
+        let (status, body) = get(actual, &path).await;
+        assert_eq!(status, 200);
+        assert!(body.ends_with(&format!("{path}\n")), "{body}");
+    });
+    futures::future::join_all(requests).await;
+}

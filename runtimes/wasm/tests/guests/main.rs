@@ -1,0 +1,103 @@
+//! Guests, end to end: real processes, real sockets, no cluster.
+//!
+//! The test executes itself as the guest processes, so it has a harness of its own: every test is
+//! a function in [`TESTS`], run in parallel; arguments select by a part of the name.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod commands;
+mod http;
+mod network;
+mod node;
+mod suite;
+
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+type Test = (&'static str, fn() -> BoxFuture<'static, ()>);
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        const TESTS: &[Test] = &[
+            $((concat!(stringify!($module), "::", stringify!($name)), || $module::$name().boxed()),)*
+        ];
+    };
+}
+
+tests![
+    suite::the_runtime_conforms,
+    commands::output_arguments_and_environment_arrive,
+    commands::a_component_runs,
+    commands::faults_end_with_their_codes,
+    commands::what_cannot_run_is_named,
+    commands::a_spinning_guest_is_stopped_at_once,
+    commands::a_cpu_limit_throttles,
+    commands::volumes_are_preopened,
+    commands::a_server_listens_under_the_pods_address,
+    commands::a_guest_ends_while_no_agent_is_there,
+    commands::a_killed_process_is_an_exit,
+    http::a_component_is_served,
+    http::one_host_serves_a_namespace,
+    http::the_next_agent_finds_guests_served,
+    http::the_death_of_a_host_ends_its_containers,
+    http::guests_reach_each_other_and_their_volumes,
+    http::many_requests_are_served_at_once,
+];
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = coracle_wasm::subcommand(&args, network::open) {
+        return code;
+    }
+    let filters: Vec<String> = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .filter(|arg| !arg.starts_with("--"))
+        .map(str::to_owned)
+        .collect();
+    if args.iter().any(|arg| arg == "--list") {
+        for (name, _) in TESTS {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let failed = runtime.block_on(run(&filters));
+    println!("test result: {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
+}
+
+async fn run(filters: &[String]) -> usize {
+    let failed = Arc::new(AtomicUsize::new(0));
+    let mut running = tokio::task::JoinSet::new();
+    for (name, test) in TESTS {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
+            continue;
+        }
+        let failed = failed.clone();
+        running.spawn(async move {
+            let result = AssertUnwindSafe(test()).catch_unwind().await;
+            if result.is_err() {
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+            println!(
+                "test {name} ... {}",
+                if result.is_ok() { "ok" } else { "FAILED" }
+            );
+        });
+        // A few at a time: they measure nothing, but they have deadlines.
+        while running.len() >= 4 {
+            running.join_next().await;
+        }
+    }
+    while running.join_next().await.is_some() {}
+    failed.load(Ordering::Relaxed)
+}

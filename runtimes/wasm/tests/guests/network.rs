@@ -1,0 +1,83 @@
+//! A network for tests: Pod addresses are virtual, and a JSON file says where they lead.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
+use serde::{Deserialize, Serialize};
+
+/// What the agent publishes, here: the test.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
+    /// By the address that a guest dials.
+    pub(crate) routes: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+/// Opens the network of a Pod; the factory of the guest processes.
+pub(crate) fn open(snapshot: &Path, ips: &[IpAddr]) -> io::Result<Arc<dyn GuestNetwork>> {
+    Ok(Arc::new(Network {
+        snapshot: snapshot.to_owned(),
+        ips: ips.to_vec(),
+    }))
+}
+
+struct Network {
+    snapshot: PathBuf,
+    ips: Vec<IpAddr>,
+}
+
+impl Network {
+    fn read(&self) -> Snapshot {
+        std::fs::read(&self.snapshot)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+#[async_trait::async_trait]
+impl GuestNetwork for Network {
+    async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetworkError> {
+        if let Ok(ip) = name.parse() {
+            return Ok(vec![ip]);
+        }
+        let mut names = self.read().names;
+        let found = names.remove(name);
+        found.ok_or_else(|| NetworkError::NameUnresolvable(name.into()))
+    }
+
+    fn bind(&self, _: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
+        let own = self.ips.contains(&local.ip());
+        if own || local.ip().is_unspecified() || local.ip().is_loopback() {
+            Ok((Ipv4Addr::LOCALHOST, 0).into())
+        } else {
+            Err(NetworkError::AddressNotBindable(local))
+        }
+    }
+
+    fn bound(&self, _: Protocol, mut local: SocketAddr, actual: SocketAddr) -> (SocketAddr, bool) {
+        if local.port() == 0 {
+            local.set_port(actual.port());
+        }
+        (local, !local.ip().is_loopback())
+    }
+
+    fn connect(&self, _: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError> {
+        let actual = self.read().routes.get(&remote).copied();
+        let actual = actual.ok_or(NetworkError::ConnectionRefused(remote))?;
+        Ok(Peer {
+            actual,
+            source: None,
+        })
+    }
+
+    fn peer(&self, _: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
+        Ok(actual)
+    }
+
+    fn listening(&self, _: Protocol, _: SocketAddr, _: Option<SocketAddr>) {}
+}

@@ -1,0 +1,247 @@
+//! A node of one runtime in a temporary folder.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use coracle_images::{ContentStore, Digest, ImageConfig, ImageKind, StoredImage};
+use coracle_runtime::{
+    ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, LogLimits, PodIdentity,
+    PodSandboxConfig, Resources, RuntimeService, SandboxId,
+};
+use coracle_wasm::{WasmConfig, WasmRuntime};
+use futures::StreamExt;
+
+use crate::network::Snapshot;
+
+/// How long anything may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Node {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) content: Arc<ContentStore>,
+    pub(crate) runtime: WasmRuntime,
+    pods: AtomicU8,
+}
+
+/// A Pod with one container that was started.
+pub(crate) struct Pod {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) container: ContainerId,
+    pub(crate) log: PathBuf,
+}
+
+impl Node {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(folder.path().join("content")).unwrap();
+        let runtime = open(folder.path().into(), content.clone()).await;
+        Self {
+            folder,
+            content,
+            runtime,
+            pods: AtomicU8::new(1),
+        }
+    }
+
+    /// The agent ends and the next one comes.
+    pub(crate) async fn restart(&mut self) {
+        self.runtime.detach().await;
+        self.runtime = open(self.folder.path().into(), self.content.clone()).await;
+    }
+
+    /// Puts a module into the content store.
+    pub(crate) fn image(&self, module: &[u8]) -> Image {
+        image(&self.content, module)
+    }
+
+    /// A sample of the repository.
+    pub(crate) fn sample(&self, path: &str) -> Image {
+        let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wasm-samples");
+        self.image(&std::fs::read(samples.join(path)).unwrap())
+    }
+
+    pub(crate) fn publish(&self, snapshot: &Snapshot) {
+        let path = self.folder.path().join("network.json");
+        std::fs::write(path, serde_json::to_vec(snapshot).unwrap()).unwrap();
+    }
+
+    pub(crate) async fn create(
+        &self,
+        image: &Image,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> Pod {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        let logs = self.folder.path().join(format!("logs/{number}"));
+        let sandbox = PodSandboxConfig {
+            pod: PodIdentity {
+                namespace: "tests".into(),
+                name: format!("pod-{number}"),
+                uid: format!("uid-{number}"),
+            },
+            attempt: 0,
+            hostname: format!("pod-{number}"),
+            ips: vec![[10, 42, 0, number].into()],
+            network_snapshot: self.folder.path().join("network.json"),
+            log_directory: logs.clone(),
+            labels: BTreeMap::new(),
+            cgroup_parent: None,
+        };
+        let sandbox = self.runtime.run_pod_sandbox(sandbox).await.unwrap();
+        let mut config = ContainerConfig {
+            name: "main".into(),
+            attempt: 0,
+            image_digest: image.digest.clone(),
+            image: image.reference.clone(),
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            ports: Vec::new(),
+            log_path: "main/0.log".into(),
+            log_limits: LogLimits::default(),
+            termination_message: None,
+            labels: BTreeMap::new(),
+        };
+        edit(&mut config);
+        let container = self.runtime.create_container(&sandbox, config).await;
+        Pod {
+            container: container.unwrap(),
+            sandbox,
+            log: logs.join("main/0.log"),
+        }
+    }
+
+    pub(crate) async fn start(
+        &self,
+        image: &Image,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> Pod {
+        self.runtime.ensure_image(image).await.unwrap();
+        let pod = self.create(image, edit).await;
+        self.runtime.start_container(&pod.container).await.unwrap();
+        pod
+    }
+
+    /// Runs a guest to its end.
+    pub(crate) async fn run(
+        &self,
+        image: &Image,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> (Exit, Pod) {
+        let pod = self.start(image, edit).await;
+        (self.exit(&pod).await, pod)
+    }
+
+    pub(crate) async fn exit(&self, pod: &Pod) -> Exit {
+        let mut events = self.runtime.events();
+        let wait = async {
+            loop {
+                if let ContainerState::Exited(exit) = self.state(pod).await {
+                    return exit;
+                }
+                events.next().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap()
+    }
+
+    pub(crate) async fn state(&self, pod: &Pod) -> ContainerState {
+        let status = self.runtime.container_status(&pod.container).await;
+        status.unwrap().state
+    }
+
+    /// The socket that serves a port of a Pod.
+    pub(crate) async fn listener(&self, pod: &Pod) -> (SocketAddr, SocketAddr) {
+        let mut events = self.runtime.events();
+        let wait = async {
+            loop {
+                let listeners = self.runtime.listeners().await.unwrap();
+                let found = listeners.iter().find(|of| of.sandbox == pod.sandbox);
+                if let Some(found) = found {
+                    return (found.address, found.actual);
+                }
+                events.next().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, wait).await.unwrap()
+    }
+
+    pub(crate) async fn refusal(&self, image: &Image) -> String {
+        match self.runtime.ensure_image(image).await {
+            Err(Error::InvalidImage(message)) => message,
+            other => panic!("expected an invalid image, got {other:?}"),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Whatever a failed test left running goes with its folder.
+        let state = self.folder.path().join("state");
+        for folder in ["containers", "hosts"] {
+            let entries = std::fs::read_dir(state.join(folder)).into_iter().flatten();
+            for entry in entries.flatten() {
+                for record in ["process.json", "runner/process.json"] {
+                    kill(&entry.path().join(record));
+                }
+            }
+        }
+    }
+}
+
+/// Kills the process of a record, if it lives.
+pub(crate) fn kill(record: &std::path::Path) -> bool {
+    let Ok(bytes) = std::fs::read(record) else {
+        return false;
+    };
+    let identity: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let pid = identity["pid"].as_i64().unwrap() as i32;
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+}
+
+async fn open(folder: PathBuf, content: Arc<ContentStore>) -> WasmRuntime {
+    let config = WasmConfig {
+        state_dir: folder.join("state"),
+        cache_dir: folder.join("cache"),
+        content,
+        exe: std::env::current_exe().unwrap(),
+        ephemeral: true,
+    };
+    WasmRuntime::new(config).await.unwrap()
+}
+
+pub(crate) fn image(content: &ContentStore, module: &[u8]) -> Image {
+    let module = content.put(module).unwrap();
+    // The digest of a manifest is another one than that of its layer.
+    let digest = Digest::of(module.to_string().as_bytes()).to_string();
+    let stored = StoredImage {
+        digest: digest.clone(),
+        kind: ImageKind::Wasm {
+            module: module.clone(),
+            layers: BTreeMap::new(),
+        },
+        config: ImageConfig::default(),
+        size_bytes: 1,
+        references: Vec::new(),
+        blobs: vec![module],
+    };
+    content.record(stored).unwrap();
+    Image {
+        reference: "registry.test/guest:v1".into(),
+        digest,
+    }
+}
+
+/// The texts of a log's entries, each with its stream and tag.
+pub(crate) fn entries(log: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap();
+    let entry = |line: &str| line.split_once(' ').unwrap().1.to_owned();
+    text.lines().map(entry).collect()
+}
