@@ -1,1 +1,47 @@
-//! Pod workers, lifecycle, probes, volumes and node status.
+//! The kubelet: runs the Pods that are bound to its node.
+//!
+//! The life of a Pod here: the source of Pods ([`source`]) sees it bound to the node and hands
+//! it to its worker ([`worker`]); the worker compares what should run with what runs
+//! ([`containers`]), makes volumes ([`volumes`]) and starts containers through a runtime that
+//! the image chooses ([`router`]); events of the runtimes wake it ([`runtime_cache`]), probes
+//! do too ([`probes`]); what it finds becomes a status ([`status`]) and events.
+//!
+//! Every decision is a pure function (`pod_actions`, `pod_status`, `transition`, `environment`,
+//! `files`, `admit`); I/O sits in `worker`, `containers::start` and `stop`. The kubelet sees
+//! nothing of the cluster but the Kubernetes API, and names no concrete runtime, network or
+//! store: those come in through [`coracle_runtime::RuntimeService`], [`PodNetwork`] and
+//! [`Images`].
+//!
+//! Deliberately absent: state of its own on disk. After a restart everything is found again in
+//! the API and in the runtimes.
+
+mod admission;
+mod config;
+mod containers;
+mod events;
+mod images;
+mod kubelet;
+mod listeners;
+mod logs;
+mod node;
+mod node_context;
+mod objects;
+mod orphans;
+mod parts;
+mod pod;
+mod pod_network;
+mod probes;
+mod router;
+mod runtime_cache;
+mod server;
+mod source;
+mod status;
+mod volumes;
+mod worker;
+
+pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig};
+pub use images::{ImageError, Images, Kind, LocalImage};
+pub use kubelet::{Kubelet, KubeletError, pod_cidr};
+pub use node::capacity::Capacity;
+pub use pod_network::PodNetwork;
+pub use server::tls::{TlsError, server_tls};

@@ -1,0 +1,69 @@
+//! What the kubelet is told when it is made.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_apimachinery::quantity::Quantity;
+use coracle_runtime::{LogLimits, RuntimeService};
+use k8s_openapi::api::core::v1::{Service, Taint};
+use kube::runtime::reflector::Store;
+
+use crate::images::Images;
+use crate::pod_network::PodNetwork;
+
+/// Port of the kubelet's own API.
+pub const KUBELET_PORT: u16 = 10250;
+
+/// Everything that a kubelet needs.
+pub struct KubeletConfig {
+    /// Name of the node.
+    pub node_name: String,
+    /// Labels beside those that every node has.
+    pub labels: BTreeMap<String, String>,
+    /// Taints with which the node registers.
+    pub taints: Vec<Taint>,
+    /// Folder for Pods and their volumes.
+    pub root_dir: PathBuf,
+    /// Folder for the logs of containers, as `/var/log/pods`.
+    pub log_dir: PathBuf,
+    /// Bounds of a container's log.
+    pub log_limits: LogLimits,
+    /// The API, as the node's identity.
+    pub client: kube::Client,
+    /// The runtimes. Their names are the handlers that RuntimeClasses may name; `wasm` and
+    /// `oci` are chosen by the kind of an image.
+    pub runtimes: Vec<Arc<dyn RuntimeService>>,
+    /// Images.
+    pub images: Arc<dyn Images>,
+    /// The network of Pods.
+    pub network: Arc<dyn PodNetwork>,
+    /// Services, for the environment of containers. None leaves these variables out.
+    pub services: Option<Store<Service>>,
+    /// Addresses of the node, the primary one first.
+    pub addresses: Vec<IpAddr>,
+    /// Range of the node's Pods, if it is not for the control plane to give.
+    pub pod_cidr: Option<String>,
+    /// What the node has; see [`crate::Capacity::detect`].
+    pub capacity: BTreeMap<String, Quantity>,
+    /// What of it Pods may have. What is not named here is as in the capacity.
+    pub allocatable: BTreeMap<String, Quantity>,
+    /// Pods that the node takes.
+    pub max_pods: usize,
+    /// Version that the node reports, `v1.37.…`.
+    pub version: String,
+    /// The kubelet's own API; none serves none.
+    pub api: Option<KubeletApi>,
+}
+
+/// Where and to whom the kubelet serves its API.
+pub struct KubeletApi {
+    /// The socket; its port is the one that the node reports.
+    pub listener: tokio::net::TcpListener,
+    /// TLS that asks callers for a certificate of the cluster; see
+    /// [`crate::server_tls`].
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Users, beside the group `system:masters`, who may call: the API server's.
+    pub allowed_users: Vec<String>,
+}

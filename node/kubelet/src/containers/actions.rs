@@ -1,0 +1,328 @@
+//! The difference between what should run and what runs.
+//!
+//! [`pod_actions`] is a pure function; nothing else decides which container of a Pod is
+//! started, killed or removed while the Pod lives. The order of init containers and sidecars
+//! is that of the Pod lifecycle page of Kubernetes and KEP-753.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use coracle_runtime::{ContainerId, ContainerState, SandboxId, SandboxState};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::back_off::BackOff;
+use super::observed::{ObservedContainer, PodRuntime};
+use crate::pod::{self, RestartPolicy, Role};
+use crate::probes::ProbeView;
+
+/// What is known of a Pod beside its runtimes.
+pub(crate) struct Observed<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) runtime: &'a PodRuntime,
+    /// Results of probes by container.
+    pub(crate) probes: &'a dyn ProbeView,
+    pub(crate) back_off: &'a BackOff,
+    /// Starts that failed, by container, and when they may be tried again.
+    pub(crate) failures: &'a BTreeMap<String, Failure>,
+    /// Restart counts of containers that the API has seen and no runtime knows any more.
+    pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    pub(crate) now: SystemTime,
+}
+
+/// A start that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The reason of the waiting state, `ErrImagePull` and so on.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) retry_at: SystemTime,
+    /// When a failed pull is called a back-off: its cause is to be seen for a moment.
+    pub(crate) settle_at: Option<SystemTime>,
+}
+
+/// A container to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) name: String,
+    pub(crate) attempt: u32,
+    /// When the container before it ended, if this is a restart.
+    pub(crate) after_failure: Option<SystemTime>,
+}
+
+/// Why a container is killed while its Pod lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KillCause {
+    /// Its liveness probe failed.
+    Liveness,
+    /// Its startup probe failed.
+    Startup,
+    /// Its definition changed.
+    Changed,
+    /// All other containers have ended for good, and it is a sidecar.
+    PodDone,
+}
+
+/// A container to kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) cause: KillCause,
+}
+
+/// A container that waits for its back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) delay: Duration,
+    pub(crate) until: SystemTime,
+}
+
+/// What is to be done now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Actions {
+    pub(crate) remove_sandboxes: Vec<SandboxId>,
+    pub(crate) kill: Vec<Kill>,
+    pub(crate) start: Vec<Start>,
+    /// Containers that are no longer needed: older than the previous one, or never started.
+    pub(crate) remove: Vec<ContainerId>,
+    pub(crate) crash_loop: BTreeMap<String, Waiting>,
+    /// Containers whose start failed and is not yet tried again.
+    pub(crate) held: BTreeMap<String, SystemTime>,
+    /// When to look again even if nothing happens.
+    pub(crate) wake_at: Option<SystemTime>,
+    /// All containers have ended and none will be started again.
+    pub(crate) finished: bool,
+    /// All init containers are through.
+    pub(crate) initialized: bool,
+}
+
+/// What becomes of one container.
+enum Next {
+    /// Its state is what it should be.
+    Runs,
+    Ended {
+        code: i32,
+    },
+    /// It is being started, or killed, or waits.
+    Busy,
+}
+
+/// Compares.
+pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
+    let mut plan = Plan {
+        observed,
+        actions: Actions::default(),
+    };
+    plan.sandboxes();
+    let initialized = plan.init_containers();
+    plan.actions.initialized = initialized == Init::Done;
+    match initialized {
+        Init::Failed => plan.pod_failed(),
+        Init::Done => plan.app_containers(),
+        Init::InProgress => {}
+    }
+    plan.remove_old();
+    let crashed = plan.actions.crash_loop.values().map(|w| w.until);
+    let held = plan.actions.held.values().copied();
+    plan.actions.wake_at = crashed.chain(held).min();
+    plan.actions
+}
+
+/// Whether the Pod's init containers are through: they are once a container of the Pod proper
+/// was made, whatever became of the init containers since.
+pub(crate) fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
+    let mut apps = pod::spec(pod).containers.iter();
+    apps.any(|app| runtime.latest(&app.name).is_some())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Init {
+    InProgress,
+    Done,
+    Failed,
+}
+
+struct Plan<'a> {
+    observed: &'a Observed<'a>,
+    actions: Actions,
+}
+
+impl Plan<'_> {
+    /// A dead sandbox goes once a live one, or nothing, is needed in its place; the ended
+    /// containers in it stay readable until then.
+    fn sandboxes(&mut self) {
+        for of in &self.observed.runtime.sandboxes {
+            let replaced = self.observed.runtime.ready_sandbox(of.runtime).is_some();
+            if of.sandbox.state == SandboxState::NotReady && replaced {
+                let holds_record = self.observed.runtime.containers.iter().any(|c| {
+                    let name = c.name();
+                    let latest = self.observed.runtime.latest(name);
+                    let previous = self.observed.runtime.previous(name);
+                    let keep = [latest, previous].into_iter().flatten();
+                    c.container.sandbox == of.sandbox.id
+                        && keep.into_iter().any(|k| k.id() == c.id())
+                });
+                if !holds_record {
+                    self.actions.remove_sandboxes.push(of.sandbox.id.clone());
+                }
+            }
+        }
+    }
+
+    fn init_containers(&mut self) -> Init {
+        let passed = has_app_container(self.observed.pod, self.observed.runtime);
+        for container in pod::init_containers(self.observed.pod) {
+            let role = pod::init_role(container);
+            if role == Role::Init && passed {
+                continue;
+            }
+            match (role, self.container(container, role)) {
+                (Role::Init, Next::Ended { code: 0 }) => {}
+                (Role::Init, Next::Ended { .. }) => return Init::Failed,
+                (Role::Sidecar, Next::Runs) if self.is_started(container) => {}
+                // A sidecar that is restarted holds nobody up who has passed it before.
+                (Role::Sidecar, _) if passed => {}
+                _ => return Init::InProgress,
+            }
+        }
+        Init::Done
+    }
+
+    fn is_started(&self, container: &Container) -> bool {
+        let latest = self.observed.runtime.latest(&container.name);
+        let has_probe = container.startup_probe.is_some();
+        latest.is_some_and(|c| !has_probe || self.observed.probes.started(c.id()))
+    }
+
+    fn app_containers(&mut self) {
+        let pod = self.observed.pod;
+        let mut all_ended = true;
+        for container in &pod::spec(pod).containers {
+            let next = self.container(container, Role::App);
+            all_ended &= matches!(next, Next::Ended { .. });
+        }
+        if all_ended && !pod::spec(pod).containers.is_empty() {
+            self.pod_done();
+        }
+    }
+
+    fn pod_failed(&mut self) {
+        self.pod_done();
+    }
+
+    /// Nothing starts any more; sidecars that still run are ended.
+    fn pod_done(&mut self) {
+        self.actions.start.clear();
+        self.actions.crash_loop.clear();
+        self.actions.held.clear();
+        let mut left = false;
+        for of in self.observed.runtime.running() {
+            left = true;
+            if !self.actions.kill.iter().any(|kill| kill.id == *of.id()) {
+                self.kill(of, KillCause::PodDone);
+            }
+        }
+        self.actions.finished = !left;
+    }
+
+    fn container(&mut self, container: &Container, role: Role) -> Next {
+        let name = &container.name;
+        let Some(latest) = self.observed.runtime.latest(name) else {
+            let lost = self.observed.lost_restarts.get(name);
+            self.start(name, lost.map_or(0, |count| count + 1), None);
+            return Next::Busy;
+        };
+        let attempt = latest.container.config.attempt;
+        match &latest.container.state {
+            ContainerState::Created => {
+                // Its start failed, or the agent ended between the two verbs.
+                self.actions.remove.push(latest.id().clone());
+                self.start(name, attempt, None);
+                Next::Busy
+            }
+            ContainerState::Running { .. } => match self.cause_to_kill(container, latest) {
+                Some(cause) => {
+                    self.kill(latest, cause);
+                    Next::Busy
+                }
+                None => Next::Runs,
+            },
+            ContainerState::Exited(exit) => {
+                let policy = pod::container_restart_policy(self.observed.pod, role);
+                let changed = role == Role::App && image_changed(container, latest);
+                let killed = changed && policy != RestartPolicy::Never;
+                if !policy.restarts(exit.code) && !killed {
+                    return Next::Ended { code: exit.code };
+                }
+                let finished = exit.finished_at;
+                let waits = self.observed.back_off.until(name, finished);
+                match waits.filter(|(_, until)| *until > self.observed.now) {
+                    Some((delay, until)) => {
+                        let waiting = Waiting { delay, until };
+                        self.actions.crash_loop.insert(name.clone(), waiting);
+                    }
+                    None => self.start(name, attempt + 1, Some(finished)),
+                }
+                Next::Busy
+            }
+        }
+    }
+
+    fn cause_to_kill(&self, container: &Container, of: &ObservedContainer) -> Option<KillCause> {
+        if image_changed(container, of) {
+            return Some(KillCause::Changed);
+        }
+        if self.observed.probes.liveness_failed(of.id()) {
+            return Some(KillCause::Liveness);
+        }
+        let failed = self.observed.probes.startup_failed(of.id());
+        failed.then_some(KillCause::Startup)
+    }
+
+    fn kill(&mut self, of: &ObservedContainer, cause: KillCause) {
+        self.actions.kill.push(Kill {
+            id: of.id().clone(),
+            name: of.name().to_owned(),
+            cause,
+        });
+    }
+
+    fn start(&mut self, name: &str, attempt: u32, after_failure: Option<SystemTime>) {
+        if let Some(failure) = self.observed.failures.get(name)
+            && failure.retry_at > self.observed.now
+        {
+            self.actions.held.insert(name.to_owned(), failure.retry_at);
+            return;
+        }
+        self.actions.start.push(Start {
+            name: name.to_owned(),
+            attempt,
+            after_failure,
+        });
+    }
+
+    /// Keeps the latest of each name and the one before it, for `lastState` and the previous
+    /// log.
+    fn remove_old(&mut self) {
+        let runtime = self.observed.runtime;
+        for of in &runtime.containers {
+            let latest = runtime.latest(of.name()).is_some_and(|c| c.id() == of.id());
+            let previous = runtime
+                .previous(of.name())
+                .is_some_and(|c| c.id() == of.id());
+            let listed = self.actions.remove.contains(of.id());
+            if !latest && !previous && !listed && of.running_since().is_none() {
+                self.actions.remove.push(of.id().clone());
+            }
+        }
+    }
+}
+
+fn image_changed(container: &Container, of: &ObservedContainer) -> bool {
+    let wanted = container.image.as_deref().unwrap_or_default();
+    wanted != of.container.config.image
+}
+
+#[cfg(test)]
+#[path = "actions_tests.rs"]
+mod tests;

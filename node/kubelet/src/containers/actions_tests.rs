@@ -1,0 +1,308 @@
+//! Tables for the difference between what should run and what runs.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+
+use coracle_runtime::{
+    Container as RuntimeContainer, ContainerConfig, Exit, LogLimits, PodIdentity, PodSandbox,
+    PodSandboxConfig, Resources,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::probes::{ProbeKind, Results};
+
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second)
+}
+
+/// A Pod of containers `name`, `name!` for an init container, `name*` for a sidecar.
+fn pod(policy: &str, names: &[&str]) -> Pod {
+    let (mut inits, mut apps): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+    for name in names {
+        let bare = name.trim_end_matches(['!', '*']);
+        let container = |extra: Value| {
+            let mut container = json!({"name": bare, "image": "i:1"});
+            for (key, value) in extra.as_object().unwrap() {
+                container[key] = value.clone();
+            }
+            container
+        };
+        match name.chars().last() {
+            Some('!') => inits.push(container(json!({}))),
+            Some('*') => inits.push(container(json!({"restartPolicy": "Always"}))),
+            _ => apps.push(container(json!({}))),
+        }
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+        "spec": {"restartPolicy": policy, "initContainers": inits, "containers": apps},
+    }))
+    .unwrap()
+}
+
+fn identity() -> PodIdentity {
+    PodIdentity {
+        namespace: "ns".to_owned(),
+        name: "p".to_owned(),
+        uid: "u".to_owned(),
+    }
+}
+
+fn sandbox(id: &str, state: SandboxState) -> PodSandbox {
+    PodSandbox {
+        id: SandboxId(id.to_owned()),
+        config: PodSandboxConfig {
+            pod: identity(),
+            attempt: 0,
+            hostname: String::new(),
+            ips: Vec::new(),
+            network_snapshot: PathBuf::new(),
+            log_directory: PathBuf::new(),
+            labels: BTreeMap::new(),
+            cgroup_parent: None,
+        },
+        state,
+        created_at: at(0),
+    }
+}
+
+fn container(name: &str, attempt: u32, state: ContainerState) -> RuntimeContainer {
+    RuntimeContainer {
+        id: ContainerId(format!("{name}-{attempt}")),
+        sandbox: SandboxId("s".to_owned()),
+        pod: identity(),
+        config: ContainerConfig {
+            name: name.to_owned(),
+            attempt,
+            image_digest: "sha256:0".to_owned(),
+            image: "i:1".to_owned(),
+            command: Vec::new(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            ports: Vec::new(),
+            log_path: PathBuf::new(),
+            log_limits: LogLimits::default(),
+            termination_message: None,
+            labels: BTreeMap::new(),
+        },
+        state,
+        created_at: at(u64::from(attempt)),
+    }
+}
+
+/// Reads `name=state`, with `name.attempt`; states: `run`, `new`, or an exit code.
+fn runtime(states: &[&str]) -> PodRuntime {
+    let mut runtime = PodRuntime::default();
+    runtime.put_sandbox("wasm", sandbox("s", SandboxState::Ready));
+    for text in states {
+        let (name, state) = text.split_once('=').unwrap();
+        let (name, attempt) = name.split_once('.').unwrap_or((name, "0"));
+        let state = match state {
+            "run" => ContainerState::Running { started_at: at(10) },
+            "new" => ContainerState::Created,
+            code => ContainerState::Exited(Exit {
+                started_at: Some(at(10)),
+                finished_at: at(20),
+                code: code.parse().unwrap(),
+                reason: String::new(),
+                message: String::new(),
+            }),
+        };
+        runtime.put_container("wasm", container(name, attempt.parse().unwrap(), state));
+    }
+    runtime
+}
+
+#[derive(Default)]
+struct Case {
+    probes: Results,
+    back_off: BackOff,
+    failures: BTreeMap<String, Failure>,
+    lost: BTreeMap<String, u32>,
+}
+
+impl Case {
+    fn actions(&self, pod: &Pod, runtime: &PodRuntime) -> Actions {
+        pod_actions(&Observed {
+            pod,
+            runtime,
+            probes: &self.probes,
+            back_off: &self.back_off,
+            failures: &self.failures,
+            lost_restarts: &self.lost,
+            now: at(21),
+        })
+    }
+}
+
+/// The actions as text: `+` start, `-` kill, `x` remove, `~` waits; `.` initialized,
+/// `#` finished.
+fn text(actions: &Actions) -> String {
+    let mut parts = Vec::new();
+    let start = |start: &Start| match start.attempt {
+        0 => format!("+{}", start.name),
+        attempt => format!("+{}.{attempt}", start.name),
+    };
+    parts.extend(actions.start.iter().map(start));
+    parts.extend(actions.kill.iter().map(|kill| format!("-{}", kill.name)));
+    parts.extend(actions.remove.iter().map(|id| format!("x{}", id.0)));
+    parts.extend(actions.crash_loop.keys().map(|name| format!("~{name}")));
+    parts.extend(actions.held.keys().map(|name| format!("~{name}")));
+    if actions.initialized {
+        parts.push(".".to_owned());
+    }
+    if actions.finished {
+        parts.push("#".to_owned());
+    }
+    parts.join(" ")
+}
+
+#[test]
+fn the_table() {
+    let table: &[(&str, &[&str], &[&str], &str)] = &[
+        // Nothing runs yet.
+        ("Always", &["a", "b"], &[], "+a +b ."),
+        ("Always", &["a", "b"], &["a=run"], "+b ."),
+        ("Always", &["a", "b"], &["a=run", "b=run"], "."),
+        // Restarts by policy.
+        ("Always", &["a"], &["a=0"], "+a.1 ."),
+        ("Always", &["a"], &["a=3"], "+a.1 ."),
+        ("OnFailure", &["a"], &["a=3"], "+a.1 ."),
+        ("OnFailure", &["a"], &["a=0"], ". #"),
+        ("Never", &["a"], &["a=3"], ". #"),
+        ("Never", &["a", "b"], &["a=3", "b=run"], "."),
+        ("Never", &["a", "b"], &["a=3", "b=0"], ". #"),
+        ("Always", &["a"], &["a.0=1", "a.1=run"], "."),
+        ("Always", &["a"], &["a.0=1", "a.1=1", "a.2=run"], "xa-0 ."),
+        ("Always", &["a"], &["a.0=1", "a.1=1"], "+a.2 ."),
+        // Init containers come first, in order.
+        ("Always", &["i!", "j!", "a"], &[], "+i"),
+        ("Always", &["i!", "j!", "a"], &["i=run"], ""),
+        ("Always", &["i!", "j!", "a"], &["i=0"], "+j"),
+        ("Always", &["i!", "j!", "a"], &["i=0", "j=0"], "+a ."),
+        ("Always", &["i!", "a"], &["i=0", "a=run"], "."),
+        ("Always", &["i!", "a"], &["i=2"], "+i.1"),
+        ("Never", &["i!", "a"], &["i=2"], "#"),
+        ("Never", &["i!", "a"], &["i=0", "a=0"], ". #"),
+        // Their records may be gone once the Pod proper was begun.
+        ("Always", &["i!", "a"], &["a=1"], "+a.1 ."),
+        // Sidecars run beside the others and end last.
+        ("Always", &["s*", "i!", "a"], &[], "+s"),
+        ("Always", &["s*", "i!", "a"], &["s=run"], "+i"),
+        ("Always", &["s*", "i!", "a"], &["s=0", "i=run"], "+s.1"),
+        ("Always", &["s*", "i!", "a"], &["s=run", "i=0"], "+a ."),
+        (
+            "Always",
+            &["s*", "i!", "a"],
+            &["s=1", "i=0", "a=run"],
+            "+s.1 .",
+        ),
+        ("Never", &["s*", "a"], &["s=run", "a=0"], "-s ."),
+        ("Never", &["s*", "a"], &["s=137", "a=0"], ". #"),
+        ("Never", &["s*", "i!", "a"], &["s=run", "i=1"], "-s"),
+        // Made and not started: the start failed, or the agent ended in between.
+        ("Always", &["a"], &["a=new"], "+a xa-0 ."),
+        ("Always", &["a"], &["a.0=1", "a.1=new"], "+a.1 xa-1 ."),
+    ];
+    for (policy, names, states, expected) in table {
+        let actions = Case::default().actions(&pod(policy, names), &runtime(states));
+        assert_eq!(text(&actions), *expected, "{policy} {names:?} {states:?}");
+    }
+}
+
+#[test]
+fn restarts_wait_for_their_back_off() {
+    let pod = pod("Always", &["a"]);
+    let mut case = Case::default();
+    case.back_off.next("a", at(5), at(5));
+    let actions = case.actions(&pod, &runtime(&["a=1"]));
+    assert_eq!(text(&actions), "~a .");
+    assert_eq!(actions.wake_at, Some(at(30)), "ten seconds after it ended");
+    let running = case.actions(&pod, &runtime(&["a=run"]));
+    assert_eq!((text(&running).as_str(), running.wake_at), (".", None));
+}
+
+#[test]
+fn failed_starts_wait() {
+    let pod = pod("Always", &["a", "b"]);
+    let mut case = Case::default();
+    let failure = Failure {
+        reason: "ErrImagePull",
+        message: "none".to_owned(),
+        retry_at: at(40),
+        settle_at: None,
+    };
+    case.failures.insert("a".to_owned(), failure);
+    let actions = case.actions(&pod, &runtime(&[]));
+    assert_eq!(text(&actions), "+b ~a .");
+    assert_eq!(actions.wake_at, Some(at(40)));
+}
+
+#[test]
+fn lost_containers_count_as_restarts() {
+    let mut case = Case::default();
+    case.lost.insert("a".to_owned(), 4);
+    let actions = case.actions(&pod("Always", &["a"]), &PodRuntime::default());
+    assert_eq!(text(&actions), "+a.5 .");
+}
+
+#[test]
+fn probes_and_changes_kill() {
+    let mut with_probe = pod("Always", &["a"]);
+    let containers = &mut with_probe.spec.as_mut().unwrap().containers;
+    containers[0].liveness_probe = Some(Default::default());
+    let running = runtime(&["a=run"]);
+    let id = ContainerId("a-0".to_owned());
+    let case = Case::default();
+    case.probes.set(&id, ProbeKind::Liveness, true);
+    assert_eq!(text(&case.actions(&with_probe, &running)), ".");
+    case.probes.set(&id, ProbeKind::Liveness, false);
+    let actions = case.actions(&with_probe, &running);
+    assert_eq!(actions.kill[0].cause, KillCause::Liveness);
+
+    let mut changed = pod("Always", &["a"]);
+    changed.spec.as_mut().unwrap().containers[0].image = Some("i:2".to_owned());
+    let actions = Case::default().actions(&changed, &running);
+    assert_eq!(actions.kill[0].cause, KillCause::Changed);
+}
+
+#[test]
+fn a_sidecar_holds_up_until_its_startup_probe_succeeds() {
+    let mut pod = pod("Always", &["s*", "a"]);
+    let inits = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+    inits[0].startup_probe = Some(Default::default());
+    let running = runtime(&["s=run"]);
+    let case = Case::default();
+    assert_eq!(text(&case.actions(&pod, &running)), "");
+    let id = ContainerId("s-0".to_owned());
+    case.probes.set(&id, ProbeKind::Startup, true);
+    assert_eq!(text(&case.actions(&pod, &running)), "+a .");
+}
+
+#[test]
+fn a_dead_sandbox_goes_when_nothing_in_it_is_needed() {
+    let pod = pod("Always", &["a"]);
+    let mut runtime = PodRuntime::default();
+    runtime.put_sandbox("wasm", sandbox("s", SandboxState::NotReady));
+    let exit = runtime_exit(1);
+    runtime.put_container("wasm", container("a", 0, exit.clone()));
+    let case = Case::default();
+    assert!(case.actions(&pod, &runtime).remove_sandboxes.is_empty());
+    runtime.put_sandbox("wasm", sandbox("s2", SandboxState::Ready));
+    for attempt in [1, 2] {
+        let mut next = container("a", attempt, exit.clone());
+        next.sandbox = SandboxId("s2".to_owned());
+        runtime.put_container("wasm", next);
+    }
+    let actions = case.actions(&pod, &runtime);
+    assert_eq!(actions.remove_sandboxes, [SandboxId("s".to_owned())]);
+}
+
+fn runtime_exit(code: i32) -> ContainerState {
+    let runtime = runtime(&[&format!("x={code}")]);
+    runtime.containers[0].container.state.clone()
+}

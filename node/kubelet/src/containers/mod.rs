@@ -1,0 +1,7 @@
+//! Containers of a Pod: what runs, what should run, and the difference.
+
+pub(crate) mod actions;
+pub(crate) mod back_off;
+pub(crate) mod observed;
+pub(crate) mod start;
+pub(crate) mod stop;

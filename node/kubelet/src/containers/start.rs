@@ -1,0 +1,338 @@
+//! Starting one container: image, configuration, sandbox, create, start.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_apimachinery::resources;
+use coracle_runtime::{
+    ContainerConfig, PodSandboxConfig, Port, Protocol, Resources, RuntimeService, SandboxId,
+};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::events::Severity;
+use crate::images::{ImageError, LocalImage, Obtained, PullPolicy};
+use crate::node_context::NodeContext;
+use crate::objects;
+use crate::pod::env::{self, Sources};
+use crate::pod::{self, service_env};
+use crate::volumes::mounts;
+
+/// Label of a container that holds the image's full reference, which a restarted agent
+/// reports again.
+pub(crate) const RESOLVED_LABEL: &str = "coracle.dev/image-id";
+
+/// What the worker has made ready for all containers of its Pod.
+#[derive(Clone, Default)]
+pub(crate) struct Prepared {
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) handler: Option<String>,
+    pub(crate) sources: Sources,
+}
+
+/// Why a container did not start. The event was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StartError {
+    /// No image; the pull backs off.
+    Image {
+        reason: &'static str,
+        message: String,
+    },
+    /// The configuration cannot be made now; an object is missing.
+    Config(String),
+    /// The runtime did not do it.
+    Runtime {
+        reason: &'static str,
+        message: String,
+    },
+}
+
+/// One container that is to be started.
+pub(crate) struct Starter<'a> {
+    pub(crate) node: &'a NodeContext,
+    pub(crate) pod: &'a Pod,
+    pub(crate) container: &'a Container,
+    pub(crate) attempt: u32,
+    pub(crate) prepared: &'a Prepared,
+}
+
+impl Starter<'_> {
+    /// Gets the image and the runtime for it. May take long, and may be dropped at any time.
+    pub(crate) async fn image(&self) -> Result<(Arc<dyn RuntimeService>, LocalImage), StartError> {
+        let reference = self.container.image.as_deref().unwrap_or_default();
+        let policy = PullPolicy::of(self.container.image_pull_policy.as_deref(), reference);
+        let warn = |message: String| {
+            let reason = "FailedToRetrieveImagePullSecret";
+            self.event(None, Severity::Warning, reason, message);
+        };
+        let auths = objects::pull_credentials(&self.node.client, self.pod, warn);
+        let pulling = || {
+            let message = format!("Pulling image \"{reference}\"");
+            self.own_event(Severity::Normal, "Pulling", message);
+        };
+        let obtained = self
+            .node
+            .images
+            .obtain(reference, policy, auths, pulling)
+            .await;
+        let (image, took) = match obtained {
+            Ok(Obtained::Present(image)) => (image, None),
+            Ok(Obtained::Pulled {
+                image,
+                took,
+                waited,
+            }) => (image, Some((took, waited))),
+            Err(error) => return Err(self.no_image(reference, error)),
+        };
+        let handler = self.prepared.handler.as_deref();
+        let routed = self.node.router.route(image.kind, handler);
+        let fails = |message: String| ImageError {
+            reason: "ErrImagePull",
+            message,
+        };
+        let runtime = match routed {
+            Ok(runtime) => runtime.clone(),
+            Err(error) => return Err(self.no_image(reference, fails(error.to_string()))),
+        };
+        if let Err(error) = runtime.ensure_image(&image.image).await {
+            return Err(self.no_image(reference, fails(error.to_string())));
+        }
+        let message = match took {
+            None => format!("Container image \"{reference}\" already present on machine"),
+            Some((took, waited)) => format!(
+                "Successfully pulled image \"{reference}\" in {} ({} including waiting). Image \
+                 size: {} bytes.",
+                duration_text(took),
+                duration_text(waited),
+                image.size_bytes
+            ),
+        };
+        self.own_event(Severity::Normal, "Pulled", message);
+        Ok((runtime, image))
+    }
+
+    /// Makes the container and starts it. Short, and runs to its end once begun.
+    pub(crate) async fn run(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        image: &LocalImage,
+    ) -> Result<(), StartError> {
+        let config = match self.config(image) {
+            Ok(config) => config,
+            Err(message) => {
+                self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
+                return Err(StartError::Config(message));
+            }
+        };
+        let sandbox = self.sandbox(runtime).await?;
+        let name = &self.container.name;
+        let created = runtime.create_container(&sandbox, config).await;
+        let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
+        let uid = pod::uid(self.pod);
+        let cache = &self.node.cache;
+        self.own_event(
+            Severity::Normal,
+            "Created",
+            format!("Created container: {name}"),
+        );
+        let started = runtime.start_container(&id).await;
+        let seen = cache.refresh(runtime.as_ref(), uid, &id).await;
+        started.map_err(|error| self.failed("RunContainerError", &error))?;
+        seen.map_err(|error| self.failed("RunContainerError", &error))?;
+        self.own_event(
+            Severity::Normal,
+            "Started",
+            format!("Started container {name}"),
+        );
+        Ok(())
+    }
+
+    fn no_image(&self, reference: &str, error: ImageError) -> StartError {
+        let ImageError { reason, message } = error;
+        let text = match reason {
+            "InvalidImageName" | "ErrImageNeverPull" => message.clone(),
+            _ => format!("Failed to pull image \"{reference}\": {message}"),
+        };
+        let event = match reason {
+            "InvalidImageName" => "InspectFailed",
+            "ErrImageNeverPull" => "ErrImageNeverPull",
+            _ => "Failed",
+        };
+        self.own_event(Severity::Warning, event, text);
+        self.own_event(Severity::Warning, "Failed", format!("Error: {reason}"));
+        StartError::Image { reason, message }
+    }
+
+    fn failed(&self, reason: &'static str, error: &coracle_runtime::Error) -> StartError {
+        let message = error.to_string();
+        self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
+        StartError::Runtime { reason, message }
+    }
+
+    /// The sandbox of that runtime; made if the Pod has none that is ready.
+    async fn sandbox(&self, runtime: &Arc<dyn RuntimeService>) -> Result<SandboxId, StartError> {
+        let uid = pod::uid(self.pod);
+        let known = self.node.cache.pod(uid);
+        if let Some(sandbox) = known.ready_sandbox(runtime.name()) {
+            return Ok(sandbox.id.clone());
+        }
+        let config = PodSandboxConfig {
+            pod: pod::identity(self.pod),
+            attempt: known.next_sandbox_attempt(runtime.name()),
+            hostname: pod::hostname(self.pod),
+            ips: self.prepared.ips.clone(),
+            network_snapshot: self.node.network.snapshot_path(),
+            log_directory: self.node.pod_logs(self.pod),
+            labels: self.pod.metadata.labels.clone().unwrap_or_default(),
+            cgroup_parent: None,
+        };
+        let made = runtime.run_pod_sandbox(config.clone()).await;
+        let id = made.map_err(|error| {
+            let message = format!("Failed to create pod sandbox: {error}");
+            let reason = "FailedCreatePodSandBox";
+            self.event(None, Severity::Warning, reason, message.clone());
+            let reason = "ContainerCreating";
+            StartError::Runtime { reason, message }
+        })?;
+        let sandbox = coracle_runtime::PodSandbox {
+            id: id.clone(),
+            config,
+            state: coracle_runtime::SandboxState::Ready,
+            created_at: std::time::SystemTime::now(),
+        };
+        self.node
+            .cache
+            .update(uid, |pod| pod.put_sandbox(runtime.name(), sandbox));
+        Ok(id)
+    }
+
+    fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
+        let (node, pod, container) = (self.node, self.pod, self.container);
+        check_supported(container)?;
+        let around = node.surroundings(&self.prepared.ips);
+        let services = node
+            .services
+            .as_ref()
+            .map(|s| s.state())
+            .unwrap_or_default();
+        let links = pod::spec(pod).enable_service_links.unwrap_or(true);
+        let services = service_env::service_env(&services, pod::namespace(pod), links);
+        let sources = &self.prepared.sources;
+        let env = env::environment(pod, container, services, sources, &around);
+        let env = env.map_err(|error| error.to_string())?;
+        let mounts = mounts::mounts(&node.root, pod, container, &env);
+        let mounts = mounts.map_err(|error| error.to_string())?;
+        let uid = pod::uid(pod);
+        let message = node.termination_file(uid, &container.name, self.attempt);
+        make_message_file(&message)
+            .map_err(|error| format!("cannot make the file of the termination message: {error}"))?;
+        let logs = node.pod_logs(pod).join(&container.name);
+        std::fs::create_dir_all(&logs)
+            .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
+        let mut labels = pod.metadata.labels.clone().unwrap_or_default();
+        labels.insert(RESOLVED_LABEL.to_owned(), image.resolved.clone());
+        Ok(ContainerConfig {
+            name: container.name.clone(),
+            attempt: self.attempt,
+            image_digest: image.image.digest.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            command: env::expand_all(container.command.as_ref(), &env),
+            args: env::expand_all(container.args.as_ref(), &env),
+            working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
+            env,
+            mounts,
+            resources: limits(container),
+            ports: ports(container),
+            log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
+            log_limits: node.log_limits,
+            termination_message: Some(message),
+            labels,
+        })
+    }
+
+    fn own_event(&self, severity: Severity, reason: &str, message: String) {
+        self.event(Some(&self.container.name), severity, reason, message);
+    }
+
+    fn event(&self, of: Option<&str>, severity: Severity, reason: &str, message: String) {
+        self.node
+            .recorder
+            .pod(self.pod, of, severity, reason, message);
+    }
+}
+
+/// Refuses by name what would otherwise be left out in silence.
+fn check_supported(container: &Container) -> Result<(), String> {
+    let probes = [
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+    ];
+    for (field, probe) in probes {
+        let Some(probe) = probe else { continue };
+        let kind = match (&probe.exec, &probe.grpc) {
+            (Some(_), _) => "exec",
+            (_, Some(_)) => "grpc",
+            _ => continue,
+        };
+        return Err(format!(
+            "{field}: {kind} probes are not supported on this node; use httpGet or tcpSocket"
+        ));
+    }
+    let lifecycle = container.lifecycle.as_ref();
+    if lifecycle.is_some_and(|l| l.post_start.is_some() || l.pre_stop.is_some()) {
+        return Err("lifecycle: hooks are not supported on this node".to_owned());
+    }
+    Ok(())
+}
+
+/// As Go prints a duration, to the millisecond.
+fn duration_text(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{}ms", duration.as_millis()),
+        1..60 => format!("{:.3}s", duration.as_secs_f64()),
+        seconds => {
+            let rest = duration.as_secs_f64() - (seconds / 60 * 60) as f64;
+            format!("{}m{rest:.3}s", seconds / 60)
+        }
+    }
+}
+
+fn make_message_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, "")?;
+    // The guest, under another user, writes it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+}
+
+fn limits(container: &Container) -> Resources {
+    let limits = resources::container_limits(container);
+    let requests = resources::container_requests(container);
+    let unsigned = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    Resources {
+        cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),
+        cpu_limit_millis: limits.get("cpu").and_then(|q| unsigned(q.milli_value())),
+        memory_limit_bytes: limits.get("memory").and_then(|q| unsigned(q.value())),
+    }
+}
+
+fn ports(container: &Container) -> Vec<Port> {
+    let ports = container.ports.iter().flatten();
+    let of = |port: &k8s_openapi::api::core::v1::ContainerPort| {
+        let protocol = match port.protocol.as_deref() {
+            None | Some("TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some(_) => return None,
+        };
+        Some(Port {
+            name: port.name.clone().unwrap_or_default(),
+            port: u16::try_from(port.container_port).ok()?,
+            protocol,
+        })
+    };
+    ports.filter_map(of).collect()
+}

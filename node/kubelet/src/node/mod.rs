@@ -1,0 +1,5 @@
+//! The node as an object of the API: registration, status and lease.
+
+pub(crate) mod capacity;
+pub(crate) mod object;
+pub(crate) mod reporter;

@@ -1,0 +1,75 @@
+//! What all workers of a node share.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_runtime::LogLimits;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::reflector::Store;
+
+use crate::admission::Admission;
+use crate::events::Recorder;
+use crate::images::ImageKeeper;
+use crate::listeners::Listeners;
+use crate::pod;
+use crate::pod::fields::Surroundings;
+use crate::pod_network::PodNetwork;
+use crate::probes::Results;
+use crate::router::Router;
+use crate::runtime_cache::RuntimeCache;
+use crate::status::publisher::StatusPublisher;
+
+/// The parts of the node that a worker acts through; each of them is safe to share.
+pub(crate) struct NodeContext {
+    pub(crate) node_name: String,
+    pub(crate) root: PathBuf,
+    pub(crate) log_root: PathBuf,
+    pub(crate) log_limits: LogLimits,
+    pub(crate) host_ips: Vec<IpAddr>,
+    pub(crate) client: kube::Client,
+    pub(crate) router: Router,
+    pub(crate) cache: RuntimeCache,
+    pub(crate) images: ImageKeeper,
+    pub(crate) network: Arc<dyn PodNetwork>,
+    pub(crate) listeners: Listeners,
+    pub(crate) services: Option<Store<Service>>,
+    pub(crate) admission: Admission,
+    pub(crate) recorder: Recorder,
+    pub(crate) publisher: StatusPublisher,
+    pub(crate) probes: Results,
+}
+
+impl NodeContext {
+    /// What a Pod may be told of its place.
+    pub(crate) fn surroundings(&self, pod_ips: &[IpAddr]) -> Surroundings {
+        Surroundings {
+            node_name: self.node_name.clone(),
+            host_ips: self.host_ips.clone(),
+            pod_ips: pod_ips.to_vec(),
+            allocatable: self.admission.allocatable().clone(),
+        }
+    }
+
+    /// Folder of the logs of a Pod, named as below `/var/log/pods`.
+    pub(crate) fn pod_logs(&self, pod: &Pod) -> PathBuf {
+        let (namespace, name, uid) = (pod::namespace(pod), pod::name(pod), pod::uid(pod));
+        self.log_root.join(format!("{namespace}_{name}_{uid}"))
+    }
+
+    /// The current log file of one attempt of a container.
+    pub(crate) fn log_file(&self, pod: &Pod, container: &str, attempt: u32) -> PathBuf {
+        self.pod_logs(pod)
+            .join(container)
+            .join(format!("{attempt}.log"))
+    }
+
+    /// Where the termination message of one attempt of a container is written.
+    pub(crate) fn termination_file(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
+        let folder = crate::volumes::pod_folder(&self.root, uid);
+        folder
+            .join("containers")
+            .join(container)
+            .join(format!("{attempt}.message"))
+    }
+}

@@ -1,0 +1,94 @@
+//! Objects that Pods refer to, read from the API when they are needed.
+
+use coracle_images::RegistryAuth;
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::api::Api;
+
+use crate::pod;
+use crate::pod::env::{References, Sources};
+
+/// Reads them; what does not exist is none.
+pub(crate) async fn fetch(
+    client: &kube::Client,
+    namespace: &str,
+    references: &References,
+) -> Result<Sources, kube::Error> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let maps = try_join_all(references.config_maps.iter().map(|name| {
+        let maps = &maps;
+        async move { Ok::<_, kube::Error>((name.clone(), maps.get_opt(name).await?)) }
+    }));
+    let secrets = try_join_all(references.secrets.iter().map(|name| {
+        let secrets = &secrets;
+        async move { Ok::<_, kube::Error>((name.clone(), secrets.get_opt(name).await?)) }
+    }));
+    let (maps, secrets) = futures::future::try_join(maps, secrets).await?;
+    Ok(Sources {
+        config_maps: maps.into_iter().collect(),
+        secrets: secrets.into_iter().collect(),
+    })
+}
+
+/// The handler of the Pod's RuntimeClass; none if it names no class.
+pub(crate) async fn runtime_handler(
+    client: &kube::Client,
+    pod: &Pod,
+) -> Result<Option<String>, String> {
+    let Some(class) = pod::spec(pod).runtime_class_name.as_deref() else {
+        return Ok(None);
+    };
+    let classes: Api<RuntimeClass> = Api::all(client.clone());
+    match classes.get_opt(class).await {
+        Ok(Some(class)) => Ok(Some(class.handler)),
+        Ok(None) => Err(format!("RuntimeClass \"{class}\" not found")),
+        Err(error) => Err(format!("cannot read RuntimeClass \"{class}\": {error}")),
+    }
+}
+
+/// Credentials for pulling the Pod's images: of its `imagePullSecrets`, or else of its
+/// ServiceAccount's. A Secret that is absent or broken is told to `report` and passed over.
+pub(crate) async fn pull_credentials(
+    client: &kube::Client,
+    pod: &Pod,
+    report: impl Fn(String),
+) -> Vec<RegistryAuth> {
+    let namespace = pod::namespace(pod);
+    let mut names = secret_names(pod::spec(pod).image_pull_secrets.as_deref());
+    if names.is_empty() {
+        let account = pod::spec(pod).service_account_name.as_deref();
+        let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        if let Ok(Some(account)) = accounts.get_opt(account).await {
+            names = secret_names(account.image_pull_secrets.as_deref());
+        }
+    }
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let mut auths = Vec::new();
+    for name in names {
+        match secrets.get_opt(&name).await {
+            Ok(Some(secret)) => match RegistryAuth::from_secret(&secret) {
+                Ok(found) => auths.extend(found),
+                Err(error) => report(error.to_string()),
+            },
+            Ok(None) => report(format!(
+                "Unable to retrieve some image pull secrets ({name}); attempting to pull the \
+                 image may not succeed."
+            )),
+            Err(error) => report(format!("cannot read image pull secret {name}: {error}")),
+        }
+    }
+    auths
+}
+
+fn secret_names(
+    references: Option<&[k8s_openapi::api::core::v1::LocalObjectReference]>,
+) -> Vec<String> {
+    let names = references
+        .unwrap_or_default()
+        .iter()
+        .map(|r| r.name.clone());
+    names.filter(|name| !name.is_empty()).collect()
+}

@@ -1,0 +1,79 @@
+//! The images and network crates behind the kubelet's seams.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use coracle_images::{Puller, RegistryAuth};
+use coracle_runtime::Image;
+
+use crate::images::{ImageError, Images, Kind, LocalImage};
+
+fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
+    let stored = puller.store().image(&image.digest)?;
+    Some(LocalImage {
+        resolved: image.id(),
+        kind: match stored.kind.is_wasm() {
+            true => Kind::Wasm,
+            false => Kind::Container,
+        },
+        size_bytes: stored.size_bytes,
+        image: Image {
+            reference: image.reference,
+            digest: image.digest,
+        },
+    })
+}
+
+#[async_trait]
+impl Images for Arc<Puller> {
+    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+        if let Err(error) = coracle_images::Reference::parse(reference)
+            && reference.parse::<coracle_images::Digest>().is_err()
+        {
+            return Err(ImageError {
+                reason: "InvalidImageName",
+                message: format!(
+                    "Failed to apply default image tag \"{reference}\": couldn't parse image \
+                     name \"{reference}\": {error}"
+                ),
+            });
+        }
+        let image = self.resolve_local(reference);
+        Ok(image.and_then(|image| found(self, image)))
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        auths: &[RegistryAuth],
+    ) -> Result<LocalImage, ImageError> {
+        let request = coracle_images::PullRequest {
+            reference: reference.to_owned(),
+            auths: auths.to_vec(),
+        };
+        let progress = |progress: coracle_images::Progress| {
+            tracing::trace!(
+                reference,
+                done = progress.done_bytes,
+                total = progress.total_bytes,
+                "pulling"
+            );
+        };
+        let pulled = Puller::pull(self, &request, &progress).await;
+        let image = pulled.map_err(|error| ImageError {
+            reason: error.reason(),
+            message: error.message,
+        })?;
+        found(self, image).ok_or_else(|| ImageError {
+            reason: "ErrImagePull",
+            message: "the image was removed while it was pulled".to_owned(),
+        })
+    }
+
+    fn list(&self) -> Vec<(Vec<String>, u64)> {
+        let images = self.store().images().into_iter();
+        images
+            .map(|image| (image.references, image.size_bytes))
+            .collect()
+    }
+}

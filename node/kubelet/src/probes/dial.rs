@@ -1,0 +1,321 @@
+//! Dialling a container: TCP, HTTP and HTTPS probes.
+//!
+//! The messages are those that users of Kubernetes know. Certificates are not verified, as
+//! the API reference says of probes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_runtime::Protocol;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::pod_network::PodNetwork;
+
+/// Redirects that are followed, to the same host only.
+const REDIRECTS: usize = 10;
+
+/// What a probe dials.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A connection is a success.
+    Tcp(Address),
+    /// A response from 200 to 399 is a success.
+    Http {
+        address: Address,
+        tls: bool,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    /// The probe names nothing that can be dialled.
+    Invalid(String),
+}
+
+/// A host that a probe names, or the Pod itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    host: String,
+    port: u16,
+    /// The address is the Pod's, and the network knows where it really is.
+    of_pod: Option<IpAddr>,
+}
+
+impl Target {
+    /// The target of a probe of a container with these addresses.
+    pub(crate) fn of(container: &Container, probe: &Probe, ips: &[IpAddr]) -> Self {
+        let address = |host: Option<&str>, port: &IntOrString| {
+            let port = port_number(container, port)?;
+            let ip = ips.first().copied();
+            let (host, of_pod) = match (host.filter(|host| !host.is_empty()), ip) {
+                (Some(host), _) => {
+                    let literal: Option<IpAddr> = host.parse().ok();
+                    (host.to_owned(), literal.filter(|ip| ips.contains(ip)))
+                }
+                (None, Some(ip)) => (ip.to_string(), Some(ip)),
+                (None, None) => return Err("the pod has no address".to_owned()),
+            };
+            Ok(Address { host, port, of_pod })
+        };
+        if let Some(tcp) = &probe.tcp_socket {
+            return match address(tcp.host.as_deref(), &tcp.port) {
+                Ok(address) => Self::Tcp(address),
+                Err(error) => Self::Invalid(error),
+            };
+        }
+        let Some(get) = &probe.http_get else {
+            return Self::Invalid("the probe names neither httpGet nor tcpSocket".to_owned());
+        };
+        let path = get.path.clone().unwrap_or_default();
+        let headers = get.http_headers.iter().flatten();
+        match address(get.host.as_deref(), &get.port) {
+            Ok(address) => Self::Http {
+                address,
+                tls: get.scheme.as_deref() == Some("HTTPS"),
+                path: match path.starts_with('/') {
+                    true => path,
+                    false => format!("/{path}"),
+                },
+                headers: headers.map(|h| (h.name.clone(), h.value.clone())).collect(),
+            },
+            Err(error) => Self::Invalid(error),
+        }
+    }
+
+    /// Dials once; the error is the message of the event.
+    pub(crate) async fn probe(
+        &self,
+        network: &dyn PodNetwork,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        match self {
+            Self::Invalid(error) => Err(error.clone()),
+            Self::Tcp(address) => {
+                let dialled = tokio::time::timeout(timeout, address.dial(network)).await;
+                let timed_out = || format!("dial tcp {}: i/o timeout", address.text());
+                dialled.map_err(|_| timed_out())?.map(drop)
+            }
+            Self::Http {
+                address,
+                tls,
+                path,
+                headers,
+            } => {
+                let scheme = if *tls { "https" } else { "http" };
+                let url = format!("{scheme}://{}{path}", address.text());
+                let got = get(network, address, *tls, path, headers);
+                let status = match tokio::time::timeout(timeout, got).await {
+                    Ok(Ok(status)) => status,
+                    Ok(Err(error)) => return Err(format!("Get \"{url}\": {error}")),
+                    Err(_) => {
+                        return Err(format!(
+                            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded \
+                             while awaiting headers)"
+                        ));
+                    }
+                };
+                match (200..400).contains(&status) {
+                    true => Ok(()),
+                    false => Err(format!("HTTP probe failed with statuscode: {status}")),
+                }
+            }
+        }
+    }
+}
+
+impl Address {
+    fn text(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    async fn dial(&self, network: &dyn PodNetwork) -> Result<TcpStream, String> {
+        let refused = || format!("dial tcp {}: connect: connection refused", self.text());
+        let connected = match self.of_pod {
+            Some(ip) => {
+                let virtual_address = SocketAddr::new(ip, self.port);
+                let actual = network.dial(Protocol::Tcp, virtual_address);
+                TcpStream::connect(actual.ok_or_else(refused)?).await
+            }
+            None => TcpStream::connect((self.host.as_str(), self.port)).await,
+        };
+        connected.map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => refused(),
+            _ => format!("dial tcp {}: {error}", self.text()),
+        })
+    }
+}
+
+/// The number of a port that is a number or the name of one of the container's ports.
+fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            let named = ports.find(|port| port.name.as_deref() == Some(name));
+            named
+                .map(|port| port.container_port)
+                .or_else(|| name.parse().ok())
+        }
+    };
+    let number = number.and_then(|number| u16::try_from(number).ok());
+    match (number.filter(|number| *number > 0), port) {
+        (Some(number), _) => Ok(number),
+        (None, IntOrString::String(name)) => Err(format!("couldn't find port: {name}")),
+        (None, IntOrString::Int(number)) => Err(format!("invalid port number: {number}")),
+    }
+}
+
+/// Follows redirects to the same host, as far as the last response.
+async fn get(
+    network: &dyn PodNetwork,
+    address: &Address,
+    tls: bool,
+    path: &str,
+    headers: &[(String, String)],
+) -> Result<u16, String> {
+    let mut path = path.to_owned();
+    for _ in 0..=REDIRECTS {
+        let stream = address.dial(network).await?;
+        let response = match tls {
+            false => request(stream, address, &path, headers).await?,
+            true => {
+                let stream = secure(stream, &address.host).await?;
+                request(stream, address, &path, headers).await?
+            }
+        };
+        let status = response.0;
+        let location = response.1.filter(|_| (300..400).contains(&status));
+        let Some(location) = location else {
+            return Ok(status);
+        };
+        match location.starts_with('/') && !location.starts_with("//") {
+            true => path = location,
+            // Another host: reaching this one was enough.
+            false => return Ok(status),
+        }
+    }
+    Err(format!("stopped after {REDIRECTS} redirects"))
+}
+
+async fn request<S>(
+    stream: S,
+    address: &Address,
+    path: &str,
+    headers: &[(String, String)],
+) -> Result<(u16, Option<String>), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let exchange = async {
+        let mut request = hyper::Request::get(path);
+        let named = |name: &str| headers.iter().any(|(of, _)| of.eq_ignore_ascii_case(name));
+        for (name, value) in headers.iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, value);
+        }
+        for (name, value) in [
+            ("Host", address.text()),
+            ("User-Agent", "kube-probe/1.37".to_owned()),
+            ("Accept", "*/*".to_owned()),
+            ("Connection", "close".to_owned()),
+        ] {
+            if !named(name) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Empty::<bytes::Bytes>::new());
+        let request = request.map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await;
+        let mut response = response.map_err(|error| error.to_string())?;
+        // A server that is cut off in its answer logs errors: read a little of it.
+        let mut read = 0;
+        while let Some(Ok(frame)) = response.body_mut().frame().await {
+            read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if read > 10 << 10 {
+                break;
+            }
+        }
+        let location = response.headers().get(http::header::LOCATION);
+        let location = location
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        Ok((response.status().as_u16(), location))
+    };
+    tokio::pin!(exchange);
+    tokio::pin!(connection);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        ended = &mut connection => match ended {
+            // The answer may be in already, with the connection closed behind it.
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+async fn secure(
+    stream: TcpStream,
+    host: &str,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| error.to_string())?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let connected = connector.connect(name, stream).await;
+    connected.map_err(|error| error.to_string())
+}
+
+/// Takes any certificate: a probe asks whether a server answers, not who it is.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &rustls::pki_types::CertificateDer<'_>,
+        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
+        _server_name: &rustls::pki_types::ServerName<'_>,
+        _ocsp: &[u8],
+        _now: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &rustls::pki_types::CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

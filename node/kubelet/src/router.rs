@@ -1,0 +1,101 @@
+//! Which runtime runs a container.
+//!
+//! The image decides: WebAssembly goes to the handler `wasm`, a root file system to `oci`. A
+//! RuntimeClass with a handler overrides it. There is no fallback from one to the other.
+
+use std::sync::Arc;
+
+use coracle_runtime::RuntimeService;
+
+use crate::images::Kind;
+
+/// Why no runtime fits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RouteError {
+    #[error("no runtime for handler \"{handler}\" is configured on this node, which has: {known}")]
+    UnknownHandler { handler: String, known: String },
+    #[error(
+        "the image holds a container's root file system, and this node runs WebAssembly only: \
+         push a WebAssembly module, or start the node as root with a container runtime"
+    )]
+    NoContainers,
+    #[error("the image holds WebAssembly, and this node has no runtime for it")]
+    NoWasm,
+}
+
+/// The runtimes of the node.
+#[derive(Clone)]
+pub(crate) struct Router {
+    runtimes: Arc<[Arc<dyn RuntimeService>]>,
+}
+
+impl Router {
+    pub(crate) fn new(runtimes: Vec<Arc<dyn RuntimeService>>) -> Self {
+        let runtimes = runtimes.into();
+        Self { runtimes }
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<dyn RuntimeService>] {
+        &self.runtimes
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<dyn RuntimeService>> {
+        self.runtimes.iter().find(|runtime| runtime.name() == name)
+    }
+
+    /// Whether there is a runtime for the handler of a RuntimeClass.
+    pub(crate) fn check_handler(&self, handler: &str) -> Result<(), RouteError> {
+        match self.by_name(handler) {
+            Some(_) => Ok(()),
+            None => {
+                let known: Vec<_> = self.runtimes.iter().map(|r| r.name()).collect();
+                Err(RouteError::UnknownHandler {
+                    handler: handler.to_owned(),
+                    known: known.join(", "),
+                })
+            }
+        }
+    }
+
+    /// The runtime for an image of that kind in a Pod with that handler.
+    pub(crate) fn route(
+        &self,
+        kind: Kind,
+        handler: Option<&str>,
+    ) -> Result<&Arc<dyn RuntimeService>, RouteError> {
+        if let Some(handler) = handler {
+            self.check_handler(handler)?;
+            return self.by_name(handler).ok_or(RouteError::NoWasm);
+        }
+        match kind {
+            Kind::Wasm => self.by_name("wasm").ok_or(RouteError::NoWasm),
+            Kind::Container => self.by_name("oci").ok_or(RouteError::NoContainers),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use coracle_runtime::fake::FakeRuntime;
+
+    use super::*;
+
+    #[test]
+    fn the_image_decides_and_a_handler_overrides() {
+        let wasm = || Arc::new(FakeRuntime::new("wasm")) as Arc<dyn RuntimeService>;
+        let oci = || Arc::new(FakeRuntime::new("oci")) as Arc<dyn RuntimeService>;
+        let both = Router::new(vec![wasm(), oci()]);
+        let only_wasm = Router::new(vec![wasm()]);
+        let name = |router: &Router, kind, handler| {
+            router.route(kind, handler).map(|runtime| runtime.name())
+        };
+        assert_eq!(name(&both, Kind::Wasm, None), Ok("wasm"));
+        assert_eq!(name(&both, Kind::Container, None), Ok("oci"));
+        assert_eq!(name(&both, Kind::Wasm, Some("oci")), Ok("oci"));
+        let missing = name(&only_wasm, Kind::Container, None);
+        assert_eq!(missing, Err(RouteError::NoContainers));
+        let unknown = name(&both, Kind::Wasm, Some("kata")).unwrap_err();
+        assert!(unknown.to_string().contains("\"kata\""), "{unknown}");
+    }
+}

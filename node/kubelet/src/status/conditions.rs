@@ -1,0 +1,161 @@
+//! The conditions of a Pod that the kubelet owns.
+
+use std::time::SystemTime;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+use crate::pod::{self, Role};
+
+/// What the conditions follow from.
+pub(crate) struct Facts<'a> {
+    pub(crate) pod: &'a Pod,
+    /// The status before, for times of transition.
+    pub(crate) old: &'a PodStatus,
+    pub(crate) inits: &'a [ContainerStatus],
+    pub(crate) apps: &'a [ContainerStatus],
+    pub(crate) phase: &'a str,
+    pub(crate) initialized: bool,
+    pub(crate) ready_to_start: bool,
+    pub(crate) now: SystemTime,
+}
+
+struct Finding {
+    type_: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Finding {
+    fn holds(type_: &'static str) -> Self {
+        Self {
+            type_,
+            holds: true,
+            reason: None,
+            message: None,
+        }
+    }
+
+    fn fails(type_: &'static str, reason: &'static str, message: Option<String>) -> Self {
+        Self {
+            type_,
+            holds: false,
+            reason: Some(reason),
+            message,
+        }
+    }
+}
+
+/// The conditions; their times of transition are kept from the Pod's status where nothing has
+/// changed.
+pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
+    let containers_ready = containers_ready(facts, "ContainersReady");
+    let ready = ready(facts, &containers_ready);
+    let scheduled = Finding::holds("PodScheduled");
+    let start = Finding {
+        holds: facts.ready_to_start,
+        ..Finding::holds("PodReadyToStartContainers")
+    };
+    let findings = [
+        start,
+        initialized(facts),
+        ready,
+        containers_ready,
+        scheduled,
+    ];
+    findings.map(|finding| condition(facts, finding)).into()
+}
+
+fn condition(facts: &Facts<'_>, finding: Finding) -> PodCondition {
+    let status = if finding.holds { "True" } else { "False" };
+    let mut old = facts.old.conditions.iter().flatten();
+    let old = old.find(|c| c.type_ == finding.type_ && c.status == status);
+    let since = old.and_then(|c| c.last_transition_time.clone());
+    PodCondition {
+        type_: finding.type_.to_owned(),
+        status: status.to_owned(),
+        reason: finding.reason.map(str::to_owned),
+        message: finding.message,
+        last_probe_time: None,
+        last_transition_time: since.or(Some(pod::api_time(facts.now))),
+        observed_generation: facts.pod.metadata.generation,
+    }
+}
+
+fn initialized(facts: &Facts<'_>) -> Finding {
+    if facts.phase == "Succeeded" {
+        return Finding {
+            reason: Some("PodCompleted"),
+            ..Finding::holds("Initialized")
+        };
+    }
+    if facts.initialized {
+        return Finding::holds("Initialized");
+    }
+    let incomplete = pod::containers(facts.pod).filter_map(|(container, role)| {
+        let status = facts.inits.iter().find(|s| s.name == container.name);
+        let complete = match role {
+            Role::App => return None,
+            Role::Init => status.is_some_and(|s| s.ready),
+            Role::Sidecar => status.is_some_and(|s| s.started == Some(true)),
+        };
+        (!complete).then(|| container.name.clone())
+    });
+    let names: Vec<String> = incomplete.collect();
+    let message = format!("containers with incomplete status: [{}]", names.join(" "));
+    Finding::fails("Initialized", "ContainersNotInitialized", Some(message))
+}
+
+fn containers_ready(facts: &Facts<'_>, type_: &'static str) -> Finding {
+    match facts.phase {
+        "Succeeded" => return Finding::fails(type_, "PodCompleted", None),
+        "Failed" => return Finding::fails(type_, "PodFailed", None),
+        _ => {}
+    }
+    let unready = pod::containers(facts.pod).filter_map(|(container, role)| {
+        let of = match role {
+            Role::Init => return None,
+            Role::Sidecar => facts.inits,
+            Role::App => facts.apps,
+        };
+        let status = of.iter().find(|s| s.name == container.name);
+        let ready = status.is_some_and(|s| s.ready);
+        (!ready).then(|| container.name.clone())
+    });
+    let names: Vec<String> = unready.collect();
+    if names.is_empty() {
+        return Finding::holds(type_);
+    }
+    let message = format!("containers with unready status: [{}]", names.join(" "));
+    Finding::fails(type_, "ContainersNotReady", Some(message))
+}
+
+fn ready(facts: &Facts<'_>, containers: &Finding) -> Finding {
+    if !containers.holds {
+        return Finding::fails(
+            "Ready",
+            containers.reason.unwrap_or("ContainersNotReady"),
+            containers.message.clone(),
+        );
+    }
+    let gates = pod::spec(facts.pod).readiness_gates.iter().flatten();
+    let mut closed = Vec::new();
+    for gate in gates {
+        let mut present = pod::status(facts.pod).conditions.iter().flatten();
+        match present.find(|c| c.type_ == gate.condition_type) {
+            None => closed.push(format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                gate.condition_type
+            )),
+            Some(condition) if condition.status != "True" => closed.push(format!(
+                "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                gate.condition_type, condition.status
+            )),
+            Some(_) => {}
+        }
+    }
+    match closed.is_empty() {
+        true => Finding::holds("Ready"),
+        false => Finding::fails("Ready", "ReadinessGatesNotReady", Some(closed.join(", "))),
+    }
+}

@@ -1,0 +1,202 @@
+//! The status of one container.
+
+use coracle_runtime::ContainerState as Runs;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus,
+};
+
+use super::StatusInput;
+use crate::containers::observed::ObservedContainer;
+use crate::containers::start::RESOLVED_LABEL;
+use crate::pod::{self, Role};
+
+/// The status of a container of the spec, whether or not a runtime has it.
+pub(crate) fn status(
+    input: &StatusInput<'_>,
+    container: &Container,
+    role: Role,
+) -> ContainerStatus {
+    let name = container.name.as_str();
+    let latest = input.runtime.latest(name);
+    let old = old_status(input, name);
+    let mut status = ContainerStatus {
+        name: name.to_owned(),
+        image: container.image.clone().unwrap_or_default(),
+        ..ContainerStatus::default()
+    };
+    match latest {
+        None => {
+            unseen(input, &mut status, old, role);
+            return status;
+        }
+        Some(latest) => seen(input, &mut status, latest, container, role),
+    }
+    status
+}
+
+fn old_status<'a>(input: &StatusInput<'a>, name: &str) -> Option<&'a ContainerStatus> {
+    let status = input.old;
+    let apps = status.container_statuses.iter().flatten();
+    let inits = status.init_container_statuses.iter().flatten();
+    apps.chain(inits).find(|s| s.name == name)
+}
+
+/// No runtime has it: it was not started yet, or a runtime has lost it.
+fn unseen(
+    input: &StatusInput<'_>,
+    status: &mut ContainerStatus,
+    old: Option<&ContainerStatus>,
+    role: Role,
+) {
+    status.started = Some(false);
+    if let Some(old) = old {
+        status.restart_count = old.restart_count;
+        let ended = |state: &&ContainerState| state.terminated.is_some();
+        let last = old.state.as_ref().filter(ended);
+        status.last_state = last.or(old.last_state.as_ref()).cloned();
+        if (input.terminated || pod::is_terminal(input.pod)) && last.is_some() {
+            // The record is gone, what was reported stays.
+            *status = old.clone();
+            return;
+        }
+    }
+    if input.terminated {
+        // Nothing of it will ever run: clients wait for a terminated state.
+        if old.is_some_and(|old| old.container_id.is_some()) {
+            status.state = Some(lost());
+            status.container_id = old.and_then(|old| old.container_id.clone());
+            return;
+        }
+    }
+    let waiting = match input.failures.get(&status.name) {
+        Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
+        None if role == Role::App && !input.actions.initialized && has_inits(input) => {
+            waiting("PodInitializing", None)
+        }
+        None if role != Role::App => waiting("PodInitializing", None),
+        None => waiting("ContainerCreating", None),
+    };
+    status.state = Some(waiting);
+}
+
+fn has_inits(input: &StatusInput<'_>) -> bool {
+    !pod::init_containers(input.pod).is_empty()
+}
+
+fn lost() -> ContainerState {
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".to_owned()),
+            message: Some(
+                "The container could not be located when the pod was terminated".to_owned(),
+            ),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn seen(
+    input: &StatusInput<'_>,
+    status: &mut ContainerStatus,
+    latest: &ObservedContainer,
+    container: &Container,
+    role: Role,
+) {
+    let config = &latest.container.config;
+    status.restart_count = i32::try_from(config.attempt).unwrap_or(i32::MAX);
+    status.container_id = Some(latest.api_id());
+    status.image_id = match config.labels.get(RESOLVED_LABEL) {
+        Some(resolved) => resolved.clone(),
+        None => config.image_digest.clone(),
+    };
+    let previous = input.runtime.previous(&status.name);
+    status.last_state = previous.and_then(|of| terminated(input, of));
+    status.started = Some(false);
+    match &latest.container.state {
+        Runs::Created => {
+            status.container_id = None;
+            let failure = input.failures.get(&status.name);
+            status.state = Some(match failure {
+                Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
+                None => waiting("ContainerCreating", None),
+            });
+        }
+        Runs::Running { started_at } => {
+            let running = ContainerStateRunning {
+                started_at: Some(pod::api_time(*started_at)),
+            };
+            status.state = Some(ContainerState {
+                running: Some(running),
+                ..ContainerState::default()
+            });
+            let has_startup = container.startup_probe.is_some();
+            let started = !has_startup || input.probes.started(latest.id());
+            status.started = Some(started);
+            let has_readiness = container.readiness_probe.is_some();
+            let ready = !has_readiness || input.probes.ready(latest.id());
+            status.ready = started && ready && role != Role::Init && !input.terminated;
+        }
+        Runs::Exited(exit) => {
+            let ended = terminated(input, latest);
+            status.ready = role == Role::Init && exit.code == 0;
+            if let Some(waits) = input.actions.crash_loop.get(&status.name) {
+                let message = format!(
+                    "back-off {} restarting failed container={} pod={}",
+                    delay_text(waits.delay),
+                    status.name,
+                    pod::long_name(input.pod)
+                );
+                status.state = Some(waiting("CrashLoopBackOff", Some(message)));
+                status.last_state = ended;
+            } else if let Some(failure) = input.failures.get(&status.name)
+                && !input.terminated
+            {
+                status.state = Some(waiting(failure.reason, Some(failure.message.clone())));
+                status.last_state = ended;
+            } else {
+                status.state = ended;
+            }
+        }
+    }
+}
+
+/// As Go prints a duration: `10s`, `1m20s`, `5m0s`.
+fn delay_text(delay: std::time::Duration) -> String {
+    let seconds = delay.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        _ => format!("{}m{}s", seconds / 60, seconds % 60),
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerState {
+    ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
+        ..ContainerState::default()
+    }
+}
+
+fn terminated(input: &StatusInput<'_>, of: &ObservedContainer) -> Option<ContainerState> {
+    let exit = of.exit()?;
+    let said = input.messages.get(&of.id().0);
+    let message = said.or(Some(&exit.message)).filter(|m| !m.is_empty());
+    let terminated = ContainerStateTerminated {
+        container_id: Some(of.api_id()),
+        exit_code: exit.code,
+        reason: Some(exit.reason.clone()),
+        message: message.cloned(),
+        signal: None,
+        started_at: Some(pod::api_time(exit.started_at.unwrap_or(exit.finished_at))),
+        finished_at: Some(pod::api_time(exit.finished_at)),
+    };
+    Some(ContainerState {
+        terminated: Some(terminated),
+        ..ContainerState::default()
+    })
+}

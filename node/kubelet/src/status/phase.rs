@@ -1,0 +1,70 @@
+//! The phase of a Pod, a summary of its containers' states.
+//!
+//! Source of the rule: the Pod lifecycle page of Kubernetes, "Pod phase".
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+use crate::pod::{self, RestartPolicy};
+
+/// The phase. `terminated`: nothing of the Pod runs any more, and nothing will.
+pub(crate) fn phase(
+    pod: &Pod,
+    inits: &[ContainerStatus],
+    apps: &[ContainerStatus],
+    initialized: bool,
+    terminated: bool,
+) -> &'static str {
+    let policy = pod::restart_policy(pod);
+    let failed_init = inits
+        .iter()
+        .any(|init| exit_code(init).is_some_and(|c| c != 0));
+    if !initialized && !terminated {
+        return match failed_init && policy == RestartPolicy::Never {
+            true => "Failed",
+            false => "Pending",
+        };
+    }
+    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    for status in apps {
+        match exit_code(status) {
+            Some(code) => {
+                stopped += 1;
+                succeeded += u32::from(code == 0);
+            }
+            None if is_running(status) => running += 1,
+            None => waiting += 1,
+        }
+    }
+    if terminated {
+        let all_well = stopped > 0 && stopped == succeeded && waiting == 0 && initialized;
+        return match all_well {
+            true => "Succeeded",
+            false => "Failed",
+        };
+    }
+    match (waiting, running, stopped) {
+        (1.., _, _) => "Pending",
+        (0, 1.., _) => "Running",
+        (0, 0, 0) => "Pending",
+        _ if policy == RestartPolicy::Always => "Running",
+        _ if stopped == succeeded => "Succeeded",
+        _ if policy == RestartPolicy::Never => "Failed",
+        _ => "Running",
+    }
+}
+
+fn is_running(status: &ContainerStatus) -> bool {
+    let running = |state: &ContainerState| state.running.is_some();
+    status.state.as_ref().is_some_and(running)
+}
+
+/// How the container ended: now, or before it began to wait for its restart.
+fn exit_code(status: &ContainerStatus) -> Option<i32> {
+    let state = status.state.as_ref()?;
+    if let Some(terminated) = &state.terminated {
+        return Some(terminated.exit_code);
+    }
+    state.waiting.as_ref()?;
+    let last = status.last_state.as_ref()?.terminated.as_ref()?;
+    Some(last.exit_code)
+}

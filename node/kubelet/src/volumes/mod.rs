@@ -1,0 +1,228 @@
+//! Volumes of a Pod: folders on the host that containers see.
+//!
+//! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
+//! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
+//! [`mounts`] leads a container's mounts to the folders. Folders live under
+//! `<root>/pods/<uid>/volumes` and go with the Pod.
+//!
+//! Deliberately absent: volumes that are mounted (hostPath, persistent volumes, CSI, memory),
+//! which join with their own issues, and the eviction of Pods that exceed a `sizeLimit`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+
+use crate::pod::env::{References, Sources};
+use crate::pod::fields::Surroundings;
+use crate::pod::{self};
+
+pub(crate) mod atomic;
+pub(crate) mod mounts;
+pub(crate) mod projection;
+
+/// Why a volume cannot be set up. All of them are events of reason `FailedMount`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VolumeError {
+    #[error("volume \"{volume}\": volumes of type {kind} are not supported on this node")]
+    Unsupported { volume: String, kind: String },
+    #[error(
+        "volume \"{volume}\": a projected service account token is not available on this \
+         cluster yet; set automountServiceAccountToken: false"
+    )]
+    NoTokens { volume: String },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {kind} \"{name}\" not found")]
+    ObjectNotFound {
+        volume: String,
+        kind: &'static str,
+        name: String,
+    },
+    #[error(
+        "MountVolume.SetUp failed for volume \"{volume}\" : references non-existent {kind} key: {key}"
+    )]
+    KeyNotFound {
+        volume: String,
+        kind: &'static str,
+        key: String,
+    },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
+    Field {
+        volume: String,
+        cause: pod::fields::FieldError,
+    },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : invalid path: {path}")]
+    BadPath { volume: String, path: String },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {context}: {source}")]
+    Io {
+        volume: String,
+        context: String,
+        source: io::Error,
+    },
+}
+
+/// Which kind of supported volume it is.
+enum Source {
+    EmptyDir,
+    Projected(&'static str),
+}
+
+fn source(volume: &Volume) -> Result<Source, VolumeError> {
+    let unsupported = |kind: &str| VolumeError::Unsupported {
+        volume: volume.name.clone(),
+        kind: kind.to_owned(),
+    };
+    if let Some(empty) = &volume.empty_dir {
+        return match empty.medium.as_deref() {
+            None | Some("") => Ok(Source::EmptyDir),
+            Some(medium) => Err(unsupported(&format!("emptyDir with medium {medium}"))),
+        };
+    }
+    if volume.config_map.is_some() {
+        return Ok(Source::Projected("kubernetes.io~configmap"));
+    }
+    if volume.secret.is_some() {
+        return Ok(Source::Projected("kubernetes.io~secret"));
+    }
+    if volume.downward_api.is_some() {
+        return Ok(Source::Projected("kubernetes.io~downward-api"));
+    }
+    if let Some(projected) = &volume.projected {
+        for part in projected.sources.iter().flatten() {
+            if part.service_account_token.is_some() {
+                let volume = volume.name.clone();
+                return Err(VolumeError::NoTokens { volume });
+            }
+            if part.cluster_trust_bundle.is_some() {
+                return Err(unsupported("projected clusterTrustBundle"));
+            }
+            if part.pod_certificate.is_some() {
+                return Err(unsupported("projected podCertificate"));
+            }
+        }
+        return Ok(Source::Projected("kubernetes.io~projected"));
+    }
+    // A volume without a source is an emptyDir, as the API says.
+    match source_name(volume) {
+        Some(kind) => Err(unsupported(&kind)),
+        None => Ok(Source::EmptyDir),
+    }
+}
+
+/// The field of the volume's source, as the API spells it.
+fn source_name(volume: &Volume) -> Option<String> {
+    let serde_json::Value::Object(fields) = serde_json::to_value(volume).ok()? else {
+        return None;
+    };
+    fields
+        .into_iter()
+        .map(|(key, _)| key)
+        .find(|key| key != "name")
+}
+
+/// Refuses volumes that this node does not have.
+pub(crate) fn check(pod: &Pod) -> Result<(), VolumeError> {
+    let volumes = pod::spec(pod).volumes.iter().flatten();
+    volumes
+        .map(source)
+        .try_for_each(|source| source.map(|_| ()))
+}
+
+/// What the volumes read from the API.
+pub(crate) fn references(pod: &Pod, references: &mut References) {
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        if let Some(map) = &volume.config_map {
+            references.config_maps.insert(map.name.clone());
+        }
+        if let Some(secret) = &volume.secret {
+            references.secrets.extend(secret.secret_name.clone());
+        }
+        let parts = volume
+            .projected
+            .iter()
+            .flat_map(|p| p.sources.iter().flatten());
+        for part in parts {
+            let map = part.config_map.iter().map(|map| map.name.clone());
+            references.config_maps.extend(map);
+            let secret = part.secret.iter().map(|secret| secret.name.clone());
+            references.secrets.extend(secret);
+        }
+    }
+}
+
+/// Whether any volume may change while the Pod runs.
+pub(crate) fn may_change(pod: &Pod) -> bool {
+    let mut volumes = pod::spec(pod).volumes.iter().flatten();
+    volumes.any(|volume| matches!(source(volume), Ok(Source::Projected(_))))
+}
+
+/// Folder of everything that belongs to a Pod.
+pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
+    root.join("pods").join(uid)
+}
+
+/// Folder of a volume.
+pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {
+    let plugin = match source(volume)? {
+        Source::EmptyDir => "kubernetes.io~empty-dir",
+        Source::Projected(plugin) => plugin,
+    };
+    let pod = pod_folder(root, pod::uid(pod));
+    Ok(pod.join("volumes").join(plugin).join(&volume.name))
+}
+
+/// Makes all volumes of the Pod, or brings them up to date. Idempotent. Blocking file I/O.
+pub(crate) fn set_up(
+    root: &Path,
+    pod: &Pod,
+    sources: &Sources,
+    around: &Surroundings,
+) -> Result<(), VolumeError> {
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        let folder = folder(root, pod, volume)?;
+        let io = |context: &str, source| VolumeError::Io {
+            volume: volume.name.clone(),
+            context: format!("{context} {}", folder.display()),
+            source,
+        };
+        match source(volume)? {
+            Source::EmptyDir => {
+                let fresh = !folder.exists();
+                std::fs::create_dir_all(&folder).map_err(|e| io("cannot make", e))?;
+                if fresh {
+                    // Guests run under other users than the agent.
+                    set_mode(&folder, 0o777).map_err(|e| io("cannot open up", e))?;
+                }
+            }
+            Source::Projected(_) => {
+                let files = projection::files(pod, volume, sources, around)?;
+                atomic::write(&folder, &files).map_err(|e| io("cannot write", e))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes everything of a Pod. Idempotent. Blocking file I/O.
+pub(crate) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
+    match std::fs::remove_dir_all(pod_folder(root, uid)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// UIDs of Pods that have a folder.
+pub(crate) fn uids(root: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root.join("pods")).into_iter().flatten();
+    let names = entries.flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.into_string().ok()).collect()
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

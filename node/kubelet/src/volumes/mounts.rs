@@ -1,0 +1,131 @@
+//! Leads the mounts of a container to folders on the host.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_runtime::Mount;
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::folder;
+use crate::pod::expand::expand;
+use crate::pod::spec;
+
+/// Why a mount cannot be made; the container waits with `CreateContainerConfigError`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MountError {
+    #[error("volume mount \"{0}\" names no volume of the pod")]
+    NoVolume(String),
+    #[error(transparent)]
+    Volume(#[from] super::VolumeError),
+    #[error("failed to prepare subPath for volumeMount \"{mount}\": {cause}")]
+    SubPath { mount: String, cause: io::Error },
+    #[error("subPath \"{0}\" must be relative and must not contain '..'")]
+    BadSubPath(String),
+    #[error("mountPath \"{0}\" must be absolute")]
+    BadMountPath(String),
+}
+
+/// The mounts of a container; its volumes are set up. Blocking file I/O.
+pub(crate) fn mounts(
+    root: &Path,
+    pod: &Pod,
+    container: &Container,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, MountError> {
+    let known: BTreeMap<&str, &str> = env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let of = |mount: &VolumeMount| {
+        let mut volumes = spec(pod).volumes.iter().flatten();
+        let volume = volumes.find(|volume| volume.name == mount.name);
+        let volume = volume.ok_or_else(|| MountError::NoVolume(mount.name.clone()))?;
+        let folder = folder(root, pod, volume)?;
+        let container_path = PathBuf::from(&mount.mount_path);
+        if !container_path.is_absolute() {
+            return Err(MountError::BadMountPath(mount.mount_path.clone()));
+        }
+        let from_expression = mount.sub_path_expr.as_deref();
+        let expanded = from_expression.map(|e| expand(e, |name| known.get(name).copied()));
+        let sub_path = expanded.as_deref().or(mount.sub_path.as_deref());
+        let host_path = match sub_path.filter(|path| !path.is_empty()) {
+            None => folder,
+            Some(path) => {
+                check_sub_path(path)?;
+                below(&folder, Path::new(path)).map_err(|cause| MountError::SubPath {
+                    mount: mount.name.clone(),
+                    cause,
+                })?
+            }
+        };
+        // What the kubelet writes is not the container's to change.
+        let owned = volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.downward_api.is_some()
+            || volume.projected.is_some();
+        Ok(Mount {
+            host_path,
+            container_path,
+            read_only: mount.read_only == Some(true) || owned,
+        })
+    };
+    container.volume_mounts.iter().flatten().map(of).collect()
+}
+
+fn check_sub_path(path: &str) -> Result<(), MountError> {
+    let fine = |c: Component<'_>| matches!(c, Component::Normal(_) | Component::CurDir);
+    match Path::new(path).components().all(fine) {
+        true => Ok(()),
+        false => Err(MountError::BadSubPath(path.to_owned())),
+    }
+}
+
+/// Resolves a path below a volume, in which no link may lead out of it; folders that are
+/// missing are made.
+fn below(folder: &Path, path: &Path) -> io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let opened = match open_below(&root, path) {
+        Err(rustix::io::Errno::NOENT) => {
+            make_below(&root, path)?;
+            open_below(&root, path)?
+        }
+        opened => opened?,
+    };
+    // The link of the descriptor is the resolved path.
+    use std::os::fd::AsRawFd;
+    std::fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))
+}
+
+fn open_below(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+fn make_below(root: &OwnedFd, path: &Path) -> io::Result<()> {
+    let mut so_far = PathBuf::new();
+    for part in path.components() {
+        let parent = match so_far.as_os_str().is_empty() {
+            true => open_below(root, Path::new("."))?,
+            false => open_below(root, &so_far)?,
+        };
+        match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o777)) {
+            Err(error) if error != rustix::io::Errno::EXIST => return Err(error.into()),
+            Err(_) => {}
+            Ok(()) => {
+                // The umask must not keep guests out, who run under other users.
+                let made = so_far.join(part);
+                use std::os::fd::AsRawFd;
+                let fd = open_below(root, &made)?;
+                let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+                super::set_mode(&path, 0o777)?;
+            }
+        }
+        so_far.push(part);
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Volumes on a real file system.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn pod(volumes: Value, mounts: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"a": "b"}},
+        "spec": {
+            "volumes": volumes,
+            "containers": [{"name": "main", "volumeMounts": mounts}],
+        },
+    }))
+    .unwrap()
+}
+
+fn sources(color: &str) -> Sources {
+    let map: ConfigMap =
+        serde_json::from_value(json!({"data": {"color": color, "size": "big"}})).unwrap();
+    let secret: Secret = serde_json::from_value(json!({"data": {"pw": "cw=="}})).unwrap();
+    Sources {
+        config_maps: BTreeMap::from([("cm".to_owned(), Some(map))]),
+        secrets: BTreeMap::from([("s".to_owned(), Some(secret))]),
+    }
+}
+
+#[test]
+fn unknown_volumes_are_refused_by_name() {
+    let table = [
+        (json!({"hostPath": {"path": "/"}}), "type hostPath"),
+        (json!({"nfs": {"server": "s", "path": "/"}}), "type nfs"),
+        (json!({"emptyDir": {"medium": "Memory"}}), "medium Memory"),
+        (
+            json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
+            "automountServiceAccountToken: false",
+        ),
+    ];
+    for (source, expected) in table {
+        let mut volume = source;
+        volume["name"] = json!("v");
+        let error = check(&pod(json!([volume]), json!([])))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c"}}]);
+    check(&pod(fine, json!([]))).unwrap();
+}
+
+#[test]
+fn projected_files_change_as_one() {
+    let root = tempfile::tempdir().unwrap();
+    let volumes = json!([{"name": "all", "projected": {"defaultMode": 0o600, "sources": [
+        {"configMap": {"name": "cm", "items": [
+            {"key": "color", "path": "etc/color", "mode": 0o644}]}},
+        {"secret": {"name": "s"}},
+        {"secret": {"name": "none", "optional": true}},
+        {"downwardAPI": {"items": [
+            {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]}}]);
+    let pod = pod(volumes, json!([]));
+    let around = Surroundings::default();
+    set_up(root.path(), &pod, &sources("red"), &around).unwrap();
+    let volume = &pod::spec(&pod).volumes.as_ref().unwrap()[0];
+    let folder = folder(root.path(), &pod, volume).unwrap();
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    assert_eq!(read("etc/color"), "red");
+    assert_eq!(read("pw"), "s");
+    assert_eq!(read("labels"), "a=\"b\"");
+    let mode = |path: &str| {
+        let metadata = std::fs::metadata(folder.join(path)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!((mode("etc/color"), mode("pw")), (0o644, 0o600));
+
+    let before = std::fs::read_link(folder.join("..data")).unwrap();
+    set_up(root.path(), &pod, &sources("red"), &around).unwrap();
+    let same = std::fs::read_link(folder.join("..data")).unwrap();
+    assert_eq!(before, same, "nothing is written when nothing has changed");
+    set_up(root.path(), &pod, &sources("blue"), &around).unwrap();
+    assert_eq!(read("etc/color"), "blue");
+    assert!(!folder.join(before).exists(), "the old files are gone");
+
+    tear_down(root.path(), "u").unwrap();
+    tear_down(root.path(), "u").unwrap();
+    assert!(uids(root.path()).is_empty());
+}
+
+#[test]
+fn names_that_are_gone_lose_their_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |text: &str| projection::File {
+        bytes: text.as_bytes().to_vec(),
+        mode: 0o644,
+    };
+    let one = projection::Files::from([("a".into(), file("1")), ("b".into(), file("2"))]);
+    let two = projection::Files::from([("b".into(), file("2")), ("c".into(), file("3"))]);
+    assert!(atomic::write(folder.path(), &one).unwrap());
+    assert!(atomic::write(folder.path(), &two).unwrap());
+    assert!(!atomic::write(folder.path(), &two).unwrap());
+    let mut names: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with(".."))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["b", "c"]);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let around = Surroundings::default();
+    let table = [
+        (
+            json!({"configMap": {"name": "none"}}),
+            "configmap \"none\" not found",
+        ),
+        (
+            json!({"configMap": {"name": "cm", "items": [{"key": "k", "path": "k"}]}}),
+            "references non-existent config key: k",
+        ),
+        (
+            json!({"configMap": {"name": "cm", "items": [{"key": "color", "path": "../x"}]}}),
+            "invalid path: ../x",
+        ),
+    ];
+    for (source, expected) in table {
+        let mut volume = source;
+        volume["name"] = json!("v");
+        let pod = pod(json!([volume]), json!([]));
+        let error = set_up(root.path(), &pod, &sources("red"), &around).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn mounts_stay_in_their_volumes() {
+    let root = tempfile::tempdir().unwrap();
+    let volumes = json!([
+        {"name": "data", "emptyDir": {}},
+        {"name": "config", "configMap": {"name": "cm"}},
+    ]);
+    let mounts = json!([
+        {"name": "data", "mountPath": "/data"},
+        {"name": "data", "mountPath": "/sub", "subPathExpr": "$(WHO)/deep", "readOnly": true},
+        {"name": "config", "mountPath": "/etc/color", "subPath": "color"},
+    ]);
+    let pod = pod(volumes, mounts);
+    set_up(root.path(), &pod, &sources("red"), &Surroundings::default()).unwrap();
+    let container = &pod::spec(&pod).containers[0];
+    let env = [("WHO".to_owned(), "me".to_owned())];
+    let made = mounts::mounts(root.path(), &pod, container, &env).unwrap();
+    let read_only: Vec<bool> = made.iter().map(|mount| mount.read_only).collect();
+    assert_eq!(read_only, [false, true, true]);
+    assert!(made[1].host_path.ends_with("data/me/deep"));
+    assert_eq!(std::fs::read_to_string(&made[2].host_path).unwrap(), "red");
+
+    // A link out of the volume, as a hostile guest would leave it.
+    let data = made[0].host_path.clone();
+    std::os::unix::fs::symlink("/", data.join("out")).unwrap();
+    for path in ["out/etc", "../x", "/etc"] {
+        let mut pod = pod.clone();
+        let spec = pod.spec.as_mut().unwrap();
+        let mount = &mut spec.containers[0].volume_mounts.as_mut().unwrap()[0];
+        mount.sub_path = Some(path.to_owned());
+        let container = &pod::spec(&pod).containers[0];
+        let refused = mounts::mounts(root.path(), &pod, container, &[]);
+        assert!(refused.is_err(), "{path}: {refused:?}");
+    }
+}

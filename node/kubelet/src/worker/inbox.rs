@@ -1,0 +1,76 @@
+//! What a worker is told: the latest update wins, and nothing queues up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
+
+use super::state::Cause;
+use crate::pod;
+
+/// The latest of everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbox {
+    /// The Pod as the API had it last.
+    pub(crate) pod: Arc<Pod>,
+    /// The API has it no more.
+    pub(crate) removed: bool,
+    /// The node stops all Pods, within that time.
+    pub(crate) shutdown: Option<Duration>,
+    /// Counts hints to look again: a container or a probe has changed.
+    pub(crate) hints: u64,
+}
+
+impl Inbox {
+    /// Whether, why and within which time the Pod is to end, as far as others say.
+    pub(crate) fn end(&self) -> Option<(Cause, Duration)> {
+        if let Some(grace) = self.shutdown {
+            return Some((Cause::Shutdown, grace.min(pod::grace(&self.pod))));
+        }
+        let grace = pod::grace(&self.pod);
+        if pod::is_deleted(&self.pod) {
+            return Some((Cause::Deleted, grace));
+        }
+        self.removed.then_some((Cause::Removed, grace))
+    }
+}
+
+/// The sending side, which the kubelet holds.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    inbox: watch::Sender<Inbox>,
+}
+
+impl Handle {
+    pub(crate) fn new(pod: Arc<Pod>) -> (Self, watch::Receiver<Inbox>) {
+        let (inbox, receiver) = watch::channel(Inbox {
+            pod,
+            removed: false,
+            shutdown: None,
+            hints: 0,
+        });
+        (Self { inbox }, receiver)
+    }
+
+    pub(crate) fn update(&self, pod: Arc<Pod>) {
+        self.inbox.send_modify(|inbox| inbox.pod = pod);
+    }
+
+    pub(crate) fn removed(&self) {
+        self.inbox.send_modify(|inbox| inbox.removed = true);
+    }
+
+    pub(crate) fn shutdown(&self, grace: Duration) {
+        self.inbox.send_modify(|inbox| inbox.shutdown = Some(grace));
+    }
+
+    pub(crate) fn hint(&self) {
+        self.inbox
+            .send_modify(|inbox| inbox.hints = inbox.hints.wrapping_add(1));
+    }
+
+    pub(crate) fn pod(&self) -> Arc<Pod> {
+        self.inbox.borrow().pod.clone()
+    }
+}

@@ -1,0 +1,131 @@
+//! What a worker remembers of its Pod between two looks at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+
+use crate::containers::actions::Failure;
+use crate::containers::back_off::BackOff;
+use crate::containers::observed::PodRuntime;
+use crate::containers::start::{Prepared, StartError};
+use crate::pod;
+
+/// How long the cause of a failed pull is shown before it is called a back-off.
+const SETTLE: Duration = Duration::from_secs(2);
+/// When a container whose configuration could not be made is tried again.
+const CONFIG_RETRY: Duration = Duration::from_secs(5);
+
+/// Nothing of it is written down: after a restart of the agent it is made anew from the API
+/// and the runtimes.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) admitted: bool,
+    pub(crate) prepared: Option<Prepared>,
+    /// Volumes are set up.
+    pub(crate) volumes: bool,
+    pub(crate) back_off: BackOff,
+    pub(crate) failures: BTreeMap<String, Failure>,
+    /// Restart counts that the API knows of containers which no runtime has any more.
+    pub(crate) lost_restarts: BTreeMap<String, u32>,
+    /// Termination messages by container ID.
+    pub(crate) messages: BTreeMap<String, String>,
+    /// Back-offs of which an event was written, by container and attempt.
+    pub(crate) announced: BTreeSet<(String, u32)>,
+    /// The status that was made last.
+    pub(crate) status: Option<PodStatus>,
+}
+
+impl Memory {
+    /// What can be known of a Pod that was here before this agent.
+    pub(crate) fn of(pod: &Pod, runtime: &PodRuntime) -> Self {
+        let status = pod::status(pod);
+        let apps = status.container_statuses.iter().flatten();
+        let inits = status.init_container_statuses.iter().flatten();
+        let lost = apps.chain(inits).filter(|status| {
+            let ran = status
+                .container_id
+                .as_deref()
+                .is_some_and(|id| !id.is_empty());
+            ran && runtime.latest(&status.name).is_none()
+        });
+        let count = |status: &ContainerStatus| u32::try_from(status.restart_count).unwrap_or(0);
+        Self {
+            lost_restarts: lost.map(|s| (s.name.clone(), count(s))).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Notes that a start failed, and when it is tried again.
+    pub(crate) fn failed(&mut self, container: &str, error: StartError, now: SystemTime) {
+        let failure = match error {
+            StartError::Image { reason, message } => {
+                let key = image_key(container);
+                self.back_off.next(&key, now, now);
+                let until = self.back_off.until(&key, now);
+                let backs_off = matches!(reason, "ErrImagePull" | "RegistryUnavailable");
+                Failure {
+                    reason,
+                    message,
+                    retry_at: until.map_or(now, |(_, until)| until),
+                    settle_at: backs_off.then_some(now + SETTLE),
+                }
+            }
+            StartError::Config(message) => Failure {
+                reason: "CreateContainerConfigError",
+                message,
+                retry_at: now + CONFIG_RETRY,
+                settle_at: None,
+            },
+            StartError::Runtime { reason, message } => {
+                self.back_off.next(container, now, now);
+                let until = self.back_off.until(container, now);
+                Failure {
+                    reason,
+                    message,
+                    retry_at: until.map_or(now, |(_, until)| until),
+                    settle_at: None,
+                }
+            }
+        };
+        self.failures.insert(container.to_owned(), failure);
+    }
+
+    /// Notes that a container was started after its predecessor had ended at `failed`.
+    pub(crate) fn started(&mut self, container: &str) {
+        self.failures.remove(container);
+        self.back_off.forget(&image_key(container));
+    }
+
+    /// Calls failed pulls a back-off once their cause was seen; the names of those containers.
+    pub(crate) fn settle(
+        &mut self,
+        now: SystemTime,
+        image: impl Fn(&str) -> String,
+    ) -> Vec<String> {
+        let mut settled = Vec::new();
+        for (name, failure) in &mut self.failures {
+            if failure.settle_at.is_some_and(|at| at <= now) {
+                failure.settle_at = None;
+                let image = image(name);
+                let cause = std::mem::take(&mut failure.message);
+                let reason = std::mem::replace(&mut failure.reason, "ImagePullBackOff");
+                failure.message = format!("Back-off pulling image \"{image}\": {reason}: {cause}");
+                settled.push(name.clone());
+            }
+        }
+        settled
+    }
+
+    /// When the next failed pull is to be called a back-off.
+    pub(crate) fn settles_at(&self) -> Option<SystemTime> {
+        self.failures
+            .values()
+            .filter_map(|failure| failure.settle_at)
+            .min()
+    }
+}
+
+fn image_key(container: &str) -> String {
+    format!("image/{container}")
+}

@@ -1,0 +1,145 @@
+//! One worker per Pod UID.
+//!
+//! [`Workers`] owns the tasks and hands updates to them; a worker owns everything about its
+//! Pod and is the only one that acts on it. Files: [`state`] is the state machine, [`inbox`]
+//! what a worker is told, [`run`] its loop, [`sync`] the I/O while the Pod lives, and
+//! [`terminate`] the end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::node_context::NodeContext;
+use crate::pod;
+
+pub(crate) mod inbox;
+mod memory;
+mod probing;
+mod run;
+pub(crate) mod state;
+mod sync;
+mod terminate;
+
+use inbox::Handle;
+
+/// All workers of the node; clones share them.
+#[derive(Clone)]
+pub(crate) struct Workers {
+    node: Arc<NodeContext>,
+    handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+    ended: Arc<Notify>,
+}
+
+impl Workers {
+    /// No workers yet. They all end when `cancel` does, and let their Pods run on.
+    pub(crate) fn new(node: Arc<NodeContext>, cancel: CancellationToken) -> Self {
+        Self {
+            node,
+            handles: Arc::default(),
+            tasks: TaskTracker::new(),
+            cancel,
+            ended: Arc::new(Notify::new()),
+        }
+    }
+
+    /// The API has this state of a Pod now.
+    pub(crate) fn update(&self, pod: Pod) {
+        let uid = pod::uid(&pod).to_owned();
+        if uid.is_empty() {
+            return;
+        }
+        let pod = Arc::new(pod);
+        let mut handles = self.handles.lock();
+        match handles.get(&uid) {
+            Some(handle) => handle.update(pod),
+            None => {
+                let (handle, inbox) = Handle::new(pod);
+                let handle = Arc::new(handle);
+                handles.insert(uid.clone(), handle.clone());
+                let worker = run::Worker::new(self.node.clone(), handle, inbox);
+                let (this, cancel) = (self.clone(), self.cancel.clone());
+                self.tasks.spawn(async move {
+                    tokio::select! {
+                        () = cancel.cancelled() => {}
+                        () = worker.run() => {}
+                    }
+                    this.handles.lock().remove(&uid);
+                    this.ended.notify_waiters();
+                });
+            }
+        }
+    }
+
+    /// The API has the Pod no more.
+    pub(crate) fn removed(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.removed();
+        }
+    }
+
+    /// Something of the Pod changed on the node.
+    pub(crate) fn hint(&self, uid: &str) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.hint();
+        }
+    }
+
+    /// UIDs of Pods that have a worker.
+    pub(crate) fn uids(&self) -> Vec<String> {
+        self.handles.lock().keys().cloned().collect()
+    }
+
+    /// The Pods as the API had them last.
+    pub(crate) fn pods(&self) -> Vec<Arc<Pod>> {
+        self.handles
+            .lock()
+            .values()
+            .map(|handle| handle.pod())
+            .collect()
+    }
+
+    /// The Pod of that name.
+    pub(crate) fn pod_named(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let named = |pod: &Arc<Pod>| pod::namespace(pod) == namespace && pod::name(pod) == name;
+        self.pods().into_iter().find(named)
+    }
+
+    /// Ends the Pods that `select` takes, within `grace`, and waits for it.
+    pub(crate) async fn shut_down(&self, grace: Duration, select: impl Fn(&Pod) -> bool) {
+        let wanted: Vec<String> = {
+            let handles = self.handles.lock();
+            let selected = handles.iter().filter(|(_, handle)| select(&handle.pod()));
+            selected
+                .map(|(uid, handle)| {
+                    handle.shutdown(grace);
+                    uid.clone()
+                })
+                .collect()
+        };
+        loop {
+            let ended = self.ended.notified();
+            let left = {
+                let handles = self.handles.lock();
+                wanted.iter().any(|uid| handles.contains_key(uid))
+            };
+            if !left {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Waits until all tasks have ended, after they were cancelled.
+    pub(crate) async fn wait(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,327 @@
+//! One look at a Pod that lives: what is missing is made, what should run is started.
+
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::run::{Outcome, Worker};
+use super::state::Cause;
+use crate::containers::actions::{Actions, KillCause, Start};
+use crate::containers::start::{Prepared, Starter};
+use crate::containers::stop;
+use crate::events::Severity;
+use crate::objects;
+use crate::pod::env::{References, Sources, references};
+use crate::pod::{self};
+use crate::status::Verdict;
+use crate::volumes;
+
+/// A Pod that starts within this time is reported once, when it runs.
+const QUIET_START: Duration = Duration::from_millis(100);
+/// Pause after something failed that others may mend.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often volumes are brought up to date with their ConfigMaps and Secrets.
+const VOLUME_REFRESH: Duration = Duration::from_secs(60);
+
+impl Worker {
+    pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
+        let now = SystemTime::now();
+        let uid = pod::uid(pod);
+        let runtime = self.node.cache.pod(uid);
+        if !self.memory.admitted {
+            if let Err(verdict) = self.node.admission.admit(pod, !runtime.is_empty()) {
+                let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
+                self.event(pod, None, Severity::Warning, &reason, message);
+                return Outcome::End(Cause::Failed(verdict), Duration::ZERO);
+            }
+            self.memory.admitted = true;
+        }
+        let deadline = deadline(pod);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            let verdict = Verdict {
+                reason: "DeadlineExceeded".to_owned(),
+                message: "Pod was active on the node longer than the specified deadline".to_owned(),
+            };
+            let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
+            self.event(pod, None, Severity::Normal, &reason, message);
+            return Outcome::End(Cause::Failed(verdict), pod::grace(pod));
+        }
+        let ends = Self::ends(self.inbox.clone());
+        let prepared = tokio::select! {
+            prepared = self.prepare(pod) => prepared,
+            () = ends => return Outcome::Wait(None),
+        };
+        if let Err(problem) = prepared {
+            let (reason, message) = problem;
+            self.event(pod, None, Severity::Warning, reason, message);
+            self.publish(pod, None, false);
+            return Outcome::Wait(Some(now + RETRY));
+        }
+        let progress = self.act(pod).await;
+        let now = SystemTime::now();
+        self.settle_failures(pod, now);
+        let runtime = self.node.cache.pod(uid);
+        self.read_messages(pod, &runtime);
+        self.run_probes(pod, &runtime);
+        let actions = self.actions(pod, &runtime, now);
+        self.announce_back_off(pod, &actions);
+        if actions.finished {
+            return Outcome::End(Cause::Finished, pod::grace(pod));
+        }
+        self.publish(pod, None, false);
+        let refresh = volumes::may_change(pod).then(|| now + VOLUME_REFRESH);
+        let retry = (!progress).then(|| now + RETRY);
+        let times = [
+            actions.wake_at,
+            self.memory.settles_at(),
+            deadline,
+            refresh,
+            retry,
+        ];
+        Outcome::Wait(times.into_iter().flatten().min())
+    }
+
+    /// Addresses, the objects that the Pod reads, and its volumes.
+    async fn prepare(&mut self, pod: &Pod) -> Result<(), (&'static str, String)> {
+        let mount = |error: volumes::VolumeError| ("FailedMount", error.to_string());
+        volumes::check(pod).map_err(mount)?;
+        if self.memory.prepared.is_none() {
+            let sandbox = |message| ("FailedCreatePodSandBox", message);
+            let handler = objects::runtime_handler(&self.node.client, pod).await;
+            let handler = handler.map_err(sandbox)?;
+            if let Some(handler) = &handler {
+                let known = self.node.router.check_handler(handler);
+                known.map_err(|error| sandbox(format!("Failed to create pod sandbox: {error}")))?;
+            }
+            let ips = self.node.network.allocate(&pod::identity(pod)).await;
+            let ips = ips.map_err(|error| {
+                sandbox(format!("Failed to create pod sandbox: no address: {error}"))
+            })?;
+            self.memory.prepared = Some(Prepared {
+                ips,
+                handler,
+                sources: Sources::default(),
+            });
+        }
+        let has_volumes = pod::spec(pod).volumes.iter().flatten().next().is_some();
+        if has_volumes {
+            let mut wanted = References::default();
+            volumes::references(pod, &mut wanted);
+            let sources = objects::fetch(&self.node.client, pod::namespace(pod), &wanted).await;
+            let sources = sources
+                .map_err(|error| ("FailedMount", format!("cannot read objects: {error}")))?;
+            let ips = self.memory.prepared.as_ref().map(|p| p.ips.clone());
+            let around = self.node.surroundings(&ips.unwrap_or_default());
+            let (root, pod) = (self.node.root.clone(), pod.clone());
+            let set_up = tokio::task::spawn_blocking(move || {
+                volumes::set_up(&root, &pod, &sources, &around)
+            });
+            match set_up.await {
+                Ok(done) => done.map_err(mount)?,
+                Err(error) => return Err(("FailedMount", error.to_string())),
+            }
+        }
+        self.memory.volumes = true;
+        Ok(())
+    }
+
+    /// Brings what runs to what should run; false if something failed that is to be tried
+    /// again soon.
+    async fn act(&mut self, pod: &Pod) -> bool {
+        loop {
+            let runtime = self.node.cache.pod(pod::uid(pod));
+            self.read_messages(pod, &runtime);
+            let actions = self.actions(pod, &runtime, SystemTime::now());
+            let idle = actions.start.is_empty()
+                && actions.kill.is_empty()
+                && actions.remove.is_empty()
+                && actions.remove_sandboxes.is_empty();
+            if idle || self.inbox.borrow().end().is_some() {
+                return true;
+            }
+            let quiet = self.publish_if_slow(pod);
+            let progress = self.apply(pod, actions).await;
+            quiet.abort();
+            if !progress {
+                return false;
+            }
+        }
+    }
+
+    /// Sends what is now if the start takes long; it is dropped if it does not.
+    fn publish_if_slow(&mut self, pod: &Pod) -> tokio::task::AbortHandle {
+        let status = self.status(pod, None, false);
+        let (publisher, pod) = (self.node.publisher.clone(), pod.clone());
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(QUIET_START).await;
+            publisher.publish(&pod, status);
+        });
+        task.abort_handle()
+    }
+
+    async fn apply(&mut self, pod: &Pod, actions: Actions) -> bool {
+        let uid = pod::uid(pod);
+        let runtime = self.node.cache.pod(uid);
+        let mut progress = true;
+        for kill in &actions.kill {
+            let Some(of) = runtime.container(&kill.id) else {
+                continue;
+            };
+            let (message, grace) = killing(pod, &kill.name, kill.cause);
+            self.event(pod, Some(&kill.name), Severity::Normal, "Killing", message);
+            self.probes.remove(&kill.id);
+            let deadline = tokio::time::Instant::now() + grace;
+            let (_keep, deadline) = tokio::sync::watch::channel(deadline);
+            tokio::select! {
+                () = stop::stop_one(&self.node, uid, of, deadline) => {}
+                // The end of the Pod goes on with this, within its own grace period.
+                () = Self::ends(self.inbox.clone()) => return true,
+            }
+        }
+        for id in &actions.remove {
+            progress &= self.remove_container(pod, id).await;
+        }
+        for id in &actions.remove_sandboxes {
+            progress &= self.remove_sandbox(uid, id).await;
+        }
+        if !progress {
+            return false;
+        }
+        for start in &actions.start {
+            if self.inbox.borrow().end().is_some() {
+                return true;
+            }
+            self.start(pod, start).await;
+        }
+        if !actions.start.is_empty() {
+            // What is reported as ready can be dialled.
+            self.node.listeners.settled().await;
+        }
+        true
+    }
+
+    async fn start(&mut self, pod: &Pod, start: &Start) {
+        let Some((container, _)) = pod::container(pod, &start.name) else {
+            return;
+        };
+        let now = SystemTime::now();
+        if let Some(failed) = start.after_failure {
+            self.memory.back_off.next(&start.name, failed, now);
+        }
+        let mut prepared = self.memory.prepared.clone().unwrap_or_default();
+        let mut wanted = References::default();
+        references(container, &mut wanted);
+        let inbox = self.inbox.clone();
+        let begin = async {
+            if wanted != References::default() {
+                let namespace = pod::namespace(pod);
+                let sources = objects::fetch(&self.node.client, namespace, &wanted).await;
+                prepared.sources = sources.map_err(|error| {
+                    let message = format!("cannot read objects: {error}");
+                    crate::containers::start::StartError::Config(message)
+                })?;
+            }
+            let starter = Starter {
+                node: &self.node,
+                pod,
+                container,
+                attempt: start.attempt,
+                prepared: &prepared,
+            };
+            let found = tokio::select! {
+                found = starter.image() => found?,
+                () = Self::ends(inbox) => return Ok(false),
+            };
+            let (runtime, image) = found;
+            starter.run(&runtime, &image).await.map(|()| true)
+        };
+        match begin.await {
+            Ok(true) => self.memory.started(&start.name),
+            Ok(false) => {}
+            Err(error) => self.memory.failed(&start.name, error, SystemTime::now()),
+        }
+    }
+
+    fn settle_failures(&mut self, pod: &Pod, now: SystemTime) {
+        let image = |name: &str| {
+            let container = pod::container(pod, name);
+            container
+                .and_then(|(c, _)| c.image.clone())
+                .unwrap_or_default()
+        };
+        for name in self.memory.settle(now, image) {
+            let message = format!("Back-off pulling image \"{}\"", image(&name));
+            self.event(pod, Some(&name), Severity::Normal, "BackOff", message);
+            let message = "Error: ImagePullBackOff".to_owned();
+            self.event(pod, Some(&name), Severity::Warning, "Failed", message);
+        }
+    }
+
+    fn announce_back_off(&mut self, pod: &Pod, actions: &Actions) {
+        let runtime = self.node.cache.pod(pod::uid(pod));
+        for name in actions.crash_loop.keys() {
+            let attempt = runtime
+                .latest(name)
+                .map_or(0, |of| of.container.config.attempt);
+            if self.memory.announced.insert((name.clone(), attempt)) {
+                let message = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    pod::long_name(pod)
+                );
+                self.event(pod, Some(name), Severity::Warning, "BackOff", message);
+            }
+        }
+        let latest = |name: &str, attempt| {
+            let of = runtime.latest(name);
+            of.is_some_and(|of| of.container.config.attempt == attempt)
+        };
+        self.memory
+            .announced
+            .retain(|(name, attempt)| latest(name, *attempt));
+    }
+
+    pub(super) fn event(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
+        self.node
+            .recorder
+            .pod(pod, container, severity, reason, message);
+    }
+}
+
+/// When the Pod has been active for too long.
+fn deadline(pod: &Pod) -> Option<SystemTime> {
+    let seconds = u64::try_from(pod::spec(pod).active_deadline_seconds?).ok()?;
+    let started = pod::status(pod).start_time.as_ref()?;
+    Some(SystemTime::from(started.0) + Duration::from_secs(seconds))
+}
+
+fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
+    let grace = pod::grace(pod);
+    let container = pod::container(pod, name).map(|(container, _)| container);
+    let own = |probe: Option<&k8s_openapi::api::core::v1::Probe>| {
+        let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.map_or(grace, Duration::from_secs)
+    };
+    match cause {
+        KillCause::Liveness => (
+            format!("Container {name} failed liveness probe, will be restarted"),
+            own(container.and_then(|c| c.liveness_probe.as_ref())),
+        ),
+        KillCause::Startup => (
+            format!("Container {name} failed startup probe, will be restarted"),
+            own(container.and_then(|c| c.startup_probe.as_ref())),
+        ),
+        KillCause::Changed => (
+            format!("Container {name} definition changed, will be restarted"),
+            grace,
+        ),
+        KillCause::PodDone => (format!("Stopping container {name}"), grace),
+    }
+}
