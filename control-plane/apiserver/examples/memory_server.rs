@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         key,
         &[ca_certificate.der().clone()],
     )?;
-    let mut config = Config::new(Arc::new(MemoryStore::new()), "10.43.0.0/16".parse()?);
+    let mut config = Config::new(MemoryStore::new(), "10.43.0.0/16".parse()?);
     config.advertise = Some("192.0.2.1:6443".parse()?);
     let server = ApiServer::new(config);
     let cancel = CancellationToken::new();

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use super::encode::{accepted, outcome};
 use super::{Call, decode};
 use crate::registry::erased::Object;
+use crate::registry::kinds::validate_finalize;
 use crate::registry::typed;
 use crate::registry::update::Part;
 use crate::request::options::WriteOptions;
@@ -17,6 +18,11 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let given: Namespace = typed(decoded.object)?;
+    let errors = validate_finalize(&given);
+    if !errors.is_empty() {
+        let kind = call.kind.descriptor().group_kind();
+        return Err(Status::invalid(&kind, call.target().name, errors));
+    }
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut namespace: Namespace = typed(current.boxed())?;
         let finalizers = given.spec.as_ref().and_then(|spec| spec.finalizers.clone());

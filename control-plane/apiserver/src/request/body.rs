@@ -1,4 +1,4 @@
-//! Reading bodies: bounded in size, JSON or YAML.
+//! Reading bodies: bounded in size; JSON, YAML or protobuf.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -6,12 +6,12 @@ use coracle_apimachinery::status::Status;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::media;
+use super::{media, protobuf};
 
 /// The largest body that is read.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
-const ACCEPTED: &[&str] = &["application/json", "application/yaml"];
+const ACCEPTED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// Reads a body whole.
 ///
@@ -35,6 +35,7 @@ pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
     match media::content_type(headers) {
         "" | "application/json" | "*/*" => Ok(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_to_json(&body),
+        protobuf::MEDIA_TYPE => protobuf::to_json(&body).map(Bytes::from),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }

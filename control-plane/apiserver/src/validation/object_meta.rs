@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
 use super::labels::{validate_annotations, validate_labels};
 use super::{IMMUTABLE, faults, items, non_negative, shown, text};
@@ -97,13 +97,15 @@ pub(crate) fn validate_object_meta_update(
         shown(&new.namespace),
     );
     immutable(new.uid != old.uid, "uid", shown(&new.uid));
+    // Clients see whole seconds: the fraction of one is no change.
+    let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
     immutable(
-        new.creation_timestamp != old.creation_timestamp,
+        second(&new.creation_timestamp) != second(&old.creation_timestamp),
         "creationTimestamp",
         shown(&new.creation_timestamp),
     );
     immutable(
-        new.deletion_timestamp != old.deletion_timestamp,
+        second(&new.deletion_timestamp) != second(&old.deletion_timestamp),
         "deletionTimestamp",
         shown(&new.deletion_timestamp),
     );

@@ -6,9 +6,9 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod lease;
-pub mod namespace;
+mod namespace;
 mod node;
-pub mod pod;
+mod pod;
 mod priority_class;
 mod replica_set;
 mod replicas;
@@ -20,6 +20,7 @@ mod service_account;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use self::namespace::validate_finalize;
 use self::replicas::{container_images, container_names, validate_replica_counts};
 use super::erased::{Kind, kind};
 

@@ -124,7 +124,7 @@ impl Strategy for NamespaceStrategy {
 /// Everything that is wrong with an update of the finalize subresource, which changes nothing but
 /// `spec.finalizers`.
 #[must_use]
-pub fn validate_finalize(new: &Namespace) -> ErrorList {
+pub(crate) fn validate_finalize(new: &Namespace) -> ErrorList {
     let mut errors = ErrorList::default();
     let at = Path::new("spec").child("finalizers");
     for (i, finalizer) in finalizers(new).iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::address::{is_dual_stack, validate_cidr};
 use crate::validation::resources::{canonicalize, validate_quantity};
-use crate::validation::scheduling::validate_taints;
+use crate::validation::scheduling::taints::validate_taints;
 use crate::validation::{items, shown, text};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";

@@ -8,7 +8,7 @@ use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_labels;
 use crate::validation::resources::{canonicalize, validate_overhead};
-use crate::validation::scheduling::validate_tolerations;
+use crate::validation::scheduling::taints::validate_tolerations;
 use crate::validation::{faults, immutable, items, shown};
 
 pub(super) struct RuntimeClassStrategy;

@@ -26,7 +26,9 @@ use self::container::{
 use self::security::validate_pod_security_context;
 use super::labels::validate_labels;
 use super::resources::{validate_overhead, validate_pod_requirements};
-use super::scheduling::{validate_affinity, validate_tolerations, validate_topology_spread};
+use super::scheduling::spread::validate_topology_spread;
+use super::scheduling::taints::validate_tolerations;
+use super::scheduling::validate_affinity;
 use super::volume::validate_volumes;
 use super::{faults, items, one_of, shown, text};
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use super::container::is_sidecar;
 use crate::validation::address::validate_dual_stack;
 use crate::validation::equality::semantic;
-use crate::validation::scheduling::validate_tolerations;
+use crate::validation::scheduling::taints::validate_tolerations;
 use crate::validation::{IMMUTABLE, faults, items, text};
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";

@@ -5,7 +5,7 @@ mod defaults;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::resources;
-use k8s_openapi::api::core::v1::{Binding, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodIP, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
@@ -192,25 +192,6 @@ impl Strategy for PodStrategy {
         // What is negative is as short as a period can be that is one.
         Some(if seconds < 0 { 1 } else { seconds })
     }
-}
-
-/// Everything that is wrong with a binding of a Pod to a node.
-#[must_use]
-pub fn validate_binding(binding: &Binding) -> ErrorList {
-    let mut errors = ErrorList::default();
-    let at = Path::new("target");
-    let kind = text(&binding.target.kind);
-    if !matches!(kind, "" | "Node") {
-        errors.push(Error::not_supported(
-            &at.child("kind"),
-            kind,
-            &["Node", "<empty>"],
-        ));
-    }
-    if text(&binding.target.name).is_empty() {
-        errors.push(Error::required(&at.child("name"), ""));
-    }
-    errors
 }
 
 /// What is checked of a Pod on creation and on update.

@@ -339,15 +339,3 @@ fn grace_periods() {
         );
     }
 }
-
-#[test]
-fn bindings() {
-    let binding: Binding = serde_json::from_value(json!({"target": {"kind": "Pod"}})).unwrap();
-    assert_causes(
-        &validate_binding(&binding),
-        &[
-            "target.kind FieldValueNotSupported",
-            "target.name FieldValueRequired",
-        ],
-    );
-}

@@ -1,22 +1,23 @@
 //! Services: what their types allow.
 
+mod addresses;
+mod balancer;
+
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
-use k8s_openapi::api::core::v1::{
-    LoadBalancerStatus, Service, ServicePort, ServiceSpec, SessionAffinityConfig,
-};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::address::{self, validate_cidr, validate_ip, validate_non_special_ip};
+use self::addresses::{validate_cluster_ips, validate_kept_addresses};
+use self::balancer::{validate_ingress, validate_load_balancer};
+use super::address::{self, validate_ip, validate_non_special_ip};
 use super::labels::validate_labels;
 use super::port::{PROTOCOLS, validate_number, validate_number_or_name};
 use super::{faults, items, one_of, shown, text};
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-/// The older form of loadBalancerSourceRanges.
-const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 /// Longest time for which a client stays with its endpoint: a day.
 const MAX_AFFINITY_SECONDS: i32 = 86400;
 const TRAFFIC_DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
@@ -268,214 +269,6 @@ fn validate_client_ip(config: Option<&SessionAffinityConfig>, at: &Path, errors:
     }
 }
 
-/// Cluster IPs and their families. The cluster has addresses of IPv4 only.
-fn validate_cluster_ips(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
-    if text(&spec.type_) == "ExternalName" {
-        return;
-    }
-    let ips = items(&spec.cluster_ips);
-    let ips_at = at.child("clusterIPs");
-    match (text(&spec.cluster_ip), ips.first()) {
-        ("", None) => {}
-        ("", Some(_)) => {
-            let detail = "must be empty when `clusterIP` is not specified";
-            errors.push(Error::invalid(&ips_at, shown(&ips), detail));
-        }
-        (_, None) => errors.push(Error::required(&ips_at, "")),
-        (ip, Some(first)) if ip != first => {
-            errors.push(Error::invalid(
-                &ips_at,
-                shown(&ips),
-                "first value must match `clusterIP`",
-            ));
-        }
-        _ => {}
-    }
-    validate_families(spec, at, errors);
-    let before = errors.len();
-    for (i, ip) in ips.iter().enumerate() {
-        if i == 0 && ip == "None" {
-            if ips.len() > 1 {
-                errors.push(Error::invalid(
-                    &ips_at,
-                    shown(&ips),
-                    "'None' must be the first and only value",
-                ));
-            }
-        } else {
-            validate_ip(ip, &ips_at.index(i), errors);
-        }
-    }
-    if errors.len() > before {
-        return;
-    }
-    if ips.len() > 2 {
-        errors.push(Error::invalid(
-            &ips_at,
-            shown(&ips),
-            "may only hold up to 2 values",
-        ));
-    }
-    if ips.len() > 1 && !address::is_dual_stack(ips) {
-        let detail = "may specify no more than one IP for each IP family";
-        errors.push(Error::invalid(&ips_at, shown(&ips), detail));
-    }
-    let families = items(&spec.ip_families);
-    for (i, (ip, family)) in ips
-        .iter()
-        .zip(families)
-        .enumerate()
-        .filter(|_| !is_headless(spec))
-    {
-        let is_v6 = address::parse(ip).is_some_and(|ip| ip.is_ipv6());
-        if is_v6 != (family == "IPv6") {
-            let detail = format!("expected an {family} value as indicated by `ipFamilies[{i}]`");
-            errors.push(Error::invalid(&ips_at.index(i), ip.as_str(), detail));
-        }
-    }
-}
-
-fn validate_families(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
-    let families = items(&spec.ip_families);
-    let families_at = at.child("ipFamilies");
-    for (i, family) in families.iter().enumerate() {
-        one_of(family, &["IPv4", "IPv6"], &families_at.index(i), errors);
-        if families[..i].contains(family) {
-            errors.push(Error::duplicate(&families_at.index(i), family.as_str()));
-        }
-    }
-    if let Some(policy) = &spec.ip_family_policy {
-        let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        one_of(policy, &supported, &at.child("ipFamilyPolicy"), errors);
-    }
-    // The endpoints of a headless Service without a selector are somebody else's.
-    if is_headless(spec)
-        && spec
-            .selector
-            .as_ref()
-            .is_none_or(|selector| selector.is_empty())
-    {
-        return;
-    }
-    if text(&spec.ip_family_policy) == "RequireDualStack" {
-        let detail = "this cluster is not configured for dual-stack services";
-        errors.push(Error::invalid(
-            &at.child("ipFamilyPolicy"),
-            "RequireDualStack",
-            detail,
-        ));
-    }
-    for (i, _) in families
-        .iter()
-        .enumerate()
-        .filter(|(_, family)| *family == "IPv6")
-    {
-        errors.push(Error::invalid(
-            &families_at.index(i),
-            "IPv6",
-            "not configured on this cluster",
-        ));
-    }
-}
-
-/// A Service keeps its addresses for as long as it has any.
-fn validate_kept_addresses(spec: &ServiceSpec, was: &ServiceSpec, errors: &mut ErrorList) {
-    if text(&spec.type_) == "ExternalName" || text(&was.type_) == "ExternalName" {
-        return;
-    }
-    let (headless, was_headless) = (is_headless(spec), is_headless(was));
-    let (ips, old_ips) = (items(&spec.cluster_ips), items(&was.cluster_ips));
-    let ips_at = Path::new("spec").child("clusterIPs");
-    if !(headless && was_headless) {
-        if ips.is_empty() && !old_ips.is_empty() {
-            let detail = "primary clusterIP can not be unset";
-            errors.push(Error::invalid(&ips_at.index(0), shown(&ips), detail));
-        }
-        for (i, (ip, old)) in ips.iter().zip(old_ips).enumerate() {
-            if ip != old {
-                errors.push(Error::invalid(
-                    &ips_at.index(i),
-                    shown(&ips),
-                    "may not change once set",
-                ));
-            }
-        }
-    }
-    if headless || was_headless {
-        return;
-    }
-    let (families, old_families) = (items(&spec.ip_families), items(&was.ip_families));
-    if let (Some(family), Some(old)) = (families.first(), old_families.first())
-        && family != old
-    {
-        let at = Path::new("spec").child("ipFamilies").index(0);
-        errors.push(Error::invalid(
-            &at,
-            shown(&families),
-            "may not change once set",
-        ));
-    }
-}
-
-fn validate_load_balancer(
-    service: &Service,
-    spec: &ServiceSpec,
-    at: &Path,
-    errors: &mut ErrorList,
-) {
-    const DETAIL: &str = "may only be used when `type` is 'LoadBalancer'";
-    let balances = text(&spec.type_) == "LoadBalancer";
-    let ranges = items(&spec.load_balancer_source_ranges);
-    let annotation = service
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(SOURCE_RANGES));
-    if !ranges.is_empty() {
-        // The field is spelled like this in Kubernetes' errors.
-        let at = at.child("LoadBalancerSourceRanges");
-        if !balances {
-            errors.push(Error::forbidden(&at, DETAIL));
-        }
-        for (i, range) in ranges.iter().enumerate() {
-            validate_cidr(range.trim(), &at.index(i), errors);
-        }
-    } else if let Some(value) = annotation {
-        let at = Path::new("metadata")
-            .child("annotations")
-            .key(SOURCE_RANGES);
-        if !balances {
-            errors.push(Error::forbidden(&at, DETAIL));
-        }
-        for range in value
-            .split(',')
-            .map(str::trim)
-            .filter(|range| !range.is_empty())
-        {
-            validate_cidr(range, &at, errors);
-        }
-    }
-    match (balances, spec.allocate_load_balancer_node_ports) {
-        (false, Some(_)) => errors.push(Error::forbidden(
-            &at.child("allocateLoadBalancerNodePorts"),
-            DETAIL,
-        )),
-        (true, None) => errors.push(Error::required(
-            &Path::new("allocateLoadBalancerNodePorts"),
-            "",
-        )),
-        _ => {}
-    }
-    if let Some(class) = &spec.load_balancer_class {
-        let at = at.child("loadBalancerClass");
-        if balances {
-            faults(class, names::qualified_name(class), &at, errors);
-        } else {
-            errors.push(Error::forbidden(&at, DETAIL));
-        }
-    }
-}
-
 fn validate_traffic(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
     let external = text(&spec.external_traffic_policy);
     let external_at = at.child("externalTrafficPolicy");
@@ -518,45 +311,5 @@ fn validate_traffic(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
             distribution.as_str(),
             TRAFFIC_DISTRIBUTIONS,
         ));
-    }
-}
-
-fn validate_ingress(status: &LoadBalancerStatus, at: &Path, errors: &mut ErrorList) {
-    for (i, ingress) in items(&status.ingress).iter().enumerate() {
-        let at = at.index(i);
-        let (ip, host) = (text(&ingress.ip), text(&ingress.hostname));
-        if !ip.is_empty() {
-            validate_ip(ip, &at.child("ip"), errors);
-        }
-        let mode_at = at.child("ipMode");
-        match ingress.ip_mode.as_deref() {
-            None if !ip.is_empty() => {
-                errors.push(Error::required(
-                    &mode_at,
-                    "must be specified when `ip` is set",
-                ));
-            }
-            Some(_) if ip.is_empty() => {
-                errors.push(Error::forbidden(
-                    &mode_at,
-                    "may not be specified when `ip` is not set",
-                ));
-            }
-            Some(mode) if !matches!(mode, "Proxy" | "VIP") => {
-                errors.push(Error::not_supported(&mode_at, mode, &["Proxy", "VIP"]));
-            }
-            _ => {}
-        }
-        if !host.is_empty() {
-            let at = at.child("hostname");
-            faults(host, names::dns_subdomain(host), &at, errors);
-            if address::parse(host).is_some() {
-                errors.push(Error::invalid(
-                    &at,
-                    host,
-                    "must be a DNS name, not an IP address",
-                ));
-            }
-        }
     }
 }
