@@ -166,7 +166,7 @@ impl Service for Runner {
                 "Error",
                 "the guest was ended since no agent had come back for it",
             )),
-            None => std::process::exit(0),
+            None => serve::end_process(),
         }
     }
 }
@@ -266,7 +266,7 @@ impl Running {
         if let Err(error) = disk::write_json(&self.spec.exit_file, &exit) {
             eprintln!("writing {}: {error}", self.spec.exit_file.display());
         }
-        std::process::exit(0);
+        serve::end_process();
     }
 }
 

@@ -113,6 +113,16 @@ impl Start {
     }
 }
 
+/// Ends the process at once: its guests may spin or block for ever, on threads that nothing can
+/// join. What must outlive it was written before.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "threads with guests cannot be joined"
+)]
+pub(crate) fn end_process() -> ! {
+    std::process::exit(0)
+}
+
 /// The connections of a process, and what every new one must learn.
 #[derive(Default)]
 pub(crate) struct Hub {
@@ -310,7 +320,7 @@ async fn answer(request: Request, hub: &Hub, service: &dyn Service) -> Response 
         Request::Guests => Response::Guests(service.guests()),
         Request::Close => {
             if service.guests().is_empty() {
-                std::process::exit(0);
+                end_process();
             }
             Response::Failed("guests are served".into())
         }

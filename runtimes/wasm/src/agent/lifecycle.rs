@@ -118,7 +118,7 @@ impl Inner {
         entry.set_process(Some(runner.clone()));
         let answer = ask_to_serve(&runner, spec).await;
         match answer {
-            Ok(result) if result.is_ok() => return Ok(()),
+            Ok(result) if result.is_ok() => Ok(()),
             Ok(result) => {
                 runner.kill();
                 runner.wait().await;

@@ -202,11 +202,9 @@ fn load_client_config() -> Result<Arc<rustls::ClientConfig>, String> {
         .find_map(|path| fs::read(path).ok())
         .ok_or("this machine has no root certificates (install ca-certificates)")?;
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&bundle) {
-        // One root that is not understood does not spoil the others.
-        if let Ok(certificate) = certificate {
-            let _ = roots.add(certificate);
-        }
+    // One root that is not understood does not spoil the others.
+    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&bundle).flatten() {
+        let _ = roots.add(certificate);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -178,6 +178,6 @@ impl Service for Host {
                 "the guest was ended since no agent had come back for it",
             );
         }
-        std::process::exit(0);
+        serve::end_process();
     }
 }

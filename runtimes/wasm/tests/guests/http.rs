@@ -3,13 +3,39 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use coracle_runtime::{ContainerConfig, Mount, Port, Protocol, RuntimeService};
+use coracle_runtime::{ContainerConfig, ContainerState, Mount, Port, Protocol, RuntimeService};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use crate::network::Snapshot;
 use crate::node::{DEADLINE, Node, Pod, kill};
+
+/// Bodies of `handle`, see [`wat`].
+pub(crate) const SPINS: &str = "(loop $again (br $again))";
+const TRAPS: &str = "unreachable";
+const GROWS: &str = "(loop $more (drop (memory.grow (i32.const 16))) (br $more))";
+const SILENT: &str = "nop";
+
+/// An HTTP handler with a body that is core code.
+pub(crate) fn wat(body: &str) -> String {
+    format!(
+        r#"(component
+          (import "wasi:http/types@0.2.0" (instance $types
+            (export "incoming-request" (type (sub resource)))
+            (export "response-outparam" (type (sub resource)))))
+          (alias export $types "incoming-request" (type $request))
+          (alias export $types "response-outparam" (type $outparam))
+          (core module $code
+            (memory 1)
+            (func (export "handle") (param i32 i32) {body}))
+          (core instance $instance (instantiate $code))
+          (func $handle (param "request" (own $request)) (param "response-out" (own $outparam))
+            (canon lift (core func $instance "handle")))
+          (instance $handler (export "handle" (func $handle)))
+          (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    )
+}
 
 const HOST: &str = "state/hosts/tests/process.json";
 
@@ -159,4 +185,83 @@ pub(crate) async fn many_requests_are_served_at_once() {
         assert!(body.ends_with(&format!("{path}\n")), "{body}");
     });
     futures::future::join_all(requests).await;
+}
+
+pub(crate) async fn a_trap_is_an_answer_and_nothing_more() {
+    let node = Node::new().await;
+    for (body, part) in [
+        (TRAPS, "unreachable"),
+        (GROWS, "memory limit of 16777216 bytes"),
+        (SILENT, ""),
+    ] {
+        let image = node.image(wat(body).as_bytes());
+        let pod = node
+            .start(&image, |config| {
+                config.resources.memory_limit_bytes = Some(16 << 20);
+            })
+            .await;
+        let (_, actual) = node.listener(&pod).await;
+        for _ in 0..2 {
+            assert_eq!(get(actual, "/").await.0, 500, "{body}");
+        }
+        let state = node.state(&pod).await;
+        assert!(matches!(state, ContainerState::Running { .. }), "{state:?}");
+        let log = std::fs::read_to_string(&pod.log).unwrap();
+        assert!(log.contains(part), "{log}");
+    }
+}
+
+/// Sends a request whose answer nobody waits for, and waits until the guest runs.
+async fn begin(node: &Node, pod: &Pod) -> tokio::net::TcpStream {
+    use tokio::io::AsyncWriteExt;
+    let (_, actual) = node.listener(pod).await;
+    let mut stream = tokio::net::TcpStream::connect(actual).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: pod\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let start = std::time::Instant::now();
+    loop {
+        let stats = node.runtime.stats().await.unwrap();
+        let of = stats.iter().find(|of| of.id == pod.container).unwrap();
+        if of.cpu > Duration::from_millis(10) {
+            return stream;
+        }
+        assert!(start.elapsed() < DEADLINE);
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn a_stop_lets_requests_finish_and_cuts_the_rest() {
+    let node = Node::new().await;
+    let image = node.image(wat(SPINS).as_bytes());
+    let pod = node.start(&image, |_| ()).await;
+    let _stream = begin(&node, &pod).await;
+    node.runtime
+        .stop_container(&pod.container, Duration::from_millis(200))
+        .await
+        .unwrap();
+    let exit = node.exit(&pod).await;
+    assert_eq!(exit.code, 137);
+    assert!(exit.message.contains("1 requests"), "{}", exit.message);
+    // The host lives on for its other guests.
+    let next = hello(&node, "next").await;
+    let (_, actual) = node.listener(&next).await;
+    assert_eq!(get(actual, "/").await.0, 200);
+}
+
+pub(crate) async fn a_spinning_neighbour_is_not_felt() {
+    let node = Node::new().await;
+    let spins = node.image(wat(SPINS).as_bytes());
+    let mut spinning = Vec::new();
+    for _ in 0..4 {
+        let pod = node.start(&spins, |_| ()).await;
+        spinning.push(begin(&node, &pod).await);
+    }
+    let quiet = hello(&node, "quiet").await;
+    let (_, actual) = node.listener(&quiet).await;
+    let served = async {
+        for _ in 0..50 {
+            assert_eq!(get(actual, "/").await.0, 200);
+        }
+    };
+    tokio::time::timeout(DEADLINE, served).await.unwrap();
 }

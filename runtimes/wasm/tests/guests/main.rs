@@ -4,6 +4,7 @@
 //! a function in [`TESTS`], run in parallel; arguments select by a part of the name.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bench;
 mod commands;
 mod http;
 mod network;
@@ -47,6 +48,9 @@ tests![
     http::the_death_of_a_host_ends_its_containers,
     http::guests_reach_each_other_and_their_volumes,
     http::many_requests_are_served_at_once,
+    http::a_trap_is_an_answer_and_nothing_more,
+    http::a_stop_lets_requests_finish_and_cuts_the_rest,
+    http::a_spinning_neighbour_is_not_felt,
 ];
 
 fn main() -> ExitCode {
@@ -70,6 +74,10 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
+    if args.iter().any(|arg| arg == "--bench") {
+        runtime.block_on(bench::run());
+        return ExitCode::SUCCESS;
+    }
     let failed = runtime.block_on(run(&filters));
     println!("test result: {failed} failed");
     ExitCode::from(u8::from(failed > 0))

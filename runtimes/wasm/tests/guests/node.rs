@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use coracle_images::{ContentStore, Digest, ImageConfig, ImageKind, StoredImage};
@@ -24,7 +24,7 @@ pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) content: Arc<ContentStore>,
     pub(crate) runtime: WasmRuntime,
-    pods: AtomicU8,
+    pods: AtomicU16,
 }
 
 /// A Pod with one container that was started.
@@ -43,7 +43,7 @@ impl Node {
             folder,
             content,
             runtime,
-            pods: AtomicU8::new(1),
+            pods: AtomicU16::new(1),
         }
     }
 
@@ -84,7 +84,7 @@ impl Node {
             },
             attempt: 0,
             hostname: format!("pod-{number}"),
-            ips: vec![[10, 42, 0, number].into()],
+            ips: vec![[10, 42, (number >> 8) as u8, number as u8].into()],
             network_snapshot: self.folder.path().join("network.json"),
             log_directory: logs.clone(),
             labels: BTreeMap::new(),
