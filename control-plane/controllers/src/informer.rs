@@ -24,6 +24,8 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DynamicObject;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -73,6 +75,17 @@ where
         tasks: &TaskTracker,
         cancel: &CancellationToken,
     ) -> Self {
+        Self::start_with(watcher::Config::default(), api, kind, tasks, cancel)
+    }
+
+    /// The same for a part of the kind's objects.
+    pub(crate) fn start_with(
+        part: watcher::Config,
+        api: Api<K>,
+        kind: K::DynamicType,
+        tasks: &TaskTracker,
+        cancel: &CancellationToken,
+    ) -> Self {
         let writer = Writer::new(kind.clone());
         let informer = Self {
             store: writer.as_reader(),
@@ -85,8 +98,15 @@ where
             kind,
             before: HashMap::new(),
         };
-        tasks.spawn(feeder.run(api, cancel.clone()));
+        tasks.spawn(feeder.run(api, part, cancel.clone()));
         informer
+    }
+
+    /// Waits for the first list. Should the watch end before, so do all its users.
+    pub(crate) async fn wait_until_ready(&self) {
+        if self.store.wait_until_ready().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The cache.
@@ -103,6 +123,29 @@ where
     /// of what it wrote knows from this whether the cache shows it.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+}
+
+/// Watches the metadata of one resource and tells `see` every event, until `cancel`. For
+/// resources that no informer of this process holds.
+pub(crate) async fn watch_metadata(
+    api: Api<PartialObjectMeta<DynamicObject>>,
+    mut see: impl FnMut(watcher::Event<PartialObjectMeta<DynamicObject>>) + Send,
+    cancel: CancellationToken,
+) {
+    let resource = api.resource_url().to_owned();
+    let events = watcher(api, watcher::Config::default()).backoff(Retry::default());
+    let mut events = std::pin::pin!(events);
+    loop {
+        let event = tokio::select! {
+            () = cancel.cancelled() => return,
+            event = events.next() => event,
+        };
+        match event {
+            Some(Ok(event)) => see(event),
+            Some(Err(error)) => tracing::warn!(resource, %error, "watch failed, will retry"),
+            None => return,
+        }
     }
 }
 
@@ -131,8 +174,8 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    async fn run(mut self, api: Api<K>, cancel: CancellationToken) {
-        let events = watcher(api, watcher::Config::default())
+    async fn run(mut self, api: Api<K>, part: watcher::Config, cancel: CancellationToken) {
+        let events = watcher(api, part)
             .modify(|object| object.meta_mut().managed_fields = None)
             .backoff(Retry::default());
         let mut events = std::pin::pin!(events);
@@ -287,6 +330,27 @@ impl Informers {
             service_accounts: start!(),
             services: start!(),
         }
+    }
+
+    /// Waits until every kind was listed once.
+    pub async fn wait_until_ready(&self) {
+        macro_rules! wait {
+            ($($kind:ident),*) => {
+                tokio::join!($(self.$kind.wait_until_ready()),*)
+            };
+        }
+        wait!(
+            deployments,
+            endpoints,
+            endpoint_slices,
+            leases,
+            namespaces,
+            nodes,
+            pods,
+            replica_sets,
+            service_accounts,
+            services
+        );
     }
 }
 

@@ -16,17 +16,21 @@ mod discovery;
 mod endpoints;
 mod error;
 mod events;
+mod garbage;
 pub mod informer;
 mod namespace;
 mod node_cidr;
+mod node_lifecycle;
 mod owners;
+mod pod_gc;
 mod pods;
 mod queue;
 mod replica_set;
+mod root_ca;
 mod service_account;
 
-use std::future::Future;
-
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +41,7 @@ pub use error::Error;
 use events::Events;
 use informer::Informers;
 pub use node_cidr::Cidr;
+pub use node_lifecycle::NodeTimes;
 
 /// What the controllers need to know.
 #[derive(Clone)]
@@ -47,6 +52,13 @@ pub struct ControllersConfig {
     pub cluster_cidr: Cidr,
     /// The prefix length of a node's part of it.
     pub node_cidr_mask_size: u8,
+    /// How long nodes may be silent.
+    pub node_times: NodeTimes,
+    /// Ended Pods beyond this number are deleted, the oldest first.
+    pub ended_pods: usize,
+    /// The certificates (PEM) by which Pods know the API server; every namespace gets them as
+    /// the ConfigMap `kube-root-ca.crt`. Without them it gets none.
+    pub root_ca: Option<String>,
 }
 
 impl ControllersConfig {
@@ -56,6 +68,9 @@ impl ControllersConfig {
             informers,
             cluster_cidr: Cidr::DEFAULT,
             node_cidr_mask_size: 24,
+            node_times: NodeTimes::default(),
+            ended_pods: 12_500,
+            root_ca: None,
         }
     }
 }
@@ -79,29 +94,13 @@ pub async fn run(
         cancel: stop.clone(),
     };
     context.tasks.spawn(writer);
+    // A controller that sees one kind and not yet another would act on half the truth.
+    tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        () = config.informers.wait_until_ready() => {}
+    }
     let mut controllers = JoinSet::new();
-    let mut start = |name: &'static str, controller: Controller| {
-        controllers.spawn(async move {
-            controller.await;
-            name
-        });
-    };
-    start("deployment", Box::pin(deployment::run(context.clone())));
-    start("replicaset", Box::pin(replica_set::run(context.clone())));
-    start("endpointslice", Box::pin(endpoints::run(context.clone())));
-    start("namespace", Box::pin(namespace::run(context.clone())));
-    start(
-        "serviceaccount",
-        Box::pin(service_account::run(context.clone())),
-    );
-    let ranges = node_cidr::Ranges {
-        cluster: config.cluster_cidr,
-        node_mask: config.node_cidr_mask_size,
-    };
-    start(
-        "nodecidr",
-        Box::pin(node_cidr::run(context.clone(), ranges)),
-    );
+    start_all(&mut controllers, &context, &config);
     let ended = controllers.join_next().await;
     stop.cancel();
     while controllers.join_next().await.is_some() {}
@@ -117,4 +116,37 @@ pub async fn run(
     }
 }
 
-type Controller = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The one list of controllers; each ends with the context.
+fn start_all(
+    controllers: &mut JoinSet<&'static str>,
+    context: &Context,
+    config: &ControllersConfig,
+) {
+    let ranges = node_cidr::Ranges {
+        cluster: config.cluster_cidr,
+        node_mask: config.node_cidr_mask_size,
+    };
+    let mut start = |name: &'static str, controller: BoxFuture<'static, ()>| {
+        controllers.spawn(controller.map(move |()| name));
+    };
+    let context = || context.clone();
+    start("deployment", deployment::run(context()).boxed());
+    start("replicaset", replica_set::run(context()).boxed());
+    start("endpointslice", endpoints::run(context()).boxed());
+    start("garbage", garbage::run(context()).boxed());
+    start("namespace", namespace::run(context()).boxed());
+    start("serviceaccount", service_account::run(context()).boxed());
+    start("nodecidr", node_cidr::run(context(), ranges).boxed());
+    start(
+        "nodelifecycle",
+        node_lifecycle::run(context(), config.node_times).boxed(),
+    );
+    start("eviction", node_lifecycle::eviction::run(context()).boxed());
+    start("podgc", pod_gc::run(context(), config.ended_pods).boxed());
+    if let Some(certificate) = &config.root_ca {
+        start(
+            "rootca",
+            root_ca::run(context(), certificate.clone()).boxed(),
+        );
+    }
+}

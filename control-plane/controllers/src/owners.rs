@@ -1,17 +1,11 @@
 //! Controller references: which controller an object answers to, and how one is adopted or
 //! released.
 
+use coracle_apimachinery::meta;
+pub(crate) use coracle_apimachinery::meta::controller_of;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource;
 use serde_json::{Value, json};
-
-/// The owner that manages the object, of which there is at most one.
-pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    let owners = meta.owner_references.iter().flatten();
-    owners
-        .into_iter()
-        .find(|owner| owner.controller == Some(true))
-}
 
 /// Whether the object is managed by the owner of this uid.
 pub(crate) fn controlled_by(meta: &ObjectMeta, uid: Option<&str>) -> bool {
@@ -20,19 +14,18 @@ pub(crate) fn controlled_by(meta: &ObjectMeta, uid: Option<&str>) -> bool {
 
 /// A reference that makes `owner` the controller, and lets foreground deletion of the owner
 /// wait for the object.
-pub(crate) fn controller_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReference {
-    OwnerReference {
-        api_version: K::api_version(&()).into_owned(),
-        kind: K::kind(&()).into_owned(),
-        name: owner.meta().name.clone().unwrap_or_default(),
-        uid: owner.meta().uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
+pub(crate) fn controller_reference<K>(owner: &K) -> OwnerReference
+where
+    K: Resource<DynamicType = ()> + k8s_openapi::Resource,
+{
+    meta::controller_reference::<K>(owner.meta())
 }
 
 /// The strategic patch by which `owner` adopts the object with this uid.
-pub(crate) fn adoption<K: Resource<DynamicType = ()>>(owner: &K, uid: Option<&str>) -> Value {
+pub(crate) fn adoption<K>(owner: &K, uid: Option<&str>) -> Value
+where
+    K: Resource<DynamicType = ()> + k8s_openapi::Resource,
+{
     json!({"metadata": {"uid": uid, "ownerReferences": [controller_reference(owner)]}})
 }
 

@@ -210,10 +210,14 @@ impl Queue {
         };
         entry.place = place;
         match place {
-            Place::Active => drop(self.active.insert((entry.rank(), uid.to_owned()))),
-            Place::BackOff(until) => drop(self.timers.insert((until, uid.to_owned()))),
+            Place::Active => {
+                self.active.insert((entry.rank(), uid.to_owned()));
+            }
+            Place::BackOff(until) => {
+                self.timers.insert((until, uid.to_owned()));
+            }
             Place::Unschedulable(since) => {
-                drop(self.timers.insert((since + FLUSH, uid.to_owned())))
+                self.timers.insert((since + FLUSH, uid.to_owned()));
             }
             Place::InFlight | Place::Gated => {}
         }
@@ -224,10 +228,14 @@ impl Queue {
             return;
         };
         match entry.place {
-            Place::Active => drop(self.active.remove(&(entry.rank(), uid.to_owned()))),
-            Place::BackOff(until) => drop(self.timers.remove(&(until, uid.to_owned()))),
+            Place::Active => {
+                self.active.remove(&(entry.rank(), uid.to_owned()));
+            }
+            Place::BackOff(until) => {
+                self.timers.remove(&(until, uid.to_owned()));
+            }
             Place::Unschedulable(since) => {
-                drop(self.timers.remove(&(since + FLUSH, uid.to_owned())))
+                self.timers.remove(&(since + FLUSH, uid.to_owned()));
             }
             Place::InFlight | Place::Gated => {}
         }

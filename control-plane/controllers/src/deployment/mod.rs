@@ -156,7 +156,7 @@ impl Controller {
                     && (controlled_by(&set.metadata, uid)
                         || controller_of(&set.metadata).is_none() && selector.matches(set.labels()))
             });
-        sets.sort_by(|a, b| template::age(a).cmp(&template::age(b)));
+        sets.sort_by_key(|set| template::age(set));
         sets
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_apimachinery::intstr::scaled_value;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -30,30 +31,18 @@ impl Limits {
         let rolling = strategy
             .and_then(|s| s.rolling_update.clone())
             .unwrap_or_default();
-        let surge = rolling
-            .max_surge
-            .map_or(25 * wanted, |v| hundredths(&v, wanted));
-        let unavailable = rolling
-            .max_unavailable
-            .map_or(25 * wanted, |v| hundredths(&v, wanted));
-        let surge = surge.div_euclid(100) + i32::from(surge % 100 > 0);
-        let unavailable = unavailable.div_euclid(100);
+        let scaled = |value: Option<IntOrString>, round_up| {
+            let value = value.unwrap_or_else(|| IntOrString::String("25%".to_owned()));
+            // Validation admits no other strings than percentages.
+            scaled_value(&value, wanted, round_up).unwrap_or(0)
+        };
+        let surge = scaled(rolling.max_surge, true);
+        let unavailable = scaled(rolling.max_unavailable, false);
         let stuck = surge == 0 && unavailable == 0;
         let unavailable = if stuck { 1 } else { unavailable };
         Self {
             surge,
             unavailable: unavailable.min(wanted),
-        }
-    }
-}
-
-/// A count or percentage of `total`, times one hundred.
-fn hundredths(value: &IntOrString, total: i32) -> i32 {
-    match value {
-        IntOrString::Int(count) => count.saturating_mul(100),
-        IntOrString::String(percent) => {
-            let percent = percent.trim_end_matches('%').parse::<i32>();
-            percent.map_or(0, |percent| percent.saturating_mul(total))
         }
     }
 }
@@ -108,9 +97,10 @@ fn old_pods_run(observed: &Observed<'_>) -> bool {
         .as_ref()
         .and_then(|set| set.metadata.uid.as_deref());
     observed.old.iter().any(|set| actual(set) > 0)
-        || observed.pods.iter().any(|pod| {
-            !pods::finished(pod) && !(new.is_some() && controlled_by(&pod.metadata, new))
-        })
+        || observed
+            .pods
+            .iter()
+            .any(|pod| !pods::finished(pod) && !controlled_by(&pod.metadata, new))
 }
 
 fn create(observed: &Observed<'_>, replicas: i32) -> Vec<Action> {

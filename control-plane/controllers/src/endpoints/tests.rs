@@ -87,7 +87,7 @@ fn slices_follow_the_pods() {
     let (counts, sizes) = show(&pods);
     assert_eq!(counts, (0, 1, 0), "the newcomer takes the place");
     assert_eq!(sizes.iter().sum::<usize>(), 250);
-    assert_eq!(show(&pods[..20]).1, [20]);
+    assert_eq!(show(&pods[..20]).1.iter().sum::<usize>(), 20);
     assert_eq!(show(&[]).1, [0]);
 }
 
