@@ -27,7 +27,10 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
         let mut namespace: Namespace = typed(current.boxed())?;
         let finalizers = given.spec.as_ref().and_then(|spec| spec.finalizers.clone());
         namespace.spec.get_or_insert_default().finalizers = finalizers;
-        namespace.metadata.resource_version.clone_from(&given.metadata.resource_version);
+        namespace
+            .metadata
+            .resource_version
+            .clone_from(&given.metadata.resource_version);
         if given.metadata.uid.is_some() {
             namespace.metadata.uid.clone_from(&given.metadata.uid);
         }
@@ -35,6 +38,10 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
     };
     let part = Part::Internal("finalize");
     let caller = call.caller(options.dry_run);
-    let updated = call.server.registry.update(call.target(), part, &change, caller).await?;
+    let updated = call
+        .server
+        .registry
+        .update(call.target(), part, &change, caller)
+        .await?;
     outcome(call, updated)
 }

@@ -78,3 +78,6 @@ fn join_host_port(host: &str, port: i32) -> String {
         format!("{host}:{port}")
     }
 }
+
+#[cfg(test)]
+mod tests;

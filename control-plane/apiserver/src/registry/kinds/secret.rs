@@ -16,6 +16,9 @@ const MAX_SIZE: usize = 1024 * 1024;
 /// The service account whose token a Secret holds.
 const SERVICE_ACCOUNT: &str = "kubernetes.io/service-account.name";
 
+/// The entry of a Secret for SSH.
+const SSH_KEY: &str = "ssh-privatekey";
+
 pub(super) struct SecretStrategy;
 
 impl Strategy for SecretStrategy {
@@ -77,19 +80,14 @@ impl Strategy for SecretStrategy {
             "kubernetes.io/dockerconfigjson" => {
                 validate_json(data, ".dockerconfigjson", &mut errors)
             }
-            "kubernetes.io/basic-auth" => {
-                if !data.contains_key("username") && !data.contains_key("password") {
-                    require("username");
-                    require("password");
-                }
+            "kubernetes.io/basic-auth"
+                if !data.contains_key("username") && !data.contains_key("password") =>
+            {
+                require("username");
+                require("password");
             }
-            "kubernetes.io/ssh-auth" => {
-                if data
-                    .get("ssh-privatekey")
-                    .is_none_or(|key| key.0.is_empty())
-                {
-                    errors.push(Error::required(&at.key("ssh-privatekey"), ""));
-                }
+            "kubernetes.io/ssh-auth" if data.get(SSH_KEY).is_none_or(|key| key.0.is_empty()) => {
+                errors.push(Error::required(&at.key(SSH_KEY), ""));
             }
             "kubernetes.io/tls" => {
                 require("tls.crt");

@@ -185,7 +185,7 @@ pub(super) fn from_core(event: core::Event) -> Event {
         k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(jiff::Timestamp::UNIX_EPOCH);
     Event {
         metadata: event.metadata,
-        regarding: Some(event.involved_object),
+        regarding: Some(event.involved_object).filter(|object| *object != Default::default()),
         related: event.related,
         reason: event.reason,
         note: event.message,

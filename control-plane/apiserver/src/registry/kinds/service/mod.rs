@@ -3,9 +3,7 @@
 
 mod columns;
 
-use k8s_openapi::api::core::v1::{
-    ClientIPConfig, Service, ServicePort, ServiceSpec, ServiceStatus,
-};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::registry::strategy::{
@@ -130,9 +128,7 @@ fn set_spec_defaults(spec: &mut ServiceSpec) {
                 .session_affinity_config
                 .get_or_insert_default()
                 .client_ip
-                .get_or_insert_with(|| ClientIPConfig {
-                    timeout_seconds: None,
-                });
+                .get_or_insert_default();
             client.timeout_seconds.get_or_insert(AFFINITY_SECONDS);
         }
         _ => {}

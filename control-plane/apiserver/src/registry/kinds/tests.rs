@@ -1,0 +1,85 @@
+//! What holds for every kind, whatever it is.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn rows_and_fields_are_those_that_are_declared() {
+    for kind in all() {
+        let descriptor = kind.descriptor();
+        let mut object = kind.decode(b"{}").unwrap();
+        kind.set_defaults(&mut *object);
+        let row = kind.row(&*object, jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(row.len(), kind.columns().len(), "{}", descriptor.kind);
+        let fields: BTreeSet<String> = kind
+            .selectable_fields(&*object)
+            .into_iter()
+            .map(|(field, _)| field.to_owned())
+            .collect();
+        let declared: BTreeSet<String> = descriptor.fields.iter().cloned().collect();
+        assert_eq!(fields, declared, "{}", descriptor.kind);
+    }
+}
+
+#[test]
+fn defaults_are_set_once() {
+    for kind in all() {
+        let mut object = kind
+            .decode(&json!({"metadata": {"name": "a"}}).to_string().into_bytes())
+            .unwrap();
+        kind.set_defaults(&mut *object);
+        let once = object.boxed();
+        kind.set_defaults(&mut *object);
+        assert!(object.same(&*once), "{}", kind.descriptor().kind);
+    }
+}
+
+#[test]
+fn what_is_stored_is_what_was_given() {
+    for kind in all() {
+        let mut object = kind
+            .decode(&json!({"metadata": {"name": "a"}}).to_string().into_bytes())
+            .unwrap();
+        kind.set_defaults(&mut *object);
+        kind.prepare_for_create(&mut *object);
+        let stored = kind.encode_stored(&*object).unwrap();
+        assert!(
+            stored.starts_with(br#"{"apiVersion":"#),
+            "{}",
+            kind.descriptor().kind
+        );
+        let read = kind.decode_stored(&stored).unwrap();
+        assert!(read.same(&*object), "{}", kind.descriptor().kind);
+    }
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_valid_or_wrong_for_its_content_alone() {
+    for kind in all() {
+        let mut object = kind
+            .decode(&json!({"metadata": {"name": "a"}}).to_string().into_bytes())
+            .unwrap();
+        kind.set_defaults(&mut *object);
+        kind.prepare_for_create(&mut *object);
+        let mut new = object.boxed();
+        kind.prepare_for_update(&mut *new, &*object);
+        assert!(
+            !kind.spec_changed(&*new, &*object),
+            "{}",
+            kind.descriptor().kind
+        );
+        let create = kind.validate(&*object);
+        for error in kind.validate_update(&*new, &*object) {
+            assert!(
+                create.contains(&error),
+                "{}: {error}",
+                kind.descriptor().kind
+            );
+        }
+    }
+}
