@@ -45,7 +45,7 @@ impl Command {
             Operation::Create(value) | Operation::Swap(_, value) => value.weight(),
             Operation::Delete(_) => 0,
         };
-        self.key.len() + value + 64
+        self.key.len() + value + 128
     }
 
     /// Whether the command frees space rather than taking it.

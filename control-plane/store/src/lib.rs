@@ -7,15 +7,24 @@
 //! Deliberately absent: the store knows no kinds, no defaults and no admission. It sees the
 //! bytes, and beside them the [`Attributes`] by which selectors and watches choose.
 
+mod codec;
 mod command;
 mod memory;
+mod raft;
 mod replica;
 mod state;
 mod subscription;
+pub mod suite;
 mod types;
+mod wal;
 
 pub use memory::MemoryStore;
+pub use raft::{
+    Batch, Message, NoTransport, OpenError, RaftConfig, RaftStore, Reply, Timing, Transport,
+    TransportError, TypeConfig,
+};
 pub use types::*;
+pub use wal::{DataError, Disk, Fatal, File, OsDisk};
 
 /// The largest value that the store takes, in bytes. The API server takes bodies of 3 MB; what
 /// it adds to them (defaults, managed fields) must fit as well.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -30,6 +30,8 @@ pub(crate) struct Replica {
     inner: RwLock<Inner>,
     revision: watch::Sender<Revision>,
     progress: watch::Sender<Revision>,
+    /// Told when history left.
+    evicted: Notify,
     /// Publishes progress while there are watches; ended by drop.
     ticker: Mutex<Option<AbortHandle>>,
 }
@@ -49,6 +51,7 @@ impl Replica {
             }),
             revision: watch::Sender::new(revision),
             progress: watch::Sender::new(revision),
+            evicted: Notify::new(),
             ticker: Mutex::new(None),
         }
     }
@@ -75,7 +78,43 @@ impl Replica {
 
     /// Takes the oldest history that need not be kept; see [`crate::state::History::evict`].
     pub(crate) fn evict(&self, now: u64, at_most: usize) -> Vec<Group> {
-        self.inner.write().state.history.evict(now, at_most)
+        let evicted = self.inner.write().state.history.evict(now, at_most);
+        self.evicted.notify_waiters();
+        evicted
+    }
+
+    /// Takes the oldest history whatever its age.
+    pub(crate) fn evict_all(&self, at_most: usize) -> Vec<Group> {
+        let evicted = self.inner.write().state.history.evict_all(at_most);
+        self.evicted.notify_waiters();
+        evicted
+    }
+
+    /// Bytes of history.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.inner.read().state.history.bytes()
+    }
+
+    /// Waits until the history holds no more than so many bytes, or the deadline passes.
+    pub(crate) async fn drained(&self, bytes: usize, deadline: Instant) {
+        loop {
+            let evicted = self.evicted.notified();
+            if self.history_bytes() <= bytes {
+                return;
+            }
+            if tokio::time::timeout_at(deadline, evicted).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes another state in the place of this one. Watches are cut off: they missed what
+    /// lies between the two.
+    pub(crate) fn replace(&self, state: State) {
+        let mut inner = self.inner.write();
+        inner.hub.expire_all(state.history.floor());
+        self.revision.send_replace(state.revision());
+        inner.state = state;
     }
 
     /// Reads one object of what is here.

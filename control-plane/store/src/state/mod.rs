@@ -17,7 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use history::{Change, Effect, Group, History, Limits, Position};
-pub(crate) use sessions::Sessions;
+pub(crate) use sessions::{Session, Sessions};
 
 use crate::command::{Command, Operation, Request};
 use crate::types::{Error, List, Precondition, Record, Result, Revision, Value};
