@@ -39,6 +39,9 @@ mod status;
 mod volumes;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig};
 pub use images::{ImageError, Images, Kind, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};

@@ -163,6 +163,11 @@ impl FakeRuntime {
         state.containers.values().filter(running).count()
     }
 
+    /// Containers that exist, whatever their state.
+    pub fn list(&self) -> Vec<Container> {
+        self.state.lock().containers.values().cloned().collect()
+    }
+
     /// Sandboxes that exist.
     pub fn sandboxes(&self) -> Vec<PodSandbox> {
         self.state.lock().sandboxes.values().cloned().collect()
@@ -445,6 +450,7 @@ impl RuntimeService for FakeRuntime {
             self.end(id, 0, "Completed", "");
             return Ok(());
         }
+        self.changed.send_modify(|n| *n += 1);
         let mut changed = self.changed.subscribe();
         let deadline = tokio::time::Instant::now() + grace;
         loop {

@@ -128,6 +128,13 @@ impl PodRuntime {
         }
     }
 
+    pub(crate) fn sandbox_died(&mut self, id: &SandboxId) {
+        let of = self.sandboxes.iter_mut().find(|s| s.sandbox.id == *id);
+        if let Some(of) = of {
+            of.sandbox.state = SandboxState::NotReady;
+        }
+    }
+
     pub(crate) fn forget_container(&mut self, id: &ContainerId) {
         self.containers.retain(|c| c.id() != id);
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use coracle_apimachinery::resources;
 use coracle_runtime::{
-    ContainerConfig, PodSandboxConfig, Port, Protocol, Resources, RuntimeService, SandboxId,
+    ContainerConfig, ContainerId, PodSandboxConfig, Port, Protocol, Resources, RuntimeService,
+    SandboxId,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -125,9 +126,8 @@ impl Starter<'_> {
                 return Err(StartError::Config(message));
             }
         };
-        let sandbox = self.sandbox(runtime).await?;
         let name = &self.container.name;
-        let created = runtime.create_container(&sandbox, config).await;
+        let created = self.create(runtime, config).await?;
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
         let uid = pod::uid(self.pod);
         let cache = &self.node.cache;
@@ -146,6 +146,29 @@ impl Starter<'_> {
             format!("Started container {name}"),
         );
         Ok(())
+    }
+
+    /// Creates it in the sandbox that is known, or in a new one if that has died unnoticed.
+    async fn create(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        config: ContainerConfig,
+    ) -> Result<coracle_runtime::Result<ContainerId>, StartError> {
+        let sandbox = self.sandbox(runtime).await?;
+        let created = runtime.create_container(&sandbox, config.clone()).await;
+        let dead = match &created {
+            Err(coracle_runtime::Error::State(_)) => true,
+            Err(coracle_runtime::Error::NotFound { kind, .. }) => *kind == "sandbox",
+            _ => false,
+        };
+        if !dead {
+            return Ok(created);
+        }
+        self.node
+            .cache
+            .update(pod::uid(self.pod), |pod| pod.sandbox_died(&sandbox));
+        let sandbox = self.sandbox(runtime).await?;
+        Ok(runtime.create_container(&sandbox, config).await)
     }
 
     fn no_image(&self, reference: &str, error: ImageError) -> StartError {

@@ -291,7 +291,9 @@ impl Watcher {
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, folder, flags)?;
-        let fd = AsyncFd::register(fd)?;
+        // SAFETY: an OwnedFd names the same open description until it is dropped, and it is
+        // dropped with the AsyncFd, which is the only one that holds it.
+        let fd = unsafe { AsyncFd::register(fd)? };
         Ok(Self { fd })
     }
 

@@ -100,3 +100,6 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         ..PodStatus::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

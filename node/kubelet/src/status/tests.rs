@@ -1,0 +1,154 @@
+//! Tables for phases, conditions and the statuses of containers.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::conditions::{Facts, conditions};
+use super::phase::phase;
+use super::*;
+
+fn pod(policy: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "generation": 3},
+        "spec": {
+            "restartPolicy": policy,
+            "initContainers": [{"name": "i"}],
+            "containers": [{"name": "a"}, {"name": "b"}],
+        },
+    }))
+    .unwrap()
+}
+
+/// `run`, `wait`, an exit code, or `back` and an exit code for a back-off.
+fn status(name: &str, state: &str) -> ContainerStatus {
+    let ended = |code: &str| json!({"terminated": {"exitCode": code.parse::<i32>().unwrap()}});
+    let (state, last) = match state.split_once(' ') {
+        Some((_, code)) => (json!({"waiting": {}}), ended(code)),
+        None if state == "run" => (json!({"running": {}}), json!({})),
+        None if state == "wait" => (json!({"waiting": {}}), json!({})),
+        None => (ended(state), json!({})),
+    };
+    serde_json::from_value(json!({
+        "name": name, "image": "", "imageID": "", "ready": state["running"].is_object(),
+        "restartCount": 0, "state": state, "lastState": last,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn phases() {
+    // Policy, init container, initialized, the two containers, terminated, phase.
+    let table = [
+        ("Always", "wait", false, ["wait", "wait"], false, "Pending"),
+        ("Always", "run", false, ["wait", "wait"], false, "Pending"),
+        ("Always", "1", false, ["wait", "wait"], false, "Pending"),
+        ("Always", "back 1", false, ["wait", "wait"], false, "Pending"),
+        ("Never", "1", false, ["wait", "wait"], false, "Failed"),
+        ("Always", "0", true, ["wait", "run"], false, "Pending"),
+        ("Always", "0", true, ["run", "run"], false, "Running"),
+        ("Always", "0", true, ["run", "1"], false, "Running"),
+        ("Always", "0", true, ["run", "back 1"], false, "Running"),
+        ("Always", "0", true, ["back 1", "back 1"], false, "Running"),
+        ("Always", "0", true, ["0", "0"], false, "Running"),
+        ("OnFailure", "0", true, ["0", "1"], false, "Running"),
+        ("OnFailure", "0", true, ["0", "0"], false, "Succeeded"),
+        ("Never", "0", true, ["0", "0"], false, "Succeeded"),
+        ("Never", "0", true, ["0", "1"], false, "Failed"),
+        ("Never", "0", true, ["0", "run"], false, "Running"),
+        // Ended from outside.
+        ("Always", "0", true, ["0", "0"], true, "Succeeded"),
+        ("Always", "0", true, ["0", "137"], true, "Failed"),
+        ("Always", "wait", false, ["wait", "wait"], true, "Failed"),
+    ];
+    for (policy, init, initialized, states, terminated, expected) in table {
+        let inits = [status("i", init)];
+        let apps = [status("a", states[0]), status("b", states[1])];
+        let got = phase(&pod(policy), &inits, &apps, initialized, terminated);
+        assert_eq!(got, expected, "{policy} {init} {states:?} {terminated}");
+    }
+}
+
+fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) -> Vec<Value> {
+    let inits = [status("i", "0")];
+    let made = conditions(&Facts {
+        pod,
+        old: pod::status(pod),
+        inits: &inits,
+        apps,
+        phase,
+        initialized,
+        ready_to_start: true,
+        now: SystemTime::UNIX_EPOCH,
+    });
+    made.iter().map(|c| serde_json::to_value(c).unwrap()).collect()
+}
+
+fn of<'a>(conditions: &'a [Value], type_: &str) -> &'a Value {
+    conditions.iter().find(|c| c["type"] == type_).unwrap()
+}
+
+#[test]
+fn conditions_say_what_is_missing() {
+    let up = [status("a", "run"), status("b", "run")];
+    let half = [status("a", "run"), status("b", "wait")];
+    let all = found(&pod("Always"), &up, "Running", true);
+    for type_ in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(of(&all, type_)["status"], "True", "{type_}");
+        assert_eq!(of(&all, type_)["observedGeneration"], 3);
+    }
+    let some = found(&pod("Always"), &half, "Pending", true);
+    for type_ in ["Ready", "ContainersReady"] {
+        let condition = of(&some, type_);
+        assert_eq!(condition["reason"], "ContainersNotReady");
+        assert_eq!(condition["message"], "containers with unready status: [b]");
+    }
+    let begun = found(&pod("Always"), &half, "Pending", false);
+    let initialized = of(&begun, "Initialized");
+    assert_eq!(initialized["reason"], "ContainersNotInitialized");
+    assert_eq!(initialized["message"], "containers with incomplete status: [i]");
+    for (phase, reason) in [("Succeeded", "PodCompleted"), ("Failed", "PodFailed")] {
+        let ended = found(&pod("Never"), &up, phase, true);
+        assert_eq!(of(&ended, "Ready")["reason"], reason);
+        assert_eq!(of(&ended, "Ready")["status"], "False");
+    }
+}
+
+#[test]
+fn readiness_gates_hold_a_pod_back() {
+    let up = [status("a", "run"), status("b", "run")];
+    let mut gated = pod("Always");
+    gated.spec.as_mut().unwrap().readiness_gates =
+        Some(serde_json::from_value(json!([{"conditionType": "example.com/ok"}])).unwrap());
+    let closed = found(&gated, &up, "Running", true);
+    assert_eq!(of(&closed, "ContainersReady")["status"], "True");
+    let ready = of(&closed, "Ready");
+    assert_eq!(ready["reason"], "ReadinessGatesNotReady");
+    let message = "corresponding condition of pod readiness gate \"example.com/ok\" does not exist.";
+    assert_eq!(ready["message"], message);
+    for (value, expected) in [("False", "False"), ("True", "True")] {
+        gated.status = Some(
+            serde_json::from_value(json!({"conditions": [
+                {"type": "example.com/ok", "status": value},
+            ]}))
+            .unwrap(),
+        );
+        let now = found(&gated, &up, "Running", true);
+        assert_eq!(of(&now, "Ready")["status"], expected, "{value}");
+    }
+}
+
+#[test]
+fn times_of_transition_are_kept() {
+    let up = [status("a", "run"), status("b", "run")];
+    let mut pod = pod("Always");
+    pod.status = Some(
+        serde_json::from_value(json!({"conditions": [
+            {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Initialized", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        ]}))
+        .unwrap(),
+    );
+    let now = found(&pod, &up, "Running", true);
+    assert_eq!(of(&now, "Ready")["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    assert_eq!(of(&now, "Initialized")["lastTransitionTime"], "1970-01-01T00:00:00Z");
+}

@@ -1,0 +1,9 @@
+//! The kubelet as a whole, against a fake API and a fake runtime.
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod lifecycle;
+mod node;
+mod restart;
+mod serving;
+mod world;

@@ -1,0 +1,73 @@
+//! The node's own objects, and many Pods at once.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::world::{World, is_ready, path};
+
+#[tokio::test]
+async fn the_node_registers_with_its_lease() {
+    let world = World::new();
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    let node = world.api.get("/api/v1/nodes/n1").unwrap();
+    let status = &node["status"];
+    assert_eq!(status["nodeInfo"]["kubeletVersion"], "v1.37.0+coracle");
+    assert_eq!(
+        status["nodeInfo"]["containerRuntimeVersion"],
+        "wasm://1.0.0"
+    );
+    assert_eq!(
+        (&status["capacity"]["pods"], &status["allocatable"]["cpu"]),
+        (&json!("110"), &json!("2"))
+    );
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
+    assert_eq!(node["spec"]["podCIDR"], "10.42.0.0/24");
+    assert!(is_ready(&node));
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
+    let held = |lease: &serde_json::Value| lease["spec"]["holderIdentity"] == "n1";
+    let lease = world.api.object(lease, "the lease is held", held).await;
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 40);
+    kubelet.stop().await;
+
+    // Another start takes the same object over.
+    world.api.change("/api/v1/nodes/n1", |node| {
+        node["status"]["conditions"] = json!([]);
+        node["metadata"]["labels"] = json!({"mine": "kept"});
+    });
+    let kubelet = world.start();
+    let node = world
+        .api
+        .object("/api/v1/nodes/n1", "it is ready again", is_ready)
+        .await;
+    assert_eq!(node["metadata"]["labels"]["mine"], "kept");
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/os"], "linux");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_hundred_pods_start_without_a_pause() {
+    let world = World::new();
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    let before = Instant::now();
+    let names: Vec<String> = (0..100).map(|n| format!("p{n}")).collect();
+    for name in &names {
+        world.pod(name, json!({}), json!({}));
+    }
+    let all_ready = |api: &super::api::FakeApi| {
+        names
+            .iter()
+            .all(|name| api.get(&path(name)).is_some_and(|pod| is_ready(&pod)))
+    };
+    world.api.until("all are ready", all_ready).await;
+    // No timer lies on the way: with one, a hundred Pods would need seconds.
+    assert!(
+        before.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        before.elapsed()
+    );
+    assert_eq!(world.runtime.running(), 100);
+    kubelet.stop().await;
+}

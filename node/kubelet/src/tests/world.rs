@@ -1,0 +1,242 @@
+//! A node of fakes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coracle_images::RegistryAuth;
+use coracle_runtime::fake::FakeRuntime;
+use coracle_runtime::{Image, Listener, LogLimits, PodIdentity, Protocol, RuntimeService};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::api::FakeApi;
+use crate::{ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig, LocalImage, PodNetwork};
+
+/// Images that exist are those whose name does not begin with `missing`; those that begin
+/// with `container` are no wasm.
+#[derive(Default)]
+pub(super) struct FakeImages {
+    present: Mutex<BTreeSet<String>>,
+    pub(super) pulls: Mutex<Vec<(String, usize)>>,
+}
+
+fn local(reference: &str) -> LocalImage {
+    LocalImage {
+        image: Image {
+            reference: reference.to_owned(),
+            digest: format!("sha256:{reference}"),
+        },
+        resolved: format!("registry/{reference}@sha256:00"),
+        kind: match reference.starts_with("container") {
+            true => Kind::Container,
+            false => Kind::Wasm,
+        },
+        size_bytes: 1000,
+    }
+}
+
+#[async_trait]
+impl Images for FakeImages {
+    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+        if reference.contains(' ') {
+            return Err(ImageError {
+                reason: "InvalidImageName",
+                message: "bad name".to_owned(),
+            });
+        }
+        let present = self.present.lock().contains(reference);
+        Ok(present.then(|| local(reference)))
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        auths: &[RegistryAuth],
+    ) -> Result<LocalImage, ImageError> {
+        self.pulls.lock().push((reference.to_owned(), auths.len()));
+        if reference.starts_with("missing") {
+            return Err(ImageError {
+                reason: "ErrImagePull",
+                message: "not in the registry".to_owned(),
+            });
+        }
+        self.present.lock().insert(reference.to_owned());
+        Ok(local(reference))
+    }
+
+    fn list(&self) -> Vec<(Vec<String>, u64)> {
+        let present = self.present.lock();
+        present
+            .iter()
+            .map(|name| (vec![name.clone()], 1000))
+            .collect()
+    }
+}
+
+#[derive(Default)]
+pub(super) struct FakeNetwork {
+    given: Mutex<BTreeMap<String, IpAddr>>,
+    next: Mutex<u8>,
+    pub(super) listeners: Mutex<Vec<Listener>>,
+}
+
+impl FakeNetwork {
+    pub(super) fn given(&self) -> usize {
+        self.given.lock().len()
+    }
+}
+
+#[async_trait]
+impl PodNetwork for FakeNetwork {
+    async fn allocate(&self, pod: &PodIdentity) -> std::io::Result<Vec<IpAddr>> {
+        let mut given = self.given.lock();
+        let ip = given.entry(pod.uid.clone()).or_insert_with(|| {
+            let mut next = self.next.lock();
+            *next += 1;
+            IpAddr::from([10, 42, 0, *next])
+        });
+        Ok(vec![*ip])
+    }
+
+    async fn release(&self, pod_uid: &str) -> std::io::Result<()> {
+        self.given.lock().remove(pod_uid);
+        Ok(())
+    }
+
+    fn set_listeners(&self, listeners: Vec<Listener>) {
+        *self.listeners.lock() = listeners;
+    }
+
+    fn dial(&self, _: Protocol, address: SocketAddr) -> Option<SocketAddr> {
+        let listeners = self.listeners.lock();
+        let found = listeners
+            .iter()
+            .find(|listener| listener.address == address);
+        found.map(|listener| listener.actual)
+    }
+
+    fn snapshot_path(&self) -> PathBuf {
+        PathBuf::from("snapshot")
+    }
+}
+
+/// API, runtime, images and network outlive a kubelet.
+pub(super) struct World {
+    pub(super) api: FakeApi,
+    pub(super) runtime: FakeRuntime,
+    pub(super) images: Arc<FakeImages>,
+    pub(super) network: Arc<FakeNetwork>,
+    pub(super) root: tempfile::TempDir,
+}
+
+/// A kubelet that runs.
+pub(super) struct Running {
+    pub(super) kubelet: Kubelet,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            api: FakeApi::default(),
+            runtime: FakeRuntime::new("wasm"),
+            images: Arc::default(),
+            network: Arc::default(),
+            root: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(super) fn start(&self) -> Running {
+        self.start_with(None)
+    }
+
+    pub(super) fn start_with(&self, api: Option<KubeletApi>) -> Running {
+        let capacity = [("cpu", "2"), ("memory", "4Gi")];
+        let quantity = |(name, text): (&str, &str)| (name.to_owned(), text.parse().unwrap());
+        let kubelet = Kubelet::new(KubeletConfig {
+            node_name: "n1".to_owned(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            root_dir: self.root.path().join("kubelet"),
+            log_dir: self.root.path().join("logs"),
+            log_limits: LogLimits::default(),
+            client: self.api.client(),
+            runtimes: vec![Arc::new(self.runtime.clone()) as Arc<dyn RuntimeService>],
+            images: self.images.clone(),
+            network: self.network.clone(),
+            services: None,
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            pod_cidr: Some("10.42.0.0/24".to_owned()),
+            capacity: capacity.into_iter().map(quantity).collect(),
+            allocatable: BTreeMap::new(),
+            max_pods: 110,
+            version: "v1.37.0+coracle".to_owned(),
+            api,
+        });
+        let cancel = CancellationToken::new();
+        let (handle, token) = (kubelet.clone(), cancel.clone());
+        let task = tokio::spawn(async move { handle.run(token).await.unwrap() });
+        Running {
+            kubelet,
+            cancel,
+            task,
+        }
+    }
+
+    /// Puts a Pod of one container.
+    pub(super) fn pod(&self, name: &str, container: Value, spec: Value) {
+        let mut container = container;
+        container["name"] = json!("main");
+        if container["image"].is_null() {
+            container["image"] = json!("app:v1");
+        }
+        let mut pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "ns", "uid": format!("uid-{name}"), "generation": 1},
+            "spec": {"nodeName": "n1", "containers": [container]},
+            "status": {"phase": "Pending", "qosClass": "BestEffort"},
+        });
+        for (key, value) in spec.as_object().unwrap() {
+            pod["spec"][key] = value.clone();
+        }
+        self.api.put(&path(name), pod);
+    }
+}
+
+impl Running {
+    /// Ends the kubelet; its Pods run on.
+    pub(super) async fn stop(self) {
+        self.cancel.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), self.task).await;
+        ended.expect("the kubelet ends").unwrap();
+    }
+}
+
+pub(super) fn path(pod: &str) -> String {
+    format!("/api/v1/namespaces/ns/pods/{pod}")
+}
+
+/// The status of a condition.
+pub(super) fn condition<'a>(pod: &'a Value, type_: &str) -> &'a str {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let found = conditions.find(|condition| condition["type"] == type_);
+    found
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or("")
+}
+
+pub(super) fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready") == "True"
+}
+
+pub(super) fn waiting(pod: &Value) -> &str {
+    let state = &pod["status"]["containerStatuses"][0]["state"];
+    state["waiting"]["reason"].as_str().unwrap_or("")
+}
