@@ -1,7 +1,7 @@
 //! What a guest process may still do once it has begun.
 //!
-//! Before a process loads code that it does not trust it sets no_new_privs and a seccomp filter:
-//! an allow-list of the system calls that wasmtime, tokio and WASI make. What is not on it fails
+//! Before a process loads code that it does not trust it drops its capabilities, and sets
+//! no_new_privs and a seccomp filter: an allow-list of the system calls that wasmtime, tokio and WASI make. What is not on it fails
 //! with EPERM, so that a library that tries something new falls back instead of dying. Should a
 //! guest break out of the sandbox of WebAssembly, it cannot execute a program, trace or signal
 //! another process, change namespaces, mount, or load anything into the kernel.
@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -164,6 +165,23 @@ const SOCKETS: &[i64] = &[
     libc::SYS_shutdown,
 ];
 
+/// Gives up every capability, for good: not even a process of root's gets one back.
+///
+/// The user stays the agent's: the folders that a guest's process uses are that user's alone.
+fn drop_capabilities() -> io::Result<()> {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    if rustix::thread::capabilities(None)? != none {
+        // Kernels before 4.3 have no ambient set.
+        let _ = rustix::thread::clear_ambient_capability_set();
+        rustix::thread::set_capabilities(None, none)?;
+    }
+    Ok(())
+}
+
 /// Confines a process that runs guests. Threads that it starts later inherit the filter.
 pub(crate) fn guests() -> io::Result<()> {
     let mut rules = allow(&[COMMON, OLD, SOCKETS]);
@@ -217,6 +235,7 @@ fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>) -> io::Result<()> {
     )
     .map_err(io::Error::other)?;
     let program = BpfProgram::try_from(filter).map_err(io::Error::other)?;
+    drop_capabilities()?;
     rustix::thread::set_no_new_privs(true)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }

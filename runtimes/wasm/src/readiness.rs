@@ -1,5 +1,4 @@
-//! Descriptors that tokio has no type for: pidfds, and listeners whose connections go to other
-//! threads.
+//! Descriptors that tokio has no type for: pidfds.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -17,7 +17,7 @@ use crate::protocol::{GuestSpec, Kind, Request, Response};
 /// How long a guest may take to be instantiated.
 const START: Duration = Duration::from_secs(60);
 /// How long after its grace period a process may take to end a guest before it is killed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Inner {
     pub(super) async fn start_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {

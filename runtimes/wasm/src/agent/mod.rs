@@ -103,6 +103,7 @@ impl WasmRuntime {
             detached: CancellationToken::new(),
             config,
         });
+        inner.sweep_cache();
         adopt::all(&inner).await.map_err(|error| {
             let folder = inner.config.state_dir.display();
             Error::io(format!("taking over guests recorded in {folder}"), error)
@@ -145,6 +146,18 @@ impl Inner {
         let mut entries = self.entries();
         entries.retain(|entry| entry.record.sandbox == *sandbox);
         entries
+    }
+
+    /// Removes compiled modules whose images went while no agent ran.
+    fn sweep_cache(&self) {
+        let images = self.config.content.images();
+        let modules = images.iter().filter_map(|image| match &image.kind {
+            ImageKind::Wasm { module, .. } => Some(module.hex()),
+            ImageKind::Container => None,
+        });
+        if let Err(error) = self.cache.sweep(&modules.collect()) {
+            tracing::warn!(%error, "clearing the cache of compiled modules");
+        }
     }
 
     fn image(&self, digest: &str) -> Result<StoredImage> {

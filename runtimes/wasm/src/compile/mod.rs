@@ -8,6 +8,8 @@
 pub(crate) mod child;
 mod classify;
 
+use std::collections::HashSet;
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ const MAX_ANSWER: u64 = 64 << 10;
 /// The engine's version; a test holds it against the lock file.
 const WASMTIME: &str = "48.0.8";
 const CODE: &str = "code";
+const TEMPORARY: &str = "tmp";
 const RECORD: &str = "module.json";
 
 /// Why a module could not be made ready.
@@ -88,7 +91,7 @@ impl Cache {
         })?;
         let folder = root.join(compatibility);
         disk::private_dir(&folder).map_err(fault(format!("creating {}", folder.display())))?;
-        let temporary = folder.join("tmp");
+        let temporary = folder.join(TEMPORARY);
         disk::remove_dir(&temporary)
             .and_then(|()| disk::private_dir(&temporary))
             .map_err(fault(format!("clearing {}", temporary.display())))?;
@@ -121,19 +124,41 @@ impl Cache {
         }
         let temporary = tempfile::Builder::new()
             .prefix("compile-")
-            .tempdir_in(self.folder.join("tmp"))
+            .tempdir_in(self.folder.join(TEMPORARY))
             .map_err(fault("making room for compiled code"))?;
         let kind = self.compile(module, &temporary.path().join(CODE)).await?;
         disk::write_json(&temporary.path().join(RECORD), &Record { kind })
             .map_err(fault("recording a compiled module"))?;
         let entry = self.folder.join(digest);
         disk::remove_dir(&entry)
-            .and_then(|()| std::fs::rename(temporary.path(), &entry))
+            .and_then(|()| fs::rename(temporary.path(), &entry))
             .map_err(fault("moving compiled code into its place"))?;
         Ok(Artifact {
             code: entry.join(CODE),
             kind,
         })
+    }
+
+    /// Removes what no image needs, by digests of modules, and what other engines left.
+    pub(crate) fn sweep(&self, needed: &HashSet<String>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name != TEMPORARY && !needed.contains(&*name) {
+                disk::remove_dir(&entry.path())?;
+            }
+        }
+        let Some(root) = self.folder.parent() else {
+            return Ok(());
+        };
+        for entry in fs::read_dir(root)? {
+            let path = entry?.path();
+            if path != self.folder {
+                disk::remove_dir(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets a compiled module. Processes that have it mapped keep it.
@@ -192,4 +217,36 @@ fn compatibility() -> wasmtime::Result<String> {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_that_of_the_engine() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+        let lock = fs::read_to_string(lock).unwrap();
+        let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"");
+        assert!(lock.contains(&entry), "{entry}");
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_is_needed() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path(), "coracle".into()).unwrap();
+        for entry in ["needed", "unneeded"] {
+            let folder = cache.folder.join(entry);
+            disk::private_dir(&folder).unwrap();
+            fs::write(folder.join(CODE), "code").unwrap();
+            let record = Record { kind: Kind::Core };
+            disk::write_json(&folder.join(RECORD), &record).unwrap();
+        }
+        disk::private_dir(&root.path().join("other-engine")).unwrap();
+        cache.sweep(&HashSet::from(["needed".to_owned()])).unwrap();
+        assert!(cache.get("needed").is_some());
+        assert!(cache.get("unneeded").is_none());
+        assert!(!root.path().join("other-engine").exists());
+    }
 }

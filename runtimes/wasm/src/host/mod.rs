@@ -5,6 +5,7 @@
 //! core ([`cores`]). A guest that uses more CPU than its slice goes on on a runtime of idle
 //! priority, so that no neighbour is felt. A trap is a 500 for one request and nothing more.
 
+mod acceptor;
 mod body;
 mod cores;
 mod handler;
@@ -29,6 +30,7 @@ use crate::process::NetworkFactory;
 use crate::protocol::{Event, GuestSpec, Kind, Use};
 use crate::serve::{self, Hub, Service, Start};
 
+use acceptor::Acceptor;
 use cores::Cores;
 use handler::Handlers;
 use pod::{HttpPod, Stopped};
@@ -61,7 +63,8 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         folder: start.folder.clone(),
         handlers,
         ticker,
-        cores,
+        cores: cores.count(),
+        acceptor: Acceptor::start(cores).map_err(|error| error.to_string())?,
         pods: Mutex::new(HashMap::new()),
     });
     runtime
@@ -75,7 +78,8 @@ struct Host {
     folder: std::path::PathBuf,
     handlers: Handlers,
     ticker: Ticker,
-    cores: Arc<Cores>,
+    cores: usize,
+    acceptor: Arc<Acceptor>,
     pods: Mutex<HashMap<ContainerId, Arc<HttpPod>>>,
 }
 
@@ -117,19 +121,18 @@ impl Service for Host {
             .get(&spec.artifact)
             .map_err(|error| format!("{error:#}"))?;
         let scratch = self.folder.join("volumes").join(&spec.container.0);
-        let cores = self.cores.count();
         let pod = HttpPod::new(
             spec,
             handler,
             network,
             &self.hub,
             &self.ticker,
-            cores,
+            self.cores,
             &scratch,
         )?;
         let pod = Arc::new(pod);
         pod.trial().await?;
-        pod.listen(&self.cores)?;
+        pod.listen(&self.acceptor)?;
         self.pods.lock().insert(pod.container.clone(), pod.clone());
         Ok(())
     }
@@ -138,7 +141,7 @@ impl Service for Host {
         let Some(pod) = self.pod(container) else {
             return;
         };
-        let stopped = pod.stop(grace).await;
+        let stopped = pod.stop(&self.acceptor, grace).await;
         // Of several calls that waited, the first one tells.
         if self.pods.lock().remove(container).is_some() {
             match stopped {

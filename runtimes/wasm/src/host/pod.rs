@@ -1,23 +1,19 @@
 //! One HTTP guest: its listener, its bounds, and its end.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::{ContainerId, GuestNetwork, Protocol, Resources};
 use parking_lot::Mutex;
-use rustix::net::SocketFlags;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::cores::Cores;
+use super::acceptor::{Acceptor, Ticket};
 use super::handler::Handler;
-use super::request;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
@@ -25,7 +21,6 @@ use crate::guest::sockets::Listening;
 use crate::guest::state::Environment;
 use crate::guest::volumes;
 use crate::protocol::{GuestSpec, Use};
-use crate::readiness;
 use crate::runner::describe;
 use crate::serve::{Announcer, Hub};
 
@@ -67,7 +62,20 @@ pub(super) struct HttpPod {
     pub traps: AtomicU64,
     announcer: Arc<Announcer>,
     address: SocketAddr,
-    bound: Mutex<Option<(SocketAddr, SocketAddr, bool)>>,
+    bound: Mutex<Option<Endpoint>>,
+    life: OnceLock<Box<Life>>,
+}
+
+/// The listener of a Pod.
+struct Endpoint {
+    view: SocketAddr,
+    actual: SocketAddr,
+    published: bool,
+    ticket: Ticket,
+}
+
+/// What a Pod needs from its first connection on, or when it is stopped.
+pub(super) struct Life {
     /// Cancelled when no connection is accepted any more, and idle ones close.
     pub closing: CancellationToken,
     /// Cancelled when the grace period is over.
@@ -122,10 +130,7 @@ impl HttpPod {
             announcer,
             address: SocketAddr::new(ip, spec.port),
             bound: Mutex::new(None),
-            closing: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            connections: TaskTracker::new(),
-            grace: watch::Sender::new(None),
+            life: OnceLock::new(),
         })
     }
 
@@ -150,75 +155,86 @@ impl HttpPod {
         }
     }
 
+    /// What the Pod has from its first connection on.
+    pub(super) fn life(&self) -> &Life {
+        self.life.get_or_init(|| {
+            Box::new(Life {
+                closing: CancellationToken::new(),
+                ended: CancellationToken::new(),
+                connections: TaskTracker::new(),
+                grace: watch::Sender::new(None),
+            })
+        })
+    }
+
     /// Binds the Pod's port and serves it.
-    pub(super) fn listen(self: &Arc<Self>, cores: &Arc<Cores>) -> Result<(), String> {
+    pub(super) fn listen(self: &Arc<Self>, acceptor: &Acceptor) -> Result<(), String> {
         let failed =
             |error: &dyn std::fmt::Display| format!("listening on {}: {error}", self.address);
         let network = &self.environment.network;
         let wanted = network
             .bind(Protocol::Tcp, self.address)
             .map_err(|error| failed(&error))?;
-        let listener = TcpListener::bind(wanted).map_err(|error| failed(&error))?;
-        listener
-            .set_nonblocking(true)
+        let socket = TcpListener::bind(wanted).map_err(|error| failed(&error))?;
+        let actual = socket.local_addr().map_err(|error| failed(&error))?;
+        let ticket = acceptor
+            .add(socket, self.clone())
             .map_err(|error| failed(&error))?;
-        let actual = listener.local_addr().map_err(|error| failed(&error))?;
         let (view, published) = network.bound(Protocol::Tcp, self.address, actual);
         network.listening(Protocol::Tcp, view, Some(actual));
         if published {
             self.announcer.bound(Protocol::Tcp, view, actual);
         }
-        *self.bound.lock() = Some((view, actual, published));
-        let core = cores.next().clone();
-        let pod = self.clone();
-        let cores = cores.clone();
-        core.handle.spawn(async move {
-            if let Err(error) = accept(&pod, OwnedFd::from(listener), &cores).await {
-                eprintln!("accepting for {}: {error}", pod.address);
-            }
+        *self.bound.lock() = Some(Endpoint {
+            view,
+            actual,
+            published,
+            ticket,
         });
         Ok(())
     }
 
     /// Takes back the listener: nobody finds the Pod any more.
-    fn withdraw(&self) {
-        if let Some((view, actual, published)) = self.bound.lock().take() {
-            self.environment
-                .network
-                .listening(Protocol::Tcp, view, None);
-            if published {
-                self.announcer.unbound(Protocol::Tcp, view, actual);
+    fn withdraw(&self, acceptor: &Acceptor) {
+        if let Some(bound) = self.bound.lock().take() {
+            acceptor.remove(bound.ticket);
+            let network = &self.environment.network;
+            network.listening(Protocol::Tcp, bound.view, None);
+            if bound.published {
+                self.announcer
+                    .unbound(Protocol::Tcp, bound.view, bound.actual);
             }
         }
     }
 
     /// Stops accepting, lets what is under way end within the grace period, and cuts the rest.
     /// A later call may shorten the grace period.
-    pub(super) async fn stop(&self, grace: Duration) -> Stopped {
+    pub(super) async fn stop(&self, acceptor: &Acceptor, grace: Duration) -> Stopped {
+        let life = self.life();
         let until = tokio::time::Instant::now() + grace;
-        self.grace.send_if_modified(|current| {
+        life.grace.send_if_modified(|current| {
             let sooner = current.is_none_or(|current| until < current);
             if sooner {
                 *current = Some(until);
             }
             sooner
         });
-        self.withdraw();
-        self.closing.cancel();
-        self.connections.close();
-        let mut grace = self.grace.subscribe();
+        self.withdraw(acceptor);
+        life.closing.cancel();
+        life.connections.close();
+        let mut grace = life.grace.subscribe();
         let stopped = loop {
             let until = (*grace.borrow_and_update()).unwrap_or(until);
             tokio::select! {
-                () = self.connections.wait() => break Stopped::Finished,
+                () = life.connections.wait() => break Stopped::Finished,
                 () = tokio::time::sleep_until(until) => {
                     break Stopped::Cut(self.requests.load(Ordering::Relaxed));
                 }
                 _ = grace.changed() => {}
             }
         };
-        self.ended.cancel();
-        self.connections.wait().await;
+        life.ended.cancel();
+        life.connections.wait().await;
         self.environment.stdout.flush_partial();
         self.environment.stderr.flush_partial();
         match stopped {
@@ -245,43 +261,5 @@ impl HttpPod {
     /// Whether one more request may wait.
     pub(super) fn queue_is_full(&self) -> bool {
         self.requests.load(Ordering::Relaxed) >= INSTANCES as u64 + QUEUE
-    }
-}
-
-/// Accepts connections and deals them out to the cores.
-async fn accept(pod: &Arc<HttpPod>, listener: OwnedFd, cores: &Arc<Cores>) -> io::Result<()> {
-    let listener = readiness::readable(listener)?;
-    loop {
-        let mut ready = tokio::select! {
-            ready = listener.readable() => ready?,
-            () = pod.closing.cancelled() => return Ok(()),
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accepted = ready.try_io(|listener| {
-            rustix::net::acceptfrom_with(listener.get_ref().as_fd(), flags).map_err(io::Error::from)
-        });
-        let (stream, peer) = match accepted {
-            Err(_would_block) => continue,
-            Ok(Ok((stream, peer))) => (stream, peer),
-            Ok(Err(error)) => {
-                // The client is gone again, or files have run out: the next one may fare better.
-                tracing::warn!(%error, "accepting a connection");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            }
-        };
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        let allowed = peer.is_some_and(|peer| {
-            let network = &pod.environment.network;
-            network.peer(Protocol::Tcp, peer).is_ok()
-        });
-        if !allowed {
-            continue;
-        }
-        let core = cores.next().clone();
-        let handle = core.handle.clone();
-        let stream = std::net::TcpStream::from(stream);
-        let connection = request::connection(pod.clone(), core, stream);
-        handle.spawn(pod.connections.track_future(connection));
     }
 }

@@ -63,11 +63,11 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
         biased;
         // A client that goes away is no event.
         _ = connection.as_mut() => return,
-        () = pod.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = pod.life().closing.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = connection => {}
-        () = pod.ended.cancelled() => {}
+        () = pod.life().ended.cancelled() => {}
     }
 }
 
@@ -182,7 +182,7 @@ async fn run(
     };
     let result = tokio::select! {
         result = drive(slice, &core) => result,
-        () = pod.ended.cancelled() => return,
+        () = pod.life().ended.cancelled() => return,
     };
     if let Err(error) = result {
         report(&pod, &error);

@@ -1,10 +1,12 @@
 //! Command guests: one process each.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::{ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::network::Snapshot;
 use crate::node::{DEADLINE, Node, entries, kill};
 
 /// Prints `hello`.
@@ -236,4 +238,82 @@ pub(crate) async fn a_killed_process_is_an_exit() {
     let exit = node.exit(&pod).await;
     assert_eq!(exit.code, 137);
     assert!(exit.message.contains("signal 9"), "{}", exit.message);
+}
+
+/// Echoes one connection and one datagram.
+async fn echo_servers() -> (SocketAddr, SocketAddr) {
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let addresses = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = tcp.accept().await.unwrap();
+        let mut bytes = [0; 4];
+        stream.read_exact(&mut bytes).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+    });
+    tokio::spawn(async move {
+        let mut bytes = [0; 16];
+        let (length, from) = udp.recv_from(&mut bytes).await.unwrap();
+        udp.send_to(&bytes[..length], from).await.unwrap();
+    });
+    addresses
+}
+
+pub(crate) async fn every_address_is_the_networks() {
+    let node = Node::new().await;
+    let (tcp, udp) = echo_servers().await;
+    let service: SocketAddr = "10.43.0.5:80".parse().unwrap();
+    let datagrams: SocketAddr = "10.43.0.6:53".parse().unwrap();
+    node.publish(&Snapshot {
+        names: [("web.default".to_owned(), vec![service.ip()])].into(),
+        routes: [(service, tcp), (datagrams, udp)].into(),
+    });
+    let program = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/programs/network.wasm"
+    ));
+    let image = node.image(&program.unwrap());
+    let (exit, pod) = node
+        .run(&image, |config| {
+            let args = ["web.default:80", "10.43.0.6:53", "nowhere:1", "10.43.0.7:1"];
+            config.args = args.map(str::to_owned).to_vec();
+        })
+        .await;
+    let log = entries(&pod.log);
+    assert_eq!(exit.code, 0, "{log:#?}");
+    let expected = [
+        "stdout F resolved [10.43.0.5:80]",
+        "stdout F connected to 10.43.0.5:80",
+        "stdout F read ping",
+        "stdout F received ping from 10.43.0.6:53",
+        "stdout F unknown name fails: true",
+        "stdout F refused: ConnectionRefused",
+        "stdout F foreign address: AddrNotAvailable",
+        "stdout F local listener at 127.0.0.1:4000",
+    ];
+    assert_eq!(log, expected);
+}
+
+/// What the kernel says of a guest's process.
+pub(crate) async fn guest_processes_are_confined() {
+    let node = Node::new().await;
+    let pod = node.start(&node.image(SLEEP.as_bytes()), |_| ()).await;
+    let runner = format!("state/containers/{}/runner/process.json", pod.container.0);
+    let record = std::fs::read(node.folder.path().join(runner)).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let tasks = format!("/proc/{}/task", record["pid"]);
+    let mut threads = 0;
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for line in [
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+            "CapEff:\t0000000000000000",
+            "CapPrm:\t0000000000000000",
+        ] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        threads += 1;
+    }
+    assert!(threads >= 2, "the guest has a thread of its own");
 }

@@ -82,6 +82,28 @@ pub(crate) async fn a_component_is_served() {
         let expected = format!("Hello from web, you asked for {path}\n");
         assert_eq!(get(actual, path).await, (200, expected));
     }
+    let (sender, connection) = {
+        let stream = tokio::net::TcpStream::connect(actual).await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .unwrap()
+    };
+    tokio::spawn(connection);
+    let requests = (0..10).map(|_| {
+        let mut sender = sender.clone();
+        let request = http::Request::get("http://pod/h2").body(Empty::<bytes::Bytes>::new());
+        async move {
+            sender
+                .send_request(request.unwrap())
+                .await
+                .unwrap()
+                .status()
+        }
+    });
+    for status in futures::future::join_all(requests).await {
+        assert_eq!(status, 200, "HTTP/2 without TLS, ten streams");
+    }
     node.runtime
         .stop_container(&pod.container, Duration::from_secs(5))
         .await

@@ -42,6 +42,8 @@ tests![
     commands::a_server_listens_under_the_pods_address,
     commands::a_guest_ends_while_no_agent_is_there,
     commands::a_killed_process_is_an_exit,
+    commands::every_address_is_the_networks,
+    commands::guest_processes_are_confined,
     http::a_component_is_served,
     http::one_host_serves_a_namespace,
     http::the_next_agent_finds_guests_served,
