@@ -11,6 +11,8 @@ use crate::client::{Basic, HttpClients, Repository, Timeouts, Trust};
 use crate::media_types::OCI_MANIFEST;
 use crate::{Digest, EmbeddedRegistry};
 
+mod interop;
+
 /// Serves a router on loopback for the rest of the test; returns `127.0.0.1:port`.
 pub(crate) async fn serve(router: Router) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -21,7 +23,7 @@ pub(crate) async fn serve(router: Router) -> String {
 }
 
 /// The users `admin`, who may push, and `node`, who may pull; passwords equal names.
-fn authenticator() -> Authenticator {
+pub(super) fn authenticator() -> Authenticator {
     Arc::new(|parts: &Parts| {
         let credential = |user: &str| {
             let pair = format!("{user}:{user}");
