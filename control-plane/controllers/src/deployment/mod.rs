@@ -34,6 +34,7 @@ use crate::informer::revision_of;
 use crate::owners::{adoption, controlled_by, controller_of, release};
 use crate::queue::WorkQueue;
 use plan::{Action, Observed};
+use revision::Annotations;
 
 type Key = ObjectRef<Deployment>;
 
@@ -139,7 +140,9 @@ impl Controller {
         }
         let status = status::status(&observed, &outcome);
         let wait = status::next_check(&deployment, &status, now);
-        self.write_status(&key, &deployment, status).await?;
+        let annotations = outcome.annotations;
+        self.write_status(&key, &deployment, status, annotations)
+            .await?;
         failed.map_or(Ok(wait), Err)
     }
 
@@ -220,13 +223,7 @@ impl Controller {
                 Ok(())
             }
             Action::Annotate(annotations) => {
-                let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
-                let api: Api<Deployment> = self.api(deployment);
-                let params = PatchParams::default();
-                let patched = api.patch(&deployment.name_any(), &params, &patch).await;
-                let patched = patched.map_err(Error::api("annotate a Deployment"))?;
-                self.own_writes.wrote(key, revision_of(&patched));
-                outcome.resource_version = patched.metadata.resource_version;
+                outcome.annotations = annotations;
                 Ok(())
             }
         }
@@ -296,21 +293,21 @@ impl Controller {
         }
     }
 
+    /// Writes the status, and annotations with it: written by themselves they would count as a
+    /// new generation.
     async fn write_status(
         &self,
         key: &Key,
         deployment: &Deployment,
-        status: (DeploymentStatus, Option<String>),
+        status: DeploymentStatus,
+        annotations: Annotations,
     ) -> Result<(), Error> {
-        let (status, resource_version) = status;
-        if deployment.status.as_ref() == Some(&status) {
+        if deployment.status.as_ref() == Some(&status) && annotations.is_empty() {
             return Ok(());
         }
         let mut update = deployment.clone();
         update.status = Some(status);
-        if let Some(version) = resource_version {
-            update.metadata.resource_version = Some(version);
-        }
+        update.annotations_mut().extend(annotations);
         let api: Api<Deployment> = self.api(deployment);
         let written = api
             .replace_status(&deployment.name_any(), &PostParams::default(), &update)

@@ -229,7 +229,7 @@ fn conditions_tell_the_progress() {
         created: Some("web-a".to_owned()),
         ..Outcome::default()
     };
-    let (first, _) = with(&d, &[], |o| status(o, &outcome));
+    let first = with(&d, &[], |o| status(o, &outcome));
     assert_eq!(
         condition(&first, "Progressing"),
         "True NewReplicaSetCreated"
@@ -241,7 +241,7 @@ fn conditions_tell_the_progress() {
 
     d.status = Some(first);
     let none = Outcome::default();
-    let (second, _) = with(&d, &[set("a", 1, (2, 2, 1), 2)], |o| status(o, &none));
+    let second = with(&d, &[set("a", 1, (2, 2, 1), 2)], |o| status(o, &none));
     assert_eq!(condition(&second, "Progressing"), "True ReplicaSetUpdated");
     assert_eq!(
         (second.replicas, second.unavailable_replicas),
@@ -252,7 +252,7 @@ fn conditions_tell_the_progress() {
     assert_eq!(next.as_secs(), 601);
 
     d.status = Some(second);
-    let (third, _) = with(&d, &[set("a", 1, (2, 2, 2), 2)], |o| status(o, &none));
+    let third = with(&d, &[set("a", 1, (2, 2, 2), 2)], |o| status(o, &none));
     assert_eq!(
         condition(&third, "Progressing"),
         "True NewReplicaSetAvailable"
@@ -275,7 +275,7 @@ fn a_rollout_that_stands_still_times_out() {
             json!({"status": {"replicas": 2, "updatedReplicas": 2,
             "conditions": [condition]}}),
         );
-        let (status, _) = with(&d, &[set("a", 1, (2, 2, 0), 2)], |o| {
+        let status = with(&d, &[set("a", 1, (2, 2, 0), 2)], |o| {
             status(o, &Outcome::default())
         });
         condition_of(&status)

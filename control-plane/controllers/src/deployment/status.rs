@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::conditions::{AVAILABLE, Conditions, PROGRESSING, REPLICA_FAILURE};
 use super::plan::Observed;
+use super::revision::Annotations;
 use super::template::{actual, available, replicas, wanted};
 
 /// What applying the plan brought about that the caches do not show yet.
@@ -20,15 +21,12 @@ pub(super) struct Outcome {
     pub(super) create_failed: Option<String>,
     /// The name for the new ReplicaSet is taken by another template.
     pub(super) collided: bool,
-    /// The Deployment's version after its annotations were written.
-    pub(super) resource_version: Option<String>,
+    /// Annotations to be written together with the status.
+    pub(super) annotations: Annotations,
 }
 
-/// The status, and the version to write it at where that is not the observed one.
-pub(super) fn status(
-    observed: &Observed<'_>,
-    outcome: &Outcome,
-) -> (DeploymentStatus, Option<String>) {
+/// The status that the Deployment should show.
+pub(super) fn status(observed: &Observed<'_>, outcome: &Outcome) -> DeploymentStatus {
     let deployment = observed.deployment;
     let old = deployment.status.clone().unwrap_or_default();
     let mut status = counts(observed, &old);
@@ -59,7 +57,7 @@ pub(super) fn status(
         }
     }
     status.conditions = conditions.finish();
-    (status, outcome.resource_version.clone())
+    status
 }
 
 /// Whether every Pod is of the current revision and available.
@@ -74,10 +72,9 @@ pub(super) fn complete(deployment: &Deployment, status: &DeploymentStatus) -> bo
 /// When to look whether the progress deadline has passed.
 pub(super) fn next_check(
     deployment: &Deployment,
-    status: &(DeploymentStatus, Option<String>),
+    status: &DeploymentStatus,
     now: Timestamp,
 ) -> Option<Duration> {
-    let status = &status.0;
     let deadline = deadline(deployment)?;
     let conditions = status.conditions.iter().flatten();
     let progressing = conditions
