@@ -7,7 +7,9 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, DeploymentStrateg
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::set_template_defaults;
-use super::{container_images, container_names, validate_replica_counts};
+use super::replicas::{
+    container_images, container_names, template_warnings, validate_replica_counts,
+};
 use crate::registry::printing;
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, ScaleView, Strategy, Subresource,
@@ -130,6 +132,10 @@ impl Strategy for DeploymentStrategy {
     fn spec_changed(&self, new: &Deployment, old: &Deployment) -> bool {
         !equality::semantic(&new.spec, &old.spec)
             || !equality::semantic(&new.metadata.annotations, &old.metadata.annotations)
+    }
+
+    fn warnings(&self, object: &Deployment) -> Vec<String> {
+        template_warnings(&object.metadata, Some(&object.spec.template))
     }
 
     fn columns(&self) -> Vec<Column> {

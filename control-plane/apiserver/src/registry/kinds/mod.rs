@@ -21,7 +21,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use self::namespace::validate_finalize;
-use self::replicas::{container_images, container_names, validate_replica_counts};
 use super::erased::{Kind, kind};
 
 /// Every built-in kind, in the order in which discovery lists them within their group-version.

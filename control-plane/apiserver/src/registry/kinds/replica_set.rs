@@ -5,7 +5,9 @@ use coracle_apimachinery::selector::{Selector, format_label_selector};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 
 use super::pod::set_template_defaults;
-use super::{container_images, container_names, validate_replica_counts};
+use super::replicas::{
+    container_images, container_names, template_warnings, validate_replica_counts,
+};
 use crate::registry::printing;
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, ScaleView, Strategy, Subresource,
@@ -102,6 +104,10 @@ impl Strategy for ReplicaSetStrategy {
                 .map_or(0, |status| status.replicas)
                 .to_string(),
         )]
+    }
+
+    fn warnings(&self, object: &ReplicaSet) -> Vec<String> {
+        template_warnings(&object.metadata, object.spec.template.as_ref())
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,8 +1,10 @@
 //! What ReplicaSets and Deployments have in common: counts of Pods, and columns of a template.
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::validation::pod::warnings::{name_warning, spec_warnings};
 use crate::validation::{non_negative, text};
 
 /// Counts of a status: none is negative, and none but that of the terminating Pods is above the
@@ -52,6 +54,19 @@ pub(super) fn validate_replica_counts(
             detail,
         ));
     }
+}
+
+/// Warnings about the name, which Pods are named after, and about the template.
+pub(super) fn template_warnings(
+    meta: &ObjectMeta,
+    template: Option<&PodTemplateSpec>,
+) -> Vec<String> {
+    let name = name_warning(text(&meta.name), "Pod names and hostnames");
+    let at = Path::new("spec").child("template").child("spec");
+    let spec = template
+        .and_then(|template| template.spec.as_ref())
+        .map(|spec| spec_warnings(spec, &at));
+    name.into_iter().chain(spec.unwrap_or_default()).collect()
 }
 
 /// Names of the containers, as one cell shows them.

@@ -4,6 +4,7 @@ pub(crate) mod container;
 pub(crate) mod env;
 pub(crate) mod template;
 pub(crate) mod update;
+pub(crate) mod warnings;
 
 mod annotations;
 mod dns;

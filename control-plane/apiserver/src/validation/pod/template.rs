@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::selector::Selector;
-use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{validate_pod_annotations, validate_spec};
 use crate::validation::labels::{
@@ -15,13 +15,14 @@ use crate::validation::{items, shown, text};
 
 /// A template: its labels and annotations, and its spec.
 pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
-    let meta = template.metadata.clone().unwrap_or_default();
-    let spec = template.spec.clone().unwrap_or_default();
+    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
+    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    let spec = template.spec.as_ref().unwrap_or(&no_spec);
     validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
     let annotations_at = at.child("annotations");
     validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
     validate_pod_annotations(meta.annotations.as_ref(), &spec, &annotations_at, errors);
-    validate_spec(&spec, None, &at.child("spec"), errors);
+    validate_spec(spec, None, &at.child("spec"), errors);
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");
         errors.push(Error::forbidden(

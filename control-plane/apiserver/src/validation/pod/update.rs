@@ -264,8 +264,9 @@ fn validate_narrowed(
 /// What an update of a Pod's status may not do.
 pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorList) {
     let at = Path::new("status");
-    let (none, new_spec) = (PodStatus::default(), new.spec.clone().unwrap_or_default());
-    let old_spec = old.spec.clone().unwrap_or_default();
+    let (none, no_spec) = (PodStatus::default(), PodSpec::default());
+    let new_spec = new.spec.as_ref().unwrap_or(&no_spec);
+    let old_spec = old.spec.as_ref().unwrap_or(&no_spec);
     let new_status = new.status.as_ref().unwrap_or(&none);
     let old_status = old.status.as_ref().unwrap_or(&none);
     for (i, condition) in items(&new_status.conditions).iter().enumerate() {

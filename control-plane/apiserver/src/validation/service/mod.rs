@@ -26,12 +26,13 @@ const TRAFFIC_DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "Prefe
 pub(crate) fn validate_service(service: &Service) -> ErrorList {
     let mut errors = ErrorList::default();
     let at = Path::new("spec");
-    let spec = service.spec.clone().unwrap_or_default();
-    validate_by_type(&spec, &at, &mut errors);
-    validate_ports(&spec, &at.child("ports"), &mut errors);
+    let none = ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&none);
+    validate_by_type(spec, &at, &mut errors);
+    validate_ports(spec, &at.child("ports"), &mut errors);
     validate_labels(spec.selector.as_ref(), &at.child("selector"), &mut errors);
-    validate_affinity(&spec, &at, &mut errors);
-    validate_cluster_ips(&spec, &at, &mut errors);
+    validate_affinity(spec, &at, &mut errors);
+    validate_cluster_ips(spec, &at, &mut errors);
     for (i, ip) in items(&spec.external_ips).iter().enumerate() {
         let at = at.child("externalIPs").index(i);
         match address::parse(ip) {
@@ -40,8 +41,8 @@ pub(crate) fn validate_service(service: &Service) -> ErrorList {
         }
     }
     one_of(text(&spec.type_), TYPES, &at.child("type"), &mut errors);
-    validate_load_balancer(service, &spec, &at, &mut errors);
-    validate_traffic(&spec, &at, &mut errors);
+    validate_load_balancer(service, spec, &at, &mut errors);
+    validate_traffic(spec, &at, &mut errors);
     errors
 }
 

@@ -3,20 +3,8 @@
 use k8s_openapi::api::core::v1::Event;
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::text;
 
 pub(in crate::registry::kinds) struct EventStrategy;
-
-const INVOLVED: [&str; 7] = [
-    "involvedObject.kind",
-    "involvedObject.namespace",
-    "involvedObject.name",
-    "involvedObject.uid",
-    "involvedObject.apiVersion",
-    "involvedObject.resourceVersion",
-    "involvedObject.fieldPath",
-];
-const FIELDS: [&str; 4] = ["reason", "reportingComponent", "source", "type"];
 
 impl Strategy for EventStrategy {
     type Object = Event;
@@ -24,7 +12,7 @@ impl Strategy for EventStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Event>()
             .short_names(&["ev"])
-            .fields(&[&INVOLVED[..], &FIELDS[..]].concat())
+            .fields(&super::FIELDS)
             .create_on_update()
     }
 
@@ -39,19 +27,7 @@ impl Strategy for EventStrategy {
     }
 
     fn selectable_fields(&self, object: &Event) -> Vec<(&'static str, String)> {
-        let reporting = text(&object.reporting_component);
-        let source = object
-            .source
-            .as_ref()
-            .map_or("", |source| text(&source.component));
-        let source = if source.is_empty() { reporting } else { source };
-        let values =
-            [text(&object.reason), reporting, source, text(&object.type_)].map(str::to_owned);
-        INVOLVED
-            .into_iter()
-            .zip(super::involved_fields(object))
-            .chain(FIELDS.into_iter().zip(values))
-            .collect()
+        super::selectable_fields(object)
     }
 
     fn columns(&self) -> Vec<Column> {

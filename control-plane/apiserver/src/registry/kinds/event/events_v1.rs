@@ -9,24 +9,13 @@ use crate::validation::{immutable, text};
 
 pub(in crate::registry::kinds) struct EventViewStrategy;
 
-const REGARDING: [&str; 7] = [
-    "regarding.kind",
-    "regarding.namespace",
-    "regarding.name",
-    "regarding.uid",
-    "regarding.apiVersion",
-    "regarding.resourceVersion",
-    "regarding.fieldPath",
-];
-const FIELDS: [&str; 3] = ["reason", "reportingController", "type"];
-
 impl Strategy for EventViewStrategy {
     type Object = Event;
 
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Event>()
             .short_names(&["ev"])
-            .fields(&[&REGARDING[..], &FIELDS[..]].concat())
+            .fields(&super::VIEW_FIELDS)
             .create_on_update()
             .view_of("events")
     }
@@ -111,14 +100,7 @@ impl Strategy for EventViewStrategy {
     }
 
     fn selectable_fields(&self, object: &Event) -> Vec<(&'static str, String)> {
-        let event = to_core(object.clone());
-        let values = [&event.reason, &event.reporting_component, &event.type_]
-            .map(|field| text(field).to_owned());
-        REGARDING
-            .into_iter()
-            .zip(super::involved_fields(&event))
-            .chain(FIELDS.into_iter().zip(values))
-            .collect()
+        super::selectable_fields(&to_core(object.clone()))
     }
 
     fn columns(&self) -> Vec<Column> {

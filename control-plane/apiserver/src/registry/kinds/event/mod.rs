@@ -166,19 +166,89 @@ fn source(event: &Event) -> String {
     }
 }
 
-fn involved_fields(event: &Event) -> Vec<String> {
+/// Fields that are selectable in v1.
+const FIELDS: [&str; 11] = [
+    "involvedObject.apiVersion",
+    "involvedObject.fieldPath",
+    "involvedObject.kind",
+    "involvedObject.name",
+    "involvedObject.namespace",
+    "involvedObject.resourceVersion",
+    "involvedObject.uid",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+];
+
+/// Fields that are selectable in events.k8s.io/v1.
+const VIEW_FIELDS: [&str; 10] = [
+    "reason",
+    "regarding.apiVersion",
+    "regarding.fieldPath",
+    "regarding.kind",
+    "regarding.name",
+    "regarding.namespace",
+    "regarding.resourceVersion",
+    "regarding.uid",
+    "reportingController",
+    "type",
+];
+
+/// The selectable fields of both versions: an Event that is written in one is selected in the
+/// other, too.
+fn selectable_fields(event: &Event) -> Vec<(&'static str, String)> {
     let object = &event.involved_object;
-    [
-        &object.kind,
-        &object.namespace,
-        &object.name,
-        &object.uid,
-        &object.api_version,
-        &object.resource_version,
-        &object.field_path,
-    ]
-    .map(|field| text(field).to_owned())
-    .to_vec()
+    let reporting = text(&event.reporting_component);
+    let component = event
+        .source
+        .as_ref()
+        .map_or("", |source| text(&source.component));
+    let values = [
+        (
+            "involvedObject.apiVersion",
+            "regarding.apiVersion",
+            text(&object.api_version),
+        ),
+        (
+            "involvedObject.fieldPath",
+            "regarding.fieldPath",
+            text(&object.field_path),
+        ),
+        ("involvedObject.kind", "regarding.kind", text(&object.kind)),
+        ("involvedObject.name", "regarding.name", text(&object.name)),
+        (
+            "involvedObject.namespace",
+            "regarding.namespace",
+            text(&object.namespace),
+        ),
+        (
+            "involvedObject.resourceVersion",
+            "regarding.resourceVersion",
+            text(&object.resource_version),
+        ),
+        ("involvedObject.uid", "regarding.uid", text(&object.uid)),
+        ("reportingComponent", "reportingController", reporting),
+    ];
+    let both = [
+        ("reason", text(&event.reason)),
+        (
+            "source",
+            if component.is_empty() {
+                reporting
+            } else {
+                component
+            },
+        ),
+        ("type", text(&event.type_)),
+    ];
+    let renamed = values
+        .into_iter()
+        .flat_map(|(old, new, value)| [(old, value), (new, value)]);
+    renamed
+        .chain(both)
+        .map(|(field, value)| (field, value.to_owned()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -45,9 +45,10 @@ pub(super) fn columns() -> Vec<Column> {
 }
 
 pub(super) fn row(pod: &Pod, now: jiff::Timestamp) -> Vec<Cell> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let status = pod.status.clone().unwrap_or_default();
-    let summary = summarize(pod, &spec, &status);
+    let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
+    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    let status = pod.status.as_ref().unwrap_or(&no_status);
+    let summary = summarize(pod, spec, status);
     let restarts = match &summary.last_restart {
         Some(at) if summary.restarts != 0 => {
             format!("{} ({} ago)", summary.restarts, table::age(Some(at), now))
@@ -68,7 +69,7 @@ pub(super) fn row(pod: &Pod, now: jiff::Timestamp) -> Vec<Cell> {
         ),
         or_none(text(&spec.node_name)),
         or_none(text(&status.nominated_node_name)),
-        Cell::from(readiness_gates(&spec, &status)),
+        Cell::from(readiness_gates(spec, status)),
     ]
 }
 

@@ -5,10 +5,11 @@ mod defaults;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::resources;
-use k8s_openapi::api::core::v1::{Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodIP, PodSpec, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
+use crate::validation::pod::warnings::{name_warning, spec_warnings};
 use crate::validation::pod::{
     validate_pod_annotation_update, validate_pod_annotations, validate_pod_only, validate_spec,
 };
@@ -64,7 +65,9 @@ impl Strategy for PodStrategy {
         let mut errors = ErrorList::default();
         let at = Path::new("spec");
         validate_always(object, &mut errors);
-        let spec = object.spec.clone().unwrap_or_default();
+        let Some(spec) = &object.spec else {
+            return errors;
+        };
         if !items(&spec.ephemeral_containers).is_empty() {
             errors.push(Error::forbidden(
                 &at.child("ephemeralContainers"),
@@ -131,12 +134,19 @@ impl Strategy for PodStrategy {
         !equality::semantic(&new.spec, &old.spec)
     }
 
+    fn warnings(&self, object: &Pod) -> Vec<String> {
+        let name = name_warning(text(&object.metadata.name), "the Pod's hostname");
+        let spec = object
+            .spec
+            .as_ref()
+            .map(|spec| spec_warnings(spec, &Path::new("spec")));
+        name.into_iter().chain(spec.unwrap_or_default()).collect()
+    }
+
     fn selectable_fields(&self, object: &Pod) -> Vec<(&'static str, String)> {
         let spec = object.spec.as_ref();
         let status = object.status.as_ref();
-        let of_spec = |field: fn(&k8s_openapi::api::core::v1::PodSpec) -> &str| {
-            spec.map(field).unwrap_or_default().to_owned()
-        };
+        let of_spec = |field: fn(&PodSpec) -> &str| spec.map(field).unwrap_or_default().to_owned();
         let of_status =
             |field: fn(&PodStatus) -> &str| status.map(field).unwrap_or_default().to_owned();
         vec![
@@ -196,17 +206,18 @@ impl Strategy for PodStrategy {
 
 /// What is checked of a Pod on creation and on update.
 fn validate_always(object: &Pod, errors: &mut ErrorList) {
-    let spec = object.spec.clone().unwrap_or_default();
+    let none = PodSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&none);
     let annotations_at = Path::new("metadata").child("annotations");
     validate_pod_annotations(
         object.metadata.annotations.as_ref(),
-        &spec,
+        spec,
         &annotations_at,
         errors,
     );
     let at = Path::new("spec");
-    validate_spec(&spec, Some(&object.metadata), &at, errors);
-    validate_pod_only(&spec, &at, errors);
+    validate_spec(spec, Some(&object.metadata), &at, errors);
+    validate_pod_only(spec, &at, errors);
 }
 
 /// `podIP` is the first of `podIPs`: whichever of the two is given sets the other.

@@ -35,7 +35,8 @@ pub(super) fn columns() -> Vec<Column> {
 }
 
 pub(super) fn row(service: &Service, now: jiff::Timestamp) -> Vec<Cell> {
-    let spec = service.spec.clone().unwrap_or_default();
+    let none = ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&none);
     let ip = items(&spec.cluster_ips)
         .first()
         .map_or(text(&spec.cluster_ip), String::as_str);
@@ -43,7 +44,7 @@ pub(super) fn row(service: &Service, now: jiff::Timestamp) -> Vec<Cell> {
         printing::name(&service.metadata),
         Cell::from(text(&spec.type_)),
         Cell::from(if ip.is_empty() { NONE } else { ip }),
-        Cell::from(external(service, &spec)),
+        Cell::from(external(service, spec)),
         Cell::from(ports(items(&spec.ports))),
         printing::age(&service.metadata, now),
         Cell::from(format_labels(spec.selector.as_ref())),

@@ -96,6 +96,27 @@ impl Strategy for ServiceStrategy {
         validate_service_status(new)
     }
 
+    fn warnings(&self, object: &Service) -> Vec<String> {
+        let Some(spec) = object.spec.as_ref().filter(|spec| is_headless(spec)) else {
+            return Vec::new();
+        };
+        let ignored = [
+            (
+                !items(&spec.external_ips).is_empty(),
+                "spec.externalIPs is ignored when spec.clusterIP is \"None\"",
+            ),
+            (
+                text(&spec.session_affinity) == "ClientIP",
+                "spec.SessionAffinity is ignored for headless services",
+            ),
+        ];
+        ignored
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, warning)| warning.to_owned())
+            .collect()
+    }
+
     fn selectable_fields(&self, object: &Service) -> Vec<(&'static str, String)> {
         let spec = object.spec.as_ref();
         vec![
