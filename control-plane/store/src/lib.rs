@@ -20,8 +20,8 @@ mod wal;
 
 pub use memory::MemoryStore;
 pub use raft::{
-    Batch, Message, NoTransport, OpenError, RaftConfig, RaftStore, Reply, Timing, Transport,
-    TransportError, TypeConfig,
+    Batch, Message, NoTransport, OpenError, RaftConfig, RaftStore, Refusal, Reply, Timing,
+    Transport, TransportError, TypeConfig,
 };
 pub use types::*;
 pub use wal::{DataError, Disk, Fatal, File, OsDisk};

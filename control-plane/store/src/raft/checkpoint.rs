@@ -80,7 +80,9 @@ impl Checkpoint {
         })
         .await?;
         *unsynced += moved;
-        if *unsynced > most / 4 || (*unsynced > 0 && (urgent && moved == 0)) {
+        // Under load seldom; when there is nothing more to move, so that an idle log is small.
+        let enough = if moved > 0 { most / 4 } else { most / 16 };
+        if *unsynced > enough || (urgent && moved == 0 && *unsynced > 0) {
             let base = self.shared.base.clone();
             blocking(move || base.sync()).await?;
             *unsynced = 0;

@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) heavy: Notify,
     /// Whether this node is the only voter: what it acknowledged is all there is.
     pub(super) alone: AtomicBool,
+    /// The last entry that the log had when it was opened.
+    pub(super) known: Option<u64>,
     pub(super) memberships: Mutex<Memberships>,
     pub(super) reserve: Reserve,
 }
@@ -84,8 +86,9 @@ impl Shared {
                 let membership = Membership::new(Some(entry.log_id), membership.clone());
                 let mut memberships = self.memberships.lock();
                 memberships.ahead.push_back(membership.clone());
-                self.note_alone(&membership);
                 memberships.current = membership;
+                drop(memberships);
+                self.note_alone(entry.log_id.index);
             }
             EntryPayload::Blank => {
                 self.replica.apply(position, 0, &[]);
@@ -93,9 +96,12 @@ impl Shared {
         }
     }
 
-    pub(super) fn note_alone(&self, membership: &Membership) {
-        self.alone
-            .store(membership.voter_ids().eq([self.node]), Ordering::Release);
+    /// Notes whether this node is the only voter, now that so much is applied.
+    fn note_alone(&self, index: u64) {
+        // While the log of an earlier run is applied again, what holds may be further on in it.
+        let current = self.known.is_none_or(|known| index >= known);
+        let alone = current && self.memberships.lock().current.voter_ids().eq([self.node]);
+        self.alone.store(alone, Ordering::Release);
     }
 }
 
@@ -127,8 +133,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             last = Some(entry.log_id);
             results.push(());
         }
-        if last.is_some() {
-            self.shared.applied.send_replace(last);
+        if let Some(last) = &last {
+            self.shared.note_alone(last.index);
+            self.shared.applied.send_replace(Some(*last));
         }
         let (after, limits) = (self.shared.replica.history_bytes(), self.shared.limits);
         let begins = before <= limits.kept_bytes && after > limits.kept_bytes;
@@ -163,7 +170,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let state = State::restore(image.revision, objects, image.sessions, limits);
         self.shared.replica.replace(state);
         *self.shared.memberships.lock() = Memberships::new(image.membership.clone());
-        self.shared.note_alone(&image.membership);
+        self.shared
+            .note_alone(image.applied.map_or(0, |id| id.index));
         self.shared.applied.send_replace(image.applied);
         // Whether what waits is among what the snapshot skipped, nobody knows.
         self.shared

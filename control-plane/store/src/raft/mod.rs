@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use network::{Message, NoTransport, Reply, Transport, TransportError};
+pub use network::{Message, NoTransport, Refusal, Reply, Transport, TransportError};
 pub use open::{OpenError, RaftConfig, Timing};
 pub use types::{Batch, TypeConfig};
 

@@ -52,9 +52,20 @@ pub enum Reply {
     /// To [`Message::Snapshot`].
     Snapshot(SnapshotResponse<u64>),
     /// To [`Message::Propose`]; whether they were committed.
-    Proposed(Result<(), String>),
+    Proposed(Result<(), Refusal>),
     /// To [`Message::ReadIndex`].
     ReadIndex(Result<u64, String>),
+}
+
+/// Why a member did not commit what was proposed to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// It does not lead, or no longer.
+    NotLeader,
+    /// Its disk is full, and not all of it frees space.
+    Full(String),
+    /// It is going down.
+    Stopping,
 }
 
 /// A message did not arrive, or its answer did not.

@@ -278,6 +278,7 @@ async fn start(opened: Opened, config: &RaftConfig) -> Result<Arc<RaftStore>, Op
         reserve,
     } = opened;
     let wal = Arc::new(wal);
+    let known = log.entries.back().map(|(last, _)| last.index);
     let log = LogStore::new(wal.clone(), log).map_err(|error| failed(&error))?;
     let shared = Arc::new(Shared {
         node: config.node_id,
@@ -288,10 +289,10 @@ async fn start(opened: Opened, config: &RaftConfig) -> Result<Arc<RaftStore>, Op
         applied: watch::Sender::new(meta.applied),
         heavy: Notify::new(),
         alone: AtomicBool::new(false),
+        known,
         memberships: Mutex::new(Memberships::new(meta.membership.clone())),
         reserve,
     });
-    shared.note_alone(&meta.membership);
     let timing = config.timing;
     let network = Network {
         transport: config.transport.clone(),
@@ -302,7 +303,7 @@ async fn start(opened: Opened, config: &RaftConfig) -> Result<Arc<RaftStore>, Op
         shared: shared.clone(),
         running: running.clone(),
     };
-    let raft_config = Arc::new(raft_config(&timing).map_err(|error| failed(&error))?);
+    let raft_config = Arc::new(raft_config(&timing)?);
     let raft = Raft::new(config.node_id, raft_config, network, log, machine).await;
     let raft = raft.map_err(|error| failed(&error))?;
     running.store(true, Ordering::Release);
@@ -370,7 +371,7 @@ fn limits(config: &RaftConfig) -> Limits {
     }
 }
 
-fn raft_config(timing: &Timing) -> Result<openraft::Config, openraft::ConfigError> {
+fn raft_config(timing: &Timing) -> Result<openraft::Config, OpenError> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let config = openraft::Config {
         cluster_name: "coracle".to_owned(),
@@ -383,7 +384,9 @@ fn raft_config(timing: &Timing) -> Result<openraft::Config, openraft::ConfigErro
         max_in_snapshot_log_to_keep: 0,
         ..openraft::Config::default()
     };
-    config.validate()
+    config
+        .validate()
+        .map_err(|error| OpenError::Raft(error.to_string()))
 }
 
 /// Drawn by the standard library's hasher, which the system seeds.

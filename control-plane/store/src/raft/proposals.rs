@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::machine::Shared;
-use super::network::{Message, Peers, Reply};
+use super::network::{Message, Peers, Refusal, Reply};
 use super::types::{Batch, TypeConfig};
 use crate::command::{Command, Request, RequestId};
 use crate::memory::unix_millis;
@@ -97,6 +97,16 @@ impl Waiters {
         }
     }
 
+    /// Tells those who asked for these that the disk is full.
+    fn refuse(&self, requests: &[(u64, Command)], why: &str) {
+        let mut waiting = self.waiting.lock();
+        for (sequence, _) in requests {
+            if let Some(sender) = waiting.senders.remove(sequence) {
+                let _ = sender.send(Err(Error::Full(why.to_owned())));
+            }
+        }
+    }
+
     /// Tells everybody that their outcome will not be known.
     pub(super) fn abandon(&self, why: &str) {
         let senders = std::mem::take(&mut self.waiting.lock().senders);
@@ -124,7 +134,7 @@ pub(super) enum Queued {
     /// From a node that is not the leader; it is told when they are committed.
     Forwarded {
         batch: Batch,
-        reply: oneshot::Sender<std::result::Result<(), String>>,
+        reply: oneshot::Sender<std::result::Result<(), Refusal>>,
     },
 }
 
@@ -186,12 +196,17 @@ impl Proposals {
     }
 
     /// Has a batch of another node's committed.
-    pub(super) async fn forwarded(&self, batch: Batch) -> std::result::Result<(), String> {
+    pub(super) async fn forwarded(&self, batch: Batch) -> std::result::Result<(), Refusal> {
+        for request in &batch.0.requests {
+            if let Err(Error::Full(why)) = self.admit(&request.command) {
+                return Err(Refusal::Full(why));
+            }
+        }
         let (reply, committed) = oneshot::channel();
-        let closed = || "the store is shutting down".to_owned();
         let queued = Queued::Forwarded { batch, reply };
-        self.queue.send(queued).await.map_err(|_| closed())?;
-        committed.await.unwrap_or_else(|_| Err(closed()))
+        let sent = self.queue.send(queued).await;
+        sent.map_err(|_| Refusal::Stopping)?;
+        committed.await.unwrap_or(Err(Refusal::Stopping))
     }
 }
 
@@ -248,65 +263,83 @@ impl Batcher {
             .drained(self.shared.limits.most_bytes * 2, deadline)
             .await;
         let mut own = Vec::new();
-        let mut forwarded = Vec::new();
+        let mut others = Vec::new();
         let mut replies = Vec::new();
         for queued in batch {
             match queued {
                 Queued::Own { sequence, command } => own.push((sequence, command)),
                 Queued::Forwarded { batch, reply } => {
-                    forwarded.extend(batch.0.requests.iter().cloned());
+                    others.extend(batch.0.requests.iter().cloned());
                     replies.push(reply);
                 }
             }
         }
-        while !own.is_empty() || !forwarded.is_empty() {
-            // Who has stopped waiting is left out; what it asked for may have happened.
-            own.retain(|(sequence, _)| self.shared.waiters.id(*sequence).is_some());
-            let requests = own.iter().filter_map(|(sequence, command)| {
-                let id = self.shared.waiters.id(*sequence)?;
-                Some(Request {
-                    id,
-                    command: command.clone(),
-                })
-            });
-            let requests: Vec<_> = requests.chain(forwarded.iter().cloned()).collect();
-            if requests.is_empty() {
-                break;
+        loop {
+            let mine = self.requests(&own);
+            let all: Vec<_> = mine.iter().cloned().chain(others.drain(..)).collect();
+            if all.is_empty() {
+                return;
             }
-            let batch = Batch::new(unix_millis(), requests);
-            let leader = match self.raft.client_write(batch.clone()).await {
-                Ok(_) => {
-                    for reply in replies.drain(..) {
-                        let _ = reply.send(Ok(()));
-                    }
-                    return;
+            let batch = Batch::new(unix_millis(), all);
+            let (reply, leader) = match self.raft.client_write(batch).await {
+                Ok(_) => (Ok(()), None),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                    (Err(Refusal::NotLeader), to.leader_id)
                 }
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => to.leader_id,
                 Err(error) => {
                     self.shared
                         .waiters
                         .abandon(&format!("raft stopped: {error}"));
-                    return;
+                    (Err(Refusal::Stopping), None)
                 }
             };
             // What another node forwarded goes back to it: it knows better whom to ask.
-            forwarded.clear();
-            for reply in replies.drain(..) {
-                let _ = reply.send(Err("not the leader".to_owned()));
+            for sender in replies.drain(..) {
+                let _ = sender.send(reply.clone());
             }
-            let own_id = self.shared.node;
-            if let Some(leader) = leader.filter(|leader| *leader != own_id) {
-                // What the batch held for others was theirs to send again.
-                let mine = batch.0.requests.iter().take(own.len()).cloned().collect();
-                let message = Message::Propose(Batch::new(batch.0.time, mine));
-                if let Ok(Reply::Proposed(Ok(()))) = self.peers.call(leader, message).await {
-                    return;
+            if reply != Err(Refusal::NotLeader) {
+                return;
+            }
+            let node = self.shared.node;
+            if let Some(leader) = leader.filter(|leader| *leader != node) {
+                match self.forward(leader, mine).await {
+                    Ok(()) => return,
+                    Err(Some(Refusal::Full(why))) => {
+                        let (free, take): (Vec<_>, Vec<_>) =
+                            own.into_iter().partition(|(_, command)| command.frees());
+                        own = free;
+                        self.shared.waiters.refuse(&take, &why);
+                    }
+                    Err(_) => {}
                 }
             }
             if Instant::now() >= deadline {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Those that somebody waits for. Of the others, what they asked for may have happened.
+    fn requests(&self, own: &[(u64, Command)]) -> Vec<Request> {
+        let requests = own.iter().filter_map(|(sequence, command)| {
+            let id = self.shared.waiters.id(*sequence)?;
+            let command = command.clone();
+            Some(Request { id, command })
+        });
+        requests.collect()
+    }
+
+    /// Sends requests to the leader; fails with its refusal, or none where there is no answer.
+    async fn forward(
+        &self,
+        leader: u64,
+        mine: Vec<Request>,
+    ) -> std::result::Result<(), Option<Refusal>> {
+        let message = Message::Propose(Batch::new(unix_millis(), mine));
+        match self.peers.call(leader, message).await {
+            Ok(Reply::Proposed(answer)) => answer.map_err(Some),
+            Ok(_) | Err(_) => Err(None),
         }
     }
 }

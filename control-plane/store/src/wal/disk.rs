@@ -27,7 +27,7 @@ pub trait Disk: Send + Sync + 'static {
 /// A file of a [`Disk`].
 pub trait File: Send + Sync + 'static {
     /// Its length in bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     /// Fills the buffer from `offset` on.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all bytes at `offset`.
@@ -94,7 +94,7 @@ impl Disk for OsDisk {
 }
 
 impl File for fs::File {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 

@@ -110,7 +110,7 @@ impl Log {
         contents.vote = contents.vote.max(facts.vote);
         let current = recovered.current;
         let file = disk.open(&name(current.number)).map_err(failed)?;
-        let length = file.len().map_err(failed)?;
+        let length = file.size().map_err(failed)?;
         let left = length.saturating_sub(recovered.offset);
         keeper.pool = Arc::new(Pool::new(current.number, facts.last, left));
         let log = Self {
@@ -167,7 +167,7 @@ impl Log {
     fn rotate(&mut self, length: usize) -> Result<(), AppendError> {
         let next = self.pool.take_next().ok_or(AppendError::NoSpace)?;
         self.file = self.disk.open(&name(next))?;
-        self.segment_bytes = self.file.len()?;
+        self.segment_bytes = self.file.size()?;
         if length as u64 > self.segment_bytes {
             let message = format!("a frame of {length} bytes fits no segment");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message).into());

@@ -5,7 +5,7 @@
 //! damaged last frame is cut like a torn one, and a vote must never go back.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Disk, File};
@@ -135,7 +135,7 @@ fn encode(generation: u64, facts: &Facts) -> Vec<u8> {
 }
 
 /// The slot's content; none where it is torn or was never written.
-fn decode(bytes: &[u8], path: &PathBuf) -> Result<Option<(u64, Facts)>, DataError> {
+fn decode(bytes: &[u8], path: &Path) -> Result<Option<(u64, Facts)>, DataError> {
     let body = 78;
     let sound = bytes.get(body..body + 4) == Some(&crc32fast::hash(&bytes[..body]).to_le_bytes());
     let parsed = parse(bytes);
@@ -144,7 +144,7 @@ fn decode(bytes: &[u8], path: &PathBuf) -> Result<Option<(u64, Facts)>, DataErro
             if version != VERSION || key != 0 {
                 let what = format!("format version {version} with key {key}");
                 return Err(DataError::Unsupported {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     what,
                 });
             }

@@ -217,7 +217,7 @@ fn load(disk: &Arc<dyn Disk>, number: u64) -> Result<Vec<u8>, DataError> {
     let path = disk.path(&name(number));
     let read = || {
         let file = disk.open(&name(number))?;
-        let length = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+        let length = usize::try_from(file.size()?).unwrap_or(usize::MAX);
         let mut bytes = vec![0; length];
         file.read_at(&mut bytes, 0)?;
         Ok(bytes)

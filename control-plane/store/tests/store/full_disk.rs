@@ -41,7 +41,7 @@ impl Disk for SmallDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let freed = self.disk.open(name)?.len()?;
+        let freed = self.disk.open(name)?.size()?;
         self.disk.remove(name)?;
         self.room.fetch_add(freed, Ordering::Relaxed);
         Ok(())
@@ -61,8 +61,8 @@ impl Disk for SmallDisk {
 }
 
 impl File for SmallFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -70,7 +70,7 @@ impl File for SmallFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let grown = (offset + bytes.len() as u64).saturating_sub(self.file.len()?);
+        let grown = (offset + bytes.len() as u64).saturating_sub(self.file.size()?);
         let taken = self
             .room
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {

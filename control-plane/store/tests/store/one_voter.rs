@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle_store::{OpenError, Precondition, RaftConfig, RaftStore, Read, Store, suite};
+use coracle_store::{OpenError, Precondition, RaftConfig, RaftStore, Read, Store, Timing, suite};
 
 /// Small segments and a small reserve, so that a test passes many of them.
 fn config(dir: &Path) -> RaftConfig {
@@ -27,16 +27,21 @@ async fn passes_the_suite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leads_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    for start in 0..2 {
-        let began = Instant::now();
-        let store = open(dir.path()).await;
+    for _ in 0..2 {
+        // Were it to wait for an election, it would not open in time.
+        let timing = Timing {
+            heartbeat: Duration::from_secs(60),
+            election_min: Duration::from_secs(3600),
+            election_max: Duration::from_secs(7200),
+        };
+        let config = RaftConfig {
+            timing,
+            ..config(dir.path())
+        };
+        let store = RaftStore::open(config).await.unwrap();
         assert!(store.is_leader());
-        // An election timeout is a second at least.
-        assert!(
-            began.elapsed() < Duration::from_secs(1),
-            "start {start}: {:?}",
-            began.elapsed()
-        );
+        store.create("a", suite::value("1")).await.ok();
+        assert!(store.get("a", Read::Latest).await.unwrap().is_some());
         store.shutdown().await;
     }
 }
@@ -69,4 +74,99 @@ async fn keeps_objects_and_history_over_a_restart() {
     let then = store.get("a", Read::Exact(first.revision)).await.unwrap();
     assert_eq!(then, Some(first));
     store.shutdown().await;
+}
+
+/// Little history, so that sled has most of it and the log is purged.
+async fn open_with_little_history(dir: &Path) -> Result<Arc<RaftStore>, OpenError> {
+    let config = RaftConfig {
+        history_kept_bytes: 16 << 10,
+        history_most_bytes: 64 << 10,
+        ..config(dir)
+    };
+    RaftStore::open(config).await
+}
+
+/// A directory with a log that was purged; returns what must be in it.
+async fn purged(dir: &Path) -> Vec<coracle_store::Record> {
+    let store = open_with_little_history(dir).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut n = 0;
+    while store.purged().is_none_or(|purged| purged < 200) {
+        assert!(Instant::now() < deadline, "the log is not purged");
+        // Some in many chunks, some in one, all written over and over, some removed.
+        let text = format!("{n} {}", "x".repeat(n % 7 * 6000));
+        let key = format!("key/{}", n % 50);
+        if store.create(&key, suite::value(&text)).await.is_err() {
+            let any = Precondition::default();
+            if n % 11 == 0 {
+                store.delete(&key, any).await.unwrap();
+            } else {
+                let value = suite::value(&text);
+                store.compare_and_swap(&key, any, value).await.unwrap();
+            }
+        }
+        n += 1;
+    }
+    let all = suite::all(&*store, "").await;
+    store.shutdown().await;
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finds_in_sled_what_left_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = purged(dir.path()).await;
+    for _ in 0..2 {
+        let store = open_with_little_history(dir.path()).await.unwrap();
+        assert_eq!(suite::all(&*store, "").await, written);
+        store.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_lost_a_part_is_never_an_empty_store() {
+    let dir = tempfile::tempdir().unwrap();
+    purged(dir.path()).await;
+    for part in ["wal", "applied"] {
+        let (there, away) = (dir.path().join(part), dir.path().join("away"));
+        std::fs::rename(&there, &away).unwrap();
+        let error = open_with_little_history(dir.path()).await.err().unwrap();
+        assert!(matches!(&error, OpenError::Data(_)), "{error}");
+        let error = error.to_string();
+        assert!(error.contains(part) && error.contains("corrupt"), "{error}");
+        std::fs::remove_dir_all(&there).unwrap();
+        std::fs::rename(&away, &there).unwrap();
+    }
+    open_with_little_history(dir.path())
+        .await
+        .unwrap()
+        .shutdown()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_to_the_applied_state_is_told_or_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = purged(dir.path()).await;
+    let db = dir.path().join("applied/db");
+    let whole = std::fs::read(&db).unwrap();
+    let mut told = 0;
+    for part in 0..24 {
+        let mut damaged = whole.clone();
+        let at = whole.len() * part / 24 + 1000;
+        let end = (at + 64).min(damaged.len());
+        damaged[at.min(end)..end].fill(0xa5);
+        std::fs::write(&db, damaged).unwrap();
+        match open_with_little_history(dir.path()).await {
+            Ok(store) => {
+                assert_eq!(suite::all(&*store, "").await, written, "damage at {at}");
+                store.shutdown().await;
+            }
+            Err(error) => {
+                assert!(matches!(error, OpenError::Data(_)), "{error}");
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 0, "no damage was met");
 }

@@ -238,3 +238,36 @@ async fn without_a_quorum_writes_and_reads_say_so() {
     drop(kept);
     cluster.end().await;
 }
+
+/// A leader that is cut off, not killed: what was asked of it meanwhile happens once or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_comes_back_follows() {
+    let cluster = Cluster::start(64 << 20).await;
+    let leader = cluster.leader().await;
+    let old = cluster.stores[&leader].clone();
+    let other = cluster.followers(leader).remove(0);
+    other.create("before", suite::value("1")).await.unwrap();
+    cluster.board.cut(leader);
+    let keys = (0..20).map(|n| format!("cut/{n}"));
+    let writes = keys.clone().map(|key| {
+        let old = old.clone();
+        async move { old.create(&key, suite::value("old")).await }
+    });
+    let (written, ()) = tokio::join!(futures::future::join_all(writes), async {
+        // The others have a leader of their own by now.
+        other.create("meanwhile", suite::value("1")).await.unwrap();
+        cluster.board.mend(leader);
+    });
+    cluster.leader().await;
+    for (key, written) in keys.zip(written) {
+        let found = other.get(&key, Read::Latest).await.unwrap();
+        match written {
+            Ok(written) => assert_eq!(found, Some(written)),
+            Err(Error::Unavailable(_)) => {}
+            Err(error) => panic!("{key}: {error}"),
+        }
+    }
+    old.create("after", suite::value("1")).await.unwrap();
+    agree(cluster.stores.values()).await;
+    cluster.end().await;
+}

@@ -220,7 +220,7 @@ struct SimFile {
 }
 
 impl File for SimFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.disk.state.lock().files[self.number].len() as u64)
     }
 
