@@ -96,6 +96,31 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
+/// Takes a folder for this process, for as long as the file is held.
+///
+/// # Errors
+/// Another process has it.
+pub(crate) fn lock(folder: &Path) -> Result<fs::File> {
+    let path = folder.join("lock");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "{} is in use by another process: stop it, or choose another --data-dir",
+            folder.display()
+        ),
+        Err(fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
 /// Writes a file for the owner only, whole or not at all: a crash leaves the old one.
 pub(crate) fn write_private(path: &Path, contents: &[u8]) -> Result<()> {
     let write = || -> std::io::Result<()> {

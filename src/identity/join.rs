@@ -37,6 +37,7 @@ use sha2::{Digest, Sha256};
 use super::authority::{Authority, KeyedCertificate, fingerprint, hex, near_end, node_request};
 use super::registry::{Credential, RegistryCredentials};
 use super::token::{self, BootstrapToken, JoinToken};
+use crate::server::LateClient;
 use crate::paths::{create_private_dir, read_if_present, write_private};
 
 const CERTIFICATE_PATH: &str = "/v1-coracle/node-certificate";
@@ -66,14 +67,14 @@ struct JoinResponse {
 struct Joining {
     authority: Arc<Authority>,
     registry: RegistryCredentials,
-    client: kube::Client,
+    client: LateClient,
 }
 
 /// The routes of a server; they authenticate by the token, not by the API's chain.
 pub(crate) fn routes(
     authority: Arc<Authority>,
     registry: RegistryCredentials,
-    client: kube::Client,
+    client: LateClient,
 ) -> Router {
     Router::new()
         .route("/cacerts", get(serve_authority))
@@ -136,7 +137,8 @@ async fn issue(
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")?.parse().ok())
         .ok_or_else(unauthorized)?;
-    if !token::verify(&joining.client, &token)
+    let client = joining.client.get().map_err(unavailable)?;
+    if !token::verify(client, &token)
         .await
         .map_err(unavailable)?
     {
@@ -153,7 +155,7 @@ async fn issue(
             faults.join("; ")
         )));
     }
-    if !claim_name(&joining.client, &request)
+    if !claim_name(client, &request)
         .await
         .map_err(unavailable)?
     {

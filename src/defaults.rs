@@ -1,0 +1,20 @@
+//! Ranges and names that every part of a cluster must agree on.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// All Pods of the cluster.
+pub(crate) const CLUSTER_RANGE: &str = "10.42.0.0/16";
+/// Services.
+pub(crate) const SERVICE_RANGE: &str = "10.43.0.0/16";
+/// The first address of the Service range: the `kubernetes` Service.
+pub(crate) const KUBERNETES_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 1));
+/// The cluster's domain.
+pub(crate) const DOMAIN: &str = "cluster.local";
+/// Bits of a node's range of Pods, as in Kubernetes.
+pub(crate) const NODE_MASK: u8 = 24;
+/// Pods on a node, as in Kubernetes.
+pub(crate) const MAX_PODS: u32 = 110;
+/// The same for `coracle up`: one node, and guests are light.
+pub(crate) const UP_NODE_MASK: u8 = 18;
+/// See [`UP_NODE_MASK`].
+pub(crate) const UP_MAX_PODS: u32 = 16_000;
