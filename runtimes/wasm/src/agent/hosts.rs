@@ -179,22 +179,20 @@ impl Inner {
         });
     }
 
-    /// Closes the host of a namespace unless a container uses it.
-    pub(super) async fn close_host(&self, namespace: &str) {
+    /// Closes the host of a namespace unless a container uses it; gives back what was closed.
+    pub(super) async fn close_host(&self, namespace: &str) -> Option<Arc<Process>> {
         let slot = self.hosts.slot(namespace);
         let mut slot = slot.lock().await;
-        let Some(host) = slot.clone() else {
-            return;
-        };
+        let host = slot.clone()?;
         if self.entries().iter().any(|entry| entry.runs_in(&host)) {
-            return;
+            return None;
         }
         // A host that closes ends before it answers; one that has guests refuses.
         if let Ok(Response::Failed(reason)) = host.request(Request::Close).await {
             tracing::debug!(namespace, reason, "an HTTP host stays");
-            return;
+            return None;
         }
-        *slot = None;
+        slot.take()
     }
 
     pub(super) fn namespaces_with_host(&self) -> Vec<String> {

@@ -12,6 +12,7 @@ use super::hosts::Ears;
 use super::process::Process;
 use super::records::Started;
 use super::{Entry, Inner, spec};
+use crate::disk;
 use crate::protocol::{GuestSpec, Kind, Request, Response};
 
 /// How long a guest may take to be instantiated.
@@ -297,7 +298,13 @@ impl Inner {
     /// Lets go of all processes; hosts that serve nobody are closed.
     pub(super) async fn detach(&self) {
         for namespace in self.namespaces_with_host() {
-            self.close_host(&namespace).await;
+            if let Some(host) = self.close_host(&namespace).await {
+                // Whoever watches it may be cancelled before it can clear up.
+                self.end_of(&host).await;
+                if let Err(error) = disk::remove_dir(host.folder()) {
+                    tracing::warn!(%error, "removing the folder of an HTTP host");
+                }
+            }
         }
         self.detached.cancel();
         self.tasks.close();

@@ -78,7 +78,10 @@ impl Process {
             .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::null())
             .stderr(errors);
-        let mut child = command.spawn()?;
+        let spawned = command.spawn();
+        // The socket is the child's alone now: should the child die, a connection to it breaks.
+        drop(command);
+        let mut child = spawned?;
         let pidfd = match child_pidfd(&child) {
             Ok(pidfd) => pidfd,
             Err(error) => {

@@ -63,7 +63,7 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         folder: start.folder.clone(),
         handlers,
         ticker,
-        cores: cores.count(),
+        cores: cores.clone(),
         acceptor: Acceptor::start(cores).map_err(|error| error.to_string())?,
         pods: Mutex::new(HashMap::new()),
     });
@@ -78,7 +78,7 @@ struct Host {
     folder: std::path::PathBuf,
     handlers: Handlers,
     ticker: Ticker,
-    cores: usize,
+    cores: Arc<Cores>,
     acceptor: Arc<Acceptor>,
     pods: Mutex<HashMap<ContainerId, Arc<HttpPod>>>,
 }
@@ -127,11 +127,11 @@ impl Service for Host {
             network,
             &self.hub,
             &self.ticker,
-            self.cores,
+            self.cores.count(),
             &scratch,
         )?;
         let pod = Arc::new(pod);
-        pod.trial().await?;
+        pod.trial(self.cores.next()).await?;
         pod.listen(&self.acceptor)?;
         self.pods.lock().insert(pod.container.clone(), pod.clone());
         Ok(())

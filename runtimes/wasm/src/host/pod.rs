@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::acceptor::{Acceptor, Ticket};
+use super::cores::Core;
 use super::handler::Handler;
+use super::request::{self, AbortOnDrop};
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
@@ -135,18 +137,10 @@ impl HttpPod {
     }
 
     /// Makes one instance and drops it: what fails at the first request fails now.
-    pub(super) async fn trial(&self) -> Result<(), String> {
-        let instance = async {
-            let mut store = self.environment.component_store(&self.handler.engine)?;
-            self.handler.pre.instantiate_async(&mut store).await?;
-            Ok(())
-        };
-        let metered = crate::guest::cpu::Metered::new(
-            Box::pin(instance),
-            self.meter.clone(),
-            self.ticker.clone(),
-        );
-        match tokio::time::timeout(TRIAL, metered).await {
+    pub(super) async fn trial(self: &Arc<Self>, core: &Arc<Core>) -> Result<(), String> {
+        let instance = request::trial(self.clone(), core.clone());
+        let trial = AbortOnDrop::new(core.handle.spawn(instance));
+        match tokio::time::timeout(TRIAL, trial).await {
             Ok(result) => result.map_err(|error| describe(&error)),
             Err(_) => Err(format!(
                 "the guest could not be instantiated within {} seconds",

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::task::{AbortHandle, JoinHandle};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error, WasiHttpView};
@@ -101,16 +102,12 @@ async fn serve(
         .handle
         .spawn(run(counted, core.clone(), request, answer));
     // A client that goes away before it has its answer takes its instance with it.
-    let mut abort = AbortOnDrop(Some(guest.abort_handle()));
-    match answered.await {
-        Ok(Ok(response)) => {
-            abort.0 = None;
-            Ok(response)
-        }
-        Ok(Err(code)) => {
-            abort.0 = None;
-            Ok(failed(&pod, &code))
-        }
+    let mut unanswered = Unanswered(Some(guest.abort_handle()));
+    let answered = answered.await;
+    unanswered.0 = None;
+    match answered {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(code)) => Ok(failed(&pod, &code)),
         // The guest ended without an answer; what it was is in the log.
         Err(_) => Ok(plain(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -119,14 +116,40 @@ async fn serve(
     }
 }
 
-/// Aborts a task with its owner, unless told to let it live.
-struct AbortOnDrop(Option<tokio::task::AbortHandle>);
+/// Ends the guest of a request that is dropped before its answer.
+struct Unanswered(Option<AbortHandle>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(guest) = &self.0 {
+            guest.abort();
+        }
+    }
+}
+
+/// A task that is aborted when nobody waits for it any more.
+pub(super) struct AbortOnDrop(JoinHandle<wasmtime::Result<()>>);
+
+impl AbortOnDrop {
+    pub(super) fn new(task: JoinHandle<wasmtime::Result<()>>) -> Self {
+        Self(task)
+    }
+}
+
+impl Future for AbortOnDrop {
+    type Output = wasmtime::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
+        let result = ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(result.unwrap_or_else(|error| {
+            Err(wasmtime::Error::msg(format!("the guest's task: {error}")))
+        }))
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
+        self.0.abort();
     }
 }
 
@@ -173,13 +196,7 @@ async fn run(
         Some(beginning) => beginning.acquire().await.ok(),
         None => None,
     };
-    let guest: Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>> =
-        Box::pin(handle(pod.clone(), request, answer));
-    let metered = Metered::new(guest, pod.meter.clone(), pod.ticker.clone());
-    let slice = Slice {
-        guest: Some(metered),
-        beginning,
-    };
+    let slice = Slice::new(&pod, handle(pod.clone(), request, answer), beginning);
     let result = tokio::select! {
         result = drive(slice, &core) => result,
         () = pod.life().ended.cancelled() => return,
@@ -196,6 +213,20 @@ struct Slice<'a> {
     guest: Option<Guest>,
     /// Given back when the guest first waits.
     beginning: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Slice<'a> {
+    fn new(
+        pod: &HttpPod,
+        guest: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
+        beginning: Option<SemaphorePermit<'a>>,
+    ) -> Self {
+        let guest: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(guest);
+        Self {
+            guest: Some(Metered::new(guest, pod.meter.clone(), pod.ticker.clone())),
+            beginning,
+        }
+    }
 }
 
 enum Spent {
@@ -228,14 +259,21 @@ async fn drive(slice: Slice<'_>, core: &Core) -> wasmtime::Result<()> {
     match slice.await {
         Spent::Ended(result) => result,
         Spent::Demoted(guest) => {
-            let demoted = core.idle.spawn(*guest);
             // Whoever ends the request ends its demoted part with it.
-            let _abort = AbortOnDrop(Some(demoted.abort_handle()));
-            demoted.await.unwrap_or_else(|error| {
-                Err(wasmtime::Error::msg(format!("the guest's task: {error}")))
-            })
+            AbortOnDrop::new(core.idle.spawn(*guest)).await
         }
     }
+}
+
+/// Makes an instance as for a request, and drops it.
+pub(super) async fn trial(pod: Arc<HttpPod>, core: Arc<Core>) -> wasmtime::Result<()> {
+    let of = pod.clone();
+    let instance = async move {
+        let mut store = of.environment.component_store(&of.handler.engine)?;
+        of.handler.pre.instantiate_async(&mut store).await?;
+        Ok(())
+    };
+    drive(Slice::new(&pod, instance, None), &core).await
 }
 
 /// Makes an instance, hands it the request, and lets it run until it returns.

@@ -16,6 +16,7 @@ const IDLE_PODS: usize = 2_000;
 const LOAD: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run() {
+    commands().await;
     requests().await;
     neighbours().await;
     idle().await;
@@ -107,6 +108,30 @@ fn resident(pid: i64) -> u64 {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.unwrap().trim().trim_end_matches(" kB").parse::<u64>();
     kib.unwrap()
+}
+
+async fn commands() {
+    let node = Node::new().await;
+    let hello = node.image(crate::commands::HELLO.as_bytes());
+    node.run(&hello, |_| ()).await;
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        let before = Instant::now();
+        node.run(&hello, |_| ()).await;
+        times.push(before.elapsed());
+    }
+    times.sort();
+    let sleep = node.image(crate::commands::SLEEP.as_bytes());
+    let pod = node.start(&sleep, |_| ()).await;
+    let runner = format!("state/containers/{}/runner/process.json", pod.container.0);
+    let record = std::fs::read(node.folder.path().join(runner)).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    println!(
+        "a command from start to exit: p50 {:?}, p99 {:?}; one that waits: {} KiB",
+        percentile(&times, 50),
+        percentile(&times, 99),
+        resident(record["pid"].as_i64().unwrap())
+    );
 }
 
 async fn idle() {
