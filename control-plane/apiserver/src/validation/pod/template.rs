@@ -21,7 +21,7 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
     validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
     let annotations_at = at.child("annotations");
     validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
-    validate_pod_annotations(meta.annotations.as_ref(), &spec, &annotations_at, errors);
+    validate_pod_annotations(meta.annotations.as_ref(), spec, &annotations_at, errors);
     validate_spec(spec, None, &at.child("spec"), errors);
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");

@@ -20,9 +20,6 @@ use self::projected::{validate_downward_file, validate_keyed, validate_projected
 use super::resources::parse_quantity;
 use super::{faults, items, text};
 
-/// Permission bits of an emptyDir: those of a directory, with the sticky bit.
-const MAX_DIRECTORY_MODE: i32 = 0o1777;
-
 /// Whose volume it is.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
@@ -238,12 +235,6 @@ fn validate_empty_dir(empty_dir: &EmptyDirVolumeSource, at: &Path, errors: &mut 
                 "SizeLimit field must be a valid resource quantity",
             ));
         }
-    }
-    if let Some(mode) = empty_dir.mode
-        && !(0..=MAX_DIRECTORY_MODE).contains(&mode)
-    {
-        let detail = "must be a number between 0 and 01777 (octal), both inclusive";
-        errors.push(Error::invalid(&at.child("mode"), mode, detail));
     }
 }
 

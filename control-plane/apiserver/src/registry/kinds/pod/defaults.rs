@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::alpha;
 use crate::validation::resources::{canonicalize, canonicalize_quantity};
 use crate::validation::text;
 
@@ -46,6 +47,7 @@ pub(crate) fn set_template_defaults(template: &mut PodTemplateSpec) {
 }
 
 fn set_spec_defaults(spec: &mut PodSpec) {
+    alpha::drop_fields(spec);
     default(&mut spec.dns_policy, "ClusterFirst");
     default(&mut spec.restart_policy, "Always");
     default(&mut spec.scheduler_name, "default-scheduler");

@@ -1,5 +1,6 @@
 //! Pod: containers and guests that share an address and volumes on one node.
 
+mod alpha;
 mod columns;
 mod defaults;
 

@@ -1,0 +1,119 @@
+//! Fields of features that Kubernetes 1.37 has in alpha, switched off. As there, they are
+//! dropped without an error: a manifest that has them means the same without.
+
+use k8s_openapi::api::core::v1::{KeyToPath, PodSpec, Volume, VolumeProjection};
+
+/// Drops them from a spec.
+pub(super) fn drop_fields(spec: &mut PodSpec) {
+    for volume in spec.volumes.iter_mut().flatten() {
+        drop_from_volume(volume);
+    }
+    let containers = spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten());
+    for mount in containers
+        .filter_map(|container| container.volume_mounts.as_mut())
+        .flatten()
+    {
+        mount.bind_mount_options = None;
+    }
+    for container in spec.ephemeral_containers.iter_mut().flatten() {
+        for mount in container.volume_mounts.iter_mut().flatten() {
+            mount.bind_mount_options = None;
+        }
+    }
+}
+
+/// VolumeBindMountOptions, EmptyDirVolumeMode, AtomicWriteVolumeUserFields.
+fn drop_from_volume(volume: &mut Volume) {
+    if let Some(source) = &mut volume.empty_dir {
+        source.mode = None;
+    }
+    if let Some(source) = &mut volume.config_map {
+        source.default_user = None;
+        drop_users(&mut source.items);
+    }
+    if let Some(source) = &mut volume.secret {
+        source.default_user = None;
+        drop_users(&mut source.items);
+    }
+    if let Some(source) = &mut volume.downward_api {
+        source.default_user = None;
+        source
+            .items
+            .iter_mut()
+            .flatten()
+            .for_each(|file| file.user = None);
+    }
+    if let Some(source) = &mut volume.projected {
+        source.default_user = None;
+        source
+            .sources
+            .iter_mut()
+            .flatten()
+            .for_each(drop_from_projection);
+    }
+}
+
+fn drop_from_projection(projection: &mut VolumeProjection) {
+    if let Some(source) = &mut projection.config_map {
+        drop_users(&mut source.items);
+    }
+    if let Some(source) = &mut projection.secret {
+        drop_users(&mut source.items);
+    }
+    if let Some(source) = &mut projection.downward_api {
+        source
+            .items
+            .iter_mut()
+            .flatten()
+            .for_each(|file| file.user = None);
+    }
+    if let Some(source) = &mut projection.service_account_token {
+        source.user = None;
+    }
+    if let Some(source) = &mut projection.cluster_trust_bundle {
+        source.user = None;
+    }
+    if let Some(source) = &mut projection.pod_certificate {
+        source.user = None;
+    }
+}
+
+fn drop_users(items: &mut Option<Vec<KeyToPath>>) {
+    items.iter_mut().flatten().for_each(|item| item.user = None);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_dropped() {
+        let mut spec: PodSpec = serde_json::from_value(json!({
+            "containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a", "bindMountOptions": ["noexec"]}]}],
+            "volumes": [
+                {"name": "a", "emptyDir": {"mode": 511}},
+                {"name": "b", "configMap": {"name": "m", "defaultUser": 1, "items": [{"key": "k", "path": "p", "user": 1}]}},
+                {"name": "c", "projected": {"defaultUser": 1, "sources": [{"serviceAccountToken": {"path": "t", "user": 1}}]}},
+            ],
+        }))
+        .unwrap();
+        drop_fields(&mut spec);
+        assert_eq!(
+            serde_json::to_value(&spec).unwrap(),
+            json!({
+                "containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a"}]}],
+                "volumes": [
+                    {"name": "a", "emptyDir": {}},
+                    {"name": "b", "configMap": {"name": "m", "items": [{"key": "k", "path": "p"}]}},
+                    {"name": "c", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+                ],
+            })
+        );
+    }
+}
