@@ -41,19 +41,3 @@ fn routed_address() -> Option<IpAddr> {
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
-
-/// Thousandths of a core that this process may use.
-pub(crate) fn cpu_millis() -> u64 {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64 * 1000
-}
-
-/// Bytes of memory.
-pub(crate) fn memory_bytes() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("cannot read /proc/meminfo")?;
-    let kibibytes: u64 = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok())
-        .context("/proc/meminfo names no MemTotal")?;
-    Ok(kibibytes * 1024)
-}

@@ -6,7 +6,12 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging with the filter that was given, or `default`.
 pub(crate) fn start(given: Option<&str>, default: &str) -> Result<()> {
     let filter = given.unwrap_or(default);
-    let filter = EnvFilter::try_new(filter)
+    // A bare level means ours: raft tells every step of an election at `info`.
+    let filter = match filter.parse::<tracing::Level>() {
+        Ok(level) => format!("{level},openraft=warn"),
+        Err(_) => filter.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&filter)
         .with_context(|| format!("--log {filter:?} is no filter: try info or coracle=debug"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::authority::{Authority, KeyedCertificate, fingerprint, hex, near_end, node_request};
-use super::registry::{Credential, RegistryCredentials};
+use super::registry::{Credential, RegistryCredentials, node_user};
 use super::token::{self, BootstrapToken, JoinToken};
 use crate::server::LateClient;
 use crate::paths::{create_private_dir, read_if_present, write_private};
@@ -252,7 +252,7 @@ pub(crate) async fn node_identity(
             authority,
             certificate: KeyedCertificate { certificate, key },
             registry: Credential {
-                user: format!("system:node:{node}"),
+                user: node_user(node),
                 password,
             },
         }),

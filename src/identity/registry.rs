@@ -15,7 +15,8 @@ use super::authority::hex;
 use crate::paths::{read_if_present, write_private};
 
 const ADMIN: &str = "admin";
-const NODE_PREFIX: &str = "system:node:";
+/// A user of HTTP's Basic scheme has no colon (RFC 7617), so it is not the node's user of the API.
+const NODE_PREFIX: &str = "node-";
 
 /// What a caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ impl RegistryCredentials {
         // Hashed twice, so that no longer name can be derived from a shorter one's.
         let hash = |text: &str| hex(&Sha256::digest(format!("{}{text}", self.node_secret)));
         Credential {
-            user: format!("{NODE_PREFIX}{name}"),
+            user: node_user(name),
             password: hash(&hash(name)),
         }
     }
@@ -109,6 +110,11 @@ impl RegistryCredentials {
             _ => Grant::Nothing,
         }
     }
+}
+
+/// The user as which a node pulls.
+pub(crate) fn node_user(name: &str) -> String {
+    format!("{NODE_PREFIX}{name}")
 }
 
 /// Equality in a time that does not tell where two secrets differ: their hashes are compared.
@@ -139,7 +145,7 @@ mod tests {
         for (authorization, grant) in [
             (Some(header(&admin.user, &admin.password)), Grant::Push),
             (Some(header(&node.user, &node.password)), Grant::Pull),
-            (Some(header("system:node:two", &node.password)), Grant::Nothing),
+            (Some(header("node-two", &node.password)), Grant::Nothing),
             (Some(header("admin", "guess")), Grant::Nothing),
             (Some("Basic %".to_owned()), Grant::Nothing),
             (Some("Bearer x".to_owned()), Grant::Nothing),
