@@ -131,8 +131,13 @@ impl Strategy for PodStrategy {
         errors
     }
 
+    /// Being bound to a node is no new wish of anybody: it leaves the generation as it is.
     fn spec_changed(&self, new: &Pod, old: &Pod) -> bool {
-        !equality::semantic(&new.spec, &old.spec)
+        let bound = new.spec.clone().map(|spec| PodSpec {
+            node_name: old.spec.as_ref().and_then(|old| old.node_name.clone()),
+            ..spec
+        });
+        !equality::semantic(&bound, &old.spec)
     }
 
     fn warnings(&self, object: &Pod) -> Vec<String> {

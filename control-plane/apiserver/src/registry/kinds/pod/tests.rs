@@ -318,6 +318,14 @@ fn status_update() {
 }
 
 #[test]
+fn generations() {
+    let old = pod(json!({}));
+    let image = json!({"containers": [{"name": "c", "image": "app:v2"}]});
+    assert!(PodStrategy.spec_changed(&pod(image), &old));
+    assert!(!PodStrategy.spec_changed(&pod(json!({"nodeName": "n"})), &old));
+}
+
+#[test]
 fn grace_periods() {
     let bound = json!({"nodeName": "n", "terminationGracePeriodSeconds": 20});
     let table = [
