@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use coracle_runtime::{ContainerId, Exit, Resources};
+use coracle_runtime::{ContainerId, Exit, Mount, Resources};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -33,6 +33,8 @@ use crate::serve::{self, Announcer, Hub, Service, Start};
 
 /// What a termination message may hold, the kubelet's own bound.
 const MAX_MESSAGE: usize = 4096;
+/// The default of `terminationMessagePath` in the Pod API.
+const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The stack of the guest's thread: host functions run there, the guest itself has its own.
 const STACK: usize = 1 << 20;
 
@@ -83,7 +85,7 @@ impl Service for Runner {
         log.create()
             .map_err(|error| format!("log {}: {error}", spec.log_file.display()))?;
         let preopens =
-            volumes::prepare(&spec.mounts, &self.scratch).map_err(|error| error.to_string())?;
+            volumes::prepare(&mounts(&spec), &self.scratch).map_err(|error| error.to_string())?;
         let network = (self.network)(&spec.network_snapshot, &spec.ips)
             .map_err(|error| format!("opening the Pod's network: {error}"))?;
         let running = Arc::new(Running {
@@ -169,6 +171,26 @@ impl Service for Runner {
             None => serve::end_process(),
         }
     }
+}
+
+/// The volumes, and the file of the termination message where a Pod finds it that does not say
+/// otherwise. Only command guests have it: an HTTP guest does not end by itself.
+fn mounts(spec: &GuestSpec) -> Vec<Mount> {
+    let mut mounts = spec.mounts.clone();
+    let path = Path::new(TERMINATION_LOG);
+    if let Some(message) = &spec.termination_message
+        && message.is_file()
+        && !mounts
+            .iter()
+            .any(|mount| path.starts_with(&mount.container_path) || mount.host_path == *message)
+    {
+        mounts.push(Mount {
+            host_path: message.clone(),
+            container_path: path.to_owned(),
+            read_only: false,
+        });
+    }
+    mounts
 }
 
 /// Memory of this process that no other has, bytes.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_runtime::{ContainerId, Protocol, Resources, SandboxId};
 use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -100,6 +101,12 @@ impl Start {
     fn prepare(folder: PathBuf, ephemeral: bool) -> io::Result<Self> {
         // Already the leader of a session when started by hand.
         let _ = rustix::process::setsid();
+        // What guests hold in memory is not for core files.
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        setrlimit(Resource::Core, none)?;
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
         listener.set_nonblocking(true)?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;

@@ -18,6 +18,8 @@ use crate::guest::engine;
 const MAX_MODULE: u64 = 256 << 20;
 /// Address space of the compiler.
 const MAX_MEMORY: u64 = 6 << 30;
+/// Largest compiled module.
+const MAX_CODE: u64 = 2 << 30;
 /// CPU time of the compiler, seconds.
 const MAX_CPU: u64 = 280;
 
@@ -28,7 +30,12 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
     };
     // A node that does not let us be nice is no reason not to compile.
     let _ = nice(10);
-    for (resource, bound) in [(Resource::As, MAX_MEMORY), (Resource::Cpu, MAX_CPU)] {
+    for (resource, bound) in [
+        (Resource::As, MAX_MEMORY),
+        (Resource::Cpu, MAX_CPU),
+        (Resource::Fsize, MAX_CODE),
+        (Resource::Core, 0),
+    ] {
         let limit = Rlimit {
             current: Some(bound),
             maximum: Some(bound),

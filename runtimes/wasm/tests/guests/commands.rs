@@ -317,3 +317,33 @@ pub(crate) async fn guest_processes_are_confined() {
     }
     assert!(threads >= 2, "the guest has a thread of its own");
 }
+
+/// Writes `bye` where Pods leave their last words.
+const LAST_WORDS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "termination-log")
+  (data (i32.const 32) "\30\00\00\00\03\00\00\00")
+  (data (i32.const 48) "bye")
+  (func (export "_start")
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 15) (i32.const 0)
+      (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 64)))
+    (drop (call $write (i32.load (i32.const 64)) (i32.const 32) (i32.const 1) (i32.const 72)))
+    (call $exit (i32.const 1))))"#;
+
+pub(crate) async fn a_guest_leaves_last_words() {
+    let node = Node::new().await;
+    let message = node.folder.path().join("termination");
+    std::fs::write(&message, "").unwrap();
+    let (exit, _) = node
+        .run(&node.image(LAST_WORDS.as_bytes()), |config| {
+            config.termination_message = Some(message.clone());
+        })
+        .await;
+    assert_eq!(exit.code, 1);
+    assert_eq!(std::fs::read_to_string(&message).unwrap(), "bye");
+}

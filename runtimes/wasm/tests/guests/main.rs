@@ -44,6 +44,7 @@ tests![
     commands::a_killed_process_is_an_exit,
     commands::every_address_is_the_networks,
     commands::guest_processes_are_confined,
+    commands::a_guest_leaves_last_words,
     http::a_component_is_served,
     http::one_host_serves_a_namespace,
     http::the_next_agent_finds_guests_served,
