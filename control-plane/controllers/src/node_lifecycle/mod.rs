@@ -155,7 +155,7 @@ impl Controller {
         };
         let patch = json!({
             "metadata": {"resourceVersion": node.metadata.resource_version},
-            "spec": {"taints": taints},
+            "spec": {"taints": (!taints.is_empty()).then_some(taints)},
         });
         let api: Api<Node> = Api::all(self.context.client.clone());
         let patched = api
