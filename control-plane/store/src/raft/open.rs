@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RaftStore;
-use super::base::Base;
+use super::base::{Base, Image};
 use super::checkpoint::Checkpoint;
 use super::log::LogStore;
 use super::machine::{Machine, Memberships, Shared};
@@ -230,8 +230,7 @@ fn read(config: &RaftConfig) -> Result<Opened, OpenError> {
     }
     let (node, bytes) = (config.node_id, config.segment_bytes);
     let (wal, log) = Wal::open(disk, node, bytes, random(), config.fatal.clone())?;
-    let base = Base::open(&applied)?;
-    let (meta, objects) = base.load()?;
+    let (base, (meta, objects)) = open_base(&applied)?;
     let behind = log.purged.is_some_and(|purged| {
         meta.applied
             .is_none_or(|applied| position(applied).index < purged.index)
@@ -263,6 +262,24 @@ fn read(config: &RaftConfig) -> Result<Opened, OpenError> {
         state,
         meta,
         reserve,
+    })
+}
+
+/// Opens the applied state and reads it. sled panics over some kinds of damage.
+fn open_base(path: &Path) -> Result<(Base, Image), DataError> {
+    let opened = std::panic::catch_unwind(|| {
+        let base = Base::open(path)?;
+        let image = base.load()?;
+        Ok((base, image))
+    });
+    opened.unwrap_or_else(|panic| {
+        let what = panic.downcast_ref::<String>().map(String::as_str);
+        let what = what.or(panic.downcast_ref::<&str>().copied());
+        Err(DataError::Corrupt {
+            path: path.to_owned(),
+            offset: 0,
+            what: format!("sled cannot read it: {}", what.unwrap_or("it panicked")),
+        })
     })
 }
 
