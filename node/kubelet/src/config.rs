@@ -39,7 +39,7 @@ pub struct KubeletConfig {
     pub images: Arc<dyn Images>,
     /// The network of Pods.
     pub network: Arc<dyn PodNetwork>,
-    /// Services, for the environment of containers. None leaves these variables out.
+    /// Services, for the environment of containers. None makes the kubelet follow them itself.
     pub services: Option<Store<Service>>,
     /// Addresses of the node, the primary one first.
     pub addresses: Vec<IpAddr>,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::Api;
+use kube::runtime::reflector;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,7 @@ struct Inner {
 struct Start {
     reporter: Reporter,
     events: events::Writer,
+    services: Option<reflector::store::Writer<Service>>,
     api: Option<KubeletApi>,
 }
 
@@ -99,6 +101,13 @@ impl Kubelet {
             port: port.map(|address| address.port()),
             handlers: router.all().iter().map(|r| r.name().to_owned()).collect(),
         };
+        let (services, follow_services) = match config.services {
+            Some(services) => (services, None),
+            None => {
+                let (services, writer) = reflector::store();
+                (services, Some(writer))
+            }
+        };
         let (recorder, events) = events::recorder(config.client.clone(), &config.node_name);
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
@@ -112,7 +121,7 @@ impl Kubelet {
             images: ImageKeeper::new(config.images.clone()),
             network: config.network,
             listeners: Listeners::default(),
-            services: config.services,
+            services,
             admission: Admission::new(allocatable, config.max_pods),
             recorder,
             publisher: StatusPublisher::new(config.client.clone()),
@@ -129,6 +138,7 @@ impl Kubelet {
         let start = Start {
             reporter,
             events,
+            services: follow_services,
             api: config.api,
         };
         Self {
@@ -152,6 +162,7 @@ impl Kubelet {
         let Start {
             reporter,
             events,
+            services,
             api,
         } = start;
         let node = &inner.node;
@@ -186,6 +197,10 @@ impl Kubelet {
                 () = forward => {}
             }
         });
+        if let Some(writer) = services {
+            let client = node.client.clone();
+            tasks.spawn(source::follow_services(client, writer, stop.clone()));
+        }
         if let Some(api) = api {
             let (node, workers) = (node.clone(), inner.workers.clone());
             tasks.spawn(server::serve(api, node, workers, stop.clone()));

@@ -33,7 +33,7 @@ pub(crate) struct NodeContext {
     pub(crate) images: ImageKeeper,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) listeners: Listeners,
-    pub(crate) services: Option<Store<Service>>,
+    pub(crate) services: Store<Service>,
     pub(crate) admission: Admission,
     pub(crate) recorder: Recorder,
     pub(crate) publisher: StatusPublisher,

@@ -1,12 +1,13 @@
-//! Where Pods come from: one watch of those that are bound to this node.
+//! What the kubelet follows: the Pods that are bound to its node, and Services if nobody else
+//! in the process does.
 
 use std::collections::HashSet;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
-use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, reflector};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,35 @@ pub(crate) async fn follow(
             }
             Some(Ok(Event::Apply(pod))) => workers.update(pod),
             Some(Ok(Event::Delete(pod))) => workers.removed(pod::uid(&pod)),
+        }
+    }
+}
+
+/// Follows Services until cancelled.
+pub(crate) async fn follow_services(
+    client: kube::Client,
+    writer: reflector::store::Writer<Service>,
+    cancel: CancellationToken,
+) {
+    let services: Api<Service> = Api::all(client);
+    let events = watcher::watcher(services, watcher::Config::default()).default_backoff();
+    let events = events.modify(|service| {
+        // Only names and addresses are read.
+        service.metadata.managed_fields = None;
+        service.metadata.annotations = None;
+        service.status = None;
+    });
+    let mut events = std::pin::pin!(events.reflect(writer));
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            event = events.next() => match event {
+                None => return,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the watch of Services broke; it begins anew");
+                }
+                Some(Ok(_)) => {}
+            }
         }
     }
 }

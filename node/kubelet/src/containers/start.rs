@@ -113,12 +113,12 @@ impl Starter<'_> {
         Ok((runtime, image))
     }
 
-    /// Makes the container and starts it. Short, and runs to its end once begun.
-    pub(crate) async fn run(
+    /// Makes the container. Short, and runs to its end once begun.
+    pub(crate) async fn create(
         &self,
         runtime: &Arc<dyn RuntimeService>,
         image: &LocalImage,
-    ) -> Result<(), StartError> {
+    ) -> Result<ContainerId, StartError> {
         let config = match self.config(image) {
             Ok(config) => config,
             Err(message) => {
@@ -126,30 +126,31 @@ impl Starter<'_> {
                 return Err(StartError::Config(message));
             }
         };
-        let name = &self.container.name;
-        let created = self.create(runtime, config).await?;
+        let created = self.create_in_sandbox(runtime, config).await?;
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
+        let message = format!("Created container: {}", self.container.name);
+        self.own_event(Severity::Normal, "Created", message);
+        Ok(id)
+    }
+
+    /// Starts it. A guest may take its time over that, so it may be dropped.
+    pub(crate) async fn start(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        id: &ContainerId,
+    ) -> Result<(), StartError> {
+        let started = runtime.start_container(id).await;
         let uid = pod::uid(self.pod);
-        let cache = &self.node.cache;
-        self.own_event(
-            Severity::Normal,
-            "Created",
-            format!("Created container: {name}"),
-        );
-        let started = runtime.start_container(&id).await;
-        let seen = cache.refresh(runtime.as_ref(), uid, &id).await;
+        let seen = self.node.cache.refresh(runtime.as_ref(), uid, id).await;
         started.map_err(|error| self.failed("RunContainerError", &error))?;
         seen.map_err(|error| self.failed("RunContainerError", &error))?;
-        self.own_event(
-            Severity::Normal,
-            "Started",
-            format!("Started container {name}"),
-        );
+        let message = format!("Started container {}", self.container.name);
+        self.own_event(Severity::Normal, "Started", message);
         Ok(())
     }
 
     /// Creates it in the sandbox that is known, or in a new one if that has died unnoticed.
-    async fn create(
+    async fn create_in_sandbox(
         &self,
         runtime: &Arc<dyn RuntimeService>,
         config: ContainerConfig,
@@ -234,11 +235,7 @@ impl Starter<'_> {
         let (node, pod, container) = (self.node, self.pod, self.container);
         check_supported(container)?;
         let around = node.surroundings(&self.prepared.ips);
-        let services = node
-            .services
-            .as_ref()
-            .map(|s| s.state())
-            .unwrap_or_default();
+        let services = node.services.state();
         let links = pod::spec(pod).enable_service_links.unwrap_or(true);
         let services = service_env::service_env(&services, pod::namespace(pod), links);
         let sources = &self.prepared.sources;

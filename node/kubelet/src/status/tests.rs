@@ -42,7 +42,14 @@ fn phases() {
         ("Always", "wait", false, ["wait", "wait"], false, "Pending"),
         ("Always", "run", false, ["wait", "wait"], false, "Pending"),
         ("Always", "1", false, ["wait", "wait"], false, "Pending"),
-        ("Always", "back 1", false, ["wait", "wait"], false, "Pending"),
+        (
+            "Always",
+            "back 1",
+            false,
+            ["wait", "wait"],
+            false,
+            "Pending",
+        ),
         ("Never", "1", false, ["wait", "wait"], false, "Failed"),
         ("Always", "0", true, ["wait", "run"], false, "Pending"),
         ("Always", "0", true, ["run", "run"], false, "Running"),
@@ -80,7 +87,9 @@ fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) ->
         ready_to_start: true,
         now: SystemTime::UNIX_EPOCH,
     });
-    made.iter().map(|c| serde_json::to_value(c).unwrap()).collect()
+    made.iter()
+        .map(|c| serde_json::to_value(c).unwrap())
+        .collect()
 }
 
 fn of<'a>(conditions: &'a [Value], type_: &str) -> &'a Value {
@@ -92,7 +101,13 @@ fn conditions_say_what_is_missing() {
     let up = [status("a", "run"), status("b", "run")];
     let half = [status("a", "run"), status("b", "wait")];
     let all = found(&pod("Always"), &up, "Running", true);
-    for type_ in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+    for type_ in [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+    ] {
         assert_eq!(of(&all, type_)["status"], "True", "{type_}");
         assert_eq!(of(&all, type_)["observedGeneration"], 3);
     }
@@ -105,7 +120,10 @@ fn conditions_say_what_is_missing() {
     let begun = found(&pod("Always"), &half, "Pending", false);
     let initialized = of(&begun, "Initialized");
     assert_eq!(initialized["reason"], "ContainersNotInitialized");
-    assert_eq!(initialized["message"], "containers with incomplete status: [i]");
+    assert_eq!(
+        initialized["message"],
+        "containers with incomplete status: [i]"
+    );
     for (phase, reason) in [("Succeeded", "PodCompleted"), ("Failed", "PodFailed")] {
         let ended = found(&pod("Never"), &up, phase, true);
         assert_eq!(of(&ended, "Ready")["reason"], reason);
@@ -123,7 +141,8 @@ fn readiness_gates_hold_a_pod_back() {
     assert_eq!(of(&closed, "ContainersReady")["status"], "True");
     let ready = of(&closed, "Ready");
     assert_eq!(ready["reason"], "ReadinessGatesNotReady");
-    let message = "corresponding condition of pod readiness gate \"example.com/ok\" does not exist.";
+    let message =
+        "corresponding condition of pod readiness gate \"example.com/ok\" does not exist.";
     assert_eq!(ready["message"], message);
     for (value, expected) in [("False", "False"), ("True", "True")] {
         gated.status = Some(
@@ -149,6 +168,12 @@ fn times_of_transition_are_kept() {
         .unwrap(),
     );
     let now = found(&pod, &up, "Running", true);
-    assert_eq!(of(&now, "Ready")["lastTransitionTime"], "2026-01-01T00:00:00Z");
-    assert_eq!(of(&now, "Initialized")["lastTransitionTime"], "1970-01-01T00:00:00Z");
+    assert_eq!(
+        of(&now, "Ready")["lastTransitionTime"],
+        "2026-01-01T00:00:00Z"
+    );
+    assert_eq!(
+        of(&now, "Initialized")["lastTransitionTime"],
+        "1970-01-01T00:00:00Z"
+    );
 }

@@ -320,11 +320,6 @@ async fn a_grace_period_shrinks() {
         .runtime
         .wait_until("it is being stopped", stopping)
         .await;
-    let unready = |pod: &serde_json::Value| condition(pod, "Ready") == "False";
-    world
-        .api
-        .object(&path("slow"), "it takes no requests", unready)
-        .await;
     world.api.delete_gracefully(&path("slow"), 0);
     world
         .api
@@ -455,5 +450,97 @@ async fn a_status_is_sent_once_the_api_takes_it() {
         .api
         .object(&path("late"), "late is ready", is_ready)
         .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn containers_know_services_by_their_environment() {
+    let world = World::new();
+    world.api.put(
+        "/api/v1/namespaces/ns/services/db",
+        json!({
+            "metadata": {"name": "db", "namespace": "ns", "uid": "db"},
+            "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 5432}]},
+        }),
+    );
+    let kubelet = world.start();
+    world.pod("env", json!({}), json!({}));
+    world
+        .api
+        .object(&path("env"), "env is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let expected = ("DB_SERVICE_HOST".to_owned(), "10.43.0.9".to_owned());
+    assert!(
+        container.config.env.contains(&expected),
+        "{:?}",
+        container.config.env
+    );
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn volumes_are_made_before_containers_and_follow_the_pod() {
+    let world = World::new();
+    let kubelet = world.start();
+    let volumes = json!([
+        {"name": "data", "emptyDir": {}},
+        {"name": "me", "downwardAPI": {"items": [
+            {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]);
+    let mounts = json!([
+        {"name": "data", "mountPath": "/data"},
+        {"name": "me", "mountPath": "/me"},
+    ]);
+    world.pod(
+        "vol",
+        json!({"volumeMounts": mounts}),
+        json!({"volumes": volumes}),
+    );
+    world
+        .api
+        .object(&path("vol"), "vol is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let labels = container.config.mounts[1].host_path.join("labels");
+    assert!(container.config.mounts[0].host_path.is_dir());
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), "");
+    world.api.change(&path("vol"), |pod| {
+        pod["metadata"]["labels"] = json!({"a": "b"});
+        pod["metadata"]["generation"] = json!(2);
+    });
+    let seen = |pod: &serde_json::Value| pod["status"]["observedGeneration"] == 2;
+    world
+        .api
+        .object(&path("vol"), "the change is seen", seen)
+        .await;
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), "a=\"b\"");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn unsupported_volumes_and_probes_are_refused_by_name() {
+    let world = World::new();
+    let kubelet = world.start();
+    let volumes = json!([{"name": "host", "hostPath": {"path": "/"}}]);
+    world.pod("host", json!({}), json!({"volumes": volumes}));
+    let said = |event: &String| event.starts_with("FailedMount") && event.contains("type hostPath");
+    world
+        .api
+        .until("an event says so", |api| api.events().iter().any(said))
+        .await;
+    let probe = json!({"exec": {"command": ["true"]}});
+    world.pod("exec", json!({"readinessProbe": probe}), json!({}));
+    let held = |pod: &serde_json::Value| waiting(pod) == "CreateContainerConfigError";
+    let pod = world.api.object(&path("exec"), "it waits", held).await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .starts_with("readinessProbe: exec probes"),
+        "{message}"
+    );
+    assert_eq!(world.runtime.count(Verb::StartContainer), 0);
     kubelet.stop().await;
 }

@@ -16,6 +16,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// When a container whose configuration could not be made is tried again.
 const CONFIG_RETRY: Duration = Duration::from_secs(5);
 
+type Shown = Option<BTreeMap<String, String>>;
+
 /// Nothing of it is written down: after a restart of the agent it is made anew from the API
 /// and the runtimes.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub(crate) struct Memory {
     pub(crate) prepared: Option<Prepared>,
     /// Volumes are set up.
     pub(crate) volumes: bool,
+    /// When they were made, and the labels and annotations that they may show.
+    pub(crate) volumes_made: Option<(SystemTime, (Shown, Shown))>,
     pub(crate) back_off: BackOff,
     pub(crate) failures: BTreeMap<String, Failure>,
     /// Restart counts that the API knows of containers which no runtime has any more.

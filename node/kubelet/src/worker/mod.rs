@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -33,6 +34,8 @@ use inbox::Handle;
 pub(crate) struct Workers {
     node: Arc<NodeContext>,
     handles: Arc<Mutex<HashMap<String, Arc<Handle>>>>,
+    /// The node is being shut down: Pods that have ended are not begun anew.
+    draining: Arc<AtomicBool>,
     tasks: TaskTracker,
     cancel: CancellationToken,
     ended: Arc<Notify>,
@@ -44,6 +47,7 @@ impl Workers {
         Self {
             node,
             handles: Arc::default(),
+            draining: Arc::default(),
             tasks: TaskTracker::new(),
             cancel,
             ended: Arc::new(Notify::new()),
@@ -60,6 +64,7 @@ impl Workers {
         let mut handles = self.handles.lock();
         match handles.get(&uid) {
             Some(handle) => handle.update(pod),
+            None if self.draining.load(Ordering::SeqCst) => {}
             None => {
                 let (handle, inbox) = Handle::new(pod);
                 let handle = Arc::new(handle);
@@ -112,8 +117,10 @@ impl Workers {
         self.pods().into_iter().find(named)
     }
 
-    /// Ends the Pods that `select` takes, within `grace`, and waits for it.
+    /// Ends the Pods that `select` takes, within `grace`, and waits for it. No Pod begins
+    /// after this.
     pub(crate) async fn shut_down(&self, grace: Duration, select: impl Fn(&Pod) -> bool) {
+        self.draining.store(true, Ordering::SeqCst);
         let wanted: Vec<String> = {
             let handles = self.handles.lock();
             let selected = handles.iter().filter(|(_, handle)| select(&handle.pod()));

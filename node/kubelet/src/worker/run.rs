@@ -75,8 +75,8 @@ impl Worker {
                         continue;
                     }
                 },
-                State::Terminating { cause, grace } => {
-                    self.terminate(&cause, grace).await;
+                State::Terminating { grace, .. } => {
+                    self.terminate(grace).await;
                     self.input(Input::Stopped);
                     continue;
                 }

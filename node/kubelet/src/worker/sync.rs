@@ -85,6 +85,10 @@ impl Worker {
     async fn prepare(&mut self, pod: &Pod) -> Result<(), (&'static str, String)> {
         let mount = |error: volumes::VolumeError| ("FailedMount", error.to_string());
         volumes::check(pod).map_err(mount)?;
+        if pod::spec(pod).host_network == Some(true) {
+            let message = "Failed to create pod sandbox: hostNetwork is not supported on this node";
+            return Err(("FailedCreatePodSandBox", message.to_owned()));
+        }
         if self.memory.prepared.is_none() {
             let sandbox = |message| ("FailedCreatePodSandBox", message);
             let handler = objects::runtime_handler(&self.node.client, pod).await;
@@ -103,25 +107,48 @@ impl Worker {
                 sources: Sources::default(),
             });
         }
-        let has_volumes = pod::spec(pod).volumes.iter().flatten().next().is_some();
-        if has_volumes {
-            let mut wanted = References::default();
-            volumes::references(pod, &mut wanted);
-            let sources = objects::fetch(&self.node.client, pod::namespace(pod), &wanted).await;
-            let sources = sources
-                .map_err(|error| ("FailedMount", format!("cannot read objects: {error}")))?;
-            let ips = self.memory.prepared.as_ref().map(|p| p.ips.clone());
-            let around = self.node.surroundings(&ips.unwrap_or_default());
-            let (root, pod) = (self.node.root.clone(), pod.clone());
-            let set_up = tokio::task::spawn_blocking(move || {
-                volumes::set_up(&root, &pod, &sources, &around)
-            });
-            match set_up.await {
-                Ok(done) => done.map_err(mount)?,
-                Err(error) => return Err(("FailedMount", error.to_string())),
+        // Services are part of the environment of whatever starts here. An error means that
+        // nobody follows them any more, because the agent stops.
+        let _ = self.node.services.wait_until_ready().await;
+        if let Err(error) = self.set_up_volumes(pod).await {
+            if !self.memory.volumes {
+                return Err(("FailedMount", error));
             }
+            // They stay as they were; what runs goes on.
+            self.event(pod, None, Severity::Warning, "FailedMount", error);
         }
         self.memory.volumes = true;
+        Ok(())
+    }
+
+    /// Makes the volumes, or brings them up to date when it is time, or when what they tell
+    /// of the Pod itself has changed.
+    async fn set_up_volumes(&mut self, pod: &Pod) -> Result<(), String> {
+        if pod::spec(pod).volumes.iter().flatten().next().is_none() {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        let shown = (
+            pod.metadata.labels.clone(),
+            pod.metadata.annotations.clone(),
+        );
+        let fresh = |(at, of): &(SystemTime, _)| *at + VOLUME_REFRESH > now && *of == shown;
+        if self.memory.volumes_made.as_ref().is_some_and(fresh) {
+            return Ok(());
+        }
+        let mut wanted = References::default();
+        volumes::references(pod, &mut wanted);
+        let sources = objects::fetch(&self.node.client, pod::namespace(pod), &wanted).await;
+        let sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
+        let prepared = self.memory.prepared.as_ref();
+        let ips = prepared.map(|prepared| prepared.ips.as_slice());
+        let around = self.node.surroundings(ips.unwrap_or_default());
+        let (root, pod) = (self.node.root.clone(), pod.clone());
+        let set_up = tokio::task::spawn_blocking(move || {
+            volumes::set_up(&root, &pod, &sources, &around).map_err(|error| error.to_string())
+        });
+        set_up.await.map_err(|error| error.to_string())??;
+        self.memory.volumes_made = Some((now, shown));
         Ok(())
     }
 
@@ -205,7 +232,10 @@ impl Worker {
             return;
         };
         let now = SystemTime::now();
-        if let Some(failed) = start.after_failure {
+        // A start that failed has lengthened the delay already.
+        if let Some(failed) = start.after_failure
+            && !self.memory.failures.contains_key(&start.name)
+        {
             self.memory.back_off.next(&start.name, failed, now);
         }
         let mut prepared = self.memory.prepared.clone().unwrap_or_default();
@@ -230,10 +260,15 @@ impl Worker {
             };
             let found = tokio::select! {
                 found = starter.image() => found?,
-                () = Self::ends(inbox) => return Ok(false),
+                () = Self::ends(inbox.clone()) => return Ok(false),
             };
             let (runtime, image) = found;
-            starter.run(&runtime, &image).await.map(|()| true)
+            let id = starter.create(&runtime, &image).await?;
+            // What is given up half started is ended with the Pod's sandbox.
+            tokio::select! {
+                started = starter.start(&runtime, &id) => started.map(|()| true),
+                () = Self::ends(inbox) => Ok(false),
+            }
         };
         match begin.await {
             Ok(true) => self.memory.started(&start.name),

@@ -13,7 +13,6 @@ use super::state::{Cause, Input, State};
 use crate::containers::stop;
 use crate::events::Severity;
 use crate::pod;
-use crate::probes::ProbeKind;
 use crate::volumes;
 
 /// Least time that a container gets, as in Kubernetes.
@@ -23,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Ends all containers. Updates that come meanwhile can only shorten it.
-    pub(super) async fn terminate(&mut self, cause: &Cause, grace: Duration) {
+    pub(super) async fn terminate(&mut self, grace: Duration) {
         let pod = self.inbox.borrow().pod.clone();
         let uid = pod::uid(&pod).to_owned();
         self.probes.clear();
@@ -33,12 +32,6 @@ impl Worker {
         for of in runtime.running() {
             let message = format!("Stopping container {}", of.name());
             self.event(&pod, Some(of.name()), Severity::Normal, "Killing", message);
-            // A Pod that ends takes no requests any more.
-            let _ = self.node.probes.set(of.id(), ProbeKind::Readiness, false);
-        }
-        if runtime.running().next().is_some() && !matches!(cause, Cause::Shutdown | Cause::Removed)
-        {
-            self.publish(&pod, None, false);
         }
         let node = self.node.clone();
         let stop = stop::stop_pod(&node, &pod, &runtime, deadline);
