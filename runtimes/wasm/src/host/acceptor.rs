@@ -127,7 +127,7 @@ impl Acceptor {
     /// Gives a connection to a core, unless policy denies its peer.
     fn hand_over(&self, pod: &Arc<HttpPod>, stream: OwnedFd, peer: Option<SocketAddr>) {
         let network = &pod.environment.network;
-        if !peer.is_some_and(|peer| network.peer(Protocol::Tcp, peer).is_ok()) {
+        if peer.is_none_or(|peer| network.peer(Protocol::Tcp, peer).is_err()) {
             return;
         }
         let core = self.cores.next().clone();
