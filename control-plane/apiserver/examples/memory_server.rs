@@ -10,14 +10,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use coracle_apiserver::{ApiServer, Config, serving};
 use coracle_store::MemoryStore;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let address: SocketAddr = arguments.next().unwrap_or_else(|| "127.0.0.1:7443".to_owned()).parse()?;
+    let address: SocketAddr = arguments
+        .next()
+        .unwrap_or_else(|| "127.0.0.1:7443".to_owned())
+        .parse()?;
     let kubeconfig = arguments.next().unwrap_or_else(|| "kubeconfig".to_owned());
 
     let ca_key = KeyPair::generate()?;
@@ -28,14 +33,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let issuer = Issuer::new(ca, ca_key);
 
     let serving_key = KeyPair::generate()?;
-    let mut serving_params = CertificateParams::new(vec!["localhost".to_owned(), address.ip().to_string()])?;
+    let mut serving_params =
+        CertificateParams::new(vec!["localhost".to_owned(), address.ip().to_string()])?;
     serving_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let serving_certificate = serving_params.signed_by(&serving_key, &issuer)?;
 
     let admin_key = KeyPair::generate()?;
     let mut admin = CertificateParams::default();
     admin.distinguished_name.push(DnType::CommonName, "admin");
-    admin.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    admin
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
     admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let admin_certificate = admin.signed_by(&admin_key, &issuer)?;
 

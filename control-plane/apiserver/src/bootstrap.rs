@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort, ServiceSpec,
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
+    ServiceSpec,
 };
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice,
@@ -56,7 +57,10 @@ pub async fn until_done(registry: &Registry, advertise: Option<SocketAddr>) {
 /// Those of the registry.
 pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<(), Status> {
     for name in NAMESPACES {
-        let namespace = Namespace { metadata: named(name), ..Namespace::default() };
+        let namespace = Namespace {
+            metadata: named(name),
+            ..Namespace::default()
+        };
         ensure(registry, "", namespace).await?;
     }
     for (name, value, description) in PRIORITY_CLASSES {
@@ -103,7 +107,10 @@ async fn kubernetes_service(
         return Ok(());
     };
     let subset = EndpointSubset {
-        addresses: Some(vec![EndpointAddress { ip: address.ip().to_string(), ..EndpointAddress::default() }]),
+        addresses: Some(vec![EndpointAddress {
+            ip: address.ip().to_string(),
+            ..EndpointAddress::default()
+        }]),
         ports: Some(vec![EndpointPort {
             name: Some(PORT.to_owned()),
             port: port.into(),
@@ -116,7 +123,14 @@ async fn kubernetes_service(
     // Endpoints that are kept here are not mirrored to a slice by a controller.
     let skip = "endpointslice.kubernetes.io/skip-mirror".to_owned();
     metadata.labels = Some(BTreeMap::from([(skip, "true".to_owned())]));
-    replace(registry, Endpoints { metadata, subsets: Some(vec![subset]) }).await?;
+    replace(
+        registry,
+        Endpoints {
+            metadata,
+            subsets: Some(vec![subset]),
+        },
+    )
+    .await?;
     let mut metadata = named(NAME);
     let owner = "kubernetes.io/service-name".to_owned();
     metadata.labels = Some(BTreeMap::from([(owner, NAME.to_owned())]));
@@ -125,7 +139,10 @@ async fn kubernetes_service(
         address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
         endpoints: Some(vec![Endpoint {
             addresses: vec![address.ip().to_string()],
-            conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
+            conditions: Some(EndpointConditions {
+                ready: Some(true),
+                ..EndpointConditions::default()
+            }),
             ..Endpoint::default()
         }]),
         ports: Some(vec![SlicePort {
@@ -139,7 +156,10 @@ async fn kubernetes_service(
 }
 
 fn named(name: &str) -> ObjectMeta {
-    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    }
 }
 
 fn myself() -> UserInfo {
@@ -150,8 +170,15 @@ fn myself() -> UserInfo {
 async fn ensure<T: ApiType>(registry: &Registry, namespace: &str, object: T) -> Result<(), Status> {
     let kind = registry.kind_of::<T>()?;
     let user = myself();
-    let caller = Caller { user: &user, dry_run: false };
-    let target = Target { kind, namespace, name: "" };
+    let caller = Caller {
+        user: &user,
+        dry_run: false,
+    };
+    let target = Target {
+        kind,
+        namespace,
+        name: "",
+    };
     match registry.create(target, Box::new(object), caller).await {
         Err(status) if status.reason() != "AlreadyExists" => Err(status),
         _ => Ok(()),
@@ -163,8 +190,18 @@ async fn replace<T: ApiType>(registry: &Registry, object: T) -> Result<(), Statu
     ensure(registry, "default", object.clone()).await?;
     let kind = registry.kind_of::<T>()?;
     let user = myself();
-    let caller = Caller { user: &user, dry_run: false };
-    let target = Target { kind, namespace: "default", name: NAME };
+    let caller = Caller {
+        user: &user,
+        dry_run: false,
+    };
+    let target = Target {
+        kind,
+        namespace: "default",
+        name: NAME,
+    };
     let change = |_: &dyn Object| Ok(Box::new(object.clone()) as Box<dyn Object>);
-    registry.update(target, Part::Main, &change, caller).await.map(|_| ())
+    registry
+        .update(target, Part::Main, &change, caller)
+        .await
+        .map(|_| ())
 }

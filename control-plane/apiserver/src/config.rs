@@ -10,6 +10,7 @@ use coracle_store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission;
 use crate::bootstrap;
 use crate::dial::{Dial, Direct};
 use crate::discovery::Discovery;
@@ -25,7 +26,6 @@ use crate::registry::lookup::Kinds;
 use crate::registry::service_addresses::{self, Ipv4Range, ServiceAddresses};
 use crate::server::{Inner, no_route};
 use crate::serving::ApiService;
-use crate::admission;
 
 /// What a server is made of.
 pub struct Config {
@@ -88,7 +88,12 @@ impl ApiServer {
             node_ports: config.node_ports,
         };
         let kinds = Kinds::new(kinds::all());
-        let registry = Arc::new(Registry::new(config.store, kinds, admission::built_in(), services));
+        let registry = Arc::new(Registry::new(
+            config.store,
+            kinds,
+            admission::built_in(),
+            services,
+        ));
         let inner = Inner {
             registry,
             nodes: Nodes::new(config.node_dialer, config.kubelet_tls),
@@ -96,14 +101,21 @@ impl ApiServer {
             metrics: Metrics::new(),
             health: Health::default(),
             discovery: Discovery {
-                server_address: config.advertise.map(|address| address.to_string()).unwrap_or_default(),
+                server_address: config
+                    .advertise
+                    .map(|address| address.to_string())
+                    .unwrap_or_default(),
             },
             openapi: OpenApi,
             extra: config.extra.fallback(no_route),
             stopping: CancellationToken::new(),
             schemas: OnceLock::new(),
         };
-        Self { inner: Arc::new(inner), advertise: config.advertise, event_ttl: config.event_ttl }
+        Self {
+            inner: Arc::new(inner),
+            advertise: config.advertise,
+            event_ttl: config.event_ttl,
+        }
     }
 
     /// Makes what a cluster starts with, then does the server's own chores (Events expire,
@@ -114,11 +126,23 @@ impl ApiServer {
         if cancel.run_until_cancelled(made).await.is_none() {
             return;
         }
-        self.inner.health.bootstrapped.store(true, Ordering::Relaxed);
+        self.inner
+            .health
+            .bootstrapped
+            .store(true, Ordering::Relaxed);
         let mut chores = JoinSet::new();
-        chores.spawn(service_addresses::run_repair(registry.clone(), cancel.clone()));
+        chores.spawn(service_addresses::run_repair(
+            registry.clone(),
+            cancel.clone(),
+        ));
         chores.spawn(expiry::run(registry.clone(), self.event_ttl, cancel));
         while chores.join_next().await.is_some() {}
+    }
+
+    /// The registry, for what runs beside the server in its process and is part of it.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.inner.registry
     }
 
     /// The server as a tower service in this process. It knows its caller only through

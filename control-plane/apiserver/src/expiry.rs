@@ -43,10 +43,15 @@ struct Series {
 fn last_seen(json: &[u8]) -> Option<Timestamp> {
     let times: Times = serde_json::from_slice(json).ok()?;
     let series = times.series.and_then(|series| series.last_observed_time);
-    [times.metadata.creation_timestamp, times.last_timestamp, times.event_time, series]
-        .into_iter()
-        .flatten()
-        .max()
+    [
+        times.metadata.creation_timestamp,
+        times.last_timestamp,
+        times.event_time,
+        series,
+    ]
+    .into_iter()
+    .flatten()
+    .max()
 }
 
 /// Removes Events that have expired, until cancelled.
@@ -70,10 +75,17 @@ pub(crate) async fn sweep(registry: &Registry, before: Timestamp) -> coracle_sto
     let mut removed = 0;
     let mut start_after = None;
     loop {
-        let options = ListOptions { read: Read::AtLeast(0), limit: PAGE, start_after };
+        let options = ListOptions {
+            read: Read::AtLeast(0),
+            limit: PAGE,
+            start_after,
+        };
         let list = registry.store.list(&prefix, options).await?;
         for record in list.records.iter().filter(|record| expired(record, before)) {
-            let precondition = Precondition { revision: Some(record.revision), uid: None };
+            let precondition = Precondition {
+                revision: Some(record.revision),
+                uid: None,
+            };
             match registry.store.delete(&record.key, precondition).await {
                 Ok(_) => removed += 1,
                 Err(coracle_store::Error::NotFound(_) | coracle_store::Error::Conflict { .. }) => {}

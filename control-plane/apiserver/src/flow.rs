@@ -31,7 +31,11 @@ pub struct FlowLimits {
 
 impl Default for FlowLimits {
     fn default() -> Self {
-        Self { read_only: 400, mutating: 200, waiting: 1000 }
+        Self {
+            read_only: 400,
+            mutating: 200,
+            waiting: 1000,
+        }
     }
 }
 
@@ -63,7 +67,10 @@ impl Flow {
             waiting: AtomicUsize::new(0),
             limit: limits.waiting,
         };
-        Self { read_only: lane(limits.read_only), mutating: lane(limits.mutating) }
+        Self {
+            read_only: lane(limits.read_only),
+            mutating: lane(limits.mutating),
+        }
     }
 
     /// Waits for a place, which is given back when the permit is dropped.
@@ -79,12 +86,19 @@ impl Flow {
         if long_running || user.in_group(MASTERS) {
             return Ok(None);
         }
-        let lane = if info.is_read_only() { &self.read_only } else { &self.mutating };
+        let lane = if info.is_read_only() {
+            &self.read_only
+        } else {
+            &self.mutating
+        };
         if let Ok(permit) = lane.places.clone().try_acquire_owned() {
             return Ok(Some(permit));
         }
         let too_many = || {
-            Status::too_many_requests("too many requests are being served, please try again later", 1)
+            Status::too_many_requests(
+                "too many requests are being served, please try again later",
+                1,
+            )
         };
         if lane.waiting.fetch_add(1, Ordering::Relaxed) >= lane.limit {
             lane.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -108,15 +122,26 @@ mod tests {
 
     #[tokio::test]
     async fn one_too_many_is_refused_and_administrators_are_not() {
-        let flow = Flow::new(FlowLimits { read_only: 1, mutating: 1, waiting: 0 });
+        let flow = Flow::new(FlowLimits {
+            read_only: 1,
+            mutating: 1,
+            waiting: 0,
+        });
         let read = request_info(&Method::GET, "/api/v1/pods", false);
         let write = request_info(&Method::POST, "/api/v1/namespaces", false);
         let user = UserInfo::new("system:node:a", &["system:nodes"]);
         let held = flow.admit(&user, &read, false).await.unwrap();
-        assert_eq!(flow.admit(&user, &read, false).await.unwrap_err().code(), 429);
+        assert_eq!(
+            flow.admit(&user, &read, false).await.unwrap_err().code(),
+            429
+        );
         assert!(flow.admit(&user, &read, true).await.is_ok());
         assert!(flow.admit(&user, &write, false).await.is_ok());
-        assert!(flow.admit(&UserInfo::new("admin", &[MASTERS]), &read, false).await.is_ok());
+        assert!(
+            flow.admit(&UserInfo::new("admin", &[MASTERS]), &read, false)
+                .await
+                .is_ok()
+        );
         drop(held);
         assert!(flow.admit(&user, &read, false).await.is_ok());
     }

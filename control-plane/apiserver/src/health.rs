@@ -29,7 +29,11 @@ pub(crate) struct Health {
 
 /// Whether a path is a health check, which everybody may call.
 pub(crate) fn is_public(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let first = path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
     matches!(first, "healthz" | "livez" | "readyz")
 }
 
@@ -59,7 +63,12 @@ fn arch() -> &'static str {
 
 impl Health {
     /// Answers a health check, or one of its parts (`/readyz/store`).
-    pub(crate) async fn answer(&self, server: &Arc<Inner>, path: &str, query: &Query) -> Response<Body> {
+    pub(crate) async fn answer(
+        &self,
+        server: &Arc<Inner>,
+        path: &str,
+        query: &Query,
+    ) -> Response<Body> {
         let mut segments = path.trim_matches('/').split('/');
         let check = segments.next().unwrap_or_default();
         let only = segments.next();
@@ -68,16 +77,30 @@ impl Health {
             checks.push(("store", store_answers(server).await));
             let started = self.bootstrapped.load(Ordering::Relaxed);
             let fault = Err("not all of what a cluster starts with is there yet");
-            checks.push(("poststarthook/bootstrap", if started { Ok(()) } else { fault }));
+            checks.push((
+                "poststarthook/bootstrap",
+                if started { Ok(()) } else { fault },
+            ));
         }
         if check == "readyz" {
             let stopping = server.stopping.is_cancelled();
-            checks.push(("shutdown", if stopping { Err("the server is shutting down") } else { Ok(()) }));
+            checks.push((
+                "shutdown",
+                if stopping {
+                    Err("the server is shutting down")
+                } else {
+                    Ok(())
+                },
+            ));
         }
         if let Some(only) = only {
             checks.retain(|(name, _)| name.rsplit('/').next() == Some(only) || *name == only);
             if checks.is_empty() {
-                return response(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", Body::from("404 page not found\n"));
+                return response(
+                    StatusCode::NOT_FOUND,
+                    "text/plain; charset=utf-8",
+                    Body::from("404 page not found\n"),
+                );
             }
         }
         checks.retain(|(name, _)| !query.all("exclude").any(|excluded| excluded == *name));
@@ -95,11 +118,19 @@ fn report(check: &str, checks: &[(&str, Result<(), &str>)], verbose: bool) -> Re
             Err(fault) => writeln!(text, "[-]{name} failed: {fault}"),
         };
     }
-    let _ = writeln!(text, "{check} check {}", if healthy { "passed" } else { "failed" });
+    let _ = writeln!(
+        text,
+        "{check} check {}",
+        if healthy { "passed" } else { "failed" }
+    );
     if healthy && !verbose {
         "ok".clone_into(&mut text);
     }
-    let code = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let code = if healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    };
     response(code, "text/plain; charset=utf-8", Body::from(text))
 }
 

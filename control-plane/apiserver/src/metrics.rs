@@ -17,8 +17,9 @@ use crate::handlers::encode::response;
 use crate::registry::{Registry, prefix};
 use crate::request::info::RequestInfo;
 
-const BUCKETS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+const BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+];
 
 /// Labels of a request. Only names of kinds that are served become labels: a client cannot make
 /// new series.
@@ -34,10 +35,15 @@ pub(crate) struct RequestLabels {
 
 impl RequestLabels {
     pub(crate) fn new(registry: &Registry, info: &RequestInfo) -> Self {
-        let kind = registry.kinds().resource(&info.group, &info.version, &info.resource);
+        let kind = registry
+            .kinds()
+            .resource(&info.group, &info.version, &info.resource);
         let Some(kind) = kind.filter(|_| info.is_resource) else {
             let verb = if info.is_read_only() { "GET" } else { "OTHER" };
-            return Self { verb: verb.to_owned(), ..Self::default() };
+            return Self {
+                verb: verb.to_owned(),
+                ..Self::default()
+            };
         };
         let d = kind.descriptor();
         let known = ["status", "scale", "binding", "eviction", "log", "finalize"];
@@ -50,7 +56,9 @@ impl RequestLabels {
         let verb = match info.verb.as_str() {
             "create" => "POST".to_owned(),
             "update" => "PUT".to_owned(),
-            "get" | "list" | "watch" | "patch" | "delete" | "deletecollection" => info.verb.to_uppercase(),
+            "get" | "list" | "watch" | "patch" | "delete" | "deletecollection" => {
+                info.verb.to_uppercase()
+            }
             _ => "OTHER".to_owned(),
         };
         Self {
@@ -110,36 +118,77 @@ impl Metrics {
         let long_running = Family::default();
         let objects = Family::default();
         let mut registered = Metered::with_prefix("apiserver");
-        registered.register("request", "Requests, by verb, resource and code", requests.clone());
-        registered.register("request_duration_seconds", "Response latency in seconds", durations.clone());
+        registered.register(
+            "request",
+            "Requests, by verb, resource and code",
+            requests.clone(),
+        );
+        registered.register(
+            "request_duration_seconds",
+            "Response latency in seconds",
+            durations.clone(),
+        );
         registered.register(
             "current_inflight_requests",
             "Requests that are being served now, long-running ones not counted",
             inflight.clone(),
         );
-        registered.register("longrunning_requests", "Long-running requests, such as watches", long_running.clone());
-        registered.register("storage_objects", "Stored objects, by resource", objects.clone());
-        Self { registered, requests, durations, inflight, long_running, objects }
+        registered.register(
+            "longrunning_requests",
+            "Long-running requests, such as watches",
+            long_running.clone(),
+        );
+        registered.register(
+            "storage_objects",
+            "Stored objects, by resource",
+            objects.clone(),
+        );
+        Self {
+            registered,
+            requests,
+            durations,
+            inflight,
+            long_running,
+            objects,
+        }
     }
 
     /// Counts a request that begins.
-    pub(crate) fn begin(&self, labels: &RequestLabels, read_only: bool, long_running: bool) -> Running {
+    pub(crate) fn begin(
+        &self,
+        labels: &RequestLabels,
+        read_only: bool,
+        long_running: bool,
+    ) -> Running {
         let gauge = if long_running {
             self.long_running.get_or_create(labels).clone()
         } else {
             let request_kind = if read_only { "readOnly" } else { "mutating" };
-            self.inflight.get_or_create(&Inflight { request_kind }).clone()
+            self.inflight
+                .get_or_create(&Inflight { request_kind })
+                .clone()
         };
         gauge.inc();
         Running(gauge)
     }
 
     /// Counts a request that has been answered.
-    pub(crate) fn end(&self, labels: &RequestLabels, code: StatusCode, elapsed: Duration, long_running: bool) {
-        let answered = Answered { request: labels.clone(), code: code.as_u16() };
+    pub(crate) fn end(
+        &self,
+        labels: &RequestLabels,
+        code: StatusCode,
+        elapsed: Duration,
+        long_running: bool,
+    ) {
+        let answered = Answered {
+            request: labels.clone(),
+            code: code.as_u16(),
+        };
         self.requests.get_or_create(&answered).inc();
         if !long_running {
-            self.durations.get_or_create(labels).observe(elapsed.as_secs_f64());
+            self.durations
+                .get_or_create(labels)
+                .observe(elapsed.as_secs_f64());
         }
     }
 
@@ -150,11 +199,19 @@ impl Metrics {
             if descriptor.converted {
                 continue;
             }
-            let options = ListOptions { read: Read::AtLeast(0), limit: 1, start_after: None };
+            let options = ListOptions {
+                read: Read::AtLeast(0),
+                limit: 1,
+                start_after: None,
+            };
             if let Ok(list) = registry.store.list(&prefix(descriptor, ""), options).await {
                 let count = list.records.len() + list.remaining.unwrap_or(0);
-                let resource = Resource { resource: descriptor.group_resource().to_string() };
-                self.objects.get_or_create(&resource).set(i64::try_from(count).unwrap_or(i64::MAX));
+                let resource = Resource {
+                    resource: descriptor.group_resource().to_string(),
+                };
+                self.objects
+                    .get_or_create(&resource)
+                    .set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
         let mut text = String::new();

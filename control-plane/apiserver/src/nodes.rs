@@ -18,7 +18,13 @@ use crate::dial::{Dial, Endpoint};
 use crate::registry::Registry;
 
 /// Address types of a node, the preferred ones first.
-const ADDRESS_TYPES: &[&str] = &["InternalIP", "ExternalIP", "InternalDNS", "Hostname", "ExternalDNS"];
+const ADDRESS_TYPES: &[&str] = &[
+    "InternalIP",
+    "ExternalIP",
+    "InternalDNS",
+    "Hostname",
+    "ExternalDNS",
+];
 
 /// The client of all kubelets.
 pub(crate) struct Nodes {
@@ -44,12 +50,21 @@ impl Nodes {
         let resource = GroupResource::new("", "nodes");
         let found = registry.find::<Node>("", node).await?;
         let found = found.ok_or_else(|| Status::not_found(&resource, node))?;
-        let (host, port) = kubelet_endpoint(&found)
-            .ok_or_else(|| Status::internal(format!("node {node:?} has published no kubelet endpoint yet")))?;
-        let endpoint = Endpoint { node, host: &host, port };
+        let (host, port) = kubelet_endpoint(&found).ok_or_else(|| {
+            Status::internal(format!(
+                "node {node:?} has published no kubelet endpoint yet"
+            ))
+        })?;
+        let endpoint = Endpoint {
+            node,
+            host: &host,
+            port,
+        };
         self.send(endpoint, path).await.map_err(|error| {
             tracing::warn!(node, host, port, %error, "failed to reach a kubelet");
-            Status::internal(format!("the kubelet of node {node:?} at {host}:{port} cannot be reached: {error}"))
+            Status::internal(format!(
+                "the kubelet of node {node:?} at {host}:{port} cannot be reached: {error}"
+            ))
         })
     }
 
@@ -58,7 +73,10 @@ impl Nodes {
         endpoint: Endpoint<'_>,
         path: &str,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
-        let tls = self.tls.clone().ok_or("this server has no client certificate for kubelets")?;
+        let tls = self
+            .tls
+            .clone()
+            .ok_or("this server has no client certificate for kubelets")?;
         let stream = self.dial.dial(endpoint).await?;
         let name = ServerName::try_from(endpoint.host.to_owned())?;
         let stream = TlsConnector::from(tls).connect(name, stream).await?;
@@ -79,7 +97,12 @@ impl Nodes {
 
 fn kubelet_endpoint(node: &Node) -> Option<(String, u16)> {
     let status = node.status.as_ref()?;
-    let port = status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()?.port;
+    let port = status
+        .daemon_endpoints
+        .as_ref()?
+        .kubelet_endpoint
+        .as_ref()?
+        .port;
     let addresses = status.addresses.as_deref()?;
     let address = ADDRESS_TYPES
         .iter()

@@ -67,7 +67,8 @@ pub(crate) async fn no_route() -> Response<Body> {
 impl Inner {
     /// Compiled at the first write: a server that only reads has no use for them.
     pub(crate) fn schemas(&self) -> &Schemas {
-        self.schemas.get_or_init(|| Schemas::compile(self.registry.kinds().all()))
+        self.schemas
+            .get_or_init(|| Schemas::compile(self.registry.kinds().all()))
     }
 
     /// Answers a request. Whatever happens, there is an answer.
@@ -83,9 +84,12 @@ impl Inner {
         let labels = RequestLabels::new(&self.registry, &info);
         let started = Instant::now();
         let headers = parts.headers.clone();
-        let _running = self.metrics.begin(&labels, info.is_read_only(), long_running);
+        let _running = self
+            .metrics
+            .begin(&labels, info.is_read_only(), long_running);
 
-        let answer = AssertUnwindSafe(self.answer(parts, body, &info, &query, long_running)).catch_unwind();
+        let answer =
+            AssertUnwindSafe(self.answer(parts, body, &info, &query, long_running)).catch_unwind();
         let answer = if long_running {
             Ok(answer.await)
         } else {
@@ -96,14 +100,18 @@ impl Inner {
             Ok(Ok(Err(failure))) => status(&headers, &failure),
             Ok(Err(_panic)) => {
                 tracing::error!(path = info.path, verb = info.verb, "a request panicked");
-                status(&headers, &Status::internal("the request could not be served, see the server's log"))
+                status(
+                    &headers,
+                    &Status::internal("the request could not be served, see the server's log"),
+                )
             }
             Err(_elapsed) => {
                 let message = "request did not complete within the allotted timeout";
                 status(&headers, &Status::timeout(message, 0))
             }
         };
-        self.metrics.end(&labels, response.status(), started.elapsed(), long_running);
+        self.metrics
+            .end(&labels, response.status(), started.elapsed(), long_running);
         tracing::debug!(
             verb = info.verb,
             path = info.path,
@@ -161,7 +169,18 @@ impl Inner {
             .kinds()
             .resource(&info.group, &info.version, &info.resource)
             .ok_or_else(Status::unknown_path)?;
-        dispatch(Call { server: self, kind, info, query, parts, user }, body).await
+        dispatch(
+            Call {
+                server: self,
+                kind,
+                info,
+                query,
+                parts,
+                user,
+            },
+            body,
+        )
+        .await
     }
 
     async fn path(
@@ -179,9 +198,12 @@ impl Inner {
             "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
             "/metrics" => Ok(self.metrics.render(&self.registry).await),
             _ if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => {
-                self.openapi.answer(&parts.headers, self.registry.kinds(), path, query)
+                self.openapi
+                    .answer(&parts.headers, self.registry.kinds(), path, query)
             }
-            _ => self.discovery.answer(&parts.headers, self.registry.kinds(), path),
+            _ => self
+                .discovery
+                .answer(&parts.headers, self.registry.kinds(), path),
         }
     }
 }

@@ -9,7 +9,10 @@ use super::{Admission, Review, pod};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
 
-const KEYS: &[&str] = &["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const KEYS: &[&str] = &[
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+];
 const NO_EXECUTE: &str = "NoExecute";
 const SECONDS: i64 = 300;
 
@@ -38,7 +41,10 @@ impl Admission for DefaultTolerationSeconds {
 
 fn add(tolerations: &mut Vec<Toleration>, key: &str) {
     let covered = tolerations.iter().any(|toleration| {
-        let key_matches = toleration.key.as_deref().is_none_or(|k| k.is_empty() || k == key);
+        let key_matches = toleration
+            .key
+            .as_deref()
+            .is_none_or(|k| k.is_empty() || k == key);
         let effect = toleration.effect.as_deref().unwrap_or_default();
         key_matches && (effect.is_empty() || effect == NO_EXECUTE)
     });

@@ -104,7 +104,9 @@ impl Registry {
         old: Option<&dyn Object>,
     ) -> Result<(), Status> {
         for plugin in &self.admission {
-            let object = object.as_mut().map(|object| &mut **object as &mut dyn Object);
+            let object = object
+                .as_mut()
+                .map(|object| &mut **object as &mut dyn Object);
             plugin.admit(self, review, object, old).await?;
         }
         Ok(())

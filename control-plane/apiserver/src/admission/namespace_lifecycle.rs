@@ -26,11 +26,15 @@ impl Admission for NamespaceLifecycle {
         let descriptor = review.kind.descriptor();
         match review.operation {
             Operation::Create if descriptor.is_namespaced() => {
-                let name = object.and_then(|object| object.meta().name.clone()).unwrap_or_default();
+                let name = object
+                    .and_then(|object| object.meta().name.clone())
+                    .unwrap_or_default();
                 namespace_is_open(registry, review, &name).await
             }
             Operation::Delete if descriptor.storage == "namespaces" => {
-                let name = old.and_then(|old| old.meta().name.as_deref()).unwrap_or_default();
+                let name = old
+                    .and_then(|old| old.meta().name.as_deref())
+                    .unwrap_or_default();
                 if IMMORTAL.contains(&name) {
                     return Err(review.forbidden(name, "this namespace may not be deleted"));
                 }
@@ -50,16 +54,21 @@ async fn namespace_is_open(
         let resource = GroupResource::new("", "namespaces");
         return Err(Status::not_found(&resource, review.namespace));
     };
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = namespace
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if namespace.metadata.deletion_timestamp.is_some() || phase == Some("Terminating") {
         let cause = format!(
             "unable to create new content in namespace {} because it is being terminated",
             review.namespace
         );
         let message = format!("namespace {} is being terminated", review.namespace);
-        return Err(review
-            .forbidden(name, cause)
-            .with_cause("NamespaceTerminating", &message, "metadata.namespace"));
+        return Err(review.forbidden(name, cause).with_cause(
+            "NamespaceTerminating",
+            &message,
+            "metadata.namespace",
+        ));
     }
     Ok(())
 }

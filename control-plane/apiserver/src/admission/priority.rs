@@ -31,12 +31,18 @@ impl Admission for Priority {
         let Some(spec) = pod.spec.as_mut() else {
             return Ok(());
         };
-        let wanted = spec.priority_class_name.clone().filter(|name| !name.is_empty());
+        let wanted = spec
+            .priority_class_name
+            .clone()
+            .filter(|name| !name.is_empty());
         let class = match &wanted {
             Some(name) => {
                 let class = registry.find::<PriorityClass>("", name).await?;
                 Some(class.ok_or_else(|| {
-                    review.forbidden(&pod_name, format!("no PriorityClass with name {name} was found"))
+                    review.forbidden(
+                        &pod_name,
+                        format!("no PriorityClass with name {name} was found"),
+                    )
                 })?)
             }
             None => default_class(registry).await?,
@@ -48,7 +54,9 @@ impl Admission for Priority {
             );
             return Err(review.forbidden(&pod_name, cause));
         }
-        let policy = class.as_ref().and_then(|class| class.preemption_policy.clone());
+        let policy = class
+            .as_ref()
+            .and_then(|class| class.preemption_policy.clone());
         spec.priority = Some(priority);
         spec.priority_class_name = class.and_then(|class| class.metadata.name);
         spec.preemption_policy = policy
@@ -88,7 +96,10 @@ async fn default_class(registry: &Registry) -> Result<Option<PriorityClass>, Sta
     let Ok(kind) = registry.kind_of::<PriorityClass>() else {
         return Ok(None);
     };
-    let options = ListOptions { resource_version: Some(0), ..ListOptions::default() };
+    let options = ListOptions {
+        resource_version: Some(0),
+        ..ListOptions::default()
+    };
     for record in registry.list(&**kind, "", &options).await?.records {
         let class: PriorityClass = typed(encoding::decode(&**kind, &record)?)?;
         if class.global_default == Some(true) {

@@ -32,7 +32,11 @@ impl Admission for RuntimeClass {
             return Ok(());
         };
         let Some(name) = spec.runtime_class_name.clone() else {
-            if spec.overhead.as_ref().is_some_and(|overhead| !overhead.is_empty()) {
+            if spec
+                .overhead
+                .as_ref()
+                .is_some_and(|overhead| !overhead.is_empty())
+            {
                 let cause = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
                 return Err(review.forbidden(&pod_name, cause));
             }
@@ -44,7 +48,8 @@ impl Admission for RuntimeClass {
         };
         let overhead = class.overhead.and_then(|overhead| overhead.pod_fixed);
         if spec.overhead.is_some() && spec.overhead != overhead {
-            let cause = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+            let cause =
+                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
             return Err(review.forbidden(&pod_name, cause));
         }
         spec.overhead = overhead;
@@ -59,7 +64,9 @@ fn constrain(spec: &mut PodSpec, scheduling: Scheduling) -> Result<(), String> {
     for (key, value) in scheduling.node_selector.unwrap_or_default() {
         let selector = spec.node_selector.get_or_insert_default();
         if selector.get(&key).is_some_and(|given| *given != value) {
-            return Err(format!("conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}"));
+            return Err(format!(
+                "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}"
+            ));
         }
         selector.insert(key, value);
     }

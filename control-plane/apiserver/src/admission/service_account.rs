@@ -34,8 +34,13 @@ impl Admission for ServiceAccount {
         let Some(spec) = pod.spec.as_mut() else {
             return Ok(());
         };
-        let given = spec.service_account_name.take().or_else(|| spec.service_account.take());
-        let name = given.filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT.to_owned());
+        let given = spec
+            .service_account_name
+            .take()
+            .or_else(|| spec.service_account.take());
+        let name = given
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| DEFAULT.to_owned());
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
         match registry.find::<Account>(review.namespace, &name).await? {

@@ -40,5 +40,9 @@ pub fn user_of_certificate(der: &[u8]) -> Option<UserInfo> {
         .filter_map(|organization| organization.as_str().ok())
         .map(str::to_owned)
         .collect();
-    Some(UserInfo { name, groups, ..UserInfo::default() })
+    Some(UserInfo {
+        name,
+        groups,
+        ..UserInfo::default()
+    })
 }

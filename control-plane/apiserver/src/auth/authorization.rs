@@ -17,7 +17,9 @@ const COMPONENTS: &[&str] = &[
 ];
 
 /// Paths that everybody who is known may read.
-const OPEN: &[&str] = &["/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz"];
+const OPEN: &[&str] = &[
+    "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz",
+];
 
 /// Decides.
 ///
@@ -28,19 +30,27 @@ pub fn authorize(user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
         || user.in_group(NODES)
         || COMPONENTS.contains(&user.name.as_str())
         || (!info.is_resource && info.is_read_only() && is_open(&info.path));
-    if trusted { Ok(()) } else { Err(denied(user, info)) }
+    if trusted {
+        Ok(())
+    } else {
+        Err(denied(user, info))
+    }
 }
 
 fn is_open(path: &str) -> bool {
     OPEN.iter().any(|open| {
-        path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(open)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }
 
 fn denied(user: &UserInfo, info: &RequestInfo) -> Status {
     if !info.is_resource {
         let none = GroupResource::new("", "");
-        let cause = format!("User {:?} cannot {} path {:?}", user.name, info.verb, info.path);
+        let cause = format!(
+            "User {:?} cannot {} path {:?}",
+            user.name, info.verb, info.path
+        );
         return Status::forbidden(&none, "", cause);
     }
     let resource = GroupResource::new(info.group.clone(), info.full_resource());
@@ -85,7 +95,12 @@ mod tests {
         ];
         for (user, path, allowed) in cases {
             let info = request_info(&Method::GET, path, false);
-            assert_eq!(authorize(user, &info).is_ok(), allowed, "{} {path}", user.name);
+            assert_eq!(
+                authorize(user, &info).is_ok(),
+                allowed,
+                "{} {path}",
+                user.name
+            );
         }
         let info = request_info(&Method::GET, "/api/v1/namespaces/a/pods", false);
         let denied = authorize(&stranger, &info).unwrap_err();

@@ -33,13 +33,19 @@ pub(super) fn list(kinds: &Kinds, core: bool) -> Value {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|(version, kinds)| {
-                    let mut resources: Vec<Resource> =
-                        kinds.iter().map(|kind| resource(kind.descriptor())).collect();
+                    let mut resources: Vec<Resource> = kinds
+                        .iter()
+                        .map(|kind| resource(kind.descriptor()))
+                        .collect();
                     resources.sort_by(|a, b| a.resource.cmp(&b.resource));
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if core { json!({}) } else { json!({"name": group}) };
+            let metadata = if core {
+                json!({})
+            } else {
+                json!({"name": group})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();
@@ -63,7 +69,11 @@ fn resource(d: &Descriptor) -> Resource {
     Resource {
         resource: d.plural.clone(),
         response_kind: response_kind(&d.group, &d.version, &d.kind),
-        scope: if d.is_namespaced() { "Namespaced" } else { "Cluster" },
+        scope: if d.is_namespaced() {
+            "Namespaced"
+        } else {
+            "Cluster"
+        },
         singular_resource: d.singular.clone(),
         verbs: d.verbs.clone(),
         short_names: d.short_names.clone(),

@@ -12,11 +12,26 @@ use crate::registry::lookup::Kinds;
 /// `/`: the paths that there are.
 pub(super) fn paths(kinds: &Kinds) -> Value {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for (group, versions) in kinds.groups().into_iter().filter(|(group, _)| !group.is_empty()) {
+    for (group, versions) in kinds
+        .groups()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+    {
         paths.push(format!("/apis/{group}"));
-        paths.extend(versions.keys().map(|version| format!("/apis/{group}/{version}")));
+        paths.extend(
+            versions
+                .keys()
+                .map(|version| format!("/apis/{group}/{version}")),
+        );
     }
-    let others = ["/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+    let others = [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
     paths.extend(others.map(str::to_owned));
     json!({ "paths": paths })
 }
@@ -35,7 +50,9 @@ pub(super) fn versions(server_address: &str) -> APIVersions {
 /// `/apis`.
 pub(super) fn groups(kinds: &Kinds) -> APIGroupList {
     let names = kinds.groups().into_keys().filter(|group| !group.is_empty());
-    APIGroupList { groups: names.filter_map(|name| group(kinds, name)).collect() }
+    APIGroupList {
+        groups: names.filter_map(|name| group(kinds, name)).collect(),
+    }
 }
 
 /// `/apis/GROUP`.
@@ -81,7 +98,10 @@ pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<API
             resources.push(APIResource {
                 name: format!("{}/{}", d.plural, shown.name),
                 namespaced: d.is_namespaced(),
-                group: shown.foreign.then_some(shown.group).filter(|group| !group.is_empty()),
+                group: shown
+                    .foreign
+                    .then_some(shown.group)
+                    .filter(|group| !group.is_empty()),
                 version: shown.foreign.then_some(shown.version),
                 kind: shown.kind,
                 verbs: shown.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
@@ -90,6 +110,13 @@ pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<API
         }
     }
     resources.sort_by(|a, b| a.name.cmp(&b.name));
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Some(APIResourceList { group_version, resources })
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Some(APIResourceList {
+        group_version,
+        resources,
+    })
 }

@@ -19,14 +19,22 @@ use crate::registry::strategy::{Descriptor, Subresource};
 use crate::request::media::accept_clauses;
 
 /// First segments of the paths that the API itself answers.
-const OWN: &[&str] = &["", "api", "apis", "openapi", "version", "healthz", "livez", "readyz", "metrics"];
+const OWN: &[&str] = &[
+    "", "api", "apis", "openapi", "version", "healthz", "livez", "readyz", "metrics",
+];
 
 /// Media type of the aggregated form; clients compare it whole.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Whether the API itself answers a path.
 pub(crate) fn owns(path: &str) -> bool {
-    OWN.contains(&path.trim_start_matches('/').split('/').next().unwrap_or_default())
+    OWN.contains(
+        &path
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default(),
+    )
 }
 
 /// Discovery documents. They are made when asked for: clients cache them.
@@ -53,7 +61,9 @@ impl Discovery {
             ["apis"] => respond(headers, &legacy::groups(kinds)),
             ["api", version] => respond_some(headers, legacy::resources(kinds, "", version)),
             ["apis", group] => respond_some(headers, legacy::group(kinds, group)),
-            ["apis", group, version] => respond_some(headers, legacy::resources(kinds, group, version)),
+            ["apis", group, version] => {
+                respond_some(headers, legacy::resources(kinds, group, version))
+            }
             _ => Err(Status::unknown_path()),
         }
     }
@@ -74,19 +84,32 @@ fn respond<T: Serialize>(headers: &HeaderMap, document: &T) -> Result<Response<B
     encode::value(headers, StatusCode::OK, document)
 }
 
-fn respond_some<T: Serialize>(headers: &HeaderMap, document: Option<T>) -> Result<Response<Body>, Status> {
+fn respond_some<T: Serialize>(
+    headers: &HeaderMap,
+    document: Option<T>,
+) -> Result<Response<Body>, Status> {
     respond(headers, &document.ok_or_else(Status::unknown_path)?)
 }
 
-fn respond_aggregated<T: Serialize>(headers: &HeaderMap, document: &T) -> Result<Response<Body>, Status> {
-    let json = serde_json::to_vec(document).map_err(|error| internal("encode discovery", &error))?;
+fn respond_aggregated<T: Serialize>(
+    headers: &HeaderMap,
+    document: &T,
+) -> Result<Response<Body>, Status> {
+    let json =
+        serde_json::to_vec(document).map_err(|error| internal("encode discovery", &error))?;
     Ok(with_etag(headers, AGGREGATED, json.into()))
 }
 
 /// A response that a client may hold on to: 304 if it has the same already.
-pub(crate) fn with_etag(headers: &HeaderMap, media_type: &'static str, body: Bytes) -> Response<Body> {
+pub(crate) fn with_etag(
+    headers: &HeaderMap,
+    media_type: &'static str,
+    body: Bytes,
+) -> Response<Body> {
     let etag = format!("\"{}\"", hex(&Sha256::digest(&body)));
-    let same = headers.get(IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == etag.as_bytes());
+    let same = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|given| given.as_bytes() == etag.as_bytes());
     let mut response = if same {
         encode::response(StatusCode::NOT_MODIFIED, media_type, Body::empty())
     } else {
@@ -95,7 +118,9 @@ pub(crate) fn with_etag(headers: &HeaderMap, media_type: &'static str, body: Byt
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(ETAG, etag);
     }
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept"));
     response
 }
 
@@ -121,11 +146,16 @@ fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
         Subresource::Status => ("status", None, change),
         Subresource::Scale => ("scale", Some(("autoscaling", "v1", "Scale")), change),
         Subresource::Binding => ("binding", Some(("", "v1", "Binding")), &["create"][..]),
-        Subresource::Eviction => ("eviction", Some(("policy", "v1", "Eviction")), &["create"][..]),
+        Subresource::Eviction => (
+            "eviction",
+            Some(("policy", "v1", "Eviction")),
+            &["create"][..],
+        ),
         Subresource::Log => ("log", None, &["get"][..]),
         Subresource::Finalize => ("finalize", None, &["update"][..]),
     };
-    let (group, version, kind) = foreign.unwrap_or((&descriptor.group, &descriptor.version, &descriptor.kind));
+    let (group, version, kind) =
+        foreign.unwrap_or((&descriptor.group, &descriptor.version, &descriptor.kind));
     Shown {
         name,
         group: group.to_owned(),

@@ -37,7 +37,9 @@ pub(super) async fn object(
     let kind = &**call.kind;
     check_type(kind, &json)?;
     let warnings = check_fields(call, &json, validation)?;
-    let object = kind.decode(&json).map_err(|error| cannot_handle(kind, &error))?;
+    let object = kind
+        .decode(&json)
+        .map_err(|error| cannot_handle(kind, &error))?;
     Ok(Decoded { object, warnings })
 }
 
@@ -74,7 +76,10 @@ pub(super) fn check_fields(
     let faults = call.server.schemas().faults(&kind.schema_name(), json);
     if validation == FieldValidation::Strict && !faults.is_empty() {
         let faults = faults.join(", ");
-        return Err(cannot_handle(kind, &format!("strict decoding error: {faults}")));
+        return Err(cannot_handle(
+            kind,
+            &format!("strict decoding error: {faults}"),
+        ));
     }
     Ok(faults)
 }
@@ -83,12 +88,16 @@ pub(super) fn check_fields(
 pub(super) fn cannot_handle(kind: &dyn Kind, cause: &dyn std::fmt::Display) -> Status {
     let descriptor = kind.descriptor();
     let (name, version) = (&descriptor.kind, &descriptor.version);
-    Status::bad_request(format!("{name} in version {version:?} cannot be handled as a {name}: {cause}"))
+    Status::bad_request(format!(
+        "{name} in version {version:?} cannot be handled as a {name}: {cause}"
+    ))
 }
 
 fn check_type(kind: &dyn Kind, json: &[u8]) -> Result<(), Status> {
     let given: TypeMeta = serde_json::from_slice(json).map_err(|error| {
-        Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+        Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: {error}"
+        ))
     })?;
     let descriptor = kind.descriptor();
     let wanted = descriptor.api_version();
@@ -99,7 +108,11 @@ fn check_type(kind: &dyn Kind, json: &[u8]) -> Result<(), Status> {
     }
     Err(Status::bad_request(format!(
         "{} in version {:?} cannot be handled as a {}: the object provided is of another kind than the path, which is of apiVersion {wanted:?}",
-        if given.kind.is_empty() { "the object" } else { &given.kind },
+        if given.kind.is_empty() {
+            "the object"
+        } else {
+            &given.kind
+        },
         given.api_version,
         descriptor.kind,
     )))

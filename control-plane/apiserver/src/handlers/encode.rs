@@ -4,7 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
 use coracle_store::Record;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::{Call, shapes};
@@ -21,7 +21,11 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
 }
 
 /// A response of JSON, or of YAML made from it.
-pub(crate) fn respond(code: StatusCode, format: Format, json: Bytes) -> Result<Response<Body>, Status> {
+pub(crate) fn respond(
+    code: StatusCode,
+    format: Format,
+    json: Bytes,
+) -> Result<Response<Body>, Status> {
     let body = match format {
         Format::Json => json,
         Format::Yaml => to_yaml(&json)?,
@@ -58,7 +62,11 @@ fn to_yaml(json: &[u8]) -> Result<Bytes, Status> {
 }
 
 /// One object, in the shape that the client wants.
-pub(super) fn object(call: &Call<'_>, code: StatusCode, record: &Record) -> Result<Response<Body>, Status> {
+pub(super) fn object(
+    call: &Call<'_>,
+    code: StatusCode,
+    record: &Record,
+) -> Result<Response<Body>, Status> {
     let accepted = accepted(&call.parts.headers)?;
     let include = shapes::Include::parse(call.query)?;
     let json = shapes::single(&**call.kind, record, accepted.shape, include)?;
@@ -67,7 +75,11 @@ pub(super) fn object(call: &Call<'_>, code: StatusCode, record: &Record) -> Resu
 
 /// The result of a mutation.
 pub(super) fn outcome(call: &Call<'_>, outcome: Outcome) -> Result<Response<Body>, Status> {
-    let code = if outcome.created { StatusCode::CREATED } else { StatusCode::OK };
+    let code = if outcome.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = object(call, code, &outcome.record)?;
     warn(response.headers_mut(), &outcome.warnings);
     Ok(response)
@@ -98,11 +110,9 @@ pub(crate) fn status(headers: &HeaderMap, status: &Status) -> Response<Body> {
     let mut response = respond(code, format, json.clone())
         .unwrap_or_else(|_| response(code, Format::Json.media_type(), Body::from(json)));
     if let Some(seconds) = status.retry_after_seconds() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if code == StatusCode::UNAUTHORIZED {
-        let scheme = HeaderValue::from_static("Bearer realm=\"coracle\"");
-        response.headers_mut().insert(HeaderName::from_static("www-authenticate"), scheme);
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -42,15 +42,26 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     /// The namespace, as the registry means it: empty for kinds of the cluster.
     pub(crate) fn namespace(&self) -> &'a str {
-        if self.kind.descriptor().is_namespaced() { &self.info.namespace } else { "" }
+        if self.kind.descriptor().is_namespaced() {
+            &self.info.namespace
+        } else {
+            ""
+        }
     }
 
     pub(crate) fn target(&self) -> Target<'a> {
-        Target { kind: self.kind, namespace: self.namespace(), name: &self.info.name }
+        Target {
+            kind: self.kind,
+            namespace: self.namespace(),
+            name: &self.info.name,
+        }
     }
 
     pub(crate) fn caller(&self, dry_run: bool) -> Caller<'a> {
-        Caller { user: self.user, dry_run }
+        Caller {
+            user: self.user,
+            dry_run,
+        }
     }
 
     fn refuse(&self) -> Status {
@@ -62,9 +73,8 @@ impl<'a> Call<'a> {
 pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     let descriptor = call.kind.descriptor();
     let info = call.info;
-    let misplaced = !descriptor.is_namespaced()
-        && !info.namespace.is_empty()
-        && info.resource != "namespaces";
+    let misplaced =
+        !descriptor.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
     if misplaced || !info.rest.is_empty() {
         return Err(Status::unknown_path());
     }

@@ -31,7 +31,11 @@ pub(super) enum Patch {
 
 impl Patch {
     /// Reads a patch by the media type of the request.
-    pub(super) fn parse(call: &Call<'_>, kind: &GroupVersionKind, body: &Bytes) -> Result<Self, Status> {
+    pub(super) fn parse(
+        call: &Call<'_>,
+        kind: &GroupVersionKind,
+        body: &Bytes,
+    ) -> Result<Self, Status> {
         match media::content_type(&call.parts.headers) {
             "application/json-patch+json" => Ok(Self::Json(json::Patch::parse(body)?)),
             "application/merge-patch+json" => Ok(Self::Merge(parse(body)?)),
@@ -73,20 +77,31 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     let d = call.kind.descriptor();
     let kind = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
     let patch = Patch::parse(call, &kind, &bytes)?;
-    let part = if call.info.subresource == "status" { Part::Status } else { Part::Main };
+    let part = if call.info.subresource == "status" {
+        Part::Status
+    } else {
+        Part::Main
+    };
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
-        let document = current.to_value().map_err(|error| internal("encode an object", &error))?;
+        let document = current
+            .to_value()
+            .map_err(|error| internal("encode an object", &error))?;
         let patched = patch.apply(document)?;
         check_type(call, &patched)?;
-        let json = serde_json::to_vec(&patched).map_err(|error| internal("encode a patched object", &error))?;
+        let json = serde_json::to_vec(&patched)
+            .map_err(|error| internal("encode a patched object", &error))?;
         *warnings.lock() = decode::check_fields(call, &json, options.field_validation)?;
         call.kind.decode_value(patched).map_err(|error| {
             Status::bad_request(format!("the patched object cannot be decoded: {error}"))
         })
     };
     let caller = call.caller(options.dry_run);
-    let mut patched = call.server.registry.update(call.target(), part, &change, caller).await?;
+    let mut patched = call
+        .server
+        .registry
+        .update(call.target(), part, &change, caller)
+        .await?;
     patched.warnings.splice(0..0, warnings.into_inner());
     outcome(call, patched)
 }

@@ -19,12 +19,16 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
     let options = WriteOptions::parse(call.query)?;
     let json = decode::json(call, body).await?;
     let binding: Binding = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: {error}"))
+        Status::bad_request(format!(
+            "Binding in version \"v1\" cannot be handled as a Binding: {error}"
+        ))
     })?;
     let kind = binding.target.kind.as_deref().unwrap_or_default();
     let node = binding.target.name.clone().unwrap_or_default();
     if !matches!(kind, "" | "Node") || node.is_empty() {
-        return Err(Status::bad_request("target: Invalid value: a Pod is bound to a Node, by its name"));
+        return Err(Status::bad_request(
+            "target: Invalid value: a Pod is bound to a Node, by its name",
+        ));
     }
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut pod: Pod = typed(current.boxed())?;
@@ -33,12 +37,18 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
         }
         assign(call, &mut pod, &node)?;
         for (key, value) in binding.metadata.annotations.clone().unwrap_or_default() {
-            pod.metadata.annotations.get_or_insert_default().insert(key, value);
+            pod.metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(key, value);
         }
         Ok(Box::new(pod))
     };
     let caller = call.caller(options.dry_run);
-    call.server.registry.update(call.target(), Part::Internal("binding"), &change, caller).await?;
+    call.server
+        .registry
+        .update(call.target(), Part::Internal("binding"), &change, caller)
+        .await?;
     done(call)
 }
 
@@ -46,17 +56,31 @@ fn assign(call: &Call<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
     let conflict = |cause: String| call.target().conflict(cause);
     let name = &call.info.name;
     if pod.metadata.deletion_timestamp.is_some() {
-        return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+        return Err(conflict(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        )));
     }
     let spec = pod.spec.get_or_insert_default();
     if let Some(bound) = spec.node_name.as_deref().filter(|bound| !bound.is_empty()) {
-        return Err(conflict(format!("pod {name} is already assigned to node {bound:?}")));
+        return Err(conflict(format!(
+            "pod {name} is already assigned to node {bound:?}"
+        )));
     }
-    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
-        return Err(conflict(format!("pod {name} has non-empty .spec.schedulingGates")));
+    if spec
+        .scheduling_gates
+        .as_ref()
+        .is_some_and(|gates| !gates.is_empty())
+    {
+        return Err(conflict(format!(
+            "pod {name} has non-empty .spec.schedulingGates"
+        )));
     }
     spec.node_name = Some(node.to_owned());
-    let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    let conditions = pod
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
     let scheduled = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),
@@ -74,7 +98,9 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     let options = WriteOptions::parse(call.query)?;
     let json = decode::json(call, body).await?;
     let eviction: Eviction = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: {error}"))
+        Status::bad_request(format!(
+            "Eviction in version \"v1\" cannot be handled as a Eviction: {error}"
+        ))
     })?;
     let named = eviction.metadata.name.as_deref().unwrap_or_default();
     if !named.is_empty() && named != call.info.name {
@@ -85,7 +111,10 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     }
     let request = DeleteRequest::from_options(eviction.delete_options.unwrap_or_default())?;
     let caller = call.caller(request.dry_run || options.dry_run);
-    call.server.registry.delete(call.target(), &request, caller).await?;
+    call.server
+        .registry
+        .delete(call.target(), &request, caller)
+        .await?;
     done(call)
 }
 
@@ -93,5 +122,9 @@ fn done(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let resource = call.kind.descriptor().group_resource();
     let mut status = Status::success(&resource, "", None).into_api();
     status.details = None;
-    value(&call.parts.headers, StatusCode::CREATED, &Status::from(status))
+    value(
+        &call.parts.headers,
+        StatusCode::CREATED,
+        &Status::from(status),
+    )
 }

@@ -13,9 +13,9 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
 
+use super::Call;
 use super::encode::{accepted, object, respond, response};
 use super::shapes::{self, Include};
-use super::Call;
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::registry::list::Page;
@@ -39,7 +39,11 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted(&call.parts.headers)?;
     let options = ListOptions::parse(call.query, false)?;
-    let page = call.server.registry.list(&**call.kind, call.namespace(), &options).await?;
+    let page = call
+        .server
+        .registry
+        .list(&**call.kind, call.namespace(), &options)
+        .await?;
     let include = Include::parse(call.query)?;
     respond_page(call.kind, page, accepted, include)
 }
@@ -89,11 +93,16 @@ pub(super) fn respond_page(
 fn list_head(kind: &dyn Kind, shape: Shape, meta: &ListMeta) -> Result<Bytes, Status> {
     let descriptor = kind.descriptor();
     let (name, api_version) = match shape {
-        Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        Shape::Metadata => (
+            "PartialObjectMetadataList".to_owned(),
+            "meta.k8s.io/v1".to_owned(),
+        ),
         _ => (format!("{}List", descriptor.kind), descriptor.api_version()),
     };
     let meta = serde_json::to_string(meta).map_err(|error| internal("encode a list", &error))?;
-    let head = format!("{{\"kind\":\"{name}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[");
+    let head = format!(
+        "{{\"kind\":\"{name}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":["
+    );
     Ok(head.into())
 }
 
@@ -141,7 +150,11 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     }
     let options = ListOptions::parse(call.query, true)?;
     let include = Include::parse(call.query)?;
-    let changes = call.server.registry.watch(&**call.kind, call.namespace(), &options).await?;
+    let changes = call
+        .server
+        .registry
+        .watch(&**call.kind, call.namespace(), &options)
+        .await?;
     let seconds = options
         .timeout_seconds
         .filter(|seconds| *seconds > 0)
@@ -151,8 +164,15 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let kind = call.kind.clone();
     let events = changes
         .map(move |change| Ok::<_, Infallible>(event(&*kind, &change, accepted.shape, include)))
-        .take_until(futures::future::select(Box::pin(timeout), Box::pin(stopping)));
-    Ok(response(StatusCode::OK, accepted.format.media_type(), Body::from_stream(events)))
+        .take_until(futures::future::select(
+            Box::pin(timeout),
+            Box::pin(stopping),
+        ));
+    Ok(response(
+        StatusCode::OK,
+        accepted.format.media_type(),
+        Body::from_stream(events),
+    ))
 }
 
 /// One line of a watch.
@@ -161,9 +181,13 @@ fn event(kind: &dyn Kind, change: &Change, shape: Shape, include: Include) -> By
         Change::Added(record) => ("ADDED", shapes::single(kind, record, shape, include)),
         Change::Modified(record) => ("MODIFIED", shapes::single(kind, record, shape, include)),
         Change::Deleted(record) => ("DELETED", shapes::single(kind, record, shape, include)),
-        Change::Bookmark { revision, initial_events_end } => {
-            ("BOOKMARK", Ok(bookmark(kind, *revision, *initial_events_end, shape)))
-        }
+        Change::Bookmark {
+            revision,
+            initial_events_end,
+        } => (
+            "BOOKMARK",
+            Ok(bookmark(kind, *revision, *initial_events_end, shape)),
+        ),
         Change::Error(status) => ("ERROR", Ok(Bytes::from(status.to_json()))),
     };
     let (name, object) = match object {

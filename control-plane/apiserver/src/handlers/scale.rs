@@ -20,7 +20,11 @@ use crate::request::body;
 use crate::request::options::WriteOptions;
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let record = call.server.registry.get(call.target(), Read::Latest).await?;
+    let record = call
+        .server
+        .registry
+        .get(call.target(), Read::Latest)
+        .await?;
     respond(call, &record)
 }
 
@@ -28,7 +32,9 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
     accepted(&call.parts.headers)?;
     let json = decode::json(call, body).await?;
     let scale: Scale = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
+        Status::bad_request(format!(
+            "Scale in version \"v1\" cannot be handled as a Scale: {error}"
+        ))
     })?;
     change(call, &|_| Ok(scale.clone())).await
 }
@@ -38,9 +44,11 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     let bytes = body::read(body).await?;
     let patch = Patch::parse(call, &GroupVersionKind::of::<Scale>(), &bytes)?;
     change(call, &|current| {
-        let document = serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;
-        serde_json::from_value(patch.apply(document)?)
-            .map_err(|error| Status::bad_request(format!("the patched object cannot be decoded: {error}")))
+        let document =
+            serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;
+        serde_json::from_value(patch.apply(document)?).map_err(|error| {
+            Status::bad_request(format!("the patched object cannot be decoded: {error}"))
+        })
     })
     .await
 }
@@ -51,7 +59,11 @@ async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Bo
     let options = WriteOptions::parse(call.query)?;
     let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let wanted = change(&view(call, current)?)?;
-        let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+        let replicas = wanted
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(0);
         if replicas < 0 {
             let path = Path::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
@@ -68,7 +80,11 @@ async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Bo
     };
     let caller = call.caller(options.dry_run);
     let part = Part::Scale;
-    let outcome = call.server.registry.update(call.target(), part, &apply, caller).await?;
+    let outcome = call
+        .server
+        .registry
+        .update(call.target(), part, &apply, caller)
+        .await?;
     respond(call, &outcome.record)
 }
 
@@ -78,7 +94,10 @@ fn respond(call: &Call<'_>, record: &Record) -> Result<Response<Body>, Status> {
 }
 
 fn view(call: &Call<'_>, object: &dyn Object) -> Result<Scale, Status> {
-    let view = call.kind.scale(object).ok_or_else(|| Status::internal("the kind shows no scale"))?;
+    let view = call
+        .kind
+        .scale(object)
+        .ok_or_else(|| Status::internal("the kind shows no scale"))?;
     let meta = object.meta();
     Ok(Scale {
         metadata: ObjectMeta {
@@ -89,7 +108,9 @@ fn view(call: &Call<'_>, object: &dyn Object) -> Result<Scale, Status> {
             creation_timestamp: meta.creation_timestamp.clone(),
             ..ObjectMeta::default()
         },
-        spec: Some(ScaleSpec { replicas: Some(view.replicas) }),
+        spec: Some(ScaleSpec {
+            replicas: Some(view.replicas),
+        }),
         status: Some(ScaleStatus {
             replicas: view.current,
             selector: Some(view.selector).filter(|selector| !selector.is_empty()),

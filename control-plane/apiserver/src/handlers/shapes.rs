@@ -52,7 +52,8 @@ pub(super) fn single(
         Shape::Metadata => metadata(kind, record),
         Shape::Table => {
             let mut table = Table::new(kind.columns());
-            table.metadata.resource_version = (record.revision > 0).then(|| record.revision.to_string());
+            table.metadata.resource_version =
+                (record.revision > 0).then(|| record.revision.to_string());
             table.rows.push(row(kind, record, include)?);
             to_bytes(&table)
         }
@@ -75,7 +76,9 @@ pub(super) fn table(
 }
 
 fn to_bytes(table: &Table) -> Result<Bytes, Status> {
-    serde_json::to_vec(table).map(Bytes::from).map_err(|error| internal("encode a table", &error))
+    serde_json::to_vec(table)
+        .map(Bytes::from)
+        .map_err(|error| internal("encode a table", &error))
 }
 
 fn row(kind: &dyn Kind, record: &Record, include: Include) -> Result<Row, Status> {
@@ -90,7 +93,11 @@ fn row(kind: &dyn Kind, record: &Record, include: Include) -> Result<Row, Status
         RawValue::from_string(text).map_err(|error| internal("encode a row", &error))
     });
     let cells = kind.row(&*object, jiff::Timestamp::now());
-    Ok(Row { cells, object: raw.transpose()?, ..Row::default() })
+    Ok(Row {
+        cells,
+        object: raw.transpose()?,
+        ..Row::default()
+    })
 }
 
 #[derive(Deserialize)]
@@ -102,10 +109,12 @@ struct OnlyMetadata<'a> {
 /// The object as PartialObjectMetadata.
 pub(super) fn metadata(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
     let whole = json(kind, record)?;
-    let only: OnlyMetadata<'_> =
-        serde_json::from_slice(&whole).map_err(|error| internal("read an object's metadata", &error))?;
+    let only: OnlyMetadata<'_> = serde_json::from_slice(&whole)
+        .map_err(|error| internal("read an object's metadata", &error))?;
     let mut out = BytesMut::new();
-    out.put_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+    out.put_slice(
+        b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":",
+    );
     out.put_slice(only.metadata.get().as_bytes());
     out.put_u8(b'}');
     Ok(out.freeze())

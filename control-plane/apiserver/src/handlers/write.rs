@@ -23,7 +23,11 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
-    let mut created = call.server.registry.create(call.target(), decoded.object, caller).await?;
+    let mut created = call
+        .server
+        .registry
+        .create(call.target(), decoded.object, caller)
+        .await?;
     created.warnings.splice(0..0, decoded.warnings);
     outcome(call, created)
 }
@@ -44,7 +48,9 @@ pub(super) async fn replace(
     let caller = call.caller(options.dry_run);
     let registry = &call.server.registry;
     let given = decoded.object;
-    let updated = registry.update(call.target(), part, &|_| Ok(given.boxed()), caller).await;
+    let updated = registry
+        .update(call.target(), part, &|_| Ok(given.boxed()), caller)
+        .await;
     let mut updated = match updated {
         Err(status) if status.code() == 404 && part == Part::Main && may_create(call, &*given) => {
             registry.create(call.target(), given, caller).await?
@@ -59,7 +65,9 @@ pub(super) async fn replace(
 fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> bool {
     let meta = given.meta();
     let demands = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    call.kind.descriptor().create_on_update && !demands(&meta.resource_version) && !demands(&meta.uid)
+    call.kind.descriptor().create_on_update
+        && !demands(&meta.resource_version)
+        && !demands(&meta.uid)
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -67,7 +75,12 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
     let options = decode::options::<DeleteOptions>(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
-    match call.server.registry.delete(call.target(), &request, caller).await? {
+    match call
+        .server
+        .registry
+        .delete(call.target(), &request, caller)
+        .await?
+    {
         Deleted::Pending(record) => object(call, StatusCode::OK, &record),
         Deleted::Removed(record) => {
             let resource = call.kind.descriptor().group_resource();
@@ -78,18 +91,32 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
     }
 }
 
-pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+pub(super) async fn delete_collection(
+    call: &Call<'_>,
+    body: Body,
+) -> Result<Response<Body>, Status> {
     let accepted = accepted(&call.parts.headers)?;
     let options = decode::options::<DeleteOptions>(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;
     let list_options = ListOptions::parse(call.query, false)?;
-    let mut page = registry.list(&**call.kind, call.namespace(), &list_options).await?;
+    let mut page = registry
+        .list(&**call.kind, call.namespace(), &list_options)
+        .await?;
     let request = &request;
     let deletes = page.records.drain(..).map(|record| async move {
-        let name = record.value.attributes.fields.get("metadata.name").cloned().unwrap_or_default();
-        let target = Target { name: &name, ..call.target() };
+        let name = record
+            .value
+            .attributes
+            .fields
+            .get("metadata.name")
+            .cloned()
+            .unwrap_or_default();
+        let target = Target {
+            name: &name,
+            ..call.target()
+        };
         match registry.delete(target, request, caller).await {
             Ok(deleted) => Ok(Some(Outcome::from(deleted).record)),
             // Somebody else was faster.
@@ -97,7 +124,10 @@ pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Res
             Err(status) => Err(status),
         }
     });
-    let done: Vec<Result<_, Status>> = stream::iter(deletes).buffered(DELETES_AT_ONCE).collect().await;
+    let done: Vec<Result<_, Status>> = stream::iter(deletes)
+        .buffered(DELETES_AT_ONCE)
+        .collect()
+        .await;
     let mut records = Vec::with_capacity(done.len());
     for deleted in done {
         records.extend(deleted?);

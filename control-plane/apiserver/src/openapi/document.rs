@@ -79,12 +79,20 @@ fn list_schema(d: &Descriptor, name: &str) -> Value {
 }
 
 /// Says of every list how strategic merge patch and apply treat it.
-fn extend(schemas: &mut Map<String, Value>, name: &str, table: &Struct, seen: &mut BTreeSet<String>) {
+fn extend(
+    schemas: &mut Map<String, Value>,
+    name: &str,
+    table: &Struct,
+    seen: &mut BTreeSet<String>,
+) {
     if !seen.insert(name.to_owned()) {
         return;
     }
     for (field, rule) in table.fields {
-        let Some(property) = schemas.get_mut(name).and_then(|schema| schema["properties"].get_mut(*field)) else {
+        let Some(property) = schemas
+            .get_mut(name)
+            .and_then(|schema| schema["properties"].get_mut(*field))
+        else {
             continue;
         };
         if let Some(list) = rule.list {
@@ -153,7 +161,8 @@ impl Operation<'_> {
                 operation["requestBody"] = json!({"content": content, "required": true});
             }
             Some(schema) => {
-                operation["requestBody"] = json!({"content": {"*/*": {"schema": reference(schema)}}});
+                operation["requestBody"] =
+                    json!({"content": {"*/*": {"schema": reference(schema)}}});
             }
             None => {}
         }
@@ -162,7 +171,8 @@ impl Operation<'_> {
 }
 
 fn parameter(name: &str, place: &str, kind: &str) -> Value {
-    let mut parameter = json!({"name": name, "in": place, "schema": {"type": kind, "uniqueItems": true}});
+    let mut parameter =
+        json!({"name": name, "in": place, "schema": {"type": kind, "uniqueItems": true}});
     if place == "path" {
         parameter["required"] = json!(true);
     }
@@ -170,7 +180,10 @@ fn parameter(name: &str, place: &str, kind: &str) -> Value {
 }
 
 fn query(names: &[(&str, &str)]) -> Vec<Value> {
-    names.iter().map(|(name, kind)| parameter(name, "query", kind)).collect()
+    names
+        .iter()
+        .map(|(name, kind)| parameter(name, "query", kind))
+        .collect()
 }
 
 const LIST_QUERY: &[(&str, &str)] = &[
@@ -185,8 +198,11 @@ const LIST_QUERY: &[(&str, &str)] = &[
     ("timeoutSeconds", "integer"),
     ("watch", "boolean"),
 ];
-const WRITE_QUERY: &[(&str, &str)] =
-    &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
+const WRITE_QUERY: &[(&str, &str)] = &[
+    ("dryRun", "string"),
+    ("fieldManager", "string"),
+    ("fieldValidation", "string"),
+];
 const DELETE_QUERY: &[(&str, &str)] = &[
     ("dryRun", "string"),
     ("gracePeriodSeconds", "integer"),
@@ -202,7 +218,14 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     };
     let list = format!("{schema}List");
     let operation = |action, body, response: &str, names: &[(&str, &str)]| {
-        Operation { action, gvk: gvk(d), body, response: response.to_owned(), parameters: query(names) }.json()
+        Operation {
+            action,
+            gvk: gvk(d),
+            body,
+            response: response.to_owned(),
+            parameters: query(names),
+        }
+        .json()
     };
     let collection = if d.is_namespaced() {
         let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});

@@ -36,7 +36,9 @@ impl OpenApi {
         path: &str,
         query: &Query,
     ) -> Result<Response<Body>, Status> {
-        let name = path.trim_start_matches("/openapi/v3").trim_start_matches('/');
+        let name = path
+            .trim_start_matches("/openapi/v3")
+            .trim_start_matches('/');
         if name.is_empty() {
             let index = encode(&index(kinds))?;
             return Ok(with_etag(headers, JSON, index));
@@ -47,7 +49,10 @@ impl OpenApi {
             .map(|(_, group_version)| group_version)
             .ok_or_else(Status::unknown_path)?;
         let etag = format!("\"{}\"", hash(name));
-        if headers.get(IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == etag.as_bytes()) {
+        if headers
+            .get(IF_NONE_MATCH)
+            .is_some_and(|given| given.as_bytes() == etag.as_bytes())
+        {
             return Ok(response(StatusCode::NOT_MODIFIED, JSON, Body::empty()));
         }
         let document = encode(&document::document(kinds, &group, &version))?;
@@ -57,14 +62,18 @@ impl OpenApi {
         }
         if query.get("hash").is_some() {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
-            response.headers_mut().insert(http::header::CACHE_CONTROL, forever);
+            response
+                .headers_mut()
+                .insert(http::header::CACHE_CONTROL, forever);
         }
         Ok(response)
     }
 }
 
 fn encode(document: &Value) -> Result<Bytes, Status> {
-    serde_json::to_vec(document).map(Bytes::from).map_err(|error| internal("encode OpenAPI", &error))
+    serde_json::to_vec(document)
+        .map(Bytes::from)
+        .map_err(|error| internal("encode OpenAPI", &error))
 }
 
 /// `api/v1` and `apis/GROUP/VERSION`, with their groups and versions.
@@ -72,8 +81,11 @@ fn names(kinds: &Kinds) -> BTreeMap<String, (String, String)> {
     let mut names = BTreeMap::new();
     for (group, versions) in kinds.groups() {
         for version in versions.keys() {
-            let name =
-                if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            let name = if group.is_empty() {
+                format!("api/{version}")
+            } else {
+                format!("apis/{group}/{version}")
+            };
             names.insert(name, (group.to_owned(), (*version).to_owned()));
         }
     }

@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Error, Record, Value};
+use coracle_store::{Error, Read, Record, Value};
 
 use super::encoding::encode;
 use super::erased::{Kind, Object};
@@ -28,8 +28,15 @@ impl Registry {
         let descriptor = kind.descriptor();
         match_namespace(target, &mut *object)?;
         match_name(target, &mut *object)?;
-        if object.meta().resource_version.as_deref().is_some_and(|v| !v.is_empty()) {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        if object
+            .meta()
+            .resource_version
+            .as_deref()
+            .is_some_and(|v| !v.is_empty())
+        {
+            return Err(Status::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
         let generated = generate_name(&mut *object);
@@ -55,11 +62,27 @@ impl Registry {
         review.warnings.extend(kind.warnings(&*object));
         self.validate(&mut review, Some(&*object), None).await?;
 
-        let target = Target { name: &name, ..target };
-        let reservation = self.services.reserve(self, target, &mut *object, None, caller.dry_run).await?;
-        let written = self.write_new(target, kind, &mut *object, generated, caller.dry_run).await;
+        let target = Target {
+            name: &name,
+            ..target
+        };
+        if generated.is_none() && self.services.concerns(&*object) {
+            // Else a Service that exists would be told that its own address is taken.
+            self.refuse_existing(target).await?;
+        }
+        let reservation = self
+            .services
+            .reserve(self, target, &mut *object, None, caller.dry_run)
+            .await?;
+        let written = self
+            .write_new(target, kind, &mut *object, generated, caller.dry_run)
+            .await;
         reservation.settle(self, written.is_ok()).await;
-        Ok(Outcome { record: written?, created: true, warnings: review.warnings })
+        Ok(Outcome {
+            record: written?,
+            created: true,
+            warnings: review.warnings,
+        })
     }
 
     async fn write_new(
@@ -72,7 +95,10 @@ impl Registry {
     ) -> Result<Record, Status> {
         let mut name = target.name.to_owned();
         for _ in 0..NAME_ATTEMPTS {
-            let target = Target { name: &name, ..target };
+            let target = Target {
+                name: &name,
+                ..target
+            };
             let value = encode(kind, object)?;
             let created = if dry_run {
                 self.pretend_create(target, value).await
@@ -88,14 +114,40 @@ impl Registry {
                 (Err(error), _) => return Err(target.store_error(&error)),
             }
         }
-        Err(Status::generate_name_conflict(&kind.descriptor().group_resource(), &name))
+        Err(Status::generate_name_conflict(
+            &kind.descriptor().group_resource(),
+            &name,
+        ))
     }
 
-    async fn pretend_create(&self, target: Target<'_>, value: Value) -> coracle_store::Result<Record> {
+    async fn refuse_existing(&self, target: Target<'_>) -> Result<(), Status> {
+        match self.store.get(&target.key(), Read::Latest).await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(Status::already_exists(
+                &target.kind.descriptor().group_resource(),
+                target.name,
+            )),
+            Err(error) => Err(target.store_error(&error)),
+        }
+    }
+
+    async fn pretend_create(
+        &self,
+        target: Target<'_>,
+        value: Value,
+    ) -> coracle_store::Result<Record> {
         let key = target.key();
-        match self.store.get(&key, coracle_store::Read::Latest).await? {
-            Some(current) => Err(Error::Exists { key, current: Box::new(current) }),
-            None => Ok(Record { key: key.into(), revision: 0, created: 0, value }),
+        match self.store.get(&key, Read::Latest).await? {
+            Some(current) => Err(Error::Exists {
+                key,
+                current: Box::new(current),
+            }),
+            None => Ok(Record {
+                key: key.into(),
+                revision: 0,
+                created: 0,
+                value,
+            }),
         }
     }
 }

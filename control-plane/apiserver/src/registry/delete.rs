@@ -85,7 +85,11 @@ impl Registry {
         }
         if caller.dry_run {
             let pending = step == Step::Mark;
-            return Ok(Some(if pending { Deleted::Pending(current) } else { Deleted::Removed(current) }));
+            return Ok(Some(if pending {
+                Deleted::Pending(current)
+            } else {
+                Deleted::Removed(current)
+            }));
         }
         let precondition = Precondition {
             uid: Some(current.value.attributes.uid.clone()),
@@ -93,10 +97,16 @@ impl Registry {
         };
         let key = target.key();
         let done = if step == Step::Remove {
-            self.store.delete(&key, precondition).await.map(Deleted::Removed)
+            self.store
+                .delete(&key, precondition)
+                .await
+                .map(Deleted::Removed)
         } else {
             let value = encode(kind, &mut *new)?;
-            self.store.compare_and_swap(&key, precondition, value).await.map(Deleted::Pending)
+            self.store
+                .compare_and_swap(&key, precondition, value)
+                .await
+                .map(Deleted::Pending)
         };
         match done {
             Ok(deleted) => {
@@ -114,7 +124,11 @@ impl Registry {
 impl From<Deleted> for Outcome {
     fn from(deleted: Deleted) -> Self {
         let (Deleted::Removed(record) | Deleted::Pending(record)) = deleted;
-        Self { record, created: false, warnings: Vec::new() }
+        Self {
+            record,
+            created: false,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -130,7 +144,11 @@ fn check_preconditions(
         )));
     }
     let version = current.revision.to_string();
-    if let Some(wanted) = request.resource_version.as_ref().filter(|wanted| **wanted != version) {
+    if let Some(wanted) = request
+        .resource_version
+        .as_ref()
+        .filter(|wanted| **wanted != version)
+    {
         return Err(target.conflict(format!(
             "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {version}"
         )));
@@ -140,10 +158,13 @@ fn check_preconditions(
 
 /// Decides what a delete does, and marks the object for it.
 fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: Time) -> Step {
-    let grace = kind.grace_period(object, request.grace_period).map(|seconds| seconds.max(0));
+    let grace = kind
+        .grace_period(object, request.grace_period)
+        .map(|seconds| seconds.max(0));
     let deleting = object.meta().deletion_timestamp.is_some();
     let finalizers_changed = set_finalizers(object.meta_mut(), request.propagation);
-    let held = object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
+    let held =
+        object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
 
     if deleting {
         let left = object.meta().deletion_grace_period_seconds.unwrap_or(0);
@@ -159,7 +180,11 @@ fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: 
             mark(object.meta_mut(), wanted, &now, Some(left));
             return Step::Mark;
         }
-        return if finalizers_changed { Step::Mark } else { Step::Wait };
+        return if finalizers_changed {
+            Step::Mark
+        } else {
+            Step::Wait
+        };
     }
 
     let grace = grace.unwrap_or(0);
@@ -186,7 +211,11 @@ fn mark(meta: &mut ObjectMeta, grace: i64, now: &Time, shortened_from: Option<i6
 }
 
 fn add(time: &Time, seconds: i64) -> Time {
-    Time(time.0.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(time.0))
+    Time(
+        time.0
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap_or(time.0),
+    )
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy wants them. Returns whether

@@ -27,7 +27,9 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
     meta.self_link = None;
     // Who manages which field is recorded once server-side apply is served.
     meta.managed_fields = None;
-    let bytes = kind.encode_stored(object).map_err(|error| internal("encode an object", &error))?;
+    let bytes = kind
+        .encode_stored(object)
+        .map_err(|error| internal("encode an object", &error))?;
     let splice = splice_offset(&bytes)
         .ok_or_else(|| Status::internal("an object was encoded without metadata"))?;
     let meta = object.meta();
@@ -36,9 +38,15 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
         .into_iter()
         .map(|(field, value)| (field.to_owned(), value))
         .collect();
-    fields.insert("metadata.name".to_owned(), meta.name.clone().unwrap_or_default());
+    fields.insert(
+        "metadata.name".to_owned(),
+        meta.name.clone().unwrap_or_default(),
+    );
     if kind.descriptor().is_namespaced() {
-        fields.insert("metadata.namespace".to_owned(), meta.namespace.clone().unwrap_or_default());
+        fields.insert(
+            "metadata.namespace".to_owned(),
+            meta.namespace.clone().unwrap_or_default(),
+        );
     }
     let attributes = Attributes {
         uid: meta.uid.clone().unwrap_or_default(),
@@ -47,7 +55,10 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
         schema: SCHEMA,
         splice: u32::try_from(splice).unwrap_or(u32::MAX),
     };
-    Ok(Value { bytes: bytes.into(), attributes: Arc::new(attributes) })
+    Ok(Value {
+        bytes: bytes.into(),
+        attributes: Arc::new(attributes),
+    })
 }
 
 /// Decodes a stored object; its `metadata.resourceVersion` is that of the record.
@@ -74,7 +85,9 @@ pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Resul
     let attributes = &record.value.attributes;
     if kind.descriptor().converted || attributes.schema != SCHEMA {
         let object = decode(kind, record)?;
-        let json = object.to_json().map_err(|error| internal("encode an object", &error))?;
+        let json = object
+            .to_json()
+            .map_err(|error| internal("encode an object", &error))?;
         out.extend_from_slice(&json);
         return Ok(());
     }
@@ -147,9 +160,18 @@ mod tests {
     #[test]
     fn the_splice_is_found_in_the_outermost_metadata_only() {
         let cases: [(&str, Option<&str>); 5] = [
-            (r#"{"kind":"A","metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
-            (r#"{"data":{"metadata":{"x":"y"}},"metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
-            (r#"{"data":"\"metadata\":{\"","metadata":{"name":"a"}}"#, Some(r#""name":"a"}}"#)),
+            (
+                r#"{"kind":"A","metadata":{"name":"a"}}"#,
+                Some(r#""name":"a"}}"#),
+            ),
+            (
+                r#"{"data":{"metadata":{"x":"y"}},"metadata":{"name":"a"}}"#,
+                Some(r#""name":"a"}}"#),
+            ),
+            (
+                r#"{"data":"\"metadata\":{\"","metadata":{"name":"a"}}"#,
+                Some(r#""name":"a"}}"#),
+            ),
             (r#"{"metadata":{}}"#, None),
             (r#"{"spec":[{"metadata":{"a":1}}]}"#, None),
         ];

@@ -26,8 +26,9 @@ impl Selection {
     /// # Errors
     /// 400 where one does not parse, or names a field by which the kind cannot be selected.
     pub fn parse(kind: &dyn Kind, options: &ListOptions) -> Result<Self, Status> {
-        let labels = Selector::parse(&options.label_selector)
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = Selector::parse(&options.label_selector).map_err(|error| {
+            Status::bad_request(format!("unable to parse requirement: {error}"))
+        })?;
         let fields = FieldSelector::parse(&options.field_selector)
             .map_err(|error| Status::bad_request(format!("invalid field selector: {error}")))?;
         let descriptor = kind.descriptor();
@@ -38,10 +39,7 @@ impl Selection {
                 || descriptor.fields.iter().any(|known| known == field);
             if !known {
                 return Err(Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector {:?}, field selector {:?}: field label not supported: {field}",
-                    format!("{}, Resource={}", descriptor.api_version(), descriptor.plural),
-                    options.label_selector,
-                    options.field_selector,
+                    "field label not supported: {field}"
                 )));
             }
         }
@@ -59,7 +57,9 @@ impl Selection {
     pub fn matches(&self, record: &Record) -> bool {
         let attributes = &record.value.attributes;
         self.labels.matches(&attributes.labels)
-            && self.fields.matches(|field| attributes.fields.get(field).map(String::as_str))
+            && self
+                .fields
+                .matches(|field| attributes.fields.get(field).map(String::as_str))
     }
 
     /// The keys to look through: those of a namespace, or of one object where a selector names it.
@@ -106,7 +106,11 @@ struct Token {
 const TOKEN_FORMAT: &str = "coracle/v1";
 
 fn token(revision: i64, start: &str) -> String {
-    let token = Token { v: TOKEN_FORMAT.to_owned(), rv: revision, start: start.to_owned() };
+    let token = Token {
+        v: TOKEN_FORMAT.to_owned(),
+        rv: revision,
+        start: start.to_owned(),
+    };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
@@ -140,7 +144,9 @@ impl Registry {
             let read = Revision::try_from(token.rv).map_or(Read::Latest, Read::Exact);
             (read, Some(format!("{prefix}{}", token.start)))
         };
-        let page = self.page(&selection, &prefix, read, start.clone(), options.limit).await;
+        let page = self
+            .page(&selection, &prefix, read, start.clone(), options.limit)
+            .await;
         page.map_err(|error| match (&error, start) {
             (Error::Expired { .. }, Some(start)) => continue_expired(&start[prefix.len()..]),
             _ => errors::from_store(kind.descriptor(), "", &error),
@@ -156,10 +162,16 @@ impl Registry {
         limit: usize,
     ) -> coracle_store::Result<Page> {
         if selection.is_everything() {
-            let options = StoreOptions { read, limit, start_after: start };
+            let options = StoreOptions {
+                read,
+                limit,
+                start_after: start,
+            };
             let list = self.store.list(prefix, options).await?;
             let last = list.records.last().filter(|_| list.remaining.is_some());
-            let continue_token = last.map_or_else(String::new, |last| continuation(list.revision, prefix, last));
+            let continue_token = last.map_or_else(String::new, |last| {
+                continuation(list.revision, prefix, last)
+            });
             return Ok(Page {
                 records: list.records,
                 revision: list.revision,
@@ -167,8 +179,17 @@ impl Registry {
                 remaining: list.remaining,
             });
         }
-        let mut page = Page { records: Vec::new(), revision: 0, continue_token: String::new(), remaining: None };
-        let mut options = StoreOptions { read, limit: SCAN, start_after: start };
+        let mut page = Page {
+            records: Vec::new(),
+            revision: 0,
+            continue_token: String::new(),
+            remaining: None,
+        };
+        let mut options = StoreOptions {
+            read,
+            limit: SCAN,
+            start_after: start,
+        };
         loop {
             let list = self.store.list(prefix, options.clone()).await?;
             page.revision = list.revision;
@@ -182,8 +203,9 @@ impl Registry {
                 if limit > 0 && page.records.len() == limit {
                     // One more than fits: there is another page, which begins after the last.
                     let last = page.records.last();
-                    page.continue_token =
-                        last.map_or_else(String::new, |last| continuation(page.revision, prefix, last));
+                    page.continue_token = last.map_or_else(String::new, |last| {
+                        continuation(page.revision, prefix, last)
+                    });
                     return Ok(page);
                 }
                 page.records.push(record);
@@ -208,7 +230,10 @@ fn freshness(options: &ListOptions) -> Read {
 }
 
 fn continuation(revision: Revision, prefix: &str, last: &Record) -> String {
-    token(i64::try_from(revision).unwrap_or(-1), last.key.strip_prefix(prefix).unwrap_or_default())
+    token(
+        i64::try_from(revision).unwrap_or(-1),
+        last.key.strip_prefix(prefix).unwrap_or_default(),
+    )
 }
 
 /// 410 with a token that goes on from the same place in the newest state.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::erased::Kind;
 
+/// Kinds by their group and version.
+pub type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Arc<dyn Kind>>>>;
+
 /// The kinds that are served.
 pub struct Kinds {
     all: Vec<Arc<dyn Kind>>,
@@ -20,7 +23,10 @@ impl Kinds {
             .enumerate()
             .map(|(index, kind)| {
                 let d = kind.descriptor();
-                ((d.group.clone(), d.version.clone(), d.plural.clone()), index)
+                (
+                    (d.group.clone(), d.version.clone(), d.plural.clone()),
+                    index,
+                )
             })
             .collect();
         Self { all, by_resource }
@@ -50,11 +56,16 @@ impl Kinds {
 
     /// Groups with their versions and the kinds in them; the core group is the empty string.
     #[must_use]
-    pub fn groups(&self) -> BTreeMap<&str, BTreeMap<&str, Vec<&Arc<dyn Kind>>>> {
-        let mut groups: BTreeMap<&str, BTreeMap<&str, Vec<&Arc<dyn Kind>>>> = BTreeMap::new();
+    pub fn groups(&self) -> Groups<'_> {
+        let mut groups = Groups::new();
         for kind in &self.all {
             let d = kind.descriptor();
-            groups.entry(&d.group).or_default().entry(&d.version).or_default().push(kind);
+            groups
+                .entry(&d.group)
+                .or_default()
+                .entry(&d.version)
+                .or_default()
+                .push(kind);
         }
         groups
     }

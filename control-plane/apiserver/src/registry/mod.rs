@@ -124,7 +124,12 @@ impl Registry {
         admission: Vec<Box<dyn Admission>>,
         services: ServiceAddresses,
     ) -> Self {
-        Self { store, kinds, admission, services }
+        Self {
+            store,
+            kinds,
+            admission,
+            services,
+        }
     }
 
     /// The kinds that are served.
@@ -157,10 +162,17 @@ impl Registry {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn find<T: ApiType>(&self, namespace: &str, name: &str) -> Result<Option<T>, Status> {
-        let Some(kind) = self.kinds.resource(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT) else {
+        let Some(kind) = self
+            .kinds
+            .resource(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT)
+        else {
             return Ok(None);
         };
-        let target = Target { kind, namespace, name };
+        let target = Target {
+            kind,
+            namespace,
+            name,
+        };
         for read in [Read::AtLeast(0), Read::Latest] {
             match self.store.get(&target.key(), read).await {
                 Ok(Some(record)) => return typed(encoding::decode(&**kind, &record)?).map(Some),

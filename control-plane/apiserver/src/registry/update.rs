@@ -58,7 +58,10 @@ impl Registry {
     ) -> Result<Outcome, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.get(target, Read::Latest).await?;
-            if let Some(outcome) = self.try_update(target, part, change, caller, current).await? {
+            if let Some(outcome) = self
+                .try_update(target, part, change, caller, current)
+                .await?
+            {
                 return Ok(outcome);
             }
         }
@@ -93,7 +96,8 @@ impl Registry {
             caller,
             warnings: Vec::new(),
         };
-        self.admit(&mut review, Some(&mut *new), Some(&*old)).await?;
+        self.admit(&mut review, Some(&mut *new), Some(&*old))
+            .await?;
 
         service_addresses::carry_over(&mut *new, &*old);
         match part {
@@ -112,18 +116,32 @@ impl Registry {
             Part::Internal(_) => Vec::new(),
         });
         if !errors.is_empty() {
-            return Err(Status::invalid(&descriptor.group_kind(), target.name, errors));
+            return Err(Status::invalid(
+                &descriptor.group_kind(),
+                target.name,
+                errors,
+            ));
         }
         if part == Part::Main {
             review.warnings.extend(kind.warnings(&*new));
         }
         self.validate(&mut review, Some(&*new), Some(&*old)).await?;
 
-        let reservation =
-            self.services.reserve(self, target, &mut *new, Some(&*old), caller.dry_run).await?;
-        let written = self.write_changed(target, &mut *new, &*old, current, caller.dry_run).await;
-        reservation.settle(self, matches!(written, Ok(Some(_)))).await;
-        Ok(written?.map(|record| Outcome { record, created: false, warnings: review.warnings }))
+        let reservation = self
+            .services
+            .reserve(self, target, &mut *new, Some(&*old), caller.dry_run)
+            .await?;
+        let written = self
+            .write_changed(target, &mut *new, &*old, current, caller.dry_run)
+            .await;
+        reservation
+            .settle(self, matches!(written, Ok(Some(_))))
+            .await;
+        Ok(written?.map(|record| Outcome {
+            record,
+            created: false,
+            warnings: review.warnings,
+        }))
     }
 
     async fn write_changed(
@@ -147,10 +165,15 @@ impl Registry {
             return Ok(Some(Record { value, ..current }));
         }
         let key = target.key();
-        let precondition =
-            Precondition { uid: Some(current.value.attributes.uid.clone()), revision: Some(current.revision) };
+        let precondition = Precondition {
+            uid: Some(current.value.attributes.uid.clone()),
+            revision: Some(current.revision),
+        };
         let written = if gone {
-            self.store.delete(&key, precondition).await.map(|removed| Record { value, ..removed })
+            self.store
+                .delete(&key, precondition)
+                .await
+                .map(|removed| Record { value, ..removed })
         } else {
             self.store.compare_and_swap(&key, precondition, value).await
         };
@@ -184,14 +207,20 @@ impl Registry {
             text => match text.parse::<u64>() {
                 Ok(version) if version == current.revision => Ok(()),
                 Ok(_) => Err(target.conflict(OBJECT_MODIFIED)),
-                Err(_) => Err(invalid(text, "must be a resource version that this server gave")),
+                Err(_) => Err(invalid(
+                    text,
+                    "must be a resource version that this server gave",
+                )),
             },
         }
     }
 }
 
 fn check_uid(target: Target<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {
-    match (new.meta().uid.as_deref().unwrap_or_default(), old.meta().uid.as_deref()) {
+    match (
+        new.meta().uid.as_deref().unwrap_or_default(),
+        old.meta().uid.as_deref(),
+    ) {
         ("", _) => Ok(()),
         (new, Some(old)) if new == old => Ok(()),
         (new, old) => Err(target.conflict(format!(

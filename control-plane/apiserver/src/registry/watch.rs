@@ -71,20 +71,38 @@ impl Registry {
             .unwrap_or(options.resource_version.unwrap_or(0) == 0);
         let from = if with_state {
             let read = options.resource_version.map_or(Read::Latest, Read::AtLeast);
-            let all = StoreOptions { read, limit: 0, start_after: None };
+            let all = StoreOptions {
+                read,
+                limit: 0,
+                start_after: None,
+            };
             let list = self.store.list(&prefix, all).await.map_err(failed)?;
-            let matching = list.records.into_iter().filter(|record| selection.matches(record));
+            let matching = list
+                .records
+                .into_iter()
+                .filter(|record| selection.matches(record));
             pending.extend(matching.map(Change::Added));
             if options.send_initial_events == Some(true) && options.bookmarks {
-                pending.push_back(Change::Bookmark { revision: list.revision, initial_events_end: true });
+                pending.push_back(Change::Bookmark {
+                    revision: list.revision,
+                    initial_events_end: true,
+                });
             }
             list.revision
         } else if let Some(revision) = options.resource_version.filter(|revision| *revision > 0) {
             revision
         } else {
             // "From now on": the newest revision, agreed with everybody.
-            let none = StoreOptions { read: Read::Latest, limit: 1, start_after: None };
-            self.store.list(&prefix, none).await.map_err(failed)?.revision
+            let none = StoreOptions {
+                read: Read::Latest,
+                limit: 1,
+                start_after: None,
+            };
+            self.store
+                .list(&prefix, none)
+                .await
+                .map_err(failed)?
+                .revision
         };
 
         let watch = match self.store.watch(&prefix, from).await {
@@ -127,7 +145,11 @@ impl State {
                 }
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Some(Change::Error(errors::from_store(&self.descriptor, "", &error)));
+                    return Some(Change::Error(errors::from_store(
+                        &self.descriptor,
+                        "",
+                        &error,
+                    )));
                 }
                 None => self.ended = true,
             }
@@ -139,27 +161,39 @@ impl State {
     fn see(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Put { record, previous } => {
-                let matched = previous.as_ref().is_some_and(|previous| self.selection.matches(previous));
+                let matched = previous
+                    .as_ref()
+                    .is_some_and(|previous| self.selection.matches(previous));
                 match (self.selection.matches(&record), matched) {
                     (true, true) => Some(Change::Modified(record)),
                     (true, false) => Some(Change::Added(record)),
-                    (false, true) => {
-                        previous.map(|previous| Change::Deleted(Record { revision: record.revision, ..previous }))
-                    }
+                    (false, true) => previous.map(|previous| {
+                        Change::Deleted(Record {
+                            revision: record.revision,
+                            ..previous
+                        })
+                    }),
                     (false, false) => None,
                 }
             }
-            Event::Delete { previous, revision } => self
-                .selection
-                .matches(&previous)
-                .then_some(Change::Deleted(Record { revision, ..previous })),
+            Event::Delete { previous, revision } => {
+                self.selection
+                    .matches(&previous)
+                    .then_some(Change::Deleted(Record {
+                        revision,
+                        ..previous
+                    }))
+            }
             Event::Progress(revision) => {
                 let due = self.bookmarks && self.last_bookmark.elapsed() >= BOOKMARK_EVERY;
                 if !due {
                     return None;
                 }
                 self.last_bookmark = Instant::now();
-                Some(Change::Bookmark { revision, initial_events_end: false })
+                Some(Change::Bookmark {
+                    revision,
+                    initial_events_end: false,
+                })
             }
         }
     }

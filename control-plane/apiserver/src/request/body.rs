@@ -23,7 +23,9 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
             Err(Status::request_entity_too_large(MAX_BODY))
         }
-        Err(error) => Err(Status::bad_request(format!("the body could not be read: {error}"))),
+        Err(error) => Err(Status::bad_request(format!(
+            "the body could not be read: {error}"
+        ))),
     }
 }
 
@@ -48,7 +50,8 @@ pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
     let malformed = |error: &dyn std::error::Error| {
         Status::bad_request(format!("error converting YAML to JSON: {error}"))
     };
-    let value: serde_json::Value = serde_yaml::from_slice(yaml).map_err(|error| malformed(&error))?;
+    let value: serde_json::Value =
+        serde_yaml::from_slice(yaml).map_err(|error| malformed(&error))?;
     let json = serde_json::to_vec(&value).map_err(|error| malformed(&error))?;
     Ok(json.into())
 }

@@ -51,7 +51,10 @@ impl RequestInfo {
     /// Whether the request changes nothing.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        matches!(self.verb.as_str(), "get" | "list" | "watch" | "head" | "options")
+        matches!(
+            self.verb.as_str(),
+            "get" | "list" | "watch" | "head" | "options"
+        )
     }
 }
 
@@ -119,20 +122,66 @@ mod tests {
             ("GET", "/api/v1/pods", false, "list v1 pods - -"),
             ("GET", "/api/v1/pods", true, "watch v1 pods - -"),
             ("GET", "/api/v1/namespaces", false, "list v1 namespaces - -"),
-            ("GET", "/api/v1/namespaces/a", false, "get v1 namespaces a a"),
-            ("PUT", "/api/v1/namespaces/a/status", false, "update v1 namespaces/status a a"),
-            ("PUT", "/api/v1/namespaces/a/finalize", false, "update v1 namespaces/finalize a a"),
-            ("POST", "/api/v1/namespaces/a/pods", false, "create v1 pods a -"),
-            ("GET", "/api/v1/namespaces/a/pods/p/log", false, "get v1 pods/log a p"),
-            ("DELETE", "/api/v1/namespaces/a/pods", false, "deletecollection v1 pods a -"),
-            ("DELETE", "/api/v1/namespaces/a/pods/p", false, "delete v1 pods a p"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", false, "patch apps/v1 deployments/scale a d"),
+            (
+                "GET",
+                "/api/v1/namespaces/a",
+                false,
+                "get v1 namespaces a a",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/a/status",
+                false,
+                "update v1 namespaces/status a a",
+            ),
+            (
+                "PUT",
+                "/api/v1/namespaces/a/finalize",
+                false,
+                "update v1 namespaces/finalize a a",
+            ),
+            (
+                "POST",
+                "/api/v1/namespaces/a/pods",
+                false,
+                "create v1 pods a -",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/a/pods/p/log",
+                false,
+                "get v1 pods/log a p",
+            ),
+            (
+                "DELETE",
+                "/api/v1/namespaces/a/pods",
+                false,
+                "deletecollection v1 pods a -",
+            ),
+            (
+                "DELETE",
+                "/api/v1/namespaces/a/pods/p",
+                false,
+                "delete v1 pods a p",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                false,
+                "patch apps/v1 deployments/scale a d",
+            ),
             ("GET", "/api/v1/nodes/n%2F1", false, "get v1 nodes - n/1"),
         ];
         for (method, path, watch, want) in table {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
             let info = request_info(&method, path, watch);
-            let dash = |s: &str| if s.is_empty() { "-".to_owned() } else { s.to_owned() };
+            let dash = |s: &str| {
+                if s.is_empty() {
+                    "-".to_owned()
+                } else {
+                    s.to_owned()
+                }
+            };
             let gv = if info.group.is_empty() {
                 info.version.clone()
             } else {
@@ -151,7 +200,15 @@ mod tests {
 
     #[test]
     fn other_paths_are_no_resources() {
-        for path in ["/", "/api", "/api/v1", "/apis/apps/v1", "/version", "/healthz", "/x/y/z/w"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/v1",
+            "/apis/apps/v1",
+            "/version",
+            "/healthz",
+            "/x/y/z/w",
+        ] {
             let info = request_info(&Method::GET, path, false);
             assert!(!info.is_resource, "{path}");
             assert_eq!(info.verb, "get");

@@ -63,13 +63,19 @@ impl<'a> MediaType<'a> {
             .filter_map(|part| part.split_once('='))
             .map(|(name, value)| (name.trim(), value.trim().trim_matches('"')))
             .collect();
-        Self { essence, parameters }
+        Self {
+            essence,
+            parameters,
+        }
     }
 
     /// A parameter, or the empty string.
     #[must_use]
     pub fn parameter(&self, name: &str) -> &'a str {
-        self.parameters.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value)
+        self.parameters
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or("", |(_, value)| value)
     }
 
     fn quality(&self) -> f32 {
@@ -119,7 +125,9 @@ pub fn negotiate(headers: &HeaderMap) -> Option<Accepted> {
 /// The type and subtype of the request's body; empty when the client does not say.
 #[must_use]
 pub fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     MediaType::parse(value.unwrap_or_default()).essence
 }
 
@@ -140,18 +148,39 @@ mod tests {
     #[test]
     fn negotiation() {
         let plain = Some(Accepted::default());
-        let yaml = Some(Accepted { format: Format::Yaml, shape: Shape::Whole });
-        let table = Some(Accepted { format: Format::Json, shape: Shape::Table });
-        let partial = Some(Accepted { format: Format::Json, shape: Shape::Metadata });
+        let yaml = Some(Accepted {
+            format: Format::Yaml,
+            shape: Shape::Whole,
+        });
+        let table = Some(Accepted {
+            format: Format::Json,
+            shape: Shape::Table,
+        });
+        let partial = Some(Accepted {
+            format: Format::Json,
+            shape: Shape::Metadata,
+        });
         let cases = [
             ("", plain),
             ("*/*", plain),
-            ("application/vnd.kubernetes.protobuf, application/json", plain),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                plain,
+            ),
             ("application/yaml", yaml),
             ("application/json;q=0.5, application/yaml", yaml),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", table),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", plain),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", partial),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
+                table,
+            ),
+            (
+                "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
+                plain,
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                partial,
+            ),
             ("application/json;stream=watch", plain),
             ("application/vnd.kubernetes.protobuf", None),
             ("text/html", None),

@@ -20,12 +20,18 @@ impl Query {
     /// The first value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values of a parameter.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The first value, or the empty string.
@@ -49,10 +55,11 @@ impl Query {
         let Some(value) = self.get(name).filter(|value| !value.is_empty()) else {
             return Ok(None);
         };
-        value
-            .parse()
-            .map(Some)
-            .map_err(|_| Status::bad_request(format!("invalid value for {name}: {value:?} is not a number")))
+        value.parse().map(Some).map_err(|_| {
+            Status::bad_request(format!(
+                "invalid value for {name}: {value:?} is not a number"
+            ))
+        })
     }
 }
 
@@ -98,7 +105,9 @@ impl ListOptions {
         let resource_version = match version.as_str() {
             "" => None,
             text => Some(text.parse().map_err(|_| {
-                Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: must be a number"))
+                Status::bad_request(format!(
+                    "resourceVersion: Invalid value: {text:?}: must be a number"
+                ))
             })?),
         };
         let options = Self {
@@ -119,7 +128,9 @@ impl ListOptions {
             continue_token: query.text("continue"),
             bookmarks: query.flag("allowWatchBookmarks").unwrap_or(false),
             send_initial_events: query.flag("sendInitialEvents"),
-            timeout_seconds: query.number("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()),
+            timeout_seconds: query
+                .number("timeoutSeconds")?
+                .and_then(|n| u64::try_from(n).ok()),
         };
         options.check(watch)?;
         Ok(options)
@@ -128,27 +139,35 @@ impl ListOptions {
     fn check(&self, watch: bool) -> Result<(), Status> {
         if watch {
             return match (self.send_initial_events, self.version_match) {
-                (None, Some(_)) => {
-                    Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
-                }
+                (None, Some(_)) => Err(invalid(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                )),
                 (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => Ok(()),
-                (Some(_), _) => {
-                    Err(invalid("resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-                }
+                (Some(_), _) => Err(invalid(
+                    "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                )),
             };
         }
         if self.send_initial_events.is_some() {
-            return Err(invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
+            return Err(invalid(
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+            ));
         }
         if self.version_match.is_some() {
             if !self.continue_token.is_empty() {
-                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden with continue token"));
+                return Err(invalid(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden with continue token",
+                ));
             }
             if self.resource_version.is_none() {
-                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"));
+                return Err(invalid(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
             }
             if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
-                return Err(invalid("resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+                return Err(invalid(
+                    "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                ));
             }
         }
         if !self.continue_token.is_empty() && self.resource_version.is_some_and(|v| v != 0) {
@@ -201,7 +220,10 @@ impl WriteOptions {
                 )));
             }
         };
-        Ok(Self { dry_run: dry_run(query.all("dryRun"))?, field_validation })
+        Ok(Self {
+            dry_run: dry_run(query.all("dryRun"))?,
+            field_validation,
+        })
     }
 }
 
@@ -275,7 +297,9 @@ impl DeleteRequest {
         let policy = options.propagation_policy.as_deref();
         let propagation = match (policy, options.orphan_dependents) {
             (Some(_), Some(_)) => {
-                return Err(invalid("propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set"));
+                return Err(invalid(
+                    "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
+                ));
             }
             (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
             (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
@@ -287,9 +311,15 @@ impl DeleteRequest {
             }
             (None, None) => None,
         };
-        if options.grace_period_seconds.is_some_and(|seconds| seconds < 0) {
+        if options
+            .grace_period_seconds
+            .is_some_and(|seconds| seconds < 0)
+        {
             // What the API once took for "now": one second.
-            return Self::from_options(DeleteOptions { grace_period_seconds: Some(1), ..options });
+            return Self::from_options(DeleteOptions {
+                grace_period_seconds: Some(1),
+                ..options
+            });
         }
         let dry = options.dry_run.unwrap_or_default();
         let preconditions = options.preconditions.unwrap_or_default();
@@ -332,16 +362,30 @@ mod tests {
     #[test]
     fn flags() {
         let query = Query::parse(Some("a=true&b=0&c=False&d="));
-        let flags: Vec<_> = ["a", "b", "c", "d", "e"].map(|name| query.flag(name)).into();
-        assert_eq!(flags, [Some(true), Some(false), Some(false), Some(true), None]);
+        let flags: Vec<_> = ["a", "b", "c", "d", "e"]
+            .map(|name| query.flag(name))
+            .into();
+        assert_eq!(
+            flags,
+            [Some(true), Some(false), Some(false), Some(true), None]
+        );
     }
 
     #[test]
     fn delete_options() {
         let parse = |query| DeleteRequest::parse(&Query::parse(Some(query)), None);
-        assert_eq!(parse("propagationPolicy=Foreground").unwrap().propagation, Some(Propagation::Foreground));
-        assert_eq!(parse("orphanDependents=true").unwrap().propagation, Some(Propagation::Orphan));
-        assert_eq!(parse("gracePeriodSeconds=-1").unwrap().grace_period, Some(1));
+        assert_eq!(
+            parse("propagationPolicy=Foreground").unwrap().propagation,
+            Some(Propagation::Foreground)
+        );
+        assert_eq!(
+            parse("orphanDependents=true").unwrap().propagation,
+            Some(Propagation::Orphan)
+        );
+        assert_eq!(
+            parse("gracePeriodSeconds=-1").unwrap().grace_period,
+            Some(1)
+        );
         assert!(parse("dryRun=All").unwrap().dry_run);
         for refused in ["propagationPolicy=x", "dryRun=x", "gracePeriodSeconds=x"] {
             assert_eq!(parse(refused).unwrap_err().code(), 400, "{refused}");

@@ -51,20 +51,38 @@ impl Schemas {
             })
             .collect();
         let definitions = generator.take_definitions(false);
-        let mut compiler = Compiler { definitions: &definitions, nodes: vec![Node::Any], named: HashMap::new() };
-        let roots = names.into_iter().map(|name| (name.clone(), compiler.named(&name))).collect();
-        Self { nodes: compiler.nodes, roots }
+        let mut compiler = Compiler {
+            definitions: &definitions,
+            nodes: vec![Node::Any],
+            named: HashMap::new(),
+        };
+        let roots = names
+            .into_iter()
+            .map(|name| (name.clone(), compiler.named(&name)))
+            .collect();
+        Self {
+            nodes: compiler.nodes,
+            roots,
+        }
     }
 
     /// The faults of a body, as `unknown field "spec.x"` and `duplicate field "spec.y"`. JSON
     /// that does not parse has none here: decoding tells of it.
     #[must_use]
     pub fn faults(&self, schema: &str, json: &[u8]) -> Vec<String> {
-        let mut walk = Walk { nodes: &self.nodes, path: String::new(), faults: Vec::new() };
+        let mut walk = Walk {
+            nodes: &self.nodes,
+            path: String::new(),
+            faults: Vec::new(),
+        };
         let node = self.roots.get(schema).copied().unwrap_or(0);
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         // A syntax error ends the walk; what was found until then still stands.
-        let _ = Step { walk: &mut walk, node }.deserialize(&mut deserializer);
+        let _ = Step {
+            walk: &mut walk,
+            node,
+        }
+        .deserialize(&mut deserializer);
         walk.faults
     }
 }
@@ -92,7 +110,9 @@ impl Compiler<'_> {
     }
 
     fn id(&mut self, schema: &Value) -> Id {
-        let reference = schema["$ref"].as_str().or_else(|| schema["allOf"][0]["$ref"].as_str());
+        let reference = schema["$ref"]
+            .as_str()
+            .or_else(|| schema["allOf"][0]["$ref"].as_str());
         if let Some(reference) = reference {
             let name = reference.rsplit('/').next().unwrap_or_default().to_owned();
             return self.named(&name);
@@ -108,7 +128,9 @@ impl Compiler<'_> {
 
     fn node(&mut self, schema: &Value) -> Node {
         if let Some(properties) = schema["properties"].as_object() {
-            let fields = properties.iter().map(|(name, schema)| (name.as_str().into(), self.id(schema)));
+            let fields = properties
+                .iter()
+                .map(|(name, schema)| (name.as_str().into(), self.id(schema)));
             return Node::Fields(fields.collect());
         }
         if schema["additionalProperties"].is_object() {
@@ -169,7 +191,11 @@ impl<'de> Visitor<'de> for Step<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { walk, node } = self;
-        let item = if let Node::List(item) = walk.nodes[node] { item } else { 0 };
+        let item = if let Node::List(item) = walk.nodes[node] {
+            item
+        } else {
+            0
+        };
         let length = walk.path.len();
         for index in 0.. {
             walk.path.push_str(&format!("[{index}]"));
@@ -221,9 +247,18 @@ mod tests {
         let schemas = Schemas::compile(&crate::registry::kinds::all());
         let name = "io.k8s.api.core.v1.ConfigMap";
         let cases: [(&str, &[&str]); 5] = [
-            (r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"any":"x"},"metadata":{"labels":{"a":"b"}}}"#, &[]),
-            (r#"{"x":1,"metadata":{"nmae":"a"}}"#, &["unknown field \"x\"", "unknown field \"metadata.nmae\""]),
-            (r#"{"data":{"a":"1","a":"2"}}"#, &["duplicate field \"data.a\""]),
+            (
+                r#"{"apiVersion":"v1","kind":"ConfigMap","data":{"any":"x"},"metadata":{"labels":{"a":"b"}}}"#,
+                &[],
+            ),
+            (
+                r#"{"x":1,"metadata":{"nmae":"a"}}"#,
+                &["unknown field \"x\"", "unknown field \"metadata.nmae\""],
+            ),
+            (
+                r#"{"data":{"a":"1","a":"2"}}"#,
+                &["duplicate field \"data.a\""],
+            ),
             (
                 r#"{"metadata":{"ownerReferences":[{"kind":"a"},{"knid":"a"}]}}"#,
                 &["unknown field \"metadata.ownerReferences[1].knid\""],

@@ -54,7 +54,10 @@ pub struct ApiService {
 
 impl ApiService {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, identity: None }
+        Self {
+            inner,
+            identity: None,
+        }
     }
 
     /// The same service, for requests of this user.
@@ -112,7 +115,9 @@ impl ApiServer {
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = accept(&listener, &places) => accepted,
             };
-            let Some((stream, peer, place)) = accepted? else { continue };
+            let Some((stream, peer, place)) = accepted? else {
+                continue;
+            };
             let connection = self.connection(acceptor.clone(), stream, peer, graceful.watcher());
             connections.spawn(async move {
                 connection.await;
@@ -121,7 +126,10 @@ impl ApiServer {
         }
         drop(listener);
         self.inner.stopping.cancel();
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(DRAIN, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("requests were still in flight when the server stopped");
         }
         connections.shutdown().await;
@@ -152,7 +160,10 @@ impl ApiServer {
                 None => service,
             };
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS);
             builder
                 .http2()
                 .timer(TokioTimer::new())

@@ -61,7 +61,11 @@ impl Ipv4Range {
                 let offset = rand::rng().random_range(reserved + 1..=size);
                 Ipv4Addr::from(self.base + offset)
             }),
-            all: Box::new((reserved + 1..=size).chain(1..=reserved).map(move |n| Ipv4Addr::from(self.base + n))),
+            all: Box::new(
+                (reserved + 1..=size)
+                    .chain(1..=reserved)
+                    .map(move |n| Ipv4Addr::from(self.base + n)),
+            ),
         }
     }
 }
@@ -70,14 +74,19 @@ impl FromStr for Ipv4Range {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fault = || format!("{text:?} is no IPv4 range such as 10.43.0.0/16, with a prefix from 8 to 28");
+        let fault = || {
+            format!("{text:?} is no IPv4 range such as 10.43.0.0/16, with a prefix from 8 to 28")
+        };
         let (ip, prefix) = text.split_once('/').ok_or_else(fault)?;
         let ip: Ipv4Addr = ip.parse().map_err(|_| fault())?;
         let prefix: u8 = prefix.parse().map_err(|_| fault())?;
         if !(8..=28).contains(&prefix) {
             return Err(fault());
         }
-        Ok(Self { base: u32::from(ip) & (u32::MAX << (32 - prefix)), prefix })
+        Ok(Self {
+            base: u32::from(ip) & (u32::MAX << (32 - prefix)),
+            prefix,
+        })
     }
 }
 
@@ -127,8 +136,16 @@ pub(super) async fn pick<T: Copy>(
 }
 
 async fn taken_keys(registry: &Registry) -> Result<HashSet<Arc<str>>, Status> {
-    let options = ListOptions { read: Read::Latest, limit: 0, start_after: None };
-    let list = registry.store.list(super::PREFIX, options).await.map_err(|error| failed(&error))?;
+    let options = ListOptions {
+        read: Read::Latest,
+        limit: 0,
+        start_after: None,
+    };
+    let list = registry
+        .store
+        .list(super::PREFIX, options)
+        .await
+        .map_err(|error| failed(&error))?;
     Ok(list.records.into_iter().map(|record| record.key).collect())
 }
 
@@ -140,13 +157,30 @@ pub(super) async fn take(
     dry_run: bool,
 ) -> Result<bool, Status> {
     if dry_run {
-        let found = registry.store.get(key, Read::Latest).await.map_err(|error| failed(&error))?;
+        let found = registry
+            .store
+            .get(key, Read::Latest)
+            .await
+            .map_err(|error| failed(&error))?;
         return Ok(found.is_none());
     }
     let bytes = serde_json::to_vec(owner)
         .map_err(|error| errors::internal("encode the holder of an address", &error))?;
-    let attributes = Arc::new(Attributes { uid: owner.uid.clone(), ..Attributes::default() });
-    match registry.store.create(key, Value { bytes: bytes.into(), attributes }).await {
+    let attributes = Arc::new(Attributes {
+        uid: owner.uid.clone(),
+        ..Attributes::default()
+    });
+    match registry
+        .store
+        .create(
+            key,
+            Value {
+                bytes: bytes.into(),
+                attributes,
+            },
+        )
+        .await
+    {
         Ok(_) => Ok(true),
         Err(Error::Exists { .. }) => Ok(false),
         Err(error) => Err(failed(&error)),
@@ -157,15 +191,21 @@ pub(super) async fn take(
 pub(super) async fn free(registry: &Registry, key: &str) {
     match registry.store.delete(key, Precondition::default()).await {
         Ok(_) | Err(Error::NotFound(_)) => {}
-        Err(error) => tracing::warn!(key, %error, "an address was not freed; the repair will do it"),
+        Err(error) => {
+            tracing::warn!(key, %error, "an address was not freed; the repair will do it")
+        }
     }
 }
 
 fn failed(error: &Error) -> Status {
     tracing::warn!(%error, "failed to allocate an address");
     match error {
-        Error::Full(_) => Status::insufficient_storage("no space is left for writes; delete objects or free disk space"),
-        _ => Status::service_unavailable("the store cannot allocate an address now, try again later"),
+        Error::Full(_) => Status::insufficient_storage(
+            "no space is left for writes; delete objects or free disk space",
+        ),
+        _ => {
+            Status::service_unavailable("the store cannot allocate an address now, try again later")
+        }
     }
 }
 
@@ -188,7 +228,14 @@ mod tests {
         assert_eq!(all.len(), 14);
         assert!(all.iter().all(|ip| small.contains(*ip)));
         assert!(small.contains((small.candidates().random)()));
-        for bad in ["", "10.0.0.0", "10.0.0.0/33", "10.0.0/8", "::/64", "10.0.0.0/31"] {
+        for bad in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "::/64",
+            "10.0.0.0/31",
+        ] {
             assert!(bad.parse::<Ipv4Range>().is_err(), "{bad}");
         }
     }

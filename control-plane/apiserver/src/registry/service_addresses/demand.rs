@@ -25,16 +25,26 @@ pub(super) fn demand(service: &Service) -> Demand {
         return Demand::default();
     };
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
-    let address = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty()).or_else(|| {
-        spec.cluster_ips.as_ref().and_then(|ips| ips.first()).map(String::as_str)
-    });
+    let address = spec
+        .cluster_ip
+        .as_deref()
+        .filter(|ip| !ip.is_empty())
+        .or_else(|| {
+            spec.cluster_ips
+                .as_ref()
+                .and_then(|ips| ips.first())
+                .map(String::as_str)
+        });
     let needs_ip = kind != "ExternalName" && address != Some("None");
     let needs_ports = kind == "NodePort"
         || (kind == "LoadBalancer" && spec.allocate_load_balancer_node_ports != Some(false));
     let may_have_ports = matches!(kind, "NodePort" | "LoadBalancer");
     let mut ports: Vec<u16> = Vec::new();
     for port in spec.ports.iter().flatten().filter(|_| may_have_ports) {
-        let number = port.node_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+        let number = port
+            .node_port
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or(0);
         if number > 0 && !ports.contains(&number) {
             ports.push(number);
         }
@@ -62,7 +72,8 @@ fn carry(new: &mut Service, old: &Service) {
         return;
     };
     let external = |kind: &Option<String>| kind.as_deref() == Some("ExternalName");
-    let ported = |kind: &Option<String>| matches!(kind.as_deref(), Some("NodePort" | "LoadBalancer"));
+    let ported =
+        |kind: &Option<String>| matches!(kind.as_deref(), Some("NodePort" | "LoadBalancer"));
     if external(&new.type_) && !external(&old.type_) {
         if new.cluster_ip == old.cluster_ip {
             new.cluster_ip = None;
@@ -80,17 +91,30 @@ fn carry(new: &mut Service, old: &Service) {
     }
     let old_ports = old.ports.as_deref().unwrap_or_default();
     if ported(&new.type_) && ported(&old.type_) {
-        let named: Vec<i32> = new.ports.iter().flatten().filter_map(|port| port.node_port).collect();
+        let named: Vec<i32> = new
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|port| port.node_port)
+            .collect();
         for port in new.ports.iter_mut().flatten() {
             if port.node_port.unwrap_or(0) == 0 {
-                let same = |other: &&ServicePort| other.port == port.port && other.protocol == port.protocol;
-                let kept = old_ports.iter().find(same).and_then(|other| other.node_port);
+                let same = |other: &&ServicePort| {
+                    other.port == port.port && other.protocol == port.protocol
+                };
+                let kept = old_ports
+                    .iter()
+                    .find(same)
+                    .and_then(|other| other.node_port);
                 port.node_port = kept.filter(|kept| !named.contains(kept));
             }
         }
     } else if !ported(&new.type_) && ported(&old.type_) {
         for port in new.ports.iter_mut().flatten() {
-            if old_ports.iter().any(|other| other.node_port == port.node_port) {
+            if old_ports
+                .iter()
+                .any(|other| other.node_port == port.node_port)
+            {
                 port.node_port = None;
             }
         }

@@ -65,10 +65,17 @@ fn port_key(port: u16) -> String {
 
 fn keys(demand: &Demand) -> Vec<String> {
     let ips = demand.ip.into_iter().map(ip_key);
-    ips.chain(demand.ports.iter().map(|&port| port_key(port))).collect()
+    ips.chain(demand.ports.iter().map(|&port| port_key(port)))
+        .collect()
 }
 
 impl ServiceAddresses {
+    /// Whether an object has addresses at all.
+    #[must_use]
+    pub fn concerns(&self, object: &dyn Object) -> bool {
+        object.as_any().is::<Service>()
+    }
+
     /// Gives a Service that is about to be written the addresses that it lacks, and takes those
     /// that it names. Of other kinds it takes nothing.
     ///
@@ -85,17 +92,31 @@ impl ServiceAddresses {
         let Some(service) = object.as_any_mut().downcast_mut::<Service>() else {
             return Ok(Reservation::default());
         };
-        let before = old.and_then(|old| old.as_any().downcast_ref::<Service>()).map(demand);
+        let before = old
+            .and_then(|old| old.as_any().downcast_ref::<Service>())
+            .map(demand);
         let before = before.unwrap_or_default();
         let mut reservation = Reservation::default();
-        let filled = self.fill(registry, target, service, &before, dry_run, &mut reservation).await;
+        let filled = self
+            .fill(
+                registry,
+                target,
+                service,
+                &before,
+                dry_run,
+                &mut reservation,
+            )
+            .await;
         if let Err(status) = filled {
             reservation.settle(registry, false).await;
             return Err(status);
         }
         if !dry_run {
             let after = keys(&demand(service));
-            reservation.released = keys(&before).into_iter().filter(|key| !after.contains(key)).collect();
+            reservation.released = keys(&before)
+                .into_iter()
+                .filter(|key| !after.contains(key))
+                .collect();
         }
         Ok(reservation)
     }
@@ -116,7 +137,8 @@ impl ServiceAddresses {
             let ip = match wanted.ip {
                 Some(ip) => {
                     if before.ip != Some(ip) {
-                        self.take_ip(registry, target, ip, &owner, dry_run, reservation).await?;
+                        self.take_ip(registry, target, ip, &owner, dry_run, reservation)
+                            .await?;
                     }
                     ip
                 }
@@ -124,7 +146,10 @@ impl ServiceAddresses {
                     let candidates = self.cluster_ips.candidates();
                     let picked = pick(registry, candidates, ip_key, &owner, dry_run).await?;
                     let ip = picked.ok_or_else(|| {
-                        Status::internal(format!("failed to allocate a serviceIP: range {} is full", self.cluster_ips))
+                        Status::internal(format!(
+                            "failed to allocate a serviceIP: range {} is full",
+                            self.cluster_ips
+                        ))
                     })?;
                     reservation.taken.extend((!dry_run).then(|| ip_key(ip)));
                     ip
@@ -139,11 +164,26 @@ impl ServiceAddresses {
             if !wanted.needs_ports {
                 break;
             }
-            let number = port.node_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+            let number = port
+                .node_port
+                .and_then(|port| u16::try_from(port).ok())
+                .unwrap_or(0);
             if number > 0 {
                 if !reserved.contains(&number) {
-                    let path = Path::new("spec").child("ports").index(index).child("nodePort");
-                    self.take_port(registry, target, number, &path, &owner, dry_run, reservation).await?;
+                    let path = Path::new("spec")
+                        .child("ports")
+                        .index(index)
+                        .child("nodePort");
+                    self.take_port(
+                        registry,
+                        target,
+                        number,
+                        &path,
+                        &owner,
+                        dry_run,
+                        reservation,
+                    )
+                    .await?;
                     reserved.push(number);
                 }
                 continue;
@@ -151,7 +191,8 @@ impl ServiceAddresses {
             // TCP and UDP of one port share a node port.
             let protocol = port.protocol.clone().unwrap_or_default();
             let shared = given.iter().find(|(key, _)| {
-                key.split_once('/').is_some_and(|(p, number)| p != protocol && number == port.port.to_string())
+                key.split_once('/')
+                    .is_some_and(|(p, number)| p != protocol && number == port.port.to_string())
             });
             let number = match shared {
                 Some(&(_, number)) => number,
@@ -161,7 +202,9 @@ impl ServiceAddresses {
                     let number = picked.ok_or_else(|| {
                         Status::internal("failed to allocate a nodePort: range is full")
                     })?;
-                    reservation.taken.extend((!dry_run).then(|| port_key(number)));
+                    reservation
+                        .taken
+                        .extend((!dry_run).then(|| port_key(number)));
                     number
                 }
             };
@@ -181,7 +224,10 @@ impl ServiceAddresses {
         reservation: &mut Reservation,
     ) -> Result<(), Status> {
         let fault = if !self.cluster_ips.contains(ip) {
-            format!("provided IP is not in the valid range. The range of valid IPs is {}", self.cluster_ips)
+            format!(
+                "provided IP is not in the valid range. The range of valid IPs is {}",
+                self.cluster_ips
+            )
         } else if take(registry, &ip_key(ip), owner, dry_run).await? {
             reservation.taken.extend((!dry_run).then(|| ip_key(ip)));
             return Ok(());
@@ -189,11 +235,18 @@ impl ServiceAddresses {
             "provided IP is already allocated".to_owned()
         };
         let message = format!("failed to allocate IP {ip}: {fault}");
-        let error = FieldError::invalid(&Path::new("spec").child("clusterIPs"), vec![ip.to_string()], message);
-        Err(Status::invalid(&target.kind.descriptor().group_kind(), target.name, vec![error]))
+        let error = FieldError::invalid(
+            &Path::new("spec").child("clusterIPs"),
+            vec![ip.to_string()],
+            message,
+        );
+        Err(Status::invalid(
+            &target.kind.descriptor().group_kind(),
+            target.name,
+            vec![error],
+        ))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one place calls it")]
     async fn take_port(
         &self,
         registry: &Registry,
@@ -217,7 +270,11 @@ impl ServiceAddresses {
             "provided port is already allocated".to_owned()
         };
         let error = FieldError::invalid(path, port, fault);
-        Err(Status::invalid(&target.kind.descriptor().group_kind(), target.name, vec![error]))
+        Err(Status::invalid(
+            &target.kind.descriptor().group_kind(),
+            target.name,
+            vec![error],
+        ))
     }
 
     /// Frees the addresses of a Service that has been removed.

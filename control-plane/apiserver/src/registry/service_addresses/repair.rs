@@ -25,7 +25,9 @@ pub async fn run(registry: Arc<Registry>, cancel: CancellationToken) {
     loop {
         match round(&registry, &suspects).await {
             Ok(found) => suspects = found,
-            Err(error) => tracing::warn!(%error, "could not check the addresses of Services, trying again later"),
+            Err(error) => {
+                tracing::warn!(%error, "could not check the addresses of Services, trying again later")
+            }
         }
         tokio::select! {
             () = cancel.cancelled() => return,
@@ -39,9 +41,23 @@ pub(super) async fn round(
     registry: &Registry,
     suspects: &HashSet<Arc<str>>,
 ) -> Result<HashSet<Arc<str>>, Status> {
-    let failed = |error| errors::internal("list the addresses of Services", &error as &coracle_store::Error);
-    let options = StoreOptions { read: Read::Latest, limit: 0, start_after: None };
-    let taken = registry.store.list(PREFIX, options).await.map_err(failed)?.records;
+    let failed = |error| {
+        errors::internal(
+            "list the addresses of Services",
+            &error as &coracle_store::Error,
+        )
+    };
+    let options = StoreOptions {
+        read: Read::Latest,
+        limit: 0,
+        start_after: None,
+    };
+    let taken = registry
+        .store
+        .list(PREFIX, options)
+        .await
+        .map_err(failed)?
+        .records;
     let held = held(registry).await?;
     let mut left_behind = HashSet::new();
     let mut known = HashSet::new();
@@ -54,7 +70,10 @@ pub(super) async fn round(
             left_behind.insert(record.key);
             continue;
         }
-        let precondition = Precondition { revision: Some(record.revision), uid: None };
+        let precondition = Precondition {
+            revision: Some(record.revision),
+            uid: None,
+        };
         match registry.store.delete(&record.key, precondition).await {
             Ok(_) => tracing::info!(key = %record.key, "freed an address that no Service holds"),
             Err(error) => tracing::debug!(key = %record.key, %error, "did not free an address"),
@@ -71,7 +90,11 @@ pub(super) async fn round(
 async fn held(registry: &Registry) -> Result<HashMap<String, Taken>, Status> {
     let kind = registry.kind_of::<Service>()?;
     let mut held = HashMap::new();
-    for record in registry.list(&**kind, "", &ListOptions::default()).await?.records {
+    for record in registry
+        .list(&**kind, "", &ListOptions::default())
+        .await?
+        .records
+    {
         let service: Service = typed(encoding::decode(&**kind, &record)?)?;
         let holder = owner(&service);
         for key in keys(&demand(&service)) {

@@ -47,9 +47,10 @@ enum Error {
 /// # Errors
 /// 400 for what cannot be read.
 pub fn to_json(body: &[u8]) -> Result<Vec<u8>, Status> {
-    let value = decode(body)
-        .map_err(|error| Status::bad_request(format!("the protobuf body cannot be decoded: {error}")))?;
-    serde_json::to_vec(&value).map_err(|error| Status::bad_request(error))
+    let value = decode(body).map_err(|error| {
+        Status::bad_request(format!("the protobuf body cannot be decoded: {error}"))
+    })?;
+    serde_json::to_vec(&value).map_err(Status::bad_request)
 }
 
 /// `runtime.Unknown`: an object with its type beside it.
@@ -76,10 +77,12 @@ fn decode(body: &[u8]) -> Result<Value, Error> {
             _ => {}
         }
     }
-    let message = TABLE.kind(&api_version, &kind).ok_or_else(|| Error::UnknownKind {
-        api_version: api_version.clone(),
-        kind: kind.clone(),
-    })?;
+    let message = TABLE
+        .kind(&api_version, &kind)
+        .ok_or_else(|| Error::UnknownKind {
+            api_version: api_version.clone(),
+            kind: kind.clone(),
+        })?;
     let mut object = Map::new();
     decode_message(message, raw, &mut object, 0)?;
     object.insert("apiVersion".to_owned(), api_version.into());
@@ -102,7 +105,9 @@ fn decode_message(
     }
     for field in Reader::new(bytes) {
         let (number, wire) = field?;
-        let Some(field) = message.field(number) else { continue };
+        let Some(field) = message.field(number) else {
+            continue;
+        };
         if field.inlined() {
             if let (Type::Message(inner), Wire::Bytes(bytes)) = (&field.kind, wire) {
                 decode_message(TABLE.message(*inner), bytes, into, depth + 1)?;
@@ -129,7 +134,9 @@ fn decode_field(
             }
         }
         Type::Map(item) => {
-            let Wire::Bytes(entry) = wire else { return Err(Error::Malformed) };
+            let Wire::Bytes(entry) = wire else {
+                return Err(Error::Malformed);
+            };
             let (mut key, mut value) = (String::new(), None);
             for field in Reader::new(entry) {
                 match field? {
@@ -189,7 +196,9 @@ fn decode_value(kind: &Type, wire: Wire<'_>, depth: usize) -> Result<Value, Erro
         }
         (Type::Time, Wire::Bytes(bytes)) => time(bytes, "%Y-%m-%dT%H:%M:%SZ")?,
         (Type::MicroTime, Wire::Bytes(bytes)) => time(bytes, "%Y-%m-%dT%H:%M:%S.%6fZ")?,
-        (Type::Quantity, Wire::Bytes(bytes)) => one_of(bytes)?.map_or_else(|| "0".into(), Value::from),
+        (Type::Quantity, Wire::Bytes(bytes)) => {
+            one_of(bytes)?.map_or_else(|| "0".into(), Value::from)
+        }
         (Type::Duration, Wire::Bytes(bytes)) => duration(bytes)?,
         (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
         (Type::Json, Wire::Bytes(bytes)) => match one_of(bytes)? {
@@ -226,7 +235,9 @@ fn time(bytes: &[u8], format: &str) -> Result<Value, Error> {
     for field in Reader::new(bytes) {
         match field? {
             (1, Wire::Varint(number)) => seconds = number.cast_signed(),
-            (2, Wire::Varint(number)) => nanos = i32::try_from(number.cast_signed()).map_err(|_| Error::Malformed)?,
+            (2, Wire::Varint(number)) => {
+                nanos = i32::try_from(number.cast_signed()).map_err(|_| Error::Malformed)?
+            }
             _ => {}
         }
     }
@@ -234,7 +245,9 @@ fn time(bytes: &[u8], format: &str) -> Result<Value, Error> {
         return Ok(Value::Null);
     }
     let time = jiff::Timestamp::new(seconds, nanos).map_err(|_| Error::Malformed)?;
-    jiff::fmt::strtime::format(format, time).map(Value::from).map_err(|_| Error::Malformed)
+    jiff::fmt::strtime::format(format, time)
+        .map(Value::from)
+        .map_err(|_| Error::Malformed)
 }
 
 fn duration(bytes: &[u8]) -> Result<Value, Error> {
@@ -245,7 +258,11 @@ fn duration(bytes: &[u8]) -> Result<Value, Error> {
         }
     }
     let (whole, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    Ok(if rest == 0 { format!("{whole}s").into() } else { format!("{nanos}ns").into() })
+    Ok(if rest == 0 {
+        format!("{whole}s").into()
+    } else {
+        format!("{nanos}ns").into()
+    })
 }
 
 fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
@@ -258,7 +275,11 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
             _ => {}
         }
     }
-    Ok(if is_text { string.into() } else { number.into() })
+    Ok(if is_text {
+        string.into()
+    } else {
+        number.into()
+    })
 }
 
 #[cfg(test)]

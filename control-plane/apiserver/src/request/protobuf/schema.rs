@@ -74,8 +74,15 @@ pub(super) struct Table {
 impl Table {
     /// The message of a kind. Options are of any group-version.
     pub(super) fn kind(&self, api_version: &str, kind: &str) -> Option<&Message> {
-        let exact = self.kinds.iter().find(|((v, k), _)| *v == api_version && *k == kind);
-        let any = || self.kinds.iter().find(|((v, k), _)| *v == "*" && *k == kind);
+        let exact = self
+            .kinds
+            .iter()
+            .find(|((v, k), _)| *v == api_version && *k == kind);
+        let any = || {
+            self.kinds
+                .iter()
+                .find(|((v, k), _)| *v == "*" && *k == kind)
+        };
         exact.or_else(any).map(|(_, &id)| self.message(id))
     }
 
@@ -102,7 +109,12 @@ impl Table {
                     let kind = table.kind_of(kind);
                     match (current, number.parse()) {
                         (Some(id), Ok(number)) => {
-                            table.messages[id].fields.push(Field { number, name, kind, omit_empty });
+                            table.messages[id].fields.push(Field {
+                                number,
+                                name,
+                                kind,
+                                omit_empty,
+                            });
                         }
                         _ => table.faults.push(line),
                     }

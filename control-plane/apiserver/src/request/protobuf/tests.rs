@@ -16,9 +16,7 @@ const SAMPLES: &[(&str, &str)] = &[
         r#"{"kind":"Deployment","apiVersion":"apps/v1","metadata":{"name":"web","creationTimestamp":"2023-11-14T22:13:20Z","labels":{"app":"web","empty":""}},"spec":{"replicas":3,"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"volumes":[{"name":"v","emptyDir":{}},{"name":"s","secret":{"secretName":"s","defaultMode":420}}],"containers":[{"name":"c","image":"i:1","args":["-x",""],"ports":[{"containerPort":8080}],"env":[{"name":"A","valueFrom":{"configMapKeyRef":{"name":"cm","key":"k"}}}],"resources":{"limits":{"memory":"64Mi"}},"livenessProbe":{"httpGet":{"path":"/","port":80}}}]}},"strategy":{"rollingUpdate":{"maxUnavailable":"25%"}}},"status":{}}"#,
     ),
     (
-        concat!(
-            "azhzAAoMCgJ2MRIGU2VjcmV0Eh8KEgoAEgJzLRoAIgAqADIAOABCABIHCgFhEgJi/xoAGgAiAA==",
-        ),
+        "azhzAAoMCgJ2MRIGU2VjcmV0Eh8KEgoAEgJzLRoAIgAqADIAOABCABIHCgFhEgJi/xoAGgAiAA==",
         r#"{"kind":"Secret","apiVersion":"v1","metadata":{"generateName":"s-"},"data":{"a":"Yv8="}}"#,
     ),
     (
@@ -29,9 +27,7 @@ const SAMPLES: &[(&str, &str)] = &[
         r#"{"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{},"spec":{"holderIdentity":"me","renewTime":"2023-11-14T22:13:20.123456Z"}}"#,
     ),
     (
-        concat!(
-            "azhzAAoYCgdhcHBzL3YxEg1EZWxldGVPcHRpb25zEgsI////////////ARoAIgA=",
-        ),
+        "azhzAAoYCgdhcHBzL3YxEg1EZWxldGVPcHRpb25zEgsI////////////ARoAIgA=",
         r#"{"kind":"DeleteOptions","apiVersion":"apps/v1","gracePeriodSeconds":-1}"#,
     ),
 ];
@@ -41,7 +37,9 @@ fn prune(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.into_iter().map(|(key, value)| (key, prune(value)));
-            kept.filter(|(_, value)| !value.is_null() && *value != json!({})).collect::<Map<_, _>>().into()
+            kept.filter(|(_, value)| !value.is_null() && *value != json!({}))
+                .collect::<Map<_, _>>()
+                .into()
         }
         Value::Array(items) => items.into_iter().map(prune).collect(),
         other => other,
@@ -56,17 +54,34 @@ fn bodies_of_go_clients_are_read_as_their_json() {
         assert_eq!(prune(got), prune(want));
     }
     let deployment = decode(&STANDARD.decode(SAMPLES[0].0).unwrap()).unwrap();
-    assert_eq!(deployment["spec"]["template"]["spec"]["volumes"][0]["emptyDir"], json!({}));
-    assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["args"], json!(["-x", ""]));
+    assert_eq!(
+        deployment["spec"]["template"]["spec"]["volumes"][0]["emptyDir"],
+        json!({})
+    );
+    assert_eq!(
+        deployment["spec"]["template"]["spec"]["containers"][0]["args"],
+        json!(["-x", ""])
+    );
     // An enum that is empty is absent, so that it is defaulted.
-    assert!(deployment["spec"]["template"]["spec"].get("restartPolicy").is_none());
+    assert!(
+        deployment["spec"]["template"]["spec"]
+            .get("restartPolicy")
+            .is_none()
+    );
 }
 
 #[test]
 fn the_table_is_whole() {
     assert_eq!(TABLE.faults, Vec::<&str>::new());
-    for (version, kind) in [("v1", "Pod"), ("policy/v1", "Eviction"), ("apps/v1", "DeleteOptions")] {
-        assert!(!TABLE.kind(version, kind).unwrap().fields.is_empty(), "{kind}");
+    for (version, kind) in [
+        ("v1", "Pod"),
+        ("policy/v1", "Eviction"),
+        ("apps/v1", "DeleteOptions"),
+    ] {
+        assert!(
+            !TABLE.kind(version, kind).unwrap().fields.is_empty(),
+            "{kind}"
+        );
     }
 }
 
@@ -79,7 +94,12 @@ fn no_body_makes_it_panic() {
         damaged[cut] ^= 0xff;
         let _ = decode(&damaged);
     }
-    for body in [&b""[..], b"k8s", b"{}", b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"] {
+    for body in [
+        &b""[..],
+        b"k8s",
+        b"{}",
+        b"k8s\0\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+    ] {
         assert!(decode(body).is_err());
     }
 }

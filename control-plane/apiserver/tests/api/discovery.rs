@@ -1,0 +1,178 @@
+//! Discovery, OpenAPI, health and version.
+
+use axum::body::Body;
+use http::Request;
+use serde_json::Value;
+
+use crate::harness::Api;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+
+#[tokio::test]
+async fn both_forms_of_discovery_agree() {
+    let api = Api::new().await;
+    let mut legacy: Vec<String> = Vec::new();
+    let mut paths = vec!["/api/v1".to_owned()];
+    for group in api.get("/apis").await.ok(200)["groups"].as_array().unwrap() {
+        paths.push(format!(
+            "/apis/{}",
+            group["preferredVersion"]["groupVersion"].as_str().unwrap()
+        ));
+        let alone = api
+            .get(&format!("/apis/{}", group["name"].as_str().unwrap()))
+            .await
+            .ok(200);
+        assert_eq!(alone["versions"], group["versions"]);
+    }
+    for path in &paths {
+        let list = api.get(path).await.ok(200);
+        assert_eq!(list["kind"], "APIResourceList");
+        for resource in list["resources"].as_array().unwrap() {
+            legacy.push(format!(
+                "{path} {} {}",
+                resource["name"].as_str().unwrap(),
+                resource["verbs"]
+            ));
+        }
+    }
+    let mut aggregated: Vec<String> = Vec::new();
+    for (path, prefix) in [("/api", "/api"), ("/apis", "/apis")] {
+        let answer = api.get_as(path, AGGREGATED).await;
+        assert_eq!(
+            answer.headers["content-type"],
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+        );
+        for group in answer.ok(200)["items"].as_array().unwrap() {
+            for version in group["versions"].as_array().unwrap() {
+                let name = group["metadata"]["name"].as_str();
+                let gv = match name {
+                    Some(name) => {
+                        format!("{prefix}/{name}/{}", version["version"].as_str().unwrap())
+                    }
+                    None => format!("{prefix}/{}", version["version"].as_str().unwrap()),
+                };
+                for resource in version["resources"].as_array().unwrap() {
+                    let plural = resource["resource"].as_str().unwrap();
+                    aggregated.push(format!("{gv} {plural} {}", resource["verbs"]));
+                    for sub in resource["subresources"].as_array().into_iter().flatten() {
+                        aggregated.push(format!(
+                            "{gv} {plural}/{} {}",
+                            sub["subresource"].as_str().unwrap(),
+                            sub["verbs"]
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    legacy.sort();
+    aggregated.sort();
+    assert_eq!(legacy, aggregated);
+    for expected in [
+        "/api/v1 pods/log [\"get\"]",
+        "/apis/apps/v1 deployments/scale [\"get\",\"patch\",\"update\"]",
+    ] {
+        assert!(legacy.iter().any(|line| line == expected), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn aggregated_discovery_is_not_sent_twice() {
+    let api = Api::new().await;
+    let etag = api.get_as("/apis", AGGREGATED).await.headers["etag"].clone();
+    let request = Request::get("/apis")
+        .header("accept", AGGREGATED)
+        .header("if-none-match", etag);
+    let answer = api.request(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((answer.code, answer.text.as_str()), (304, ""));
+}
+
+/// Every reference of a document.
+fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("$ref").and_then(Value::as_str));
+            map.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn openapi_documents_are_whole() {
+    let api = Api::new().await;
+    let index = api.get("/openapi/v3").await.ok(200);
+    for (name, entry) in index["paths"].as_object().unwrap() {
+        let document = api
+            .get(entry["serverRelativeURL"].as_str().unwrap())
+            .await
+            .ok(200);
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty(), "{name}");
+        for reference in found {
+            let schema = reference.strip_prefix("#/components/schemas/").unwrap();
+            assert!(
+                document["components"]["schemas"].get(schema).is_some(),
+                "{name}: {schema}"
+            );
+        }
+    }
+    let core = api.get("/openapi/v3/api/v1").await.ok(200);
+    let schemas = &core["components"]["schemas"];
+    let gvk = &schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"][0];
+    assert_eq!(gvk["kind"], "Pod");
+    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+    let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
+    assert!(
+        patch["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p["name"] == "fieldValidation")
+    );
+    api.get("/openapi/v3/apis/none/v1")
+        .await
+        .fails(404, "NotFound");
+}
+
+#[tokio::test]
+async fn health_version_and_metrics() {
+    let api = Api::new().await;
+    let version = api.get("/version").await.ok(200);
+    assert!(
+        version["gitVersion"]
+            .as_str()
+            .unwrap()
+            .starts_with("v1.37.")
+    );
+    assert_eq!(api.get("/livez").await.text, "ok");
+    // Not ready until the server's chores have begun.
+    let ready = api.get("/readyz?verbose").await;
+    assert_eq!(ready.code, 500);
+    assert!(
+        ready.text.contains("[-]poststarthook/bootstrap failed"),
+        "{}",
+        ready.text
+    );
+    assert!(
+        api.get("/readyz?verbose&exclude=poststarthook/bootstrap")
+            .await
+            .text
+            .contains("[+]store ok")
+    );
+    assert_eq!(api.get("/readyz/store").await.text, "ok");
+    assert_eq!(api.get("/readyz/none").await.code, 404);
+    let metrics = api.get("/metrics").await.text;
+    for name in [
+        "apiserver_request_total{verb=\"GET\"",
+        "apiserver_request_duration_seconds_bucket",
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1",
+        "apiserver_storage_objects{resource=\"namespaces\"} 4",
+    ] {
+        assert!(metrics.contains(name), "{name} in {metrics}");
+    }
+}

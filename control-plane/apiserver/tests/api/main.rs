@@ -1,0 +1,18 @@
+//! The API over a store in memory, through the server's own service: what a client sees.
+
+#![allow(clippy::unwrap_used)]
+
+mod admission;
+mod bad_input;
+mod client;
+mod deletion;
+mod discovery;
+mod harness;
+mod lists;
+mod logs;
+mod services;
+mod shapes;
+mod subresources;
+mod tls;
+mod watches;
+mod writes;

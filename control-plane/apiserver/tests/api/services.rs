@@ -1,0 +1,208 @@
+//! Cluster IPs and node ports.
+
+use coracle_store::MemoryStore;
+use serde_json::{Value, json};
+
+use crate::harness::{Api, CONFIG_MAPS};
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut body = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}});
+    body["spec"]
+        .as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
+    body
+}
+
+#[tokio::test]
+async fn addresses_are_given_kept_and_freed() {
+    let api = Api::over(MemoryStore::new(), |config| {
+        config.node_ports = 30000..=30001
+    })
+    .await;
+    let one = api
+        .post(SERVICES, &service("one", json!({"type": "NodePort"})))
+        .await
+        .ok(201);
+    let ip = one["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert!(ip.starts_with("10.43."), "{ip}");
+    assert_eq!(one["spec"]["clusterIPs"], json!([ip]));
+    let port = one["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    let path = format!("{SERVICES}/one");
+
+    // Applied again without its addresses, it keeps them.
+    let again = api
+        .put(
+            &path,
+            &service("one", json!({"type": "NodePort", "selector": {"c": "d"}})),
+        )
+        .await
+        .ok(200);
+    assert_eq!(again["spec"]["clusterIP"], ip.as_str());
+    assert_eq!(again["spec"]["ports"][0]["nodePort"], port);
+
+    let taken = api
+        .post(SERVICES, &service("two", json!({"clusterIP": ip})))
+        .await
+        .fails(422, "Invalid");
+    assert!(
+        taken.contains("provided IP is already allocated"),
+        "{taken}"
+    );
+    let outside = api
+        .post(SERVICES, &service("two", json!({"clusterIP": "10.9.0.1"})))
+        .await
+        .fails(422, "Invalid");
+    assert!(outside.contains("not in the valid range"), "{outside}");
+    let ports = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    let taken = api
+        .post(SERVICES, &service("two", ports))
+        .await
+        .fails(422, "Invalid");
+    assert!(
+        taken.contains("spec.ports[0].nodePort") && taken.contains("already allocated"),
+        "{taken}"
+    );
+
+    // A type without node ports gives them back.
+    let plain = api
+        .put(&path, &service("one", json!({"type": "ClusterIP"})))
+        .await
+        .ok(200);
+    assert!(plain["spec"]["ports"][0].get("nodePort").is_none());
+    let ports = json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]});
+    api.post(SERVICES, &service("two", ports)).await.ok(201);
+
+    api.delete(&path).await.ok(200);
+    let three = api
+        .post(SERVICES, &service("three", json!({"clusterIP": ip})))
+        .await
+        .ok(201);
+    assert_eq!(three["spec"]["clusterIP"], ip.as_str());
+}
+
+#[tokio::test]
+async fn node_ports_run_out() {
+    let api = Api::over(MemoryStore::new(), |config| {
+        config.node_ports = 30000..=30001
+    })
+    .await;
+    for name in ["one", "two"] {
+        api.post(SERVICES, &service(name, json!({"type": "NodePort"})))
+            .await
+            .ok(201);
+    }
+    let message = api
+        .post(SERVICES, &service("three", json!({"type": "NodePort"})))
+        .await
+        .fails(500, "InternalError");
+    assert!(message.contains("range is full"), "{message}");
+    // What was refused has left no address behind.
+    api.delete(&format!("{SERVICES}/one")).await.ok(200);
+    api.post(SERVICES, &service("three", json!({"type": "NodePort"})))
+        .await
+        .ok(201);
+}
+
+#[tokio::test]
+async fn no_address_is_given_twice_under_load() {
+    let api = Api::over(MemoryStore::new(), |config| {
+        config.service_cidr = "10.43.0.0/26".parse().unwrap()
+    })
+    .await;
+    let creates = (0..60).map(|n| {
+        let api = api.clone();
+        tokio::spawn(async move {
+            api.post(SERVICES, &service(&format!("s{n}"), json!({})))
+                .await
+                .ok(201)
+        })
+    });
+    let mut ips: Vec<String> = Vec::new();
+    for created in futures::future::join_all(creates).await {
+        ips.push(
+            created.unwrap()["spec"]["clusterIP"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    ips.sort();
+    ips.dedup();
+    assert_eq!(ips.len(), 60);
+}
+
+#[tokio::test]
+async fn services_without_addresses() {
+    let api = Api::new().await;
+    let headless = api
+        .post(SERVICES, &service("headless", json!({"clusterIP": "None"})))
+        .await
+        .ok(201);
+    assert_eq!(headless["spec"]["clusterIP"], "None");
+    let external = json!({"type": "ExternalName", "externalName": "example.com"});
+    let external = api
+        .post(SERVICES, &service("external", external))
+        .await
+        .ok(201);
+    assert!(external["spec"].get("clusterIP").is_none(), "{external}");
+    let plain = api
+        .put(
+            &format!("{SERVICES}/external"),
+            &service("external", json!({"type": "ClusterIP"})),
+        )
+        .await
+        .ok(200);
+    assert!(
+        plain["spec"]["clusterIP"]
+            .as_str()
+            .unwrap()
+            .starts_with("10.43.")
+    );
+}
+
+#[tokio::test]
+async fn tcp_and_udp_of_one_port_share_a_node_port() {
+    let api = Api::new().await;
+    let ports = json!({"type": "NodePort", "ports": [
+        {"name": "t", "port": 53, "protocol": "TCP"}, {"name": "u", "port": 53, "protocol": "UDP"},
+    ]});
+    let created = api.post(SERVICES, &service("dns", ports)).await.ok(201);
+    let ports = created["spec"]["ports"].as_array().unwrap();
+    assert_eq!(ports[0]["nodePort"], ports[1]["nodePort"]);
+}
+
+#[tokio::test]
+async fn the_cluster_starts_with_a_way_to_its_api() {
+    let store = MemoryStore::new();
+    let api = Api::over(store.clone(), |_| {}).await;
+    let service = api.get(&format!("{SERVICES}/kubernetes")).await.ok(200);
+    assert_eq!(service["spec"]["clusterIP"], "10.43.0.1");
+    let endpoints = api
+        .get("/api/v1/namespaces/default/endpoints/kubernetes")
+        .await
+        .ok(200);
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.0.2.1");
+    let slice = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    assert_eq!(
+        api.get(slice).await.ok(200)["endpoints"][0]["addresses"],
+        json!(["192.0.2.1"])
+    );
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        api.get(&format!("/api/v1/namespaces/{name}")).await.ok(200);
+    }
+    let critical = "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical";
+    assert_eq!(api.get(critical).await.ok(200)["value"], 2_000_001_000);
+    // Started again with another address over the same store.
+    let moved = |config: &mut coracle_apiserver::Config| {
+        config.advertise = Some("192.0.2.7:6443".parse().unwrap())
+    };
+    let again = Api::over(store, moved).await;
+    assert_eq!(
+        again.get(slice).await.ok(200)["endpoints"][0]["addresses"],
+        json!(["192.0.2.7"])
+    );
+    assert_eq!(again.get(CONFIG_MAPS).await.code, 200);
+}

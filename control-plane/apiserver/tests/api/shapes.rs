@@ -1,0 +1,104 @@
+//! Tables and partial metadata.
+
+use serde_json::json;
+
+use crate::harness::{Api, CONFIG_MAPS};
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const PARTIAL: &str =
+    "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json";
+
+#[tokio::test]
+async fn tables() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let table = api.get_as(CONFIG_MAPS, TABLE).await.ok(200);
+    assert_eq!(table["kind"], "Table");
+    let columns: Vec<&str> = table["columnDefinitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(columns, ["Name", "Data", "Age"]);
+    let row = &table["rows"][0];
+    assert_eq!(row["cells"][0], "a");
+    assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(row["object"]["metadata"], object["metadata"]);
+    let whole = api
+        .get_as(&format!("{CONFIG_MAPS}/a?includeObject=Object"), TABLE)
+        .await
+        .ok(200);
+    assert_eq!(whole["rows"][0]["object"], object);
+    assert_eq!(
+        whole["metadata"]["resourceVersion"],
+        object["metadata"]["resourceVersion"]
+    );
+    let none = api
+        .get_as(&format!("{CONFIG_MAPS}?includeObject=None"), TABLE)
+        .await
+        .ok(200);
+    assert!(none["rows"][0].get("object").is_none());
+    api.get_as(&format!("{CONFIG_MAPS}?includeObject=x"), TABLE)
+        .await
+        .fails(400, "BadRequest");
+}
+
+#[tokio::test]
+async fn partial_metadata() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let list = api.get_as(CONFIG_MAPS, PARTIAL).await.ok(200);
+    assert_eq!(list["kind"], "PartialObjectMetadataList");
+    assert_eq!(list["items"][0]["kind"], "PartialObjectMetadata");
+    assert_eq!(list["items"][0]["metadata"], object["metadata"]);
+    assert!(list["items"][0].get("data").is_none());
+    let one = api
+        .get_as(
+            &format!("{CONFIG_MAPS}/a"),
+            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+        )
+        .await;
+    assert_eq!(one.ok(200)["metadata"], object["metadata"]);
+}
+
+#[tokio::test]
+async fn events_are_two_views_of_the_same_objects() {
+    let api = Api::new().await;
+    let core = "/api/v1/namespaces/default/events";
+    let new = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let event = json!({
+        "metadata": {"name": "e.1"}, "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"},
+        "reason": "Started", "message": "it did", "type": "Normal", "count": 2,
+        "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z",
+    });
+    let created = api.post(core, &event).await.ok(201);
+    let seen = api.get(&format!("{new}/e.1")).await.ok(200);
+    assert_eq!(seen["apiVersion"], "events.k8s.io/v1");
+    assert_eq!(seen["note"], "it did");
+    assert_eq!(seen["regarding"]["name"], "p");
+    assert_eq!(seen["deprecatedCount"], 2);
+    assert_eq!(seen["metadata"], created["metadata"]);
+    let listed = api.get(new).await.ok(200);
+    assert_eq!(listed["items"][0], seen);
+
+    let event = json!({
+        "metadata": {"name": "e.2"}, "regarding": {"kind": "Pod", "namespace": "default", "name": "q"},
+        "reason": "Started", "note": "so did I", "type": "Normal", "action": "Start",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "x.io/y", "reportingInstance": "y-1",
+    });
+    api.post(new, &event).await.ok(201);
+    let of_q = api
+        .get(&format!("{core}?fieldSelector=involvedObject.name%3Dq"))
+        .await
+        .ok(200);
+    assert_eq!(of_q["items"].as_array().unwrap().len(), 1);
+    assert_eq!(of_q["items"][0]["message"], "so did I");
+    let mut watch = api
+        .watch(&format!(
+            "{new}?watch=1&resourceVersion={}",
+            created["metadata"]["resourceVersion"].as_str().unwrap()
+        ))
+        .await;
+    assert_eq!(watch.event().await.unwrap()["object"]["note"], "so did I");
+}

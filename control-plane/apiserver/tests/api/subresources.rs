@@ -1,0 +1,116 @@
+//! status, scale, binding and eviction.
+
+use serde_json::json;
+
+use crate::harness::{Api, PODS, deployment, pod};
+
+#[tokio::test]
+async fn scale_is_a_view_of_replicas() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let created = api.post(deployments, &deployment("web")).await.ok(201);
+    let path = format!("{deployments}/web/scale");
+    let mut scale = api.get(&path).await.ok(200);
+    assert_eq!(scale["kind"], "Scale");
+    assert_eq!(scale["apiVersion"], "autoscaling/v1");
+    assert_eq!(scale["spec"]["replicas"], 1);
+    assert_eq!(scale["status"]["selector"], "app=web");
+    assert_eq!(scale["metadata"]["uid"], created["metadata"]["uid"]);
+    let stale = scale.clone();
+    scale["spec"]["replicas"] = json!(3);
+    let scaled = api.put(&path, &scale).await.ok(200);
+    assert_eq!(scaled["spec"]["replicas"], 3);
+    api.put(&path, &stale).await.fails(409, "Conflict");
+    let patched = api
+        .patch(&path, "merge", &json!({"spec": {"replicas": 4}}))
+        .await
+        .ok(200);
+    assert_eq!(patched["spec"]["replicas"], 4);
+    let read = api.get(&format!("{deployments}/web")).await.ok(200);
+    assert_eq!(read["spec"]["replicas"], 4);
+    assert_eq!(read["metadata"]["generation"], 3);
+    api.patch(&path, "merge", &json!({"spec": {"replicas": -1}}))
+        .await
+        .fails(422, "Invalid");
+    api.get(&format!("{PODS}/p/scale"))
+        .await
+        .fails(404, "NotFound");
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let api = Api::new().await;
+    let created = api.post(PODS, &pod("p")).await.ok(201);
+    let path = format!("{PODS}/p/binding");
+    let binding = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    let mut other = binding("n1");
+    other["metadata"]["uid"] = json!("another");
+    api.post(&path, &other).await.fails(409, "Conflict");
+    let status = api.post(&path, &binding("n1")).await.ok(201);
+    assert_eq!(status["status"], "Success");
+    let bound = api.get(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["metadata"]["uid"], created["metadata"]["uid"]);
+    let conditions = bound["status"]["conditions"].as_array().unwrap();
+    assert!(
+        conditions
+            .iter()
+            .any(|c| c["type"] == "PodScheduled" && c["status"] == "True")
+    );
+    let message = api.post(&path, &binding("n2")).await.fails(409, "Conflict");
+    assert!(
+        message.contains("already assigned to node \"n1\""),
+        "{message}"
+    );
+    let mut wrong = binding("n1");
+    wrong["target"]["kind"] = json!("Pod");
+    api.post(&path, &wrong).await.fails(400, "BadRequest");
+    api.post(&format!("{PODS}/none/binding"), &binding("n1"))
+        .await
+        .fails(404, "NotFound");
+    let on_node = api
+        .get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"))
+        .await
+        .ok(200);
+    assert_eq!(on_node["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_evicted_pod_is_deleted_with_its_grace() {
+    let api = Api::new().await;
+    let mut body = pod("p");
+    body["spec"]["nodeName"] = json!("n1");
+    api.post(PODS, &body).await.ok(201);
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 5}});
+    let path = format!("{PODS}/p/eviction");
+    assert_eq!(
+        api.post(&path, &eviction).await.ok(201)["status"],
+        "Success"
+    );
+    let pod = api.get(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 5);
+    let wrong = json!({"metadata": {"name": "q"}});
+    api.post(&path, &wrong).await.fails(400, "BadRequest");
+}
+
+#[tokio::test]
+async fn the_status_of_a_pod_is_its_own() {
+    let api = Api::new().await;
+    api.post(PODS, &pod("p")).await.ok(201);
+    let status = json!({"status": {"phase": "Running", "podIP": "10.42.0.2", "podIPs": [{"ip": "10.42.0.2"}]}});
+    let running = api
+        .patch(&format!("{PODS}/p/status"), "strategic-merge", &status)
+        .await
+        .ok(200);
+    assert_eq!(running["status"]["phase"], "Running");
+    let main = api
+        .patch(
+            &format!("{PODS}/p"),
+            "merge",
+            &json!({"status": {"phase": "Failed"}}),
+        )
+        .await
+        .ok(200);
+    assert_eq!(main["status"]["phase"], "Running");
+    assert_eq!(api.get(&format!("{PODS}/p/status")).await.ok(200), main);
+}

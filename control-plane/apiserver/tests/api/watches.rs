@@ -1,0 +1,134 @@
+//! Watches.
+
+use coracle_store::MemoryStore;
+use serde_json::json;
+
+use crate::harness::{Api, CONFIG_MAPS};
+
+#[tokio::test]
+async fn a_watch_without_a_version_begins_with_the_state() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    assert_eq!(watch.line().await, "ADDED a");
+    api.config_map("b").await;
+    assert_eq!(watch.line().await, "ADDED b");
+    api.patch(
+        &format!("{CONFIG_MAPS}/a"),
+        "merge",
+        &json!({"data": {"x": "y"}}),
+    )
+    .await
+    .ok(200);
+    let event = watch.event().await.unwrap();
+    assert_eq!(event["type"], "MODIFIED");
+    assert_eq!(
+        event["object"],
+        api.get(&format!("{CONFIG_MAPS}/a")).await.ok(200)
+    );
+    api.delete(&format!("{CONFIG_MAPS}/a")).await;
+    let event = watch.event().await.unwrap();
+    assert_eq!(event["type"], "DELETED");
+    assert_eq!(event["object"]["data"]["x"], "y");
+}
+
+#[tokio::test]
+async fn a_watch_from_a_version_sees_what_came_after() {
+    let api = Api::new().await;
+    let a = api.config_map("a").await;
+    api.config_map("b").await;
+    let version = a["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = api
+        .watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion={version}"))
+        .await;
+    assert_eq!(watch.line().await, "ADDED b");
+}
+
+#[tokio::test]
+async fn a_selection_sees_objects_come_and_go() {
+    let api = Api::new().await;
+    let label = |value: &str| json!({"metadata": {"labels": {"app": value}}});
+    let mut watch = api
+        .watch(&format!("{CONFIG_MAPS}?watch=1&labelSelector=app%3Dx"))
+        .await;
+    let a = format!("{CONFIG_MAPS}/a");
+    api.config_map("a").await;
+    api.patch(&a, "merge", &label("x")).await.ok(200);
+    assert_eq!(watch.line().await, "ADDED a");
+    let gone = api.patch(&a, "merge", &label("y")).await.ok(200);
+    let event = watch.event().await.unwrap();
+    assert_eq!(event["type"], "DELETED");
+    // The last state that matched, at the version at which it no longer did.
+    assert_eq!(event["object"]["metadata"]["labels"]["app"], "x");
+    assert_eq!(
+        event["object"]["metadata"]["resourceVersion"],
+        gone["metadata"]["resourceVersion"]
+    );
+    let mut one = api
+        .watch(&format!(
+            "{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Dab"
+        ))
+        .await;
+    api.config_map("abc").await;
+    api.config_map("ab").await;
+    assert_eq!(one.line().await, "ADDED ab");
+}
+
+#[tokio::test]
+async fn initial_events_end_with_a_bookmark() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let query =
+        "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?{query}")).await;
+    assert_eq!(watch.line().await, "ADDED a");
+    let bookmark = watch.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "ConfigMap");
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    let version = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+    assert_eq!(bookmark["object"]["metadata"]["resourceVersion"], version);
+    api.config_map("b").await;
+    assert_eq!(watch.line().await, "ADDED b");
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_is_told_in_the_stream() {
+    let api = Api::over(MemoryStore::with_history(1), |_| {}).await;
+    api.config_map("a").await;
+    api.config_map("b").await;
+    let mut watch = api
+        .watch(&format!("{CONFIG_MAPS}?watch=1&resourceVersion=1"))
+        .await;
+    let event = watch.event().await.unwrap();
+    assert_eq!(event["type"], "ERROR");
+    assert_eq!(event["object"]["code"], 410);
+    assert_eq!(event["object"]["reason"], "Expired");
+    assert!(watch.event().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_it_was_asked_to() {
+    let api = Api::new().await;
+    let mut watch = api
+        .watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1"))
+        .await;
+    assert!(watch.event().await.is_none());
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense() {
+    let api = Api::new().await;
+    for query in [
+        "sendInitialEvents=true",
+        "resourceVersionMatch=Exact",
+        "resourceVersion=x",
+    ] {
+        api.get(&format!("{CONFIG_MAPS}?watch=1&{query}"))
+            .await
+            .fails(400, "BadRequest");
+    }
+}

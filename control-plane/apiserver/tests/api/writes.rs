@@ -1,0 +1,264 @@
+//! create, update and patch.
+
+use http::Method;
+use serde_json::json;
+
+use crate::harness::{Api, CONFIG_MAPS, deployment};
+
+#[tokio::test]
+async fn create_sets_what_the_server_owns() {
+    let api = Api::new().await;
+    let body = json!({"metadata": {
+        "name": "a", "uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z", "generation": 7,
+        "deletionTimestamp": "2001-01-01T00:00:00Z", "managedFields": [],
+    }});
+    let created = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let meta = &created["metadata"];
+    assert_eq!(created["kind"], "ConfigMap");
+    assert_eq!(created["apiVersion"], "v1");
+    assert_eq!(meta["namespace"], "default");
+    assert_ne!(meta["uid"], "mine");
+    assert_ne!(meta["creationTimestamp"], "2001-01-01T00:00:00Z");
+    assert!(
+        meta["resourceVersion"]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            > 0
+    );
+    for absent in ["generation", "deletionTimestamp", "managedFields"] {
+        assert!(meta.get(absent).is_none(), "{absent}");
+    }
+    let read = api.get(&format!("{CONFIG_MAPS}/a")).await.ok(200);
+    assert_eq!(read, created);
+}
+
+#[tokio::test]
+async fn names_are_generated() {
+    let api = Api::new().await;
+    let body = json!({"metadata": {"generateName": "a-"}});
+    let one = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let two = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let name = |object: &serde_json::Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+    assert!(name(&one).starts_with("a-") && name(&one).len() == 7);
+    assert_ne!(name(&one), name(&two));
+}
+
+#[tokio::test]
+async fn a_second_object_of_a_name_is_refused() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let message = api
+        .post(CONFIG_MAPS, &json!({"metadata": {"name": "a"}}))
+        .await
+        .fails(409, "AlreadyExists");
+    assert_eq!(message, "configmaps \"a\" already exists");
+}
+
+#[tokio::test]
+async fn yaml_is_read_and_written() {
+    let api = Api::new().await;
+    let yaml = "metadata:\n  name: a\ndata:\n  x: \"1\"\n";
+    let answer = api
+        .raw(Method::POST, CONFIG_MAPS, "application/yaml", yaml)
+        .await;
+    assert_eq!(answer.ok(201)["data"]["x"], "1");
+    let answer = api
+        .get_as(&format!("{CONFIG_MAPS}/a"), "application/yaml")
+        .await;
+    assert_eq!(answer.headers["content-type"], "application/yaml");
+    assert!(answer.text.contains("kind: ConfigMap\n"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn updates_are_conditional_on_the_version_that_they_name() {
+    let api = Api::new().await;
+    let mut object = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let stale = object.clone();
+    object["data"]["a"] = json!("2");
+    let updated = api.put(&path, &object).await.ok(200);
+    assert_eq!(updated["data"]["a"], "2");
+    assert_ne!(
+        updated["metadata"]["resourceVersion"],
+        stale["metadata"]["resourceVersion"]
+    );
+    let message = api.put(&path, &stale).await.fails(409, "Conflict");
+    assert!(
+        message.contains("the object has been modified"),
+        "{message}"
+    );
+    // Without a version the last writer wins.
+    object["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("resourceVersion");
+    object["data"]["a"] = json!("3");
+    api.put(&path, &object).await.ok(200);
+    object["metadata"]["uid"] = json!("another");
+    let message = api.put(&path, &object).await.fails(409, "Conflict");
+    assert!(
+        message.contains("UID in precondition: another"),
+        "{message}"
+    );
+    api.put(
+        &format!("{CONFIG_MAPS}/b"),
+        &json!({"metadata": {"name": "b"}}),
+    )
+    .await
+    .fails(404, "NotFound");
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_writes_nothing() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    assert_eq!(api.put(&path, &object).await.ok(200), object);
+    assert_eq!(
+        api.patch(&path, "merge", &json!({"data": {"a": "1"}}))
+            .await
+            .ok(200),
+        object
+    );
+}
+
+#[tokio::test]
+async fn the_three_patches() {
+    let api = Api::new().await;
+    api.post(
+        "/apis/apps/v1/namespaces/default/deployments",
+        &deployment("web"),
+    )
+    .await
+    .ok(201);
+    let path = "/apis/apps/v1/namespaces/default/deployments/web";
+    let containers =
+        |value: serde_json::Value| value["spec"]["template"]["spec"]["containers"].clone();
+
+    let add =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "d", "image": "x"}]}}}});
+    let merged = containers(api.patch(path, "strategic-merge", &add).await.ok(200));
+    assert_eq!(merged.as_array().unwrap().len(), 2);
+
+    let replace =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "e", "image": "x"}]}}}});
+    let replaced = containers(api.patch(path, "merge", &replace).await.ok(200));
+    assert_eq!(replaced.as_array().unwrap().len(), 1);
+
+    let operations = json!([
+        {"op": "test", "path": "/spec/template/spec/containers/0/name", "value": "e"},
+        {"op": "replace", "path": "/spec/replicas", "value": 4},
+    ]);
+    assert_eq!(
+        api.patch(path, "json", &operations).await.ok(200)["spec"]["replicas"],
+        4
+    );
+    let failing = json!([{"op": "test", "path": "/spec/replicas", "value": 5}]);
+    api.patch(path, "json", &failing)
+        .await
+        .fails(422, "Invalid");
+}
+
+#[tokio::test]
+async fn patches_that_race_are_all_applied() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let patches = (0..12).map(|n| {
+        let (api, path) = (api.clone(), path.clone());
+        tokio::spawn(async move {
+            api.patch(&path, "merge", &json!({"data": {format!("k{n}"): "v"}}))
+                .await
+                .ok(200)
+        })
+    });
+    for patch in futures::future::join_all(patches).await {
+        patch.unwrap();
+    }
+    let object = api.get(&path).await.ok(200);
+    assert_eq!(object["data"].as_object().unwrap().len(), 13);
+}
+
+#[tokio::test]
+async fn a_dry_run_leaves_no_trace() {
+    let api = Api::new().await;
+    let created = api
+        .post(
+            &format!("{CONFIG_MAPS}?dryRun=All"),
+            &json!({"metadata": {"name": "a"}}),
+        )
+        .await
+        .ok(201);
+    assert!(created["metadata"]["uid"].is_string());
+    api.get(&format!("{CONFIG_MAPS}/a"))
+        .await
+        .fails(404, "NotFound");
+    let object = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a?dryRun=All");
+    let patched = api
+        .patch(&path, "merge", &json!({"data": {"a": "2"}}))
+        .await
+        .ok(200);
+    assert_eq!(patched["data"]["a"], "2");
+    assert_eq!(api.delete(&path).await.code, 200);
+    assert_eq!(api.get(&format!("{CONFIG_MAPS}/a")).await.ok(200), object);
+    api.post(
+        &format!("{CONFIG_MAPS}?dryRun=All"),
+        &json!({"metadata": {"name": "a"}}),
+    )
+    .await
+    .fails(409, "AlreadyExists");
+}
+
+#[tokio::test]
+async fn a_changed_spec_advances_the_generation_and_a_status_does_not() {
+    let api = Api::new().await;
+    let created = api
+        .post(
+            "/apis/apps/v1/namespaces/default/deployments",
+            &deployment("web"),
+        )
+        .await
+        .ok(201);
+    assert_eq!(created["metadata"]["generation"], 1);
+    let path = "/apis/apps/v1/namespaces/default/deployments/web";
+    let patched = api
+        .patch(
+            path,
+            "merge",
+            &json!({"spec": {"replicas": 5}, "status": {"replicas": 9}}),
+        )
+        .await
+        .ok(200);
+    assert_eq!(patched["metadata"]["generation"], 2);
+    assert!(patched["status"]["replicas"].is_null());
+    let status = json!({"status": {"replicas": 3}, "spec": {"replicas": 7}});
+    let patched = api
+        .patch(&format!("{path}/status"), "merge", &status)
+        .await
+        .ok(200);
+    assert_eq!(patched["metadata"]["generation"], 2);
+    assert_eq!(patched["spec"]["replicas"], 5);
+    assert_eq!(patched["status"]["replicas"], 3);
+}
+
+#[tokio::test]
+async fn some_kinds_are_created_by_an_update() {
+    let api = Api::new().await;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a";
+    let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 40}});
+    let created = api.put(path, &lease).await.ok(201);
+    api.put(path, &created).await.ok(200);
+    // A Lease is never overwritten by one who has not seen it.
+    api.put(path, &lease).await.fails(422, "Invalid");
+    let mut demanding = lease.clone();
+    demanding["metadata"] = json!({"name": "b", "resourceVersion": "5"});
+    api.put(
+        "/apis/coordination.k8s.io/v1/namespaces/default/leases/b",
+        &demanding,
+    )
+    .await
+    .fails(404, "NotFound");
+}
