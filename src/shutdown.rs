@@ -21,7 +21,10 @@ pub(crate) fn on_signals(cancel: CancellationToken) -> Result<tokio::task::JoinH
             _ = terminate.recv() => {}
         }
         eprintln!("coracle: ended at once by a second signal; guests end by themselves in a minute");
-        // The default action of the signal, without destructors: that is what was asked for.
-        std::process::abort();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "without destructors: that is what was asked for"
+        )]
+        std::process::exit(130);
     }))
 }

@@ -246,7 +246,12 @@ async fn say_urls(client: &kube::Client, applied: &[Applied]) -> Result<()> {
         if ports.is_empty() {
             continue;
         }
-        let served = tokio::time::timeout(PATIENCE, until_served(client, &service)).await;
+        let served = tokio::time::timeout(PATIENCE, async {
+            until_served(client, &service).await?;
+            until_open(&service).await;
+            anyhow::Ok(())
+        });
+        let served = served.await;
         let note = match served {
             Ok(served) => {
                 served?;
@@ -282,6 +287,24 @@ async fn until_served(client: &kube::Client, service: &Service) -> Result<()> {
         }
     }
     anyhow::bail!("the watch of endpoints ended")
+}
+
+/// Waits until the ports of a Service on this node take connections.
+async fn until_open(service: &Service) {
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    let numbers = ports
+        .into_iter()
+        .flatten()
+        .filter(|port| port.protocol.as_deref() != Some("UDP"))
+        .filter_map(|port| u16::try_from(port.node_port?).ok());
+    for number in numbers {
+        while tokio::net::TcpStream::connect(("127.0.0.1", number))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// URLs, or addresses for what is not HTTP, of a Service's ports on this node.

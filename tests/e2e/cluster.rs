@@ -404,14 +404,14 @@ pub(crate) fn tool_available(
     there
 }
 
-/// One HTTP/1.1 exchange: status and body.
+/// One HTTP exchange: status and body. In HTTP/1.0 a body is not chunked.
 pub(crate) fn http_get(authority: &str, path: &str) -> Result<(u16, String), String> {
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(authority)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+            "GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n"
         )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;

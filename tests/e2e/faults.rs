@@ -53,19 +53,16 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
     }
     let cluster = Cluster::up(&[]);
     let kubectl = cluster.kubectl();
-    let broken = cluster.folder().join("broken.wasm");
-    std::fs::write(&broken, b"\0asm\x01\0\0\0garbage").unwrap();
-    cluster.coracle(&["push", broken.to_str().unwrap(), "broken:v1"]);
-    let needs = cluster.folder().join("needs.wat");
+    // (module (import "acme" "widget" (func)) (func (export "_start")))
+    let needs = cluster.folder().join("needs.wasm");
     std::fs::write(
         &needs,
-        r#"(module (import "acme" "widget" (func)) (func (export "_start")))"#,
+        b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x0f\x01\x04acme\x06widget\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\x01\x0a\x04\x01\x02\0\x0b",
     )
     .unwrap();
     cluster.coracle(&["push", needs.to_str().unwrap(), "needs:v1"]);
     let registry = std::fs::read_to_string(cluster.data().join("registry-address")).unwrap();
     for (name, image) in [
-        ("broken", "broken:v1".to_owned()),
         ("needs", "needs:v1".to_owned()),
         ("absent", format!("{}/absent:v1", registry.trim())),
         ("misnamed", "UPPER/Case:v1".to_owned()),
@@ -74,7 +71,6 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
     }
     let waiting = ".status.containerStatuses[0].state.waiting";
     for (name, reason, message) in [
-        ("broken", None, "wasm"),
         ("needs", None, "widget"),
         ("absent", None, "absent"),
         ("misnamed", Some("InvalidImageName"), "UPPER"),
@@ -96,4 +92,19 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
     }
     let nodes = kubectl.ok(&["get", "nodes"]);
     assert!(nodes.contains(" Ready"), "{nodes}");
+}
+
+#[test]
+fn a_file_that_is_no_guest_is_not_pushed() {
+    let cluster = Cluster::up(&[]);
+    let broken = cluster.folder().join("broken.wasm");
+    std::fs::write(&broken, b"\0asm\x01\0\0\0garbage").unwrap();
+    let output = std::process::Command::new(crate::cluster::CORACLE)
+        .args(["push", broken.to_str().unwrap(), "broken:v1", "--data-dir"])
+        .arg(cluster.data())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("broken.wasm") && said.contains("not a WebAssembly"), "{said}");
 }

@@ -180,7 +180,7 @@ fn bad_input_gets_the_answers_that_kubectl_users_know() {
     assert!(missing.contains(r#"pods "absent" not found"#), "{missing}");
     kubectl.ok(&["create", "configmap", "twice"]);
     let twice = kubectl.fails(&["create", "configmap", "twice"]);
-    assert!(twice.contains("AlreadyExists"), "{twice}");
+    assert!(twice.contains(r#"configmaps "twice" already exists"#), "{twice}");
     let nowhere = kubectl.fails(&["create", "configmap", "a", "-n", "nowhere"]);
     assert!(nowhere.contains(r#"namespaces "nowhere" not found"#), "{nowhere}");
     let invalid = kubectl.fails(&["run", "Bad_Name", "--image=a"]);

@@ -169,8 +169,9 @@ impl RuntimeCache {
                     }
                     Some(RuntimeEvent::Container { pod_uid, id }) => {
                         match self.refresh(runtime.as_ref(), &pod_uid, &id).await {
-                            Ok(true) => wake(&pod_uid),
-                            Ok(false) => {}
+                            // Also where nothing is news here: a worker that saw the end of
+                            // what it had just started has not acted on it yet.
+                            Ok(_) => wake(&pod_uid),
                             Err(error) => tracing::warn!(%error, container = id.0,
                                 "cannot look at a container"),
                         }
