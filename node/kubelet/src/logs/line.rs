@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn lines_are_taken_apart() {
-        let table: [(&str, (&str, &str, bool, &str)); 5] = [
+        let table = [
             (
                 "t stdout F hello  world",
                 ("t", "stdout", false, "hello  world"),

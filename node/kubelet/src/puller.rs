@@ -1,4 +1,4 @@
-//! The images and network crates behind the kubelet's seams.
+//! The images crate behind the seam [`Images`].
 
 use std::sync::Arc;
 
