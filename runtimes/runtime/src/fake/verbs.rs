@@ -1,0 +1,305 @@
+//! The verbs of the fake.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use tokio::sync::broadcast;
+
+use super::{FakeRuntime, Verb, containers_of};
+use crate::service::{Error, Result, RuntimeService};
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Image, Listener,
+    PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId, SandboxState,
+};
+
+fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    let path = sandbox.log_directory.join(&config.log_path);
+    let written = (|| {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).append(true).open(&path)?;
+        for line in lines {
+            writeln!(file, "2026-01-02T03:04:05.000000006Z stdout F {line}")?;
+        }
+        Ok::<_, std::io::Error>(())
+    })();
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "cannot write the log");
+    }
+}
+
+#[async_trait]
+impl RuntimeService for FakeRuntime {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> String {
+        "1.0.0".to_owned()
+    }
+
+    async fn ensure_image(&self, image: &Image) -> Result<()> {
+        let mut state = self.state.lock();
+        state.fault(Verb::EnsureImage, &image.reference)?;
+        if let Some(message) = state.invalid_images.get(&image.digest) {
+            return Err(Error::InvalidImage(message.clone()));
+        }
+        state.images.insert(image.digest.clone());
+        Ok(())
+    }
+
+    async fn remove_image(&self, digest: &str) -> Result<()> {
+        self.state.lock().images.remove(digest);
+        Ok(())
+    }
+
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId> {
+        let (id, pod_uid) = {
+            let mut state = self.state.lock();
+            state.fault(Verb::RunPodSandbox, &config.pod.name)?;
+            let id = SandboxId(state.id());
+            let pod_uid = config.pod.uid.clone();
+            let sandbox = PodSandbox {
+                id: id.clone(),
+                config,
+                state: SandboxState::Ready,
+                created_at: SystemTime::now(),
+            };
+            state.sandboxes.insert(id.clone(), sandbox);
+            (id, pod_uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Sandbox {
+            pod_uid,
+            id: event_id,
+        });
+        Ok(id)
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            state.fault(Verb::StopPodSandbox, &id.0)?;
+        }
+        self.crash_sandbox(id);
+        Ok(())
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.state.lock().fault(Verb::RemovePodSandbox, &id.0)?;
+        self.crash_sandbox(id);
+        {
+            let mut state = self.state.lock();
+            for container in containers_of(&state, id) {
+                state.containers.remove(&container);
+            }
+            state.sandboxes.remove(id);
+        }
+        self.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
+        Ok(self.sandboxes())
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let (id, pod_uid) = {
+            let mut state = self.state.lock();
+            state.fault(Verb::CreateContainer, &config.name)?;
+            let Some(of) = state.sandboxes.get(sandbox) else {
+                return Err(self.not_found("sandbox", &sandbox.0));
+            };
+            if of.state != SandboxState::Ready {
+                return Err(Error::State(format!("sandbox {} is stopped", sandbox.0)));
+            }
+            let pod = of.config.pod.clone();
+            if !state.images.contains(&config.image_digest) {
+                return Err(self.not_found("image", &config.image_digest));
+            }
+            let id = ContainerId(state.id());
+            let pod_uid = pod.uid.clone();
+            let container = Container {
+                id: id.clone(),
+                sandbox: sandbox.clone(),
+                pod,
+                config,
+                state: ContainerState::Created,
+                created_at: SystemTime::now(),
+            };
+            state.containers.insert(id.clone(), container);
+            (id, pod_uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Container {
+            pod_uid,
+            id: event_id,
+        });
+        Ok(id)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        let (behaviour, pod_uid) = {
+            let mut state = self.state.lock();
+            let Some(container) = state.containers.get(id).cloned() else {
+                return Err(self.not_found("container", &id.0));
+            };
+            state.fault(Verb::StartContainer, &container.config.name)?;
+            if container.state != ContainerState::Created {
+                return Err(Error::State(format!("container {} was started", id.0)));
+            }
+            let behaviour = state.behaviour(&container.config);
+            if let Some(sandbox) = state.sandboxes.get(&container.sandbox) {
+                write_output(&sandbox.config, &container.config, &behaviour.output);
+            }
+            let started_at = SystemTime::now();
+            if let Some(container) = state.containers.get_mut(id) {
+                container.state = ContainerState::Running { started_at };
+            }
+            (behaviour, container.pod.uid)
+        };
+        let event_id = id.clone();
+        self.tell(RuntimeEvent::Container {
+            pod_uid,
+            id: event_id,
+        });
+        if !behaviour.listens.is_empty() {
+            self.tell(RuntimeEvent::Listeners);
+        }
+        if let Some(code) = behaviour.exits {
+            let reason = if code == 0 { "Completed" } else { "Error" };
+            self.end(id, code, reason, "");
+        }
+        Ok(())
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let ignores = {
+            let mut state = self.state.lock();
+            let Some(container) = state.containers.get(id).cloned() else {
+                return Ok(());
+            };
+            state.fault(Verb::StopContainer, &container.config.name)?;
+            let running = matches!(container.state, ContainerState::Running { .. });
+            running && state.behaviour(&container.config).ignores_stop
+        };
+        if !ignores {
+            self.end(id, 0, "Completed", "");
+            return Ok(());
+        }
+        self.changed.send_modify(|n| *n += 1);
+        let mut changed = self.changed.subscribe();
+        let deadline = tokio::time::Instant::now() + grace;
+        loop {
+            let ended = match self.state.lock().containers.get(id) {
+                None => true,
+                Some(container) => matches!(container.state, ContainerState::Exited(_)),
+            };
+            if ended {
+                return Ok(());
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep_until(deadline) => self.end(id, 137, "Error", ""),
+            }
+        }
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        let name = match self.state.lock().containers.get(id) {
+            Some(container) => container.config.name.clone(),
+            None => return Ok(()),
+        };
+        self.state.lock().fault(Verb::RemoveContainer, &name)?;
+        self.end(id, 137, "Error", "");
+        self.state.lock().containers.remove(id);
+        self.changed.send_modify(|n| *n += 1);
+        Ok(())
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>> {
+        let mut state = self.state.lock();
+        state.fault(Verb::ListContainers, "")?;
+        Ok(state.containers.values().cloned().collect())
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<Container> {
+        let state = self.state.lock();
+        let found = state.containers.get(id).cloned();
+        found.ok_or_else(|| self.not_found("container", &id.0))
+    }
+
+    async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
+        let mut state = self.state.lock();
+        match state.containers.get_mut(id) {
+            Some(container) => container.config.resources = r,
+            None => return Err(self.not_found("container", &id.0)),
+        }
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<Vec<ContainerStats>> {
+        let state = self.state.lock();
+        let running = |c: &&Container| matches!(c.state, ContainerState::Running { .. });
+        let stats = state.containers.values().filter(running);
+        Ok(stats
+            .map(|c| ContainerStats {
+                id: c.id.clone(),
+                at: SystemTime::now(),
+                cpu: Duration::from_millis(1),
+                memory_bytes: 1 << 20,
+            })
+            .collect())
+    }
+
+    async fn listeners(&self) -> Result<Vec<Listener>> {
+        let state = self.state.lock();
+        let mut listeners = Vec::new();
+        for container in state.containers.values() {
+            if !matches!(container.state, ContainerState::Running { .. }) {
+                continue;
+            }
+            let Some(sandbox) = state.sandboxes.get(&container.sandbox) else {
+                continue;
+            };
+            for port in state.behaviour(&container.config).listens {
+                for ip in &sandbox.config.ips {
+                    listeners.push(Listener {
+                        sandbox: container.sandbox.clone(),
+                        protocol: Protocol::Tcp,
+                        address: SocketAddr::new(*ip, port),
+                        actual: SocketAddr::from(([127, 0, 0, 1], port)),
+                    });
+                }
+            }
+        }
+        Ok(listeners)
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        futures::stream::unfold(self.events.subscribe(), |mut events| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((event, events)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn detach(&self) {}
+}
