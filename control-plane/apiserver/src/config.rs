@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coracle_store::Store;
@@ -109,7 +109,6 @@ impl ApiServer {
             openapi: OpenApi,
             extra: config.extra.fallback(no_route),
             stopping: CancellationToken::new(),
-            schemas: OnceLock::new(),
         };
         Self {
             inner: Arc::new(inner),

@@ -7,7 +7,7 @@
 //! Audit has its place after authentication; nothing stands there yet.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -29,7 +29,7 @@ use crate::health::{self, Health};
 use crate::metrics::{Metrics, RequestLabels};
 use crate::nodes::Nodes;
 use crate::openapi::OpenApi;
-use crate::registry::Registry;
+use crate::registry::{Registry, kinds};
 use crate::request::info::{RequestInfo, request_info};
 use crate::request::options::Query;
 use crate::request::strict::Schemas;
@@ -49,7 +49,6 @@ pub(crate) struct Inner {
     pub(crate) extra: axum::Router,
     /// Cancelled when the server shuts down: watches end then.
     pub(crate) stopping: CancellationToken,
-    pub(crate) schemas: OnceLock<Schemas>,
 }
 
 /// Marks the answer of the extra routes to a path that is none of theirs.
@@ -65,10 +64,11 @@ pub(crate) async fn no_route() -> Response<Body> {
 }
 
 impl Inner {
-    /// Compiled at the first write: a server that only reads has no use for them.
-    pub(crate) fn schemas(&self) -> &Schemas {
-        self.schemas
-            .get_or_init(|| Schemas::compile(self.registry.kinds().all()))
+    /// Compiled at the first write, once for all servers of a process: the schemas of the
+    /// built-in kinds are part of the program.
+    pub(crate) fn schemas(&self) -> &'static Schemas {
+        static BUILT_IN: LazyLock<Schemas> = LazyLock::new(|| Schemas::compile(&kinds::all()));
+        &BUILT_IN
     }
 
     /// Answers a request. Whatever happens, there is an answer.
