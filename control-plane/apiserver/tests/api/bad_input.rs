@@ -368,6 +368,31 @@ async fn deeply_nested_input_is_refused() {
 }
 
 #[tokio::test]
+async fn no_yaml_keeps_the_server_busy() {
+    let api = Api::new().await;
+    let mut aliases = "a0: &a0 [x, x]\n".to_owned();
+    for n in 1..64 {
+        aliases.push_str(&format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1));
+    }
+    let bodies = [
+        "- ".repeat(1_000_000),
+        "? ".repeat(1_000_000),
+        "[".repeat(2_000_000),
+        "a: {".repeat(500_000),
+        format!("{}{}", "[".repeat(127), "1,".repeat(1_000_000)),
+        aliases,
+    ];
+    for body in bodies {
+        let started = std::time::Instant::now();
+        let start = body[..20].to_owned();
+        api.raw(Method::POST, CONFIG_MAPS, "application/yaml", body)
+            .await
+            .fails(400, "BadRequest");
+        assert!(started.elapsed() < crate::harness::DEADLINE, "{start}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_refused_and_strangers_are_forbidden() {
     let api = Api::new().await;
     let nobody = api.user(None);
