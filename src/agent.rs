@@ -115,7 +115,11 @@ impl RunningNode {
         let max_pods = usize::try_from(config.max_pods)?;
         let kubelet = Kubelet::new(KubeletConfig {
             node_name: config.name.clone(),
-            labels: [("node.kubernetes.io/instance-type".to_owned(), "coracle".to_owned())].into(),
+            labels: [(
+                "node.kubernetes.io/instance-type".to_owned(),
+                "coracle".to_owned(),
+            )]
+            .into(),
             taints: Vec::new(),
             root_dir: folder("pods"),
             log_dir: folder("logs"),
@@ -312,7 +316,10 @@ async fn registry_hosting(client: &kube::Client) -> Option<SocketAddr> {
 }
 
 /// Tells nodes and tools where the registry is.
-pub(crate) async fn publish_registry(client: &kube::Client, registry: &EmbeddedRegistry) -> Result<()> {
+pub(crate) async fn publish_registry(
+    client: &kube::Client,
+    registry: &EmbeddedRegistry,
+) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
     let map: ConfigMap = serde_json::from_value(serde_json::json!({
         "metadata": {"name": REGISTRY_HOSTING, "namespace": "kube-public"},

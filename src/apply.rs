@@ -212,12 +212,16 @@ mod tests {
     #[test]
     fn a_folder_gives_its_objects_and_the_guests_that_they_name() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write(
             "b.yaml",
             "apiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec: {containers: [{name: m, image: 'app:v1'}]}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: c}\nspec: {containers: [{name: m, image: 'other:v1'}]}\n",
         );
-        write("a.json", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#);
+        write(
+            "a.json",
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#,
+        );
         write("app.wasm", "");
         write("unused.wasm", "");
         let bundle = read(folder.path()).unwrap();
@@ -243,7 +247,11 @@ mod tests {
             ("batch-hello", 1),
             ("faults", 4),
         ] {
-            assert_eq!(read(&samples.join(sample)).unwrap().guests.len(), guests, "{sample}");
+            assert_eq!(
+                read(&samples.join(sample)).unwrap().guests.len(),
+                guests,
+                "{sample}"
+            );
         }
     }
 }

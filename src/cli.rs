@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_documentation() {
-        let Command::Up(up) = Cli::parse_from(["coracle", "up", "--apply", "a", "--apply", "b"]).command
+        let Command::Up(up) =
+            Cli::parse_from(["coracle", "up", "--apply", "a", "--apply", "b"]).command
         else {
             panic!("up");
         };

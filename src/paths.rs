@@ -25,8 +25,9 @@ impl DataDir {
     /// `XDG_DATA_HOME` for everyone else.
     pub(crate) fn new(named: Option<PathBuf>) -> Result<Self> {
         let path = match named {
-            Some(path) => std::path::absolute(&path)
-                .with_context(|| format!("data directory {} has no absolute path", path.display()))?,
+            Some(path) => std::path::absolute(&path).with_context(|| {
+                format!("data directory {} has no absolute path", path.display())
+            })?,
             None => default_directory()?,
         };
         Ok(Self(path))

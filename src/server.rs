@@ -79,7 +79,8 @@ impl Server {
         let advertised = SocketAddr::new(config.advertise, api_address.port());
 
         let authority = Arc::new(Authority::load_or_create(&config.data.pki())?);
-        let serving_certificate = serving_certificate(&authority, &config, &[api_address, registry_address])?;
+        let serving_certificate =
+            serving_certificate(&authority, &config, &[api_address, registry_address])?;
         let registry = RegistryCredentials::load_or_create(
             &config.data.registry_credentials(),
             &config.data.pki().join("registry-node-secret"),
@@ -167,20 +168,25 @@ impl Server {
     fn start_deciders(&mut self, node_mask: u8) {
         let tasks = TaskTracker::new();
         let cancel = self.deciding.clone();
-        let client = self.handle.client_as("system:kube-controller-manager", MASTERS);
+        let client = self
+            .handle
+            .client_as("system:kube-controller-manager", MASTERS);
         let informers = Informers::start(&client, &tasks, &cancel);
         let mut config = ControllersConfig::new(informers.clone());
         config.node_cidr_mask_size = node_mask;
+        config.root_ca = Some(self.handle.authority.certificate().to_owned());
         let controllers = coracle_controllers::run(client, config, cancel.clone());
         self.deciders
             .spawn(async move { controllers.await.context("the controllers ended") });
         let pods = Feed {
             store: informers.pods.store().clone(),
             changes: informers.pods.subscribe(),
+            ready: informers.pods.ready(),
         };
         let nodes = Feed {
             store: informers.nodes.store().clone(),
             changes: informers.nodes.subscribe(),
+            ready: informers.nodes.ready(),
         };
         let client = self.handle.client_as("system:kube-scheduler", MASTERS);
         let scheduler = coracle_scheduler::run(client, SchedulerConfig::new(pods, nodes), cancel);
@@ -378,7 +384,10 @@ fn authority_der(authority: &Authority) -> Result<CertificateDer<'static>> {
         .context("the CA certificate does not read")
 }
 
-fn tls_config(authority: &Authority, certificate: &KeyedCertificate) -> Result<rustls::ServerConfig> {
+fn tls_config(
+    authority: &Authority,
+    certificate: &KeyedCertificate,
+) -> Result<rustls::ServerConfig> {
     let (chain, key) = certificate.for_rustls()?;
     Ok(server_config(chain, key, &[authority_der(authority)?])?)
 }

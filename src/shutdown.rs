@@ -20,7 +20,9 @@ pub(crate) fn on_signals(cancel: CancellationToken) -> Result<tokio::task::JoinH
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("coracle: ended at once by a second signal; guests end by themselves in a minute");
+        eprintln!(
+            "coracle: ended at once by a second signal; guests end by themselves in a minute"
+        );
         #[expect(
             clippy::disallowed_methods,
             reason = "without destructors: that is what was asked for"

@@ -120,18 +120,31 @@ async fn serve(
         until_bootstrapped(&admin).await?;
         let target = server.push_target();
         publish_registry(&admin, &target).await?;
-        println!("Coracle {} in {}", env!("CARGO_PKG_VERSION"), plan.data.root().display());
+        println!(
+            "Coracle {} in {}",
+            env!("CARGO_PKG_VERSION"),
+            plan.data.root().display()
+        );
         println!("  API         https://{}", reachable(server.api_address));
         println!("  registry    {}", target.name);
-        println!("  kubeconfig  export KUBECONFIG={}", plan.data.kubeconfig().display());
+        println!(
+            "  kubeconfig  export KUBECONFIG={}",
+            plan.data.kubeconfig().display()
+        );
         match &plan.node {
-            None => println!("the server is ready ({:.2} s)", started.elapsed().as_secs_f64()),
+            None => println!(
+                "the server is ready ({:.2} s)",
+                started.elapsed().as_secs_f64()
+            ),
             Some(options) => {
                 let name = host::node_name(options.node_name.as_deref())?;
                 let config = node_config(plan, options, server, &name)?;
                 let node = running.insert(RunningNode::start(config).await?);
                 node.ready().await?;
-                println!("node {name} is Ready ({:.2} s)", started.elapsed().as_secs_f64());
+                println!(
+                    "node {name} is Ready ({:.2} s)",
+                    started.elapsed().as_secs_f64()
+                );
             }
         }
         if !plan.bundles.is_empty() {
@@ -225,7 +238,10 @@ async fn say_pulls(client: &kube::Client, from: &str) -> anyhow::Error {
             };
             from = event.metadata.resource_version.clone().unwrap_or(from);
             let reason = event.reason.as_deref().unwrap_or_default();
-            if matches!(reason, "Pulling" | "Pulled" | "Failed" | "FailedScheduling" | "BackOff") {
+            if matches!(
+                reason,
+                "Pulling" | "Pulled" | "Failed" | "FailedScheduling" | "BackOff"
+            ) {
                 println!(
                     "  {} {}",
                     event.involved_object.name.unwrap_or_default(),
@@ -347,7 +363,11 @@ mod tests {
         .unwrap();
         assert_eq!(
             service_urls(&service),
-            ["http://127.0.0.1:30001/", "http://127.0.0.1:30002/", "127.0.0.1:30003"]
+            [
+                "http://127.0.0.1:30001/",
+                "http://127.0.0.1:30002/",
+                "127.0.0.1:30003"
+            ]
         );
     }
 }

@@ -30,14 +30,27 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rcgen", &["coracle"]),
     (
         "kube",
-        &["coracle", "controllers", "scheduler", "images", "network", "kubelet"],
+        &[
+            "coracle",
+            "controllers",
+            "scheduler",
+            "images",
+            "network",
+            "kubelet",
+        ],
     ),
 ];
 
 /// Name of a package of ours without its prefix → its dependencies for building.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .output()

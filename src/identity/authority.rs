@@ -108,7 +108,11 @@ impl Authority {
     }
 
     /// The certificate called `name`: the one on disk while it fits, else a new one.
-    pub(crate) fn certificate_for(&self, name: &str, purpose: &Purpose<'_>) -> Result<KeyedCertificate> {
+    pub(crate) fn certificate_for(
+        &self,
+        name: &str,
+        purpose: &Purpose<'_>,
+    ) -> Result<KeyedCertificate> {
         let certificate_path = self.directory.join(format!("{name}.crt"));
         let key_path = self.directory.join(format!("{name}.key"));
         if let (Some(certificate), Some(key)) = (
@@ -164,8 +168,11 @@ impl Authority {
 pub(crate) fn node_request(node: &str, addresses: &[IpAddr]) -> Result<(KeyPair, String)> {
     let key = KeyPair::generate()?;
     let mut parameters = CertificateParams::new(vec![node.to_owned()])?;
-    parameters.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
-    parameters.distinguished_name = distinguished_name(&format!("system:node:{node}"), Some("system:nodes"));
+    parameters
+        .subject_alt_names
+        .extend(addresses.iter().copied().map(SanType::IpAddress));
+    parameters.distinguished_name =
+        distinguished_name(&format!("system:node:{node}"), Some("system:nodes"));
     let request = parameters.serialize_request(&key)?.pem()?;
     Ok((key, request))
 }
@@ -210,14 +217,20 @@ fn fits(certificate_pem: &str, key_pem: &str, purpose: &Purpose<'_>) -> bool {
         {
             use x509_parser::extensions::GeneralName;
             for name in *names {
-                ensure!(has.iter().any(|n| matches!(n, GeneralName::DNSName(n) if n == name)));
+                ensure!(
+                    has.iter()
+                        .any(|n| matches!(n, GeneralName::DNSName(n) if n == name))
+                );
             }
             for address in *addresses {
                 let octets = match address {
                     IpAddr::V4(v4) => v4.octets().to_vec(),
                     IpAddr::V6(v6) => v6.octets().to_vec(),
                 };
-                ensure!(has.iter().any(|n| matches!(n, GeneralName::IPAddress(n) if *n == octets)));
+                ensure!(
+                    has.iter()
+                        .any(|n| matches!(n, GeneralName::IPAddress(n) if *n == octets))
+                );
             }
         }
         Ok(())
@@ -343,7 +356,10 @@ mod tests {
         assert_eq!(first, serving(&one, &[loopback]));
         let wider = serving(&two, &[loopback]);
         assert_ne!(first, wider);
-        assert_ne!(wider, serving(&two, &[loopback, "10.0.0.9".parse().unwrap()]));
+        assert_ne!(
+            wider,
+            serving(&two, &[loopback, "10.0.0.9".parse().unwrap()])
+        );
     }
 
     #[test]

@@ -37,8 +37,8 @@ use sha2::{Digest, Sha256};
 use super::authority::{Authority, KeyedCertificate, fingerprint, hex, near_end, node_request};
 use super::registry::{Credential, RegistryCredentials, node_user};
 use super::token::{self, BootstrapToken, JoinToken};
-use crate::server::LateClient;
 use crate::paths::{create_private_dir, read_if_present, write_private};
+use crate::server::LateClient;
 
 const CERTIFICATE_PATH: &str = "/v1-coracle/node-certificate";
 /// A request holds one CSR of less than a kilobyte.
@@ -130,7 +130,8 @@ async fn issue(
     let unauthorized = || {
         (
             StatusCode::UNAUTHORIZED,
-            "the token is not known or has expired: make one with `coracle token create`".to_owned(),
+            "the token is not known or has expired: make one with `coracle token create`"
+                .to_owned(),
         )
     };
     let token: BootstrapToken = headers
@@ -138,10 +139,7 @@ async fn issue(
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ")?.parse().ok())
         .ok_or_else(unauthorized)?;
     let client = joining.client.get().map_err(unavailable)?;
-    if !token::verify(client, &token)
-        .await
-        .map_err(unavailable)?
-    {
+    if !token::verify(client, &token).await.map_err(unavailable)? {
         return Err(unauthorized());
     }
     let bad_request = |message: String| (StatusCode::BAD_REQUEST, message);
@@ -155,10 +153,7 @@ async fn issue(
             faults.join("; ")
         )));
     }
-    if !claim_name(client, &request)
-        .await
-        .map_err(unavailable)?
-    {
+    if !claim_name(client, &request).await.map_err(unavailable)? {
         return Err((
             StatusCode::FORBIDDEN,
             format!(
@@ -294,7 +289,10 @@ pub(crate) async fn node_identity(
     let status = response.status();
     let body = response.bytes().await?;
     if !status.is_success() {
-        bail!("{server} refused the node: {}", String::from_utf8_lossy(&body));
+        bail!(
+            "{server} refused the node: {}",
+            String::from_utf8_lossy(&body)
+        );
     }
     let joined: JoinResponse =
         serde_json::from_slice(&body).with_context(|| format!("{server} is no Coracle server"))?;
@@ -309,10 +307,16 @@ pub(crate) async fn node_identity(
             password: joined.registry_password,
         },
     };
-    write_private(&path("registry-password"), identity.registry.password.as_bytes())?;
+    write_private(
+        &path("registry-password"),
+        identity.registry.password.as_bytes(),
+    )?;
     write_private(&path("node.key"), identity.certificate.key.as_bytes())?;
     write_private(&path("ca.crt"), identity.authority.as_bytes())?;
-    write_private(&path("node.crt"), identity.certificate.certificate.as_bytes())?;
+    write_private(
+        &path("node.crt"),
+        identity.certificate.certificate.as_bytes(),
+    )?;
     Ok(identity)
 }
 
@@ -339,9 +343,7 @@ async fn pinned_authority(server: &url::Url, pin: &str) -> Result<String> {
 fn http_client(authority: Option<&str>) -> Result<reqwest::Client> {
     let builder = reqwest::Client::builder().no_proxy().timeout(TIMEOUT);
     let builder = match authority {
-        Some(pem) => {
-            builder.tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes())?])
-        }
+        Some(pem) => builder.tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes())?]),
         // Only the pinned hash of the answer is believed, see `pinned_authority`.
         None => builder.tls_danger_accept_invalid_certs(true),
     };

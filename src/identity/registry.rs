@@ -51,7 +51,9 @@ impl RegistryCredentials {
             Some(text) => text
                 .trim()
                 .split_once(':')
-                .with_context(|| format!("{} is not of the form user:password", admin_file.display()))?
+                .with_context(|| {
+                    format!("{} is not of the form user:password", admin_file.display())
+                })?
                 .1
                 .to_owned(),
             None => {
@@ -151,7 +153,11 @@ mod tests {
             (Some("Bearer x".to_owned()), Grant::Nothing),
             (None, Grant::Nothing),
         ] {
-            assert_eq!(load().grant(authorization.as_deref()), grant, "{authorization:?}");
+            assert_eq!(
+                load().grant(authorization.as_deref()),
+                grant,
+                "{authorization:?}"
+            );
         }
     }
 }

@@ -259,7 +259,11 @@ mod tests {
             bootstrap: BootstrapToken::generate(),
         };
         assert_eq!(token.to_string().parse::<JoinToken>().unwrap(), token);
-        for damaged in ["", "abcdef.0123456789abcdef", "K10ab::abcdef.0123456789abcdef"] {
+        for damaged in [
+            "",
+            "abcdef.0123456789abcdef",
+            "K10ab::abcdef.0123456789abcdef",
+        ] {
             assert!(damaged.parse::<JoinToken>().is_err(), "{damaged}");
         }
     }
@@ -274,11 +278,27 @@ mod tests {
             (vec![right, usage], SECRET_TYPE, true),
             (vec![right], SECRET_TYPE, false),
             (vec![right, usage], "Opaque", false),
-            (vec![("token-secret", "0123456789abcdeX"), usage], SECRET_TYPE, false),
+            (
+                vec![("token-secret", "0123456789abcdeX"), usage],
+                SECRET_TYPE,
+                false,
+            ),
             (vec![("token-secret", ""), usage], SECRET_TYPE, false),
-            (vec![right, usage, ("expiration", "2026-01-03T00:00:00Z")], SECRET_TYPE, true),
-            (vec![right, usage, ("expiration", "2026-01-01T00:00:00Z")], SECRET_TYPE, false),
-            (vec![right, usage, ("expiration", "soon")], SECRET_TYPE, false),
+            (
+                vec![right, usage, ("expiration", "2026-01-03T00:00:00Z")],
+                SECRET_TYPE,
+                true,
+            ),
+            (
+                vec![right, usage, ("expiration", "2026-01-01T00:00:00Z")],
+                SECRET_TYPE,
+                false,
+            ),
+            (
+                vec![right, usage, ("expiration", "soon")],
+                SECRET_TYPE,
+                false,
+            ),
         ] {
             let secret = stored(&entries, kind);
             assert_eq!(admits(&secret, &token, now), admitted, "{entries:?} {kind}");

@@ -50,7 +50,9 @@ async fn creates(cluster: &Cluster, connections: usize) -> f64 {
                     "data": {"filler": filler},
                 }))
                 .expect("a ConfigMap");
-                maps.create(&PostParams::default(), &map).await.expect("created");
+                maps.create(&PostParams::default(), &map)
+                    .await
+                    .expect("created");
                 count += 1;
             }
             count
@@ -89,7 +91,12 @@ fn etcd(connections: &[usize]) -> Vec<Option<f64>> {
     let server = Command::new("etcd")
         .arg("--data-dir")
         .arg(folder.path().join("data"))
-        .args(["--listen-client-urls", endpoint, "--advertise-client-urls", endpoint])
+        .args([
+            "--listen-client-urls",
+            endpoint,
+            "--advertise-client-urls",
+            endpoint,
+        ])
         .args(["--listen-peer-urls", "http://127.0.0.1:23800"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

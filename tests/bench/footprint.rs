@@ -26,7 +26,10 @@ pub(crate) fn rows() -> Vec<Row> {
             "≤ 1 s",
         ),
         Row::new(
-            format!("memory of the idle cluster, PSS of {} processes", processes.len()),
+            format!(
+                "memory of the idle cluster, PSS of {} processes",
+                processes.len()
+            ),
             format!("{:.1} MiB", memory as f64 / 1024.0),
             "≤ 60 MiB",
         ),

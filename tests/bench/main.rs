@@ -75,7 +75,10 @@ fn main() {
     for (name, rows) in GROUPS {
         if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
             for row in rows() {
-                println!("| {} | {} | {} | {} |", row.what, row.ours, row.peer, row.aim);
+                println!(
+                    "| {} | {} | {} | {} |",
+                    row.what, row.ours, row.peer, row.aim
+                );
             }
         }
     }

@@ -71,10 +71,17 @@ async fn one_by_one(client: &kube::Client, count: usize) -> Vec<f64> {
         }))
         .expect("a Pod");
         let started = Instant::now();
-        let created = pods.create(&PostParams::default(), &pod).await.expect("created");
+        let created = pods
+            .create(&PostParams::default(), &pod)
+            .await
+            .expect("created");
         let from = created.metadata.resource_version.unwrap_or_default();
         let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
-        let mut events = pods.watch(&parameters, &from).await.expect("a watch").boxed();
+        let mut events = pods
+            .watch(&parameters, &from)
+            .await
+            .expect("a watch")
+            .boxed();
         while let Some(event) = events.try_next().await.expect("an event") {
             if let WatchEvent::Modified(pod) = event
                 && coracle_apimachinery::pods::is_ready(&pod)

@@ -13,11 +13,16 @@ pub(crate) fn rows() -> Vec<Row> {
     let line = cluster.process.wait_for_line("http://127.0.0.1:");
     let authority = line
         .split_once("http://")
-        .map(|(_, rest)| rest.trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned())
+        .map(|(_, rest)| {
+            rest.trim_end_matches(|c: char| !c.is_ascii_digit())
+                .to_owned()
+        })
         .unwrap_or_default();
     eventually("an answer", || http_get(&authority, "/"));
     let ours = wrk(&format!("http://{authority}/"));
-    let shown = ours.map_or("wrk not installed".to_owned(), |rate| format!("{rate:.0}/s"));
+    let shown = ours.map_or("wrk not installed".to_owned(), |rate| {
+        format!("{rate:.0}/s")
+    });
     vec![Row::new(
         "HTTP requests/s to hello-http (2 Pods) through its NodePort, 64 connections",
         shown,

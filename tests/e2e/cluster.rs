@@ -75,10 +75,6 @@ impl Process {
         Self { child, output }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// All that it has printed.
     pub(crate) fn printed(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
@@ -335,7 +331,10 @@ impl Kubectl {
             if output.status.success() && found == expected {
                 Ok(())
             } else {
-                Err(format!("{found}{}", String::from_utf8_lossy(&output.stderr)))
+                Err(format!(
+                    "{found}{}",
+                    String::from_utf8_lossy(&output.stderr)
+                ))
             }
         });
     }
@@ -376,9 +375,12 @@ fn program() -> PathBuf {
 /// need it say so and pass.
 pub(crate) fn kubectl_available() -> bool {
     tool_available("kubectl", &program(), &["version", "--client"], |text| {
-        let minor = text
-            .split_once("v1.")
-            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        let minor = text.split_once("v1.").and_then(|(_, rest)| {
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse()
+                .ok()
+        });
         minor.is_some_and(|minor: u32| minor >= 32)
     })
 }
@@ -409,10 +411,7 @@ pub(crate) fn http_get(authority: &str, path: &str) -> Result<(u16, String), Str
     let exchange = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(authority)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n"
-        )?;
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)

@@ -13,7 +13,11 @@ fn each_fault_ends_as_documented_and_the_node_stays_ready() {
     let cluster = Cluster::up(&["--apply", sample("faults").to_str().unwrap()]);
     let kubectl = cluster.kubectl();
 
-    kubectl.wait_value(&["pod", "oom"], &format!("{TERMINATED}.reason"), "OOMKilled");
+    kubectl.wait_value(
+        &["pod", "oom"],
+        &format!("{TERMINATED}.reason"),
+        "OOMKilled",
+    );
     kubectl.wait_value(&["pod", "oom"], &format!("{TERMINATED}.exitCode"), "137");
     kubectl.wait_value(&["pod", "exit3"], &format!("{LAST}.exitCode"), "3");
     kubectl.wait_value(&["pod", "exit3"], &format!("{LAST}.reason"), "Error");
@@ -26,7 +30,10 @@ fn each_fault_ends_as_documented_and_the_node_stays_ready() {
         }
     });
     assert!(trap.contains("wasm"), "{trap}");
-    assert_ne!(kubectl.value(&["pod", "trap"], &format!("{LAST}.exitCode")), "0");
+    assert_ne!(
+        kubectl.value(&["pod", "trap"], &format!("{LAST}.exitCode")),
+        "0"
+    );
     eventually("the back-off", || {
         let pods = kubectl.ok(&["get", "pods"]);
         let shown = |name: &str, status: &str| {
@@ -67,7 +74,9 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
         ("absent", format!("{}/absent:v1", registry.trim())),
         ("misnamed", "UPPER/Case:v1".to_owned()),
     ] {
-        kubectl.ok(&["run", name, &format!("--image={image}")]);
+        kubectl.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  containers: [{{name: main, image: '{image}'}}]\n"
+        ));
     }
     let waiting = ".status.containerStatuses[0].state.waiting";
     for (name, reason, message) in [
@@ -78,7 +87,12 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
         eventually(&format!("the reason on {name}"), || {
             let found = kubectl.value(&["pod", name], &format!("{waiting}.reason"));
             let said = kubectl.value(&["pod", name], &format!("{waiting}.message"));
-            let events = kubectl.ok(&["get", "events", "--field-selector", &format!("involvedObject.name={name}")]);
+            let events = kubectl.ok(&[
+                "get",
+                "events",
+                "--field-selector",
+                &format!("involvedObject.name={name}"),
+            ]);
             if !found.is_empty()
                 && reason.is_none_or(|reason| reason == found)
                 && (said.contains(message) || events.contains(message))
@@ -106,5 +120,8 @@ fn a_file_that_is_no_guest_is_not_pushed() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("broken.wasm") && said.contains("not a WebAssembly"), "{said}");
+    assert!(
+        said.contains("broken.wasm") && said.contains("not a WebAssembly"),
+        "{said}"
+    );
 }

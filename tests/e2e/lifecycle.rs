@@ -28,7 +28,13 @@ fn an_interrupt_ends_everything() {
 fn a_data_directory_in_use_is_one_clear_line() {
     let cluster = Cluster::up(&[]);
     let output = Command::new(CORACLE)
-        .args(["up", "--listen", "127.0.0.1:0", "--registry-listen", "127.0.0.1:0"])
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--registry-listen",
+            "127.0.0.1:0",
+        ])
         .arg("--data-dir")
         .arg(cluster.data())
         .output()
@@ -45,7 +51,13 @@ fn a_taken_port_is_one_clear_line() {
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(CORACLE)
-        .args(["up", "--registry-listen", "127.0.0.1:0", "--listen", &address])
+        .args([
+            "up",
+            "--registry-listen",
+            "127.0.0.1:0",
+            "--listen",
+            &address,
+        ])
         .arg("--data-dir")
         .arg(folder.path())
         .output()
@@ -62,7 +74,13 @@ fn a_manifest_that_does_not_read_is_named_with_its_line() {
     let manifest = folder.path().join("broken.yaml");
     std::fs::write(&manifest, "apiVersion: v1\nkind: ConfigMap\nmetadata: [\n").unwrap();
     let output = Command::new(CORACLE)
-        .args(["up", "--listen", "127.0.0.1:0", "--registry-listen", "127.0.0.1:0"])
+        .args([
+            "up",
+            "--listen",
+            "127.0.0.1:0",
+            "--registry-listen",
+            "127.0.0.1:0",
+        ])
         .arg("--data-dir")
         .arg(folder.path().join("data"))
         .arg("--apply")
@@ -107,7 +125,11 @@ fn everything_acknowledged_survives_a_kill() {
         eventually("some objects", || {
             let found = kubectl.ok(&["get", "configmaps", "-o", "name"]);
             let count = found.matches("kept-").count();
-            if count >= 20 { Ok(()) } else { Err(format!("{count}")) }
+            if count >= 20 {
+                Ok(())
+            } else {
+                Err(format!("{count}"))
+            }
         });
         let folder = cluster.kill();
         stop.store(true, Ordering::SeqCst);
@@ -123,7 +145,9 @@ fn everything_acknowledged_survives_a_kill() {
     let found = cluster.kubectl().ok(&["get", "configmaps", "-o", "name"]);
     for name in names {
         assert!(
-            found.lines().any(|line| line == format!("configmap/{name}")),
+            found
+                .lines()
+                .any(|line| line == format!("configmap/{name}")),
             "{name} was acknowledged and is gone"
         );
     }

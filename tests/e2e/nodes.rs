@@ -8,7 +8,8 @@ use crate::cluster::{
 
 /// A server without a node.
 struct Server {
-    process: Process,
+    /// Ends when the server is dropped, before its folder does.
+    _process: Process,
     folder: tempfile::TempDir,
 }
 
@@ -30,7 +31,10 @@ impl Server {
             folder.path().join("output"),
         );
         process.wait_for_line("is ready");
-        Self { process, folder }
+        Self {
+            _process: process,
+            folder,
+        }
     }
 
     fn data(&self) -> std::path::PathBuf {
@@ -149,9 +153,15 @@ fn a_wrong_token_does_not_join() {
     let token = token.trim();
     let (pin, _) = token.split_once("::").unwrap();
     let flipped = if pin.ends_with('0') { '1' } else { '0' };
-    let other_authority = format!("{}{flipped}::abcdef.0123456789abcdef", &pin[..pin.len() - 1]);
+    let other_authority = format!(
+        "{}{flipped}::abcdef.0123456789abcdef",
+        &pin[..pin.len() - 1]
+    );
     let unknown = format!("{pin}::abcdef.0123456789abcdef");
-    for (wrong, said) in [(other_authority, "not the one in the token"), (unknown, "token is not known")] {
+    for (wrong, said) in [
+        (other_authority, "not the one in the token"),
+        (unknown, "token is not known"),
+    ] {
         let mut process = agent(&server, "stranger", &wrong, folder.path());
         let status = process.wait();
         assert_eq!(status.code(), Some(1));
@@ -175,7 +185,12 @@ fn pods_survive_a_kill_of_their_agent() {
         let path = path.to_str().unwrap();
         server.coracle(&["push", path]);
         kubectl.ok(&["apply", "-f", path]);
-        kubectl.ok(&["rollout", "status", &format!("deployment/{name}"), "--timeout=90s"]);
+        kubectl.ok(&[
+            "rollout",
+            "status",
+            &format!("deployment/{name}"),
+            "--timeout=90s",
+        ]);
     }
     let state = || {
         kubectl.ok(&[

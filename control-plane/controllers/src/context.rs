@@ -61,13 +61,15 @@ impl Context {
         K::DynamicType: Eq + Hash + Clone + Send + Sync,
     {
         let mut changes = informer.subscribe();
-        let store = informer.store().clone();
+        let (store, informer) = (informer.store().clone(), informer.clone());
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => return,
-                ready = store.wait_until_ready() => if ready.is_err() { return },
+                () = informer.wait_until_ready() => {}
             }
+            // Kept, it would keep the channel open when the watch has ended.
+            drop(informer);
             see(Change::All(store.state()));
             loop {
                 let change = tokio::select! {

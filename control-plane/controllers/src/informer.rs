@@ -31,7 +31,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +47,9 @@ where
     store: Store<K>,
     changes: broadcast::Sender<Arc<K>>,
     revision: Arc<AtomicU64>,
+    /// Whether the first list is in the cache. Not the store's own `wait_until_ready`: of several
+    /// that wait there at once only the last is woken (kube-runtime 5.0, `DelayedInit`).
+    ready: watch::Sender<bool>,
 }
 
 impl<K> Clone for Informer<K>
@@ -59,6 +62,7 @@ where
             store: self.store.clone(),
             changes: self.changes.clone(),
             revision: self.revision.clone(),
+            ready: self.ready.clone(),
         }
     }
 }
@@ -91,6 +95,7 @@ where
             store: writer.as_reader(),
             changes: broadcast::Sender::new(CHANGES),
             revision: Arc::default(),
+            ready: watch::Sender::new(false),
         };
         let feeder = Feeder {
             writer,
@@ -104,9 +109,15 @@ where
 
     /// Waits for the first list. Should the watch end before, so do all its users.
     pub(crate) async fn wait_until_ready(&self) {
-        if self.store.wait_until_ready().await.is_err() {
+        let mut ready = self.ready();
+        if ready.wait_for(|ready| *ready).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Whether the first list is in the cache.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     /// The cache.
@@ -205,6 +216,7 @@ where
             watcher::Event::InitDone => {
                 self.writer.apply_watcher_event(event);
                 self.announce_list();
+                self.informer.ready.send_replace(true);
             }
             watcher::Event::Apply(object) => {
                 let key = self.key(object);
@@ -374,6 +386,7 @@ mod tests {
             store: writer.as_reader(),
             changes,
             revision: Arc::default(),
+            ready: watch::Sender::new(false),
         };
         let before = HashMap::new();
         let kind = ();

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use kube::runtime::reflector::{Lookup, Store};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The name that Pods carry in `spec.schedulerName` unless they say otherwise.
@@ -43,6 +43,8 @@ where
     pub store: Store<K>,
     /// What changes, as it is or was.
     pub changes: broadcast::Receiver<Arc<K>>,
+    /// Whether the cache holds all that there was at the start.
+    pub ready: watch::Receiver<bool>,
 }
 
 /// What the scheduler needs to know.

@@ -60,13 +60,13 @@ impl Scheduler {
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> Result<(), Error> {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            ready = self.config.nodes.store.wait_until_ready() => {
+            ready = self.config.nodes.ready.wait_for(|ready| *ready) => {
                 ready.map_err(|_| Error::FeedEnded("nodes"))?;
             }
         }
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            ready = self.config.pods.store.wait_until_ready() => {
+            ready = self.config.pods.ready.wait_for(|ready| *ready) => {
                 ready.map_err(|_| Error::FeedEnded("pods"))?;
             }
         }

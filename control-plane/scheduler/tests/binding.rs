@@ -81,7 +81,13 @@ where
     }
     writer.apply_watcher_event(&Event::InitDone);
     let (sender, changes) = broadcast::channel(16);
-    (Feed { store, changes }, sender)
+    let ready = tokio::sync::watch::channel(true).1;
+    let feed = Feed {
+        store,
+        changes,
+        ready,
+    };
+    (feed, sender)
 }
 
 fn pod(name: &str, spec: Value) -> Pod {

@@ -122,6 +122,7 @@ impl Kubelet {
             network: config.network,
             listeners: Listeners::default(),
             services,
+            services_ready: tokio::sync::OnceCell::new(),
             admission: Admission::new(allocatable, config.max_pods),
             recorder,
             publisher: StatusPublisher::new(config.client.clone()),

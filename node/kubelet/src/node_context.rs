@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coracle_runtime::LogLimits;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
+use tokio::sync::OnceCell;
 
 use crate::admission::Admission;
 use crate::events::Recorder;
@@ -34,6 +35,9 @@ pub(crate) struct NodeContext {
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) listeners: Listeners,
     pub(crate) services: Store<Service>,
+    /// Set when `services` is filled. One worker waits for the store, the others for that one: of
+    /// several that wait there at once only the last is woken (kube-runtime 5.0, `DelayedInit`).
+    pub(crate) services_ready: OnceCell<()>,
     pub(crate) admission: Admission,
     pub(crate) recorder: Recorder,
     pub(crate) publisher: StatusPublisher,
@@ -41,6 +45,17 @@ pub(crate) struct NodeContext {
 }
 
 impl NodeContext {
+    /// Waits until the Services are known.
+    pub(crate) async fn services_known(&self) {
+        let wait = || async {
+            if self.services.wait_until_ready().await.is_err() {
+                // Nobody follows them any more, because the agent stops.
+                std::future::pending::<()>().await;
+            }
+        };
+        self.services_ready.get_or_init(wait).await;
+    }
+
     /// What a Pod may be told of its place.
     pub(crate) fn surroundings(&self, pod_ips: &[IpAddr]) -> Surroundings {
         Surroundings {

@@ -107,9 +107,8 @@ impl Worker {
                 sources: Sources::default(),
             });
         }
-        // Services are part of the environment of whatever starts here. An error means that
-        // nobody follows them any more, because the agent stops.
-        let _ = self.node.services.wait_until_ready().await;
+        // Services are part of the environment of whatever starts here.
+        self.node.services_known().await;
         if let Err(error) = self.set_up_volumes(pod).await {
             if !self.memory.volumes {
                 return Err(("FailedMount", error));
