@@ -6,6 +6,8 @@
 //!
 //! `cargo bench -- NAME…` runs only the rows whose names contain one of the words.
 
+#![allow(clippy::unwrap_used, reason = "a measurement that fails, fails loudly")]
+
 #[path = "../e2e/cluster.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod cluster;

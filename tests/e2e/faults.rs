@@ -19,8 +19,9 @@ fn each_fault_ends_as_documented_and_the_node_stays_ready() {
         "OOMKilled",
     );
     kubectl.wait_value(&["pod", "oom"], &format!("{TERMINATED}.exitCode"), "137");
-    kubectl.wait_value(&["pod", "exit3"], &format!("{LAST}.exitCode"), "3");
-    kubectl.wait_value(&["pod", "exit3"], &format!("{LAST}.reason"), "Error");
+    kubectl.wait_value(&["pod", "exit3"], &format!("{TERMINATED}.exitCode"), "3");
+    kubectl.wait_value(&["pod", "exit3"], &format!("{TERMINATED}.reason"), "Error");
+    kubectl.wait_value(&["pod", "exit3"], ".status.phase", "Failed");
     let trap = eventually("the trap's message", || {
         let message = kubectl.value(&["pod", "trap"], &format!("{LAST}.message"));
         if message.contains("unreachable") {
@@ -40,7 +41,7 @@ fn each_fault_ends_as_documented_and_the_node_stays_ready() {
             pods.lines()
                 .any(|line| line.starts_with(name) && line.contains(status))
         };
-        if shown("trap", "CrashLoopBackOff") && shown("exit3", "CrashLoopBackOff") {
+        if shown("trap", "CrashLoopBackOff") && shown("exit3", "Error") {
             Ok(())
         } else {
             Err(pods)

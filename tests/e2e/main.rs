@@ -1,5 +1,7 @@
 //! End-to-end tests: the real binary and real clients, each test with a cluster of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cluster;
 mod faults;
 mod lifecycle;
