@@ -81,18 +81,22 @@ fn main() -> ExitCode {
         runtime.block_on(bench::run());
         return ExitCode::SUCCESS;
     }
-    let failed = runtime.block_on(run(&filters));
-    println!("test result: {failed} failed");
+    let (passed, failed) = runtime.block_on(run(&filters));
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed");
     ExitCode::from(u8::from(failed > 0))
 }
 
-async fn run(filters: &[String]) -> usize {
+/// Runs the tests that the filters choose: how many passed and failed.
+async fn run(filters: &[String]) -> (usize, usize) {
+    let mut chosen = 0;
     let failed = Arc::new(AtomicUsize::new(0));
     let mut running = tokio::task::JoinSet::new();
     for (name, test) in TESTS {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
             continue;
         }
+        chosen += 1;
         let failed = failed.clone();
         running.spawn(async move {
             let result = AssertUnwindSafe(test()).catch_unwind().await;
@@ -110,5 +114,6 @@ async fn run(filters: &[String]) -> usize {
         }
     }
     while running.join_next().await.is_some() {}
-    failed.load(Ordering::Relaxed)
+    let failed = failed.load(Ordering::Relaxed);
+    (chosen - failed, failed)
 }
