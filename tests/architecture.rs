@@ -17,7 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("scheduler", &["apimachinery"]),
     ("images", &["apimachinery"]),
     ("network", &["apimachinery", "runtime"]),
-    ("kubelet", &["runtime", "images", "network", "apimachinery"]),
+    ("kubelet", &["runtime", "images", "apimachinery"]),
     ("wasm", &["runtime", "images"]),
 ];
 

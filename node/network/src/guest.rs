@@ -18,7 +18,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
 use parking_lot::Mutex;
@@ -36,13 +36,60 @@ const REMEMBERED: usize = 4096;
 
 /// The network as one Pod sees it.
 pub struct SnapshotNetwork {
-    path: PathBuf,
+    reader: Arc<Reader>,
     own: Vec<IpAddr>,
-    current: Mutex<Option<Current>>,
     /// Listeners of this Pod in this process: by what the guest bound, where it really is.
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
     /// What the guest dialled, by where it really went, for replies.
     dialled: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
+}
+
+/// The snapshot of a path. A process has one for all its Pods: ten thousand mappings of the same
+/// file would cost more than the Pods.
+struct Reader {
+    path: PathBuf,
+    current: Mutex<Option<Current>>,
+}
+
+/// The readers of this process.
+static READERS: Mutex<Vec<Weak<Reader>>> = Mutex::new(Vec::new());
+
+impl Reader {
+    fn of(path: &Path) -> Arc<Self> {
+        let mut readers = READERS.lock();
+        readers.retain(|reader| reader.strong_count() > 0);
+        if let Some(reader) = readers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|reader| reader.path == path)
+        {
+            return reader;
+        }
+        let reader = Arc::new(Self {
+            path: path.to_owned(),
+            current: Mutex::new(None),
+        });
+        readers.push(Arc::downgrade(&reader));
+        reader
+    }
+
+    /// The newest snapshot; the last good one while there is none.
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        let mut current = self.current.lock();
+        let newest = std::fs::metadata(&self.path)
+            .ok()
+            .map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
+        if let Some(identity) = newest
+            && current.as_ref().map(|c| c.identity) != Some(identity)
+            && let Ok(snapshot) = File::open(&self.path).and_then(|file| Snapshot::open(&file))
+        {
+            *current = Some(Current {
+                identity,
+                snapshot: Arc::new(snapshot),
+            });
+        }
+        current.as_ref().map(|current| current.snapshot.clone())
+    }
 }
 
 /// The mapped snapshot with what tells it from the next one.
@@ -64,30 +111,15 @@ impl SnapshotNetwork {
             ));
         }
         Ok(Self {
-            path: path.to_owned(),
+            reader: Reader::of(path),
             own: own.to_vec(),
-            current: Mutex::new(None),
             local: Mutex::new(HashMap::new()),
             dialled: Mutex::new(HashMap::new()),
         })
     }
 
-    /// The newest snapshot; the last good one while there is none.
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let mut current = self.current.lock();
-        let newest = std::fs::metadata(&self.path)
-            .ok()
-            .map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
-        if let Some(identity) = newest
-            && current.as_ref().map(|c| c.identity) != Some(identity)
-            && let Ok(snapshot) = File::open(&self.path).and_then(|file| Snapshot::open(&file))
-        {
-            *current = Some(Current {
-                identity,
-                snapshot: Arc::new(snapshot),
-            });
-        }
-        current.as_ref().map(|current| current.snapshot.clone())
+        self.reader.snapshot()
     }
 
     fn is_own(&self, address: IpAddr) -> bool {

@@ -244,3 +244,12 @@ fn a_new_snapshot_is_noticed_and_a_missing_one_is_survived() {
     std::fs::remove_file(&path).unwrap();
     assert!(network.connect(Protocol::Tcp, remote).is_ok());
 }
+
+#[test]
+fn all_pods_of_a_process_share_one_mapping() {
+    let (folder, network) = network();
+    let path = folder.path().join("snapshot");
+    let other = SnapshotNetwork::open(&path, &[address("10.42.0.3")]).unwrap();
+    let (one, two) = (network.snapshot().unwrap(), other.snapshot().unwrap());
+    assert!(Arc::ptr_eq(&one, &two));
+}
