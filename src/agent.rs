@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use coracle_images::{ContentStore, EmbeddedRegistry, Puller, PullerConfig};
+use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
 use coracle_network::{NodeNetwork, NodeNetworkConfig};
 use coracle_runtime::{LogLimits, RuntimeService};
@@ -316,14 +316,11 @@ async fn registry_hosting(client: &kube::Client) -> Option<SocketAddr> {
 }
 
 /// Tells nodes and tools where the registry is.
-pub(crate) async fn publish_registry(
-    client: &kube::Client,
-    registry: &EmbeddedRegistry,
-) -> Result<()> {
+pub(crate) async fn publish_registry(client: &kube::Client, registry: SocketAddr) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
     let map: ConfigMap = serde_json::from_value(serde_json::json!({
         "metadata": {"name": REGISTRY_HOSTING, "namespace": "kube-public"},
-        "data": {REGISTRY_HOSTING_KEY: format!("host: \"{}\"\n", registry.name)},
+        "data": {REGISTRY_HOSTING_KEY: format!("host: \"{registry}\"\n")},
     }))?;
     match maps.create(&Default::default(), &map).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {

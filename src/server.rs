@@ -258,6 +258,17 @@ impl Handle {
         })
     }
 
+    /// The registry's address for other machines: one that listens everywhere is known by the
+    /// server's own.
+    pub(crate) fn registry_hosting(&self) -> SocketAddr {
+        let address = self.registry_address;
+        if address.ip().is_unspecified() {
+            SocketAddr::new(self.advertised.ip(), address.port())
+        } else {
+            address
+        }
+    }
+
     /// Where guests are pushed, with the admin's credential.
     pub(crate) fn push_target(&self) -> coracle_images::EmbeddedRegistry {
         let admin = self.registry.admin();

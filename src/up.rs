@@ -119,7 +119,7 @@ async fn serve(
         let admin = server.client_as("kubernetes-admin", coracle_apiserver::auth::MASTERS);
         until_bootstrapped(&admin).await?;
         let target = server.push_target();
-        publish_registry(&admin, &target).await?;
+        publish_registry(&admin, server.registry_hosting()).await?;
         println!(
             "Coracle {} in {}",
             env!("CARGO_PKG_VERSION"),
