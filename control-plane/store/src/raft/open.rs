@@ -328,10 +328,16 @@ async fn start(opened: Opened, config: &RaftConfig) -> Result<Arc<RaftStore>, Op
         .members
         .iter()
         .map(|(id, address)| (*id, BasicNode::new(address)));
-    match raft.initialize(members.collect::<BTreeMap<_, _>>()).await {
-        // It is a cluster already.
-        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error) => return Err(failed(&error)),
+    // Asked first: openraft logs an error for a cluster that is one already.
+    if !raft
+        .is_initialized()
+        .await
+        .map_err(|error| failed(&error))?
+    {
+        match raft.initialize(members.collect::<BTreeMap<_, _>>()).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(failed(&error)),
+        }
     }
     let timeout = timing.election_min;
     let peers = Peers {

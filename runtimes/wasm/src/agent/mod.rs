@@ -302,7 +302,14 @@ impl RuntimeService for WasmRuntime {
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
-        self.0.start_container(id).await
+        // The start goes on if the caller gives up, and a stop waits for it: half of one would
+        // leave a guest in its host that nobody knows.
+        let (inner, id) = (self.0.clone(), id.clone());
+        let start = async move { inner.start_container(&id).await };
+        match self.0.tasks.spawn(start).await {
+            Ok(started) => started,
+            Err(error) => Err(Error::Start(format!("the start was cut off: {error}"))),
+        }
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use coracle_runtime::{ContainerConfig, ContainerState, Mount, Port, Protocol, RuntimeService};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
@@ -148,6 +150,21 @@ pub(crate) async fn the_next_agent_finds_guests_served() {
         200,
         "the adopted host takes guests"
     );
+}
+
+pub(crate) async fn a_start_that_is_given_up_leaves_nothing() {
+    let node = Node::new().await;
+    let warm = hello(&node, "warm").await;
+    let image = node.sample("hello-http/hello-http.wasm");
+    let pod = node.create(&image, |_| ()).await;
+    let start = node.runtime.start_container(&pod.container);
+    assert!(start.now_or_never().is_none(), "a start takes a while");
+    for pod in [&pod, &warm] {
+        node.runtime.remove_container(&pod.container).await.unwrap();
+    }
+    // A host that still serves somebody would stay.
+    node.runtime.detach().await;
+    assert!(!node.folder.path().join(HOST).exists());
 }
 
 pub(crate) async fn the_death_of_a_host_ends_its_containers() {

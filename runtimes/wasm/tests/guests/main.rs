@@ -48,6 +48,7 @@ tests![
     http::a_component_is_served,
     http::one_host_serves_a_namespace,
     http::the_next_agent_finds_guests_served,
+    http::a_start_that_is_given_up_leaves_nothing,
     http::the_death_of_a_host_ends_its_containers,
     http::guests_reach_each_other_and_their_volumes,
     http::many_requests_are_served_at_once,
