@@ -16,6 +16,6 @@ mod types;
 pub mod conformance;
 pub mod fake;
 
-pub use network::{GuestNetwork, NetworkError, Peer, Protocol};
+pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use service::{Error, Result, RuntimeService};
 pub use types::*;

@@ -5,9 +5,15 @@
 //! accepts and receives. The wasm runtime owns the sockets; this trait owns the addresses.
 //! In the unprivileged form a Pod's address is virtual and every answer differs from the
 //! question; in the namespaced form most answers are the question.
+//!
+//! [`PortDispatcher`] is the way back: a runtime whose process serves all the endpoints behind a
+//! port of the node may take its connections without a hop.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 /// A transport protocol, spelled as in the Kubernetes API.
@@ -87,4 +93,36 @@ pub trait GuestNetwork: Send + Sync {
     /// Listeners of this Pod that live in the same process, by the guest's address; tells the
     /// network of them, so that `localhost` reaches them before the agent has published them.
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>);
+}
+
+/// Where the connections to a port of the node go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortBackends {
+    /// The port of the node, which names the dispatch.
+    pub port: u16,
+    /// Addresses of Pods, as the cluster knows them; none is empty.
+    pub endpoints: Vec<SocketAddr>,
+    /// Whether a client stays with its endpoint (`sessionAffinity: ClientIP`).
+    pub affinity: bool,
+}
+
+/// A runtime that can serve a port of the node inside the process that serves its endpoints.
+#[async_trait::async_trait]
+pub trait PortDispatcher: Send + Sync {
+    /// Accepts from `socket`, which others may hold too and then leave alone, and hands every
+    /// connection to one of the endpoints. A port that is dispatched already gets the new
+    /// endpoints. The future in the answer ends when the port is no longer served: it was
+    /// withdrawn, or the process ended. `None`: the endpoints are not all in one process of this
+    /// runtime; whatever it served of this port before is withdrawn.
+    ///
+    /// # Errors
+    /// The process could not be told; the port is not served.
+    async fn dispatch(
+        &self,
+        socket: &OwnedFd,
+        backends: PortBackends,
+    ) -> io::Result<Option<BoxFuture<'static, ()>>>;
+
+    /// Stops accepting on a port. Connections that were accepted go on.
+    async fn withdraw(&self, port: u16);
 }

@@ -120,6 +120,14 @@ pub trait RuntimeService: Send + Sync {
     /// Sockets on which guests listen now.
     async fn listeners(&self) -> Result<Vec<Listener>>;
 
+    /// The user as which guests of a namespace run, where it is not the agent's own: the folders
+    /// that a Pod's guests read and write must let that user in. It stays the same for as long as
+    /// the node knows the namespace.
+    fn guest_user(&self, namespace: &str) -> Result<Option<GuestUser>> {
+        let _ = namespace;
+        Ok(None)
+    }
+
     /// Changes from now on. The stream is bounded; see [`RuntimeEvent`] for what a loss means.
     fn events(&self) -> BoxStream<'static, RuntimeEvent>;
 

@@ -267,3 +267,12 @@ pub enum RuntimeEvent {
     /// The set of listeners changed.
     Listeners,
 }
+
+/// A user of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestUser {
+    /// User id.
+    pub uid: u32,
+    /// Group id; the only group that the user has.
+    pub gid: u32,
+}
