@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::AgentOptions;
+use crate::cluster_network::ClusterNetwork;
 use crate::identity::authority::KeyedCertificate;
 use crate::identity::join::{self, NodeIdentity};
 use crate::paths::{DataDir, create_private_dir, lock};
@@ -40,6 +41,7 @@ pub(crate) struct NodeConfig {
     pub(crate) name: String,
     pub(crate) directory: PathBuf,
     pub(crate) address: IpAddr,
+    pub(crate) network: ClusterNetwork,
     /// Where the kubelet's API listens.
     pub(crate) listen: SocketAddr,
     pub(crate) max_pods: u32,
@@ -95,9 +97,9 @@ impl RunningNode {
         let network = NodeNetwork::open(NodeNetworkConfig {
             directory: folder("network"),
             node_name: config.name.clone(),
-            cluster_range: defaults::CLUSTER_RANGE.parse()?,
-            service_range: defaults::SERVICE_RANGE.parse()?,
-            domain: defaults::DOMAIN.to_owned(),
+            cluster_range: config.network.pods.into(),
+            service_range: config.network.services.into(),
+            domain: config.network.domain,
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,
         })?;
@@ -227,11 +229,13 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
     let client = client(&options.server, &identity)?;
     let cancel = CancellationToken::new();
     let signals = shutdown::on_signals(cancel.clone())?;
+    let network = ClusterNetwork::learn(&client).await?;
     let registry = registry_hosting(&client).await;
     let mut node = RunningNode::start(NodeConfig {
         name: name.clone(),
         directory,
         address,
+        network,
         listen: SocketAddr::from((
             [0, 0, 0, 0],
             options.node.kubelet_port.unwrap_or(KUBELET_PORT),
@@ -322,11 +326,19 @@ pub(crate) async fn publish_registry(client: &kube::Client, registry: SocketAddr
         "metadata": {"name": REGISTRY_HOSTING, "namespace": "kube-public"},
         "data": {REGISTRY_HOSTING_KEY: format!("host: \"{registry}\"\n")},
     }))?;
-    match maps.create(&Default::default(), &map).await {
+    put_config_map(&maps, REGISTRY_HOSTING, &map).await
+}
+
+/// Makes a ConfigMap what it should be.
+pub(crate) async fn put_config_map(
+    maps: &Api<ConfigMap>,
+    name: &str,
+    map: &ConfigMap,
+) -> Result<()> {
+    match maps.create(&Default::default(), map).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let patch = kube::api::Patch::Merge(&map);
-            maps.patch(REGISTRY_HOSTING, &Default::default(), &patch)
-                .await?;
+            let patch = kube::api::Patch::Merge(map);
+            maps.patch(name, &Default::default(), &patch).await?;
         }
         other => {
             other?;

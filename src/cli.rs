@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::Ipv4Net;
+
+use crate::defaults;
 
 /// A Kubernetes that runs WebAssembly first and OCI containers beside it.
 #[derive(Debug, Parser)]
@@ -70,6 +73,8 @@ pub(crate) struct UpOptions {
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
     #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Nodes to start
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
@@ -87,6 +92,19 @@ pub(crate) struct ListenOptions {
     /// Address of the embedded registry
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
     pub(crate) registry_listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterOptions {
+    /// Range of the addresses of Pods
+    #[arg(long, value_name = "CIDR", default_value = defaults::CLUSTER_CIDR)]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Range of the addresses of Services
+    #[arg(long, value_name = "CIDR", default_value = defaults::SERVICE_CIDR)]
+    pub(crate) service_cidr: Ipv4Net,
+    /// Prefix length of a node's part of --cluster-cidr; default 24, for `up` 18
+    #[arg(long, value_name = "BITS")]
+    pub(crate) node_cidr_mask_size: Option<u8>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -113,6 +131,8 @@ pub(crate) struct ServerOptions {
     pub(crate) log: LogOptions,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Do not run a node here

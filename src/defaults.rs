@@ -1,13 +1,9 @@
 //! Ranges and names that every part of a cluster must agree on.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-/// All Pods of the cluster.
-pub(crate) const CLUSTER_RANGE: &str = "10.42.0.0/16";
-/// Services.
-pub(crate) const SERVICE_RANGE: &str = "10.43.0.0/16";
-/// The first address of the Service range: the `kubernetes` Service.
-pub(crate) const KUBERNETES_SERVICE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 1));
+/// All Pods of the cluster, as in k3s.
+pub(crate) const CLUSTER_CIDR: &str = "10.42.0.0/16";
+/// Services, as in k3s.
+pub(crate) const SERVICE_CIDR: &str = "10.43.0.0/16";
 /// The cluster's domain.
 pub(crate) const DOMAIN: &str = "cluster.local";
 /// Bits of a node's range of Pods, as in Kubernetes.

@@ -8,6 +8,7 @@
 mod agent;
 mod apply;
 mod cli;
+mod cluster_network;
 mod defaults;
 mod host;
 mod identity;

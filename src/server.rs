@@ -22,12 +22,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster_network::ClusterNetwork;
 use crate::identity::authority::{Authority, KeyedCertificate, Purpose};
 use crate::identity::join::{self, NodeIdentity};
 use crate::identity::kubeconfig;
 use crate::identity::registry::{Grant, RegistryCredentials};
 use crate::paths::{DataDir, write_private};
-use crate::{defaults, registry_tls};
+use crate::registry_tls;
 
 /// What a server needs to know.
 pub(crate) struct ServerConfig {
@@ -38,6 +39,8 @@ pub(crate) struct ServerConfig {
     pub(crate) advertise: IpAddr,
     /// More names and addresses for the serving certificate.
     pub(crate) names: Vec<String>,
+    /// The ranges of Pods and Services.
+    pub(crate) network: ClusterNetwork,
     /// Bits of a node's range of Pod addresses.
     pub(crate) node_mask: u8,
 }
@@ -87,7 +90,10 @@ impl Server {
         )?;
         write_admin_files(&config.data, &authority, api_address, registry_address)?;
 
-        let service_range: Ipv4Range = defaults::SERVICE_RANGE
+        let service_range: Ipv4Range = config
+            .network
+            .services
+            .to_string()
             .parse()
             .ok()
             .context("the Service range does not read")?;
@@ -161,11 +167,11 @@ impl Server {
             deciders: JoinSet::new(),
             servers,
         };
-        server.start_deciders(config.node_mask);
+        server.start_deciders(&config.network, config.node_mask)?;
         Ok(server)
     }
 
-    fn start_deciders(&mut self, node_mask: u8) {
+    fn start_deciders(&mut self, network: &ClusterNetwork, node_mask: u8) -> Result<()> {
         let tasks = TaskTracker::new();
         let cancel = self.deciding.clone();
         let client = self
@@ -173,6 +179,11 @@ impl Server {
             .client_as("system:kube-controller-manager", MASTERS);
         let informers = Informers::start(&client, &tasks, &cancel);
         let mut config = ControllersConfig::new(informers.clone());
+        config.cluster_cidr = network
+            .pods
+            .to_string()
+            .parse()
+            .map_err(anyhow::Error::msg)?;
         config.node_cidr_mask_size = node_mask;
         config.root_ca = Some(self.handle.authority.certificate().to_owned());
         let controllers = coracle_controllers::run(client, config, cancel.clone());
@@ -197,6 +208,7 @@ impl Server {
             tasks.wait().await;
             Ok(())
         });
+        Ok(())
     }
 
     /// What others in the process may ask of it.
@@ -326,7 +338,7 @@ fn serving_certificate(
         IpAddr::from([127, 0, 0, 1]),
         IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
         config.advertise,
-        defaults::KUBERNETES_SERVICE,
+        config.network.kubernetes(),
     ]);
     addresses.extend(
         listening

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{NodeConfig, RunningNode, publish_registry};
 use crate::apply::{self, Applied, Bundle};
 use crate::cli::{ListenOptions, NodeOptions, ServerOptions, UpOptions};
+use crate::cluster_network::ClusterNetwork;
 use crate::paths::DataDir;
 use crate::server::{Server, ServerConfig, reachable};
 use crate::{defaults, host, logging, push, shutdown};
@@ -27,6 +28,7 @@ struct Plan {
     listen: ListenOptions,
     node: Option<NodeOptions>,
     names: Vec<String>,
+    network: ClusterNetwork,
     node_mask: u8,
     max_pods: u32,
     /// Whether Pods end with the process.
@@ -43,12 +45,17 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
         .iter()
         .map(|path| apply::read(path))
         .collect::<Result<Vec<_>>>()?;
+    let cluster = options.cluster;
+    let node_mask = cluster
+        .node_cidr_mask_size
+        .unwrap_or(defaults::UP_NODE_MASK);
     run(Plan {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
         node: Some(options.node),
         names: Vec::new(),
-        node_mask: defaults::UP_NODE_MASK,
+        network: ClusterNetwork::new(&cluster, node_mask)?,
+        node_mask,
         max_pods: defaults::UP_MAX_PODS,
         owns_pods: true,
         bundles,
@@ -59,12 +66,15 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
 /// `coracle server`.
 pub(crate) async fn server(options: ServerOptions) -> Result<()> {
     logging::start(options.log.log.as_deref(), "info")?;
+    let cluster = options.cluster;
+    let node_mask = cluster.node_cidr_mask_size.unwrap_or(defaults::NODE_MASK);
     run(Plan {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
         node: (!options.no_node).then_some(options.node),
         names: options.tls_san,
-        node_mask: defaults::NODE_MASK,
+        network: ClusterNetwork::new(&cluster, node_mask)?,
+        node_mask,
         max_pods: defaults::MAX_PODS,
         owns_pods: false,
         bundles: Vec::new(),
@@ -83,6 +93,7 @@ async fn run(plan: Plan) -> Result<()> {
         registry_listen: plan.listen.registry_listen,
         advertise,
         names: plan.names.clone(),
+        network: plan.network.clone(),
         node_mask: plan.node_mask,
     })
     .await?;
@@ -120,6 +131,7 @@ async fn serve(
         until_bootstrapped(&admin).await?;
         let target = server.push_target();
         publish_registry(&admin, server.registry_hosting()).await?;
+        plan.network.publish(&admin).await?;
         println!(
             "Coracle {} in {}",
             env!("CARGO_PKG_VERSION"),
@@ -173,6 +185,7 @@ fn node_config(
         name: name.to_owned(),
         directory: plan.data.agent(),
         address,
+        network: plan.network.clone(),
         listen: SocketAddr::from(([0, 0, 0, 0], options.kubelet_port.unwrap_or(KUBELET_PORT))),
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
         client: server.node_client(name),
