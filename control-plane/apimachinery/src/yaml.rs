@@ -6,6 +6,10 @@
 use serde_json::{Map, Value};
 use serde_yaml::Value as Yaml;
 
+/// Brackets are nested at most so deep: the scanner's work grows with the depth at every token, and
+/// what is deeper could not be decoded anyway.
+const MAX_DEPTH: usize = 128;
+
 /// One object of a manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
@@ -145,11 +149,37 @@ fn parse(text: &str) -> Result<Value, (usize, String)> {
     if text.lines().all(only_comments) {
         return Ok(Value::Null);
     }
+    if let Some(line) = too_deep(text) {
+        let reason = format!("brackets are nested more than {MAX_DEPTH} deep");
+        return Err((line, reason));
+    }
     let mut yaml: Yaml = serde_yaml::from_str(text).map_err(fault)?;
     yaml.apply_merge().map_err(fault)?;
     let mut value = to_json(yaml).map_err(|reason| (1, reason))?;
     octal_modes(&mut value, false);
     Ok(value)
+}
+
+/// The line on which `[` and `{` are nested too deep, counting those that can begin a collection:
+/// not the ones in the middle of a word, as text in a block scalar has them.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut line) = (0_usize, 1);
+    let mut before = b' ';
+    for &byte in text.as_bytes() {
+        match byte {
+            b'[' | b'{' if before.is_ascii_whitespace() || b"[{,:-?\"'!&".contains(&before) => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Some(line);
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'\n' => line += 1,
+            _ => {}
+        }
+        before = byte;
+    }
+    None
 }
 
 /// The message of a parser; its position is told apart, and in lines of the file.

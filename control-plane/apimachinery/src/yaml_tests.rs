@@ -137,3 +137,16 @@ proptest! {
         prop_assert_eq!(&documents[0].object, &object);
     }
 }
+
+#[test]
+fn nesting_is_bounded_before_anything_is_parsed() {
+    let deep = |depth: usize| format!("a: 1\nb: {}", "[".repeat(depth));
+    let error = read_one("deep.yaml", &deep(100_000)).unwrap_err();
+    assert_eq!(error.line, 2);
+    assert!(error.reason.contains("nested"), "{error}");
+    // What is not a collection does not count.
+    let escapes = format!("a: |\n  {}\n", "\\e[31m x[1 ".repeat(500));
+    assert!(read_one("text.yaml", &escapes).is_ok());
+    let siblings = format!("a: [{}[]]", "[], ".repeat(500));
+    assert!(read_one("flat.yaml", &siblings).is_ok());
+}

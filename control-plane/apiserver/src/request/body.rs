@@ -3,6 +3,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
+use coracle_apimachinery::yaml;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
@@ -12,10 +13,6 @@ use super::{media, protobuf};
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 const ACCEPTED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
-
-/// Brackets of YAML are nested at most so deep: the scanner's work grows with the depth at
-/// every token, and what is deeper could not be decoded anyway.
-const MAX_YAML_DEPTH: usize = 128;
 
 /// Reads a body whole.
 ///
@@ -51,52 +48,15 @@ pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
 /// # Errors
 /// 400 with the position of what does not parse.
 pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
-    let malformed = |error: &dyn std::error::Error| {
-        Status::bad_request(format!("error converting YAML to JSON: {error}"))
-    };
-    if flow_depth(yaml) > MAX_YAML_DEPTH {
-        return Err(Status::bad_request(format!(
-            "error converting YAML to JSON: brackets are nested more than {MAX_YAML_DEPTH} deep"
-        )));
-    }
-    let value: serde_json::Value =
-        serde_yaml::from_slice(yaml).map_err(|error| malformed(&error))?;
-    let json = serde_json::to_vec(&value).map_err(|error| malformed(&error))?;
+    let text = std::str::from_utf8(yaml)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
+    let value = yaml::read_one("body", text).map_err(|error| {
+        Status::bad_request(format!(
+            "error converting YAML to JSON: yaml: line {}: {}",
+            error.line, error.reason
+        ))
+    })?;
+    let json = serde_json::to_vec(&value)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
     Ok(json.into())
-}
-
-/// How deep `[` and `{` are nested, counting those that can begin a collection: not the ones in
-/// the middle of a word, as text in a block scalar has them.
-fn flow_depth(yaml: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut before = b' ';
-    for &byte in yaml {
-        match byte {
-            b'[' | b'{' if before.is_ascii_whitespace() || b"[{,:-?\"'!&".contains(&before) => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        before = byte;
-    }
-    deepest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn depth_is_that_of_collections() {
-        for (yaml, want) in [
-            ("a: [1, {b: [2]}]", 3),
-            ("[[[", 3),
-            ("[a] [b]", 1),
-            ("a: |\n  \\e[31m x[1 y[2\n", 0),
-        ] {
-            assert_eq!(flow_depth(yaml.as_bytes()), want, "{yaml}");
-        }
-    }
 }
