@@ -7,6 +7,7 @@ mod bad_input;
 mod client;
 mod deletion;
 mod discovery;
+mod garbage;
 mod harness;
 mod lists;
 mod logs;

@@ -6,7 +6,7 @@ mod defaults;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::resources;
-use k8s_openapi::api::core::v1::{Pod, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP, PodSpec, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
@@ -58,6 +58,7 @@ impl Strategy for PodStrategy {
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: class,
+            conditions: gated(object).then(|| vec![scheduling_gated()]),
             ..PodStatus::default()
         });
     }
@@ -75,7 +76,7 @@ impl Strategy for PodStrategy {
                 "cannot be set on create",
             ));
         }
-        if !text(&spec.node_name).is_empty() && !items(&spec.scheduling_gates).is_empty() {
+        if !text(&spec.node_name).is_empty() && gated(object) {
             let detail = "cannot be set until all schedulingGates have been cleared";
             errors.push(Error::forbidden(&at.child("nodeName"), detail));
         }
@@ -207,6 +208,23 @@ impl Strategy for PodStrategy {
         let seconds = requested.or(own).unwrap_or(0);
         // What is negative is as short as a period can be that is one.
         Some(if seconds < 0 { 1 } else { seconds })
+    }
+}
+
+/// Whether something must happen before the scheduler may look at a Pod.
+fn gated(object: &Pod) -> bool {
+    let spec = object.spec.as_ref();
+    spec.is_some_and(|spec| !items(&spec.scheduling_gates).is_empty())
+}
+
+/// Says so from the first moment on: no scheduler will (KEP-3521).
+fn scheduling_gated() -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
     }
 }
 

@@ -22,6 +22,18 @@ fn pod(spec: Value) -> Pod {
 }
 
 #[test]
+fn a_gated_pod_says_so_from_the_beginning() {
+    let reason = |pod: Pod| {
+        let condition = pod.status?.conditions?.pop()?;
+        assert_eq!(condition.type_, "PodScheduled");
+        condition.reason
+    };
+    let gated = pod(json!({"schedulingGates": [{"name": "example.com/wait"}]}));
+    assert_eq!(reason(gated).as_deref(), Some("SchedulingGated"));
+    assert_eq!(reason(pod(json!({}))), None);
+}
+
+#[test]
 fn create() {
     let table: Vec<(Value, Vec<&str>)> = vec![
         (json!({}), vec![]),
