@@ -9,6 +9,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Namespace, Service};
 use kube::Discovery;
 use kube::api::{Api, WatchEvent, WatchParams};
+use kube::runtime::wait::await_condition;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{NodeConfig, RunningNode, publish_registry};
@@ -200,9 +201,8 @@ fn node_config(
 async fn until_bootstrapped(client: &kube::Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for name in ["default", "kube-public"] {
-        while namespaces.get_opt(name).await?.is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let there = |namespace: Option<&Namespace>| namespace.is_some();
+        await_condition(namespaces.clone(), name, there).await?;
     }
     Ok(())
 }
