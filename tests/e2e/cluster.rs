@@ -278,6 +278,19 @@ impl Kubectl {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// `kubectl edit` with an editor that is one `sed` expression; it must succeed.
+    #[track_caller]
+    pub(crate) fn edit(&self, expression: &str, object: &[&str]) -> String {
+        succeeded(
+            &self
+                .command(&["edit"])
+                .args(object)
+                .env("KUBE_EDITOR", format!("sed -i '{expression}'"))
+                .output()
+                .unwrap(),
+        )
+    }
+
     /// Applies a manifest from standard input.
     #[track_caller]
     pub(crate) fn apply(&self, manifest: &str) -> String {

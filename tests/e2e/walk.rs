@@ -123,6 +123,8 @@ fn a_deployment_lives_its_life_under_kubectl() {
             .ok(&["get", "deployments", "-l", "tier=front", "-o", "name"])
             .contains("deployment.apps/app")
     );
+    kubectl.edit("s/replicas: [0-9]*/replicas: 2/", &["deployment", "app"]);
+    kubectl.wait_value(&["deployment", "app"], ".spec.replicas", "2");
     let described = kubectl.ok(&["describe", "deployment", "app"]);
     assert!(described.contains("ScalingReplicaSet"), "{described}");
     let pod = kubectl.ok(&["get", "pods", "-l", "app=app", "-o", "name"]);
