@@ -239,7 +239,8 @@ pub struct Listener {
     pub sandbox: SandboxId,
     /// Protocol.
     pub protocol: Protocol,
-    /// The Pod's address and port, as others know it.
+    /// The Pod's address and port, as others know it, or a loopback address and port, which only
+    /// the Pod's own processes may dial.
     pub address: SocketAddr,
     /// The socket on the host that serves it.
     pub actual: SocketAddr,

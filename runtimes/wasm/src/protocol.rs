@@ -67,7 +67,7 @@ pub(crate) struct GuestSpec {
 pub(crate) struct Bound {
     pub sandbox: SandboxId,
     pub protocol: Protocol,
-    /// As the Pod's peers know it.
+    /// As the Pod's peers know it, or a loopback address, which its own processes alone dial.
     pub address: SocketAddr,
     /// The host's socket.
     pub actual: SocketAddr,

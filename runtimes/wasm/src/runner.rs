@@ -25,6 +25,7 @@ use crate::disk;
 use crate::guest::cpu::{Meter, Metered, Ticker};
 use crate::guest::limits::{Memory, OutOfMemory};
 use crate::guest::log::{Log, LogStream, Stream};
+use crate::guest::sockets::SocketQuota;
 use crate::guest::state::{self, Environment};
 use crate::guest::{engine, volumes};
 use crate::process::NetworkFactory;
@@ -109,6 +110,7 @@ impl Service for Runner {
             network,
             memory: running.memory.clone(),
             listening: Arc::new(Announcer::new(self.hub.clone(), &running.spec)),
+            sockets: SocketQuota::new(),
             may_block: true,
         };
         let engine = self.engine.clone();

@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_runtime::{ContainerId, Protocol, Resources, SandboxId};
 use parking_lot::Mutex;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -107,6 +107,13 @@ impl Start {
             maximum: Some(0),
         };
         setrlimit(Resource::Core, none)?;
+        // A guest with all the sockets that it may have leaves room for an agent to connect.
+        let files = getrlimit(Resource::Nofile);
+        let all = Rlimit {
+            current: files.maximum,
+            maximum: files.maximum,
+        };
+        setrlimit(Resource::Nofile, all)?;
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
         listener.set_nonblocking(true)?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -166,7 +173,8 @@ impl Announcer {
         }
     }
 
-    /// Others know a wildcard listener by the Pod's address of that family.
+    /// Others know a wildcard listener by the Pod's address of that family. One on `localhost` is
+    /// told as the guest sees it: the agent lets nobody but the Pod's own processes have it.
     fn entry(&self, protocol: Protocol, mut address: SocketAddr, actual: SocketAddr) -> Bound {
         if address.ip().is_unspecified() {
             let same = |ip: &&std::net::IpAddr| ip.is_ipv4() == address.is_ipv4();

@@ -25,6 +25,8 @@ use crate::serve::{IDENTITY, Identity};
 const ERRORS: &str = "errors";
 /// How much of it is told.
 const MAX_ERRORS: usize = 4096;
+/// What of the agent's environment is for guests' processes too: whose certificates they trust.
+const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// A guest process.
 pub(super) struct Process {
@@ -74,6 +76,11 @@ impl Process {
             .arg(folder)
             .args(ephemeral.then_some("--ephemeral"))
             .env_clear()
+            .envs(
+                TRUST
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::null())

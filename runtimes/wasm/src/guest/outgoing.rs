@@ -1,13 +1,12 @@
 //! Outgoing HTTP of guests: HTTP/1.1 over sockets that [`GuestNetwork`] directs.
 //!
-//! Certificates of `https` servers are checked against the machine's own roots, read at the first
-//! such request.
+//! Certificates of `https` servers are checked against the machine's own roots, or those that
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR` name; they are read at the first such request.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,33 +17,28 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::sockets::{SocketQuota, address, source};
+
 /// What a guest gets that sets no time of its own.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Where systems keep their roots (Debian and kin, Fedora and kin, openSUSE, Alpine).
-const ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
 /// The way out for one guest.
 pub(crate) struct Outgoing {
     network: Arc<dyn GuestNetwork>,
+    quota: SocketQuota,
 }
 
 impl Outgoing {
-    pub(crate) fn new(network: Arc<dyn GuestNetwork>) -> Self {
-        Self { network }
+    pub(crate) fn new(network: Arc<dyn GuestNetwork>, quota: SocketQuota) -> Self {
+        Self { network, quota }
     }
 }
 
@@ -56,12 +50,14 @@ impl WasiHttpHooks for Outgoing {
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
         let network = self.network.clone();
-        Box::new(send(network, request, options.unwrap_or_default()))
+        let quota = self.quota.clone();
+        Box::new(send(network, quota, request, options.unwrap_or_default()))
     }
 }
 
 async fn send(
     network: Arc<dyn GuestNetwork>,
+    quota: SocketQuota,
     mut request: http::Request<WasiBody>,
     options: RequestOptions,
 ) -> Answer {
@@ -70,6 +66,7 @@ async fn send(
     let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let permit = quota.take().ok_or(Error::ConnectionLimitReached)?;
     let within = options.connect_timeout.unwrap_or(TIMEOUT);
     let stream = timeout(within, async {
         let stream = connect(&*network, &host, port).await?;
@@ -85,18 +82,17 @@ async fn send(
         .map_or("/", |path| path.as_str())
         .to_owned();
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let mut driver = tokio::spawn(connection);
+    let mut driver = tokio::spawn(async move {
+        let _permit = permit;
+        connection.await
+    });
+    let io = AbortOnDrop(driver.abort_handle());
     let first_byte = options.first_byte_timeout.unwrap_or(TIMEOUT);
-    let response = match timeout(first_byte, sender.send_request(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            driver.abort();
-            return Err(Error::ConnectionReadTimeout);
-        }
-    }?;
+    let response = timeout(first_byte, sender.send_request(request))
+        .await
+        .map_err(|_| Error::ConnectionReadTimeout)??;
     let between = options.between_bytes_timeout.unwrap_or(TIMEOUT);
     let response = response.map(|body| Timed::new(body, between).boxed_unsync());
-    let io = AbortOnDrop(driver.abort_handle());
     let io = Box::new(async move {
         let _io = io;
         match (&mut driver).await {
@@ -132,8 +128,9 @@ async fn connect_to(
     address: IpAddr,
     port: u16,
 ) -> Result<TcpStream, Error> {
+    let remote = address::of_url(address, port).ok_or(Error::DestinationIpProhibited)?;
     let peer = network
-        .connect(Protocol::Tcp, SocketAddr::new(address, port))
+        .connect(Protocol::Tcp, remote)
         .map_err(network_error)?;
     let socket = match peer.actual {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -141,7 +138,7 @@ async fn connect_to(
     }
     .map_err(Error::Connect)?;
     if let Some(source) = peer.source {
-        socket.bind(source).map_err(Error::Connect)?;
+        source::bind(&socket, source).map_err(Error::Connect)?;
     }
     let stream = socket
         .connect(peer.actual)
@@ -180,31 +177,55 @@ async fn encrypt(stream: TcpStream, host: &str, tls: bool) -> Result<Box<dyn Str
         return Ok(Box::new(stream));
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
-    let connector = tokio_rustls::TlsConnector::from(client_config()?);
-    let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
-    Ok(Box::new(stream))
+    let connector = tokio_rustls::TlsConnector::from(client_config().await?);
+    let stream = connector.connect(name, stream).await;
+    Ok(Box::new(stream.map_err(|error| {
+        tracing::debug!(host, %error, "a guest's request ended in the TLS handshake");
+        tls_error(error)
+    })?))
 }
 
-fn client_config() -> Result<Arc<rustls::ClientConfig>, Error> {
-    static CONFIG: OnceLock<Result<Arc<rustls::ClientConfig>, String>> = OnceLock::new();
-    CONFIG
-        .get_or_init(load_client_config)
-        .clone()
-        .map_err(|message| {
-            tracing::warn!("https is not available to guests: {message}");
-            Error::InternalError(Some(message))
-        })
+/// What `wasi:http` has a name for.
+fn tls_error(error: io::Error) -> Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: Some(format!("{alert:?}")),
+        },
+        _ => Error::TlsProtocolError,
+    }
+}
+
+/// One for the process. What could not be read is read again at the next request.
+async fn client_config() -> Result<Arc<rustls::ClientConfig>, Error> {
+    static CONFIG: OnceCell<Arc<rustls::ClientConfig>> = OnceCell::const_new();
+    let load = async || {
+        tokio::task::spawn_blocking(load_client_config)
+            .await
+            .map_err(|error| error.to_string())?
+    };
+    let config = CONFIG.get_or_try_init(load).await;
+    config.cloned().map_err(|message| {
+        tracing::warn!("https is not available to guests: {message}");
+        Error::InternalError(Some(message))
+    })
 }
 
 fn load_client_config() -> Result<Arc<rustls::ClientConfig>, String> {
-    let bundle = ROOTS
-        .iter()
-        .find_map(|path| fs::read(path).ok())
-        .ok_or("this machine has no root certificates (install ca-certificates)")?;
+    let found = rustls_native_certs::load_native_certs();
     let mut roots = rustls::RootCertStore::empty();
     // One root that is not understood does not spoil the others.
-    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(&bundle).flatten() {
-        let _ = roots.add(certificate);
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let mut message = "this machine has no root certificates: install the package \
+            ca-certificates, or set SSL_CERT_FILE"
+            .to_owned();
+        for error in found.errors.iter().take(1) {
+            message.push_str(&format!(" ({error})"));
+        }
+        return Err(message);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::limits::{Limits, Memory};
 use super::log::LogStream;
 use super::outgoing::Outgoing;
-use super::sockets::{GuestSockets, Listening};
+use super::sockets::{GuestSockets, Listening, SocketQuota};
 use super::volumes::{self, Preopen};
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
@@ -48,6 +48,7 @@ pub(crate) struct Environment {
     pub network: Arc<dyn GuestNetwork>,
     pub memory: Arc<Memory>,
     pub listening: Arc<dyn Listening>,
+    pub sockets: SocketQuota,
     /// Whether file operations may block the thread that polls the guest: in the runner it is
     /// the guest's own.
     pub may_block: bool,
@@ -91,8 +92,12 @@ impl Environment {
             wasi: self.wasi()?.build(),
             table,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(self.network.clone()),
-            sockets: GuestSockets::new(self.network.clone(), self.listening.clone()),
+            outgoing: Outgoing::new(self.network.clone(), self.sockets.clone()),
+            sockets: GuestSockets::new(
+                self.network.clone(),
+                self.listening.clone(),
+                self.sockets.clone(),
+            ),
             limits: Limits::new(self.memory.clone()),
         };
         let mut store = Store::new(engine, guest);

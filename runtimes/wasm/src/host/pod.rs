@@ -19,7 +19,7 @@ use super::request::{self, AbortOnDrop};
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
-use crate::guest::sockets::Listening;
+use crate::guest::sockets::{Listening, SocketQuota};
 use crate::guest::state::Environment;
 use crate::guest::volumes;
 use crate::protocol::{GuestSpec, Use};
@@ -120,6 +120,7 @@ impl HttpPod {
                 network,
                 memory,
                 listening: announcer.clone(),
+                sockets: SocketQuota::new(),
                 may_block: false,
             },
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),

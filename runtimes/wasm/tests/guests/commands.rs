@@ -1,12 +1,10 @@
 //! Command guests: one process each.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::{ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::network::Snapshot;
 use crate::node::{DEADLINE, Node, entries, kill};
 
 /// Prints `hello`.
@@ -238,60 +236,6 @@ pub(crate) async fn a_killed_process_is_an_exit() {
     let exit = node.exit(&pod).await;
     assert_eq!(exit.code, 137);
     assert!(exit.message.contains("signal 9"), "{}", exit.message);
-}
-
-/// Echoes one connection and one datagram.
-async fn echo_servers() -> (SocketAddr, SocketAddr) {
-    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let addresses = (tcp.local_addr().unwrap(), udp.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut stream, _) = tcp.accept().await.unwrap();
-        let mut bytes = [0; 4];
-        stream.read_exact(&mut bytes).await.unwrap();
-        stream.write_all(&bytes).await.unwrap();
-    });
-    tokio::spawn(async move {
-        let mut bytes = [0; 16];
-        let (length, from) = udp.recv_from(&mut bytes).await.unwrap();
-        udp.send_to(&bytes[..length], from).await.unwrap();
-    });
-    addresses
-}
-
-pub(crate) async fn every_address_is_the_networks() {
-    let node = Node::new().await;
-    let (tcp, udp) = echo_servers().await;
-    let service: SocketAddr = "10.43.0.5:80".parse().unwrap();
-    let datagrams: SocketAddr = "10.43.0.6:53".parse().unwrap();
-    node.publish(&Snapshot {
-        names: [("web.default".to_owned(), vec![service.ip()])].into(),
-        routes: [(service, tcp), (datagrams, udp)].into(),
-    });
-    let program = std::fs::read(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/programs/network.wasm"
-    ));
-    let image = node.image(&program.unwrap());
-    let (exit, pod) = node
-        .run(&image, |config| {
-            let args = ["web.default:80", "10.43.0.6:53", "nowhere:1", "10.43.0.7:1"];
-            config.args = args.map(str::to_owned).to_vec();
-        })
-        .await;
-    let log = entries(&pod.log);
-    assert_eq!(exit.code, 0, "{log:#?}");
-    let expected = [
-        "stdout F resolved [10.43.0.5:80]",
-        "stdout F connected to 10.43.0.5:80",
-        "stdout F read ping",
-        "stdout F received ping from 10.43.0.6:53",
-        "stdout F unknown name fails: true",
-        "stdout F refused: ConnectionRefused",
-        "stdout F foreign address: AddrNotAvailable",
-        "stdout F local listener at 127.0.0.1:4000",
-    ];
-    assert_eq!(log, expected);
 }
 
 /// What the kernel says of a guest's process.

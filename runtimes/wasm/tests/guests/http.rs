@@ -55,7 +55,7 @@ async fn request(method: &str, address: SocketAddr, path: &str) -> (u16, String)
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     request("GET", address, path).await
 }
 
@@ -207,6 +207,7 @@ pub(crate) async fn guests_reach_each_other_and_their_volumes() {
     node.publish(&Snapshot {
         names: [("kv-store".to_owned(), vec![service.ip()])].into(),
         routes: [(service, store)].into(),
+        ..Snapshot::default()
     });
     for visit in 1..=3 {
         assert_eq!(get(web, "/").await, (200, format!("visit {visit}\n")));

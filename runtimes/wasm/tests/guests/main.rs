@@ -7,8 +7,10 @@
 mod bench;
 mod commands;
 mod http;
+mod https;
 mod network;
 mod node;
+mod sockets;
 mod suite;
 
 use std::ffi::OsString;
@@ -42,7 +44,6 @@ tests![
     commands::a_server_listens_under_the_pods_address,
     commands::a_guest_ends_while_no_agent_is_there,
     commands::a_killed_process_is_an_exit,
-    commands::every_address_is_the_networks,
     commands::guest_processes_are_confined,
     commands::a_guest_leaves_last_words,
     http::a_component_is_served,
@@ -55,6 +56,15 @@ tests![
     http::a_trap_is_an_answer_and_nothing_more,
     http::a_stop_lets_requests_finish_and_cuts_the_rest,
     http::a_spinning_neighbour_is_not_felt,
+    https::servers_must_prove_who_they_are,
+    sockets::every_address_is_the_networks,
+    sockets::guests_call_from_the_source_that_the_network_names,
+    sockets::whom_the_network_denies_is_not_heard,
+    sockets::localhost_is_announced_and_ports_are_taken_once,
+    sockets::datagrams_are_answered,
+    sockets::no_spelling_leads_to_the_hosts_loopback,
+    sockets::a_guest_has_so_many_sockets,
+    sockets::newer_interfaces_are_refused_by_name,
 ];
 
 fn main() -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,12 @@ pub(crate) struct Snapshot {
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     /// By the address that a guest dials.
     pub(crate) routes: BTreeMap<SocketAddr, SocketAddr>,
+    /// The address from which guests call.
+    pub(crate) source: Option<IpAddr>,
+    /// Whether what has no route and is no loopback address is dialled as it is, as a node does.
+    pub(crate) open: bool,
+    /// Hosts that guests do not hear.
+    pub(crate) denied: Vec<IpAddr>,
 }
 
 /// Opens the network of a Pod; the factory of the guest processes.
@@ -50,13 +56,21 @@ impl GuestNetwork for Network {
         found.ok_or_else(|| NetworkError::NameUnresolvable(name.into()))
     }
 
-    fn bind(&self, _: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
+    fn bind(&self, protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let own = self.ips.contains(&local.ip());
-        if own || local.ip().is_unspecified() || local.ip().is_loopback() {
-            Ok((Ipv4Addr::LOCALHOST, 0).into())
-        } else {
-            Err(NetworkError::AddressNotBindable(local))
+        if !own && !local.ip().is_unspecified() && !local.ip().is_loopback() {
+            return Err(NetworkError::AddressNotBindable(local));
         }
+        let loopback = match local.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let sends = protocol == Protocol::Udp && local.port() == 0;
+        let source = self
+            .read()
+            .source
+            .filter(|source| sends && source.is_ipv4() == local.is_ipv4());
+        Ok((source.unwrap_or(loopback), 0).into())
     }
 
     fn bound(&self, _: Protocol, mut local: SocketAddr, actual: SocketAddr) -> (SocketAddr, bool) {
@@ -67,15 +81,21 @@ impl GuestNetwork for Network {
     }
 
     fn connect(&self, _: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError> {
-        let actual = self.read().routes.get(&remote).copied();
+        let snapshot = self.read();
+        let route = snapshot.routes.get(&remote).copied();
+        let outside = snapshot.open && !remote.ip().is_loopback();
+        let actual = route.or(outside.then_some(remote));
         let actual = actual.ok_or(NetworkError::ConnectionRefused(remote))?;
         Ok(Peer {
             actual,
-            source: None,
+            source: snapshot.source.map(|source| (source, 0).into()),
         })
     }
 
     fn peer(&self, _: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
+        if self.read().denied.contains(&actual.ip()) {
+            return Err(NetworkError::AccessDenied(actual));
+        }
         Ok(actual)
     }
 

@@ -28,6 +28,7 @@ pub(crate) struct Node {
 }
 
 /// A Pod with one container that was started.
+#[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) sandbox: SandboxId,
     pub(crate) container: ContainerId,
@@ -62,6 +63,12 @@ impl Node {
     pub(crate) fn sample(&self, path: &str) -> Image {
         let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wasm-samples");
         self.image(&std::fs::read(samples.join(path)).unwrap())
+    }
+
+    /// A program of the tests.
+    pub(crate) fn program(&self, name: &str) -> Image {
+        let programs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
+        self.image(&std::fs::read(programs.join(name)).unwrap())
     }
 
     pub(crate) fn publish(&self, snapshot: &Snapshot) {

@@ -5,15 +5,16 @@
 //! and answers names. The interfaces are added to the linker over wasmtime's own: whatever is
 //! not named here keeps its original, none of which takes an address.
 
+pub(crate) mod address;
+mod binding;
 mod lookup;
+pub(crate) mod source;
 mod tcp;
 mod udp;
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 
-use coracle_runtime::{GuestNetwork, NetworkError, Protocol};
+use coracle_runtime::{NetworkError, Protocol};
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, Network};
 use wasmtime_wasi::p2::bindings::sockets::{
@@ -25,74 +26,15 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::state::Guest;
 
-/// Hears of the sockets on which a guest listens for others.
+pub(crate) use binding::{GuestSockets, SocketQuota};
+
+/// Hears of the sockets on which a guest listens: for others, or on `localhost` for the other
+/// processes of its Pod.
 pub(crate) trait Listening: Send + Sync {
     /// `actual` now serves `address`.
     fn bound(&self, protocol: Protocol, address: SocketAddr, actual: SocketAddr);
     /// It does no longer.
     fn unbound(&self, protocol: Protocol, address: SocketAddr, actual: SocketAddr);
-}
-
-/// What is known of a guest's sockets beyond what the host's sockets say. Kept by the number of
-/// the resource.
-pub(crate) struct GuestSockets {
-    network: Arc<dyn GuestNetwork>,
-    listening: Arc<dyn Listening>,
-    tcp: HashMap<u32, tcp::State>,
-    udp: HashMap<u32, udp::State>,
-    streams: HashMap<u32, udp::Flows>,
-}
-
-impl GuestSockets {
-    pub(crate) fn new(network: Arc<dyn GuestNetwork>, listening: Arc<dyn Listening>) -> Self {
-        Self {
-            network,
-            listening,
-            tcp: HashMap::new(),
-            udp: HashMap::new(),
-            streams: HashMap::new(),
-        }
-    }
-
-    fn publish(&self, protocol: Protocol, endpoint: &Endpoint) {
-        self.network
-            .listening(protocol, endpoint.view, Some(endpoint.actual));
-        if endpoint.published {
-            self.listening
-                .bound(protocol, endpoint.view, endpoint.actual);
-        }
-    }
-
-    fn withdraw(&self, protocol: Protocol, endpoint: &Endpoint) {
-        self.network.listening(protocol, endpoint.view, None);
-        if endpoint.published {
-            self.listening
-                .unbound(protocol, endpoint.view, endpoint.actual);
-        }
-    }
-}
-
-impl Drop for GuestSockets {
-    fn drop(&mut self) {
-        for state in self.tcp.values() {
-            if let Some(endpoint) = state.serving() {
-                self.withdraw(Protocol::Tcp, endpoint);
-            }
-        }
-        for state in self.udp.values() {
-            if let Some(endpoint) = &state.endpoint {
-                self.withdraw(Protocol::Udp, endpoint);
-            }
-        }
-    }
-}
-
-/// A bound socket, as the guest and as the host see it.
-#[derive(Clone, Copy, Debug)]
-struct Endpoint {
-    view: SocketAddr,
-    actual: SocketAddr,
-    published: bool,
 }
 
 /// The guest's sockets for the length of a call.
@@ -151,7 +93,10 @@ impl tcp_create_socket::Host for Sockets<'_> {
         &mut self,
         family: network::IpAddressFamily,
     ) -> SocketResult<Resource<wasmtime_wasi::p2::TcpSocket>> {
-        tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)
+        let permit = self.state.permit()?;
+        let socket = tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)?;
+        self.state.opened(socket.rep(), Protocol::Tcp, permit);
+        Ok(socket)
     }
 }
 
@@ -160,7 +105,10 @@ impl udp_create_socket::Host for Sockets<'_> {
         &mut self,
         family: network::IpAddressFamily,
     ) -> SocketResult<Resource<wasmtime_wasi::p2::UdpSocket>> {
-        udp_create_socket::Host::create_udp_socket(&mut self.wasi, family).await
+        let permit = self.state.permit()?;
+        let socket = udp_create_socket::Host::create_udp_socket(&mut self.wasi, family).await?;
+        self.state.opened(socket.rep(), Protocol::Udp, permit);
+        Ok(socket)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `wasi:sockets/tcp`: four calls have logic, the rest is handed on.
+//! `wasi:sockets/tcp`: where addresses pass there is logic, the rest is handed on.
 
 use std::net::SocketAddr;
 
@@ -11,25 +11,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketResult, TcpSocket};
 
-use super::{Endpoint, Sockets, refused, unspecified};
-
-/// One socket.
-#[derive(Default)]
-pub(super) struct State {
-    /// What the guest asked to bind.
-    asked: Option<SocketAddr>,
-    endpoint: Option<Endpoint>,
-    listening: bool,
-    /// Where the guest believes that it is connected.
-    remote: Option<SocketAddr>,
-}
-
-impl State {
-    /// The endpoint, if the guest listens on it.
-    pub(super) fn serving(&self) -> Option<&Endpoint> {
-        self.endpoint.as_ref().filter(|_| self.listening)
-    }
-}
+use super::{Sockets, address, refused};
 
 type Socket = Resource<TcpSocket>;
 
@@ -43,29 +25,17 @@ impl HostTcpSocket for Sockets<'_> {
         local: IpSocketAddress,
     ) -> SocketResult<()> {
         let rep = this.rep();
-        let asked = SocketAddr::from(local);
-        let actual = self
-            .state
-            .network
-            .bind(Protocol::Tcp, asked)
-            .map_err(refused)?;
+        let actual = self.state.bind(rep, Protocol::Tcp, local.into())?;
         self.wasi.start_bind(this, network, actual.into()).await?;
-        self.state.tcp.entry(rep).or_default().asked = Some(asked);
+        self.state.binding(rep, local.into());
         Ok(())
     }
 
     fn finish_bind(&mut self, this: Socket) -> SocketResult<()> {
         let rep = this.rep();
         self.wasi.finish_bind(Resource::new_borrow(rep))?;
-        let actual = self.wasi.local_address(Resource::new_borrow(rep))?.into();
-        let state = self.state.tcp.entry(rep).or_default();
-        let asked = state.asked.unwrap_or(actual);
-        let (view, published) = self.state.network.bound(Protocol::Tcp, asked, actual);
-        state.endpoint = Some(Endpoint {
-            view,
-            actual,
-            published,
-        });
+        let actual = self.wasi.local_address(this)?;
+        self.state.bound(rep, actual.into());
         Ok(())
     }
 
@@ -76,21 +46,18 @@ impl HostTcpSocket for Sockets<'_> {
         remote: IpSocketAddress,
     ) -> SocketResult<()> {
         let rep = this.rep();
-        let wanted = SocketAddr::from(remote);
+        let remote = address::dialable(Protocol::Tcp, remote.into())?;
         let peer = self
             .state
             .network
-            .connect(Protocol::Tcp, wanted)
+            .connect(Protocol::Tcp, remote)
             .map_err(refused)?;
-        let bound = self
-            .state
-            .tcp
-            .get(&rep)
-            .is_some_and(|state| state.endpoint.is_some());
+        let bound = self.wasi.local_address(Resource::new_borrow(rep)).is_ok();
         if let Some(source) = peer.source
             && !bound
         {
-            // Its only wait is for the address check, which answers at once.
+            // This takes a port at once: the socket's descriptor, for IP_BIND_ADDRESS_NO_PORT,
+            // is wasmtime's alone. Its only wait is for the address check, which answers at once.
             self.wasi
                 .start_bind(
                     Resource::new_borrow(rep),
@@ -102,7 +69,7 @@ impl HostTcpSocket for Sockets<'_> {
             self.wasi.finish_bind(Resource::new_borrow(rep))?;
         }
         self.wasi.start_connect(this, network, peer.actual.into())?;
-        self.state.tcp.entry(rep).or_default().remote = Some(wanted);
+        self.state.connected(rep, Some(remote));
         Ok(())
     }
 
@@ -114,19 +81,16 @@ impl HostTcpSocket for Sockets<'_> {
     }
 
     async fn start_listen(&mut self, this: Socket) -> SocketResult<()> {
+        if self.state.is_in_use(this.rep()) {
+            return Err(ErrorCode::AddressInUse.into());
+        }
         self.wasi.start_listen(this).await
     }
 
     fn finish_listen(&mut self, this: Socket) -> SocketResult<()> {
         let rep = this.rep();
         self.wasi.finish_listen(this)?;
-        let endpoint = self.state.tcp.get_mut(&rep).and_then(|state| {
-            state.listening = true;
-            state.endpoint
-        });
-        if let Some(endpoint) = endpoint {
-            self.state.publish(Protocol::Tcp, &endpoint);
-        }
+        self.state.serve(rep);
         Ok(())
     }
 
@@ -134,50 +98,28 @@ impl HostTcpSocket for Sockets<'_> {
         &mut self,
         this: Socket,
     ) -> SocketResult<(Socket, Resource<DynInputStream>, Resource<DynOutputStream>)> {
-        let listener = self
-            .state
-            .tcp
-            .get(&this.rep())
-            .and_then(|state| state.endpoint);
+        let listener = this.rep();
+        // A guest that has no room leaves the connection in the queue.
+        let permit = self.state.permit()?;
         let (socket, input, output) = self.wasi.accept(this)?;
-        let state = State {
-            endpoint: listener,
-            ..State::default()
-        };
-        self.state.tcp.insert(socket.rep(), state);
+        self.state.accepted(socket.rep(), listener, permit);
         Ok((socket, input, output))
     }
 
     fn local_address(&mut self, this: Socket) -> SocketResult<IpSocketAddress> {
         let rep = this.rep();
         let actual = SocketAddr::from(self.wasi.local_address(this)?);
-        let known = self.state.tcp.get(&rep).and_then(|state| state.endpoint);
-        let view = match known {
-            Some(endpoint) => endpoint.view,
-            None => {
-                let any = unspecified(actual);
-                self.state.network.bound(Protocol::Tcp, any, actual).0
-            }
-        };
-        Ok(view.into())
+        Ok(self.state.local(rep, Protocol::Tcp, actual).into())
     }
 
     fn remote_address(&mut self, this: Socket) -> SocketResult<IpSocketAddress> {
         let rep = this.rep();
         let actual = SocketAddr::from(self.wasi.remote_address(this)?);
-        if let Some(remote) = self.state.tcp.get(&rep).and_then(|state| state.remote) {
-            return Ok(remote.into());
-        }
-        let peer = self.state.network.peer(Protocol::Tcp, actual);
-        Ok(peer.map_err(refused)?.into())
+        Ok(self.state.remote(rep, Protocol::Tcp, actual)?.into())
     }
 
     fn drop(&mut self, this: Socket) -> wasmtime::Result<()> {
-        if let Some(state) = self.state.tcp.remove(&this.rep())
-            && let Some(endpoint) = state.serving()
-        {
-            self.state.withdraw(Protocol::Tcp, endpoint);
-        }
+        self.state.closed(this.rep());
         HostTcpSocket::drop(&mut self.wasi, this)
     }
 

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::{GuestNetwork, Protocol};
+use parking_lot::Mutex;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
@@ -16,65 +18,141 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 };
 use wasmtime_wasi::p2::{DynPollable, SocketResult, UdpSocket};
 
-use super::{Endpoint, Sockets, refused};
+use super::{Sockets, address, refused};
 
 /// Conversations remembered per socket.
-const MAX_FLOWS: usize = 256;
+const MAX_FLOWS: usize = 1024;
 /// How long an unused one is remembered, the kernel's default for UDP connection tracking.
 const FLOW_IDLE: Duration = Duration::from_secs(30);
 
-/// One socket.
-#[derive(Default)]
-pub(super) struct State {
-    asked: Option<SocketAddr>,
-    pub(super) endpoint: Option<Endpoint>,
-    remote: Option<SocketAddr>,
-}
-
 /// The conversations of a socket's streams: both streams of one `stream` call share them.
 #[derive(Clone, Default)]
-pub(super) struct Flows(std::sync::Arc<parking_lot::Mutex<HashMap<SocketAddr, Flow>>>);
+pub(super) struct Flows {
+    /// The one conversation of a connected socket, which lasts as long as its streams.
+    connected: Option<(SocketAddr, SocketAddr)>,
+    recent: Arc<Mutex<Recent>>,
+}
+
+/// The conversations of a socket that is not connected, whoever began them.
+#[derive(Default)]
+struct Recent {
+    /// By the address that the guest sees.
+    flows: HashMap<SocketAddr, Flow>,
+    /// The same, by the host's address.
+    seen: HashMap<SocketAddr, SocketAddr>,
+}
 
 struct Flow {
     actual: SocketAddr,
     last: Instant,
 }
 
-impl Flows {
-    fn to(&self, network: &dyn GuestNetwork, wanted: SocketAddr) -> SocketResult<SocketAddr> {
-        let mut flows = self.0.lock();
-        let now = Instant::now();
-        if let Some(flow) = flows.get_mut(&wanted)
-            && now.duration_since(flow.last) < FLOW_IDLE
-        {
+impl Recent {
+    /// The host's address of a conversation that is going on.
+    fn actual(&mut self, apparent: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        let flow = self.flows.get_mut(&apparent)?;
+        if now.duration_since(flow.last) >= FLOW_IDLE {
+            return None;
+        }
+        flow.last = now;
+        Some(flow.actual)
+    }
+
+    /// The guest's address of a conversation.
+    fn apparent(&mut self, actual: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        let apparent = *self.seen.get(&actual)?;
+        if let Some(flow) = self.flows.get_mut(&apparent) {
             flow.last = now;
-            return Ok(flow.actual);
         }
-        let peer = network.connect(Protocol::Udp, wanted).map_err(refused)?;
-        if flows.len() >= MAX_FLOWS {
-            flows.retain(|_, flow| now.duration_since(flow.last) < FLOW_IDLE);
+        Some(apparent)
+    }
+
+    fn remember(&mut self, apparent: SocketAddr, actual: SocketAddr, now: Instant) {
+        if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&apparent) {
+            self.make_room(now);
         }
-        if flows.len() >= MAX_FLOWS
-            && let Some(oldest) = flows
-                .iter()
-                .min_by_key(|(_, flow)| flow.last)
-                .map(|(address, _)| *address)
+        let flow = Flow { actual, last: now };
+        if let Some(before) = self.flows.insert(apparent, flow)
+            && self.seen.get(&before.actual) == Some(&apparent)
         {
-            flows.remove(&oldest);
+            self.seen.remove(&before.actual);
         }
-        let actual = peer.actual;
-        flows.insert(wanted, Flow { actual, last: now });
+        self.seen.insert(actual, apparent);
+    }
+
+    /// Forgets the unused half, so that the next ones find room.
+    fn make_room(&mut self, now: Instant) {
+        let mut idle: Vec<Duration> = self
+            .flows
+            .values()
+            .map(|flow| now.duration_since(flow.last))
+            .collect();
+        let middle = idle.len() / 2;
+        let (_, median, _) = idle.select_nth_unstable(middle);
+        let bound = FLOW_IDLE.min(*median);
+        self.flows
+            .retain(|_, flow| now.duration_since(flow.last) < bound);
+        let flows = &self.flows;
+        self.seen.retain(|actual, apparent| {
+            flows
+                .get(apparent)
+                .is_some_and(|flow| flow.actual == *actual)
+        });
+    }
+}
+
+impl Flows {
+    /// Conversations of a socket that is connected to `wanted`.
+    fn connected(network: &dyn GuestNetwork, wanted: SocketAddr) -> SocketResult<Self> {
+        let actual = choose(network, wanted)?;
+        Ok(Self {
+            connected: Some((wanted, actual)),
+            recent: Arc::default(),
+        })
+    }
+
+    /// Where a datagram to `wanted` goes.
+    fn to(&self, network: &dyn GuestNetwork, wanted: SocketAddr) -> SocketResult<SocketAddr> {
+        if let Some((connected, actual)) = self.connected
+            && connected == wanted
+        {
+            return Ok(actual);
+        }
+        let mut recent = self.recent.lock();
+        let now = Instant::now();
+        if let Some(actual) = recent.actual(wanted, now) {
+            return Ok(actual);
+        }
+        let actual = choose(network, wanted)?;
+        recent.remember(wanted, actual, now);
         Ok(actual)
     }
 
+    /// Whom the guest sees behind a datagram from `actual`; none whom the network denies. What
+    /// the guest answers goes back there: `actual` may have no other way back to it.
     fn from(&self, network: &dyn GuestNetwork, actual: SocketAddr) -> Option<SocketAddr> {
-        let flows = self.0.lock();
-        let known = flows.iter().find(|(_, flow)| flow.actual == actual);
-        match known {
-            Some((wanted, _)) => Some(*wanted),
-            None => network.peer(Protocol::Udp, actual).ok(),
+        if let Some((wanted, connected)) = self.connected
+            && connected == actual
+        {
+            return Some(wanted);
         }
+        let mut recent = self.recent.lock();
+        let now = Instant::now();
+        if let Some(apparent) = recent.apparent(actual, now) {
+            return Some(apparent);
+        }
+        let apparent = network.peer(Protocol::Udp, actual).ok()?;
+        recent.remember(apparent, actual, now);
+        Some(apparent)
     }
+}
+
+/// The endpoint of a new conversation. From where its datagrams come was decided before, when
+/// the socket was bound: WASI 0.2 lets none send that is not.
+fn choose(network: &dyn GuestNetwork, wanted: SocketAddr) -> SocketResult<SocketAddr> {
+    let wanted = address::dialable(Protocol::Udp, wanted)?;
+    let peer = network.connect(Protocol::Udp, wanted).map_err(refused)?;
+    Ok(peer.actual)
 }
 
 type Socket = Resource<UdpSocket>;
@@ -91,32 +169,18 @@ impl HostUdpSocket for Sockets<'_> {
         local: IpSocketAddress,
     ) -> SocketResult<()> {
         let rep = this.rep();
-        let asked = SocketAddr::from(local);
-        let actual = self
-            .state
-            .network
-            .bind(Protocol::Udp, asked)
-            .map_err(refused)?;
+        let actual = self.state.bind(rep, Protocol::Udp, local.into())?;
         HostUdpSocket::start_bind(&mut self.wasi, this, network, actual.into()).await?;
-        self.state.udp.entry(rep).or_default().asked = Some(asked);
+        self.state.binding(rep, local.into());
         Ok(())
     }
 
     fn finish_bind(&mut self, this: Socket) -> SocketResult<()> {
         let rep = this.rep();
-        HostUdpSocket::finish_bind(&mut self.wasi, this)?;
-        let actual =
-            HostUdpSocket::local_address(&mut self.wasi, Resource::new_borrow(rep))?.into();
-        let state = self.state.udp.entry(rep).or_default();
-        let asked = state.asked.unwrap_or(actual);
-        let (view, published) = self.state.network.bound(Protocol::Udp, asked, actual);
-        let endpoint = Endpoint {
-            view,
-            actual,
-            published,
-        };
-        state.endpoint = Some(endpoint);
-        self.state.publish(Protocol::Udp, &endpoint);
+        HostUdpSocket::finish_bind(&mut self.wasi, Resource::new_borrow(rep))?;
+        let actual = HostUdpSocket::local_address(&mut self.wasi, this)?;
+        self.state.bound(rep, actual.into());
+        self.state.serve(rep);
         Ok(())
     }
 
@@ -126,14 +190,14 @@ impl HostUdpSocket for Sockets<'_> {
         remote: Option<IpSocketAddress>,
     ) -> SocketResult<(Incoming, Outgoing)> {
         let rep = this.rep();
-        let flows = Flows::default();
         let wanted = remote.map(SocketAddr::from);
-        let actual = match wanted {
-            Some(wanted) => Some(flows.to(&*self.state.network, wanted)?.into()),
-            None => None,
+        let flows = match wanted {
+            Some(wanted) => Flows::connected(&*self.state.network, wanted)?,
+            None => Flows::default(),
         };
+        let actual = flows.connected.map(|(_, actual)| actual.into());
         let (incoming, outgoing) = HostUdpSocket::stream(&mut self.wasi, this, actual).await?;
-        self.state.udp.entry(rep).or_default().remote = wanted;
+        self.state.connected(rep, wanted);
         self.state.streams.insert(incoming.rep(), flows.clone());
         self.state.streams.insert(outgoing.rep(), flows);
         Ok((incoming, outgoing))
@@ -141,16 +205,14 @@ impl HostUdpSocket for Sockets<'_> {
 
     fn local_address(&mut self, this: Socket) -> SocketResult<IpSocketAddress> {
         let rep = this.rep();
-        let actual = HostUdpSocket::local_address(&mut self.wasi, this)?;
-        let endpoint = self.state.udp.get(&rep).and_then(|state| state.endpoint);
-        Ok(endpoint.map_or(actual, |endpoint| endpoint.view.into()))
+        let actual = SocketAddr::from(HostUdpSocket::local_address(&mut self.wasi, this)?);
+        Ok(self.state.local(rep, Protocol::Udp, actual).into())
     }
 
     fn remote_address(&mut self, this: Socket) -> SocketResult<IpSocketAddress> {
         let rep = this.rep();
-        let actual = HostUdpSocket::remote_address(&mut self.wasi, this)?;
-        let remote = self.state.udp.get(&rep).and_then(|state| state.remote);
-        Ok(remote.map_or(actual, Into::into))
+        let actual = SocketAddr::from(HostUdpSocket::remote_address(&mut self.wasi, this)?);
+        Ok(self.state.remote(rep, Protocol::Udp, actual)?.into())
     }
 
     fn address_family(&mut self, this: Socket) -> wasmtime::Result<IpAddressFamily> {
@@ -186,11 +248,7 @@ impl HostUdpSocket for Sockets<'_> {
     }
 
     fn drop(&mut self, this: Socket) -> wasmtime::Result<()> {
-        if let Some(state) = self.state.udp.remove(&this.rep())
-            && let Some(endpoint) = &state.endpoint
-        {
-            self.state.withdraw(Protocol::Udp, endpoint);
-        }
+        self.state.closed(this.rep());
         HostUdpSocket::drop(&mut self.wasi, this)
     }
 }
@@ -267,5 +325,52 @@ impl HostOutgoingDatagramStream for Sockets<'_> {
     async fn drop(&mut self, this: Outgoing) -> wasmtime::Result<()> {
         self.state.streams.remove(&this.rep());
         HostOutgoingDatagramStream::drop(&mut self.wasi, this).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn address(port: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port as u16))
+    }
+
+    #[test]
+    fn a_conversation_is_remembered_both_ways_until_it_is_idle() {
+        let mut recent = Recent::default();
+        let start = Instant::now();
+        recent.remember(address(1), address(2), start);
+        let later = start + FLOW_IDLE / 2;
+        assert_eq!(recent.apparent(address(2), later), Some(address(1)));
+        let later = later + FLOW_IDLE / 2;
+        assert_eq!(recent.actual(address(1), later), Some(address(2)));
+        let idle = later + FLOW_IDLE;
+        assert_eq!(recent.actual(address(1), idle), None);
+        // The next endpoint takes over, and late answers of the one before are strangers'.
+        recent.remember(address(1), address(3), idle);
+        assert_eq!(recent.apparent(address(3), idle), Some(address(1)));
+        assert_eq!(recent.apparent(address(2), idle), None);
+    }
+
+    #[test]
+    fn the_oldest_conversations_make_room() {
+        let mut recent = Recent::default();
+        let start = Instant::now();
+        let at = |number: usize| start + Duration::from_micros(number as u64);
+        for number in 0..4 * MAX_FLOWS {
+            let (apparent, actual) = (address(number), address(30_000 + number));
+            recent.remember(apparent, actual, at(number));
+            assert!(recent.flows.len() <= MAX_FLOWS);
+            assert_eq!(recent.flows.len(), recent.seen.len());
+            assert_eq!(recent.actual(apparent, at(number)), Some(actual));
+        }
+        // All at the same time.
+        let mut recent = Recent::default();
+        for number in 0..2 * MAX_FLOWS {
+            recent.remember(address(number), address(30_000 + number), start);
+            assert!(recent.flows.len() <= MAX_FLOWS);
+        }
     }
 }

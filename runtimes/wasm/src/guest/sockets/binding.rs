@@ -1,0 +1,273 @@
+//! What a guest's sockets are bound to, as the guest and as the host see it: one mechanism for
+//! TCP, where a listener serves, and for UDP, where every bound socket does.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use coracle_runtime::{GuestNetwork, Protocol};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime_wasi::p2::SocketResult;
+use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
+
+use super::{Listening, address, refused, udp, unspecified};
+
+/// Sockets that a guest may have open at a time, in all its instances together: its own, those
+/// that it accepted, and the connections of its outgoing HTTP requests. One guest must not take
+/// the descriptors of a process that serves many.
+pub(crate) const MAX_SOCKETS: usize = 1024;
+
+/// The sockets that a guest may still open.
+#[derive(Clone)]
+pub(crate) struct SocketQuota(Arc<Semaphore>);
+
+/// One socket of a guest's quota, for as long as this is held.
+pub(crate) struct Permit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
+impl SocketQuota {
+    /// The quota of one guest.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_SOCKETS)))
+    }
+
+    pub(crate) fn take(&self) -> Option<Permit> {
+        self.0.clone().try_acquire_owned().ok().map(Permit)
+    }
+}
+
+/// A bound socket.
+#[derive(Clone, Copy, Debug)]
+struct Endpoint {
+    /// Where the guest believes that it is bound.
+    view: SocketAddr,
+    actual: SocketAddr,
+    published: bool,
+}
+
+impl Endpoint {
+    /// Whether the agent hears of it. Nobody else may dial `localhost`, but the other processes
+    /// of the Pod do.
+    fn is_announced(&self) -> bool {
+        self.published || self.view.ip().is_loopback()
+    }
+
+    /// Whether the host would let only one of the two serve.
+    fn overlaps(&self, asked: SocketAddr) -> bool {
+        let (own, other) = (self.view.ip(), asked.ip());
+        self.view.port() == asked.port()
+            && own.is_ipv4() == other.is_ipv4()
+            && (own == other || own.is_unspecified() || other.is_unspecified())
+    }
+}
+
+/// One socket.
+struct Binding {
+    protocol: Protocol,
+    /// What the guest asked to bind.
+    asked: Option<SocketAddr>,
+    endpoint: Option<Endpoint>,
+    /// Whether the endpoint is made known.
+    serving: bool,
+    /// Whether this is one end of a connection.
+    connected: bool,
+    /// Where the guest believes that it is connected, if it dialled.
+    remote: Option<SocketAddr>,
+    _permit: Permit,
+}
+
+impl Binding {
+    fn new(protocol: Protocol, permit: Permit) -> Self {
+        Self {
+            protocol,
+            asked: None,
+            endpoint: None,
+            serving: false,
+            connected: false,
+            remote: None,
+            _permit: permit,
+        }
+    }
+}
+
+/// What is known of the sockets of one instance of a guest beyond what the host's sockets say.
+/// Kept by the number of the resource.
+pub(crate) struct GuestSockets {
+    pub(super) network: Arc<dyn GuestNetwork>,
+    listening: Arc<dyn Listening>,
+    quota: SocketQuota,
+    bindings: HashMap<u32, Binding>,
+    pub(super) streams: HashMap<u32, udp::Flows>,
+}
+
+impl GuestSockets {
+    pub(crate) fn new(
+        network: Arc<dyn GuestNetwork>,
+        listening: Arc<dyn Listening>,
+        quota: SocketQuota,
+    ) -> Self {
+        Self {
+            network,
+            listening,
+            quota,
+            bindings: HashMap::new(),
+            streams: HashMap::new(),
+        }
+    }
+
+    /// Room for one more socket.
+    pub(super) fn permit(&self) -> SocketResult<Permit> {
+        Ok(self.quota.take().ok_or(ErrorCode::NewSocketLimit)?)
+    }
+
+    /// A socket was made.
+    pub(super) fn opened(&mut self, rep: u32, protocol: Protocol, permit: Permit) {
+        self.bindings.insert(rep, Binding::new(protocol, permit));
+    }
+
+    /// A connection was accepted.
+    pub(super) fn accepted(&mut self, rep: u32, listener: u32, permit: Permit) {
+        let listener = self.bindings.get(&listener);
+        let binding = Binding {
+            endpoint: listener.and_then(|listener| listener.endpoint),
+            connected: true,
+            ..Binding::new(Protocol::Tcp, permit)
+        };
+        self.bindings.insert(rep, binding);
+    }
+
+    /// The host's address to bind for a guest that asks for `local`.
+    pub(super) fn bind(
+        &self,
+        rep: u32,
+        protocol: Protocol,
+        local: SocketAddr,
+    ) -> SocketResult<SocketAddr> {
+        let asked = address::bindable(local)?;
+        if asked.port() != 0 && self.is_taken(rep, protocol, asked) {
+            return Err(ErrorCode::AddressInUse.into());
+        }
+        self.network.bind(protocol, asked).map_err(refused)
+    }
+
+    /// The host binds the socket.
+    pub(super) fn binding(&mut self, rep: u32, local: SocketAddr) {
+        if let Some(binding) = self.bindings.get_mut(&rep) {
+            binding.asked = Some(local);
+        }
+    }
+
+    /// The host has bound the socket to `actual`.
+    pub(super) fn bound(&mut self, rep: u32, actual: SocketAddr) {
+        if let Some(binding) = self.bindings.get_mut(&rep) {
+            let asked = binding.asked.unwrap_or(actual);
+            let (view, published) = self.network.bound(binding.protocol, asked, actual);
+            binding.endpoint = Some(Endpoint {
+                view,
+                actual,
+                published,
+            });
+        }
+    }
+
+    /// Whether another socket of this instance serves what this one is to serve. Where a Pod's
+    /// address is virtual, the host would find them two free ports.
+    pub(super) fn is_in_use(&self, rep: u32) -> bool {
+        self.bindings.get(&rep).is_some_and(|binding| {
+            binding
+                .endpoint
+                .is_some_and(|endpoint| self.is_taken(rep, binding.protocol, endpoint.view))
+        })
+    }
+
+    fn is_taken(&self, rep: u32, protocol: Protocol, asked: SocketAddr) -> bool {
+        self.bindings.iter().any(|(other, binding)| {
+            *other != rep
+                && binding.serving
+                && binding.protocol == protocol
+                && binding.endpoint.is_some_and(|of| of.overlaps(asked))
+        })
+    }
+
+    /// The socket takes what is sent to its endpoint from now on.
+    pub(super) fn serve(&mut self, rep: u32) {
+        if let Some(binding) = self.bindings.get_mut(&rep)
+            && let Some(endpoint) = binding.endpoint
+            && !binding.serving
+        {
+            binding.serving = true;
+            let protocol = binding.protocol;
+            self.network
+                .listening(protocol, endpoint.view, Some(endpoint.actual));
+            if endpoint.is_announced() {
+                self.listening
+                    .bound(protocol, endpoint.view, endpoint.actual);
+            }
+        }
+    }
+
+    fn withdraw(&self, binding: &Binding) {
+        if let Some(endpoint) = &binding.endpoint
+            && binding.serving
+        {
+            self.network
+                .listening(binding.protocol, endpoint.view, None);
+            if endpoint.is_announced() {
+                self.listening
+                    .unbound(binding.protocol, endpoint.view, endpoint.actual);
+            }
+        }
+    }
+
+    /// The guest dials; none dissolves what a datagram socket was connected to.
+    pub(super) fn connected(&mut self, rep: u32, remote: Option<SocketAddr>) {
+        if let Some(binding) = self.bindings.get_mut(&rep) {
+            binding.connected = remote.is_some();
+            binding.remote = remote;
+        }
+    }
+
+    /// What the guest sees as its own address.
+    pub(super) fn local(&self, rep: u32, protocol: Protocol, actual: SocketAddr) -> SocketAddr {
+        let binding = self.bindings.get(&rep);
+        let endpoint = binding.and_then(|binding| binding.endpoint);
+        let mut view = endpoint.map_or_else(
+            || self.network.bound(protocol, unspecified(actual), actual).0,
+            |endpoint| endpoint.view,
+        );
+        // An end of a connection has an address that is not the wildcard. One that is no
+        // loopback address is the Pod's own.
+        let connected = binding.is_some_and(|binding| binding.connected);
+        if connected && view.ip().is_unspecified() && !actual.ip().is_loopback() {
+            view.set_ip(actual.ip());
+        }
+        view
+    }
+
+    /// What the guest sees at the other end.
+    pub(super) fn remote(
+        &self,
+        rep: u32,
+        protocol: Protocol,
+        actual: SocketAddr,
+    ) -> SocketResult<SocketAddr> {
+        match self.bindings.get(&rep).and_then(|binding| binding.remote) {
+            Some(remote) => Ok(remote),
+            None => self.network.peer(protocol, actual).map_err(refused),
+        }
+    }
+
+    /// The guest dropped the socket.
+    pub(super) fn closed(&mut self, rep: u32) {
+        if let Some(binding) = self.bindings.remove(&rep) {
+            self.withdraw(&binding);
+        }
+    }
+}
+
+impl Drop for GuestSockets {
+    fn drop(&mut self) {
+        for binding in self.bindings.values() {
+            self.withdraw(binding);
+        }
+    }
+}
