@@ -271,3 +271,175 @@ impl Drop for GuestSockets {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::IpAddr;
+
+    use coracle_runtime::{NetworkError, Peer};
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A Pod's own address is the host's too, and localhost is not for others.
+    struct Plain;
+
+    #[async_trait::async_trait]
+    impl GuestNetwork for Plain {
+        async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetworkError> {
+            Err(NetworkError::NameUnresolvable(name.into()))
+        }
+
+        fn bind(&self, _: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
+            Ok(local)
+        }
+
+        fn bound(&self, _: Protocol, local: SocketAddr, actual: SocketAddr) -> (SocketAddr, bool) {
+            let port = match local.port() {
+                0 => actual.port(),
+                port => port,
+            };
+            let view = SocketAddr::new(local.ip(), port);
+            (view, !view.ip().is_loopback())
+        }
+
+        fn connect(&self, _: Protocol, actual: SocketAddr) -> Result<Peer, NetworkError> {
+            Ok(Peer {
+                actual,
+                source: None,
+            })
+        }
+
+        fn peer(&self, _: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
+            Ok(actual)
+        }
+
+        fn listening(&self, _: Protocol, _: SocketAddr, _: Option<SocketAddr>) {}
+    }
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<String>>);
+
+    impl Listening for Heard {
+        fn bound(&self, _: Protocol, address: SocketAddr, _: SocketAddr) {
+            self.0.lock().push(format!("+{address}"));
+        }
+
+        fn unbound(&self, _: Protocol, address: SocketAddr, _: SocketAddr) {
+            self.0.lock().push(format!("-{address}"));
+        }
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn sockets() -> (GuestSockets, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let sockets = GuestSockets::new(Arc::new(Plain), heard.clone(), SocketQuota::new());
+        (sockets, heard)
+    }
+
+    /// Opens and binds a socket as a guest does.
+    fn bind(sockets: &mut GuestSockets, rep: u32, local: &str, actual: &str) -> bool {
+        let permit = sockets.quota.take().unwrap();
+        sockets.opened(rep, Protocol::Tcp, permit);
+        let local = address(local);
+        let free = sockets.bind(rep, Protocol::Tcp, local).is_ok();
+        if free {
+            sockets.binding(rep, local);
+            sockets.bound(rep, address(actual));
+        }
+        free
+    }
+
+    #[test]
+    fn what_serves_is_told_until_it_is_closed() {
+        let (mut sockets, heard) = sockets();
+        bind(&mut sockets, 1, "0.0.0.0:80", "10.42.0.2:80");
+        assert!(heard.0.lock().is_empty(), "bound is not serving");
+        sockets.serve(1);
+        sockets.serve(1);
+        bind(&mut sockets, 2, "127.0.0.1:81", "127.42.0.2:81");
+        sockets.serve(2);
+        bind(&mut sockets, 3, "0.0.0.0:82", "10.42.0.2:82");
+        sockets.closed(3);
+        sockets.closed(1);
+        drop(sockets);
+        let expected = [
+            "+0.0.0.0:80",
+            "+127.0.0.1:81",
+            "-0.0.0.0:80",
+            "-127.0.0.1:81",
+        ];
+        assert_eq!(*heard.0.lock(), expected);
+    }
+
+    #[test]
+    fn a_port_is_served_once() {
+        let (mut sockets, _) = sockets();
+        assert!(bind(&mut sockets, 1, "127.0.0.1:80", "127.0.0.1:40001"));
+        // As long as neither serves, both may be bound.
+        assert!(bind(&mut sockets, 2, "0.0.0.0:80", "127.0.0.1:40002"));
+        assert!(!sockets.is_in_use(2));
+        sockets.serve(1);
+        assert!(!sockets.is_in_use(1));
+        assert!(sockets.is_in_use(2));
+        for (local, free) in [
+            ("127.0.0.1:80", false),
+            ("0.0.0.0:80", false),
+            ("10.42.0.2:80", true),
+            ("[::1]:80", true),
+            ("127.0.0.1:81", true),
+            ("127.0.0.1:0", true),
+        ] {
+            let found = bind(&mut sockets, 3, local, "127.0.0.1:40003");
+            assert_eq!(found, free, "{local}");
+            sockets.closed(3);
+        }
+        sockets.closed(1);
+        assert!(!sockets.is_in_use(2));
+    }
+
+    #[test]
+    fn an_end_of_a_connection_has_an_address() {
+        for (actual, accepted) in [
+            ("10.42.0.2:80", "10.42.0.2:80"),
+            // The host's loopback says nothing of the Pod.
+            ("127.0.0.1:40001", "0.0.0.0:80"),
+        ] {
+            let (mut sockets, _) = sockets();
+            bind(&mut sockets, 1, "0.0.0.0:80", actual);
+            let permit = sockets.quota.take().unwrap();
+            sockets.accepted(2, 1, permit);
+            let local = |rep| sockets.local(rep, Protocol::Tcp, address(actual));
+            assert_eq!(local(1), address("0.0.0.0:80"), "{actual}");
+            assert_eq!(local(2), address(accepted), "{actual}");
+        }
+    }
+
+    #[test]
+    fn instances_of_a_guest_share_its_quota_and_guests_do_not() {
+        let (quota, other) = (SocketQuota::new(), SocketQuota::new());
+        let instance = quota.clone();
+        let mut held: Vec<_> = std::iter::from_fn(|| instance.take()).collect();
+        assert_eq!(held.len(), MAX_SOCKETS);
+        assert!(quota.take().is_none());
+        assert!(other.take().is_some());
+        held.pop();
+        assert!(quota.take().is_some());
+    }
+
+    #[test]
+    fn a_source_that_is_bound_is_what_the_guest_sees() {
+        let (mut sockets, _) = sockets();
+        let permit = sockets.quota.take().unwrap();
+        sockets.opened(1, Protocol::Tcp, permit);
+        sockets.connected(1, Some(address("10.42.0.3:80")));
+        let actual = address("10.42.0.2:40001");
+        assert_eq!(sockets.local(1, Protocol::Tcp, actual), actual);
+        let far = sockets.remote(1, Protocol::Tcp, address("127.0.0.1:1"));
+        assert_eq!(far.unwrap(), address("10.42.0.3:80"));
+    }
+}
