@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
-use coracle_network::{NodeNetwork, NodeNetworkConfig};
+use coracle_network::{Alias, NodeNetwork, NodeNetworkConfig};
 use coracle_runtime::{LogLimits, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -49,7 +49,7 @@ pub(crate) struct NodeConfig {
     pub(crate) identity: NodeIdentity,
     pub(crate) registry: Option<SocketAddr>,
     /// Sockets that are known under another address, see [`NodeNetworkConfig::aliases`].
-    pub(crate) aliases: Vec<(SocketAddr, SocketAddr)>,
+    pub(crate) aliases: Vec<Alias>,
     /// Whether guests end when no agent has come for them.
     pub(crate) ephemeral: bool,
 }
@@ -99,6 +99,7 @@ impl RunningNode {
             node_name: config.name.clone(),
             cluster_range: config.network.pods.into(),
             service_range: config.network.services.into(),
+            cluster_dns: Some(config.network.dns()),
             domain: config.network.domain,
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,

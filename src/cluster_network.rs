@@ -65,6 +65,12 @@ impl ClusterNetwork {
         self.service(1)
     }
 
+    /// The address of the cluster's DNS, the Service `kube-dns`: the tenth one, as in k3s and
+    /// kubeadm.
+    pub(crate) fn dns(&self) -> IpAddr {
+        self.service(10)
+    }
+
     fn service(&self, position: u32) -> IpAddr {
         // The range has at least 16 addresses, so this is one of them.
         IpAddr::V4(Ipv4Addr::from(
@@ -161,6 +167,7 @@ mod tests {
     fn what_is_published_is_read_back() {
         let network = network("10.42.0.0/16", "10.96.0.0/12", 24).unwrap();
         assert_eq!(network.kubernetes().to_string(), "10.96.0.1");
+        assert_eq!(network.dns().to_string(), "10.96.0.10");
         let map = serde_json::from_value(json!({"data": {
             POD_SUBNET: network.pods.to_string(),
             SERVICE_SUBNET: network.services.to_string(),

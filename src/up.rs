@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use coracle_kubelet::KUBELET_PORT;
+use coracle_network::Alias;
+use coracle_runtime::Protocol;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Namespace, Service};
 use kube::Discovery;
@@ -192,7 +194,11 @@ fn node_config(
         client: server.node_client(name),
         identity: server.node_identity(name, &[address])?,
         registry: Some(server.registry_address),
-        aliases: vec![(server.advertised, reachable(server.api_address))],
+        aliases: vec![Alias {
+            protocol: Protocol::Tcp,
+            known: server.advertised,
+            actual: reachable(server.api_address),
+        }],
         ephemeral: plan.owns_pods,
     })
 }

@@ -1,5 +1,5 @@
-//! What a cluster starts with: its namespaces, its priority classes, and the `kubernetes`
-//! Service with endpoints that lead to this server.
+//! What a cluster starts with: its namespaces, its priority classes, the `kubernetes` Service with
+//! endpoints that lead to this server, and the `kube-dns` Service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +42,7 @@ const PRIORITY_CLASSES: &[(&str, i32, &str)] = &[
 const RETRY: Duration = Duration::from_millis(500);
 const NAME: &str = "kubernetes";
 const PORT: &str = "https";
+const DNS_NAME: &str = "kube-dns";
 
 /// Makes everything, and tries again until the store takes it.
 pub async fn until_done(registry: &Registry, advertise: Option<SocketAddr>) {
@@ -72,7 +73,54 @@ pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<
         };
         ensure(registry, "", class).await?;
     }
-    kubernetes_service(registry, advertise).await
+    kubernetes_service(registry, advertise).await?;
+    dns_service(registry).await
+}
+
+/// Makes the Service under whose address guests find DNS, so that nobody else gets the address and
+/// people find it where they expect it. It has no endpoints: every node answers there itself.
+async fn dns_service(registry: &Registry) -> Result<(), Status> {
+    let address = registry.services.cluster_ips.dns();
+    let mut metadata = named(DNS_NAME);
+    metadata.labels = Some(
+        [
+            ("k8s-app", DNS_NAME),
+            ("kubernetes.io/cluster-service", "true"),
+            ("kubernetes.io/name", "CoreDNS"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
+    );
+    let port = |name: &str, protocol: &str| ServicePort {
+        name: Some(name.to_owned()),
+        port: 53,
+        protocol: Some(protocol.to_owned()),
+        target_port: Some(IntOrString::Int(53)),
+        ..ServicePort::default()
+    };
+    let service = Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            cluster_ip: Some(address.to_string()),
+            ports: Some(vec![port("dns", "UDP"), port("dns-tcp", "TCP")]),
+            type_: Some("ClusterIP".to_owned()),
+            session_affinity: Some("None".to_owned()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    match ensure(registry, "kube-system", service).await {
+        // The rest of the cluster works without it, and trying again would not help.
+        Err(status) if status.reason() == "Invalid" => {
+            tracing::error!(
+                %address,
+                error = %status,
+                "the Service kube-system/kube-dns was not made; if another Service has its address, delete that one and start the server again"
+            );
+            Ok(())
+        }
+        made => made,
+    }
 }
 
 async fn kubernetes_service(

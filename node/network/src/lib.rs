@@ -11,11 +11,14 @@
 //! (Pod address, port, protocol) to that socket. The form with a network namespace for Pods takes
 //! its place beside [`NodeNetwork`]'s listeners; the rules and names stay the same.
 //!
-//! Deliberately absent: policy, DNS over the wire, and ways to other machines. They read the same
-//! rules and zone when they come.
+//! [`DnsServer`] answers guests that speak DNS themselves.
+//!
+//! Deliberately absent: policy, and ways to other machines. They read the same rules when they
+//! come.
 
 mod addresses;
 mod balance;
+mod dns;
 mod guest;
 mod node;
 mod node_ports;
@@ -24,7 +27,8 @@ pub mod snapshot;
 mod zone;
 
 pub use addresses::{AddressError, AddressPool};
+pub use dns::DnsServer;
 pub use guest::SnapshotNetwork;
-pub use node::{NodeNetwork, NodeNetworkConfig, OpenError};
+pub use node::{Alias, NodeNetwork, NodeNetworkConfig, OpenError};
 pub use rules::{Rules, ServicePort, rules};
 pub use zone::{Record, Zone, zone};

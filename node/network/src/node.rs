@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,11 @@ use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Client};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{AddressError, AddressPool, gateway};
+use crate::dns::DnsServer;
 use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
 use crate::snapshot::{Answer, Contents, General, Socket, Virtual};
@@ -33,6 +35,8 @@ use crate::zone::{Record, Zone, zone};
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
 const GATHER: Duration = Duration::from_millis(10);
+
+const DNS_PORT: u16 = 53;
 
 /// What the network of a node needs to know.
 #[derive(Clone, Debug)]
@@ -51,7 +55,21 @@ pub struct NodeNetworkConfig {
     pub node_port_address: IpAddr,
     /// Sockets that are known under another address than the one they are bound to: the API
     /// server's, which endpoints may not name by a loopback address.
-    pub aliases: Vec<(SocketAddr, SocketAddr)>,
+    pub aliases: Vec<Alias>,
+    /// The address at which guests find DNS: that of the Service `kube-dns`. The node answers
+    /// there itself.
+    pub cluster_dns: Option<IpAddr>,
+}
+
+/// A socket that is known under another address than the one it is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The address under which it is known.
+    pub known: SocketAddr,
+    /// The one it is bound to.
+    pub actual: SocketAddr,
 }
 
 /// Why the network of a node does not open.
@@ -69,6 +87,8 @@ pub struct NodeNetwork {
     pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
+    /// Until [`NodeNetwork::run`] takes it.
+    dns: Mutex<Option<DnsServer>>,
 }
 
 /// The node's range, once it is known.
@@ -101,10 +121,11 @@ impl NodeNetwork {
     /// snapshot.
     ///
     /// # Errors
-    /// The folder cannot be used.
-    pub fn open(config: NodeNetworkConfig) -> Result<Arc<Self>, OpenError> {
+    /// The folder cannot be used, or no socket is to be had for DNS.
+    pub fn open(mut config: NodeNetworkConfig) -> Result<Arc<Self>, OpenError> {
+        let folder = config.directory.clone();
         let failed = |source| OpenError {
-            folder: config.directory.clone(),
+            folder: folder.clone(),
             source,
         };
         std::fs::create_dir_all(&config.directory).map_err(failed)?;
@@ -117,6 +138,10 @@ impl NodeNetwork {
             Some(range) => Some(open_pool(&config, range).map_err(failed)?),
             None => None,
         };
+        let dns = match config.cluster_dns {
+            Some(address) => Some(bind_dns(&mut config.aliases, address).map_err(failed)?),
+            None => None,
+        };
         let listeners = Listeners {
             sockets: aliases(&config),
             ranges: vec![config.cluster_range, config.service_range],
@@ -125,10 +150,11 @@ impl NodeNetwork {
             pool: watch::Sender::new(pool),
             listeners: Arc::new(RwLock::new(listeners)),
             changed: Notify::new(),
+            dns: Mutex::new(dns),
             config,
         };
         network
-            .contents(&Rules::default(), &Zone::new())
+            .contents(&Rules::default(), &Zone::unknown(&network.config.domain))
             .publish(&network.snapshot_path())
             .map_err(|source| OpenError {
                 folder: network.config.directory.clone(),
@@ -212,9 +238,17 @@ impl NodeNetwork {
         &self.config.directory
     }
 
-    /// Learns the node's range, follows Services and EndpointSlices, and keeps snapshot and
-    /// NodePorts current until `cancel`.
+    /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot and NodePorts
+    /// current, and answers DNS until `cancel`.
     pub async fn run(self: Arc<Self>, client: Client, cancel: CancellationToken) {
+        let (zones, served) = watch::channel(Arc::new(Zone::unknown(&self.config.domain)));
+        // Names outside the cluster are answered also while the control plane is out of reach.
+        // What runs here ends with this function.
+        let mut dns = JoinSet::new();
+        let server = self.dns.lock().take();
+        if let Some(server) = server {
+            dns.spawn(server.run(served, cancel.clone()));
+        }
         let learned = cancel
             .run_until_cancelled(self.learn_range(client.clone()))
             .await;
@@ -224,12 +258,23 @@ impl NodeNetwork {
         let (services, service_changes) = follow::<Service>(client.clone());
         let (slices, slice_changes) = follow::<EndpointSlice>(client);
         let mut changes = futures::stream::select(service_changes, slice_changes);
+        // Each of these caches has this one waiter.
+        let listed = {
+            let (services, slices) = (services.clone(), slices.clone());
+            async move { tokio::join!(services.wait_until_ready(), slices.wait_until_ready()) }
+        };
+        tokio::pin!(listed);
+        let mut is_listed = false;
         let mut node_ports = NodePorts::new(self.config.node_port_address, self.listeners.clone());
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.changed.notified() => {}
                 change = changes.next() => if change.is_none() { break },
+                _ = &mut listed, if !is_listed => is_listed = true,
+                Some(Ok(Err(error))) = dns.join_next() => {
+                    tracing::error!(%error, "guests have no DNS over the wire until the agent is started again");
+                }
             }
             // More is likely to follow: take what comes in a moment too.
             let gathered = tokio::time::sleep(GATHER);
@@ -261,6 +306,10 @@ impl NodeNetwork {
                 tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
             }
             node_ports.update(&rules);
+            // A name is said not to exist only when all are known.
+            if is_listed {
+                zones.send_replace(Arc::new(zone));
+            }
         }
         node_ports.close().await;
     }
@@ -339,6 +388,7 @@ impl NodeNetwork {
             })
             .collect();
         contents.names = zone
+            .names
             .iter()
             .filter_map(|(name, records)| Some((name.clone(), answer(records)?)))
             .collect();
@@ -362,8 +412,27 @@ fn aliases(config: &NodeNetworkConfig) -> BTreeMap<Socket, SocketAddr> {
     config
         .aliases
         .iter()
-        .map(|(known, actual)| ((known.ip(), known.port(), Protocol::Tcp), *actual))
+        .map(|alias| {
+            let Alias {
+                protocol,
+                known,
+                actual,
+            } = *alias;
+            ((known.ip(), known.port(), protocol), actual)
+        })
         .collect()
+}
+
+/// A DNS server on loopback, which guests know under `address`.
+fn bind_dns(aliases: &mut Vec<Alias>, address: IpAddr) -> io::Result<DnsServer> {
+    let known = SocketAddr::new(address, DNS_PORT);
+    let server = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into())?.known_as(known);
+    aliases.extend([Protocol::Udp, Protocol::Tcp].map(|protocol| Alias {
+        protocol,
+        known,
+        actual: server.address(),
+    }));
+    Ok(server)
 }
 
 /// What a guest's look-up of addresses gets; a name with nothing but ports has none.
@@ -427,10 +496,12 @@ mod tests {
             service_range: "10.43.0.0/16".parse().unwrap(),
             domain: "cluster.local".into(),
             node_port_address: "127.0.0.1".parse().unwrap(),
-            aliases: vec![(
-                "192.0.2.1:6443".parse().unwrap(),
-                "127.0.0.1:6443".parse().unwrap(),
-            )],
+            aliases: vec![Alias {
+                protocol: Protocol::Tcp,
+                known: "192.0.2.1:6443".parse().unwrap(),
+                actual: "127.0.0.1:6443".parse().unwrap(),
+            }],
+            cluster_dns: Some("10.43.0.10".parse().unwrap()),
         })
         .unwrap()
     }
@@ -454,11 +525,16 @@ mod tests {
             ("10.42.0.2:81", None),
             ("127.0.0.1:81", Some("127.0.0.1:81")),
             ("192.0.2.1:6443", Some("127.0.0.1:6443")),
+            ("10.43.0.10:54", None),
             ("198.51.100.1:443", Some("198.51.100.1:443")),
         ] {
             let found = network.dial(Protocol::Tcp, address.parse().unwrap());
             assert_eq!(found, expected.map(|e| e.parse().unwrap()), "{address}");
         }
+        // DNS is found under the Service's address by both protocols.
+        let known = "10.43.0.10:53".parse().unwrap();
+        let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|p| network.dial(p, known).unwrap());
+        assert!(udp == tcp && udp.ip().is_loopback() && udp.port() != 0);
     }
 
     #[tokio::test]

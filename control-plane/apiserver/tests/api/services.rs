@@ -206,3 +206,39 @@ async fn the_cluster_starts_with_a_way_to_its_api() {
     );
     assert_eq!(again.get(CONFIG_MAPS).await.code, 200);
 }
+
+#[tokio::test]
+async fn the_address_of_dns_is_kept_for_it() {
+    let store = MemoryStore::new();
+    let api = Api::over(store.clone(), |_| {}).await;
+    let path = "/api/v1/namespaces/kube-system/services/kube-dns";
+    let made = api.get(path).await.ok(200);
+    assert_eq!(made["spec"]["clusterIP"], "10.43.0.10");
+    assert_eq!(made["spec"]["selector"], json!(null));
+    assert_eq!(made["metadata"]["labels"]["k8s-app"], "kube-dns");
+    assert_eq!(made["metadata"]["labels"]["kubernetes.io/name"], "CoreDNS");
+    let ports: Vec<_> = made["spec"]["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| (&port["name"], &port["protocol"], &port["port"]))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            (&json!("dns"), &json!("UDP"), &json!(53)),
+            (&json!("dns-tcp"), &json!("TCP"), &json!(53)),
+        ]
+    );
+    let spec = json!({"clusterIP": "10.43.0.10", "ports": [{"port": 53}]});
+    let message = api
+        .post(SERVICES, &service("other", spec.clone()))
+        .await
+        .fails(422, "Invalid");
+    assert!(message.contains("already allocated"), "{message}");
+    // Where somebody else has it all the same, the cluster starts.
+    api.delete(path).await.ok(200);
+    api.post(SERVICES, &service("other", spec)).await.ok(201);
+    let again = Api::over(store, |_| {}).await;
+    again.get(path).await.fails(404, "NotFound");
+}

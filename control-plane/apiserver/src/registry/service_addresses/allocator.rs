@@ -39,6 +39,13 @@ impl Ipv4Range {
         Ipv4Addr::from(self.base + 1)
     }
 
+    /// The tenth address: that of the Service `kube-dns`, as in k3s and kubeadm. Every range has
+    /// it.
+    #[must_use]
+    pub fn dns(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 10)
+    }
+
     /// Whether an address lies in the range and can be given.
     #[must_use]
     pub fn contains(&self, ip: Ipv4Addr) -> bool {
@@ -219,6 +226,7 @@ mod tests {
         let range: Ipv4Range = "10.43.7.0/16".parse().unwrap();
         assert_eq!(range.to_string(), "10.43.0.0/16");
         assert_eq!(range.first(), Ipv4Addr::new(10, 43, 0, 1));
+        assert_eq!(range.dns(), Ipv4Addr::new(10, 43, 0, 10));
         assert!(!range.contains(Ipv4Addr::new(10, 43, 0, 0)));
         assert!(range.contains(Ipv4Addr::new(10, 43, 255, 254)));
         assert!(!range.contains(Ipv4Addr::new(10, 43, 255, 255)));
@@ -228,6 +236,7 @@ mod tests {
         assert_eq!(all.len(), 14);
         assert!(all.iter().all(|ip| small.contains(*ip)));
         assert!(small.contains((small.candidates().random)()));
+        assert!(small.contains(small.dns()));
         for bad in [
             "",
             "10.0.0.0",
