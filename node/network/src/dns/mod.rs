@@ -163,7 +163,13 @@ enum Step {
     Silence,
     Reply(Vec<u8>),
     /// Somebody else has to be asked first.
-    Ask(Request, Response),
+    Ask(Box<Pending>),
+}
+
+/// A question with as much of its answer as the zone has.
+struct Pending {
+    request: Request,
+    response: Response,
 }
 
 impl Desk {
@@ -177,7 +183,7 @@ impl Desk {
         let zone = self.zone.borrow().clone();
         let mut response = answer(&zone, &request.query);
         if response.outside.is_some() {
-            return Step::Ask(request, response);
+            return Step::Ask(Box::new(Pending { request, response }));
         }
         rotate(&mut response.answers, rand::random::<u16>().into());
         let limit = request.limit(transport);
@@ -185,11 +191,12 @@ impl Desk {
     }
 
     /// Asks the resolvers for what is missing.
-    async fn finish(&self, request: &Request, response: Response, transport: Transport) -> Vec<u8> {
+    async fn finish(&self, pending: Pending, transport: Transport) -> Vec<u8> {
+        let Pending { request, response } = &pending;
         let limit = request.limit(transport);
         let failed = || encode(request, &Response::of(ResponseCode::ServFail), limit);
         let Some(outside) = &response.outside else {
-            return encode(request, &response, limit);
+            return encode(request, response, limit);
         };
         let Some(bytes) = self.forwarder.ask(request, outside, transport).await else {
             return failed();
@@ -203,7 +210,7 @@ impl Desk {
             return encode(request, &cut, limit);
         }
         match Message::from_vec(&bytes) {
-            Ok(theirs) => encode(request, &continued(response, theirs), limit),
+            Ok(theirs) => encode(request, &continued(pending.response.clone(), theirs), limit),
             Err(_) => failed(),
         }
     }
@@ -247,18 +254,19 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, desk: Arc<Desk>) {
         let reply = match desk.begin(&buffer[..length], Transport::Udp) {
             Step::Silence => continue,
             Step::Reply(reply) => reply,
-            Step::Ask(request, response) => {
+            Step::Ask(pending) => {
                 if let Ok(permit) = waiting.clone().try_acquire_owned() {
                     let (socket, desk) = (socket.clone(), desk.clone());
                     tasks.spawn(async move {
-                        let reply = desk.finish(&request, response, Transport::Udp).await;
+                        let reply = desk.finish(*pending, Transport::Udp).await;
                         drop(permit);
                         send(&socket, &reply, client).await;
                     });
                     continue;
                 }
                 let failed = Response::of(ResponseCode::ServFail);
-                encode(&request, &failed, request.limit(Transport::Udp))
+                let request = &pending.request;
+                encode(request, &failed, request.limit(Transport::Udp))
             }
         };
         send(&socket, &reply, client).await;
@@ -303,7 +311,7 @@ async fn serve_connection(mut stream: TcpStream, desk: &Desk) -> io::Result<()> 
         let reply = match desk.begin(&question, Transport::Tcp) {
             Step::Silence => return Ok(()),
             Step::Reply(reply) => reply,
-            Step::Ask(request, response) => desk.finish(&request, response, Transport::Tcp).await,
+            Step::Ask(pending) => desk.finish(*pending, Transport::Tcp).await,
         };
         in_time(stream.write_all(&framed(&reply))).await?;
     }
