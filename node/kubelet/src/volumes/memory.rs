@@ -142,7 +142,8 @@ mod tests {
         let sidecar = json!([{"name": "s", "restartPolicy": "Always",
             "resources": {"limits": {"memory": "1Ki"}}}]);
         let none = json!([]);
-        let table: [(Value, Value, Value, Option<&str>, Option<u64>); 7] = [
+        type Row = (Value, Value, Value, Option<&'static str>, Option<u64>);
+        let table: [Row; 7] = [
             (
                 json!("1Mi"),
                 json!([free]),
