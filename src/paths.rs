@@ -41,6 +41,17 @@ impl DataDir {
         create_private_dir(&self.0)
     }
 
+    /// Makes the directory, and in it the folders of a control plane, which nobody else may enter,
+    /// also where the directory itself was made before and is open to all.
+    pub(crate) fn create_for_server(&self) -> Result<()> {
+        self.create()?;
+        for folder in [self.pki(), self.store(), self.registry()] {
+            create_private_dir(&folder)?;
+            close(&folder)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.0
     }
@@ -100,6 +111,18 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot make the folder {}", path.display()))
 }
 
+/// Takes every right from all but the owner.
+fn close(path: &Path) -> Result<()> {
+    let metadata = fs::metadata(path);
+    let metadata = metadata.with_context(|| format!("cannot read {}", path.display()))?;
+    set_mode(path, metadata.permissions().mode() & 0o700)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot change the mode of {}", path.display()))
+}
+
 /// Folders of a node in which something is the guests', and who makes it says whose.
 const GUESTS: [&str; 5] = ["compiled", "logs", "network", "pods", "wasm"];
 
@@ -107,10 +130,6 @@ const GUESTS: [&str; 5] = ["compiled", "logs", "network", "pods", "wasm"];
 /// folders that are for them. Everything else in it becomes its owner's alone, whatever an earlier
 /// start has made of it.
 pub(crate) fn admit_guests(node: &Path) -> Result<()> {
-    let set_mode = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .with_context(|| format!("cannot change the mode of {}", path.display()))
-    };
     for private in ["images", "pki"] {
         create_private_dir(&node.join(private))?;
     }
@@ -121,12 +140,7 @@ pub(crate) fn admit_guests(node: &Path) -> Result<()> {
             // Guests may be running.
             continue;
         }
-        let path = entry.path();
-        let mode = fs::metadata(&path)
-            .with_context(|| format!("cannot read the mode of {}", path.display()))?
-            .permissions()
-            .mode();
-        set_mode(&path, mode & 0o700)?;
+        close(&entry.path())?;
     }
     for name in GUESTS {
         create_private_dir(&node.join(name))?;
@@ -204,6 +218,19 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_control_plane_keeps_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("db")).unwrap();
+        set_mode(&dir.path().join("db"), 0o755).unwrap();
+        let data = DataDir(dir.path().into());
+        data.create_for_server().unwrap();
+        for folder in [data.pki(), data.store(), data.registry()] {
+            let mode = fs::metadata(&folder).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+        }
     }
 
     #[test]

@@ -239,15 +239,24 @@ fn empty_dir(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
     }
 }
 
-/// Removes everything of a Pod. Idempotent. Blocking file I/O.
-pub(crate) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
-    let folder = pod_folder(root, uid);
-    // What is mounted is not removed with its folder.
-    let empty_dirs = std::fs::read_dir(folder.join("volumes").join(EMPTY_DIR));
-    for entry in empty_dirs.into_iter().flatten() {
+/// Gives back what volumes in memory hold, of a Pod that has ended or whose node stops. Idempotent.
+/// Blocking.
+pub(crate) fn release_memory(root: &Path, uid: &str) -> io::Result<()> {
+    let volumes = pod_folder(root, uid).join("volumes");
+    for entry in std::fs::read_dir(volumes.join(EMPTY_DIR))
+        .into_iter()
+        .flatten()
+    {
         memory::tear_down(&entry?.path())?;
     }
-    match std::fs::remove_dir_all(folder) {
+    Ok(())
+}
+
+/// Removes everything of a Pod. Idempotent. Blocking file I/O.
+pub(crate) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
+    // What is mounted is not removed with its folder.
+    release_memory(root, uid)?;
+    match std::fs::remove_dir_all(pod_folder(root, uid)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
     }
