@@ -25,7 +25,7 @@ use crate::cli::AgentOptions;
 use crate::cluster_network::ClusterNetwork;
 use crate::identity::authority::KeyedCertificate;
 use crate::identity::join::{self, NodeIdentity};
-use crate::paths::{DataDir, create_private_dir, lock};
+use crate::paths::{DataDir, admit_guests, create_private_dir, lock};
 use crate::pod_network::ThisNode;
 use crate::{defaults, host, logging, push, shutdown};
 
@@ -104,6 +104,10 @@ impl RunningNode {
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,
         })?;
+        let guest_users = host::guest_users();
+        if guest_users.is_some() {
+            admit_guests(&config.directory)?;
+        }
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
         let wasm = WasmRuntime::new(WasmConfig {
             state_dir: folder("wasm"),
@@ -111,6 +115,8 @@ impl RunningNode {
             content,
             exe,
             ephemeral: config.ephemeral,
+            network_namespace: None,
+            guest_users,
         })
         .await?;
         let runtimes: Vec<Arc<dyn RuntimeService>> = vec![Arc::new(wasm)];

@@ -4,6 +4,10 @@
 pub(crate) const CLUSTER_CIDR: &str = "10.42.0.0/16";
 /// Services, as in k3s.
 pub(crate) const SERVICE_CIDR: &str = "10.43.0.0/16";
+/// Users of the host for guests, where the agent is root: one per namespace of the cluster. Outside
+/// the ranges that systemd documents (its containers end at 1,879,048,191), of what distributions
+/// give to people and their subordinates, and below 2^31, which some tools take for the end.
+pub(crate) const GUEST_USERS: std::ops::Range<u32> = 2_000_000_000..2_000_065_536;
 /// The cluster's domain.
 pub(crate) const DOMAIN: &str = "cluster.local";
 /// Bits of a node's range of Pods, as in Kubernetes.

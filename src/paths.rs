@@ -8,10 +8,13 @@
 //! DIR/registry/             the embedded registry
 //! DIR/agent/                the node: its certificate, images, Pods, compiled guests
 //! ```
+//!
+//! DIR is its owner's alone. Guests that run as users of their own begin inside `agent/` and pass
+//! through those of its folders that [`admit_guests`] names, to what is theirs.
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -36,6 +39,17 @@ impl DataDir {
     /// Makes the directory, readable by its owner only.
     pub(crate) fn create(&self) -> Result<()> {
         create_private_dir(&self.0)
+    }
+
+    /// Makes the directory, and in it the folders of a control plane, which nobody else may enter,
+    /// also where the directory itself was made before and is open to all.
+    pub(crate) fn create_for_server(&self) -> Result<()> {
+        self.create()?;
+        for folder in [self.pki(), self.store(), self.registry()] {
+            create_private_dir(&folder)?;
+            close(&folder)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -95,6 +109,44 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Takes every right from all but the owner.
+fn close(path: &Path) -> Result<()> {
+    let metadata = fs::metadata(path);
+    let metadata = metadata.with_context(|| format!("cannot read {}", path.display()))?;
+    set_mode(path, metadata.permissions().mode() & 0o700)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("cannot change the mode of {}", path.display()))
+}
+
+/// Folders of a node in which something is the guests', and who makes it says whose.
+const GUESTS: [&str; 5] = ["compiled", "logs", "network", "pods", "wasm"];
+
+/// Lets guests that run as users of their own through a node's folder, by name and to those of its
+/// folders that are for them. Everything else in it becomes its owner's alone, whatever an earlier
+/// start has made of it.
+pub(crate) fn admit_guests(node: &Path) -> Result<()> {
+    for private in ["images", "pki"] {
+        create_private_dir(&node.join(private))?;
+    }
+    let entries = fs::read_dir(node).with_context(|| format!("cannot list {}", node.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if GUESTS.iter().any(|name| entry.file_name() == *name) {
+            // Guests may be running.
+            continue;
+        }
+        close(&entry.path())?;
+    }
+    for name in GUESTS {
+        create_private_dir(&node.join(name))?;
+        set_mode(&node.join(name), 0o711)?;
+    }
+    set_mode(node, 0o711)
 }
 
 /// Takes a folder for this process, for as long as the file is held.
@@ -158,7 +210,6 @@ mod tests {
 
     #[test]
     fn a_rewritten_file_stays_private_and_whole() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         write_private(&path, b"one").unwrap();
@@ -167,5 +218,47 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_control_plane_keeps_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("db")).unwrap();
+        set_mode(&dir.path().join("db"), 0o755).unwrap();
+        let data = DataDir(dir.path().into());
+        data.create_for_server().unwrap();
+        for folder in [data.pki(), data.store(), data.registry()] {
+            let mode = fs::metadata(&folder).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+        }
+    }
+
+    #[test]
+    fn guests_are_let_in_where_something_is_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let metadata = fs::metadata(dir.path().join(name)).unwrap();
+            metadata.permissions().mode() & 0o777
+        };
+        // As an earlier start may have left it.
+        for (name, mode) in [("pki", 0o755), ("wasm", 0o700), ("other", 0o755)] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(dir.path().join("lock"), "").unwrap();
+        for _ in 0..2 {
+            admit_guests(dir.path()).unwrap();
+            for (name, expected) in [
+                ("", 0o711),
+                ("wasm", 0o711),
+                ("pods", 0o711),
+                ("pki", 0o700),
+                ("images", 0o700),
+                ("other", 0o700),
+            ] {
+                assert_eq!(mode(name), expected, "{name}");
+            }
+            assert_eq!(mode("lock") & 0o077, 0);
+        }
     }
 }

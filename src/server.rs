@@ -71,7 +71,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts everything. When it returns the API answers.
     pub(crate) async fn start(config: ServerConfig) -> Result<Self> {
-        config.data.create()?;
+        config.data.create_for_server()?;
         // Ports first: one that is taken should be the only thing that is said.
         let listener = bind(config.listen, "the API", "--listen").await?;
         let registry_listener =

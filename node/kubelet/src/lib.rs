@@ -15,6 +15,7 @@
 //! Deliberately absent: state of its own on disk. After a restart everything is found again in
 //! the API and in the runtimes.
 
+mod access;
 mod admission;
 mod config;
 mod containers;

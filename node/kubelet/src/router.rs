@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use coracle_runtime::RuntimeService;
+use coracle_runtime::{GuestUser, RuntimeService};
 
 use crate::images::Kind;
 
@@ -55,6 +55,24 @@ impl Router {
                 })
             }
         }
+    }
+
+    /// The user as which guests of a namespace run, in a Pod with that handler; without one, images
+    /// decide later, and it is that of the runtime that has users at all.
+    pub(crate) fn guest_user(
+        &self,
+        namespace: &str,
+        handler: Option<&str>,
+    ) -> coracle_runtime::Result<Option<GuestUser>> {
+        let fits = |runtime: &&Arc<dyn RuntimeService>| {
+            handler.is_none_or(|handler| runtime.name() == handler)
+        };
+        for runtime in self.runtimes.iter().filter(fits) {
+            if let Some(user) = runtime.guest_user(namespace)? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
     }
 
     /// The runtime for an image of that kind in a Pod with that handler.

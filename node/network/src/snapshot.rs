@@ -16,9 +16,10 @@
 //! checks every offset: a damaged file gives wrong answers at worst, never a fault.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use coracle_runtime::Protocol;
@@ -126,6 +127,8 @@ impl Contents {
         let staged = path.with_extension("new");
         let mut file = File::create(&staged)?;
         file.write_all(&self.encode()?)?;
+        // Guests read it, who may run as other users than the agent.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         drop(file);
         std::fs::rename(&staged, path)
     }

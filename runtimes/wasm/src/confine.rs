@@ -169,7 +169,8 @@ const SOCKETS: &[i64] = &[
 
 /// Gives up every capability, for good: not even a process of root's gets one back.
 ///
-/// The user stays the agent's: the folders that a guest's process uses are that user's alone.
+/// Where root runs the agent the process has taken a user of its own before, see
+/// [`crate::launch`]; elsewhere it stays the agent's.
 fn drop_capabilities() -> io::Result<()> {
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),

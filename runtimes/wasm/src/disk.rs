@@ -1,16 +1,52 @@
-//! Small JSON records on disk, replaced atomically.
+//! Small JSON records on disk, replaced atomically, and folders with their modes.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
+use coracle_runtime::GuestUser;
+use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Makes a folder, and its parents, that only the owner may enter.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Who may enter a folder that guests with users of their own have to do with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Access {
+    /// Everybody may pass, who knows the name of what lies in it.
+    Passage,
+    /// The members of a group may pass.
+    Group(u32),
+    /// It is that user's.
+    User(GuestUser),
+}
+
+/// Makes a folder, or brings it to what it should be. Its parents, if they are missing, are the
+/// owner's only.
+pub(crate) fn folder(path: &Path, access: Access) -> io::Result<()> {
+    private_dir(path)?;
+    let mode = match access {
+        Access::Passage => 0o711,
+        Access::Group(gid) => {
+            chown(path, None, Some(gid))?;
+            0o710
+        }
+        Access::User(user) => {
+            chown(path, Some(user.uid), Some(user.gid))?;
+            0o700
+        }
+    };
+    set_mode(path, mode)
+}
+
+/// Sets the mode of a file or folder, whatever the umask.
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Replaces `path` with `value`: a reader sees the old record or the new one, never a part.
@@ -22,6 +58,20 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
     let mut file = create_private(&temporary)?;
     file.write_all(&bytes)?;
     fs::rename(&temporary, path)
+}
+
+/// As [`write_json`], for what must outlive a power cut.
+pub(crate) fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let temporary = path.with_extension("new");
+    let mut file = create_private(&temporary)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn create_private(path: &Path) -> io::Result<File> {
@@ -42,10 +92,55 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
     }
 }
 
+/// Reads a record that a guest's user may have replaced by anything: links lead nowhere, a pipe
+/// holds nobody up, and no more is read than a record has.
+pub(crate) fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    const MAX_RECORD: u64 = 1 << 20;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path);
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        let message = format!("{} is no file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_RECORD).read_to_end(&mut bytes)?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
 /// Removes a folder and all in it; it is no error if it is gone.
 pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_guest_is_read_with_care() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exit.json");
+        let read = || read_foreign_json::<u32>(&path);
+        assert_eq!(read().unwrap(), None);
+        fs::write(&path, "7").unwrap();
+        assert_eq!(read().unwrap(), Some(7));
+        let secret = folder.path().join("secret");
+        fs::rename(&path, &secret).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        assert!(read().is_err(), "a link is not followed");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(read().is_err(), "a folder is no record");
     }
 }

@@ -11,6 +11,9 @@
 //!
 //! **Invariant**: no guest code, and no compiler on hostile input, runs inside the agent.
 //!
+//! Under root guests run as users of their own, one per Kubernetes namespace, and join the network
+//! namespace of the node's Pods if it has one ([`launch`]).
+//!
 //! Deliberately absent: pulling images (the images crate), addresses and names (they come
 //! through [`coracle_runtime::GuestNetwork`], injected as a [`NetworkFactory`]), volumes and
 //! restarts (the kubelet).
@@ -21,6 +24,7 @@ mod confine;
 mod disk;
 mod guest;
 mod host;
+mod launch;
 mod process;
 mod protocol;
 mod readiness;

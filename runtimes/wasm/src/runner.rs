@@ -28,6 +28,7 @@ use crate::guest::log::{Log, LogStream, Stream};
 use crate::guest::sockets::SocketQuota;
 use crate::guest::state::{self, Environment};
 use crate::guest::{engine, volumes};
+use crate::launch::SCRATCH;
 use crate::process::NetworkFactory;
 use crate::protocol::{GuestSpec, Kind, Use};
 use crate::serve::{self, Announcer, Hub, Service, Start};
@@ -53,7 +54,7 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         network,
         engine,
         hub: hub.clone(),
-        scratch: start.folder.join("volumes"),
+        scratch: start.folder.join(SCRATCH),
         guest: OnceLock::new(),
     });
     runtime

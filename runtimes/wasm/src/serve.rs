@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::disk;
 use crate::guest::sockets::Listening;
+use crate::launch::{self, Launch};
 use crate::protocol::{
     Bound, Event, FromProcess, GuestSpec, Numbered, OLDEST, Request, Response, Use, VERSION,
     receive, send,
@@ -86,16 +87,23 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Takes the arguments `<folder> [--ephemeral]` and the socket that came as standard input,
-    /// and leaves the agent's session, so that the process survives it.
+    /// Takes the arguments of [`Launch`] and the socket that came as standard input: joins the
+    /// network of the Pods, leaves the agent's session, so that the process survives it, and takes
+    /// the guests' user. To be called before any thread is started.
     pub(crate) fn new(args: &[OsString]) -> Result<Self, String> {
-        let (folder, ephemeral) = match args {
-            [folder] => (folder, false),
-            [folder, flag] if flag == "--ephemeral" => (folder, true),
-            _ => return Err("usage: <folder> [--ephemeral]".into()),
-        };
-        Self::prepare(folder.into(), ephemeral)
-            .map_err(|error| format!("starting the guest process: {error}"))
+        let launch = Launch::parse(args)?;
+        if let Some(path) = &launch.network_namespace {
+            launch::join_network_namespace(path).map_err(|error| {
+                format!("joining the network namespace {}: {error}", path.display())
+            })?;
+        }
+        let start = Self::prepare(launch.folder, launch.ephemeral)
+            .map_err(|error| format!("starting the guest process: {error}"))?;
+        if let Some(user) = launch.user {
+            launch::become_user(user)
+                .map_err(|error| format!("becoming user {}: {error}", user.uid))?;
+        }
+        Ok(start)
     }
 
     fn prepare(folder: PathBuf, ephemeral: bool) -> io::Result<Self> {

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use coracle_apimachinery::resources;
 use coracle_runtime::{
-    ContainerConfig, ContainerId, PodSandboxConfig, Port, Protocol, Resources, RuntimeService,
-    SandboxId,
+    ContainerConfig, ContainerId, GuestUser, PodSandboxConfig, Port, Protocol, Resources,
+    RuntimeService, SandboxId,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::access;
 use crate::events::Severity;
 use crate::images::{ImageError, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
 use crate::pod::{self, service_env};
-use crate::volumes::mounts;
+use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
 /// reports again.
@@ -29,6 +30,8 @@ pub(crate) const RESOLVED_LABEL: &str = "coracle.dev/image-id";
 pub(crate) struct Prepared {
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) handler: Option<String>,
+    /// As whom its guests run, where that is not the agent's own user.
+    pub(crate) user: Option<GuestUser>,
     pub(crate) sources: Sources,
 }
 
@@ -245,10 +248,15 @@ impl Starter<'_> {
         let mounts = mounts.map_err(|error| error.to_string())?;
         let uid = pod::uid(pod);
         let message = node.termination_file(uid, &container.name, self.attempt);
-        make_message_file(&message)
+        let user = self.prepared.user;
+        let folder = volumes::pod_folder(&node.root, uid);
+        access::pod_folder(&node.root, &folder, user)
+            .and_then(|()| make_message_file(&folder, &message, user))
             .map_err(|error| format!("cannot make the file of the termination message: {error}"))?;
-        let logs = node.pod_logs(pod).join(&container.name);
-        std::fs::create_dir_all(&logs)
+        let pod_logs = node.pod_logs(pod);
+        let logs = pod_logs.join(&container.name);
+        access::pod_folder(&node.log_root, &pod_logs, user)
+            .and_then(|()| access::own_folder(&logs, user))
             .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         let mut labels = pod.metadata.labels.clone().unwrap_or_default();
         labels.insert(RESOLVED_LABEL.to_owned(), image.resolved.clone());
@@ -319,14 +327,13 @@ fn duration_text(duration: Duration) -> String {
     }
 }
 
-fn make_message_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+fn make_message_file(pod: &Path, path: &Path, user: Option<GuestUser>) -> std::io::Result<()> {
+    let folders = path.ancestors().skip(1);
+    for folder in folders.take_while(|folder| *folder != pod) {
+        access::passage(folder, user)?;
     }
     std::fs::write(path, "")?;
-    // The guest, under another user, writes it.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+    access::give_file(path, user)
 }
 
 fn limits(container: &Container) -> Resources {

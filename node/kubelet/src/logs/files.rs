@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::access::open_foreign;
+
 /// Bytes that are read at once when looking for the last lines.
 const BLOCK: u64 = 64 << 10;
 
@@ -45,7 +47,7 @@ pub(crate) fn remove(current: &Path) {
 pub(crate) fn tail(parts: &[PathBuf], lines: u64) -> io::Result<(usize, u64)> {
     let mut wanted = lines;
     for (index, part) in parts.iter().enumerate().rev() {
-        let mut file = File::open(part)?;
+        let mut file = open_foreign(part)?;
         let length = file.metadata()?.len();
         if wanted == 0 {
             // Nothing, but what is written from now on.

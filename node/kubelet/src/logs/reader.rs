@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::files;
 use super::line::{self, Line};
 use super::options::LogOptions;
+use crate::access::open_foreign;
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 32 << 10;
@@ -159,7 +160,7 @@ struct Source {
 
 impl Source {
     fn open(path: &Path, from: u64) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = open_foreign(path)?;
         let metadata = file.metadata()?;
         file.seek(SeekFrom::Start(from))?;
         Ok(Self {

@@ -7,13 +7,15 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::access::open_foreign;
+
 const MAX_MESSAGE: u64 = 4096;
 const MAX_LOG: u64 = 2048;
 const MAX_LINES: usize = 80;
 
 /// The message; none if the container left none. Blocking file I/O of a few kilobytes.
 pub(crate) fn message(file: &Path, log: Option<&Path>) -> Option<String> {
-    let text = std::fs::File::open(file).ok().and_then(|file| {
+    let text = open_foreign(file).ok().and_then(|file| {
         let mut bytes = Vec::new();
         file.take(MAX_MESSAGE).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -25,7 +27,7 @@ pub(crate) fn message(file: &Path, log: Option<&Path>) -> Option<String> {
 }
 
 fn end_of_log(path: &Path) -> Option<String> {
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = open_foreign(path).ok()?;
     let length = file.metadata().ok()?.len();
     // Lines carry a time stamp and a stream, which do not count.
     let from = length.saturating_sub(MAX_LOG * 4);

@@ -4,6 +4,9 @@
 mod api;
 mod lifecycle;
 mod node;
+mod probing;
 mod restart;
 mod serving;
+mod starting;
+mod volumes;
 mod world;

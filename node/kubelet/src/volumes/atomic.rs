@@ -8,33 +8,43 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use super::projection::Files;
-use super::set_mode;
+use coracle_runtime::GuestUser;
+
+use super::projection::{File, Files};
+use crate::access::{file_mode, set_mode};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Brings the folder to these files; true if anything changed.
-pub(crate) fn write(folder: &Path, files: &Files) -> io::Result<bool> {
+/// Brings the folder to these files, which that user's group may read; true if anything changed.
+pub(crate) fn write(folder: &Path, files: &Files, user: Option<GuestUser>) -> io::Result<bool> {
     std::fs::create_dir_all(folder)?;
+    open_up(folder, user)?;
     let current = std::fs::read_link(folder.join(DATA)).ok();
     if let Some(current) = &current
-        && is_current(&folder.join(current), files)?
+        && is_current(&folder.join(current), files, user)?
     {
         link_names(folder, files)?;
         return Ok(false);
     }
     let fresh = fresh_folder(folder)?;
     for (path, file) in files {
-        let path = folder.join(&fresh).join(path);
+        let fresh = folder.join(&fresh);
+        let path = fresh.join(path);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(&path, &file.bytes)?;
-        set_mode(&path, file.mode)?;
+        for parent in path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| *parent != fresh)
+        {
+            open_up(parent, user)?;
+        }
+        write_file(&path, file, user)?;
     }
     let link = folder.join(NEW_DATA);
     match std::fs::remove_file(&link) {
@@ -48,6 +58,22 @@ pub(crate) fn write(folder: &Path, files: &Files) -> io::Result<bool> {
         std::fs::remove_dir_all(folder.join(current))?;
     }
     Ok(true)
+}
+
+/// Whoever may enter the Pod's folder may read this one.
+fn open_up(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
+    match user {
+        Some(_) => set_mode(folder, 0o755),
+        None => Ok(()),
+    }
+}
+
+fn write_file(path: &Path, file: &File, user: Option<GuestUser>) -> io::Result<()> {
+    std::fs::write(path, &file.bytes)?;
+    if let Some(user) = user {
+        chown(path, None, Some(user.gid))?;
+    }
+    set_mode(path, file_mode(file.mode, user))
 }
 
 fn fresh_folder(folder: &Path) -> io::Result<PathBuf> {
@@ -66,8 +92,7 @@ fn fresh_folder(folder: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn is_current(data: &Path, files: &Files) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt;
+fn is_current(data: &Path, files: &Files, user: Option<GuestUser>) -> io::Result<bool> {
     let mut present = BTreeSet::new();
     match list(data, Path::new(""), &mut present) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -78,10 +103,13 @@ fn is_current(data: &Path, files: &Files) -> io::Result<bool> {
     }
     for (path, file) in files {
         let path = data.join(path);
-        let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
+        let metadata = std::fs::metadata(&path)?;
+        let mode = metadata.mode() & 0o777;
+        let same = mode == file_mode(file.mode, user)
+            && user.is_none_or(|user| metadata.gid() == user.gid);
         // Without the permission to read its own file the agent writes it anew.
         match std::fs::read(&path) {
-            Ok(bytes) if bytes == file.bytes && mode == file.mode => {}
+            Ok(bytes) if bytes == file.bytes && same => {}
             _ => return Ok(false),
         }
     }

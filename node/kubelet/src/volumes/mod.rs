@@ -2,23 +2,26 @@
 //!
 //! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
-//! [`mounts`] leads a container's mounts to the folders. Folders live under
-//! `<root>/pods/<uid>/volumes` and go with the Pod.
+//! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
+//! memory. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
-//! Deliberately absent: volumes that are mounted (hostPath, persistent volumes, CSI, memory),
-//! which join with their own issues, and the eviction of Pods that exceed a `sizeLimit`.
+//! Deliberately absent: volumes that come from elsewhere (hostPath, persistent volumes, CSI), and
+//! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coracle_runtime::GuestUser;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
+use crate::access::{self, set_mode};
 use crate::pod::env::{References, Sources};
 use crate::pod::fields::Surroundings;
 use crate::pod::{self};
 
 pub(crate) mod atomic;
+mod memory;
 pub(crate) mod mounts;
 pub(crate) mod projection;
 
@@ -64,6 +67,8 @@ pub(crate) enum VolumeError {
 /// Which kind of supported volume it is.
 enum Source {
     EmptyDir,
+    /// An emptyDir with `medium: Memory`.
+    Memory,
     Projected(&'static str),
 }
 
@@ -75,6 +80,7 @@ fn source(volume: &Volume) -> Result<Source, VolumeError> {
     if let Some(empty) = &volume.empty_dir {
         return match empty.medium.as_deref() {
             None | Some("") => Ok(Source::EmptyDir),
+            Some("Memory") => Ok(Source::Memory),
             Some(medium) => Err(unsupported(&format!("emptyDir with medium {medium}"))),
         };
     }
@@ -156,6 +162,9 @@ pub(crate) fn may_change(pod: &Pod) -> bool {
     volumes.any(|volume| matches!(source(volume), Ok(Source::Projected(_))))
 }
 
+/// Folder of a Pod's emptyDir volumes among its volumes.
+const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
 /// Folder of everything that belongs to a Pod.
 pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
@@ -164,20 +173,25 @@ pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
 /// Folder of a volume.
 pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {
     let plugin = match source(volume)? {
-        Source::EmptyDir => "kubernetes.io~empty-dir",
+        Source::EmptyDir | Source::Memory => EMPTY_DIR,
         Source::Projected(plugin) => plugin,
     };
     let pod = pod_folder(root, pod::uid(pod));
     Ok(pod.join("volumes").join(plugin).join(&volume.name))
 }
 
-/// Makes all volumes of the Pod, or brings them up to date. Idempotent. Blocking file I/O.
+/// Makes all volumes of the Pod, or brings them up to date, for guests that run as `user`. Answers
+/// with the names of those that should lie in memory and do not, as this process may not mount.
+/// Idempotent. Blocking file I/O.
 pub(crate) fn set_up(
     root: &Path,
     pod: &Pod,
     sources: &Sources,
     around: &Surroundings,
-) -> Result<(), VolumeError> {
+    user: Option<GuestUser>,
+) -> Result<Vec<String>, VolumeError> {
+    let mut on_disk = Vec::new();
+    let pod_folder = pod_folder(root, pod::uid(pod));
     for volume in pod::spec(pod).volumes.iter().flatten() {
         let folder = folder(root, pod, volume)?;
         let io = |context: &str, source| VolumeError::Io {
@@ -185,26 +199,63 @@ pub(crate) fn set_up(
             context: format!("{context} {}", folder.display()),
             source,
         };
+        access::pod_folder(root, &pod_folder, user).map_err(|e| io("cannot open up", e))?;
+        let between = folder.ancestors().skip(1);
+        for parent in between.take_while(|parent| *parent != pod_folder) {
+            access::passage(parent, user).map_err(|e| io("cannot make", e))?;
+        }
         match source(volume)? {
             Source::EmptyDir => {
-                let fresh = !folder.exists();
-                std::fs::create_dir_all(&folder).map_err(|e| io("cannot make", e))?;
-                if fresh {
-                    // Guests run under other users than the agent.
-                    set_mode(&folder, 0o777).map_err(|e| io("cannot open up", e))?;
+                empty_dir(&folder, user).map_err(|e| io("cannot make", e))?;
+            }
+            Source::Memory => {
+                empty_dir(&folder, None).map_err(|e| io("cannot make", e))?;
+                let size = memory::size(pod, volume, around.allocatable.get("memory"));
+                let made = memory::set_up(&folder, size);
+                if made.map_err(|e| io("cannot mount", e))? == memory::Made::OnDisk {
+                    on_disk.push(volume.name.clone());
                 }
+                empty_dir(&folder, user).map_err(|e| io("cannot open up", e))?;
             }
             Source::Projected(_) => {
                 let files = projection::files(pod, volume, sources, around)?;
-                atomic::write(&folder, &files).map_err(|e| io("cannot write", e))?;
+                atomic::write(&folder, &files, user).map_err(|e| io("cannot write", e))?;
             }
         }
+    }
+    Ok(on_disk)
+}
+
+/// Makes a folder that all guests of the Pod may write.
+fn empty_dir(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
+    if !folder.exists() {
+        std::fs::create_dir_all(folder)?;
+        // Guests run under other users than the agent.
+        set_mode(folder, 0o777)?;
+    }
+    match user {
+        Some(user) => access::give_volume(folder, user),
+        None => Ok(()),
+    }
+}
+
+/// Gives back what volumes in memory hold, of a Pod that has ended or whose node stops. Idempotent.
+/// Blocking.
+pub(crate) fn release_memory(root: &Path, uid: &str) -> io::Result<()> {
+    let volumes = pod_folder(root, uid).join("volumes");
+    for entry in std::fs::read_dir(volumes.join(EMPTY_DIR))
+        .into_iter()
+        .flatten()
+    {
+        memory::tear_down(&entry?.path())?;
     }
     Ok(())
 }
 
 /// Removes everything of a Pod. Idempotent. Blocking file I/O.
 pub(crate) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
+    // What is mounted is not removed with its folder.
+    release_memory(root, uid)?;
     match std::fs::remove_dir_all(pod_folder(root, uid)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,
@@ -216,11 +267,6 @@ pub(crate) fn uids(root: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(root.join("pods")).into_iter().flatten();
     let names = entries.flatten().map(|entry| entry.file_name());
     names.filter_map(|name| name.into_string().ok()).collect()
-}
-
-fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 #[cfg(test)]

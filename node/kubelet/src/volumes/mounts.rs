@@ -122,7 +122,7 @@ fn make_below(root: &OwnedFd, path: &Path) -> io::Result<()> {
                 use std::os::fd::AsRawFd;
                 let fd = open_below(root, &made)?;
                 let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                super::set_mode(&path, 0o777)?;
+                crate::access::set_mode(&path, 0o777)?;
             }
         }
         so_far.push(part);

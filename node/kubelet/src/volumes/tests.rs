@@ -35,7 +35,10 @@ fn unknown_volumes_are_refused_by_name() {
     let table = [
         (json!({"hostPath": {"path": "/"}}), "type hostPath"),
         (json!({"nfs": {"server": "s", "path": "/"}}), "type nfs"),
-        (json!({"emptyDir": {"medium": "Memory"}}), "medium Memory"),
+        (
+            json!({"emptyDir": {"medium": "HugePages"}}),
+            "medium HugePages",
+        ),
         (
             json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
             "automountServiceAccountToken: false",
@@ -66,7 +69,7 @@ fn projected_files_change_as_one() {
     ]}}]);
     let pod = pod(volumes, json!([]));
     let around = Surroundings::default();
-    set_up(root.path(), &pod, &sources("red"), &around).unwrap();
+    set_up(root.path(), &pod, &sources("red"), &around, None).unwrap();
     let volume = &pod::spec(&pod).volumes.as_ref().unwrap()[0];
     let folder = folder(root.path(), &pod, volume).unwrap();
     let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
@@ -80,10 +83,10 @@ fn projected_files_change_as_one() {
     assert_eq!((mode("etc/color"), mode("pw")), (0o644, 0o600));
 
     let before = std::fs::read_link(folder.join("..data")).unwrap();
-    set_up(root.path(), &pod, &sources("red"), &around).unwrap();
+    set_up(root.path(), &pod, &sources("red"), &around, None).unwrap();
     let same = std::fs::read_link(folder.join("..data")).unwrap();
     assert_eq!(before, same, "nothing is written when nothing has changed");
-    set_up(root.path(), &pod, &sources("blue"), &around).unwrap();
+    set_up(root.path(), &pod, &sources("blue"), &around, None).unwrap();
     assert_eq!(read("etc/color"), "blue");
     assert!(!folder.join(before).exists(), "the old files are gone");
 
@@ -101,9 +104,9 @@ fn names_that_are_gone_lose_their_links() {
     };
     let one = projection::Files::from([("a".into(), file("1")), ("b".into(), file("2"))]);
     let two = projection::Files::from([("b".into(), file("2")), ("c".into(), file("3"))]);
-    assert!(atomic::write(folder.path(), &one).unwrap());
-    assert!(atomic::write(folder.path(), &two).unwrap());
-    assert!(!atomic::write(folder.path(), &two).unwrap());
+    assert!(atomic::write(folder.path(), &one, None).unwrap());
+    assert!(atomic::write(folder.path(), &two, None).unwrap());
+    assert!(!atomic::write(folder.path(), &two, None).unwrap());
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -135,7 +138,7 @@ fn what_is_missing_is_named() {
         let mut volume = source;
         volume["name"] = json!("v");
         let pod = pod(json!([volume]), json!([]));
-        let error = set_up(root.path(), &pod, &sources("red"), &around).unwrap_err();
+        let error = set_up(root.path(), &pod, &sources("red"), &around, None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -153,7 +156,14 @@ fn mounts_stay_in_their_volumes() {
         {"name": "config", "mountPath": "/etc/color", "subPath": "color"},
     ]);
     let pod = pod(volumes, mounts);
-    set_up(root.path(), &pod, &sources("red"), &Surroundings::default()).unwrap();
+    set_up(
+        root.path(),
+        &pod,
+        &sources("red"),
+        &Surroundings::default(),
+        None,
+    )
+    .unwrap();
     let container = &pod::spec(&pod).containers[0];
     let env = [("WHO".to_owned(), "me".to_owned())];
     let made = mounts::mounts(root.path(), &pod, container, &env).unwrap();
@@ -174,4 +184,139 @@ fn mounts_stay_in_their_volumes() {
         let refused = mounts::mounts(root.path(), &pod, container, &[]);
         assert!(refused.is_err(), "{path}: {refused:?}");
     }
+}
+
+/// Whether the test can run. In a build that must run all tests it has to.
+fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED {test}: it needs root");
+    }
+    root
+}
+
+/// Takes the volumes away whatever becomes of the test: a mount outlives it otherwise.
+struct TornDown<'a>(&'a Path);
+
+impl Drop for TornDown<'_> {
+    fn drop(&mut self) {
+        tear_down(self.0, "u").unwrap();
+    }
+}
+
+#[test]
+fn volumes_are_the_users_of_the_pods_guests_only() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    if !is_root("volumes_are_the_users_of_the_pods_guests_only") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let of = |id| GuestUser { uid: id, gid: id };
+    let (user, other) = (of(2_000_200_001), of(2_000_200_002));
+    let volumes = json!([
+        {"name": "data", "emptyDir": {}},
+        {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+        {"name": "cm", "configMap": {"name": "cm", "items": [{"key": "color", "path": "etc/color"}]}},
+    ]);
+    let pod = pod(volumes, json!([]));
+    let around = Surroundings::default();
+    let sources = sources("red");
+    // As an agent left it whose guests ran as root.
+    set_up(root.path(), &pod, &sources, &around, None).unwrap();
+    let volumes = pod::spec(&pod).volumes.as_ref().unwrap();
+    let path = |index: usize| folder(root.path(), &pod, &volumes[index]).unwrap();
+    std::fs::create_dir(path(0).join("old")).unwrap();
+    std::fs::write(path(0).join("old/file"), "old").unwrap();
+    for _ in 0..2 {
+        let on_disk = set_up(root.path(), &pod, &sources, &around, Some(user)).unwrap();
+        assert!(on_disk.is_empty());
+    }
+    let run = |user: GuestUser, script: &str| {
+        std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(root.path())
+            .uid(user.uid)
+            .gid(user.gid)
+            .output()
+            .unwrap()
+    };
+    let below = "cd pods/u/volumes";
+    let reads = format!(
+        "{below}; cat kubernetes.io~secret/s/pw kubernetes.io~configmap/cm/etc/color; \
+         cd kubernetes.io~empty-dir/data; echo new >> old/file; echo x > made; cat old/file made"
+    );
+    let done = run(user, &reads);
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(text, "sredoldnew\nx\n");
+    // Neither what is read only nor anything above is the guests' to change or to list.
+    for script in [
+        "echo x > kubernetes.io~secret/s/..data/pw",
+        "rm kubernetes.io~secret/s/pw",
+        "ls",
+    ] {
+        assert!(
+            !run(user, &format!("{below}; {script}")).status.success(),
+            "{script}"
+        );
+    }
+    let foreign = run(other, below);
+    assert!(!foreign.status.success(), "{foreign:?}");
+    let secret = std::fs::metadata(path(1).join("pw")).unwrap();
+    assert_eq!(
+        (secret.uid(), secret.gid(), secret.mode() & 0o777),
+        (0, user.gid, 0o440)
+    );
+    tear_down(root.path(), "u").unwrap();
+}
+
+#[test]
+fn a_volume_in_memory_is_bounded_and_goes_with_its_pod() {
+    if !is_root("a_volume_in_memory_is_bounded_and_goes_with_its_pod") {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let volumes = json!([{"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "64Ki"}}]);
+    let pod = pod(volumes, json!([]));
+    let set_up = || {
+        let around = Surroundings::default();
+        super::set_up(root.path(), &pod, &Sources::default(), &around, None).unwrap()
+    };
+    let _torn_down = TornDown(root.path());
+    if !set_up().is_empty() {
+        assert!(std::env::var_os("CI").is_none(), "root may not mount");
+        eprintln!(
+            "SKIPPED a_volume_in_memory_is_bounded_and_goes_with_its_pod: root may not mount"
+        );
+        return;
+    }
+    let volume = &pod::spec(&pod).volumes.as_ref().unwrap()[0];
+    let folder = folder(root.path(), &pod, volume).unwrap();
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o777);
+    std::fs::write(folder.join("small"), "kept").unwrap();
+    assert!(set_up().is_empty());
+    assert_eq!(
+        std::fs::read_to_string(folder.join("small")).unwrap(),
+        "kept"
+    );
+    let full = std::fs::write(folder.join("large"), vec![1; 128 << 10]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    tear_down(root.path(), "u").unwrap();
+    assert!(!pod_folder(root.path(), "u").exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(root.path().to_str().unwrap()));
+}
+
+#[test]
+fn a_used_folder_stays_where_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("v");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("file"), "kept").unwrap();
+    let made = memory::set_up(&folder, Some(4096)).unwrap();
+    assert_eq!(made, memory::Made::OnDisk);
+    assert!(folder.join("file").exists());
+    memory::tear_down(&folder).unwrap();
 }

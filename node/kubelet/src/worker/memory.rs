@@ -28,6 +28,8 @@ pub(crate) struct Memory {
     pub(crate) volumes: bool,
     /// When they were made, and the labels and annotations that they may show.
     pub(crate) volumes_made: Option<(SystemTime, (Shown, Shown))>,
+    /// Volumes that should be in memory and are not, of which an event was written.
+    pub(crate) on_disk: BTreeSet<String>,
     pub(crate) back_off: BackOff,
     pub(crate) failures: BTreeMap<String, Failure>,
     /// Restart counts that the API knows of containers which no runtime has any more.

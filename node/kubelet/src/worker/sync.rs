@@ -101,9 +101,19 @@ impl Worker {
             let ips = ips.map_err(|error| {
                 sandbox(format!("Failed to create pod sandbox: no address: {error}"))
             })?;
+            let user = self
+                .node
+                .router
+                .guest_user(pod::namespace(pod), handler.as_deref());
+            let user = user.map_err(|error| {
+                sandbox(format!(
+                    "Failed to create pod sandbox: no user for guests: {error}"
+                ))
+            })?;
             self.memory.prepared = Some(Prepared {
                 ips,
                 handler,
+                user,
                 sources: Sources::default(),
             });
         }
@@ -143,10 +153,27 @@ impl Worker {
         let ips = prepared.map(|prepared| prepared.ips.as_slice());
         let around = self.node.surroundings(ips.unwrap_or_default());
         let (root, pod) = (self.node.root.clone(), pod.clone());
+        let user = prepared.and_then(|prepared| prepared.user);
+        let of = pod.clone();
         let set_up = tokio::task::spawn_blocking(move || {
-            volumes::set_up(&root, &pod, &sources, &around).map_err(|error| error.to_string())
+            volumes::set_up(&root, &of, &sources, &around, user).map_err(|error| error.to_string())
         });
-        set_up.await.map_err(|error| error.to_string())??;
+        let on_disk = set_up.await.map_err(|error| error.to_string())??;
+        for volume in on_disk {
+            if self.memory.on_disk.insert(volume.clone()) {
+                let message = format!(
+                    "volume \"{volume}\" with medium Memory is an ordinary folder: this node's agent \
+                     may not mount file systems; run it as root to have the volume in memory"
+                );
+                self.event(
+                    &pod,
+                    None,
+                    Severity::Warning,
+                    "MemoryMediumUnavailable",
+                    message,
+                );
+            }
+        }
         self.memory.volumes_made = Some((now, shown));
         Ok(())
     }

@@ -78,6 +78,7 @@ impl Worker {
         if *cause == Cause::Shutdown {
             // The object stays as it is: the next agent starts the Pod again.
             self.remove_all(&uid).await;
+            self.release_memory(&uid).await;
             return true;
         }
         let runtime = self.node.cache.pod(&uid);
@@ -93,12 +94,14 @@ impl Worker {
         if !inbox.removed && !pod::is_deleted(&pod) && inbox.shutdown.is_none() {
             // It has ended and stays to be looked at: its logs and records stay too.
             self.stop_sandboxes(&uid).await;
+            self.release_memory(&uid).await;
             self.give_back_address(&uid).await;
             return false;
         }
         if !inbox.removed && !pod::is_deleted(&pod) {
             // The node stops; what has ended is found ended by the next agent.
             self.stop_sandboxes(&uid).await;
+            self.release_memory(&uid).await;
             return true;
         }
         self.remove_all(&uid).await;
@@ -161,6 +164,14 @@ impl Worker {
         let torn = tokio::task::spawn_blocking(move || volumes::tear_down(&root, &of)).await;
         if let Ok(Err(error)) = torn {
             tracing::warn!(%error, uid, "cannot remove the volumes of a Pod");
+        }
+    }
+
+    async fn release_memory(&self, uid: &str) {
+        let (root, of) = (self.node.root.clone(), uid.to_owned());
+        let released = tokio::task::spawn_blocking(move || volumes::release_memory(&root, &of));
+        if let Ok(Err(error)) = released.await {
+            tracing::warn!(%error, uid, "cannot unmount the volumes of a Pod");
         }
     }
 

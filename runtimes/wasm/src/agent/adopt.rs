@@ -1,6 +1,6 @@
 //! Taking over what an earlier agent left running.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use coracle_runtime::{ContainerId, ContainerState};
 
 use super::hosts::Ears;
-use super::process::Process;
+use super::process::{Found, Process};
 use super::records::ContainerRecord;
 use super::{Entry, Inner};
 use crate::disk;
@@ -19,16 +19,24 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
     for sandbox in inner.records.sandboxes()? {
         inner.sandboxes.lock().insert(sandbox.id.clone(), sandbox);
     }
-    let served = hosts(inner).await?;
+    let hosts = hosts(inner).await?;
     let records = inner.records.containers()?;
     let adopted = records
         .into_iter()
-        .map(|record| container(inner, record, &served));
+        .map(|record| container(inner, record, &hosts));
     for result in futures::future::join_all(adopted).await {
         result?;
     }
-    end_strangers(inner, &served).await;
+    end_strangers(inner, &hosts.served).await;
     Ok(())
+}
+
+/// What was found of the hosts of an earlier agent.
+#[derive(Default)]
+struct Hosts {
+    served: Vec<Served>,
+    /// By namespace, why the host was not adopted though it lived.
+    misplaced: HashMap<String, String>,
 }
 
 /// A host that was adopted, and whom it serves.
@@ -37,20 +45,27 @@ struct Served {
     guests: HashSet<ContainerId>,
 }
 
-async fn hosts(inner: &Arc<Inner>) -> io::Result<Vec<Served>> {
-    let mut served = Vec::new();
+async fn hosts(inner: &Arc<Inner>) -> io::Result<Hosts> {
+    let mut hosts = Hosts::default();
     for namespace in inner.records.hosts()? {
         let folder = inner.records.host_folder(&namespace);
         let ears = Arc::new(Ears(Arc::downgrade(inner)));
-        let Some(host) = Process::adopt(&folder, ears).await? else {
-            disk::remove_dir(&folder)?;
-            continue;
+        let user = inner.user(&namespace)?;
+        let host = match Process::adopt(&inner.placement, &folder, user, ears).await? {
+            Found::Adopted(host) => host,
+            found => {
+                disk::remove_dir(&folder)?;
+                if let Found::Misplaced(reason) = found {
+                    hosts.misplaced.insert(namespace, reason);
+                }
+                continue;
+            }
         };
         inner.adopt_host(&namespace, host.clone()).await;
         let guests = guests(&host).await;
-        served.push(Served { host, guests });
+        hosts.served.push(Served { host, guests });
     }
-    Ok(served)
+    Ok(hosts)
 }
 
 async fn guests(process: &Process) -> HashSet<ContainerId> {
@@ -61,11 +76,7 @@ async fn guests(process: &Process) -> HashSet<ContainerId> {
     }
 }
 
-async fn container(
-    inner: &Arc<Inner>,
-    record: ContainerRecord,
-    served: &[Served],
-) -> io::Result<()> {
+async fn container(inner: &Arc<Inner>, record: ContainerRecord, hosts: &Hosts) -> io::Result<()> {
     let id = record.id.clone();
     let exit = inner.records.exit(&id)?;
     let started = inner.records.started(&id)?;
@@ -82,40 +93,56 @@ async fn container(
     let Some(started) = started.filter(|_| running) else {
         return Ok(());
     };
-    let process = match started.kind {
-        Kind::Http => served
-            .iter()
-            .find(|served| served.guests.contains(&id))
-            .map(|served| served.host.clone()),
-        Kind::Core | Kind::Command => runner(inner, &id).await?,
+    let namespace = &entry.record.pod.namespace;
+    let found = match started.kind {
+        Kind::Http => hosts.of(&id, namespace),
+        Kind::Core | Kind::Command => runner(inner, &id, namespace).await?,
     };
-    match process {
-        Some(process) => {
+    match found {
+        Found::Adopted(process) => {
             entry.set_process(Some(process.clone()));
             if started.kind != Kind::Http {
                 inner.watch_runner(entry, process);
             }
         }
-        None => {
-            let message = "the guest's process ended while no agent ran";
-            let exit = inner.exit_after(&entry, message.into());
+        found => {
+            let message = match found {
+                Found::Misplaced(reason) => format!("the guest could not go on: {reason}"),
+                _ => "the guest's process ended while no agent ran".into(),
+            };
+            let exit = inner.exit_after(&entry, message);
             inner.exited(&entry, exit);
         }
     }
     Ok(())
 }
 
-async fn runner(inner: &Arc<Inner>, id: &ContainerId) -> io::Result<Option<Arc<Process>>> {
-    let ears = Arc::new(Ears(Arc::downgrade(inner)));
-    let Some(process) = Process::adopt(&inner.records.runner_folder(id), ears).await? else {
-        return Ok(None);
-    };
-    if guests(&process).await.contains(id) {
-        return Ok(Some(process));
+impl Hosts {
+    /// The host that serves a container of a namespace.
+    fn of(&self, id: &ContainerId, namespace: &str) -> Found {
+        if let Some(served) = self.served.iter().find(|host| host.guests.contains(id)) {
+            return Found::Adopted(served.host.clone());
+        }
+        match self.misplaced.get(namespace) {
+            Some(reason) => Found::Misplaced(reason.clone()),
+            None => Found::Gone,
+        }
     }
-    // It was started and never told what to run.
-    process.kill();
-    Ok(None)
+}
+
+async fn runner(inner: &Arc<Inner>, id: &ContainerId, namespace: &str) -> io::Result<Found> {
+    let ears = Arc::new(Ears(Arc::downgrade(inner)));
+    let folder = inner.records.runner_folder(id);
+    let user = inner.user(namespace)?;
+    let found = Process::adopt(&inner.placement, &folder, user, ears).await?;
+    if let Found::Adopted(process) = &found
+        && !guests(process).await.contains(id)
+    {
+        // It was started and never told what to run.
+        process.kill();
+        return Ok(Found::Gone);
+    }
+    Ok(found)
 }
 
 /// Guests that no record names any more were being removed when the earlier agent ended.

@@ -71,14 +71,8 @@ impl Inner {
         if let Some(host) = &*slot {
             return Ok(host.clone());
         }
-        let host = Process::spawn(
-            &self.config.exe,
-            "wasm-http-host",
-            &self.records.host_folder(namespace),
-            self.config.ephemeral,
-            Arc::new(Ears(Arc::downgrade(self))),
-        )
-        .await?;
+        let folder = self.records.host_folder(namespace);
+        let host = self.spawn("wasm-http-host", &folder, namespace).await?;
         *slot = Some(host.clone());
         drop(slot);
         self.watch_host(namespace, host.clone());

@@ -1,6 +1,7 @@
 //! Starting, stopping and removing containers.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +44,10 @@ impl Inner {
             at: SystemTime::now(),
             kind: artifact.kind,
         };
-        let exit_file = self.records.exit_file(id);
+        let user = self.user(&entry.record.pod.namespace);
+        let exit_file = user
+            .and_then(|user| self.records.admit(id, user))
+            .map_err(|error| Error::io("letting a guest's user into its folders", error))?;
         let spec = spec::guest(
             &entry.record,
             &sandbox,
@@ -52,6 +56,7 @@ impl Inner {
             started.at,
             exit_file,
         );
+        let spec = self.placement.localize(spec);
         self.records
             .write_started(id, &started)
             .map_err(|error| Error::io("recording the start of a container", error))?;
@@ -101,21 +106,30 @@ impl Inner {
         }
     }
 
+    /// Starts a process for guests of a namespace.
+    pub(super) async fn spawn(
+        self: &Arc<Self>,
+        subcommand: &str,
+        folder: &Path,
+        namespace: &str,
+    ) -> io::Result<Arc<Process>> {
+        let user = self.user(namespace)?;
+        let ears = Arc::new(Ears(Arc::downgrade(self)));
+        Process::spawn(&self.placement, subcommand, folder, user, ears).await
+    }
+
     /// Runs a command guest in a process of its own.
     async fn run(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
         spec: GuestSpec,
     ) -> std::result::Result<(), String> {
-        let runner = Process::spawn(
-            &self.config.exe,
-            "wasm-runner",
-            &self.records.runner_folder(&entry.record.id),
-            self.config.ephemeral,
-            Arc::new(Ears(Arc::downgrade(self))),
-        )
-        .await
-        .map_err(|error| format!("starting the guest's process: {error}"))?;
+        let folder = self.records.runner_folder(&entry.record.id);
+        let namespace = &entry.record.pod.namespace;
+        let runner = self
+            .spawn("wasm-runner", &folder, namespace)
+            .await
+            .map_err(|error| format!("starting the guest's process: {error}"))?;
         entry.set_process(Some(runner.clone()));
         let answer = ask_to_serve(&runner, spec).await;
         match answer {

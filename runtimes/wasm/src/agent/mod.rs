@@ -10,11 +10,14 @@ mod client;
 mod entry;
 mod hosts;
 mod lifecycle;
+mod placement;
 mod process;
 mod records;
 mod spec;
+mod users;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,8 +25,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use coracle_images::{ContentStore, ImageKind, StoredImage};
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Image,
-    Listener, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, GuestUser,
+    Image, Listener, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
     SandboxId, SandboxState,
 };
 use futures::stream::BoxStream;
@@ -36,7 +39,9 @@ use crate::compile::{self, Artifact, Cache};
 use crate::protocol::{Request, Response};
 use entry::Entry;
 use hosts::Hosts;
+use placement::Placement;
 use records::{ContainerRecord, Records, new_id};
+use users::Users;
 
 /// The runtime's name, also its RuntimeClass handler.
 const NAME: &str = "wasm";
@@ -58,6 +63,14 @@ pub struct WasmConfig {
     pub exe: PathBuf,
     /// Whether guest processes end when no agent was connected to them for 60 seconds.
     pub ephemeral: bool,
+    /// The network namespace that guest processes join; none: they stay in the agent's. To join
+    /// one takes CAP_SYS_ADMIN.
+    pub network_namespace: Option<PathBuf>,
+    /// Users of the host for guest processes, one per Kubernetes namespace, as user and as group;
+    /// none: they run as the agent does. They see no folder above that of `state_dir`: logs,
+    /// volumes and the network's snapshot must lie below it, or be open to all. To change users
+    /// takes root.
+    pub guest_users: Option<Range<u32>>,
 }
 
 /// The wasm runtime of a node.
@@ -67,6 +80,8 @@ pub struct WasmRuntime(Arc<Inner>);
 struct Inner {
     config: WasmConfig,
     records: Records,
+    placement: Placement,
+    users: Option<Users>,
     cache: Cache,
     sandboxes: Mutex<HashMap<SandboxId, PodSandbox>>,
     containers: Mutex<HashMap<ContainerId, Arc<Entry>>>,
@@ -86,14 +101,22 @@ impl WasmRuntime {
                 error,
             )
         };
-        let records = Records::open(&config.state_dir).map_err(failed)?;
-        let cache = Cache::open(&config.cache_dir, config.exe.clone()).map_err(|error| {
+        let ranges = config.guest_users.clone();
+        let records = Records::open(&config.state_dir, ranges.is_some()).map_err(failed)?;
+        let users = ranges.map(|range| Users::open(&config.state_dir, range));
+        let users = users.transpose().map_err(failed)?;
+        let placement = Placement::new(&config).map_err(failed)?;
+        let compiler = users.as_ref().map(Users::compiler);
+        let cache = Cache::open(&config.cache_dir, config.exe.clone(), compiler);
+        let cache = cache.map_err(|error| {
             let folder = config.cache_dir.display();
             let context = format!("opening the cache of compiled modules in {folder}");
             Error::io(context, std::io::Error::other(error.to_string()))
         })?;
         let inner = Arc::new(Inner {
             records,
+            placement,
+            users,
             cache,
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
@@ -158,6 +181,12 @@ impl Inner {
         if let Err(error) = self.cache.sweep(&modules.collect()) {
             tracing::warn!(%error, "clearing the cache of compiled modules");
         }
+    }
+
+    /// The user of a namespace's guests; none where they run as the agent does.
+    fn user(&self, namespace: &str) -> std::io::Result<Option<GuestUser>> {
+        let users = self.users.as_ref();
+        users.map(|users| users.of(namespace)).transpose()
     }
 
     fn image(&self, digest: &str) -> Result<StoredImage> {
@@ -382,6 +411,15 @@ impl RuntimeService for WasmRuntime {
                 actual: bound.actual,
             })
             .collect())
+    }
+
+    fn guest_user(&self, namespace: &str) -> Result<Option<GuestUser>> {
+        self.0.user(namespace).map_err(|error| {
+            Error::io(
+                format!("finding a user for guests of namespace {namespace}"),
+                error,
+            )
+        })
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {

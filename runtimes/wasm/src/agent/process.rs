@@ -1,21 +1,24 @@
 //! Guest processes as the agent holds them: started, adopted, watched, killed.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use coracle_runtime::GuestUser;
 use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::client::{Client, Listener, SOCKET, socket_path};
+use super::placement::Placement;
 use crate::disk;
 use crate::protocol::{Bound, Request, Response};
 use crate::readiness;
@@ -24,9 +27,9 @@ use crate::serve::{IDENTITY, Identity};
 /// What a process wrote to its standard error; guests write to their logs.
 const ERRORS: &str = "errors";
 /// How much of it is told.
-const MAX_ERRORS: usize = 4096;
-/// What of the agent's environment is for guests' processes too: whose certificates they trust.
-const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+const MAX_ERRORS: u64 = 4096;
+/// How long a process may take to end once it was killed.
+const DEATH: Duration = Duration::from_secs(10);
 
 /// A guest process.
 pub(super) struct Process {
@@ -52,17 +55,26 @@ impl Ended {
     }
 }
 
+/// What became of the process of a folder.
+pub(super) enum Found {
+    /// It lives, and is the agent's now.
+    Adopted(Arc<Process>),
+    /// There is none.
+    Gone,
+    /// It lived where it should not, for the reason that is given, and was killed.
+    Misplaced(String),
+}
+
 impl Process {
-    /// Starts `exe subcommand folder` in a new folder.
+    /// Starts a subcommand in a new folder, as that user.
     pub(super) async fn spawn(
-        exe: &Path,
+        placement: &Placement,
         subcommand: &str,
         folder: &Path,
-        ephemeral: bool,
+        user: Option<GuestUser>,
         listener: Arc<dyn Listener>,
     ) -> io::Result<Arc<Self>> {
-        disk::remove_dir(folder)?;
-        disk::private_dir(folder)?;
+        placement.make_folder(folder, user)?;
         let opened = File::open(folder)?;
         let socket = UnixListener::bind(socket_path(&opened))?;
         let errors = OpenOptions::new()
@@ -70,18 +82,8 @@ impl Process {
             .create(true)
             .mode(0o600)
             .open(folder.join(ERRORS))?;
-        let mut command = Command::new(exe);
+        let mut command = placement.command(subcommand, folder, user);
         command
-            .arg(subcommand)
-            .arg(folder)
-            .args(ephemeral.then_some("--ephemeral"))
-            .env_clear()
-            .envs(
-                TRUST
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
-            .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(socket)))
             .stdout(Stdio::null())
             .stderr(errors);
@@ -117,25 +119,32 @@ impl Process {
         }
     }
 
-    /// Takes over the process of a folder, if it lives.
+    /// Takes over the process of a folder, if it lives, and where that user's guests should.
     pub(super) async fn adopt(
+        placement: &Placement,
         folder: &Path,
+        user: Option<GuestUser>,
         listener: Arc<dyn Listener>,
-    ) -> io::Result<Option<Arc<Self>>> {
-        let Some(pidfd) = living(folder)? else {
-            return Ok(None);
+    ) -> io::Result<Found> {
+        let Some((pid, pidfd)) = living(folder)? else {
+            return Ok(Found::Gone);
         };
+        if let Some(reason) = placement.objection(pid, user) {
+            tracing::warn!(folder = %folder.display(), reason, "killing a guest process");
+            kill_and_wait(pidfd).await?;
+            return Ok(Found::Misplaced(reason));
+        }
         let client = match Client::connect(folder, listener).await {
             Ok(client) => client,
             Err(error) => {
                 // It lives and cannot be spoken to: what it runs cannot be known or ended in
                 // order, so it must not run on.
                 tracing::warn!(folder = %folder.display(), %error, "killing a guest process");
-                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                return Ok(None);
+                kill_and_wait(pidfd).await?;
+                return Ok(Found::Gone);
             }
         };
-        Ok(Some(Arc::new(Self {
+        Ok(Found::Adopted(Arc::new(Self {
             folder: folder.to_owned(),
             pidfd: readiness::readable(pidfd)?,
             child: Mutex::new(None),
@@ -202,14 +211,31 @@ fn child_pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
     readiness::readable(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+async fn kill_and_wait(pidfd: OwnedFd) -> io::Result<()> {
+    // It has ended already.
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    let pidfd = readiness::readable(pidfd)?;
+    // One that the kernel does not let go holds up nobody else.
+    let _ = tokio::time::timeout(DEATH, pidfd.readable()).await;
+    Ok(())
+}
+
 fn read_errors(folder: &Path) -> String {
-    let bytes = std::fs::read(folder.join(ERRORS)).unwrap_or_default();
-    let start = bytes.len().saturating_sub(MAX_ERRORS);
-    String::from_utf8_lossy(&bytes[start..]).trim().to_owned()
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(folder.join(ERRORS))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MAX_ERRORS)))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_ERRORS).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // What cannot be read is no reason to say less of the rest.
+    let bytes = read().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim().to_owned()
 }
 
 /// The process that a folder names, if it is the same that wrote the folder.
-fn living(folder: &Path) -> io::Result<Option<OwnedFd>> {
+fn living(folder: &Path) -> io::Result<Option<(i32, OwnedFd)>> {
     if !folder.join(SOCKET).exists() {
         return Ok(None);
     }
@@ -224,5 +250,5 @@ fn living(folder: &Path) -> io::Result<Option<OwnedFd>> {
     };
     // Looked at after the pidfd was taken: the number cannot have changed hands since.
     let same = Identity::of(identity.pid).is_ok_and(|now| now == identity);
-    Ok(same.then_some(pidfd))
+    Ok(same.then_some((identity.pid, pidfd)))
 }

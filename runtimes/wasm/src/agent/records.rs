@@ -2,7 +2,9 @@
 //!
 //! `sandboxes/<id>/sandbox.json`, and for a container `containers/<id>/` with `container.json`,
 //! `started.json` once it was started, and `exit.json` once it has ended; the latter is written
-//! by the guest's own process, which may end when no agent is there.
+//! by the guest's own process, which may end when no agent is there. A process with a user of its
+//! own writes it into `guest/`, the only folder there that is its user's; what the agent writes
+//! itself lies where guests cannot put anything in its place.
 
 use std::fs;
 use std::io;
@@ -10,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, Exit, PodIdentity, PodSandbox,
-    SandboxId,
+    Container, ContainerConfig, ContainerId, ContainerState, Exit, GuestUser, PodIdentity,
+    PodSandbox, SandboxId,
 };
 use rand::Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::disk;
+use crate::disk::{self, Access};
 use crate::protocol::Kind;
 
 /// A new identity: 64 hexadecimal digits.
@@ -56,15 +58,25 @@ impl ContainerRecord {
     }
 }
 
+/// Where a guest's process with a user of its own writes.
+const GUEST: &str = "guest";
+const EXIT: &str = "exit.json";
+
 /// The runtime's folder.
 pub(super) struct Records {
     root: PathBuf,
 }
 
 impl Records {
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
+    /// Opens the folder. Guests with users of their own pass through parts of it.
+    pub(super) fn open(root: &Path, users: bool) -> io::Result<Self> {
         for folder in ["sandboxes", "containers", "hosts"] {
             disk::private_dir(&root.join(folder))?;
+        }
+        if users {
+            for folder in [root.to_owned(), root.join("containers"), root.join("hosts")] {
+                disk::folder(&folder, Access::Passage)?;
+            }
         }
         Ok(Self {
             root: root.to_owned(),
@@ -94,8 +106,16 @@ impl Records {
         names(&self.root.join("hosts"))
     }
 
-    pub(super) fn exit_file(&self, id: &ContainerId) -> PathBuf {
-        self.container_folder(id).join("exit.json")
+    /// Lets the process of a container in, and says where it writes how the guest ended.
+    pub(super) fn admit(&self, id: &ContainerId, user: Option<GuestUser>) -> io::Result<PathBuf> {
+        let folder = self.container_folder(id);
+        let Some(user) = user else {
+            return Ok(folder.join(EXIT));
+        };
+        let guest = folder.join(GUEST);
+        disk::folder(&folder, Access::Group(user.gid))?;
+        disk::folder(&guest, Access::User(user))?;
+        Ok(guest.join(EXIT))
     }
 
     pub(super) fn write_sandbox(&self, sandbox: &PodSandbox) -> io::Result<()> {
@@ -135,11 +155,15 @@ impl Records {
     }
 
     pub(super) fn write_exit(&self, id: &ContainerId, exit: &Exit) -> io::Result<()> {
-        disk::write_json(&self.exit_file(id), exit)
+        disk::write_json(&self.container_folder(id).join(EXIT), exit)
     }
 
     pub(super) fn exit(&self, id: &ContainerId) -> io::Result<Option<Exit>> {
-        disk::read_json(&self.exit_file(id))
+        let folder = self.container_folder(id);
+        match disk::read_json(&folder.join(EXIT))? {
+            Some(exit) => Ok(Some(exit)),
+            None => disk::read_foreign_json(&folder.join(GUEST).join(EXIT)),
+        }
     }
 }
 

@@ -1,18 +1,21 @@
-//! The compiler's process: `wasm-compile <module> <code>`.
+//! The compiler's process: `wasm-compile <module> <code> [UID:GID]`.
 //!
 //! Input is hostile: the process is niced, bounded in memory, time and file size, and confined
-//! before it reads the module. The answer goes to standard output as JSON.
+//! before it reads the module. Both files are opened before that, so that a compiler with a user
+//! of its own may enter no folder. The answer goes to standard output as JSON.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{Answer, classify};
 use crate::confine;
 use crate::guest::engine;
+use crate::launch;
 
 /// Largest module, text or binary.
 const MAX_MODULE: u64 = 256 << 20;
@@ -25,9 +28,14 @@ const MAX_CPU: u64 = 280;
 
 /// Runs the compiler.
 pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
-    let [module, code] = args else {
-        return Err("usage: wasm-compile <module> <code>".into());
+    let (module, code, user) = match args {
+        [module, code] => (module, code, None),
+        [module, code, user] => (module, code, Some(launch::user(user)?)),
+        _ => return Err("usage: wasm-compile <module> <code> [UID:GID]".into()),
     };
+    let (module, code) = (Path::new(module), Path::new(code));
+    let input = File::open(module).map_err(|error| fault("opening", module, &error))?;
+    let output = File::create_new(code).map_err(|error| fault("making", code, &error))?;
     // A node that does not let us be nice is no reason not to compile.
     let _ = nice(10);
     for (resource, bound) in [
@@ -42,8 +50,15 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         };
         setrlimit(resource, limit).map_err(|error| format!("bounding the compiler: {error}"))?;
     }
+    if let Some(user) = user {
+        // The filter leaves it no sockets; this is for what the filter may miss, where the kernel
+        // has it.
+        let _ = leave_network();
+        launch::become_user(user)
+            .map_err(|error| format!("becoming user {}: {error}", user.uid))?;
+    }
     confine::compiler().map_err(|error| format!("confining the compiler: {error}"))?;
-    let answer = match compile(Path::new(module), Path::new(code)) {
+    let answer = match compile(input, output) {
         Ok(kind) => Answer::Compiled(kind),
         Err(Failure::Refused(reason)) => Answer::Refused(reason),
         Err(Failure::Fault(message)) => return Err(message),
@@ -54,6 +69,17 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         .map_err(|error| format!("answering: {error}"))
 }
 
+fn fault(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("{what} {}: {error}", path.display())
+}
+
+/// Moves into a network namespace without any network.
+fn leave_network() -> io::Result<()> {
+    // SAFETY: only sharing open files between threads can go wrong, and that is not asked for.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET)? };
+    Ok(())
+}
+
 enum Failure {
     /// The module is at fault.
     Refused(String),
@@ -61,22 +87,25 @@ enum Failure {
     Fault(String),
 }
 
-fn compile(module: &Path, code: &Path) -> Result<crate::protocol::Kind, Failure> {
-    let fault = |what: &str, path: &Path, error: std::io::Error| {
-        Failure::Fault(format!("{what} {}: {error}", path.display()))
-    };
-    let size = fs::metadata(module)
-        .map_err(|error| fault("reading", module, error))?
+fn compile(mut module: File, mut code: File) -> Result<crate::protocol::Kind, Failure> {
+    let fault = |what: &str, error: io::Error| Failure::Fault(format!("{what}: {error}"));
+    let size = module
+        .metadata()
+        .map_err(|error| fault("reading the module", error))?
         .len();
     if size > MAX_MODULE {
         return Err(Failure::Refused(format!(
             "the module has {size} bytes, more than the {MAX_MODULE} that are compiled"
         )));
     }
-    let bytes = fs::read(module).map_err(|error| fault("reading", module, error))?;
+    let mut bytes = Vec::new();
+    module
+        .read_to_end(&mut bytes)
+        .map_err(|error| fault("reading the module", error))?;
     let binary = classify::binary(&bytes).map_err(Failure::Refused)?;
     let engine = engine::on_demand().map_err(|error| Failure::Fault(format!("{error:#}")))?;
     let (kind, compiled) = classify::compile(&engine, &binary).map_err(Failure::Refused)?;
-    fs::write(code, compiled).map_err(|error| fault("writing", code, error))?;
+    code.write_all(&compiled)
+        .map_err(|error| fault("writing the compiled module", error))?;
     Ok(kind)
 }

@@ -2,8 +2,9 @@
 //!
 //! Compiled code lies in `<cache>/<compatibility>/<sha256 of the module>/`, where the first part
 //! is a hash of the engine's version and settings: an upgrade compiles anew and never loads what
-//! it does not understand. Mapping compiled code is trusting it, so the folder is the owner's
-//! alone and an entry is renamed into place only after the compiler has succeeded.
+//! it does not understand. Mapping compiled code is trusting it, so only the agent writes the
+//! folder, guests with users of their own read it, and an entry is renamed into place only after
+//! the compiler has succeeded.
 
 pub(crate) mod child;
 mod classify;
@@ -16,13 +17,15 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use coracle_runtime::GuestUser;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use crate::disk;
+use crate::disk::{self, Access};
 use crate::guest::engine;
+use crate::launch;
 use crate::protocol::Kind;
 
 /// How long one compilation may take.
@@ -78,13 +81,16 @@ enum Answer {
 pub(crate) struct Cache {
     folder: PathBuf,
     exe: PathBuf,
+    /// The compiler's; if it has one, so have guests, and the cache is theirs to read.
+    user: Option<GuestUser>,
     /// One compilation at a time, so that a burst of pulls does not starve the node.
     turn: Mutex<()>,
 }
 
 impl Cache {
-    /// Opens the cache in `root`; what an interrupted compilation left is removed.
-    pub(crate) fn open(root: &Path, exe: PathBuf) -> Result<Self, Error> {
+    /// Opens the cache in `root`; what an interrupted compilation left is removed. With a user for
+    /// the compiler the guests, too, have users of their own.
+    pub(crate) fn open(root: &Path, exe: PathBuf, user: Option<GuestUser>) -> Result<Self, Error> {
         let compatibility = compatibility().map_err(|error| Error::Io {
             context: "the WebAssembly engine does not start".into(),
             source: io::Error::other(error.to_string()),
@@ -95,11 +101,44 @@ impl Cache {
         disk::remove_dir(&temporary)
             .and_then(|()| disk::private_dir(&temporary))
             .map_err(fault(format!("clearing {}", temporary.display())))?;
-        Ok(Self {
+        let cache = Self {
             folder,
             exe,
+            user,
             turn: Mutex::new(()),
-        })
+        };
+        cache
+            .open_up()
+            .map_err(fault("letting guests read compiled code"))?;
+        Ok(cache)
+    }
+
+    /// Lets guests in, also to what was compiled before they had users of their own.
+    fn open_up(&self) -> io::Result<()> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        for folder in self.folder.parent().into_iter().chain([&*self.folder]) {
+            disk::folder(folder, Access::Passage)?;
+        }
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name() != TEMPORARY {
+                self.open_up_entry(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_up_entry(&self, entry: &Path) -> io::Result<()> {
+        if self.user.is_none() {
+            return Ok(());
+        }
+        disk::folder(entry, Access::Passage)?;
+        match disk::set_mode(&entry.join(CODE), 0o644) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The compiled module, if it is there.
@@ -128,6 +167,7 @@ impl Cache {
             .map_err(fault("making room for compiled code"))?;
         let kind = self.compile(module, &temporary.path().join(CODE)).await?;
         disk::write_json(&temporary.path().join(RECORD), &Record { kind })
+            .and_then(|()| self.open_up_entry(temporary.path()))
             .map_err(fault("recording a compiled module"))?;
         let entry = self.folder.join(digest);
         disk::remove_dir(&entry)
@@ -170,6 +210,7 @@ impl Cache {
         let mut child = Command::new(&self.exe)
             .arg("wasm-compile")
             .args([module, code])
+            .args(self.user.map(launch::user_text))
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -235,7 +276,7 @@ mod tests {
     #[test]
     fn a_sweep_leaves_what_is_needed() {
         let root = tempfile::tempdir().unwrap();
-        let cache = Cache::open(root.path(), "coracle".into()).unwrap();
+        let cache = Cache::open(root.path(), "coracle".into(), None).unwrap();
         for entry in ["needed", "unneeded"] {
             let folder = cache.folder.join(entry);
             disk::private_dir(&folder).unwrap();

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::Mount;
+use rustix::fs::{AtFlags, CWD, linkat};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 /// A folder that a guest finds opened.
@@ -69,10 +70,11 @@ pub(crate) fn prepare(mounts: &[Mount], scratch: &Path) -> io::Result<Vec<Preope
 }
 
 fn link(host: &Path, path: &Path, read_only: bool) -> io::Result<()> {
-    let host = fs::canonicalize(host)?;
-    match fs::hard_link(&host, path) {
+    // Through links, such as those of a projected volume. The path stays as it was given: the
+    // process may not be able to reach its folders from the root.
+    match linkat(CWD, host, CWD, path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(_) if read_only => fs::copy(&host, path).map(drop),
+        Err(_) if read_only => fs::copy(host, path).map(drop),
         Err(error) => Err(io::Error::new(
             error.kind(),
             format!(

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod sockets;
 mod suite;
+mod users;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -65,6 +66,10 @@ tests![
     sockets::no_spelling_leads_to_the_hosts_loopback,
     sockets::a_guest_has_so_many_sockets,
     sockets::newer_interfaces_are_refused_by_name,
+    users::processes_take_the_user_of_their_namespace,
+    users::guests_keep_to_their_volumes_and_records,
+    users::what_runs_as_another_user_is_not_taken_over,
+    users::guests_join_a_network_namespace_and_are_adopted_there_only,
 ];
 
 fn main() -> ExitCode {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -22,6 +23,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
+    /// What the next runtime is opened with.
+    pub(crate) config: WasmConfig,
+    /// Where Pods are made.
+    pub(crate) namespace: String,
+    /// In which `folder` lies.
+    _above: tempfile::TempDir,
     pub(crate) content: Arc<ContentStore>,
     pub(crate) runtime: WasmRuntime,
     pods: AtomicU16,
@@ -37,11 +44,31 @@ pub(crate) struct Pod {
 
 impl Node {
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(|_| ()).await
+    }
+
+    pub(crate) async fn with(edit: impl FnOnce(&mut WasmConfig)) -> Self {
+        // Nobody else may enter this one; guests with users of their own do not need to.
+        let above = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(&above).unwrap();
+        set_mode(folder.path(), 0o711);
         let content = ContentStore::open(folder.path().join("content")).unwrap();
-        let runtime = open(folder.path().into(), content.clone()).await;
+        let mut config = WasmConfig {
+            state_dir: folder.path().join("state"),
+            cache_dir: folder.path().join("cache"),
+            content: content.clone(),
+            exe: std::env::current_exe().unwrap(),
+            ephemeral: true,
+            network_namespace: None,
+            guest_users: None,
+        };
+        edit(&mut config);
+        let runtime = WasmRuntime::new(config.clone()).await.unwrap();
         Self {
             folder,
+            config,
+            namespace: "tests".into(),
+            _above: above,
             content,
             runtime,
             pods: AtomicU16::new(1),
@@ -51,7 +78,7 @@ impl Node {
     /// The agent ends and the next one comes.
     pub(crate) async fn restart(&mut self) {
         self.runtime.detach().await;
-        self.runtime = open(self.folder.path().into(), self.content.clone()).await;
+        self.runtime = WasmRuntime::new(self.config.clone()).await.unwrap();
     }
 
     /// Puts a module into the content store.
@@ -83,9 +110,13 @@ impl Node {
     ) -> Pod {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         let logs = self.folder.path().join(format!("logs/{number}"));
+        if let Some(user) = self.runtime.guest_user(&self.namespace).unwrap() {
+            std::fs::create_dir_all(logs.join("main")).unwrap();
+            std::os::unix::fs::chown(logs.join("main"), Some(user.uid), Some(user.gid)).unwrap();
+        }
         let sandbox = PodSandboxConfig {
             pod: PodIdentity {
-                namespace: "tests".into(),
+                namespace: self.namespace.clone(),
                 name: format!("pod-{number}"),
                 uid: format!("uid-{number}"),
             },
@@ -213,15 +244,8 @@ pub(crate) fn kill(record: &std::path::Path) -> bool {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
 }
 
-async fn open(folder: PathBuf, content: Arc<ContentStore>) -> WasmRuntime {
-    let config = WasmConfig {
-        state_dir: folder.join("state"),
-        cache_dir: folder.join("cache"),
-        content,
-        exe: std::env::current_exe().unwrap(),
-        ephemeral: true,
-    };
-    WasmRuntime::new(config).await.unwrap()
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 pub(crate) fn image(content: &ContentStore, module: &[u8]) -> Image {

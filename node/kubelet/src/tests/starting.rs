@@ -1,0 +1,172 @@
+//! What keeps a container from starting, and what it is started with.
+
+use coracle_runtime::fake::Verb;
+use serde_json::json;
+
+use super::world::{World, is_ready, path, waiting};
+
+#[tokio::test]
+async fn a_missing_image_is_named_and_backs_off() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("lost", json!({"image": "missing:v1"}), json!({}));
+    let failed = |pod: &serde_json::Value| waiting(pod) == "ErrImagePull";
+    let pod = world
+        .api
+        .object(&path("lost"), "the pull fails", failed)
+        .await;
+    assert_eq!(pod["status"]["phase"], "Pending");
+    let settled = |pod: &serde_json::Value| waiting(pod) == "ImagePullBackOff";
+    let pod = world
+        .api
+        .object(&path("lost"), "the pull backs off", settled)
+        .await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    let expected = "Back-off pulling image \"missing:v1\": ErrImagePull: not in the registry";
+    assert_eq!(message, expected);
+    assert_eq!(world.images.pulls.lock().len(), 1);
+    // It ends without ever having run.
+    world.api.delete_gracefully(&path("lost"), 30);
+    world
+        .api
+        .until("the object is gone", |api| api.get(&path("lost")).is_none())
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_image_without_its_runtime_says_so() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("box", json!({"image": "container:v1"}), json!({}));
+    let failed = |pod: &serde_json::Value| waiting(pod) == "ErrImagePull";
+    let pod = world
+        .api
+        .object(&path("box"), "it is refused", failed)
+        .await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert!(
+        message.as_str().unwrap().contains("runs WebAssembly only"),
+        "{message}"
+    );
+    let said = |event: &String| event.starts_with("Failed: Failed to pull image");
+    world
+        .api
+        .until("an event says so", |api| api.events().iter().any(said))
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_handler_is_an_event_and_never_a_fallback() {
+    let world = World::new();
+    let class = json!({"metadata": {"name": "odd"}, "handler": "kata"});
+    world
+        .api
+        .put("/apis/node.k8s.io/v1/runtimeclasses/odd", class);
+    let kubelet = world.start();
+    world.pod("odd", json!({}), json!({"runtimeClassName": "odd"}));
+    let said = |event: &String| {
+        event.starts_with("FailedCreatePodSandBox") && event.contains("handler \"kata\"")
+    };
+    world
+        .api
+        .until("an event says so", |api| api.events().iter().any(said))
+        .await;
+    assert_eq!(world.runtime.count(Verb::RunPodSandbox), 0);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_config_map_holds_a_pod_until_it_comes() {
+    let world = World::new();
+    let kubelet = world.start();
+    let env = json!([{"name": "C", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "c"}}}]);
+    world.pod("env", json!({"env": env}), json!({}));
+    let held = |pod: &serde_json::Value| waiting(pod) == "CreateContainerConfigError";
+    let pod = world.api.object(&path("env"), "it waits", held).await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert_eq!(message, "configmap \"cm\" not found");
+    let map = json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"c": "red"}});
+    world.api.put("/api/v1/namespaces/ns/configmaps/cm", map);
+    world
+        .api
+        .object(&path("env"), "env is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    assert!(
+        container
+            .config
+            .env
+            .contains(&("C".to_owned(), "red".to_owned()))
+    );
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_fit_is_refused() {
+    let world = World::new();
+    let kubelet = world.start();
+    let resources = json!({"requests": {"cpu": "3"}});
+    world.pod("big", json!({"resources": resources}), json!({}));
+    let failed = |pod: &serde_json::Value| pod["status"]["phase"] == "Failed";
+    let pod = world
+        .api
+        .object(&path("big"), "it is refused", failed)
+        .await;
+    assert_eq!(pod["status"]["reason"], "OutOfcpu");
+    assert_eq!(world.runtime.count(Verb::StartContainer), 0);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_start_is_tried_again() {
+    let world = World::new();
+    let broken = coracle_runtime::Error::Start("no luck".to_owned());
+    world.runtime.fail_next(Verb::StartContainer, broken);
+    let kubelet = world.start();
+    world.pod("twice", json!({}), json!({}));
+    let failed = |pod: &serde_json::Value| waiting(pod) == "RunContainerError";
+    let pod = world
+        .api
+        .object(&path("twice"), "the start fails", failed)
+        .await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert_eq!(message, "no luck");
+    world
+        .api
+        .object(&path("twice"), "twice is ready", is_ready)
+        .await;
+    assert_eq!(
+        world.runtime.list().len(),
+        1,
+        "the first attempt was removed"
+    );
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn containers_know_services_by_their_environment() {
+    let world = World::new();
+    world.api.put(
+        "/api/v1/namespaces/ns/services/db",
+        json!({
+            "metadata": {"name": "db", "namespace": "ns", "uid": "db"},
+            "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 5432}]},
+        }),
+    );
+    let kubelet = world.start();
+    world.pod("env", json!({}), json!({}));
+    world
+        .api
+        .object(&path("env"), "env is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let expected = ("DB_SERVICE_HOST".to_owned(), "10.43.0.9".to_owned());
+    assert!(
+        container.config.env.contains(&expected),
+        "{:?}",
+        container.config.env
+    );
+    kubelet.stop().await;
+}

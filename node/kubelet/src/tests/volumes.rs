@@ -1,0 +1,106 @@
+//! Volumes as a Pod sees them, through the whole kubelet.
+
+use coracle_runtime::fake::Verb;
+use serde_json::json;
+
+use super::world::{World, is_ready, path, waiting};
+
+#[tokio::test]
+async fn volumes_are_made_before_containers_and_follow_the_pod() {
+    let world = World::new();
+    let kubelet = world.start();
+    let volumes = json!([
+        {"name": "data", "emptyDir": {}},
+        {"name": "me", "downwardAPI": {"items": [
+            {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+    ]);
+    let mounts = json!([
+        {"name": "data", "mountPath": "/data"},
+        {"name": "me", "mountPath": "/me"},
+    ]);
+    world.pod(
+        "vol",
+        json!({"volumeMounts": mounts}),
+        json!({"volumes": volumes}),
+    );
+    world
+        .api
+        .object(&path("vol"), "vol is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let labels = container.config.mounts[1].host_path.join("labels");
+    assert!(container.config.mounts[0].host_path.is_dir());
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), "");
+    world.api.change(&path("vol"), |pod| {
+        pod["metadata"]["labels"] = json!({"a": "b"});
+        pod["metadata"]["generation"] = json!(2);
+    });
+    let seen = |pod: &serde_json::Value| pod["status"]["observedGeneration"] == 2;
+    world
+        .api
+        .object(&path("vol"), "the change is seen", seen)
+        .await;
+    assert_eq!(std::fs::read_to_string(&labels).unwrap(), "a=\"b\"");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn unsupported_volumes_and_probes_are_refused_by_name() {
+    let world = World::new();
+    let kubelet = world.start();
+    let volumes = json!([{"name": "host", "hostPath": {"path": "/"}}]);
+    world.pod("host", json!({}), json!({"volumes": volumes}));
+    let said = |event: &String| event.starts_with("FailedMount") && event.contains("type hostPath");
+    world
+        .api
+        .until("an event says so", |api| api.events().iter().any(said))
+        .await;
+    let probe = json!({"exec": {"command": ["true"]}});
+    world.pod("exec", json!({"readinessProbe": probe}), json!({}));
+    let held = |pod: &serde_json::Value| waiting(pod) == "CreateContainerConfigError";
+    let pod = world.api.object(&path("exec"), "it waits", held).await;
+    let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .starts_with("readinessProbe: exec probes"),
+        "{message}"
+    );
+    assert_eq!(world.runtime.count(Verb::StartContainer), 0);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_volume_in_memory_is_there_or_its_lack_is_told() {
+    let world = World::new();
+    let kubelet = world.start();
+    let volumes = json!([{"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]);
+    let mounts = json!([{"name": "fast", "mountPath": "/fast"}]);
+    let (container, spec) = (json!({"volumeMounts": mounts}), json!({"volumes": volumes}));
+    world.pod("mem", container, spec);
+    world
+        .api
+        .object(&path("mem"), "mem is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let folder = container.config.mounts[0].host_path.clone();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    if mounts.contains(folder.to_str().unwrap()) {
+        let events = world.api.events();
+        let told = events.iter().any(|event| event.starts_with("MemoryMedium"));
+        assert!(!told, "{events:?}");
+    } else {
+        let said = |event: &String| event.starts_with("MemoryMediumUnavailable: volume \"fast\"");
+        world
+            .api
+            .until("an event says so", |api| api.events().iter().any(said))
+            .await;
+    }
+    // With the node goes what its memory held.
+    let stopped = kubelet.kubelet.stop_all(std::time::Duration::from_secs(10));
+    assert!(stopped.await);
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(folder.to_str().unwrap()));
+    kubelet.stop().await;
+}
