@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
-use coracle_network::{NodeNetwork, NodeNetworkConfig};
+use coracle_network::{FormChoice, NodeNetwork, NodeNetworkConfig};
 use coracle_runtime::{LogLimits, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::AgentOptions;
 use crate::cluster_network::ClusterNetwork;
-use crate::identity::authority::KeyedCertificate;
+use crate::identity::authority::{KeyedCertificate, fingerprint};
 use crate::identity::join::{self, NodeIdentity};
 use crate::paths::{DataDir, create_private_dir, lock};
 use crate::pod_network::ThisNode;
@@ -97,11 +97,14 @@ impl RunningNode {
         let network = NodeNetwork::open(NodeNetworkConfig {
             directory: folder("network"),
             node_name: config.name.clone(),
+            node_address: config.address,
+            cluster: fingerprint(&config.identity.authority)?,
             cluster_range: config.network.pods.into(),
             service_range: config.network.services.into(),
             domain: config.network.domain,
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,
+            form: FormChoice::Virtual,
         })?;
         let exe = std::env::current_exe().context("cannot find this program's own file")?;
         let wasm = WasmRuntime::new(WasmConfig {
@@ -148,7 +151,7 @@ impl RunningNode {
         {
             let (client, cancel) = (config.client.clone(), cancel.clone());
             tasks.spawn(async move {
-                network.run(client, cancel).await;
+                network.run(client, None, cancel).await;
                 Ok(())
             });
         }
