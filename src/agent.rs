@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
-use coracle_network::{Alias, NodeNetwork, NodeNetworkConfig};
+use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig};
 use coracle_runtime::{LogLimits, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -21,9 +21,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::AgentOptions;
+use crate::cli::{AgentOptions, PodNetworkForm};
 use crate::cluster_network::ClusterNetwork;
-use crate::identity::authority::KeyedCertificate;
+use crate::identity::authority::{KeyedCertificate, fingerprint};
 use crate::identity::join::{self, NodeIdentity};
 use crate::paths::{DataDir, admit_guests, create_private_dir, lock};
 use crate::pod_network::ThisNode;
@@ -48,6 +48,7 @@ pub(crate) struct NodeConfig {
     pub(crate) client: kube::Client,
     pub(crate) identity: NodeIdentity,
     pub(crate) registry: Option<SocketAddr>,
+    pub(crate) pod_network: PodNetworkForm,
     /// Sockets that are known under another address, see [`NodeNetworkConfig::aliases`].
     pub(crate) aliases: Vec<Alias>,
     /// Whether guests end when no agent has come for them.
@@ -61,6 +62,7 @@ pub(crate) struct RunningNode {
     kubelet: Kubelet,
     cancel: CancellationToken,
     tasks: JoinSet<Result<()>>,
+    network: Arc<NodeNetwork>,
     /// Held as long as the node uses its folder.
     _lock: std::fs::File,
 }
@@ -97,13 +99,25 @@ impl RunningNode {
         let network = NodeNetwork::open(NodeNetworkConfig {
             directory: folder("network"),
             node_name: config.name.clone(),
+            node_address: config.address,
+            cluster: fingerprint(&config.identity.authority)?,
             cluster_range: config.network.pods.into(),
             service_range: config.network.services.into(),
             cluster_dns: Some(config.network.dns()),
             domain: config.network.domain,
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,
+            form: match config.pod_network {
+                PodNetworkForm::Auto => FormChoice::Auto,
+                PodNetworkForm::Namespaced => FormChoice::Namespaced,
+                PodNetworkForm::Virtual => FormChoice::Virtual,
+            },
         })?;
+        if let Some(reason) = network.fallback() {
+            println!(
+                "Pods have virtual addresses, reached by NodePorts and by other Pods: {reason}"
+            );
+        }
         let guest_users = host::guest_users();
         if guest_users.is_some() {
             admit_guests(&config.directory)?;
@@ -115,7 +129,7 @@ impl RunningNode {
             content,
             exe,
             ephemeral: config.ephemeral,
-            network_namespace: None,
+            network_namespace: network.namespace(),
             guest_users,
         })
         .await?;
@@ -154,8 +168,9 @@ impl RunningNode {
         let mut tasks = JoinSet::new();
         {
             let (client, cancel) = (config.client.clone(), cancel.clone());
+            let network = network.clone();
             tasks.spawn(async move {
-                network.run(client, cancel).await;
+                network.run(client, None, cancel).await;
                 Ok(())
             });
         }
@@ -169,6 +184,7 @@ impl RunningNode {
             kubelet,
             cancel,
             tasks,
+            network,
             _lock: lock,
         })
     }
@@ -198,6 +214,16 @@ impl RunningNode {
     pub(crate) async fn stop(mut self) {
         self.cancel.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Stops the agent for good: nothing of it stays on the machine but its folder. Its Pods must
+    /// have been ended.
+    pub(crate) async fn leave(self) {
+        let network = self.network.clone();
+        self.stop().await;
+        if let Err(error) = network.tear_down() {
+            tracing::warn!(%error, "the Pods' network was not removed: `coracle reset` tries again");
+        }
     }
 }
 
@@ -248,6 +274,7 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
             options.node.kubelet_port.unwrap_or(KUBELET_PORT),
         )),
         max_pods: options.node.max_pods.unwrap_or(defaults::MAX_PODS),
+        pod_network: options.node.pod_network,
         client,
         identity,
         registry,

@@ -118,9 +118,25 @@ pub(crate) struct NodeOptions {
     /// Pods that the node takes at most; default 110, for `up` 16000
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) max_pods: Option<u32>,
+    /// Whether Pods get a network namespace: where the node has the rights for it, always, or
+    /// never
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) pod_network: PodNetworkForm,
     /// Port of the kubelet's API; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub(crate) kubelet_port: Option<u16>,
+}
+
+/// Where the addresses of Pods are.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+pub(crate) enum PodNetworkForm {
+    /// Namespaced as root, else virtual
+    #[default]
+    Auto,
+    /// In a network namespace of the node's Pods
+    Namespaced,
+    /// On this machine's loopback, behind a map
+    Virtual,
 }
 
 #[derive(Clone, Debug, Args)]

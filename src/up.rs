@@ -114,8 +114,10 @@ async fn run(plan: Plan) -> Result<()> {
     if let Some(node) = node {
         if plan.owns_pods {
             node.stop_pods().await;
+            node.leave().await;
+        } else {
+            node.stop().await;
         }
-        node.stop().await;
     }
     server.stop().await;
     signals.abort();
@@ -191,6 +193,7 @@ fn node_config(
         network: plan.network.clone(),
         listen: SocketAddr::from(([0, 0, 0, 0], options.kubelet_port.unwrap_or(KUBELET_PORT))),
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
+        pod_network: options.pod_network,
         client: server.node_client(name),
         identity: server.node_identity(name, &[address])?,
         registry: Some(server.registry_address),

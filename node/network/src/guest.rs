@@ -1,35 +1,41 @@
 //! The guests' side: answers [`GuestNetwork`] out of the snapshot, in the guest's own process.
 //!
-//! What the guest sees is a Pod with an address of its own; what the host has is sockets on
-//! loopback. Everything that crosses is translated here:
+//! What the guest sees is a Pod with an address of its own. What the host has depends on the form
+//! of the network: sockets on loopback, or sockets in the namespace that all Pods of the node
+//! share. Everything that crosses is translated here:
 //!
-//! | the guest says | the host does |
-//! |---|---|
-//! | bind to 0.0.0.0, its own address, or localhost | binds loopback on a free port |
-//! | bind to any other address | refuses |
-//! | connect to localhost | its own listeners: those on localhost, then those on 0.0.0.0 |
-//! | connect to a Pod | the socket that the snapshot names, or refuses |
-//! | connect to a Service | one of its endpoints, or refuses where there is none |
-//! | connect to anything else | as it is; the host's own loopback is never reached |
+//! | the guest says | virtual | namespaced |
+//! |---|---|---|
+//! | bind to 0.0.0.0 or its own address | loopback, a free port | its own address |
+//! | bind to localhost | loopback, a free port | its own 127.x.y.z |
+//! | bind to an IPv6 address of those | `::1`, a free port | the same: a Pod has no IPv6 address |
+//! | bind to any other address | refused | refused |
+//! | connect to localhost | its own listeners: those on localhost, then those on 0.0.0.0 | the same |
+//! | connect to a Pod | the socket that the snapshot names, or refused | that Pod, truly |
+//! | connect to a Service | one of its endpoints, or refused where there is none | the same |
+//! | connect to anything else | as it is | as it is, from its own address |
+//!
+//! No guest reaches another Pod's localhost, or the host's: what it calls 127.x.y.z is always its
+//! own, and a caller from somebody else's is turned away by [`GuestNetwork::peer`]. An IPv6
+//! listener is found through the snapshot, and cannot tell its callers apart.
+
+mod names;
+mod reader;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::path::Path;
+use std::sync::Arc;
 
 use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
 use parking_lot::Mutex;
 
 use crate::balance::pick;
-use crate::snapshot::{Answer, Snapshot};
+use crate::snapshot::{Form, Snapshot, localhost_of};
+use names::{Found, look_up};
+use reader::Reader;
 
-/// Names with fewer dots are tried under the search path first (`ndots`, as Pods have it).
-const NDOTS: usize = 5;
-/// A chain of aliases longer than this is taken for a loop.
-const ALIASES: usize = 8;
 /// Remote addresses of datagrams that a process remembers, so that a reply from an endpoint
 /// carries its Service's address. Past it, the oldest half is forgotten.
 const REMEMBERED: usize = 4096;
@@ -42,60 +48,6 @@ pub struct SnapshotNetwork {
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
     /// What the guest dialled, by where it really went, for replies.
     dialled: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
-}
-
-/// The snapshot of a path. A process has one for all its Pods: ten thousand mappings of the same
-/// file would cost more than the Pods.
-struct Reader {
-    path: PathBuf,
-    current: Mutex<Option<Current>>,
-}
-
-/// The readers of this process.
-static READERS: Mutex<Vec<Weak<Reader>>> = Mutex::new(Vec::new());
-
-impl Reader {
-    fn of(path: &Path) -> Arc<Self> {
-        let mut readers = READERS.lock();
-        readers.retain(|reader| reader.strong_count() > 0);
-        if let Some(reader) = readers
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|reader| reader.path == path)
-        {
-            return reader;
-        }
-        let reader = Arc::new(Self {
-            path: path.to_owned(),
-            current: Mutex::new(None),
-        });
-        readers.push(Arc::downgrade(&reader));
-        reader
-    }
-
-    /// The newest snapshot; the last good one while there is none.
-    fn snapshot(&self) -> Option<Arc<Snapshot>> {
-        let mut current = self.current.lock();
-        let newest = std::fs::metadata(&self.path)
-            .ok()
-            .map(|file| (file.ino(), file.mtime(), file.mtime_nsec()));
-        if let Some(identity) = newest
-            && current.as_ref().map(|c| c.identity) != Some(identity)
-            && let Ok(snapshot) = File::open(&self.path).and_then(|file| Snapshot::open(&file))
-        {
-            *current = Some(Current {
-                identity,
-                snapshot: Arc::new(snapshot),
-            });
-        }
-        current.as_ref().map(|current| current.snapshot.clone())
-    }
-}
-
-/// The mapped snapshot with what tells it from the next one.
-struct Current {
-    identity: (u64, i64, i64),
-    snapshot: Arc<Snapshot>,
 }
 
 impl SnapshotNetwork {
@@ -122,24 +74,41 @@ impl SnapshotNetwork {
         self.reader.snapshot()
     }
 
+    /// The form of the network; the one that needs nothing of the host until it is known.
+    fn form(&self) -> Form {
+        self.snapshot()
+            .map_or(Form::Virtual, |snapshot| snapshot.general().form)
+    }
+
     fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address.to_canonical())
     }
 
-    /// Whether a listener bound to `bound` takes what is sent to `remote`, both as the guest sees
-    /// them.
-    fn takes(bound: SocketAddr, remote: SocketAddr) -> bool {
-        bound.port() == remote.port()
-            && (bound.ip().is_unspecified() || canonical(bound.ip()) == canonical(remote.ip()))
+    fn localhost(&self) -> IpAddr {
+        IpAddr::V4(localhost_of(self.own[0]))
     }
 
-    /// The listener of this process for `remote`; one on that very address before a wildcard.
-    fn local_listener(&self, protocol: Protocol, remote: SocketAddr) -> Option<SocketAddr> {
+    /// The address of this process' listener for `remote`, both as the guest sees them.
+    fn local_listener(
+        &self,
+        protocol: Protocol,
+        remote: SocketAddr,
+        wildcard: bool,
+    ) -> Option<SocketAddr> {
+        let takes = |bound: SocketAddr| {
+            bound.port() == remote.port()
+                && if wildcard {
+                    bound.ip().is_unspecified()
+                } else {
+                    !bound.ip().is_unspecified() && canonical(bound.ip()) == canonical(remote.ip())
+                }
+        };
         let local = self.local.lock();
         local
             .iter()
-            .filter(|((p, bound), _)| *p == protocol && Self::takes(*bound, remote))
-            .min_by_key(|((_, bound), _)| bound.ip().is_unspecified())
+            .filter(|((p, bound), _)| *p == protocol && takes(*bound))
+            // Of a pair of listeners the one whose callers can be told apart.
+            .min_by_key(|((_, bound), _)| bound.is_ipv6())
             .map(|(_, actual)| *actual)
     }
 
@@ -158,56 +127,87 @@ impl SnapshotNetwork {
         dialled.insert((protocol, actual), apparent);
     }
 
+    /// Where what is sent to the Pod itself goes: the listener on that very address in this
+    /// process or another one of the Pod, then one on all addresses.
+    fn lead_home(&self, protocol: Protocol, remote: SocketAddr) -> Option<SocketAddr> {
+        let snapshot = self.snapshot();
+        let published = |address: IpAddr| {
+            let snapshot = snapshot.as_ref()?;
+            snapshot.listener((address, remote.port(), protocol))
+        };
+        let home = is_home(remote.ip());
+        self.local_listener(protocol, remote, false)
+            .or_else(|| home.then(|| published(self.localhost())).flatten())
+            .or_else(|| self.local_listener(protocol, remote, true))
+            .or_else(|| self.own.iter().find_map(|own| published(*own)))
+            // Not published yet, or nobody: the kernel knows.
+            .or_else(|| {
+                let form = snapshot.as_ref()?.general().form;
+                let address = if home { self.localhost() } else { self.own[0] };
+                (form == Form::Namespaced).then(|| SocketAddr::new(address, remote.port()))
+            })
+    }
+
     fn lead(&self, protocol: Protocol, remote: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let refused = || NetworkError::ConnectionRefused(remote);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let snapshot = self.snapshot();
-        let published = |socket: SocketAddr| {
-            snapshot
-                .as_ref()?
-                .listener((socket.ip(), socket.port(), protocol))
-        };
-        if remote.ip().is_loopback() || remote.ip().is_unspecified() || self.is_own(remote.ip()) {
-            return self
-                .local_listener(protocol, remote)
-                // Another process of this Pod.
-                .or_else(|| {
-                    self.own
-                        .iter()
-                        .find_map(|own| published(SocketAddr::new(*own, remote.port())))
-                })
-                .ok_or_else(refused);
+        if is_home(remote.ip()) || self.is_own(remote.ip()) {
+            return self.lead_home(protocol, remote).ok_or_else(refused);
         }
+        let Some(snapshot) = self.snapshot() else {
+            return Ok(remote);
+        };
+        let published =
+            |socket: SocketAddr| snapshot.listener((socket.ip(), socket.port(), protocol));
         if let Some(actual) = published(remote) {
             return Ok(actual);
         }
-        let Some(snapshot) = &snapshot else {
-            return Ok(remote);
-        };
         if let Some(service) = snapshot.service((remote.ip(), remote.port(), protocol)) {
             let client = service.affinity.then(|| self.own[0]);
             let chosen = pick(service.endpoints.iter().copied(), client)
                 .map(|position| service.endpoints[position])
                 .ok_or_else(refused)?;
             if self.is_own(chosen.ip())
-                && let Some(actual) = self.local_listener(protocol, chosen)
+                && let Some(actual) = self.lead_home(protocol, chosen)
             {
                 return Ok(actual);
+            }
+            // The keys of other Pods' localhosts look like this.
+            if is_home(chosen.ip()) {
+                return Err(refused());
             }
             return match published(chosen) {
                 Some(actual) => Ok(actual),
                 // Ready, but on a node to which no way leads in this form of the network.
-                None if is_virtual(snapshot, chosen.ip()) => {
+                None if is_virtual(&snapshot, chosen.ip()) => {
                     Err(NetworkError::RemoteUnreachable(chosen))
                 }
                 None => Ok(chosen),
             };
         }
-        if is_virtual(snapshot, remote.ip()) {
+        if is_virtual(&snapshot, remote.ip()) {
             return Err(refused());
         }
         Ok(remote)
     }
+
+    /// From where a guest calls `actual`, having said `remote`.
+    fn source(&self, remote: SocketAddr, actual: SocketAddr) -> Option<SocketAddr> {
+        if self.form() == Form::Virtual || actual.is_ipv6() {
+            return None;
+        }
+        let address = if is_home(remote.ip().to_canonical()) {
+            self.localhost()
+        } else {
+            self.own.iter().copied().find(IpAddr::is_ipv4)?
+        };
+        Some(SocketAddr::new(address, 0))
+    }
+}
+
+/// Whether an address means the guest's own localhost.
+fn is_home(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
 }
 
 fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {
@@ -218,10 +218,10 @@ fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {
         .any(|range| range.contains(&address))
 }
 
-/// `::1` is the same Pod's localhost as 127.0.0.1.
+/// `::1` is the same Pod's localhost as 127.0.0.1, and so is 0.0.0.0 to whoever dials it.
 fn canonical(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address if is_home(address) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         address => address,
     }
 }
@@ -268,15 +268,29 @@ impl GuestNetwork for SnapshotNetwork {
 
     fn bind(&self, _protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let address = local.ip();
-        if !address.is_unspecified() && !canonical(address).is_loopback() && !self.is_own(address) {
+        let home = address.to_canonical().is_loopback();
+        if !address.is_unspecified() && !home && !self.is_own(address) {
             return Err(NetworkError::AddressNotBindable(local));
         }
         // The family is that of the guest's socket.
-        let loopback = match address {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
-        Ok(SocketAddr::new(loopback, 0))
+        match (address, self.form()) {
+            (IpAddr::V6(_), _) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)),
+            (IpAddr::V4(_), Form::Virtual) => {
+                Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
+            }
+            (IpAddr::V4(_), Form::Namespaced) if home => {
+                Ok(SocketAddr::new(self.localhost(), local.port()))
+            }
+            (IpAddr::V4(asked), Form::Namespaced) => {
+                let own = self.own.iter().copied().find(IpAddr::is_ipv4);
+                let address = match own {
+                    Some(own) if asked.is_unspecified() => own,
+                    Some(_) => address,
+                    None => return Err(NetworkError::AddressNotBindable(local)),
+                };
+                Ok(SocketAddr::new(address, local.port()))
+            }
+        }
     }
 
     fn bound(
@@ -289,7 +303,7 @@ impl GuestNetwork for SnapshotNetwork {
             0 => actual.port(),
             port => port,
         };
-        let published = !canonical(local.ip()).is_loopback();
+        let published = !local.ip().to_canonical().is_loopback();
         (SocketAddr::new(local.ip(), port), published)
     }
 
@@ -298,7 +312,7 @@ impl GuestNetwork for SnapshotNetwork {
         self.remember(protocol, actual, remote);
         Ok(Peer {
             actual,
-            source: None,
+            source: self.source(remote, actual),
         })
     }
 
@@ -306,15 +320,21 @@ impl GuestNetwork for SnapshotNetwork {
         if let Some(apparent) = self.dialled.lock().get(&(protocol, actual)) {
             return Ok(*apparent);
         }
-        if !actual.ip().to_canonical().is_loopback() {
+        let address = actual.ip().to_canonical();
+        if !address.is_loopback() {
             return Ok(actual);
         }
+        let snapshot = self.snapshot();
+        let general = snapshot.as_ref().map(|snapshot| snapshot.general());
+        if address.is_ipv4() && general.is_some_and(|general| general.form == Form::Namespaced) {
+            return if address == self.localhost() {
+                Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), actual.port()))
+            } else {
+                Err(NetworkError::AccessDenied(actual))
+            };
+        }
         // Somebody on this node. Which Pod it is cannot be told from its loopback socket.
-        let gateway = self
-            .snapshot()
-            .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |snapshot| {
-                snapshot.general().gateway
-            });
+        let gateway = general.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |general| general.gateway);
         let gateway = match (gateway, actual.ip()) {
             (IpAddr::V4(v4), IpAddr::V6(_)) => IpAddr::V6(v4.to_ipv6_mapped()),
             (gateway, _) => gateway,
@@ -329,69 +349,6 @@ impl GuestNetwork for SnapshotNetwork {
             None => listeners.remove(&(protocol, local)),
         };
     }
-}
-
-/// What the cluster says of a name.
-#[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Addresses(Vec<IpAddr>),
-    /// It is to be asked outside, under this name.
-    Outside(String),
-    /// It would have to be the cluster's, and is not.
-    Nothing,
-}
-
-fn look_up(snapshot: &Snapshot, name: &str, own: IpAddr) -> Found {
-    let domain = &snapshot.general().domain;
-    let absolute = name.strip_suffix('.');
-    let bare = absolute.unwrap_or(name);
-    let search = [
-        snapshot
-            .namespace(own)
-            .map(|namespace| format!("{namespace}.svc.{domain}")),
-        Some(format!("svc.{domain}")),
-        Some(domain.clone()),
-    ];
-    let searched = search
-        .into_iter()
-        .flatten()
-        .map(|suffix| format!("{bare}.{suffix}"));
-    let dots = bare.matches('.').count();
-    let mut candidates = Vec::new();
-    if absolute.is_none() && dots < NDOTS {
-        candidates.extend(searched);
-        candidates.push(bare.to_owned());
-    } else {
-        candidates.push(bare.to_owned());
-    }
-    for candidate in candidates {
-        if let Some(found) = follow(snapshot, candidate) {
-            return found;
-        }
-    }
-    let inside = bare == domain || bare.ends_with(&format!(".{domain}"));
-    if inside {
-        Found::Nothing
-    } else {
-        Found::Outside(bare.to_owned())
-    }
-}
-
-/// The end of a chain of aliases, if the name is one of the cluster's.
-fn follow(snapshot: &Snapshot, mut name: String) -> Option<Found> {
-    let mut answer = snapshot.name(&name)?;
-    for _ in 0..ALIASES {
-        match answer {
-            Answer::Addresses(addresses) if addresses.is_empty() => return Some(Found::Nothing),
-            Answer::Addresses(addresses) => return Some(Found::Addresses(addresses)),
-            Answer::Alias(target) => name = target,
-        }
-        match snapshot.name(&name) {
-            Some(next) => answer = next,
-            None => return Some(Found::Outside(name)),
-        }
-    }
-    Some(Found::Nothing)
 }
 
 #[cfg(test)]

@@ -6,10 +6,16 @@
 //! know as one [`snapshot`] file, and forwards NodePorts. [`SnapshotNetwork`] is the guests' side:
 //! it answers [`coracle_runtime::GuestNetwork`] out of the snapshot, in the guest's process.
 //!
-//! This is the unprivileged `Address` form: Pod addresses are virtual, guests' sockets are bound
-//! on the host's loopback on free ports, and everybody on the node dials through the map from
-//! (Pod address, port, protocol) to that socket. The form with a network namespace for Pods takes
-//! its place beside [`NodeNetwork`]'s listeners; the rules and names stay the same.
+//! Pods' addresses have one of two forms, decided once for a node ([`FormChoice`]):
+//!
+//! - *Namespaced*, where the agent has the rights: all Pods of the node share one network
+//!   namespace, in which their range is local. An address is an address: whoever is on the
+//!   machine dials it, and an acceptor sees who calls.
+//! - *Virtual*, everywhere else: guests' sockets are bound on the host's loopback on free ports,
+//!   and everybody on the node dials through the map from (Pod address, port, protocol) to them.
+//!
+//! Rules, names and NodePorts are the same in both; what differs is in the namespace's module, in
+//! the agent's `dial`, and in what guests are answered.
 //!
 //! [`DnsServer`] answers guests that speak DNS themselves.
 //!
@@ -17,18 +23,23 @@
 //! come.
 
 mod addresses;
+mod aliases;
 mod balance;
 mod dns;
 mod guest;
+mod namespace;
 mod node;
 mod node_ports;
+mod relay;
 mod rules;
 pub mod snapshot;
 mod zone;
 
 pub use addresses::{AddressError, AddressPool};
+pub use aliases::Alias;
 pub use dns::DnsServer;
 pub use guest::SnapshotNetwork;
-pub use node::{Alias, NodeNetwork, NodeNetworkConfig, OpenError};
+pub use namespace::NamespaceError;
+pub use node::{FormChoice, NodeNetwork, NodeNetworkConfig, OpenError};
 pub use rules::{Rules, ServicePort, rules};
 pub use zone::{Record, Zone, zone};

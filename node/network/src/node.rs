@@ -2,18 +2,31 @@
 //!
 //! [`NodeNetwork`] owns three things: which Pod has which address (kept on disk), which socket
 //! serves which address (told by the runtimes), and what the API says of Services and endpoints
-//! (one watch of each). The node's range is given by the control plane when the node has
-//! registered; until then whoever wants an address waits. A change of any of them is gathered with others for a moment, then the
+//! (one watch of each). A change of any of them is gathered with others for a moment, then the
 //! snapshot is published and the NodePorts are brought in line.
+//!
+//! The form is decided once, when the network opens, because guest processes are told where to
+//! live before anything is known of Pods:
+//!
+//! ```text
+//! open ──► form, namespace, first snapshot
+//!   │ the control plane gives the node a range (a node that was here before knows it)
+//!   ▼
+//! routes of the range ──► addresses: whoever wants one has waited until now
+//! ```
 
-use std::collections::BTreeMap;
+mod config;
+mod contents;
+mod form;
+mod listeners;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::{Listener, PodIdentity, Protocol};
+use coracle_runtime::{Listener, PodIdentity, PortDispatcher, Protocol};
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -26,64 +39,41 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{AddressError, AddressPool, gateway};
+use crate::aliases::{Alias, Aliases};
 use crate::dns::DnsServer;
+use crate::namespace::{NamespaceError, PodNamespace};
 use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
-use crate::snapshot::{Answer, Contents, General, Socket, Virtual};
-use crate::zone::{Record, Zone, zone};
+use crate::snapshot::{Contents, Form, General};
+use crate::zone::{Zone, zone};
+use form::{Ranges, choose};
+
+pub use config::{NodeNetworkConfig, OpenError};
+pub use form::FormChoice;
+pub(crate) use listeners::Listeners;
 
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
 const GATHER: Duration = Duration::from_millis(10);
-
+/// How long after a range could not be used it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 const DNS_PORT: u16 = 53;
 
-/// What the network of a node needs to know.
-#[derive(Clone, Debug)]
-pub struct NodeNetworkConfig {
-    /// Folder of the network's own.
-    pub directory: PathBuf,
-    /// Name of the node, whose `spec.podCIDR` is the range of its Pods.
-    pub node_name: String,
-    /// The range of all Pod addresses of the cluster.
-    pub cluster_range: IpNet,
-    /// The range of Service addresses.
-    pub service_range: IpNet,
-    /// The cluster's domain, `cluster.local`.
-    pub domain: String,
-    /// Where NodePorts are bound: `0.0.0.0`, or an address of the host.
-    pub node_port_address: IpAddr,
-    /// Sockets that are known under another address than the one they are bound to: the API
-    /// server's, which endpoints may not name by a loopback address.
-    pub aliases: Vec<Alias>,
-    /// The address at which guests find DNS: that of the Service `kube-dns`. The node answers
-    /// there itself.
-    pub cluster_dns: Option<IpAddr>,
-}
-
-/// A socket that is known under another address than the one it is bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// The address under which it is known.
-    pub known: SocketAddr,
-    /// The one it is bound to.
-    pub actual: SocketAddr,
-}
-
-/// Why the network of a node does not open.
+/// Why a range cannot be the node's.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the node's network in {folder}: {source}")]
-pub struct OpenError {
-    folder: PathBuf,
-    #[source]
-    source: io::Error,
+enum RangeError {
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    #[error("the addresses cannot be kept: {0}")]
+    Record(#[from] io::Error),
 }
 
 /// The network of a node.
 pub struct NodeNetwork {
     config: NodeNetworkConfig,
+    namespace: Option<PodNamespace>,
+    fallback: Option<String>,
+    aliases: Aliases,
     pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
@@ -91,62 +81,61 @@ pub struct NodeNetwork {
     dns: Mutex<Option<DnsServer>>,
 }
 
-/// The node's range, once it is known.
+/// The node's range, once it is known and leads to Pods.
 struct Pool {
     range: IpNet,
     addresses: Mutex<AddressPool>,
 }
 
-/// Where sockets of Pods really are.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners {
-    sockets: BTreeMap<Socket, SocketAddr>,
-    ranges: Vec<IpNet>,
-}
-
-impl Listeners {
-    /// Where to dial an address; none if it is a Pod's or a Service's and nobody serves it.
-    pub(crate) fn dial(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr> {
-        let ip = address.ip().to_canonical();
-        match self.sockets.get(&(ip, address.port(), protocol)) {
-            Some(actual) => Some(*actual),
-            None if self.ranges.iter().any(|range| range.contains(&ip)) => None,
-            None => Some(address),
-        }
-    }
-}
-
 impl NodeNetwork {
-    /// Opens the network with the addresses that were given before, and publishes a first
-    /// snapshot.
+    /// Opens the network with the addresses that were given before, decides its form, and
+    /// publishes a first snapshot.
     ///
     /// # Errors
-    /// The folder cannot be used, or no socket is to be had for DNS.
-    pub fn open(mut config: NodeNetworkConfig) -> Result<Arc<Self>, OpenError> {
-        let folder = config.directory.clone();
-        let failed = |source| OpenError {
-            folder: folder.clone(),
+    /// The folder cannot be used, a namespace was asked for and there can be none, or no socket is
+    /// to be had for DNS.
+    pub fn open(config: NodeNetworkConfig) -> Result<Arc<Self>, OpenError> {
+        let failed = |source| OpenError::Folder {
+            folder: config.directory.clone(),
             source,
         };
         std::fs::create_dir_all(&config.directory).map_err(failed)?;
         // A node that was here before has its range at once, and takes its Pods over without
         // the control plane.
-        let known = std::fs::read_to_string(range_path(&config))
+        let known: Option<IpNet> = std::fs::read_to_string(range_path(&config))
             .ok()
             .and_then(|range| range.trim().parse().ok());
+        let ranges = Ranges {
+            cluster: config.cluster_range,
+            node: known,
+        };
+        let chosen = choose(
+            config.form,
+            &config.directory,
+            &config.cluster,
+            ranges,
+            config.node_address,
+        )?;
+        form::record(&config.directory, chosen.form()).map_err(failed)?;
+        let mut aliases = Aliases::open(chosen.form(), &config.aliases).map_err(failed)?;
+        let dns = match config.cluster_dns {
+            Some(address) => Some(open_dns(&mut aliases, address).map_err(failed)?),
+            None => None,
+        };
         let pool = match known {
             Some(range) => Some(open_pool(&config, range).map_err(failed)?),
             None => None,
         };
-        let dns = match config.cluster_dns {
-            Some(address) => Some(bind_dns(&mut config.aliases, address).map_err(failed)?),
-            None => None,
-        };
-        let listeners = Listeners {
-            sockets: aliases(&config),
-            ranges: vec![config.cluster_range, config.service_range],
-        };
+        let listeners = Listeners::new(
+            chosen.form(),
+            config.cluster_range,
+            config.service_range,
+            aliases.real(),
+        );
         let network = Self {
+            namespace: chosen.namespace,
+            fallback: chosen.fallback,
+            aliases,
             pool: watch::Sender::new(pool),
             listeners: Arc::new(RwLock::new(listeners)),
             changed: Notify::new(),
@@ -156,11 +145,51 @@ impl NodeNetwork {
         network
             .contents(&Rules::default(), &Zone::unknown(&network.config.domain))
             .publish(&network.snapshot_path())
-            .map_err(|source| OpenError {
+            .map_err(|source| OpenError::Folder {
                 folder: network.config.directory.clone(),
                 source,
             })?;
         Ok(Arc::new(network))
+    }
+
+    /// What Pods' addresses are.
+    #[must_use]
+    pub fn form(&self) -> Form {
+        match self.namespace {
+            Some(_) => Form::Namespaced,
+            None => Form::Virtual,
+        }
+    }
+
+    /// Why Pods have virtual addresses although a namespace would have been taken.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// The network namespace that guest processes join before anything else; none in the virtual
+    /// form.
+    #[must_use]
+    pub fn namespace(&self) -> Option<PathBuf> {
+        Some(self.namespace.as_ref()?.path().to_owned())
+    }
+
+    /// Removes what the network has on the machine: namespace, link, routes and the table of the
+    /// firewall. Guests that still run are cut off.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn tear_down(&self) -> io::Result<()> {
+        Self::tear_down_folder(&self.config.directory)
+    }
+
+    /// [`Self::tear_down`] for a node that does not run, by the folder of its network. The folder
+    /// itself stays.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub fn tear_down_folder(folder: &Path) -> io::Result<()> {
+        PodNamespace::tear_down(folder)
     }
 
     /// The address of a Pod: the same one until it is released, also after a restart.
@@ -193,29 +222,9 @@ impl NodeNetwork {
         Ok(())
     }
 
-    /// All sockets on which Pods of this node listen now. Those on a Pod's localhost are not for
-    /// others, and are left out.
+    /// All sockets on which Pods of this node listen now.
     pub fn set_listeners(&self, listeners: Vec<Listener>) {
-        let mut sockets = aliases(&self.config);
-        sockets.extend(
-            listeners
-                .into_iter()
-                .filter(|listener| !listener.address.ip().is_loopback())
-                .map(|listener| {
-                    let address = listener.address;
-                    (
-                        (
-                            address.ip().to_canonical(),
-                            address.port(),
-                            listener.protocol,
-                        ),
-                        listener.actual,
-                    )
-                }),
-        );
-        let mut current = self.listeners.write();
-        if current.sockets != sockets {
-            current.sockets = sockets;
+        if self.listeners.write().set(listeners) {
             self.changed.notify_one();
         }
     }
@@ -239,8 +248,27 @@ impl NodeNetwork {
     }
 
     /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot and NodePorts
-    /// current, and answers DNS until `cancel`.
-    pub async fn run(self: Arc<Self>, client: Client, cancel: CancellationToken) {
+    /// current, and answers DNS until `cancel`. Ports whose endpoints a `dispatcher` can serve by itself
+    /// are left to it.
+    pub async fn run(
+        self: Arc<Self>,
+        client: Client,
+        dispatcher: Option<Arc<dyn PortDispatcher>>,
+        cancel: CancellationToken,
+    ) {
+        let aliases = self.aliases.serve(self.config.cluster_range);
+        tokio::select! {
+            () = aliases => {}
+            () = self.follow(client, dispatcher, &cancel) => {}
+        }
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        client: Client,
+        dispatcher: Option<Arc<dyn PortDispatcher>>,
+        cancel: &CancellationToken,
+    ) {
         let (zones, served) = watch::channel(Arc::new(Zone::unknown(&self.config.domain)));
         // Names outside the cluster are answered also while the control plane is out of reach.
         // What runs here ends with this function.
@@ -265,7 +293,8 @@ impl NodeNetwork {
         };
         tokio::pin!(listed);
         let mut is_listed = false;
-        let mut node_ports = NodePorts::new(self.config.node_port_address, self.listeners.clone());
+        let address = self.config.node_port_address;
+        let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -315,37 +344,56 @@ impl NodeNetwork {
     }
 
     /// Waits for the range that the control plane gives the node.
-    async fn learn_range(&self, client: Client) {
+    async fn learn_range(self: &Arc<Self>, client: Client) {
         let only =
             watcher::Config::default().fields(&format!("metadata.name={}", self.config.node_name));
         let mut nodes = watcher(Api::<Node>::all(client), only)
             .default_backoff()
             .boxed();
-        while let Some(event) = nodes.next().await {
-            let node = match event {
-                Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) => node,
-                Ok(_) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "the node's range is not known yet");
-                    continue;
+        let mut refused = None;
+        loop {
+            let event = match refused {
+                Some(_) => tokio::time::timeout(RETRY, nodes.next()).await.ok(),
+                None => Some(nodes.next().await),
+            };
+            let given = match event {
+                Some(None) => return,
+                Some(Some(Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)))) => {
+                    node.spec
+                        .and_then(|spec| spec.pod_cidr)
+                        .and_then(|range| range.parse().ok())
                 }
+                Some(Some(Ok(_))) => None,
+                Some(Some(Err(error))) => {
+                    tracing::warn!(%error, "the node's range is not known yet");
+                    None
+                }
+                // The one that did not work before.
+                None => refused,
             };
-            let given = node.spec.and_then(|spec| spec.pod_cidr);
-            let Some(range) = given.and_then(|range| range.parse().ok()) else {
-                continue;
-            };
-            match self.use_range(range) {
-                Ok(()) => return,
+            let Some(range) = given else { continue };
+            let this = self.clone();
+            let used = tokio::task::spawn_blocking(move || this.use_range(range)).await;
+            match used {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, %range, "no Pod can start here, for the node's range cannot be used");
+                    refused = Some(range);
+                }
                 Err(error) => {
-                    tracing::error!(%error, %range, "the node's addresses cannot be kept")
+                    tracing::error!(%error, %range, "taking the node's range panicked");
+                    refused = Some(range);
                 }
             }
         }
     }
 
-    fn use_range(&self, range: IpNet) -> io::Result<()> {
+    fn use_range(&self, range: IpNet) -> Result<(), RangeError> {
         if self.pool.borrow().as_ref().map(|pool| pool.range) == Some(range) {
             return Ok(());
+        }
+        if let Some(namespace) = &self.namespace {
+            namespace.use_range(range)?;
         }
         let pool = open_pool(&self.config, range)?;
         std::fs::write(range_path(&self.config), range.to_string())?;
@@ -360,12 +408,15 @@ impl NodeNetwork {
         let range = pool
             .as_ref()
             .map_or(config.cluster_range, |pool| pool.range);
+        let listeners = self.listeners.read();
         let mut contents = Contents::new(General {
+            form: self.form(),
             domain: config.domain.clone(),
-            virtual_ranges: vec![config.cluster_range, config.service_range],
+            virtual_ranges: listeners.refused_ranges(),
             gateway: gateway(range),
         });
-        contents.listeners = self.listeners.read().sockets.clone();
+        contents.listeners = listeners.published(self.aliases.published());
+        drop(listeners);
         if let Some(pool) = pool {
             contents.pods = pool
                 .addresses
@@ -374,24 +425,8 @@ impl NodeNetwork {
                 .map(|(address, pod)| (address, pod.namespace.clone()))
                 .collect();
         }
-        contents.services = rules
-            .ports
-            .iter()
-            .flat_map(|port| {
-                port.addresses.iter().map(|address| {
-                    let service = Virtual {
-                        affinity: port.affinity.is_some(),
-                        endpoints: port.endpoints.clone(),
-                    };
-                    ((*address, port.port, port.protocol), service)
-                })
-            })
-            .collect();
-        contents.names = zone
-            .names
-            .iter()
-            .filter_map(|(name, records)| Some((name.clone(), answer(records)?)))
-            .collect();
+        contents.services = contents::services(rules);
+        contents.names = contents::names(zone);
         contents
     }
 }
@@ -400,57 +435,26 @@ fn range_path(config: &NodeNetworkConfig) -> PathBuf {
     config.directory.join("range")
 }
 
+/// A DNS server where guests reach it, which they know under `address`.
+fn open_dns(aliases: &mut Aliases, address: IpAddr) -> io::Result<DnsServer> {
+    let known = SocketAddr::new(address, DNS_PORT);
+    let server = DnsServer::bind((aliases.reachable(), 0).into())?.known_as(known);
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        aliases.add(Alias {
+            protocol,
+            known,
+            actual: server.address(),
+        });
+    }
+    Ok(server)
+}
+
 fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> {
     let addresses = AddressPool::open(&config.directory.join("addresses"), range)?;
     Ok(Arc::new(Pool {
         range,
         addresses: Mutex::new(addresses),
     }))
-}
-
-fn aliases(config: &NodeNetworkConfig) -> BTreeMap<Socket, SocketAddr> {
-    config
-        .aliases
-        .iter()
-        .map(|alias| {
-            let Alias {
-                protocol,
-                known,
-                actual,
-            } = *alias;
-            ((known.ip(), known.port(), protocol), actual)
-        })
-        .collect()
-}
-
-/// A DNS server on loopback, which guests know under `address`.
-fn bind_dns(aliases: &mut Vec<Alias>, address: IpAddr) -> io::Result<DnsServer> {
-    let known = SocketAddr::new(address, DNS_PORT);
-    let server = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into())?.known_as(known);
-    aliases.extend([Protocol::Udp, Protocol::Tcp].map(|protocol| Alias {
-        protocol,
-        known,
-        actual: server.address(),
-    }));
-    Ok(server)
-}
-
-/// What a guest's look-up of addresses gets; a name with nothing but ports has none.
-fn answer(records: &[Record]) -> Option<Answer> {
-    let addresses: Vec<IpAddr> = records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Address(address) => Some(*address),
-            _ => None,
-        })
-        .collect();
-    if !addresses.is_empty() {
-        return Some(Answer::Addresses(addresses));
-    }
-    records.iter().find_map(|record| match record {
-        Record::Alias(target) => Some(Answer::Alias(target.clone())),
-        _ => None,
-    })
 }
 
 /// A cache of one kind, and a stream that says when it has changed.
@@ -484,85 +488,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use coracle_runtime::SandboxId;
-
-    fn open(folder: &Path) -> Arc<NodeNetwork> {
-        NodeNetwork::open(NodeNetworkConfig {
-            directory: folder.to_owned(),
-            node_name: "one".into(),
-            cluster_range: "10.42.0.0/16".parse().unwrap(),
-            service_range: "10.43.0.0/16".parse().unwrap(),
-            domain: "cluster.local".into(),
-            node_port_address: "127.0.0.1".parse().unwrap(),
-            aliases: vec![Alias {
-                protocol: Protocol::Tcp,
-                known: "192.0.2.1:6443".parse().unwrap(),
-                actual: "127.0.0.1:6443".parse().unwrap(),
-            }],
-            cluster_dns: Some("10.43.0.10".parse().unwrap()),
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn the_node_dials_pods_where_they_listen() {
-        let folder = tempfile::tempdir().unwrap();
-        let network = open(folder.path());
-        let listener = |address: &str, actual: &str| Listener {
-            sandbox: SandboxId("s".into()),
-            protocol: Protocol::Tcp,
-            address: address.parse().unwrap(),
-            actual: actual.parse().unwrap(),
-        };
-        network.set_listeners(vec![
-            listener("10.42.0.2:80", "127.0.0.1:40001"),
-            listener("127.0.0.1:81", "127.0.0.1:40002"),
-        ]);
-        for (address, expected) in [
-            ("10.42.0.2:80", Some("127.0.0.1:40001")),
-            ("10.42.0.2:81", None),
-            ("127.0.0.1:81", Some("127.0.0.1:81")),
-            ("192.0.2.1:6443", Some("127.0.0.1:6443")),
-            ("10.43.0.10:54", None),
-            ("198.51.100.1:443", Some("198.51.100.1:443")),
-        ] {
-            let found = network.dial(Protocol::Tcp, address.parse().unwrap());
-            assert_eq!(found, expected.map(|e| e.parse().unwrap()), "{address}");
-        }
-        // DNS is found under the Service's address by both protocols.
-        let known = "10.43.0.10:53".parse().unwrap();
-        let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|p| network.dial(p, known).unwrap());
-        assert!(udp == tcp && udp.ip().is_loopback() && udp.port() != 0);
-    }
-
-    #[tokio::test]
-    async fn whoever_wants_an_address_waits_for_the_range() {
-        let folder = tempfile::tempdir().unwrap();
-        let pod = PodIdentity {
-            namespace: "default".into(),
-            name: "a".into(),
-            uid: "a".into(),
-        };
-        let network = open(folder.path());
-        let (address, ()) = tokio::join!(network.allocate(&pod), async {
-            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
-        });
-        let address = address.unwrap();
-        assert_eq!(address.to_string(), "10.42.3.2");
-        drop(network);
-        assert_eq!(open(folder.path()).allocate(&pod).await.unwrap(), address);
-    }
-
-    #[test]
-    fn a_name_with_nothing_but_ports_has_no_answer() {
-        let srv = Record::Service {
-            port: 1,
-            target: "a".into(),
-        };
-        assert_eq!(answer(std::slice::from_ref(&srv)), None);
-        let address = Record::Address("10.42.0.2".parse().unwrap());
-        assert!(answer(&[srv, address]).is_some());
-    }
-}
+mod tests;

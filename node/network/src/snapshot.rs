@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -28,7 +28,8 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"coranet\0";
-const VERSION: u32 = 1;
+/// Raised whenever a reader of the last one would misread or miss something.
+const VERSION: u32 = 2;
 const SECTIONS: usize = 8;
 
 const GENERAL: usize = 0;
@@ -43,9 +44,28 @@ const TEXT: usize = 7;
 /// Bytes of one record in each section.
 const SIZES: [usize; SECTIONS] = [1, 38, 32, 18, 20, 16, 22, 1];
 
+/// What a Pod's address is on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// A name for sockets on the host's loopback: everybody dials through the map of listeners.
+    Virtual,
+    /// An address in the network namespace that all Pods of the node share.
+    Namespaced,
+}
+
+/// The localhost of a Pod: 127 and the low 24 bits of its address. In the namespaced form sockets
+/// are really there; in both it is the key under which the Pod's own processes find them.
+#[must_use]
+pub fn localhost_of(pod: IpAddr) -> Ipv4Addr {
+    let [.., a, b, c] = octets(pod);
+    Ipv4Addr::new(127, a, b, c)
+}
+
 /// What is small and the same for everybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct General {
+    /// What Pods' addresses are here.
+    pub form: Form,
     /// The cluster's domain, `cluster.local`.
     pub domain: String,
     /// Ranges in which an address that nobody serves is refused instead of dialled.
@@ -98,7 +118,8 @@ pub type Socket = (IpAddr, u16, Protocol);
 pub struct Contents {
     /// General facts.
     pub general: General,
-    /// Sockets of Pods, and of the node itself, and where they really are.
+    /// Sockets of Pods, and of the node itself, and where they really are. Those on a Pod's
+    /// localhost are under [`localhost_of`] it.
     pub listeners: BTreeMap<Socket, SocketAddr>,
     /// Services by their addresses.
     pub services: BTreeMap<Socket, Virtual>,
@@ -266,9 +287,16 @@ impl Snapshot {
         // what is mapped does not change, and its length does not either.
         #[expect(unsafe_code, reason = "mapping a file")]
         let map = unsafe { Mmap::map(file)? };
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "no network snapshot");
-        if map.get(..8) != Some(MAGIC) || number(&map, 8) != Some(VERSION as usize) {
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let damaged = || invalid("this is no whole network snapshot".to_owned());
+        if map.get(..8) != Some(MAGIC) {
             return Err(damaged());
+        }
+        let version = number(&map, 8).ok_or_else(damaged)?;
+        if version != VERSION as usize {
+            return Err(invalid(format!(
+                "the network snapshot has layout {version}, this process knows {VERSION}: restart the Pod"
+            )));
         }
         let mut sections = [(0, 0); SECTIONS];
         for (index, section) in sections.iter_mut().enumerate() {

@@ -237,6 +237,8 @@ pub struct ContainerStats {
 pub struct Listener {
     /// The sandbox.
     pub sandbox: SandboxId,
+    /// The Pod's addresses: whose `localhost` it is, where the address is of that.
+    pub pod_ips: Vec<IpAddr>,
     /// Protocol.
     pub protocol: Protocol,
     /// The Pod's address and port, as others know it, or a loopback address and port, which only

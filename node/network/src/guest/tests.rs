@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::snapshot::{Contents, General, Virtual};
+use crate::snapshot::{Answer, Contents, General, Virtual};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -23,6 +23,7 @@ fn contents() -> Contents {
     };
     Contents {
         general: General {
+            form: Form::Virtual,
             domain: "cluster.local".into(),
             virtual_ranges: vec![
                 "10.42.0.0/16".parse().unwrap(),
@@ -252,4 +253,145 @@ fn all_pods_of_a_process_share_one_mapping() {
     let other = SnapshotNetwork::open(&path, &[address("10.42.0.3")]).unwrap();
     let (one, two) = (network.snapshot().unwrap(), other.snapshot().unwrap());
     assert!(Arc::ptr_eq(&one, &two));
+}
+
+/// As [`contents`], where all Pods of the node share a namespace.
+fn namespaced() -> Contents {
+    let mut contents = contents();
+    contents.general.form = Form::Namespaced;
+    contents.general.virtual_ranges = vec!["10.43.0.0/16".parse().unwrap()];
+    contents.listeners = BTreeMap::from([
+        (key("10.42.0.2:8080"), socket("10.42.0.2:8080")),
+        (key("10.42.0.3:8080"), socket("10.42.0.3:8080")),
+        // By IPv6 alone.
+        (key("10.42.0.4:80"), socket("[::1]:40004")),
+        (key("192.0.2.1:6443"), socket("169.254.1.1:40100")),
+        (key("127.42.0.2:7000"), socket("127.42.0.2:7000")),
+        (key("127.42.0.3:7001"), socket("127.42.0.3:7001")),
+    ]);
+    contents
+}
+
+fn network_of(contents: &Contents) -> (tempfile::TempDir, SnapshotNetwork) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    contents.publish(&path).unwrap();
+    let network = SnapshotNetwork::open(&path, &[address("10.42.0.2")]).unwrap();
+    (folder, network)
+}
+
+#[test]
+fn in_a_namespace_connects_are_true_and_from_the_pods_own_address() {
+    let (_folder, network) = network_of(&namespaced());
+    let (pod, home) = ("10.42.0.2:0", "127.42.0.2:0");
+    for (remote, expected) in [
+        ("10.42.0.3:8080", Some(("10.42.0.3:8080", Some(pod)))),
+        // Nobody published these; the kernel knows.
+        ("10.42.0.3:9090", Some(("10.42.0.3:9090", Some(pod)))),
+        ("10.42.9.9:80", Some(("10.42.9.9:80", Some(pod)))),
+        ("10.42.0.2:9999", Some(("10.42.0.2:9999", Some(pod)))),
+        ("127.0.0.1:9999", Some(("127.42.0.2:9999", Some(home)))),
+        ("10.42.0.4:80", Some(("[::1]:40004", None))),
+        ("10.43.0.9:80", Some(("10.42.0.3:8080", Some(pod)))),
+        ("10.43.0.9:81", None),
+        ("10.43.0.10:80", None),
+        ("10.43.0.11:80", Some(("10.42.7.9:80", Some(pod)))),
+        ("10.43.0.12:80", Some(("192.0.2.8:443", Some(pod)))),
+        ("192.0.2.1:443", Some(("192.0.2.1:443", Some(pod)))),
+        ("192.0.2.1:6443", Some(("169.254.1.1:40100", Some(pod)))),
+        // Localhost is its own, whatever it calls it: one on localhost before one on 0.0.0.0.
+        ("127.0.0.1:7000", Some(("127.42.0.2:7000", Some(home)))),
+        ("[::1]:7000", Some(("127.42.0.2:7000", Some(home)))),
+        ("127.42.0.3:7000", Some(("127.42.0.2:7000", Some(home)))),
+        ("127.42.0.3:7001", Some(("127.42.0.2:7001", Some(home)))),
+        ("127.0.0.1:8080", Some(("10.42.0.2:8080", Some(home)))),
+        ("0.0.0.0:8080", Some(("10.42.0.2:8080", Some(home)))),
+        (
+            "[::ffff:10.42.0.3]:8080",
+            Some(("10.42.0.3:8080", Some(pod))),
+        ),
+    ] {
+        let found = network.connect(Protocol::Tcp, socket(remote)).ok();
+        let expected = expected.map(|(actual, source)| Peer {
+            actual: socket(actual),
+            source: source.map(socket),
+        });
+        assert_eq!(found, expected, "{remote}");
+    }
+}
+
+#[test]
+fn in_a_namespace_binds_are_the_pods_own_addresses() {
+    let (_folder, network) = network_of(&namespaced());
+    for (local, expected) in [
+        ("0.0.0.0:80", Some("10.42.0.2:80")),
+        ("0.0.0.0:0", Some("10.42.0.2:0")),
+        ("10.42.0.2:80", Some("10.42.0.2:80")),
+        ("127.0.0.1:80", Some("127.42.0.2:80")),
+        ("127.42.0.3:80", Some("127.42.0.2:80")),
+        ("[::]:80", Some("[::1]:0")),
+        ("[::1]:80", Some("[::1]:0")),
+        ("10.42.0.3:80", None),
+        ("169.254.1.2:80", None),
+    ] {
+        let found = network.bind(Protocol::Tcp, socket(local)).ok();
+        assert_eq!(found, expected.map(socket), "{local}");
+    }
+}
+
+#[test]
+fn in_a_namespace_callers_are_who_they_are() {
+    let (_folder, network) = network_of(&namespaced());
+    for (actual, expected) in [
+        ("10.42.0.3:5", Some("10.42.0.3:5")),
+        ("192.0.2.1:5", Some("192.0.2.1:5")),
+        ("127.42.0.2:5", Some("127.0.0.1:5")),
+        ("127.42.0.3:5", None),
+        ("127.0.0.1:5", None),
+        ("[::1]:5", Some("[::ffff:10.42.0.1]:5")),
+    ] {
+        let found = network.peer(Protocol::Tcp, socket(actual)).ok();
+        assert_eq!(found, expected.map(socket), "{actual}");
+    }
+}
+
+#[test]
+fn no_service_leads_to_a_localhost() {
+    for mut contents in [contents(), namespaced()] {
+        contents
+            .listeners
+            .insert(key("127.42.0.3:7001"), socket("127.0.0.1:40999"));
+        let service = Virtual {
+            affinity: false,
+            endpoints: vec![socket("127.42.0.3:7001")],
+        };
+        contents.services.insert(key("10.43.0.99:80"), service);
+        let (_folder, network) = network_of(&contents);
+        for remote in ["10.43.0.99:80", "127.42.0.3:7001"] {
+            let found = network.connect(Protocol::Tcp, socket(remote));
+            let reached = found.is_ok_and(|peer| {
+                [socket("127.0.0.1:40999"), socket("127.42.0.3:7001")].contains(&peer.actual)
+            });
+            assert!(!reached, "{remote}");
+        }
+    }
+}
+
+#[test]
+fn other_processes_of_the_pod_have_the_same_localhost() {
+    let mut virtually = contents();
+    virtually
+        .listeners
+        .insert(key("127.42.0.2:7000"), socket("127.0.0.1:41007"));
+    let (_folder, network) = network_of(&virtually);
+    let at = |remote| {
+        let found = network.connect(Protocol::Tcp, socket(remote));
+        found.map(|peer| peer.actual)
+    };
+    assert_eq!(at("127.0.0.1:7000"), Ok(socket("127.0.0.1:41007")));
+    // A listener of this process on all addresses comes after it; others meet only that.
+    let actual = Some(socket("127.0.0.1:41008"));
+    network.listening(Protocol::Tcp, socket("0.0.0.0:7000"), actual);
+    assert_eq!(at("127.0.0.1:7000"), Ok(socket("127.0.0.1:41007")));
+    assert_eq!(at("10.42.0.2:7000"), Ok(socket("127.0.0.1:41008")));
 }

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 fn general() -> General {
     General {
+        form: Form::Namespaced,
         domain: "cluster.local".into(),
         virtual_ranges: vec!["10.42.0.0/16".parse().unwrap()],
         gateway: "10.42.0.1".parse().unwrap(),
@@ -100,5 +101,32 @@ proptest! {
             let _ = snapshot.name("a.b");
             let _ = snapshot.namespace("10.42.0.2".parse().unwrap());
         }
+    }
+}
+
+#[test]
+fn another_layout_is_refused_by_name() {
+    let mut bytes = Contents::new(general()).encode().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    bytes[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let error = Snapshot::open(&File::open(&path).unwrap()).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("layout 1"), "{error}");
+}
+
+#[test]
+fn a_pods_localhost_is_made_of_its_address() {
+    for (pod, expected) in [
+        ("10.42.3.7", [127, 42, 3, 7]),
+        ("172.16.0.2", [127, 16, 0, 2]),
+        ("fd00::1:203", [127, 1, 2, 3]),
+    ] {
+        assert_eq!(
+            localhost_of(pod.parse().unwrap()),
+            Ipv4Addr::from(expected),
+            "{pod}"
+        );
     }
 }

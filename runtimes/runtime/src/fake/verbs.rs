@@ -278,6 +278,7 @@ impl RuntimeService for FakeRuntime {
                 for ip in &sandbox.config.ips {
                     listeners.push(Listener {
                         sandbox: container.sandbox.clone(),
+                        pod_ips: sandbox.config.ips.clone(),
                         protocol: Protocol::Tcp,
                         address: SocketAddr::new(*ip, port),
                         actual: SocketAddr::from(([127, 0, 0, 1], port)),

@@ -401,10 +401,14 @@ impl RuntimeService for WasmRuntime {
 
     async fn listeners(&self) -> Result<Vec<Listener>> {
         let bound = self.0.processes();
+        let bound = bound.iter().flat_map(|process| process.listeners());
+        let sandboxes = self.0.sandboxes.lock();
         Ok(bound
-            .iter()
-            .flat_map(|process| process.listeners())
             .map(|bound| Listener {
+                pod_ips: sandboxes
+                    .get(&bound.sandbox)
+                    .map(|sandbox| sandbox.config.ips.clone())
+                    .unwrap_or_default(),
                 sandbox: bound.sandbox,
                 protocol: bound.protocol,
                 address: bound.address,

@@ -1,0 +1,233 @@
+//! The network namespace of a node's Pods: the `Address` form where the agent has the rights.
+//!
+//! All Pods of guests on a node share one namespace, in which their whole range is local, so that
+//! a Pod costs no link and no address. One pair of links joins it to the machine:
+//!
+//! ```text
+//!  namespace of Pods                     machine
+//!  local 10.42.3.0/24 dev lo             10.42.3.0/24 via 169.254.1.2 dev coracle-XXXXXXX
+//!  eth0 169.254.1.2  ────────────────────  coracle-XXXXXXX 169.254.1.1
+//!  default via 169.254.1.1               forwarding on; masquerading past the cluster's range
+//! ```
+//!
+//! [`plan`] says what is wanted, [`apply`] makes it so; both know nothing of Pods and guests.
+//! Whatever is there already is kept: an agent that comes back finds the namespace with its
+//! guests in it. Nothing is removed before [`PodNamespace::tear_down`].
+//!
+//! Deliberately absent: a link for each Pod (that is what Pods with containers will have), IPv6
+//! between Pods, and ways to other machines. The machine's `ip_forward` stays on after tearing
+//! down, for who else relies on it by then cannot be known.
+
+mod apply;
+mod links;
+mod masquerade;
+mod netlink;
+mod plan;
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use links::Links;
+use plan::{Claim, Names, cluster_conflict, node_conflict, plan};
+
+pub(crate) use apply::inside;
+
+/// Under which address the machine is in Pods' sight.
+pub(crate) const HOST_END: Ipv4Addr = plan::HOST_END;
+
+/// Why Pods do not get a namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The range is used otherwise.
+    #[error("{0}: choose another range for the cluster with --cluster-cidr")]
+    Conflict(String),
+    /// A range of the other family.
+    #[error("{0} is no IPv4 range: choose one with --cluster-cidr")]
+    Family(IpNet),
+    /// A step failed.
+    #[error(
+        "cannot {what}: {source} (this wants root with CAP_NET_ADMIN and CAP_SYS_ADMIN, and a kernel with network namespaces, veth and nftables)"
+    )]
+    Step {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Names the step that failed.
+fn step(what: &'static str) -> impl Fn(io::Error) -> NamespaceError {
+    move |source| NamespaceError::Step { what, source }
+}
+
+/// The namespace of a node's Pods. It outlives this value, which only knows it.
+#[derive(Debug)]
+pub(crate) struct PodNamespace {
+    names: Names,
+    node: Option<Ipv4Addr>,
+}
+
+impl PodNamespace {
+    /// Finds or makes the namespace of the node whose network has this folder, with all that does
+    /// not depend on the node's range.
+    pub(crate) fn open(
+        folder: &Path,
+        cluster: &str,
+        range: IpNet,
+        node: IpAddr,
+    ) -> Result<Self, NamespaceError> {
+        let IpNet::V4(range) = range else {
+            return Err(NamespaceError::Family(range));
+        };
+        let folder = absolute(folder).map_err(step("find the network's folder"))?;
+        let names = Names::of(&folder);
+        let claim = Claim {
+            cluster: cluster.to_owned(),
+            range,
+            folder: Some(folder),
+        };
+        let _lock = apply::lock().map_err(step("lock the machine's network"))?;
+        let mut links = Links::open().map_err(step("speak to the kernel's routing"))?;
+        remove_abandoned(&mut links, &names).map_err(step("remove what a past node left"))?;
+        let (there, routes) = (
+            links.list().map_err(step("list links"))?,
+            links.routes().map_err(step("list routes"))?,
+        );
+        if let Some(conflict) = cluster_conflict(&claim, &names.link, &there, &routes) {
+            return Err(NamespaceError::Conflict(conflict.to_string()));
+        }
+        let found = names.namespace.exists();
+        let this = Self {
+            node: address_here(node),
+            names,
+        };
+        let made = this.make(&claim, &mut links);
+        if made.is_err() && !found {
+            // Nothing of what did not work stays behind.
+            if let Err(error) = remove(&this.names) {
+                tracing::warn!(%error, "what was begun of the Pods' namespace could not be removed");
+            }
+        }
+        made.map(|()| this)
+    }
+
+    fn make(&self, claim: &Claim, links: &mut Links) -> Result<(), NamespaceError> {
+        let names = &self.names;
+        let namespace = apply::namespace(&names.namespace)
+            .map_err(step("make the network namespace of Pods"))?;
+        apply::pair(links, names, &namespace, &claim.encode())
+            .map_err(step("make the link to the namespace of Pods"))?;
+        self.apply(None, &namespace)?;
+        masquerade::set(&names.table, claim.range)
+            .map_err(step("set the masquerading of what Pods send to elsewhere"))
+    }
+
+    /// Makes the node's range the Pods'.
+    pub(crate) fn use_range(&self, range: IpNet) -> Result<(), NamespaceError> {
+        let IpNet::V4(range) = range else {
+            return Err(NamespaceError::Family(range));
+        };
+        let _lock = apply::lock().map_err(step("lock the machine's network"))?;
+        let mut links = Links::open().map_err(step("speak to the kernel's routing"))?;
+        let (there, routes) = (
+            links.list().map_err(step("list links"))?,
+            links.routes().map_err(step("list routes"))?,
+        );
+        if let Some(conflict) = node_conflict(range, &self.names.link, &there, &routes) {
+            return Err(NamespaceError::Conflict(conflict.to_string()));
+        }
+        let namespace =
+            File::open(&self.names.namespace).map_err(step("open the namespace of Pods"))?;
+        self.apply(Some(range), &namespace)
+    }
+
+    fn apply(&self, range: Option<Ipv4Net>, namespace: &File) -> Result<(), NamespaceError> {
+        let plan = plan(&self.names, range, self.node);
+        let link = &self.names.link;
+        inside(namespace, || apply::side(plan::INSIDE, &plan.pods))
+            .map_err(step("set up the network in the namespace of Pods"))?;
+        apply::side(link, &plan.host).map_err(step("set up the machine's way to Pods"))
+    }
+
+    /// The file of the namespace.
+    pub(crate) fn path(&self) -> &Path {
+        &self.names.namespace
+    }
+
+    /// Removes everything of the node whose network has this folder. That there is nothing is no
+    /// error.
+    pub(crate) fn tear_down(folder: &Path) -> io::Result<()> {
+        let names = Names::of(&absolute(folder)?);
+        let _lock = match apply::lock() {
+            // Who may not lock has made nothing.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+            lock => lock?,
+        };
+        remove(&names)
+    }
+}
+
+fn remove(names: &Names) -> io::Result<()> {
+    let mut links = Links::open()?;
+    if let Some(link) = links.find(&names.link)? {
+        links.delete(link.index)?;
+    }
+    apply::remove_namespace(&names.namespace)?;
+    // A kernel that cannot say whether the table is there has none.
+    match masquerade::remove(&names.table) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes what nodes left whose folder is gone. A namespace that cannot be seen may belong to a
+/// node with another view of the files, and stays.
+fn remove_abandoned(links: &mut Links, own: &Names) -> io::Result<()> {
+    for link in links.list()? {
+        let Some(folder) = link
+            .alias
+            .as_deref()
+            .and_then(Claim::decode)
+            .and_then(|claim| claim.folder)
+        else {
+            continue;
+        };
+        let names = Names::of(&folder);
+        let abandoned = names.link == link.name && names.link != own.link && !folder.exists();
+        if abandoned && names.namespace.exists() {
+            tracing::info!(folder = %folder.display(), "removing the network that a node without a folder left");
+            remove(&names)?;
+        }
+    }
+    Ok(())
+}
+
+/// The one path of a folder, whether it is there or was.
+fn absolute(folder: &Path) -> io::Result<PathBuf> {
+    match folder.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => std::path::absolute(folder),
+    }
+}
+
+/// The node's address, if the machine can call from it.
+fn address_here(node: IpAddr) -> Option<Ipv4Addr> {
+    match node {
+        IpAddr::V4(node) if !node.is_loopback() && !node.is_unspecified() => {
+            let bound = std::net::UdpSocket::bind((node, 0));
+            bound.is_ok().then_some(node)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod machine;
+#[cfg(test)]
+mod tests;

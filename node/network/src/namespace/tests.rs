@@ -1,0 +1,191 @@
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use super::machine::{
+    OUTSIDE, UPLINK, connect, connect_inside, listen, on_a_machine_of_its_own, ours, outside,
+};
+use super::*;
+
+const CLUSTER: &str = "10.42.0.0/16";
+
+fn open(folder: &Path, cluster: &str, range: &str) -> Result<PodNamespace, NamespaceError> {
+    PodNamespace::open(folder, cluster, range.parse().unwrap(), UPLINK.into())
+}
+
+fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// A node with a range.
+fn node(folder: &Path, range: &str) -> (PodNamespace, File) {
+    let namespace = open(folder, "c1", CLUSTER).unwrap();
+    namespace.use_range(range.parse().unwrap()).unwrap();
+    let file = File::open(namespace.path()).unwrap();
+    (namespace, file)
+}
+
+fn table(folder: &Path) -> String {
+    Names::of(&absolute(folder).unwrap()).table
+}
+
+#[test]
+fn pods_meet_each_other_and_the_machine_under_their_addresses() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let folder = tempfile::tempdir().unwrap();
+        let (_node, pods) = node(folder.path(), "10.42.3.0/24");
+        // Two Pods have the same port, a low one; nothing of them is configured one by one.
+        let one = listen(&pods, socket("10.42.3.2:80")).unwrap();
+        let two = listen(&pods, socket("10.42.3.3:80")).unwrap();
+        assert!(listen(&pods, socket("10.42.4.2:80")).is_err());
+
+        let stream = connect(None, socket("10.42.3.2:80")).unwrap();
+        let (_, caller) = one.accept().unwrap();
+        assert_eq!(caller, stream.local_addr().unwrap());
+        assert_eq!(caller.ip(), UPLINK, "the machine calls as the node");
+
+        let source = Some(socket("10.42.3.2:0"));
+        let _stream = connect_inside(&pods, source, socket("10.42.3.3:80")).unwrap();
+        let (_, caller) = two.accept().unwrap();
+        assert_eq!(caller.ip(), Ipv4Addr::new(10, 42, 3, 2));
+
+        for nobody in ["10.42.3.2:81", "10.42.3.9:80"] {
+            let error = connect(None, socket(nobody)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{nobody}");
+        }
+        // A guest process that asks as itself comes from the range too.
+        let here = TcpListener::bind((UPLINK, 0)).unwrap();
+        let _stream = connect_inside(&pods, None, here.local_addr().unwrap()).unwrap();
+        assert_eq!(here.accept().unwrap().1.ip(), Ipv4Addr::new(10, 42, 3, 1));
+    });
+}
+
+#[test]
+fn what_pods_send_outside_comes_from_the_machine() {
+    on_a_machine_of_its_own(|| {
+        let outside = outside();
+        let folder = tempfile::tempdir().unwrap();
+        let (_node, pods) = node(folder.path(), "10.42.3.0/24");
+        let server = listen(&outside, SocketAddr::from((OUTSIDE, 443))).unwrap();
+        let source = Some(socket("10.42.3.2:0"));
+        let _stream = connect_inside(&pods, source, SocketAddr::from((OUTSIDE, 443))).unwrap();
+        assert_eq!(server.accept().unwrap().1.ip(), UPLINK);
+    });
+}
+
+#[test]
+fn nodes_of_one_cluster_on_one_machine_reach_each_other() {
+    on_a_machine_of_its_own(|| {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (_one, pods_one) = node(folders[0].path(), "10.42.1.0/24");
+        let (_two, pods_two) = node(folders[1].path(), "10.42.2.0/24");
+        let server = listen(&pods_two, socket("10.42.2.2:80")).unwrap();
+        let source = Some(socket("10.42.1.2:0"));
+        let _stream = connect_inside(&pods_one, source, socket("10.42.2.2:80")).unwrap();
+        let caller = server.accept().unwrap().1;
+        assert_eq!(
+            caller.ip(),
+            Ipv4Addr::new(10, 42, 1, 2),
+            "no NAT between Pods"
+        );
+        // One goes, and the other stays whole.
+        PodNamespace::tear_down(folders[0].path()).unwrap();
+        let _stream = connect(None, socket("10.42.2.2:80")).unwrap();
+    });
+}
+
+#[test]
+fn an_agent_that_comes_back_keeps_what_is_there() {
+    on_a_machine_of_its_own(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let (_node, pods) = node(folder.path(), "10.42.3.0/24");
+        let server = listen(&pods, socket("10.42.3.2:80")).unwrap();
+        let stream = connect(None, socket("10.42.3.2:80")).unwrap();
+        let (_node, again) = node(folder.path(), "10.42.3.0/24");
+        let second = connect_inside(&again, None, socket("10.42.3.2:80")).unwrap();
+        for _ in [stream, second] {
+            server.accept().unwrap();
+        }
+        // Another range takes the first one's place.
+        let (_node, pods) = node(folder.path(), "10.42.7.0/24");
+        assert!(listen(&pods, socket("10.42.3.2:81")).is_err());
+        let server = listen(&pods, socket("10.42.7.2:81")).unwrap();
+        let _stream = connect(None, socket("10.42.7.2:81")).unwrap();
+        server.accept().unwrap();
+    });
+}
+
+#[test]
+fn tearing_down_leaves_nothing() {
+    on_a_machine_of_its_own(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path());
+        let nothing = (Vec::new(), Vec::new(), false);
+        assert_eq!(ours(&table), nothing);
+        PodNamespace::tear_down(folder.path()).unwrap();
+        let (_node, pods) = node(folder.path(), "10.42.3.0/24");
+        let (links, files, there) = ours(&table);
+        assert_eq!((links.len(), files.len(), there), (1, 1, true));
+        // A guest that still has a socket in it does not hold it.
+        let _server = listen(&pods, socket("10.42.3.2:80")).unwrap();
+        PodNamespace::tear_down(folder.path()).unwrap();
+        assert_eq!(ours(&table), nothing);
+        assert!(connect(None, socket("10.42.3.2:80")).is_err());
+        PodNamespace::tear_down(folder.path()).unwrap();
+        // It can be made again at once.
+        drop(node(folder.path(), "10.42.3.0/24"));
+    });
+}
+
+#[test]
+fn ranges_in_use_are_refused_and_nothing_is_left() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let refused = |cluster: &str, range: &str| {
+            let error = open(folders[1].path(), cluster, range).unwrap_err();
+            assert!(error.to_string().contains("--cluster-cidr"), "{error}");
+        };
+        drop(open(folders[0].path(), "c1", CLUSTER).unwrap());
+        // Another cluster with the same range, before either has a route.
+        refused("c2", CLUSTER);
+        // A machine or a network that is there already.
+        inside_out();
+        refused("c2", "172.16.0.0/12");
+        refused("c2", "fd00:42::/56");
+        let (links, files, _) = ours(&table(folders[1].path()));
+        assert_eq!((links.len(), files.len()), (1, 1));
+        // The first cluster is gone without a word, and its range is free.
+        let [gone, second] = folders;
+        gone.close().unwrap();
+        drop(open(second.path(), "c2", CLUSTER).unwrap());
+    });
+}
+
+/// A route by somebody else's link.
+fn inside_out() {
+    let mut links = Links::open().unwrap();
+    let uplink = links.find("uplink").unwrap().unwrap();
+    let route = links::Route {
+        destination: "172.20.0.0/16".parse().unwrap(),
+        way: links::Way::Gateway {
+            gateway: Some(OUTSIDE),
+            source: None,
+        },
+        link: uplink.index,
+    };
+    links.set_route(&route).unwrap();
+}
+
+#[test]
+fn forwarding_is_the_own_machines_alone() {
+    let forwarding = || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    let before = forwarding();
+    on_a_machine_of_its_own(move || {
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        drop(node(folder.path(), "10.42.3.0/24"));
+        assert_eq!(forwarding().trim(), "1");
+    });
+    let after = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
+    assert_eq!(before, after);
+}

@@ -1,0 +1,256 @@
+use super::*;
+
+fn config(folder: &Path) -> NodeNetworkConfig {
+    NodeNetworkConfig {
+        directory: folder.to_owned(),
+        node_name: "one".into(),
+        node_address: "192.0.2.1".parse().unwrap(),
+        cluster: "c1".into(),
+        cluster_range: "10.42.0.0/16".parse().unwrap(),
+        service_range: "10.43.0.0/16".parse().unwrap(),
+        domain: "cluster.local".into(),
+        node_port_address: "127.0.0.1".parse().unwrap(),
+        aliases: Vec::new(),
+        cluster_dns: Some("10.43.0.10".parse().unwrap()),
+        form: FormChoice::Virtual,
+    }
+}
+
+fn open(folder: &Path) -> Arc<NodeNetwork> {
+    NodeNetwork::open(config(folder)).unwrap()
+}
+
+#[test]
+fn dns_is_found_under_its_services_address_by_both_protocols() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = open(folder.path());
+    let known = "10.43.0.10:53".parse().unwrap();
+    let [udp, tcp] = [Protocol::Udp, Protocol::Tcp].map(|p| network.dial(p, known).unwrap());
+    assert!(udp == tcp && udp.ip().is_loopback() && udp.port() != 0);
+}
+
+#[tokio::test]
+async fn whoever_wants_an_address_waits_for_the_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = PodIdentity {
+        namespace: "default".into(),
+        name: "a".into(),
+        uid: "a".into(),
+    };
+    let network = open(folder.path());
+    assert_eq!(network.namespace(), None);
+    let (address, ()) = tokio::join!(network.allocate(&pod), async {
+        network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+    });
+    let address = address.unwrap();
+    assert_eq!(address.to_string(), "10.42.3.2");
+    drop(network);
+    assert_eq!(open(folder.path()).allocate(&pod).await.unwrap(), address);
+}
+
+mod namespaced {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::TcpListener as Blocking;
+
+    use coracle_runtime::{GuestNetwork, NetworkError, SandboxId};
+
+    use super::*;
+    use crate::SnapshotNetwork;
+    use crate::namespace::machine::{
+        connect, connect_inside, listen, on_a_machine_of_its_own, ours,
+    };
+
+    const TCP: Protocol = Protocol::Tcp;
+
+    fn config(folder: &Path, cluster: &str) -> NodeNetworkConfig {
+        NodeNetworkConfig {
+            cluster: cluster.into(),
+            form: FormChoice::Auto,
+            ..super::config(folder)
+        }
+    }
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn at(address: IpAddr, port: u16) -> SocketAddr {
+        SocketAddr::new(address, port)
+    }
+
+    fn publish(network: &NodeNetwork) {
+        let contents = network.contents(&Rules::default(), &Zone::unknown("cluster.local"));
+        contents.publish(&network.snapshot_path()).unwrap();
+    }
+
+    /// A Pod with what its guest process has.
+    struct Pod {
+        address: IpAddr,
+        network: SnapshotNetwork,
+    }
+
+    async fn pod(network: &NodeNetwork, uid: &str) -> Pod {
+        let identity = PodIdentity {
+            namespace: "default".into(),
+            name: uid.into(),
+            uid: uid.into(),
+        };
+        let address = network.allocate(&identity).await.unwrap();
+        let path = network.snapshot_path();
+        let network = SnapshotNetwork::open(&path, &[address]).unwrap();
+        Pod { address, network }
+    }
+
+    impl Pod {
+        /// Binds as the guest's sockets do.
+        fn listen(&self, pods: &File, local: &str) -> Blocking {
+            let local = socket(local);
+            let wanted = self.network.bind(TCP, local).unwrap();
+            let listener = listen(pods, wanted).unwrap();
+            let actual = listener.local_addr().unwrap();
+            let (view, _) = self.network.bound(TCP, local, actual);
+            self.network.listening(TCP, view, Some(actual));
+            listener
+        }
+
+        fn call(&self, pods: &File, remote: SocketAddr) -> io::Result<std::net::TcpStream> {
+            let peer = self
+                .network
+                .connect(TCP, remote)
+                .map_err(io::Error::other)?;
+            connect_inside(pods, peer.source, peer.actual)
+        }
+
+        /// Whom the guest sees call.
+        fn caller(&self, listener: &Blocking) -> Result<SocketAddr, NetworkError> {
+            self.network.peer(TCP, listener.accept().unwrap().1)
+        }
+    }
+
+    fn with_runtime(test: impl AsyncFnOnce() + Send + 'static) {
+        on_a_machine_of_its_own(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(test());
+        });
+    }
+
+    #[test]
+    fn guests_meet_under_their_own_addresses_and_keep_their_localhosts() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let network = NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            assert_eq!(
+                (network.form(), network.fallback()),
+                (Form::Namespaced, None)
+            );
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let (a, b) = (pod(&network, "a").await, pod(&network, "b").await);
+
+            let server = b.listen(&pods, "0.0.0.0:80");
+            let stream = a.call(&pods, at(b.address, 80)).unwrap();
+            let caller = b.caller(&server).unwrap();
+            assert_eq!(caller, stream.local_addr().unwrap());
+            assert_eq!(caller.ip(), a.address);
+            let refused = a.call(&pods, at(b.address, 81)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+
+            // The machine dials a Pod as it is called.
+            let dialled = network.dial(TCP, at(b.address, 80)).unwrap();
+            assert_eq!(dialled, at(b.address, 80));
+            connect(None, dialled).unwrap();
+            b.caller(&server).unwrap();
+
+            // Localhost leads to listeners on localhost and on everything, and is called from.
+            b.call(&pods, socket("127.0.0.1:80")).unwrap();
+            assert_eq!(
+                b.caller(&server).unwrap().ip(),
+                IpAddr::from([127, 0, 0, 1])
+            );
+            let own = a.listen(&pods, "127.0.0.1:9000");
+            a.call(&pods, socket("127.0.0.1:9000")).unwrap();
+            assert_eq!(a.caller(&own).unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+            // Both may have the same one; nobody gets at the other's.
+            let other = b.listen(&pods, "127.0.0.1:9000");
+            b.call(&pods, own.local_addr().unwrap()).unwrap();
+            b.caller(&other).unwrap();
+            assert!(a.call(&pods, at(b.address, 9000)).is_err());
+            let source = Some(at(other.local_addr().unwrap().ip(), 0));
+            connect_inside(&pods, source, own.local_addr().unwrap()).unwrap();
+            assert!(matches!(a.caller(&own), Err(NetworkError::AccessDenied(_))));
+
+            // Another process of the Pod finds its localhost by the snapshot.
+            network.set_listeners(vec![Listener {
+                sandbox: SandboxId("a".into()),
+                pod_ips: vec![a.address],
+                protocol: TCP,
+                address: socket("127.0.0.1:9000"),
+                actual: own.local_addr().unwrap(),
+            }]);
+            publish(&network);
+            let process = SnapshotNetwork::open(&network.snapshot_path(), &[a.address]).unwrap();
+            let peer = process.connect(TCP, socket("127.0.0.1:9000")).unwrap();
+            assert_eq!(peer.actual, own.local_addr().unwrap());
+
+            let table = network.namespace().unwrap();
+            let table = table.file_name().unwrap().to_str().unwrap();
+            network.tear_down().unwrap();
+            assert_eq!(ours(table), (Vec::new(), Vec::new(), false));
+        });
+    }
+
+    #[test]
+    fn guests_reach_a_socket_that_is_on_the_machines_loopback() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let real = Blocking::bind("127.0.0.1:0").unwrap();
+            let known = socket("192.0.2.9:6443");
+            let network = NodeNetwork::open(NodeNetworkConfig {
+                aliases: vec![Alias {
+                    protocol: Protocol::Tcp,
+                    known,
+                    actual: real.local_addr().unwrap(),
+                }],
+                ..config(folder.path(), "c1")
+            })
+            .unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            assert_eq!(network.dial(TCP, known), real.local_addr().ok());
+            let a = pod(&network, "a").await;
+            let serving = network.clone();
+            let range = network.config.cluster_range;
+            let relays = tokio::spawn(async move { serving.aliases.serve(range).await });
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            let asked = tokio::task::spawn_blocking(move || {
+                let mut stream = a.call(&pods, known).unwrap();
+                stream.write_all(b"ahoy").unwrap();
+                let mut heard = [0; 4];
+                real.accept().unwrap().0.read_exact(&mut heard).unwrap();
+                heard
+            });
+            assert_eq!(&asked.await.unwrap(), b"ahoy");
+            relays.abort();
+        });
+    }
+
+    #[test]
+    fn a_second_cluster_with_the_same_range_stays_virtual_and_says_why() {
+        with_runtime(async || {
+            let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            let _first = NodeNetwork::open(config(folders[0].path(), "c1")).unwrap();
+            let second = NodeNetwork::open(config(folders[1].path(), "c2")).unwrap();
+            assert_eq!((second.form(), second.namespace()), (Form::Virtual, None));
+            let reason = second.fallback().unwrap();
+            assert!(reason.contains("--cluster-cidr"), "{reason}");
+            let insisting = NodeNetworkConfig {
+                form: FormChoice::Namespaced,
+                ..config(folders[1].path(), "c2")
+            };
+            assert!(NodeNetwork::open(insisting).is_err());
+        });
+    }
+}

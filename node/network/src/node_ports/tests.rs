@@ -1,0 +1,263 @@
+use std::io;
+use std::os::fd::OwnedFd;
+
+use coracle_runtime::PortBackends;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::rules::ServicePort;
+use crate::snapshot::Form;
+
+fn open(dispatcher: Option<Arc<dyn PortDispatcher>>) -> NodePorts {
+    let range = |text: &str| text.parse().unwrap();
+    let listeners = Listeners::new(
+        Form::Virtual,
+        range("10.42.0.0/16"),
+        range("10.43.0.0/16"),
+        &[],
+    );
+    let listeners = Arc::new(RwLock::new(listeners));
+    NodePorts::new([127, 0, 0, 1].into(), listeners, dispatcher)
+}
+
+/// A port that was free a moment ago.
+async fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn rules_for(port: u16, protocol: Protocol, endpoints: &[SocketAddr]) -> Rules {
+    Rules {
+        ports: vec![ServicePort {
+            namespace: "default".into(),
+            service: "web".into(),
+            port_name: String::new(),
+            port: 80,
+            protocol,
+            addresses: Vec::new(),
+            node_port: Some(port),
+            affinity: None,
+            endpoints: endpoints.to_vec(),
+        }],
+    }
+}
+
+async fn ask(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"x").await?;
+    stream.shutdown().await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+async fn answering(text: &'static str) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut asked = String::new();
+            let _ = stream.read_to_string(&mut asked).await;
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    });
+    (address, tasks)
+}
+
+/// Asks until the answer is the expected one; `None` is a refused connection.
+async fn until(port: u16, expected: Option<&str>) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while ask(port).await.ok().as_deref() != expected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{expected:?} did not come"));
+}
+
+#[tokio::test]
+async fn a_port_follows_its_endpoints() {
+    let (one, _one) = answering("one").await;
+    let (two, _two) = answering("two").await;
+    let port = free_port().await;
+    let mut node_ports = open(None);
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    until(port, Some("one")).await;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[two]));
+    until(port, Some("two")).await;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[]));
+    until(port, None).await;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    until(port, Some("one")).await;
+    node_ports.close().await;
+    assert!(ask(port).await.is_err());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_passed_over() {
+    let (one, _one) = answering("one").await;
+    let gone = SocketAddr::from(([127, 0, 0, 1], free_port().await));
+    let port = free_port().await;
+    let mut node_ports = open(None);
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[gone, one]));
+    until(port, Some("one")).await;
+    for _ in 0..20 {
+        assert_eq!(ask(port).await.unwrap(), "one");
+    }
+    node_ports.close().await;
+}
+
+#[tokio::test]
+async fn datagrams_go_there_and_back() {
+    let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = server.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut datagram = [0; 64];
+        while let Ok((length, from)) = server.recv_from(&mut datagram).await {
+            let _ = server.send_to(&datagram[..length], from).await;
+        }
+    });
+    let port = free_port().await;
+    let mut node_ports = open(None);
+    node_ports.update(&rules_for(port, Protocol::Udp, &[endpoint]));
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(("127.0.0.1", port)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        let mut reply = [0; 64];
+        loop {
+            // Refused until the port is open.
+            let _ = client.send(b"ahoy").await;
+            let wait = Duration::from_millis(100);
+            if let Ok(Ok(length)) = tokio::time::timeout(wait, client.recv(&mut reply)).await {
+                assert_eq!(&reply[..length], b"ahoy");
+                break;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    node_ports.close().await;
+}
+
+/// Takes ports whose endpoints are all its own, and answers every connection with its name.
+#[derive(Default)]
+struct OneProcess {
+    endpoints: Mutex<Vec<SocketAddr>>,
+    fails: Mutex<bool>,
+    offers: Mutex<Vec<PortBackends>>,
+    withdrawn: Mutex<Vec<u16>>,
+    serving: Mutex<Option<Arc<Notify>>>,
+}
+
+impl OneProcess {
+    fn crash(&self) {
+        if let Some(stop) = self.serving.lock().take() {
+            stop.notify_one();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl PortDispatcher for OneProcess {
+    async fn dispatch(
+        &self,
+        socket: &OwnedFd,
+        backends: PortBackends,
+    ) -> io::Result<Option<BoxFuture<'static, ()>>> {
+        self.crash();
+        self.offers.lock().push(backends.clone());
+        if *self.fails.lock() {
+            return Err(io::Error::other("the process does not listen"));
+        }
+        let own = self.endpoints.lock().clone();
+        if !backends.endpoints.iter().all(|e| own.contains(e)) {
+            return Ok(None);
+        }
+        let stop = Arc::new(Notify::new());
+        *self.serving.lock() = Some(stop.clone());
+        let listener = TcpListener::from_std(socket.try_clone()?.into())?;
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.notified() => return,
+                    Ok((mut stream, _)) = listener.accept() => {
+                        let mut asked = String::new();
+                        let _ = stream.read_to_string(&mut asked).await;
+                        let _ = stream.write_all(b"process").await;
+                    }
+                }
+            }
+        });
+        Ok(Some(Box::pin(async move {
+            task.join_next().await;
+        })))
+    }
+
+    async fn withdraw(&self, port: u16) {
+        self.crash();
+        self.withdrawn.lock().push(port);
+    }
+}
+
+#[tokio::test]
+async fn a_port_goes_to_the_process_that_has_all_its_endpoints_and_comes_back() {
+    let (one, _one) = answering("one").await;
+    let (two, _two) = answering("two").await;
+    let port = free_port().await;
+    let process = Arc::new(OneProcess::default());
+    process.endpoints.lock().push(one);
+    let mut node_ports = open(Some(process.clone()));
+    let mut rules = rules_for(port, Protocol::Tcp, &[one]);
+    rules.ports[0].affinity = Some(60);
+    node_ports.update(&rules);
+    until(port, Some("process")).await;
+    let taken = PortBackends {
+        port,
+        endpoints: vec![one],
+        affinity: true,
+    };
+    assert_eq!(*process.offers.lock(), [taken]);
+    // Not all of these are its own, and then none is.
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one, two]));
+    until(port, Some("two")).await;
+    until(port, Some("one")).await;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    until(port, Some("process")).await;
+    // The process is gone, and the agent does it.
+    process.crash();
+    until(port, Some("one")).await;
+    assert_eq!(process.offers.lock().len(), 3);
+    // New endpoints are a new chance.
+    *process.fails.lock() = true;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[two]));
+    until(port, Some("two")).await;
+    *process.fails.lock() = false;
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    until(port, Some("process")).await;
+    assert!(process.withdrawn.lock().is_empty());
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[]));
+    until(port, None).await;
+    assert_eq!(*process.withdrawn.lock(), [port]);
+    node_ports.close().await;
+}
+
+#[tokio::test]
+async fn closing_takes_dispatched_ports_back() {
+    let (one, _one) = answering("one").await;
+    let port = free_port().await;
+    let process = Arc::new(OneProcess::default());
+    process.endpoints.lock().push(one);
+    let mut node_ports = open(Some(process.clone()));
+    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    until(port, Some("process")).await;
+    node_ports.close().await;
+    assert_eq!(*process.withdrawn.lock(), [port]);
+    until(port, None).await;
+}
