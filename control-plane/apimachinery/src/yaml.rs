@@ -27,6 +27,8 @@ pub struct Error {
     pub source_name: String,
     /// The line, from 1.
     pub line: usize,
+    /// The column, from 1, where it is known.
+    pub column: Option<usize>,
     /// What is wrong.
     pub reason: String,
 }
@@ -46,6 +48,7 @@ pub fn read(source_name: &str, text: &str) -> Result<Vec<Document>, Error> {
         .map_err(|reason: String| Error {
             source_name: source_name.to_owned(),
             line,
+            column: None,
             reason,
         })?;
     }
@@ -61,6 +64,7 @@ pub fn read_one(source_name: &str, text: &str) -> Result<Value, Error> {
         (Some((line, _)), Some(_)) => Err(Error {
             source_name: source_name.to_owned(),
             line,
+            column: None,
             reason: "there is more than one document".to_owned(),
         }),
     }
@@ -69,9 +73,10 @@ pub fn read_one(source_name: &str, text: &str) -> Result<Value, Error> {
 /// Every document that is not empty, with its first line.
 fn read_documents(source_name: &str, text: &str) -> Result<Vec<(usize, Value)>, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let fault = |line: usize, reason: String| Error {
+    let fault = |(line, column): Position, reason: String| Error {
         source_name: source_name.to_owned(),
         line,
+        column,
         reason,
     };
     let json_error = match text.trim_start().strip_prefix('{') {
@@ -85,9 +90,12 @@ fn read_documents(source_name: &str, text: &str) -> Result<Vec<(usize, Value)>, 
     };
     let mut documents = Vec::new();
     for (first_line, chunk) in chunks(text) {
-        let value = parse(&chunk).map_err(|(line, reason)| match &json_error {
-            Some(error) => fault(error.line(), without_position(error)),
-            None => fault(first_line + line - 1, reason),
+        let value = parse(&chunk).map_err(|((line, column), reason)| match &json_error {
+            Some(error) => fault(
+                (error.line(), Some(error.column())),
+                without_position(error),
+            ),
+            None => fault((first_line + line - 1, column), reason),
         })?;
         if !value.is_null() {
             // Blank lines and comments before an object are not where people look for it.
@@ -135,14 +143,19 @@ fn chunks(text: &str) -> Vec<(usize, String)> {
     chunks
 }
 
-fn parse(text: &str) -> Result<Value, (usize, String)> {
+/// A line, and a column where it is known, from 1.
+type Position = (usize, Option<usize>);
+
+fn parse(text: &str) -> Result<Value, (Position, String)> {
     let fault = |error: serde_yaml::Error| {
         // What is missing at the end is missed on the last line.
         let lines = text.lines().count().max(1);
-        let line = error
-            .location()
-            .map_or(1, |location| location.line().clamp(1, lines));
-        (line, without_position(&error))
+        let location = error.location();
+        let line = location.as_ref().map_or(1, |at| at.line().clamp(1, lines));
+        let column = location
+            .filter(|at| at.line() <= lines)
+            .map(|at| at.column().max(1));
+        ((line, column), without_position(&error))
     };
     let text = text.strip_suffix('\n').unwrap_or(text);
     let only_comments = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
@@ -151,11 +164,11 @@ fn parse(text: &str) -> Result<Value, (usize, String)> {
     }
     if let Some(line) = too_deep(text) {
         let reason = format!("brackets are nested more than {MAX_DEPTH} deep");
-        return Err((line, reason));
+        return Err(((line, None), reason));
     }
     let mut yaml: Yaml = serde_yaml::from_str(text).map_err(fault)?;
     yaml.apply_merge().map_err(fault)?;
-    let mut value = to_json(yaml).map_err(|reason| (1, reason))?;
+    let mut value = to_json(yaml).map_err(|reason| ((1, None), reason))?;
     octal_modes(&mut value, false);
     Ok(value)
 }

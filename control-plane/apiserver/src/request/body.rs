@@ -51,9 +51,12 @@ pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
     let text = std::str::from_utf8(yaml)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
     let value = yaml::read_one("body", text).map_err(|error| {
+        let column = error.column.map(|column| format!(" column {column}"));
         Status::bad_request(format!(
-            "error converting YAML to JSON: yaml: line {}: {}",
-            error.line, error.reason
+            "error converting YAML to JSON: yaml: line {}{}: {}",
+            error.line,
+            column.unwrap_or_default(),
+            error.reason
         ))
     })?;
     let json = serde_json::to_vec(&value)

@@ -90,7 +90,7 @@ async fn bodies_that_are_refused() {
             "a: [",
             400,
             "BadRequest",
-            "line 2 column 1",
+            "yaml: line 1: ",
         ),
         ("application/yaml", "&a [*a]", 400, "BadRequest", ""),
         (
