@@ -1,4 +1,7 @@
 //! Memory limits of a guest.
+//!
+//! The limit is the container's: what all its live instances hold together. The instance that
+//! would grow past it is ended, the others live on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use wasmtime::ResourceLimiter;
 
 use super::engine::MAX_TABLE_ELEMENTS;
 
-/// The error with which a guest ends that grew past its limit.
+/// The error with which an instance ends that would have taken its container past the limit.
 #[derive(Debug)]
 pub(crate) struct OutOfMemory {
     limit: u64,
@@ -49,6 +52,22 @@ impl Memory {
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
+
+    /// Takes memory unless that is past the limit. A limit that was lowered below what is used
+    /// ends nobody who does not grow.
+    fn take(&self, more: u64) -> Result<(), OutOfMemory> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                used.checked_add(more).filter(|after| *after <= limit)
+            })
+            .map(drop)
+            .map_err(|_| OutOfMemory { limit })
+    }
+
+    fn give_back(&self, less: u64) {
+        self.used.fetch_sub(less, Ordering::Relaxed);
+    }
 }
 
 /// Limits of one instance: it sums all its memories, where wasmtime's own `StoreLimits` bounds
@@ -71,7 +90,7 @@ impl Limits {
 
 impl Drop for Limits {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.held, Ordering::Relaxed);
+        self.memory.give_back(self.held);
     }
 }
 
@@ -86,14 +105,17 @@ impl ResourceLimiter for Limits {
             return Ok(false);
         }
         let more = desired.saturating_sub(current) as u64;
-        let limit = self.memory.limit.load(Ordering::Relaxed);
-        if self.held.saturating_add(more) > limit {
-            return Err(OutOfMemory { limit }.into());
+        if more == 0 {
+            return Ok(true);
         }
+        self.memory.take(more)?;
         self.held += more;
-        self.memory.used.fetch_add(more, Ordering::Relaxed);
         Ok(true)
     }
+
+    // What was granted counts until the instance ends even if the growth fails after all:
+    // `memory_grow_failed` is also called for growth that was never asked about here, so giving
+    // back there would let a guest hide what it holds.
 
     fn table_growing(
         &mut self,
@@ -129,27 +151,90 @@ impl ResourceLimiter for Limits {
 mod tests {
     use super::*;
 
-    #[test]
-    fn memories_are_summed_and_given_back() {
-        let memory = Arc::new(Memory::new(Some(100)));
-        let mut limits = Limits::new(memory.clone());
-        assert!(limits.memory_growing(0, 60, None).unwrap());
-        assert!(limits.memory_growing(0, 40, None).unwrap());
-        let error = limits.memory_growing(40, 41, None).unwrap_err();
-        assert!(error.is::<OutOfMemory>(), "{error}");
-        assert_eq!(memory.used(), 100);
-        drop(limits);
-        assert_eq!(memory.used(), 0);
-    }
+    use proptest::prelude::*;
 
     #[test]
     fn growth_past_the_modules_own_maximum_fails_without_ending_the_guest() {
-        let mut limits = Limits::new(Arc::new(Memory::new(None)));
+        let memory = Arc::new(Memory::new(None));
+        let mut limits = Limits::new(memory.clone());
         assert!(!limits.memory_growing(0, 20, Some(10)).unwrap());
+        assert_eq!(memory.used(), 0);
         assert!(
             !limits
                 .table_growing(0, MAX_TABLE_ELEMENTS + 1, None)
                 .unwrap()
         );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Begin,
+        End(usize),
+        /// An instance grows by so much; the host may lack the memory, or not be asked.
+        Grow(usize, usize),
+        Fail(usize),
+        Limit(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => Just(Step::Begin),
+            1 => any::<usize>().prop_map(Step::End),
+            6 => (any::<usize>(), 0..60_usize).prop_map(|(of, more)| Step::Grow(of, more)),
+            1 => any::<usize>().prop_map(Step::Fail),
+            1 => (0..400_u64).prop_map(Step::Limit),
+        ]
+    }
+
+    proptest! {
+        /// What is used is what live instances hold, and grows only within the limit.
+        #[test]
+        fn a_container_holds_what_its_instances_do(
+            steps in proptest::collection::vec(step(), 1..200),
+        ) {
+            let memory = Arc::new(Memory::new(Some(200)));
+            let mut limit = 200;
+            let mut live: Vec<(Limits, u64)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Begin => live.push((Limits::new(memory.clone()), 0)),
+                    Step::End(of) if !live.is_empty() => {
+                        live.swap_remove(of % live.len());
+                    }
+                    Step::Fail(of) if !live.is_empty() => {
+                        let at = of % live.len();
+                        let error = wasmtime::Error::msg("past what the type allows");
+                        live[at].0.memory_grow_failed(error).unwrap();
+                    }
+                    Step::Grow(of, more) if !live.is_empty() => {
+                        let before = memory.used();
+                        let at = of % live.len();
+                        let (limits, held) = &mut live[at];
+                        let size = *held as usize;
+                        let fits = more == 0 || before + more as u64 <= limit;
+                        match limits.memory_growing(size, size + more, None) {
+                            Ok(grows) => {
+                                prop_assert!(grows && fits);
+                                *held += more as u64;
+                            }
+                            Err(error) => {
+                                prop_assert!(!fits && error.is::<OutOfMemory>());
+                                // Such an instance ends.
+                                live.swap_remove(at);
+                            }
+                        }
+                    }
+                    Step::Limit(to) => {
+                        limit = to;
+                        memory.set_limit(Some(to));
+                    }
+                    Step::End(_) | Step::Grow(..) | Step::Fail(_) => {}
+                }
+                let held: u64 = live.iter().map(|(_, held)| held).sum();
+                prop_assert_eq!(memory.used(), held);
+            }
+            live.clear();
+            prop_assert_eq!(memory.used(), 0);
+        }
     }
 }
