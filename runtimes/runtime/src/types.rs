@@ -229,6 +229,8 @@ pub struct ContainerStats {
     pub cpu: Duration,
     /// Memory in use, bytes.
     pub memory_bytes: u64,
+    /// Faults of guest code that ended a request and not the container, since the start.
+    pub traps: u64,
 }
 
 /// A socket on which a guest listens. In the unprivileged form of the Pod network the address

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coracle_runtime::GuestUser;
 use rustix::fs::{Gid, Uid};
@@ -19,10 +20,12 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
+/// How long an ephemeral process waits for an agent.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What the subcommands of guest processes take.
 pub(crate) const USAGE: &str =
-    "usage: <folder> [--ephemeral] [--network-namespace PATH] [--user UID:GID]";
-const EPHEMERAL: &str = "--ephemeral";
+    "usage: <folder> [--ephemeral=MILLISECONDS] [--network-namespace PATH] [--user UID:GID]";
+const EPHEMERAL: &str = "--ephemeral=";
 const NETWORK_NAMESPACE: &str = "--network-namespace";
 /// The option that names the user of a process.
 pub(crate) const USER: &str = "--user";
@@ -34,8 +37,8 @@ pub(crate) const SCRATCH: &str = "volumes";
 pub(crate) struct Launch {
     /// The process's own folder.
     pub folder: PathBuf,
-    /// Whether it ends when no agent comes for it.
-    pub ephemeral: bool,
+    /// How long it waits for an agent before it ends, if it does not wait for ever.
+    pub ephemeral: Option<Duration>,
     /// The network namespace that it joins.
     pub network_namespace: Option<PathBuf>,
     /// The user that it takes.
@@ -46,7 +49,9 @@ impl Launch {
     /// The arguments that [`Launch::parse`] reads.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let mut arguments = vec![self.folder.clone().into_os_string()];
-        arguments.extend(self.ephemeral.then(|| EPHEMERAL.into()));
+        if let Some(patience) = self.ephemeral {
+            arguments.push(format!("{EPHEMERAL}{}", patience.as_millis()).into());
+        }
         if let Some(path) = &self.network_namespace {
             arguments.extend([NETWORK_NAMESPACE.into(), path.into()]);
         }
@@ -61,13 +66,14 @@ impl Launch {
         let mut arguments = arguments.iter();
         let mut launch = Self {
             folder: arguments.next().ok_or(USAGE)?.into(),
-            ephemeral: false,
+            ephemeral: None,
             network_namespace: None,
             user: None,
         };
         while let Some(option) = arguments.next() {
-            if option == EPHEMERAL {
-                launch.ephemeral = true;
+            if let Some(patience) = option.to_str().and_then(|o| o.strip_prefix(EPHEMERAL)) {
+                let patience = patience.parse().map_err(|_| USAGE)?;
+                launch.ephemeral = Some(Duration::from_millis(patience));
             } else if option == NETWORK_NAMESPACE {
                 launch.network_namespace = Some(arguments.next().ok_or(USAGE)?.into());
             } else if option == USER {
@@ -128,10 +134,10 @@ mod tests {
     fn what_is_written_is_read() {
         let user = GuestUser { uid: 7, gid: 8 };
         for (ephemeral, namespace, user) in [
-            (false, None, None),
-            (true, None, Some(user)),
-            (false, Some("/run/netns/pods"), None),
-            (true, Some("--user"), Some(user)),
+            (None, None, None),
+            (Some(PATIENCE), None, Some(user)),
+            (None, Some("/run/netns/pods"), None),
+            (Some(PATIENCE), Some("--user"), Some(user)),
         ] {
             let launch = Launch {
                 folder: "wasm/hosts/default".into(),
@@ -148,6 +154,8 @@ mod tests {
         for arguments in [
             &[][..],
             &["folder", "--unknown"],
+            &["folder", "--ephemeral"],
+            &["folder", "--ephemeral=soon"],
             &["folder", "--network-namespace"],
             &["folder", "--user", "0:8"],
             &["folder", "--user", "7:0"],

@@ -21,6 +21,7 @@
 mod agent;
 mod compile;
 mod confine;
+mod descriptors;
 mod disk;
 mod guest;
 mod host;

@@ -18,9 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The version of the protocol that this release speaks.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// The oldest version that it still understands.
 pub(crate) const OLDEST: u32 = 1;
+/// The version from which on a process takes ports of the node.
+pub(crate) const TAKES_PORTS: u32 = 2;
 /// No frame is longer: enough for the listeners of 10,000 Pods.
 const MAX_FRAME: usize = 16 << 20;
 
@@ -79,6 +81,21 @@ pub(crate) struct Use {
     pub container: ContainerId,
     pub cpu: Duration,
     pub memory_bytes: u64,
+    /// Requests that ended in a trap. A process of version 1 does not tell.
+    #[serde(default)]
+    pub traps: u64,
+}
+
+/// A port of the node whose connections a host takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Dispatch {
+    /// Tells this dispatch from earlier ones of the same port.
+    pub number: u64,
+    pub port: u16,
+    /// Addresses of Pods that the host serves.
+    pub endpoints: Vec<SocketAddr>,
+    /// Whether a client stays with its endpoint.
+    pub affinity: bool,
 }
 
 /// What the agent asks.
@@ -102,6 +119,13 @@ pub(crate) enum Request {
     Stats,
     Listeners,
     Guests,
+    /// Accepts from the listening socket that comes beside the frame, until it is withdrawn, no
+    /// endpoint is left, or the connection ends. Replaces an earlier dispatch of the port.
+    Dispatch(Dispatch),
+    /// Stops accepting for a port of the node.
+    Withdraw {
+        port: u16,
+    },
     /// Ends the process if it has no guest left.
     Close,
 }
@@ -122,7 +146,15 @@ pub(crate) enum Response {
 pub(crate) enum Event {
     Bound(Bound),
     Unbound(Bound),
-    Exited { container: ContainerId, exit: Exit },
+    Exited {
+        container: ContainerId,
+        exit: Exit,
+    },
+    /// A dispatched port has no endpoint left; told to the agent that dispatched it.
+    Unserved {
+        port: u16,
+        number: u64,
+    },
 }
 
 /// A request with its number.

@@ -153,6 +153,7 @@ impl Service for Runner {
                 container: running.spec.container.clone(),
                 cpu: running.meter.used(),
                 memory_bytes: resident().unwrap_or_else(|| running.memory.used()),
+                traps: 0,
             })
             .collect()
     }

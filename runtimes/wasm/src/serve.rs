@@ -2,39 +2,38 @@
 //!
 //! The agent makes the listening socket and hands it over as standard input, so that it can
 //! connect before the process has come up. A process outlives its agent; an ephemeral one ends
-//! when nobody was connected for [`ABANDONED`].
+//! when nobody was connected for [`launch::PATIENCE`].
 
-use std::collections::HashSet;
+mod hub;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_runtime::{ContainerId, Protocol, Resources, SandboxId};
-use parking_lot::Mutex;
+use coracle_runtime::{ContainerId, Resources};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
+use crate::descriptors::DescriptorReader;
 use crate::disk;
-use crate::guest::sockets::Listening;
 use crate::launch::{self, Launch};
 use crate::protocol::{
-    Bound, Event, FromProcess, GuestSpec, Numbered, OLDEST, Request, Response, Use, VERSION,
-    receive, send,
+    Dispatch, FromProcess, GuestSpec, Numbered, OLDEST, Request, Response, Use, VERSION, receive,
+    send,
 };
 
-/// How long an ephemeral process waits for an agent.
-const ABANDONED: Duration = Duration::from_secs(60);
+pub(crate) use hub::{Agent, Announcer, Hub};
+
 /// Frames on their way to an agent; one that reads no faster is disconnected, and asks anew.
 const OUTBOX: usize = 4096;
 /// Requests in work per connection.
@@ -50,6 +49,14 @@ pub(crate) trait Service: Send + Sync {
     fn update(&self, container: &ContainerId, resources: &Resources);
     fn stats(&self) -> Vec<Use>;
     fn guests(&self) -> Vec<ContainerId>;
+    /// Accepts connections to a port of the node for an agent, from `socket`.
+    fn dispatch(&self, _: &Arc<Agent>, _: Dispatch, _: OwnedFd) -> Result<(), String> {
+        Err("ports of the node are dispatched to HTTP guests alone".into())
+    }
+    /// Stops accepting for a port.
+    fn withdraw(&self, _: &Agent, _: u16) {}
+    /// An agent is gone, and with it what was done for it alone.
+    fn disconnected(&self, _: &Agent) {}
     /// Ends the process, and writes down how its guests ended.
     fn abandon(&self);
 }
@@ -82,7 +89,8 @@ pub(crate) const IDENTITY: &str = "process.json";
 /// How the agent started this process.
 pub(crate) struct Start {
     pub folder: PathBuf,
-    pub ephemeral: bool,
+    /// How long the process waits for an agent, if it does not live for ever.
+    pub ephemeral: Option<Duration>,
     pub listener: UnixListener,
 }
 
@@ -106,7 +114,7 @@ impl Start {
         Ok(start)
     }
 
-    fn prepare(folder: PathBuf, ephemeral: bool) -> io::Result<Self> {
+    fn prepare(folder: PathBuf, ephemeral: Option<Duration>) -> io::Result<Self> {
         // Already the leader of a session when started by hand.
         let _ = rustix::process::setsid();
         // What guests hold in memory is not for core files.
@@ -145,94 +153,28 @@ pub(crate) fn end_process() -> ! {
     std::process::exit(0)
 }
 
-/// The connections of a process, and what every new one must learn.
-#[derive(Default)]
-pub(crate) struct Hub {
-    connections: Mutex<Vec<mpsc::Sender<FromProcess>>>,
-    connected: AtomicUsize,
-    changed: Notify,
-    bound: Mutex<HashSet<Bound>>,
-}
-
-impl Hub {
-    pub(crate) fn event(&self, event: &Event) {
-        let mut connections = self.connections.lock();
-        connections.retain(|outbox| outbox.try_send(FromProcess::Event(event.clone())).is_ok());
-    }
-
-    fn listeners(&self) -> Vec<Bound> {
-        self.bound.lock().iter().cloned().collect()
-    }
-}
-
-/// Tells the agent of the sockets of one sandbox.
-pub(crate) struct Announcer {
-    hub: Arc<Hub>,
-    sandbox: SandboxId,
-    ips: Vec<std::net::IpAddr>,
-}
-
-impl Announcer {
-    pub(crate) fn new(hub: Arc<Hub>, spec: &GuestSpec) -> Self {
-        Self {
-            hub,
-            sandbox: spec.sandbox.clone(),
-            ips: spec.ips.clone(),
-        }
-    }
-
-    /// Others know a wildcard listener by the Pod's address of that family. One on `localhost` is
-    /// told as the guest sees it: the agent lets nobody but the Pod's own processes have it.
-    fn entry(&self, protocol: Protocol, mut address: SocketAddr, actual: SocketAddr) -> Bound {
-        if address.ip().is_unspecified() {
-            let same = |ip: &&std::net::IpAddr| ip.is_ipv4() == address.is_ipv4();
-            if let Some(ip) = self.ips.iter().find(same).or(self.ips.first()) {
-                address.set_ip(*ip);
-            }
-        }
-        Bound {
-            sandbox: self.sandbox.clone(),
-            protocol,
-            address,
-            actual,
-        }
-    }
-}
-
-impl Listening for Announcer {
-    fn bound(&self, protocol: Protocol, address: SocketAddr, actual: SocketAddr) {
-        let bound = self.entry(protocol, address, actual);
-        self.hub.bound.lock().insert(bound.clone());
-        self.hub.event(&Event::Bound(bound));
-    }
-
-    fn unbound(&self, protocol: Protocol, address: SocketAddr, actual: SocketAddr) {
-        let bound = self.entry(protocol, address, actual);
-        self.hub.bound.lock().remove(&bound);
-        self.hub.event(&Event::Unbound(bound));
-    }
-}
-
 /// Serves agents for as long as the process lives.
 pub(crate) async fn run(start: Start, hub: Arc<Hub>, service: Arc<dyn Service>) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(start.listener)?;
     let tasks = TaskTracker::new();
-    if start.ephemeral {
-        tasks.spawn(await_abandonment(hub.clone(), service.clone()));
+    if let Some(patience) = start.ephemeral {
+        let (hub, service) = (hub.clone(), service.clone());
+        tasks.spawn(async move {
+            abandoned(&hub, patience).await;
+            service.abandon();
+        });
     }
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let hub = hub.clone();
                 let service = service.clone();
-                hub.connected.fetch_add(1, Ordering::SeqCst);
-                hub.changed.notify_one();
+                hub.came();
                 tasks.spawn(async move {
                     if let Err(error) = converse(stream, &hub, service).await {
                         tracing::debug!(%error, "an agent's connection ended");
                     }
-                    hub.connected.fetch_sub(1, Ordering::SeqCst);
-                    hub.changed.notify_one();
+                    hub.went();
                 });
             }
             Err(error) => {
@@ -243,20 +185,22 @@ pub(crate) async fn run(start: Start, hub: Arc<Hub>, service: Arc<dyn Service>) 
     }
 }
 
-async fn await_abandonment(hub: Arc<Hub>, service: Arc<dyn Service>) {
+/// Resolves when no agent was connected for so long.
+async fn abandoned(hub: &Hub, patience: Duration) {
     loop {
         let alone = hub.connected.load(Ordering::SeqCst) == 0;
         let change = hub.changed.notified();
         if !alone {
             change.await;
-        } else if tokio::time::timeout(ABANDONED, change).await.is_err() {
-            service.abandon();
+        } else if tokio::time::timeout(patience, change).await.is_err() {
+            return;
         }
     }
 }
 
 async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>) -> io::Result<()> {
-    let (mut reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = DescriptorReader::new(reader);
     let (outbox, mut frames) = mpsc::channel(OUTBOX);
     let Some(hello) = receive::<Numbered<Request>>(&mut reader).await? else {
         return Ok(());
@@ -270,7 +214,7 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
     if !agreed {
         return Ok(());
     }
-    hub.connections.lock().push(outbox.clone());
+    let agent = hub.connect(outbox.clone());
     let tasks = TaskTracker::new();
     let write = async {
         while let Some(frame) = frames.recv().await {
@@ -281,6 +225,15 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
     let room = Arc::new(Semaphore::new(REQUESTS));
     let read = async {
         while let Some(request) = receive::<Numbered<Request>>(&mut reader).await? {
+            let descriptor = reader.take();
+            // Ports are this connection's: nothing that is done for them may outlive it.
+            if let Some(body) = ports(&request.body, descriptor, &agent, &*service) {
+                let id = request.id;
+                let response = FromProcess::Response(Numbered { id, body });
+                // The writing half tells of the end.
+                let _ = outbox.send(response).await;
+                continue;
+            }
             let permit = room.clone().acquire_owned().await;
             let (hub, service, outbox) = (hub.clone(), service.clone(), outbox.clone());
             // What was begun is finished even if the agent goes away meanwhile.
@@ -297,9 +250,39 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
         }
         Ok(())
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = read => result,
         result = write => result,
+        () = agent.cut.cancelled() => Err(io::Error::other("the agent does not listen")),
+    };
+    hub.disconnect(&agent);
+    service.disconnected(&agent);
+    result
+}
+
+/// Answers what is asked about ports of the node.
+fn ports(
+    request: &Request,
+    descriptor: Option<OwnedFd>,
+    agent: &Arc<Agent>,
+    service: &dyn Service,
+) -> Option<Response> {
+    match request {
+        Request::Dispatch(dispatch) => {
+            let dispatched = match descriptor {
+                Some(socket) => service.dispatch(agent, dispatch.clone(), socket),
+                None => Err("a port is dispatched with its socket".into()),
+            };
+            Some(match dispatched {
+                Ok(()) => Response::Done,
+                Err(message) => Response::Failed(message),
+            })
+        }
+        Request::Withdraw { port } => {
+            service.withdraw(agent, *port);
+            Some(Response::Done)
+        }
+        _ => None,
     }
 }
 
@@ -341,11 +324,38 @@ async fn answer(request: Request, hub: &Hub, service: &dyn Service) -> Response 
         Request::Stats => Response::Stats(service.stats()),
         Request::Listeners => Response::Listeners(hub.listeners()),
         Request::Guests => Response::Guests(service.guests()),
+        Request::Dispatch(_) | Request::Withdraw { .. } => {
+            Response::Failed("ports are asked about in order".into())
+        }
         Request::Close => {
             if service.guests().is_empty() {
                 end_process();
             }
             Response::Failed("guests are served".into())
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn an_agent_that_comes_back_is_waited_for_anew() {
+        const PATIENCE: Duration = Duration::from_millis(300);
+        let hub = Arc::new(Hub::default());
+        let waiting = hub.clone();
+        hub.came();
+        let mut wait = tokio::spawn(async move { abandoned(&waiting, PATIENCE).await });
+        hub.came();
+        hub.went();
+        // One is left: its time has not begun.
+        assert!(tokio::time::timeout(PATIENCE * 2, &mut wait).await.is_err());
+        let gone = Instant::now();
+        hub.went();
+        wait.await.unwrap();
+        assert!(gone.elapsed() >= PATIENCE);
     }
 }

@@ -260,6 +260,7 @@ impl RuntimeService for FakeRuntime {
                 at: SystemTime::now(),
                 cpu: Duration::from_millis(1),
                 memory_bytes: 1 << 20,
+                traps: 0,
             })
             .collect())
     }

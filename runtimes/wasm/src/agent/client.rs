@@ -3,19 +3,23 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_runtime::Protocol;
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::descriptors::send_with;
 use crate::protocol::{
-    Bound, Event, FromProcess, Numbered, OLDEST, Request, Response, VERSION, receive, send,
+    Bound, Event, FromProcess, Numbered, OLDEST, Request, Response, TAKES_PORTS, VERSION, receive,
+    send,
 };
 
 /// Requests on their way to a process.
@@ -38,9 +42,16 @@ pub(super) trait Listener: Send + Sync {
 
 /// A connection. The tasks that serve it end with it.
 pub(super) struct Client {
-    requests: mpsc::Sender<Numbered<Request>>,
+    version: u32,
+    requests: mpsc::Sender<Outgoing>,
     shared: Arc<Shared>,
     _tasks: DropGuard,
+}
+
+struct Outgoing {
+    request: Numbered<Request>,
+    /// What goes beside it.
+    descriptor: Option<OwnedFd>,
 }
 
 #[derive(Default)]
@@ -71,7 +82,7 @@ impl Client {
         let folder = File::open(folder)?;
         let stream = UnixStream::connect(socket_path(&folder)).await?;
         let (mut reader, mut writer) = stream.into_split();
-        tokio::time::timeout(HELLO, greet(&mut reader, &mut writer))
+        let version = tokio::time::timeout(HELLO, greet(&mut reader, &mut writer))
             .await
             .map_err(|_| {
                 io::Error::new(io::ErrorKind::TimedOut, "the guest process does not answer")
@@ -93,6 +104,7 @@ impl Client {
             pending.answers.clear();
         });
         let client = Self {
+            version,
             requests,
             shared,
             _tasks: end.drop_guard(),
@@ -105,6 +117,15 @@ impl Client {
 
     /// Asks, and waits for the answer.
     pub(super) async fn request(&self, request: Request) -> io::Result<Response> {
+        self.request_with(request, None).await
+    }
+
+    /// Asks with a descriptor beside the request, and waits for the answer.
+    pub(super) async fn request_with(
+        &self,
+        request: Request,
+        descriptor: Option<OwnedFd>,
+    ) -> io::Result<Response> {
         let (answer, answered) = oneshot::channel();
         let id = {
             let mut pending = self.shared.pending.lock();
@@ -116,8 +137,12 @@ impl Client {
             pending.answers.insert(id, answer);
             id
         };
-        let body = request;
-        let sent = self.requests.send(Numbered { id, body }).await;
+        let request = Numbered { id, body: request };
+        let outgoing = Outgoing {
+            request,
+            descriptor,
+        };
+        let sent = self.requests.send(outgoing).await;
         sent.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
@@ -127,13 +152,32 @@ impl Client {
         self.shared.bound.lock().iter().cloned().collect()
     }
 
+    /// Whether the process takes ports of the node, and all these are listeners of its guests.
+    pub(super) fn may_take(&self, endpoints: &[SocketAddr]) -> bool {
+        if self.version < TAKES_PORTS {
+            return false;
+        }
+        let mut missing: HashSet<&SocketAddr> = endpoints.iter().collect();
+        for bound in &*self.shared.bound.lock() {
+            if bound.protocol == Protocol::Tcp {
+                missing.remove(&bound.address);
+            }
+        }
+        missing.is_empty()
+    }
+
     /// Resolves when the connection is gone.
     pub(super) async fn closed(&self) {
         self.shared.closed.cancelled().await;
     }
+
+    /// Cancelled when the connection is gone.
+    pub(super) fn closed_token(&self) -> CancellationToken {
+        self.shared.closed.clone()
+    }
 }
 
-async fn greet(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn greet(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> io::Result<u32> {
     let hello = Request::Hello {
         version: VERSION,
         oldest: OLDEST,
@@ -141,9 +185,9 @@ async fn greet(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> io::R
     send(writer, &Numbered { id: 0, body: hello }).await?;
     match receive(reader).await? {
         Some(FromProcess::Response(Numbered {
-            body: Response::Hello { .. },
+            body: Response::Hello { version },
             ..
-        })) => Ok(()),
+        })) => Ok(version),
         Some(FromProcess::Response(Numbered {
             body: Response::Failed(message),
             ..
@@ -152,9 +196,13 @@ async fn greet(reader: &mut OwnedReadHalf, writer: &mut OwnedWriteHalf) -> io::R
     }
 }
 
-async fn write(mut writer: OwnedWriteHalf, mut outbox: mpsc::Receiver<Numbered<Request>>) {
-    while let Some(request) = outbox.recv().await {
-        if let Err(error) = send(&mut writer, &request).await {
+async fn write(mut writer: OwnedWriteHalf, mut outbox: mpsc::Receiver<Outgoing>) {
+    while let Some(outgoing) = outbox.recv().await {
+        let sent = match &outgoing.descriptor {
+            None => send(&mut writer, &outgoing.request).await,
+            Some(descriptor) => send_with(&mut writer, &outgoing.request, descriptor.as_fd()).await,
+        };
+        if let Err(error) = sent {
             tracing::debug!(%error, "a guest process does not hear");
             return;
         }
@@ -179,7 +227,7 @@ async fn read(mut reader: OwnedReadHalf, shared: &Shared, listener: &dyn Listene
                     Event::Unbound(bound) => {
                         shared.bound.lock().remove(bound);
                     }
-                    Event::Exited { .. } => {}
+                    Event::Exited { .. } | Event::Unserved { .. } => {}
                 }
                 listener.event(event);
             }
@@ -188,6 +236,58 @@ async fn read(mut reader: OwnedReadHalf, shared: &Shared, listener: &dyn Listene
                 tracing::debug!(%error, "a guest process's connection broke");
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn event(&self, _: Event) {}
+    }
+
+    /// A process of an earlier or this release, with one listener.
+    async fn process(socket: tokio::net::UnixListener, version: u32, bound: Bound) {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        while let Some(request) = receive::<Numbered<Request>>(&mut stream).await.unwrap() {
+            let body = match request.body {
+                Request::Hello { .. } => Response::Hello { version },
+                Request::Listeners => Response::Listeners(vec![bound.clone()]),
+                other => panic!("{other:?} is not for version {version}"),
+            };
+            let id = request.id;
+            let response = FromProcess::Response(Numbered { id, body });
+            send(&mut stream, &response).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_process_that_takes_ports_is_offered_one() {
+        let address: SocketAddr = "10.42.0.1:80".parse().unwrap();
+        let bound = Bound {
+            sandbox: coracle_runtime::SandboxId("pod".into()),
+            protocol: Protocol::Tcp,
+            address,
+            actual: "127.0.0.1:40000".parse().unwrap(),
+        };
+        for (version, takes) in [(1, false), (2, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(SOCKET);
+            let socket = tokio::net::UnixListener::bind(path).unwrap();
+            let process = tokio::spawn(process(socket, version, bound.clone()));
+            let client = Client::connect(folder.path(), Arc::new(Deaf))
+                .await
+                .unwrap();
+            assert_eq!(client.may_take(&[address]), takes, "version {version}");
+            let another = "10.42.0.2:80".parse().unwrap();
+            assert!(!client.may_take(&[address, another]));
+            drop(client);
+            process.await.unwrap();
         }
     }
 }

@@ -54,6 +54,7 @@ impl Listener for Ears {
         };
         match event {
             Event::Bound(_) | Event::Unbound(_) => inner.tell(RuntimeEvent::Listeners),
+            Event::Unserved { port, number } => inner.dispatches.unserved(port, number),
             Event::Exited { container, exit } => {
                 if let Ok(entry) = inner.entry(&container) {
                     inner.exited(&entry, exit);
@@ -118,6 +119,7 @@ impl Inner {
     async fn host_ended(&self, namespace: &str, host: &Arc<Process>, ended: Ended) {
         let same = |other: &Arc<Process>| Arc::ptr_eq(other, host);
         self.hosts.running.lock().retain(|other| !same(other));
+        self.dispatches.forget(host);
         let slot = self.hosts.slot(namespace);
         let mut slot = slot.lock().await;
         if slot.as_ref().is_some_and(same) {

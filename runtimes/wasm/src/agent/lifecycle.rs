@@ -326,6 +326,7 @@ impl Inner {
         for entry in self.entries() {
             entry.set_process(None);
         }
+        self.dispatches.clear();
         self.hosts.clear();
     }
 }

@@ -7,6 +7,7 @@
 
 mod adopt;
 mod client;
+mod dispatch;
 mod entry;
 mod hosts;
 mod lifecycle;
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::compile::{self, Artifact, Cache};
 use crate::protocol::{Request, Response};
+use dispatch::Dispatches;
 use entry::Entry;
 use hosts::Hosts;
 use placement::Placement;
@@ -86,6 +88,7 @@ struct Inner {
     sandboxes: Mutex<HashMap<SandboxId, PodSandbox>>,
     containers: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     hosts: Hosts,
+    dispatches: Dispatches,
     events: broadcast::Sender<RuntimeEvent>,
     tasks: TaskTracker,
     detached: CancellationToken,
@@ -121,6 +124,7 @@ impl WasmRuntime {
             sandboxes: Mutex::default(),
             containers: Mutex::default(),
             hosts: Hosts::default(),
+            dispatches: Dispatches::default(),
             events: broadcast::Sender::new(EVENTS),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
@@ -395,6 +399,7 @@ impl RuntimeService for WasmRuntime {
                 at,
                 cpu: used.cpu,
                 memory_bytes: used.memory_bytes,
+                traps: used.traps,
             })
             .collect())
     }

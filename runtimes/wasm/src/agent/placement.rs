@@ -85,7 +85,7 @@ impl Placement {
     ) -> Command {
         let launch = Launch {
             folder: self.path(folder),
-            ephemeral: self.ephemeral,
+            ephemeral: self.ephemeral.then_some(launch::PATIENCE),
             network_namespace: self.network_namespace.clone(),
             user,
         };

@@ -153,6 +153,11 @@ impl Process {
         })))
     }
 
+    /// The connection to the process.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(super) async fn request(&self, request: Request) -> io::Result<Response> {
         self.client.request(request).await
     }

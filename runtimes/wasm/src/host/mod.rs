@@ -10,10 +10,12 @@ mod body;
 mod cores;
 mod handler;
 mod pod;
+mod ports;
 mod request;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -27,13 +29,14 @@ use crate::disk;
 use crate::guest::cpu::Ticker;
 use crate::guest::engine;
 use crate::process::NetworkFactory;
-use crate::protocol::{Event, GuestSpec, Kind, Use};
-use crate::serve::{self, Hub, Service, Start};
+use crate::protocol::{Dispatch, Event, GuestSpec, Kind, Use};
+use crate::serve::{self, Agent, Hub, Service, Start};
 
 use acceptor::Acceptor;
 use cores::Cores;
 use handler::Handlers;
 use pod::{HttpPod, Stopped};
+use ports::Ports;
 
 /// Runs the process.
 pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), String> {
@@ -56,6 +59,7 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
+    let acceptor = Acceptor::start(cores.clone()).map_err(|error| error.to_string())?;
     let hub = Arc::new(Hub::default());
     let host = Arc::new(Host {
         network,
@@ -63,8 +67,9 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         folder: start.folder.clone(),
         handlers,
         ticker,
-        cores: cores.clone(),
-        acceptor: Acceptor::start(cores).map_err(|error| error.to_string())?,
+        cores,
+        ports: Ports::new(acceptor.clone()),
+        acceptor,
         pods: Mutex::new(HashMap::new()),
     });
     runtime
@@ -80,6 +85,7 @@ struct Host {
     ticker: Ticker,
     cores: Arc<Cores>,
     acceptor: Arc<Acceptor>,
+    ports: Ports,
     pods: Mutex<HashMap<ContainerId, Arc<HttpPod>>>,
 }
 
@@ -171,6 +177,26 @@ impl Service for Host {
 
     fn guests(&self) -> Vec<ContainerId> {
         self.pods.lock().keys().cloned().collect()
+    }
+
+    fn dispatch(
+        &self,
+        agent: &Arc<Agent>,
+        dispatch: Dispatch,
+        socket: OwnedFd,
+    ) -> Result<(), String> {
+        let port = dispatch.port;
+        self.ports
+            .dispatch(agent, dispatch, socket)
+            .map_err(|error| format!("port {port} cannot be served inside the host: {error}"))
+    }
+
+    fn withdraw(&self, agent: &Agent, port: u16) {
+        self.ports.withdraw(agent, port);
+    }
+
+    fn disconnected(&self, agent: &Agent) {
+        self.ports.disconnected(agent);
     }
 
     fn abandon(&self) {

@@ -63,7 +63,8 @@ pub(super) struct HttpPod {
     /// Requests that ended in a trap.
     pub traps: AtomicU64,
     announcer: Arc<Announcer>,
-    address: SocketAddr,
+    /// Where the cluster knows the Pod to be served.
+    pub address: SocketAddr,
     bound: Mutex<Option<Endpoint>>,
     life: OnceLock<Box<Life>>,
 }
@@ -250,6 +251,7 @@ impl HttpPod {
             container: self.container.clone(),
             cpu: self.meter.used(),
             memory_bytes: self.environment.memory.used(),
+            traps: self.traps.load(Ordering::Relaxed),
         }
     }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use coracle_runtime::{ContainerConfig, ContainerState, Mount, Port, Protocol, RuntimeService};
+use coracle_runtime::{
+    ContainerConfig, ContainerState, ContainerStats, Mount, Port, Protocol, RuntimeService,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use crate::network::Snapshot;
-use crate::node::{DEADLINE, Node, Pod, kill};
+use crate::node::{DEADLINE, IMPATIENCE, Node, Pod, end_of, kill};
 
 /// Bodies of `handle`, see [`wat`].
 pub(crate) const SPINS: &str = "(loop $again (br $again))";
@@ -39,7 +41,7 @@ pub(crate) fn wat(body: &str) -> String {
     )
 }
 
-const HOST: &str = "state/hosts/tests/process.json";
+pub(crate) const HOST: &str = "state/hosts/tests/process.json";
 
 async fn request(method: &str, address: SocketAddr, path: &str) -> (u16, String) {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
@@ -59,7 +61,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     request("GET", address, path).await
 }
 
-async fn hello(node: &Node, name: &str) -> Pod {
+pub(crate) async fn hello(node: &Node, name: &str) -> Pod {
     let image = node.sample("hello-http/hello-http.wasm");
     let edit = |config: &mut ContainerConfig| config.env = vec![("POD_NAME".into(), name.into())];
     node.start(&image, edit).await
@@ -267,6 +269,94 @@ async fn begin(node: &Node, pod: &Pod) -> tokio::net::TcpStream {
         }
         assert!(start.elapsed() < DEADLINE);
         tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn a_memory_limit_is_for_the_container() {
+    let node = Node::new().await;
+    // Grows to 6 MiB and stays: of several at once, two fit below 16 MiB.
+    let body = "(drop (memory.grow (i32.const 95))) (loop $again (br $again))";
+    let image = node.image(wat(body).as_bytes());
+    let pod = node
+        .start(&image, |config| {
+            config.resources.memory_limit_bytes = Some(16 << 20);
+        })
+        .await;
+    let (_, actual) = node.listener(&pod).await;
+    let mut living = Vec::new();
+    for number in 1..=2_u64 {
+        living.push(begin(&node, &pod).await);
+        stats_until(&node, &pod, |of| of.memory_bytes == number * (6 << 20)).await;
+    }
+    let (status, _) = get(actual, "/").await;
+    assert_eq!(
+        status, 500,
+        "the one that would grow past the limit is ended"
+    );
+    let of = stats_until(&node, &pod, |of| of.traps > 0).await;
+    assert_eq!(
+        (of.traps, of.memory_bytes),
+        (1, 12 << 20),
+        "the others live on"
+    );
+    let log = std::fs::read_to_string(&pod.log).unwrap();
+    assert!(log.contains("memory limit of 16777216 bytes"), "{log}");
+    // A client that goes away takes its instance with it, and makes room.
+    drop(living.pop());
+    stats_until(&node, &pod, |of| of.memory_bytes == 6 << 20).await;
+    let _third = begin(&node, &pod).await;
+    let of = stats_until(&node, &pod, |of| of.memory_bytes == 12 << 20).await;
+    assert_eq!(of.traps, 1);
+}
+
+/// What a Pod uses, once it is so.
+async fn stats_until(
+    node: &Node,
+    pod: &Pod,
+    test: impl Fn(&ContainerStats) -> bool,
+) -> ContainerStats {
+    let wait = async {
+        loop {
+            let stats = node.runtime.stats().await.unwrap();
+            let of = stats.into_iter().find(|of| of.id == pod.container).unwrap();
+            if test(&of) {
+                return of;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap()
+}
+
+pub(crate) async fn a_process_that_no_agent_comes_back_for_ends() {
+    let mut node = Node::impatient().await;
+    let web = hello(&node, "web").await;
+    let sleep = node.image(crate::commands::SLEEP.as_bytes());
+    let command = node.start(&sleep, |_| ()).await;
+    let runner = format!(
+        "state/containers/{}/runner/process.json",
+        command.container.0
+    );
+    let mut ends: Vec<_> = [HOST, &runner]
+        .iter()
+        .map(|record| end_of(&node.folder.path().join(record)))
+        .collect();
+    // While an agent is there they live on, past the time for which they would wait.
+    let early = tokio::time::timeout(IMPATIENCE * 2, &mut ends[0]).await;
+    assert!(early.is_err());
+    node.runtime.detach().await;
+    for end in ends {
+        assert!(end.await.unwrap(), "the process lives on");
+    }
+    node.restart().await;
+    for pod in [&web, &command] {
+        let exit = node.exit(pod).await;
+        assert_eq!((exit.code, exit.reason.as_str()), (137, "Error"));
+        assert!(
+            exit.message.contains("no agent had come back"),
+            "{}",
+            exit.message
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bench;
 mod commands;
+mod dispatch;
 mod http;
 mod https;
 mod network;
@@ -16,6 +17,7 @@ mod users;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +57,8 @@ tests![
     http::guests_reach_each_other_and_their_volumes,
     http::many_requests_are_served_at_once,
     http::a_trap_is_an_answer_and_nothing_more,
+    http::a_memory_limit_is_for_the_container,
+    http::a_process_that_no_agent_comes_back_for_ends,
     http::a_stop_lets_requests_finish_and_cuts_the_rest,
     http::a_spinning_neighbour_is_not_felt,
     https::servers_must_prove_who_they_are,
@@ -70,10 +74,19 @@ tests![
     users::guests_keep_to_their_volumes_and_records,
     users::what_runs_as_another_user_is_not_taken_over,
     users::guests_join_a_network_namespace_and_are_adopted_there_only,
+    dispatch::a_port_is_served_inside_the_host,
+    dispatch::a_client_with_affinity_stays,
+    dispatch::a_port_gets_new_endpoints_and_is_withdrawn,
+    dispatch::a_port_goes_only_to_a_host_that_serves_it_all,
+    dispatch::a_port_ends_with_its_host_and_with_its_agent,
 ];
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let program = args.remove(0);
+    if Path::new(&program).file_name() == Some(node::IMPATIENT.as_ref()) {
+        node::hurry(&mut args);
+    }
     if let Some(code) = coracle_wasm::subcommand(&args, network::open) {
         return code;
     }

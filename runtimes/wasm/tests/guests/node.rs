@@ -15,8 +15,25 @@ use coracle_runtime::{
 };
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use tokio::task::JoinHandle;
 
 use crate::network::Snapshot;
+
+/// How long a process of an impatient node waits for an agent.
+pub(crate) const IMPATIENCE: Duration = Duration::from_millis(500);
+/// The name under which this program is executed for guests that do not wait a minute.
+pub(crate) const IMPATIENT: &str = "impatient";
+
+/// Makes an ephemeral process wait no longer than [`IMPATIENCE`].
+pub(crate) fn hurry(args: &mut [std::ffi::OsString]) {
+    for arg in args {
+        if arg.to_str().is_some_and(|arg| arg.starts_with("--ephemeral=")) {
+            *arg = format!("--ephemeral={}", IMPATIENCE.as_millis()).into();
+        }
+    }
+}
 
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -45,6 +62,16 @@ pub(crate) struct Pod {
 impl Node {
     pub(crate) async fn new() -> Self {
         Self::with(|_| ()).await
+    }
+
+    /// A node whose guest processes wait for an agent no longer than [`IMPATIENCE`].
+    pub(crate) async fn impatient() -> Self {
+        let edit = |config: &mut WasmConfig| {
+            let exe = config.state_dir.with_file_name(IMPATIENT);
+            std::os::unix::fs::symlink(&config.exe, &exe).unwrap();
+            config.exe = exe;
+        };
+        Self::with(edit).await
     }
 
     pub(crate) async fn with(edit: impl FnOnce(&mut WasmConfig)) -> Self {
@@ -233,19 +260,28 @@ impl Drop for Node {
     }
 }
 
-/// Kills the process of a record, if it lives.
-pub(crate) fn kill(record: &std::path::Path) -> bool {
-    let Ok(bytes) = std::fs::read(record) else {
-        return false;
-    };
-    let identity: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-    let pid = identity["pid"].as_i64().unwrap() as i32;
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+fn pid(record: &std::path::Path) -> Option<Pid> {
+    let identity: serde_json::Value = serde_json::from_slice(&std::fs::read(record).ok()?).unwrap();
+    Pid::from_raw(identity["pid"].as_i64().unwrap() as i32)
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Kills the process of a record, if it lives.
+pub(crate) fn kill(record: &Path) -> bool {
+    pid(record).is_some_and(|pid| rustix::process::kill_process(pid, Signal::KILL).is_ok())
+}
+
+/// Ends with the process of a record: true, or false after [`DEADLINE`].
+pub(crate) fn end_of(record: &Path) -> JoinHandle<bool> {
+    let pidfd = pidfd_open(pid(record).unwrap(), PidfdFlags::empty()).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+        let deadline = DEADLINE.try_into().unwrap();
+        poll(&mut ended, Some(&deadline)).unwrap() == 1
+    })
 }
 
 pub(crate) fn image(content: &ContentStore, module: &[u8]) -> Image {

@@ -1,0 +1,158 @@
+//! Descriptors that travel beside the frames of the protocol.
+//!
+//! A descriptor is attached to the first byte of the frame that needs it (SCM_RIGHTS). The kernel
+//! gives it to the read that takes that byte and never lets a read run past it into the next
+//! message, and frames are read exactly: so what came while a frame was read belongs to it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::protocol::encode;
+
+/// Room for one descriptor; the kernel closes any other that comes with it.
+const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
+
+/// Reads a stream, and keeps the last descriptor that came.
+pub(crate) struct DescriptorReader {
+    stream: OwnedReadHalf,
+    received: Option<OwnedFd>,
+}
+
+impl DescriptorReader {
+    pub(crate) fn new(stream: OwnedReadHalf) -> Self {
+        Self {
+            stream,
+            received: None,
+        }
+    }
+
+    /// The descriptor that came with the frame that was just read.
+    pub(crate) fn take(&mut self) -> Option<OwnedFd> {
+        self.received.take()
+    }
+}
+
+impl AsyncRead for DescriptorReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let stream: &UnixStream = this.stream.as_ref();
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            let received = stream.try_io(Interest::READABLE, || {
+                receive(stream.as_fd(), buffer.initialize_unfilled())
+            });
+            match received {
+                Ok((bytes, descriptor)) => {
+                    buffer.advance(bytes);
+                    if descriptor.is_some() {
+                        this.received = descriptor;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+fn receive(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(bytes)];
+    let received = recvmsg(stream, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = beside
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => Some(descriptors.next()),
+            _ => None,
+        })
+        .flatten();
+    Ok((received.bytes, descriptor))
+}
+
+/// Writes one frame with a descriptor beside it.
+pub(crate) async fn send_with<T: Serialize>(
+    writer: &mut OwnedWriteHalf,
+    message: &T,
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let frame = encode(message)?;
+    let stream: &UnixStream = writer.as_ref();
+    let sent = stream.async_io(Interest::WRITABLE, || {
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let rights = [descriptor];
+        if !beside.push(SendAncillaryMessage::ScmRights(&rights)) {
+            return Err(io::Error::other("no room for a descriptor"));
+        }
+        let bytes = [IoSlice::new(&frame)];
+        Ok(sendmsg(stream, &bytes, &mut beside, SendFlags::NOSIGNAL)?)
+    });
+    // A socket that is nearly full takes a part; the descriptor went with its first byte.
+    let sent = sent.await?;
+    writer.write_all(&frame[sent..]).await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::protocol;
+
+    #[tokio::test]
+    async fn a_descriptor_arrives_with_its_frame_and_with_no_other() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (_reading, mut writer) = near.into_split();
+        let (reading, _writer) = far.into_split();
+        let mut reader = DescriptorReader::new(reading);
+        let (mut pipe, end) = std::io::pipe().unwrap();
+        // Larger than a socket's buffer, so that frames are sent and read in parts.
+        let long = "x".repeat(1 << 20);
+        let sending = async {
+            protocol::send(&mut writer, &"before").await.unwrap();
+            send_with(&mut writer, &long, end.as_fd()).await.unwrap();
+            protocol::send(&mut writer, &"after").await.unwrap();
+        };
+        let receiving = async {
+            let mut got = Vec::new();
+            for _ in 0..3 {
+                let frame: String = protocol::receive(&mut reader).await.unwrap().unwrap();
+                got.push((frame, reader.take()));
+            }
+            got
+        };
+        let ((), mut got) = tokio::join!(sending, receiving);
+        drop(end);
+        let sent = ["before", &long, "after"];
+        assert!(got.iter().map(|(frame, _)| frame.as_str()).eq(sent));
+        let came: Vec<bool> = got
+            .iter()
+            .map(|(_, descriptor)| descriptor.is_some())
+            .collect();
+        assert_eq!(came, [false, true, false]);
+        let descriptor = got.swap_remove(1).1.unwrap();
+        std::fs::File::from(descriptor).write_all(b"hello").unwrap();
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+    }
+}
