@@ -18,7 +18,7 @@ use coracle_runtime::GuestUser;
 
 use super::WasmConfig;
 use crate::disk::{self, Access};
-use crate::launch::{Launch, SCRATCH};
+use crate::launch::{Launch, PATIENCE, SCRATCH};
 use crate::protocol::GuestSpec;
 
 /// What of the agent's environment is for guests' processes too: whose certificates they trust.
@@ -85,7 +85,7 @@ impl Placement {
     ) -> Command {
         let launch = Launch {
             folder: self.path(folder),
-            ephemeral: self.ephemeral.then_some(launch::PATIENCE),
+            ephemeral: self.ephemeral.then_some(PATIENCE),
             network_namespace: self.network_namespace.clone(),
             user,
         };

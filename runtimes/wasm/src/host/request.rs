@@ -298,7 +298,10 @@ async fn handle(
     proxy
         .wasi_http_incoming_handler()
         .call_handle(&mut store, request, out)
-        .await
+        .await?;
+    // The connection is on this thread too: it sends the answer before the instance is cleared.
+    tokio::task::yield_now().await;
+    Ok(())
 }
 
 /// Logs and counts a trap; the client has its 500.

@@ -6,38 +6,7 @@ use coracle_runtime::{ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{DEADLINE, Node, entries, kill};
-
-/// Prints `hello`.
-pub(crate) const HELLO: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_write"
-    (func $write (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (data (i32.const 8) "\10\00\00\00\06\00\00\00hello\n")
-  (func (export "_start")
-    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 0)))))"#;
-
-/// Exits with 3.
-pub(crate) const EXIT_3: &str = r#"(module
-  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
-  (memory (export "memory") 1)
-  (func (export "_start") (call $exit (i32.const 3))))"#;
-
-/// Waits for a clock, for ever.
-pub(crate) const SLEEP: &str = r#"(module
-  (import "wasi_snapshot_preview1" "poll_oneoff"
-    (func $poll (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (func (export "_start")
-    (i32.store (i32.const 16) (i32.const 1))
-    (i64.store (i32.const 24) (i64.const 1000000000000))
-    (loop $again
-      (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
-      (br $again))))"#;
-
-/// Spins, for ever.
-pub(crate) const SPIN: &str = r#"(module
-  (memory (export "memory") 1)
-  (func (export "_start") (loop $again (br $again))))"#;
+use crate::programs::{HELLO, SLEEP, SPIN};
 
 pub(crate) async fn output_arguments_and_environment_arrive() {
     let node = Node::new().await;

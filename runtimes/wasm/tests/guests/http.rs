@@ -14,32 +14,7 @@ use hyper_util::rt::TokioExecutor;
 
 use crate::network::Snapshot;
 use crate::node::{DEADLINE, IMPATIENCE, Node, Pod, end_of, kill};
-
-/// Bodies of `handle`, see [`wat`].
-pub(crate) const SPINS: &str = "(loop $again (br $again))";
-const TRAPS: &str = "unreachable";
-const GROWS: &str = "(loop $more (drop (memory.grow (i32.const 16))) (br $more))";
-const SILENT: &str = "nop";
-
-/// An HTTP handler with a body that is core code.
-pub(crate) fn wat(body: &str) -> String {
-    format!(
-        r#"(component
-          (import "wasi:http/types@0.2.0" (instance $types
-            (export "incoming-request" (type (sub resource)))
-            (export "response-outparam" (type (sub resource)))))
-          (alias export $types "incoming-request" (type $request))
-          (alias export $types "response-outparam" (type $outparam))
-          (core module $code
-            (memory 1)
-            (func (export "handle") (param i32 i32) {body}))
-          (core instance $instance (instantiate $code))
-          (func $handle (param "request" (own $request)) (param "response-out" (own $outparam))
-            (canon lift (core func $instance "handle")))
-          (instance $handler (export "handle" (func $handle)))
-          (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
-    )
-}
+use crate::programs::{GROWS, SILENT, SLEEP, SPINS, TRAPS, handler};
 
 pub(crate) const HOST: &str = "state/hosts/tests/process.json";
 
@@ -236,7 +211,7 @@ pub(crate) async fn a_trap_is_an_answer_and_nothing_more() {
         (GROWS, "memory limit of 16777216 bytes"),
         (SILENT, ""),
     ] {
-        let image = node.image(wat(body).as_bytes());
+        let image = node.image(handler(body).as_bytes());
         let pod = node
             .start(&image, |config| {
                 config.resources.memory_limit_bytes = Some(16 << 20);
@@ -276,7 +251,7 @@ pub(crate) async fn a_memory_limit_is_for_the_container() {
     let node = Node::new().await;
     // Grows to 6 MiB and stays: of several at once, two fit below 16 MiB.
     let body = "(drop (memory.grow (i32.const 95))) (loop $again (br $again))";
-    let image = node.image(wat(body).as_bytes());
+    let image = node.image(handler(body).as_bytes());
     let pod = node
         .start(&image, |config| {
             config.resources.memory_limit_bytes = Some(16 << 20);
@@ -331,7 +306,7 @@ async fn stats_until(
 pub(crate) async fn a_process_that_no_agent_comes_back_for_ends() {
     let mut node = Node::impatient().await;
     let web = hello(&node, "web").await;
-    let sleep = node.image(crate::commands::SLEEP.as_bytes());
+    let sleep = node.image(SLEEP.as_bytes());
     let command = node.start(&sleep, |_| ()).await;
     let runner = format!(
         "state/containers/{}/runner/process.json",
@@ -362,7 +337,7 @@ pub(crate) async fn a_process_that_no_agent_comes_back_for_ends() {
 
 pub(crate) async fn a_stop_lets_requests_finish_and_cuts_the_rest() {
     let node = Node::new().await;
-    let image = node.image(wat(SPINS).as_bytes());
+    let image = node.image(handler(SPINS).as_bytes());
     let pod = node.start(&image, |_| ()).await;
     let _stream = begin(&node, &pod).await;
     node.runtime
@@ -380,7 +355,7 @@ pub(crate) async fn a_stop_lets_requests_finish_and_cuts_the_rest() {
 
 pub(crate) async fn a_spinning_neighbour_is_not_felt() {
     let node = Node::new().await;
-    let spins = node.image(wat(SPINS).as_bytes());
+    let spins = node.image(handler(SPINS).as_bytes());
     let mut spinning = Vec::new();
     for _ in 0..4 {
         let pod = node.start(&spins, |_| ()).await;

@@ -4,13 +4,13 @@
 //! a function in [`TESTS`], run in parallel; arguments select by a part of the name.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod bench;
 mod commands;
 mod dispatch;
 mod http;
 mod https;
 mod network;
 mod node;
+mod programs;
 mod sockets;
 mod suite;
 mod users;
@@ -106,10 +106,6 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
-    if args.iter().any(|arg| arg == "--bench") {
-        runtime.block_on(bench::run());
-        return ExitCode::SUCCESS;
-    }
     let (passed, failed) = runtime.block_on(run(&filters));
     let word = if failed == 0 { "ok" } else { "FAILED" };
     println!("test result: {word}. {passed} passed; {failed} failed");

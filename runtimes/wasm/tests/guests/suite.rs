@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use coracle_runtime::RuntimeService;
 use coracle_runtime::conformance::{Factory, Fixtures, run};
 
-use crate::commands::{EXIT_3, HELLO, SLEEP, SPIN};
 use crate::node::Node;
+use crate::programs::{EXIT_3, HELLO, SLEEP, SPIN};
 
 struct Wasm {
     node: tokio::sync::Mutex<Node>,
