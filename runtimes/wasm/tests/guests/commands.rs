@@ -6,7 +6,7 @@ use coracle_runtime::{ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{DEADLINE, Node, entries, kill};
-use crate::programs::{HELLO, SLEEP, SPIN};
+use crate::programs::{EXIT_3, HELLO, SLEEP, SPIN};
 
 pub(crate) async fn output_arguments_and_environment_arrive() {
     let node = Node::new().await;

@@ -29,7 +29,10 @@ pub(crate) const IMPATIENT: &str = "impatient";
 /// Makes an ephemeral process wait no longer than [`IMPATIENCE`].
 pub(crate) fn hurry(args: &mut [std::ffi::OsString]) {
     for arg in args {
-        if arg.to_str().is_some_and(|arg| arg.starts_with("--ephemeral=")) {
+        if arg
+            .to_str()
+            .is_some_and(|arg| arg.starts_with("--ephemeral="))
+        {
             *arg = format!("--ephemeral={}", IMPATIENCE.as_millis()).into();
         }
     }

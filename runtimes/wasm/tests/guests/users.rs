@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use coracle_runtime::{ContainerState, GuestUser, Mount, RuntimeService};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-use crate::commands::SLEEP;
 use crate::node::{Node, Pod, entries, set_mode};
+use crate::programs::SLEEP;
 
 /// Users of the tests; others than those of an agent on the same machine.
 const USERS: std::ops::Range<u32> = 2_000_100_000..2_000_100_016;

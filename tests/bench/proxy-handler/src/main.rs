@@ -168,8 +168,8 @@ async fn serve(handler: ProxyHandler<State>) -> Result<()> {
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let handler = handler.clone();
                 async move {
-                    let request =
-                        request.map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
+                    let request = request
+                        .map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
                     let response = handler.handle((), request).await;
                     Ok::<_, Infallible>(response.unwrap_or_else(|error| {
                         eprintln!("request: {error:#}");
