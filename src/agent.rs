@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig};
-use coracle_runtime::{LogLimits, RuntimeService};
+use coracle_runtime::{LogLimits, PortDispatcher, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -133,6 +133,7 @@ impl RunningNode {
             guest_users,
         })
         .await?;
+        let dispatcher: Arc<dyn PortDispatcher> = Arc::new(wasm.clone());
         let runtimes: Vec<Arc<dyn RuntimeService>> = vec![Arc::new(wasm)];
         let tls = kubelet_tls(&config.identity)?;
         let max_pods = usize::try_from(config.max_pods)?;
@@ -170,7 +171,7 @@ impl RunningNode {
             let (client, cancel) = (config.client.clone(), cancel.clone());
             let network = network.clone();
             tasks.spawn(async move {
-                network.run(client, None, cancel).await;
+                network.run(client, Some(dispatcher), cancel).await;
                 Ok(())
             });
         }

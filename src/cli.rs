@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Agent(AgentOptions),
     /// Push a wasm file, or the guests of a sample's folder, to the embedded registry
     Push(PushOptions),
+    /// End the Pods that a stopped node has left, and remove its mounts and its network
+    Reset(ResetOptions),
     /// Show the admin's kubeconfig
     Kubeconfig {
         /// Print where it is instead of what it says
@@ -188,6 +190,15 @@ pub(crate) struct PushOptions {
     /// Name of the image, as in app:v1; a folder's manifests name theirs
     #[arg(value_name = "IMAGE")]
     pub(crate) image: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ResetOptions {
+    #[command(flatten)]
+    pub(crate) data: DataOptions,
+    /// Delete the data directory too: objects, keys, images, volumes
+    #[arg(long)]
+    pub(crate) delete_data: bool,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -17,6 +17,7 @@ mod paths;
 mod pod_network;
 mod push;
 mod registry_tls;
+mod reset;
 mod server;
 mod shutdown;
 mod up;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<()> {
             Command::Server(options) => up::server(options).await,
             Command::Agent(options) => agent::run(options).await,
             Command::Push(options) => push::run(options).await,
+            Command::Reset(options) => reset::run(options).await,
             Command::Kubeconfig { path, data } => kubeconfig(path, data),
             Command::Token { command, data } => tokens(command, data).await,
             Command::Registry { command, data } => registry(command, data),

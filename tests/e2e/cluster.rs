@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes this long on a machine that works, however loaded.
@@ -51,6 +53,26 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
         .collect()
 }
 
+/// A range of Pod addresses for a cluster of its own: clusters of one machine with a network
+/// namespace each must not share one.
+pub(crate) fn cluster_cidr() -> String {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    format!(
+        "10.{}.0.0/16",
+        128 + NEXT.fetch_add(1, Ordering::Relaxed) % 100
+    )
+}
+
+/// Whether this test may do what only root can. In CI root must be able to.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: a plain system call.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        eprintln!("SKIPPED: only root gives Pods a network namespace");
+    }
+    root
+}
+
 /// A process of the binary, ended when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -60,13 +82,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary; what it prints goes to `output`.
     pub(crate) fn start(arguments: &[&str], output: PathBuf) -> Self {
+        Self::start_command(Command::new(CORACLE).args(arguments), output)
+    }
+
+    fn start_command(command: &mut Command, output: PathBuf) -> Self {
         let file = File::options()
             .create(true)
             .append(true)
             .open(&output)
             .unwrap();
-        let child = Command::new(CORACLE)
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -151,7 +176,29 @@ impl Cluster {
     /// The same in a folder that may hold an earlier cluster's data.
     #[track_caller]
     pub(crate) fn up_in(folder: tempfile::TempDir, more: &[&str]) -> Self {
+        Self::up_by(folder, more, &mut Command::new(CORACLE))
+    }
+
+    /// A cluster of a user without rights: as root, of `nobody`'s.
+    #[track_caller]
+    pub(crate) fn up_as_nobody(more: &[&str]) -> Self {
+        const NOBODY: u32 = 65534;
+        let folder = tempfile::tempdir().unwrap();
+        // SAFETY: a plain system call.
+        if unsafe { libc::geteuid() } != 0 {
+            return Self::up_in(folder, more);
+        }
+        // Where the binary was built may be closed to others.
+        let own = folder.path().join("coracle");
+        std::fs::copy(CORACLE, &own).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        Self::up_by(folder, more, Command::new(own).uid(NOBODY).gid(NOBODY))
+    }
+
+    #[track_caller]
+    fn up_by(folder: tempfile::TempDir, more: &[&str], command: &mut Command) -> Self {
         let data = folder.path().join("data");
+        let cidr = cluster_cidr();
         let mut arguments = vec![
             "up",
             "--data-dir",
@@ -165,10 +212,13 @@ impl Cluster {
             "--log",
             "warn",
         ];
+        if !more.contains(&"--cluster-cidr") {
+            arguments.extend(["--cluster-cidr", &cidr]);
+        }
         arguments.extend(more);
         let output = folder.path().join("output");
         let _ = std::fs::remove_file(&output);
-        let mut process = Process::start(&arguments, output);
+        let mut process = Process::start_command(command.args(arguments), output);
         process.wait_for_line("is Ready");
         Self { process, folder }
     }

@@ -6,5 +6,6 @@ mod cluster;
 mod faults;
 mod lifecycle;
 mod nodes;
+mod pod_network;
 mod samples;
 mod walk;

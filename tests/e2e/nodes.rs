@@ -1,9 +1,11 @@
 //! Servers and agents as separate processes.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::cluster::{
-    CORACLE, Kubectl, Process, eventually, kubectl_available, processes_of, sample, succeeded,
+    CORACLE, Kubectl, Process, cluster_cidr, eventually, http_get, is_root, kubectl_available,
+    processes_of, sample, succeeded,
 };
 
 /// A server without a node.
@@ -17,10 +19,13 @@ impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
+        let cidr = cluster_cidr();
         let mut process = Process::start(
             &[
                 "server",
                 "--no-node",
+                "--cluster-cidr",
+                &cidr,
                 "--data-dir",
                 data.to_str().unwrap(),
                 "--listen",
@@ -43,7 +48,7 @@ impl Server {
 
     fn coracle(&self, arguments: &[&str]) -> String {
         succeeded(
-            &std::process::Command::new(CORACLE)
+            &Command::new(CORACLE)
                 .args(arguments)
                 .arg("--data-dir")
                 .arg(self.data())
@@ -70,8 +75,8 @@ impl Server {
     }
 }
 
-/// A folder for agents. Guests outlive an agent that ends, as they should; those of a test end
-/// with its folder.
+/// A folder for agents. Guests outlive an agent that ends, as they should; those of a test are
+/// reset with its folder.
 struct AgentFolder(tempfile::TempDir);
 
 impl AgentFolder {
@@ -86,9 +91,20 @@ impl AgentFolder {
 
 impl Drop for AgentFolder {
     fn drop(&mut self) {
-        for (id, _) in processes_of(self.path()) {
-            // SAFETY: a plain system call on a process that names this test's own folder.
-            unsafe { libc::kill(id, libc::SIGKILL) };
+        for entry in std::fs::read_dir(self.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.is_dir() {
+                continue;
+            }
+            let reset = Command::new(CORACLE)
+                .args(["reset", "--data-dir"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            if !std::thread::panicking() {
+                succeeded(&reset);
+                assert_eq!(processes_of(&path), []);
+            }
         }
     }
 }
@@ -143,6 +159,52 @@ fn two_agents_join_a_server_and_run_pods() {
         kubectl.wait_value(&["pod", &pod], ".status.phase", "Succeeded");
         assert!(kubectl.ok(&["logs", &pod]).contains("Hello"));
     }
+}
+
+#[test]
+fn pods_of_two_nodes_reach_each_other() {
+    if !kubectl_available() || !is_root() {
+        return;
+    }
+    let server = Server::start();
+    let kubectl = server.kubectl();
+    let token = server.coracle(&["token", "create"]);
+    let folder = AgentFolder::new();
+    let mut agents: Vec<Process> = ["one", "two"]
+        .map(|name| agent(&server, name, token.trim(), folder.path()))
+        .into();
+    for agent in &mut agents {
+        agent.wait_for_line("is Ready");
+    }
+    let path = sample("kv-counter");
+    let path = path.to_str().unwrap();
+    server.coracle(&["push", path]);
+    kubectl.ok(&["apply", "-f", path]);
+    for (deployment, node) in [("kv-store", "one"), ("kv-web", "two")] {
+        let selector = format!(
+            r#"{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}}}}}}}}}}"#
+        );
+        kubectl.ok(&["patch", "deployment", deployment, "-p", &selector]);
+        let deployment = format!("deployment/{deployment}");
+        kubectl.ok(&["rollout", "status", &deployment, "--timeout=60s"]);
+    }
+    eventually("a visit across nodes", || {
+        let selector = "--field-selector=spec.nodeName=two,status.phase=Running";
+        let web = kubectl.ok(&[
+            "get",
+            "pods",
+            "-l",
+            "app=kv-web",
+            selector,
+            "-o",
+            "jsonpath={.items[0].status.podIP}",
+        ]);
+        match http_get(&format!("{web}:8080"), "/") {
+            Ok((200, body)) if body.starts_with("visit ") => Ok(()),
+            other => Err(format!("{web} {other:?}")),
+        }
+    });
+    drop(agents);
 }
 
 #[test]
@@ -208,7 +270,7 @@ fn pods_survive_a_kill_of_their_agent() {
     second.wait_for_line("is Ready");
     eventually("an answer through the new agent", || {
         let port = kubectl.node_port("hello-http");
-        match crate::cluster::http_get(&format!("127.0.0.1:{port}"), "/") {
+        match http_get(&format!("127.0.0.1:{port}"), "/") {
             Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         }

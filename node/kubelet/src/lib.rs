@@ -49,3 +49,4 @@ pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::capacity::Capacity;
 pub use pod_network::PodNetwork;
 pub use server::tls::{TlsError, server_tls};
+pub use volumes::unmount_volumes;

@@ -21,9 +21,12 @@ use crate::pod::fields::Surroundings;
 use crate::pod::{self};
 
 pub(crate) mod atomic;
+mod left;
 mod memory;
 pub(crate) mod mounts;
 pub(crate) mod projection;
+
+pub use left::unmount_volumes;
 
 /// Why a volume cannot be set up. All of them are events of reason `FailedMount`.
 #[derive(Debug, thiserror::Error)]
