@@ -38,7 +38,7 @@ pub(crate) fn sample(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Processes whose command line names a folder, with their ids.
+/// Processes whose command line names a folder, or that work in it as guests do, with their ids.
 pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
     let needle = folder.to_str().unwrap().as_bytes();
     let contains = |line: &[u8]| line.windows(needle.len()).any(|window| window == needle);
@@ -48,7 +48,9 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
             let path = entry.ok()?.path();
             let id = path.file_name()?.to_str()?.parse().ok()?;
             let line = std::fs::read(path.join("cmdline")).ok()?;
-            contains(&line).then(|| (id, String::from_utf8_lossy(&line).replace('\0', " ")))
+            let within = std::fs::read_link(path.join("cwd"));
+            let works_there = within.is_ok_and(|place| place.starts_with(folder));
+            (contains(&line) || works_there).then(|| (id, String::from_utf8_lossy(&line).replace('\0', " ")))
         })
         .collect()
 }
