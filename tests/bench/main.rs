@@ -13,6 +13,7 @@
 mod cluster;
 mod control_plane;
 mod footprint;
+mod peer;
 mod pods;
 mod serving;
 

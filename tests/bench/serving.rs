@@ -1,43 +1,109 @@
-//! Requests per second to a guest, measured by `wrk`.
+//! Requests per second to a guest, beside wasmtime's own handler, and what guests are to each
+//! other.
 
+use std::path::Path;
 use std::process::Command;
 
-use crate::Row;
-use crate::cluster::{Cluster, eventually, http_get, sample};
+use serde_json::Value;
 
-const SECONDS: &str = "5s";
+use crate::Row;
+use crate::cluster::{Cluster, eventually, http_get, is_root, sample};
+use crate::peer::{Peer, rates};
+
+const CONNECTIONS: u32 = 64;
 
 pub(crate) fn rows() -> Vec<Row> {
-    let folder = sample("hello-http");
-    let mut cluster = Cluster::up(&["--apply", folder.to_str().unwrap_or_default()]);
-    let line = cluster.process.wait_for_line("http://127.0.0.1:");
-    let authority = line
-        .split_once("http://")
-        .map(|(_, rest)| {
-            rest.trim_end_matches(|c: char| !c.is_ascii_digit())
-                .to_owned()
-        })
-        .unwrap_or_default();
-    eventually("an answer", || http_get(&authority, "/"));
-    let ours = wrk(&format!("http://{authority}/"));
-    let shown = ours.map_or("wrk not installed".to_owned(), |rate| {
-        format!("{rate:.0}/s")
-    });
-    vec![Row::new(
-        "HTTP requests/s to hello-http (2 Pods) through its NodePort, 64 connections",
-        shown,
-        "≥ 1.0 of wasmtime's own handler",
-    )]
+    let mut rows = requests();
+    rows.extend(guests());
+    rows
 }
 
-/// Requests per second over 64 connections.
-pub(crate) fn wrk(url: &str) -> Option<f64> {
-    let output = Command::new("wrk")
-        .args(["-t1", "-c64", "-d", SECONDS, url])
+/// One Pod of a real cluster, at its own address and through its NodePort.
+fn requests() -> Vec<Row> {
+    let folder = sample("hello-http");
+    let cluster = Cluster::up(&["--apply", folder.to_str().unwrap()]);
+    let kubectl = cluster.kubectl();
+    eventually("the Deployment", || {
+        let scaled = kubectl.run(&["scale", "deployment", "hello-http", "--replicas=1"]);
+        scaled
+            .status
+            .success()
+            .then_some(())
+            .ok_or_else(|| String::from_utf8_lossy(&scaled.stderr).into_owned())
+    });
+    kubectl.wait_value(&["pods"], ".items[*].status.phase", "Running");
+    let node_port = format!("127.0.0.1:{}", kubectl.node_port("hello-http"));
+    eventually("an answer", || http_get(&node_port, "/"));
+    let pod = kubectl.value(&["pods"], ".items[0].status.podIP");
+    let pod = format!("{pod}:8080");
+
+    let peer = Peer::start(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut addresses = vec![node_port.as_str()];
+    // Only with a namespace does the machine reach Pods' addresses.
+    addresses.extend(is_root().then_some(pod.as_str()));
+    addresses.extend(peer.as_ref().map(|peer| peer.address.as_str()));
+    let Some(measured) = rates(&addresses, CONNECTIONS) else {
+        return vec![Row::new(
+            "HTTP requests/s to one hello-http Pod",
+            "wrk not installed",
+            "",
+        )];
+    };
+    let theirs = peer.as_ref().and_then(|_| measured.last().copied());
+    let row = |what: &str, rate: f64, aim| {
+        let what =
+            format!("HTTP requests/s to one hello-http Pod {what}, {CONNECTIONS} connections");
+        Row::new(what, format!("{rate:.0}/s"), aim).beside("wasmtime's own handler", rate, theirs)
+    };
+    let mut rows = Vec::new();
+    if is_root() {
+        rows.push(row("at its own address", measured[1], "≥ 1.2"));
+    }
+    rows.push(row("through its NodePort", measured[0], "≥ 1.0"));
+    rows
+}
+
+/// What the runtime's own measurements say, which need no cluster.
+fn guests() -> Vec<Row> {
+    let ran = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args([
+            "bench",
+            "--workspace",
+            "--bench",
+            "host",
+            "--",
+            "neighbours",
+            "idle",
+        ])
         .output()
-        .ok()?;
-    String::from_utf8_lossy(&output.stdout)
+        .unwrap();
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(
+        ran.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    let figures: Vec<Value> = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("Requests/sec:"))
-        .and_then(|rate| rate.trim().parse().ok())
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let aims = [
+        ("a quiet Pod, p99 beside to p99 alone", "≤ 2"),
+        ("10000 idle Pods, their host", "≤ 40 MiB"),
+    ];
+    figures
+        .iter()
+        .map(|figure| {
+            let name = figure["figure"].as_str().unwrap_or_default();
+            let value = figure["value"].as_f64().unwrap_or(f64::NAN);
+            let unit = figure["unit"].as_str().unwrap_or_default();
+            let unit = if unit == "ratio" { "×" } else { unit };
+            let aim = aims.iter().find(|(of, _)| *of == name);
+            Row::new(
+                name,
+                format!("{value:.2} {unit}"),
+                aim.map_or("", |(_, aim)| aim),
+            )
+        })
+        .collect()
 }

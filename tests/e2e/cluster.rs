@@ -50,7 +50,8 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
             let line = std::fs::read(path.join("cmdline")).ok()?;
             let within = std::fs::read_link(path.join("cwd"));
             let works_there = within.is_ok_and(|place| place.starts_with(folder));
-            (contains(&line) || works_there).then(|| (id, String::from_utf8_lossy(&line).replace('\0', " ")))
+            (contains(&line) || works_there)
+                .then(|| (id, String::from_utf8_lossy(&line).replace('\0', " ")))
         })
         .collect()
 }

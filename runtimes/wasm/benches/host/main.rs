@@ -14,6 +14,8 @@ mod network;
 #[path = "../../tests/guests/node.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
 mod node;
+#[path = "../../../../tests/bench/peer.rs"]
+mod peer;
 mod pods;
 #[path = "../../tests/guests/programs.rs"]
 #[expect(dead_code, reason = "the tests use the rest")]
