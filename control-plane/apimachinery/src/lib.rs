@@ -7,6 +7,7 @@
 //! Deliberately absent: defaults, validation and conversion of particular kinds (the API
 //! server's registry owns them), and managed fields, whose place is [`patch`].
 
+pub mod cbor;
 pub mod field;
 pub mod gvk;
 pub mod intstr;
@@ -14,6 +15,7 @@ pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod pods;
+pub mod protobuf;
 pub mod quantity;
 pub mod resources;
 pub mod selector;
