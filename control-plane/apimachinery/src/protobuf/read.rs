@@ -309,6 +309,9 @@ impl<'a> Decoder<'a> {
             self.out.push(b':');
             match value {
                 Some(wire) => self.value(kind, *wire, depth).map(|_| ())?,
+                // In a map Go makes empty slices, and no nil ones.
+                None if kind == Type::Bytes => self.out.extend_from_slice(b"\"\""),
+                None if kind == Type::Items => self.out.extend_from_slice(b"[]"),
                 None => self.zero(kind, depth)?,
             }
         }

@@ -302,7 +302,7 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        if self.kind != Type::Json {
+        if !matches!(self.kind, Type::Json | Type::Double) {
             return deserializer.deserialize_any(self);
         }
         let raw = <&RawValue>::deserialize(deserializer)?;
@@ -310,6 +310,12 @@ impl<'de> DeserializeSeed<'de> for Item<'_> {
             return Ok(false);
         }
         let out = &mut self.encoder.out;
+        if self.kind == Type::Double {
+            // The parser of JSON is not exact in the last digit.
+            let value: f64 = raw.get().parse().map_err(D::Error::custom)?;
+            put_fixed64(out, self.number, value.to_bits());
+            return Ok(true);
+        }
         put_tag(out, self.number);
         let start = out.len();
         put_bytes(out, 1, raw.get().as_bytes());
@@ -395,7 +401,6 @@ impl<'de> Visitor<'de> for Item<'_> {
         let number = self.number;
         match self.kind {
             Type::Int => put_number(&mut self.encoder.out, number, value.cast_unsigned()),
-            Type::Double => put_fixed64(&mut self.encoder.out, number, (value as f64).to_bits()),
             Type::IntOrString => return Ok(self.int_or_string(value, "", false)),
             Type::Quantity => return Ok(self.quantity(&value.to_string())),
             _ => return Err(E::invalid_type(serde::de::Unexpected::Signed(value), &self)),
@@ -412,11 +417,9 @@ impl<'de> Visitor<'de> for Item<'_> {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<bool, E> {
         match self.kind {
-            Type::Double => put_fixed64(&mut self.encoder.out, self.number, value.to_bits()),
-            Type::Quantity => return Ok(self.quantity(&value.to_string())),
-            _ => return Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)),
+            Type::Quantity => Ok(self.quantity(&value.to_string())),
+            _ => Err(E::invalid_type(serde::de::Unexpected::Float(value), &self)),
         }
-        Ok(true)
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<bool, E> {
