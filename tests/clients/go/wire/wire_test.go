@@ -191,8 +191,8 @@ func numbers(v any) any {
 		if f == float64(int64(f)) {
 			return int64(f)
 		}
-		// The last digit is lost where JSON is parsed without a schema.
-		return strconv.FormatFloat(f, 'g', 15, 64)
+		// The last digits are lost where JSON is parsed without a schema.
+		return strconv.FormatFloat(f, 'g', 12, 64)
 	case []any:
 		for i := range v {
 			v[i] = numbers(v[i])
