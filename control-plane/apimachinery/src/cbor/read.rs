@@ -29,6 +29,7 @@ pub fn to_json(cbor: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
     let mut walk = Walk {
         decoder: Decoder::from(cbor),
         out: Vec::with_capacity(cbor.len() + cbor.len() / 4),
+        buffer: vec![0; 4096],
         limit,
     };
     let first = walk.pull()?;
@@ -42,6 +43,8 @@ pub fn to_json(cbor: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
 struct Walk<'a> {
     decoder: Decoder<&'a [u8]>,
     out: Vec<u8>,
+    /// Strings pass through this.
+    buffer: Vec<u8>,
     limit: usize,
 }
 
@@ -115,13 +118,12 @@ impl Walk<'_> {
     fn text(&mut self, header: Header, later: Later) -> Result<String, Error> {
         let at = self.decoder.offset();
         let malformed = |_| Error::Malformed(at);
-        let mut buffer = [0; 4096];
         let mut bytes = Vec::new();
         match header {
             Header::Text(length) => {
                 let mut pieces = self.decoder.text(length);
                 while let Some(mut piece) = pieces.pull().map_err(malformed)? {
-                    while let Some(part) = piece.pull(&mut buffer).map_err(malformed)? {
+                    while let Some(part) = piece.pull(&mut self.buffer).map_err(malformed)? {
                         bytes.extend_from_slice(part.as_bytes());
                     }
                 }
@@ -129,7 +131,7 @@ impl Walk<'_> {
             Header::Bytes(length) => {
                 let mut pieces = self.decoder.bytes(length);
                 while let Some(mut piece) = pieces.pull().map_err(malformed)? {
-                    while let Some(part) = piece.pull(&mut buffer).map_err(malformed)? {
+                    while let Some(part) = piece.pull(&mut self.buffer).map_err(malformed)? {
                         bytes.extend_from_slice(part);
                     }
                 }
