@@ -14,12 +14,14 @@
 //! Deliberately absent: validation. A string that is no quantity stays one that is none.
 
 mod envelope;
+mod openapi;
 mod read;
 mod schema;
 mod values;
 mod wire;
 mod write;
 
+pub use openapi::{OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2};
 use schema::{Id, Shape, TABLE, Type};
 use wire::{put_bytes, put_tag, put_varint, varint_len};
 use write::Encoder;

@@ -1,9 +1,6 @@
 //! `/openapi/v3`: an index, and a document for each group-version, made from the types when it
 //! is asked for. Clients cache a document by the hash of its content, which its URL carries.
-//! `/openapi/v2` is all of it in the older form.
-//!
-//! Deliberately absent: the protobuf form of `/openapi/v2`. Who asks for nothing else is told
-//! so with 406.
+//! `/openapi/v2` is all of it in the older form, in JSON or, as Go clients ask for it, protobuf.
 
 mod document;
 mod v2;
@@ -13,6 +10,9 @@ use std::sync::OnceLock;
 
 use axum::body::Body;
 use bytes::Bytes;
+use coracle_apimachinery::protobuf::{
+    OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2,
+};
 use coracle_apimachinery::status::Status;
 use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, Response, StatusCode};
@@ -23,6 +23,7 @@ use crate::discovery::{hex, with_etag};
 use crate::handlers::encode::{accepted_json, response};
 use crate::registry::errors::internal;
 use crate::registry::lookup::Kinds;
+use crate::request::media::accept_clauses;
 use crate::request::options::Query;
 
 const JSON: &str = "application/json";
@@ -44,10 +45,10 @@ impl OpenApi {
         path: &str,
         query: &Query,
     ) -> Result<Response<Body>, Status> {
-        accepted_json(headers)?;
         if path == "/openapi/v2" {
-            return Ok(with_etag(headers, JSON, encode(&v2::whole(kinds))?));
+            return v2(headers, kinds);
         }
+        accepted_json(headers)?;
         let name = path
             .trim_start_matches("/openapi/v3")
             .trim_start_matches('/');
@@ -81,6 +82,26 @@ impl OpenApi {
             hashes.insert(name, hex(&Sha256::digest(&document)));
         }
         Ok(self.hashes.get_or_init(|| hashes))
+    }
+}
+
+/// The older form, in the encoding that the client wants most.
+fn v2(headers: &HeaderMap, kinds: &Kinds) -> Result<Response<Body>, Status> {
+    let clauses = accept_clauses(headers);
+    let wanted = clauses.iter().find_map(|clause| match clause.essence {
+        OPENAPI_V2_MEDIA_TYPE | OPENAPI_V2_MEDIA_TYPE_OLD => Some(OPENAPI_V2_MEDIA_TYPE),
+        "application/json" | "application/*" | "*/*" => Some(JSON),
+        _ => None,
+    });
+    match wanted {
+        Some(OPENAPI_V2_MEDIA_TYPE) => {
+            let document = openapi_v2(&v2::whole(kinds)).into();
+            Ok(with_etag(headers, OPENAPI_V2_MEDIA_TYPE, document))
+        }
+        None if !clauses.is_empty() => {
+            Err(Status::not_acceptable(&[JSON, OPENAPI_V2_MEDIA_TYPE_OLD]))
+        }
+        _ => Ok(with_etag(headers, JSON, encode(&v2::whole(kinds))?)),
     }
 }
 
