@@ -31,6 +31,8 @@ impl Walk<'_> {
             Some("number") => Some(json!(1.5)),
             Some("boolean") => Some(json!(true)),
             Some("array") => Some(json!([self.sample(&schema["items"])?])),
+            // No fields, or none that are known.
+            Some("object") if schema["additionalProperties"].is_null() => Some(json!({})),
             Some("object") => {
                 let values = &schema["additionalProperties"];
                 Some(json!({"k": self.sample(values)?}))
