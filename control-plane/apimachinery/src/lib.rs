@@ -1,4 +1,5 @@
-//! Objects, selectors, quantities, Status, field errors, patches and tables of the Kubernetes API.
+//! Objects, selectors, quantities, Status, field errors, patches, tables and wire formats of the
+//! Kubernetes API.
 //!
 //! Everything here is a function from data to data: no module reads a file, a clock or the
 //! network, and none keeps state. What depends on time or chance takes it as an argument.
@@ -7,6 +8,7 @@
 //! Deliberately absent: defaults, validation and conversion of particular kinds (the API
 //! server's registry owns them), and managed fields, whose place is [`patch`].
 
+pub mod cbor;
 pub mod field;
 pub mod gvk;
 pub mod intstr;
@@ -14,6 +16,7 @@ pub mod meta;
 pub mod names;
 pub mod patch;
 pub mod pods;
+pub mod protobuf;
 pub mod quantity;
 pub mod resources;
 pub mod selector;

@@ -106,7 +106,7 @@ impl ApiServer {
                     .map(|address| address.to_string())
                     .unwrap_or_default(),
             },
-            openapi: OpenApi,
+            openapi: OpenApi::default(),
             extra: config.extra.fallback(no_route),
             stopping: CancellationToken::new(),
         };

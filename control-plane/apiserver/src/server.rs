@@ -23,6 +23,7 @@ use crate::auth::authentication::authenticate;
 use crate::auth::authorization::authorize;
 use crate::discovery::{self, Discovery};
 use crate::flow::Flow;
+use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
@@ -169,18 +170,20 @@ impl Inner {
             .kinds()
             .resource(&info.group, &info.version, &info.resource)
             .ok_or_else(Status::unknown_path)?;
-        dispatch(
-            Call {
-                server: self,
-                kind,
-                info,
-                query,
-                parts,
-                user,
-            },
-            body,
-        )
-        .await
+        let call = Call {
+            server: self,
+            kind,
+            info,
+            query,
+            parts,
+            user,
+        };
+        let response = dispatch(call, body).await?;
+        let whole = matches!(info.verb.as_str(), "get" | "list") && info.subresource != "log";
+        if whole {
+            return Ok(compress(&parts.headers, response).await);
+        }
+        Ok(response)
     }
 
     async fn path(
@@ -197,9 +200,14 @@ impl Inner {
         match path {
             "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
             "/metrics" => Ok(self.metrics.render(&self.registry).await),
-            _ if path == "/openapi/v3" || path.starts_with("/openapi/v3/") => {
-                self.openapi
-                    .answer(&parts.headers, self.registry.kinds(), path, query)
+            _ if path == "/openapi/v2"
+                || path == "/openapi/v3"
+                || path.starts_with("/openapi/v3/") =>
+            {
+                let answer =
+                    self.openapi
+                        .answer(&parts.headers, self.registry.kinds(), path, query)?;
+                Ok(compress(&parts.headers, answer).await)
             }
             _ => self
                 .discovery

@@ -28,6 +28,7 @@ pub(super) fn paths(kinds: &Kinds) -> Value {
         "/healthz",
         "/livez",
         "/metrics",
+        "/openapi/v2",
         "/openapi/v3",
         "/readyz",
         "/version",

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
+use coracle_apimachinery::{cbor, protobuf};
 use coracle_store::Record;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, Response, StatusCode};
@@ -10,27 +11,95 @@ use http::{HeaderMap, Response, StatusCode};
 use super::{Call, shapes};
 use crate::registry::Outcome;
 use crate::registry::errors::internal;
-use crate::request::media::{Accepted, Format, negotiate};
+use crate::registry::strategy::Descriptor;
+use crate::request::media::{Accepted, Format, Offer, negotiate};
 
 /// Media types that are served.
-pub(crate) const SERVED: &[&str] = &["application/json", "application/yaml"];
+pub(crate) const SERVED: &[&str] = &[
+    "application/json",
+    "application/yaml",
+    protobuf::MEDIA_TYPE,
+    cbor::MEDIA_TYPE,
+];
 
-/// What the client wants, or 406.
-pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
-    negotiate(headers).ok_or_else(|| Status::not_acceptable(SERVED))
+/// The same where there is no protobuf form.
+const WITHOUT_PROTOBUF: &[&str] = &["application/json", "application/yaml", cbor::MEDIA_TYPE];
+
+/// Media types of watches.
+const STREAMS: &[&str] = &[
+    "application/json;stream=watch",
+    protobuf::WATCH_MEDIA_TYPE,
+    cbor::WATCH_MEDIA_TYPE,
+];
+
+fn choose(headers: &HeaderMap, offer: Offer) -> Result<Accepted, Status> {
+    negotiate(headers, offer).ok_or_else(|| {
+        Status::not_acceptable(match offer {
+            Offer { watch: true, .. } => STREAMS,
+            Offer { protobuf: true, .. } => SERVED,
+            Offer { .. } => WITHOUT_PROTOBUF,
+        })
+    })
 }
 
-/// A response of JSON, or of YAML made from it.
+/// What the client wants of a kind that has all forms, or 406.
+pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
+    let offer = Offer {
+        protobuf: true,
+        watch: false,
+    };
+    choose(headers, offer)
+}
+
+/// 406 for a client that does not read JSON.
+pub(crate) fn accepted_json(headers: &HeaderMap) -> Result<(), Status> {
+    let offer = Offer {
+        protobuf: false,
+        watch: false,
+    };
+    negotiate(headers, offer)
+        .filter(|accepted| accepted.format == Format::Json)
+        .map(|_| ())
+        .ok_or_else(|| Status::not_acceptable(&["application/json"]))
+}
+
+/// What the client wants of the call's kind, or 406.
+pub(super) fn accepted_of(call: &Call<'_>, watch: bool) -> Result<Accepted, Status> {
+    let offer = Offer {
+        protobuf: protobuf_kind(call.kind.descriptor()).is_some(),
+        watch,
+    };
+    choose(&call.parts.headers, offer)
+}
+
+/// The protobuf form of a kind.
+pub(super) fn protobuf_kind(descriptor: &Descriptor) -> Option<protobuf::Kind> {
+    protobuf::Kind::find(&descriptor.api_version(), &descriptor.kind)
+}
+
+/// A response of JSON, or of another format made from it.
 pub(crate) fn respond(
     code: StatusCode,
     format: Format,
     json: Bytes,
 ) -> Result<Response<Body>, Status> {
-    let body = match format {
-        Format::Json => json,
-        Format::Yaml => to_yaml(&json)?,
-    };
+    let body = transcode(format, json)?;
     Ok(response(code, format.media_type(), Body::from(body)))
+}
+
+/// JSON of an object in another format.
+pub(super) fn transcode(format: Format, json: Bytes) -> Result<Bytes, Status> {
+    match format {
+        Format::Json => Ok(json),
+        Format::Yaml => to_yaml(&json),
+        Format::Protobuf => protobuf::Kind::of(&json)
+            .and_then(|kind| kind.encode(&json))
+            .map(Bytes::from)
+            .map_err(|error| internal("encode protobuf", &error)),
+        Format::Cbor => cbor::from_json(&json)
+            .map(Bytes::from)
+            .map_err(|error| internal("encode CBOR", &error)),
+    }
 }
 
 /// A response with these media type and body.
@@ -49,8 +118,12 @@ pub(crate) fn value<T: serde::Serialize>(
     code: StatusCode,
     value: &T,
 ) -> Result<Response<Body>, Status> {
-    let accepted = accepted(headers)?;
     let json = serde_json::to_vec(value).map_err(|error| internal("encode a response", &error))?;
+    let offer = Offer {
+        protobuf: protobuf::Kind::of(&json).is_ok(),
+        watch: false,
+    };
+    let accepted = choose(headers, offer)?;
     respond(code, accepted.format, json.into())
 }
 
@@ -67,7 +140,7 @@ pub(super) fn object(
     code: StatusCode,
     record: &Record,
 ) -> Result<Response<Body>, Status> {
-    let accepted = accepted(&call.parts.headers)?;
+    let accepted = accepted_of(call, false)?;
     let include = shapes::Include::parse(call.query)?;
     let json = shapes::single(&**call.kind, record, accepted.shape, include)?;
     respond(code, accepted.format, json)
@@ -102,10 +175,10 @@ pub(super) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
     }
 }
 
-/// A Status as a response: in YAML if that is what the client accepts, else in JSON.
+/// A Status as a response: in the format that the client accepts, or else in JSON.
 pub(crate) fn status(headers: &HeaderMap, status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let format = negotiate(headers).map_or(Format::Json, |accepted| accepted.format);
+    let format = accepted(headers).map_or(Format::Json, |accepted| accepted.format);
     let json = Bytes::from(status.to_json());
     let mut response = respond(code, format, json.clone())
         .unwrap_or_else(|_| response(code, Format::Json.media_type(), Body::from(json)));

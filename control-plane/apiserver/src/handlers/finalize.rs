@@ -5,7 +5,7 @@ use coracle_apimachinery::status::Status;
 use http::Response;
 use k8s_openapi::api::core::v1::Namespace;
 
-use super::encode::{accepted, outcome};
+use super::encode::{accepted_of, outcome};
 use super::{Call, decode};
 use crate::registry::erased::Object;
 use crate::registry::kinds::validate_finalize;
@@ -14,7 +14,7 @@ use crate::registry::update::Part;
 use crate::request::options::WriteOptions;
 
 pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    accepted(&call.parts.headers)?;
+    accepted_of(call, false)?;
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let given: Namespace = typed(decoded.object)?;

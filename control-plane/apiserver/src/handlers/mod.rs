@@ -2,6 +2,7 @@
 //!
 //! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
 
+pub(crate) mod compress;
 mod decode;
 pub(crate) mod encode;
 mod finalize;

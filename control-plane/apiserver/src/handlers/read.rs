@@ -1,4 +1,7 @@
 //! get, list and watch.
+//!
+//! What is stored is JSON, and JSON is sent as it is stored. The other formats are made from it
+//! when they are asked for.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -7,6 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
+use coracle_apimachinery::{cbor, protobuf};
 use coracle_store::{Read, Record};
 use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
@@ -14,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
 
 use super::Call;
-use super::encode::{accepted, object, respond, response};
+use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
 use super::shapes::{self, Include};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
@@ -37,7 +41,7 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let accepted = accepted(&call.parts.headers)?;
+    let accepted = accepted_of(call, false)?;
     let options = ListOptions::parse(call.query, false)?;
     let page = call
         .server
@@ -45,11 +49,11 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
         .list(&**call.kind, call.namespace(), &options)
         .await?;
     let include = Include::parse(call.query)?;
-    respond_page(call.kind, page, accepted, include)
+    respond_page(call.kind, page, accepted, include).await
 }
 
 /// A page of objects as a list in the shape that the client wants.
-pub(super) fn respond_page(
+pub(super) async fn respond_page(
     kind: &Arc<dyn Kind>,
     page: Page,
     accepted: Accepted,
@@ -65,6 +69,9 @@ pub(super) fn respond_page(
         let json = shapes::table(&**kind, &page.records, list_meta, include)?;
         return respond(StatusCode::OK, accepted.format, json);
     }
+    if accepted.format == Format::Protobuf {
+        return protobuf_list(&**kind, page.records, accepted.shape, &list_meta).await;
+    }
     let head = list_head(&**kind, accepted.shape, &list_meta)?;
     let mut chunks = Chunks {
         kind: kind.clone(),
@@ -74,7 +81,7 @@ pub(super) fn respond_page(
         done: false,
     };
     let first = chunks.next()?.unwrap_or_default();
-    if chunks.done || accepted.format == Format::Yaml {
+    if chunks.done || accepted.format != Format::Json {
         let mut whole = BytesMut::from(first);
         while let Some(chunk) = chunks.next()? {
             whole.extend_from_slice(&chunk);
@@ -90,20 +97,62 @@ pub(super) fn respond_page(
     Ok(response(StatusCode::OK, accepted.format.media_type(), body))
 }
 
-fn list_head(kind: &dyn Kind, shape: Shape, meta: &ListMeta) -> Result<Bytes, Status> {
+/// apiVersion and kind of a list.
+fn list_type(kind: &dyn Kind, shape: Shape) -> (String, String) {
     let descriptor = kind.descriptor();
-    let (name, api_version) = match shape {
+    match shape {
         Shape::Metadata => (
-            "PartialObjectMetadataList".to_owned(),
             "meta.k8s.io/v1".to_owned(),
+            "PartialObjectMetadataList".to_owned(),
         ),
-        _ => (format!("{}List", descriptor.kind), descriptor.api_version()),
-    };
+        _ => (descriptor.api_version(), format!("{}List", descriptor.kind)),
+    }
+}
+
+fn list_head(kind: &dyn Kind, shape: Shape, meta: &ListMeta) -> Result<Bytes, Status> {
+    let (api_version, name) = list_type(kind, shape);
     let meta = serde_json::to_string(meta).map_err(|error| internal("encode a list", &error))?;
     let head = format!(
         "{{\"kind\":\"{name}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":["
     );
     Ok(head.into())
+}
+
+/// A list in protobuf. Its length comes first, so that it is made whole before it is sent.
+async fn protobuf_list(
+    kind: &dyn Kind,
+    records: Vec<Record>,
+    shape: Shape,
+    meta: &ListMeta,
+) -> Result<Response<Body>, Status> {
+    let failed = |error: &protobuf::Error| internal("encode protobuf", error);
+    let (api_version, name) = list_type(kind, shape);
+    let mut list = protobuf::List::new(&api_version, &name)
+        .ok_or_else(|| Status::internal(format!("{name} has no protobuf form")))?;
+    let (mut chunks, mut length) = (Vec::new(), 0);
+    let mut item = BytesMut::new();
+    for record in records {
+        item.clear();
+        shapes::write_item(kind, &record, shape, &mut item)?;
+        list.push(&item).map_err(|error| failed(&error))?;
+        if list.pending() >= CHUNK {
+            length += list.pending();
+            chunks.push(Bytes::from(list.take()));
+            // A long list takes its time; others have theirs between its parts.
+            tokio::task::yield_now().await;
+        }
+    }
+    length += list.pending();
+    chunks.push(list.take().into());
+    let meta = serde_json::json!({ "metadata": meta }).to_string();
+    let (head, tail) = list
+        .close(meta.as_bytes(), length)
+        .map_err(|error| failed(&error))?;
+    let parts = std::iter::once(Bytes::from(head))
+        .chain(chunks)
+        .chain([Bytes::from_static(tail)]);
+    let body = Body::from_stream(stream::iter(parts.map(Ok::<_, Infallible>)));
+    Ok(response(StatusCode::OK, protobuf::MEDIA_TYPE, body))
 }
 
 /// A list in the making.
@@ -144,10 +193,7 @@ impl Chunks {
 }
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let accepted = accepted(&call.parts.headers)?;
-    if accepted.format != Format::Json {
-        return Err(Status::not_acceptable(&["application/json"]));
-    }
+    let accepted = accepted_of(call, true)?;
     let options = ListOptions::parse(call.query, true)?;
     let include = Include::parse(call.query)?;
     let changes = call
@@ -162,45 +208,84 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let timeout = tokio::time::sleep(Duration::from_secs(seconds));
     let stopping = call.server.stopping.clone().cancelled_owned();
     let kind = call.kind.clone();
+    let frames = Frames::new(&*kind, accepted);
     let events = changes
-        .map(move |change| Ok::<_, Infallible>(event(&*kind, &change, accepted.shape, include)))
+        .map(move |change| Ok::<_, Infallible>(frames.event(&*kind, &change, include)))
         .take_until(futures::future::select(
             Box::pin(timeout),
             Box::pin(stopping),
         ));
     Ok(response(
         StatusCode::OK,
-        accepted.format.media_type(),
+        accepted.format.watch_media_type(),
         Body::from_stream(events),
     ))
 }
 
-/// One line of a watch.
-fn event(kind: &dyn Kind, change: &Change, shape: Shape, include: Include) -> Bytes {
-    let (name, object) = match change {
-        Change::Added(record) => ("ADDED", shapes::single(kind, record, shape, include)),
-        Change::Modified(record) => ("MODIFIED", shapes::single(kind, record, shape, include)),
-        Change::Deleted(record) => ("DELETED", shapes::single(kind, record, shape, include)),
-        Change::Bookmark {
-            revision,
-            initial_events_end,
-        } => (
-            "BOOKMARK",
-            Ok(bookmark(kind, *revision, *initial_events_end, shape)),
-        ),
-        Change::Error(status) => ("ERROR", Ok(Bytes::from(status.to_json()))),
-    };
-    let (name, object) = match object {
-        Ok(object) => (name, object),
-        Err(status) => ("ERROR", Bytes::from(status.to_json())),
-    };
-    let mut line = BytesMut::with_capacity(object.len() + 40);
-    line.put_slice(b"{\"type\":\"");
-    line.put_slice(name.as_bytes());
-    line.put_slice(b"\",\"object\":");
-    line.put_slice(&object);
-    line.put_slice(b"}\n");
-    line.freeze()
+/// How the events of a watch are written.
+struct Frames {
+    accepted: Accepted,
+    /// The protobuf form of the objects, where that is wanted of them whole.
+    protobuf: Option<protobuf::Kind>,
+}
+
+impl Frames {
+    fn new(kind: &dyn Kind, accepted: Accepted) -> Self {
+        let wanted = accepted.format == Format::Protobuf && accepted.shape == Shape::Whole;
+        let protobuf = protobuf_kind(kind.descriptor()).filter(|_| wanted);
+        Self { accepted, protobuf }
+    }
+
+    fn event(&self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
+        let shape = self.accepted.shape;
+        let (name, object) = match change {
+            Change::Added(record) => ("ADDED", shapes::single(kind, record, shape, include)),
+            Change::Modified(record) => ("MODIFIED", shapes::single(kind, record, shape, include)),
+            Change::Deleted(record) => ("DELETED", shapes::single(kind, record, shape, include)),
+            Change::Bookmark {
+                revision,
+                initial_events_end,
+            } => (
+                "BOOKMARK",
+                Ok(bookmark(kind, *revision, *initial_events_end, shape)),
+            ),
+            Change::Error(status) => ("ERROR", Err(status.clone())),
+        };
+        let encoded = object.and_then(|object| match &self.protobuf {
+            Some(kind) => kind
+                .encode(&object)
+                .map(Bytes::from)
+                .map_err(|error| internal("encode protobuf", &error)),
+            None => transcode(self.accepted.format, object),
+        });
+        match encoded {
+            Ok(object) => self.frame(name, &object),
+            Err(status) => self.error(&status),
+        }
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        let json = Bytes::from(status.to_json());
+        // A Status has every form.
+        let object = transcode(self.accepted.format, json).unwrap_or_default();
+        self.frame("ERROR", &object)
+    }
+
+    fn frame(&self, name: &str, object: &[u8]) -> Bytes {
+        match self.accepted.format {
+            Format::Protobuf => protobuf::watch_frame(name, object).into(),
+            Format::Cbor => cbor::watch_event(name, object).into(),
+            Format::Json | Format::Yaml => {
+                let mut line = BytesMut::with_capacity(object.len() + 40);
+                line.put_slice(b"{\"type\":\"");
+                line.put_slice(name.as_bytes());
+                line.put_slice(b"\",\"object\":");
+                line.put_slice(object);
+                line.put_slice(b"}\n");
+                line.freeze()
+            }
+        }
+    }
 }
 
 fn bookmark(kind: &dyn Kind, revision: u64, initial_events_end: bool, shape: Shape) -> Bytes {

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 
-use super::encode::{accepted, object, outcome, value};
+use super::encode::{accepted_of, object, outcome, value};
 use super::read::respond_page;
 use super::shapes::Include;
 use super::{Call, decode};
@@ -19,7 +19,7 @@ use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
 const DELETES_AT_ONCE: usize = 16;
 
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    accepted(&call.parts.headers)?;
+    accepted_of(call, false)?;
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
@@ -42,7 +42,7 @@ pub(super) async fn replace(
     body: Body,
     part: Part,
 ) -> Result<Response<Body>, Status> {
-    accepted(&call.parts.headers)?;
+    accepted_of(call, false)?;
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
@@ -71,7 +71,7 @@ fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> b
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    accepted(&call.parts.headers)?;
+    accepted_of(call, false)?;
     let options = decode::options::<DeleteOptions>(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
@@ -95,7 +95,7 @@ pub(super) async fn delete_collection(
     call: &Call<'_>,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let accepted = accepted(&call.parts.headers)?;
+    let accepted = accepted_of(call, false)?;
     let options = decode::options::<DeleteOptions>(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
@@ -133,5 +133,5 @@ pub(super) async fn delete_collection(
         records.extend(deleted?);
     }
     page.records = records;
-    respond_page(call.kind, page, accepted, Include::parse(call.query)?)
+    respond_page(call.kind, page, accepted, Include::parse(call.query)?).await
 }

@@ -1,34 +1,43 @@
 //! `/openapi/v3`: an index, and a document for each group-version, made from the types when it
-//! is asked for. Clients cache a document by the hash in its URL, which stands for this
-//! version of the program.
-//!
-//! Deliberately absent: `/openapi/v2`, which clients from 1.27 on use as a fallback only.
+//! is asked for. Clients cache a document by the hash of its content, which its URL carries.
+//! `/openapi/v2` is all of it in the older form, in JSON or, as Go clients ask for it, protobuf.
 
 mod document;
+mod v2;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use axum::body::Body;
 use bytes::Bytes;
+use coracle_apimachinery::protobuf::{
+    OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2,
+};
 use coracle_apimachinery::status::Status;
-use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::discovery::{hex, with_etag};
-use crate::handlers::encode::response;
+use crate::handlers::encode::{accepted_json, response};
 use crate::registry::errors::internal;
 use crate::registry::lookup::Kinds;
+use crate::request::media::accept_clauses;
 use crate::request::options::Query;
 
 const JSON: &str = "application/json";
 
 /// The documents.
-pub(crate) struct OpenApi;
+#[derive(Default)]
+pub(crate) struct OpenApi {
+    /// Hashes of the documents by their names. The types are part of the program: they are
+    /// computed once.
+    hashes: OnceLock<BTreeMap<String, String>>,
+}
 
 impl OpenApi {
-    /// Answers `/openapi/v3` and what lies below.
+    /// Answers `/openapi/v2`, and `/openapi/v3` and what lies below.
     pub(crate) fn answer(
         &self,
         headers: &HeaderMap,
@@ -36,38 +45,104 @@ impl OpenApi {
         path: &str,
         query: &Query,
     ) -> Result<Response<Body>, Status> {
+        if path == "/openapi/v2" {
+            return v2(headers, kinds);
+        }
+        accepted_json(headers)?;
         let name = path
             .trim_start_matches("/openapi/v3")
             .trim_start_matches('/');
+        let hashes = self.hashes(kinds)?;
         if name.is_empty() {
-            let index = encode(&index(kinds))?;
+            let index = encode(&index(hashes))?;
             return Ok(with_etag(headers, JSON, index));
         }
-        let (group, version) = names(kinds)
-            .into_iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, group_version)| group_version)
-            .ok_or_else(Status::unknown_path)?;
-        let etag = format!("\"{}\"", hash(name));
-        if headers
-            .get(IF_NONE_MATCH)
-            .is_some_and(|given| given.as_bytes() == etag.as_bytes())
-        {
-            return Ok(response(StatusCode::NOT_MODIFIED, JSON, Body::empty()));
+        let hash = hashes.get(name).ok_or_else(Status::unknown_path)?;
+        let asked = query.get("hash").filter(|asked| !asked.is_empty());
+        if asked.is_some_and(|asked| asked != hash) {
+            // What is here must not be kept under the hash of something else.
+            return Ok(moved(&url(name, hash)));
         }
-        let document = encode(&document::document(kinds, &group, &version))?;
-        let mut response = response(StatusCode::OK, JSON, Body::from(document));
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            response.headers_mut().insert(ETAG, etag);
-        }
-        if query.get("hash").is_some() {
+        let document = || named(kinds, name);
+        let mut response = cached(headers, &format!("\"{hash}\""), document)?;
+        if asked.is_some() {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
-            response
-                .headers_mut()
-                .insert(http::header::CACHE_CONTROL, forever);
+            response.headers_mut().insert(CACHE_CONTROL, forever);
         }
         Ok(response)
     }
+
+    fn hashes(&self, kinds: &Kinds) -> Result<&BTreeMap<String, String>, Status> {
+        if let Some(hashes) = self.hashes.get() {
+            return Ok(hashes);
+        }
+        let mut hashes = BTreeMap::new();
+        for name in names(kinds).into_keys() {
+            let document = named(kinds, &name)?;
+            hashes.insert(name, hex(&Sha256::digest(&document)));
+        }
+        Ok(self.hashes.get_or_init(|| hashes))
+    }
+}
+
+/// The older form, in the encoding that the client wants most.
+fn v2(headers: &HeaderMap, kinds: &Kinds) -> Result<Response<Body>, Status> {
+    let clauses = accept_clauses(headers);
+    let wanted = clauses.iter().find_map(|clause| match clause.essence {
+        OPENAPI_V2_MEDIA_TYPE | OPENAPI_V2_MEDIA_TYPE_OLD => Some(OPENAPI_V2_MEDIA_TYPE),
+        "application/json" | "application/*" | "*/*" => Some(JSON),
+        _ => None,
+    });
+    match wanted {
+        Some(OPENAPI_V2_MEDIA_TYPE) => {
+            let document = openapi_v2(&v2::whole(kinds)).into();
+            Ok(with_etag(headers, OPENAPI_V2_MEDIA_TYPE, document))
+        }
+        None if !clauses.is_empty() => {
+            Err(Status::not_acceptable(&[JSON, OPENAPI_V2_MEDIA_TYPE_OLD]))
+        }
+        _ => Ok(with_etag(headers, JSON, encode(&v2::whole(kinds))?)),
+    }
+}
+
+/// The document, or 304 if the client has it.
+fn cached(
+    headers: &HeaderMap,
+    etag: &str,
+    document: impl FnOnce() -> Result<Bytes, Status>,
+) -> Result<Response<Body>, Status> {
+    let same = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|given| given.as_bytes() == etag.as_bytes());
+    let mut response = if same {
+        response(StatusCode::NOT_MODIFIED, JSON, Body::empty())
+    } else {
+        response(StatusCode::OK, JSON, Body::from(document()?))
+    };
+    let fields = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        fields.insert(ETAG, etag);
+    }
+    fields.insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+fn moved(url: &str) -> Response<Body> {
+    let mut response = response(StatusCode::MOVED_PERMANENTLY, JSON, Body::empty());
+    if let Ok(url) = HeaderValue::from_str(url) {
+        response.headers_mut().insert(LOCATION, url);
+    }
+    response
+}
+
+fn url(name: &str, hash: &str) -> String {
+    format!("/openapi/v3/{name}?hash={hash}")
+}
+
+/// The document of this name.
+fn named(kinds: &Kinds, name: &str) -> Result<Bytes, Status> {
+    let (group, version) = names(kinds).remove(name).ok_or_else(Status::unknown_path)?;
+    encode(&document::document(kinds, &group, &version))
 }
 
 fn encode(document: &Value) -> Result<Bytes, Status> {
@@ -92,19 +167,13 @@ fn names(kinds: &Kinds) -> BTreeMap<String, (String, String)> {
     names
 }
 
-fn index(kinds: &Kinds) -> Value {
-    let paths: serde_json::Map<String, Value> = names(kinds)
-        .into_keys()
-        .map(|name| {
-            let url = format!("/openapi/v3/{name}?hash={}", hash(&name));
-            (name, json!({ "serverRelativeURL": url }))
+fn index(hashes: &BTreeMap<String, String>) -> Value {
+    let paths: serde_json::Map<String, Value> = hashes
+        .iter()
+        .map(|(name, hash)| {
+            let entry = json!({ "serverRelativeURL": url(name, hash) });
+            (name.clone(), entry)
         })
         .collect();
     json!({ "paths": paths })
-}
-
-/// The types are part of the program: its version and the document's name say all.
-fn hash(name: &str) -> String {
-    let digest = Sha256::digest(format!("{} {name}", env!("CARGO_PKG_VERSION")));
-    hex(&digest)
 }

@@ -1,18 +1,26 @@
-//! Reading bodies: bounded in size; JSON, YAML or protobuf.
+//! Reading bodies: bounded in size; JSON, YAML, protobuf or CBOR.
 
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
-use coracle_apimachinery::yaml;
+use coracle_apimachinery::{cbor, protobuf, yaml};
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{media, protobuf};
+use super::media;
 
 /// The largest body that is read.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
-const ACCEPTED: &[&str] = &["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+/// What a body may become as JSON: in protobuf little bytes can stand for much.
+const MAX_JSON: usize = 8 * MAX_BODY;
+
+const ACCEPTED: &[&str] = &[
+    "application/json",
+    "application/yaml",
+    protobuf::MEDIA_TYPE,
+    cbor::MEDIA_TYPE,
+];
 
 /// Reads a body whole.
 ///
@@ -33,14 +41,23 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
 /// Turns a body of a served media type into JSON.
 ///
 /// # Errors
-/// 415 for another media type, 400 for YAML that does not parse.
+/// 415 for another media type, 400 for a body that is not what its type says.
 pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
     match media::content_type(headers) {
         "" | "application/json" | "*/*" => Ok(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_to_json(&body),
-        protobuf::MEDIA_TYPE => protobuf::to_json(&body).map(Bytes::from),
+        protobuf::MEDIA_TYPE => protobuf::to_json(&body, MAX_JSON)
+            .map(Bytes::from)
+            .map_err(|error| undecodable("protobuf", &error)),
+        cbor::MEDIA_TYPE => cbor::to_json(&body, MAX_JSON)
+            .map(Bytes::from)
+            .map_err(|error| undecodable("CBOR", &error)),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
+}
+
+fn undecodable(format: &str, error: &dyn std::fmt::Display) -> Status {
+    Status::bad_request(format!("the {format} body cannot be decoded: {error}"))
 }
 
 /// Turns YAML into JSON.

@@ -1,5 +1,8 @@
 //! Media types: what a client accepts and what it sends.
 
+use std::cmp::Reverse;
+
+use coracle_apimachinery::{cbor, protobuf};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 
@@ -11,6 +14,10 @@ pub enum Format {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
+    /// `application/cbor`.
+    Cbor,
 }
 
 impl Format {
@@ -20,8 +27,29 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => protobuf::MEDIA_TYPE,
+            Self::Cbor => cbor::MEDIA_TYPE,
         }
     }
+
+    /// The media type of a watch. There is none in YAML.
+    #[must_use]
+    pub fn watch_media_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => protobuf::WATCH_MEDIA_TYPE,
+            Self::Cbor => cbor::WATCH_MEDIA_TYPE,
+            _ => self.media_type(),
+        }
+    }
+}
+
+/// What can be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Whether the kind has a protobuf form: custom resources have none.
+    pub protobuf: bool,
+    /// Whether the answer is a stream of events.
+    pub watch: bool,
 }
 
 /// What is made of an object before it is encoded.
@@ -81,9 +109,19 @@ impl<'a> MediaType<'a> {
     fn quality(&self) -> f32 {
         self.parameter("q").parse().unwrap_or(1.0)
     }
+
+    /// 0: names all types; 1: all of a type; 2: one.
+    fn precision(&self) -> u8 {
+        match self.essence {
+            "*/*" => 0,
+            essence if essence.ends_with("/*") => 1,
+            _ => 2,
+        }
+    }
 }
 
-/// The clauses of the Accept header, the preferred ones first.
+/// The clauses of the Accept header, the preferred ones first: those of a higher quality, then
+/// those that say more, then those that come first.
 #[must_use]
 pub fn accept_clauses(headers: &HeaderMap) -> Vec<MediaType<'_>> {
     let mut clauses: Vec<MediaType<'_>> = headers
@@ -92,34 +130,47 @@ pub fn accept_clauses(headers: &HeaderMap) -> Vec<MediaType<'_>> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(MediaType::parse)
-        .filter(|clause| !clause.essence.is_empty())
+        .filter(|clause| !clause.essence.is_empty() && clause.quality() > 0.0)
         .collect();
-    clauses.sort_by(|a, b| b.quality().total_cmp(&a.quality()));
+    clauses.sort_by(|a, b| {
+        let precision = |clause: &MediaType<'_>| Reverse(clause.precision());
+        b.quality()
+            .total_cmp(&a.quality())
+            .then(precision(a).cmp(&precision(b)))
+    });
     clauses
 }
 
 /// Chooses what to answer with; `None` is 406.
 #[must_use]
-pub fn negotiate(headers: &HeaderMap) -> Option<Accepted> {
-    let clauses = accept_clauses(headers);
-    if clauses.is_empty() {
+pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Accepted> {
+    if !headers.contains_key(ACCEPT) {
         return Some(Accepted::default());
     }
-    clauses.iter().find_map(|clause| {
-        let format = match clause.essence {
-            "application/json" | "application/*" | "*/*" => Format::Json,
-            "application/yaml" | "application/x-yaml" => Format::Yaml,
-            _ => return None,
-        };
-        let meta_v1 = clause.parameter("g") == "meta.k8s.io" && clause.parameter("v") == "v1";
-        let shape = match clause.parameter("as") {
-            "" => Shape::Whole,
-            "Table" if meta_v1 => Shape::Table,
-            "PartialObjectMetadata" | "PartialObjectMetadataList" if meta_v1 => Shape::Metadata,
-            _ => return None,
-        };
-        Some(Accepted { format, shape })
-    })
+    let clauses = accept_clauses(headers);
+    clauses.iter().find_map(|clause| accept(clause, offer))
+}
+
+fn accept(clause: &MediaType<'_>, offer: Offer) -> Option<Accepted> {
+    let format = match clause.essence {
+        "application/json" | "application/*" | "*/*" => Format::Json,
+        "application/yaml" | "application/x-yaml" if !offer.watch => Format::Yaml,
+        protobuf::MEDIA_TYPE if offer.protobuf => Format::Protobuf,
+        cbor::MEDIA_TYPE => Format::Cbor,
+        cbor::WATCH_MEDIA_TYPE if offer.watch => Format::Cbor,
+        _ => return None,
+    };
+    let meta_v1 = clause.parameter("g") == "meta.k8s.io" && clause.parameter("v") == "v1";
+    let shape = match clause.parameter("as") {
+        "" => Shape::Whole,
+        // Tables are for people, and have no other forms.
+        "Table" if meta_v1 && matches!(format, Format::Json | Format::Yaml) => Shape::Table,
+        "PartialObjectMetadata" | "PartialObjectMetadataList" if meta_v1 => Shape::Metadata,
+        _ => return None,
+    };
+    let stream = clause.parameter("stream");
+    let streams = stream.is_empty() || (stream == "watch" && format != Format::Yaml);
+    streams.then_some(Accepted { format, shape })
 }
 
 /// The type and subtype of the request's body; empty when the client does not say.
@@ -137,56 +188,94 @@ mod tests {
 
     use super::*;
 
-    fn accepted(header: &'static str) -> Option<Accepted> {
+    fn accepted(header: &'static str, offer: Offer) -> Option<Accepted> {
         let mut headers = HeaderMap::new();
         if !header.is_empty() {
             headers.insert(ACCEPT, HeaderValue::from_static(header));
         }
-        negotiate(&headers)
+        negotiate(&headers, offer)
     }
 
     #[test]
     fn negotiation() {
-        let plain = Some(Accepted::default());
-        let yaml = Some(Accepted {
-            format: Format::Yaml,
-            shape: Shape::Whole,
-        });
-        let table = Some(Accepted {
-            format: Format::Json,
-            shape: Shape::Table,
-        });
-        let partial = Some(Accepted {
-            format: Format::Json,
-            shape: Shape::Metadata,
-        });
+        use Format::{Cbor, Json, Protobuf, Yaml};
+        use Shape::{Metadata, Table, Whole};
+        let object = Offer {
+            protobuf: true,
+            watch: false,
+        };
+        let custom = Offer {
+            protobuf: false,
+            ..object
+        };
+        let watch = Offer {
+            watch: true,
+            ..object
+        };
         let cases = [
-            ("", plain),
-            ("*/*", plain),
+            ("", object, Some((Json, Whole))),
+            ("*/*", object, Some((Json, Whole))),
             (
                 "application/vnd.kubernetes.protobuf, application/json",
-                plain,
+                object,
+                Some((Protobuf, Whole)),
             ),
-            ("application/yaml", yaml),
-            ("application/json;q=0.5, application/yaml", yaml),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                custom,
+                Some((Json, Whole)),
+            ),
+            ("application/vnd.kubernetes.protobuf", custom, None),
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch",
+                watch,
+                Some((Protobuf, Whole)),
+            ),
+            ("application/cbor", object, Some((Cbor, Whole))),
+            ("application/cbor", watch, Some((Cbor, Whole))),
+            ("application/cbor-seq", watch, Some((Cbor, Whole))),
+            ("application/cbor-seq", object, None),
+            ("application/yaml", object, Some((Yaml, Whole))),
+            ("application/yaml", watch, None),
+            (
+                "application/yaml, application/json;q=0.1",
+                watch,
+                Some((Json, Whole)),
+            ),
+            (
+                "application/json;q=0.5, application/yaml",
+                object,
+                Some((Yaml, Whole)),
+            ),
+            ("*/*, application/yaml", object, Some((Yaml, Whole))),
+            ("application/json;q=0, text/html", object, None),
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-                table,
+                object,
+                Some((Json, Table)),
             ),
             (
                 "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
-                plain,
+                object,
+                Some((Json, Whole)),
             ),
             (
-                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
-                partial,
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+                object,
+                None,
             ),
-            ("application/json;stream=watch", plain),
-            ("application/vnd.kubernetes.protobuf", None),
-            ("text/html", None),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                object,
+                Some((Protobuf, Metadata)),
+            ),
+            ("application/json;stream=watch", watch, Some((Json, Whole))),
+            ("application/json;stream=other", watch, None),
+            ("text/html", object, None),
         ];
-        for (header, want) in cases {
-            assert_eq!(accepted(header), want, "{header}");
+        for (header, offer, want) in cases {
+            let want = want.map(|(format, shape)| Accepted { format, shape });
+            assert_eq!(accepted(header, offer), want, "{header} {offer:?}");
         }
     }
 }

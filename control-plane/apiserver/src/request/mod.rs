@@ -4,5 +4,4 @@ pub mod body;
 pub mod info;
 pub mod media;
 pub mod options;
-pub mod protobuf;
 pub mod strict;

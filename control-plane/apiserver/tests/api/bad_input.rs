@@ -189,9 +189,7 @@ async fn paths_and_methods_that_are_refused() {
 #[tokio::test]
 async fn what_cannot_be_answered_as_asked() {
     let api = Api::new().await;
-    let answer = api
-        .get_as(CONFIG_MAPS, "application/vnd.kubernetes.protobuf")
-        .await;
+    let answer = api.get_as(CONFIG_MAPS, "text/html").await;
     answer.fails(406, "NotAcceptable");
     let watch = format!("{CONFIG_MAPS}?watch=1");
     let answer = api.get_as(&watch, "application/yaml").await;

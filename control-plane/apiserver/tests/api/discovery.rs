@@ -140,6 +140,69 @@ async fn openapi_documents_are_whole() {
 }
 
 #[tokio::test]
+async fn openapi_documents_are_kept_by_their_hashes() {
+    let api = Api::new().await;
+    let index = api.get("/openapi/v3").await.ok(200);
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    let answer = api.get(url).await;
+    assert!(
+        answer.headers["cache-control"]
+            .to_str()
+            .unwrap()
+            .contains("immutable")
+    );
+    let etag = answer.headers["etag"].to_str().unwrap();
+    assert_eq!(Some(etag.trim_matches('"')), url.split("hash=").nth(1));
+    let request = Request::get("/openapi/v3/apis/apps/v1").header("if-none-match", etag);
+    let again = api.request(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((again.code, again.text.as_str()), (304, ""));
+    // A hash of another version leads to the document of this one.
+    let stale = api.get("/openapi/v3/apis/apps/v1?hash=00").await;
+    assert_eq!(stale.code, 301);
+    assert_eq!(stale.headers["location"], *url);
+}
+
+#[tokio::test]
+async fn openapi_v2_holds_all_definitions() {
+    let api = Api::new().await;
+    let answer = api.get("/openapi/v2").await;
+    let etag = answer.headers["etag"].clone();
+    let document = answer.ok(200);
+    assert_eq!(document["swagger"], "2.0");
+    let definitions = &document["definitions"];
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        let schema = reference.strip_prefix("#/definitions/").unwrap();
+        assert!(definitions.get(schema).is_some(), "{schema}");
+    }
+    for (schema, kind) in [
+        ("io.k8s.api.core.v1.Pod", "Pod"),
+        ("io.k8s.api.apps.v1.DeploymentList", "DeploymentList"),
+    ] {
+        let gvk = &definitions[schema]["x-kubernetes-group-version-kind"][0];
+        assert_eq!(gvk["kind"], kind);
+    }
+    let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+    let post = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
+    let body = post["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|parameter| parameter["in"] == "body");
+    assert_eq!(
+        body.unwrap()["schema"]["$ref"],
+        "#/definitions/io.k8s.api.core.v1.Pod"
+    );
+    let request = Request::get("/openapi/v2").header("if-none-match", etag);
+    let again = api.request(request.body(Body::empty()).unwrap()).await;
+    assert_eq!((again.code, again.text.as_str()), (304, ""));
+}
+
+#[tokio::test]
 async fn health_version_and_metrics() {
     let api = Api::new().await;
     let version = api.get("/version").await.ok(200);
