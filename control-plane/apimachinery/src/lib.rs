@@ -6,12 +6,14 @@
 //! The types of the served kinds come from `k8s-openapi`; this crate holds what surrounds them.
 //!
 //! Deliberately absent: defaults, validation and conversion of particular kinds (the API
-//! server's registry owns them), and managed fields, whose place is [`patch`].
+//! server's registry owns them).
 
+pub mod apply;
 pub mod cbor;
 pub mod field;
 pub mod gvk;
 pub mod intstr;
+pub mod managed;
 pub mod meta;
 pub mod names;
 pub mod patch;
@@ -19,6 +21,7 @@ pub mod pods;
 pub mod protobuf;
 pub mod quantity;
 pub mod resources;
+pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;

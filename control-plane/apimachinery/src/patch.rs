@@ -1,16 +1,14 @@
 //! Patches: JSON patch, JSON merge patch and strategic merge patch, over untyped JSON.
 //!
 //! Each takes the object as it is and gives the object as it should be; what comes out is
-//! decoded, defaulted and validated like any other input. Server-side apply and managed fields
-//! will be a module beside these and use the same [`strategic_schema`], which records the list
-//! types that they need.
+//! decoded, defaulted and validated like any other input. Server-side apply, which also says who
+//! manages what, is [`crate::managed`].
 
 use crate::status::Status;
 
 pub mod json;
 pub mod merge;
 pub mod strategic;
-pub mod strategic_schema;
 
 /// Why a patch does not apply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ use crate::auth::{MASTERS, UserInfo};
 use crate::registry::erased::Object;
 use crate::registry::strategy::ApiType;
 use crate::registry::update::Part;
-use crate::registry::{Caller, Registry, Target};
+use crate::registry::{Caller, FieldManager, Registry, Target};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -221,6 +221,7 @@ async fn ensure<T: ApiType>(registry: &Registry, namespace: &str, object: T) -> 
     let caller = Caller {
         user: &user,
         dry_run: false,
+        manager: FieldManager::Update("kube-apiserver"),
     };
     let target = Target {
         kind,
@@ -241,6 +242,7 @@ async fn replace<T: ApiType>(registry: &Registry, object: T) -> Result<(), Statu
     let caller = Caller {
         user: &user,
         dry_run: false,
+        manager: FieldManager::Update("kube-apiserver"),
     };
     let target = Target {
         kind,

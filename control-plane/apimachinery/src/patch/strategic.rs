@@ -1,5 +1,5 @@
 //! Strategic merge patch (`application/strategic-merge-patch+json`): a merge patch that merges
-//! lists item by item, as [`super::strategic_schema`] says, and knows directives:
+//! lists item by item, as the object's [`crate::schema`] says, and knows directives:
 //!
 //! | directive | in | means |
 //! |---|---|---|
@@ -20,7 +20,7 @@ mod lists;
 use serde_json::{Map, Value};
 
 use super::Error;
-use super::strategic_schema::{self, Field, Struct};
+use crate::schema::{FieldNode, Node};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -30,7 +30,7 @@ const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
 type Object = Map<String, Value>;
 
 /// Merges the patch into an object of the type that `schema` describes.
-pub fn apply(document: Value, patch: Value, schema: &Struct) -> Result<Value, Error> {
+pub fn apply(document: Value, patch: Value, schema: Node<'_>) -> Result<Value, Error> {
     match (document, patch) {
         (Value::Object(document), Value::Object(patch)) => {
             merge_objects(document, patch, schema).map(Value::Object)
@@ -69,7 +69,7 @@ impl Directive {
 fn merge_objects(
     mut document: Object,
     mut patch: Object,
-    schema: &Struct,
+    schema: Node<'_>,
 ) -> Result<Object, Error> {
     let directive = Directive::of(&patch)?;
     patch.remove(PATCH);
@@ -89,7 +89,7 @@ fn merge_objects(
         let merged = match (document.remove(&key), value) {
             (_, Value::Null) => None,
             (Some(Value::Object(old)), Value::Object(new)) => {
-                Some(Value::Object(merge_objects(old, new, field.inner)?))
+                Some(Value::Object(merge_objects(old, new, field.node)?))
             }
             (Some(Value::Array(old)), Value::Array(new)) => {
                 Some(Value::Array(merge_lists(&key, old, new, field)?))
@@ -107,11 +107,13 @@ fn merge_lists(
     name: &str,
     old: Vec<Value>,
     new: Vec<Value>,
-    field: &Field,
+    field: FieldNode<'_>,
 ) -> Result<Vec<Value>, Error> {
-    match field.strategy {
-        strategic_schema::Strategy::Merge(key) => lists::merge(name, old, new, key, field.inner),
-        strategic_schema::Strategy::Replace => cleaned_list(new),
+    if field.patch.merge {
+        let key = field.patch.merge_key.as_deref();
+        lists::merge(name, old, new, key, field.node.inner())
+    } else {
+        cleaned_list(new)
     }
 }
 
@@ -157,7 +159,7 @@ fn delete_scalars(document: &mut Object, list: &str, doomed: Value) -> Result<()
 fn set_element_orders(
     document: &mut Object,
     patch: &mut Object,
-    schema: &Struct,
+    schema: Node<'_>,
 ) -> Result<(), Error> {
     let directives: Vec<String> = patch
         .keys()
@@ -172,10 +174,7 @@ fn set_element_orders(
             )));
         };
         let field = schema.field(name);
-        let key = match field.strategy {
-            strategic_schema::Strategy::Merge(key) => key,
-            strategic_schema::Strategy::Replace => None,
-        };
+        let key = field.patch.merge_key.as_deref();
         let new = match patch.get(name) {
             None => None,
             Some(Value::Array(_)) => patch.remove(name),

@@ -5,13 +5,19 @@ use serde_json::json;
 
 use super::*;
 use crate::gvk::GroupVersionKind;
+use crate::schema::Schema;
 
-fn pod() -> &'static Struct {
-    Struct::of(&GroupVersionKind::new("", "v1", "Pod")).unwrap()
+fn kind(group: &'static str, kind: &'static str) -> Node<'static> {
+    let kind = GroupVersionKind::new(group, "v1", kind);
+    Schema::built_in().kind(&kind).unwrap()
 }
 
-fn deployment() -> &'static Struct {
-    Struct::of(&GroupVersionKind::new("apps", "v1", "Deployment")).unwrap()
+fn pod() -> Node<'static> {
+    kind("", "Pod")
+}
+
+fn deployment() -> Node<'static> {
+    kind("apps", "Deployment")
 }
 
 /// Patches the spec of a pod.

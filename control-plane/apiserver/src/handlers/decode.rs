@@ -93,6 +93,24 @@ pub(super) fn cannot_handle(kind: &dyn Kind, cause: &dyn std::fmt::Display) -> S
     ))
 }
 
+/// 400: what is applied must say of which kind and version it is.
+pub(super) fn check_type_of(
+    config: &serde_json::Value,
+    api_version: &str,
+    kind: &str,
+) -> Result<(), Status> {
+    if config["kind"] == kind && config["apiVersion"] == api_version {
+        return Ok(());
+    }
+    let given = |name: &str| config[name].as_str().unwrap_or_default().to_owned();
+    let version = given("apiVersion");
+    let slash = if version.contains('/') { "" } else { "/" };
+    Err(Status::bad_request(format!(
+        "invalid object type: {slash}{version}, Kind={}; expected apiVersion {api_version:?} and kind {kind:?}",
+        given("kind"),
+    )))
+}
+
 fn check_type(kind: &dyn Kind, json: &[u8]) -> Result<(), Status> {
     let given: TypeMeta = serde_json::from_slice(json).map_err(|error| {
         Status::bad_request(format!(

@@ -2,6 +2,7 @@
 //!
 //! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
 
+mod apply;
 pub(crate) mod compress;
 mod decode;
 pub(crate) mod encode;
@@ -62,6 +63,7 @@ impl<'a> Call<'a> {
         Caller {
             user: self.user,
             dry_run,
+            manager: apply::field_manager(self.query, &self.parts.headers),
         }
     }
 
@@ -88,6 +90,7 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
             _ => Err(Status::unknown_path()),
         };
     }
+    apply::check_options(&call)?;
     if !info.subresource.is_empty() {
         return subresource(&call, body).await;
     }

@@ -1,15 +1,16 @@
-//! patch: JSON patch, merge patch and strategic merge patch, of an object or its status.
+//! patch: JSON patch, merge patch, strategic merge patch and apply, of an object or its status.
 
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::gvk::GroupVersionKind;
-use coracle_apimachinery::patch::{json, merge, strategic, strategic_schema};
+use coracle_apimachinery::patch::{json, merge, strategic};
+use coracle_apimachinery::schema::{Node, Schema};
 use coracle_apimachinery::status::Status;
 use http::Response;
 use serde_json::Value;
 
 use super::encode::{accepted, outcome};
-use super::{Call, decode};
+use super::{Call, apply, decode};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::update::Part;
@@ -20,13 +21,16 @@ const ACCEPTED: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    apply::MEDIA_TYPE,
 ];
+/// Those for kinds without a table.
+const UNTYPED: &[&str] = &[ACCEPTED[0], ACCEPTED[1], ACCEPTED[3]];
 
 /// A patch that has been read.
 pub(super) enum Patch {
     Json(json::Patch),
     Merge(Value),
-    Strategic(Value, &'static strategic_schema::Struct),
+    Strategic(Value, Node<'static>),
 }
 
 impl Patch {
@@ -39,18 +43,10 @@ impl Patch {
         match media::content_type(&call.parts.headers) {
             "application/json-patch+json" => Ok(Self::Json(json::Patch::parse(body)?)),
             "application/merge-patch+json" => Ok(Self::Merge(parse(body)?)),
-            "application/strategic-merge-patch+json" => match strategic_schema::Struct::of(kind) {
+            "application/strategic-merge-patch+json" => match Schema::built_in().kind(kind) {
                 Some(schema) => Ok(Self::Strategic(parse(body)?, schema)),
-                None => Err(Status::unsupported_media_type(&ACCEPTED[..2])),
+                None => Err(Status::unsupported_media_type(UNTYPED)),
             },
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                let mut status = Status::unsupported_media_type(ACCEPTED).into_api();
-                let served = ACCEPTED.join(", ");
-                status.message = Some(format!(
-                    "server-side apply is not served yet; apply on the client's side, or send one of {served}"
-                ));
-                Err(status.into())
-            }
             _ => Err(Status::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -60,7 +56,7 @@ impl Patch {
         Ok(match self {
             Self::Json(patch) => patch.apply(document)?,
             Self::Merge(patch) => merge::apply(document, patch)?,
-            Self::Strategic(patch, schema) => strategic::apply(document, patch.clone(), schema)?,
+            Self::Strategic(patch, schema) => strategic::apply(document, patch.clone(), *schema)?,
         })
     }
 }
@@ -74,14 +70,13 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     accepted(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query)?;
     let bytes = body::read(body).await?;
+    if apply::is_apply(&call.parts.headers) {
+        return apply::apply(call, bytes, options).await;
+    }
     let d = call.kind.descriptor();
     let kind = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
     let patch = Patch::parse(call, &kind, &bytes)?;
-    let part = if call.info.subresource == "status" {
-        Part::Status
-    } else {
-        Part::Main
-    };
+    let part = part(call);
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let document = current
@@ -104,6 +99,15 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         .await?;
     patched.warnings.splice(0..0, warnings.into_inner());
     outcome(call, patched)
+}
+
+/// The part of the object that the call patches.
+pub(super) fn part(call: &Call<'_>) -> Part {
+    if call.info.subresource == "status" {
+        Part::Status
+    } else {
+        Part::Main
+    }
 }
 
 fn check_type(call: &Call<'_>, patched: &Value) -> Result<(), Status> {

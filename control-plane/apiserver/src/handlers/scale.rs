@@ -1,17 +1,20 @@
 //! The scale subresource: `autoscaling/v1 Scale` over any kind that has replicas.
 
 use axum::body::Body;
+use bytes::Bytes;
 use coracle_apimachinery::field::{Error as FieldError, Path};
 use coracle_apimachinery::gvk::{GroupKind, GroupVersionKind};
 use coracle_apimachinery::status::Status;
 use coracle_store::{Read, Record};
 use http::{Response, StatusCode};
+use k8s_openapi::Resource;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 
 use super::encode::{accepted, value};
 use super::patch::Patch;
-use super::{Call, decode};
+use super::{Call, apply, decode};
 use crate::registry::encoding;
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
@@ -42,6 +45,9 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
     let bytes = body::read(body).await?;
+    if apply::is_apply(&call.parts.headers) {
+        return apply_replicas(call, bytes).await;
+    }
     let patch = Patch::parse(call, &GroupVersionKind::of::<Scale>(), &bytes)?;
     change(call, &|current| {
         let document =
@@ -51,6 +57,39 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         })
     })
     .await
+}
+
+/// Applies a scale: its replicas are those of the object.
+async fn apply_replicas(call: &Call<'_>, bytes: Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query)?;
+    let scale = apply::config(&apply::read(bytes)?)?;
+    decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
+    let replicas = &scale["spec"]["replicas"];
+    check_replicas(call, replicas.as_i64().unwrap_or(0))?;
+    let descriptor = call.kind.descriptor();
+    let mut config = json!({
+        "apiVersion": descriptor.api_version(),
+        "kind": descriptor.kind,
+        "metadata": {"name": call.info.name},
+        "spec": {"replicas": replicas},
+    });
+    for precondition in ["resourceVersion", "uid"] {
+        if let Some(value) = scale["metadata"].get(precondition) {
+            config["metadata"][precondition] = value.clone();
+        }
+    }
+    let outcome = apply::send(call, Part::Scale, &config, options).await?;
+    respond(call, &outcome.record)
+}
+
+fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
+    if replicas >= 0 {
+        return Ok(());
+    }
+    let path = Path::new("spec").child("replicas");
+    let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+    let kind = GroupKind::new("autoscaling", "Scale");
+    Err(Status::invalid(&kind, &call.info.name, vec![error]))
 }
 
 type ScaleChange<'a> = dyn Fn(&Scale) -> Result<Scale, Status> + Send + Sync + 'a;
@@ -64,12 +103,7 @@ async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Bo
             .as_ref()
             .and_then(|spec| spec.replicas)
             .unwrap_or(0);
-        if replicas < 0 {
-            let path = Path::new("spec").child("replicas");
-            let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-            let kind = GroupKind::new("autoscaling", "Scale");
-            return Err(Status::invalid(&kind, &call.info.name, vec![error]));
-        }
+        check_replicas(call, replicas.into())?;
         let mut object = current.boxed();
         let meta = object.meta_mut();
         // The scale's own preconditions stand for the object's.

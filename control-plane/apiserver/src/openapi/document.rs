@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use coracle_apimachinery::gvk::GroupVersionKind;
-use coracle_apimachinery::patch::strategic_schema::{ListType, Strategy, Struct};
+use coracle_apimachinery::schema::{ListType, Node, Shape};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -32,17 +31,14 @@ pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
         json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."}),
     );
     let mut paths = Map::new();
+    let mut seen = BTreeSet::new();
     for kind in kinds.into_iter().flatten() {
         let descriptor = kind.descriptor();
         let name = kind.schema_name();
         if let Some(schema) = schemas.get_mut(&name) {
             schema["x-kubernetes-group-version-kind"] = json!([gvk(descriptor)]);
         }
-        let d = descriptor;
-        let own = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
-        if let Some(table) = Struct::of(&own) {
-            extend(&mut schemas, &name, table, &mut BTreeSet::new());
-        }
+        extend(&mut schemas, &name, kind.structure(), &mut seen);
         schemas.insert(format!("{name}List"), list_schema(descriptor, &name));
         add_paths(&mut paths, descriptor, &name);
     }
@@ -78,49 +74,67 @@ fn list_schema(d: &Descriptor, name: &str) -> Value {
     })
 }
 
-/// Says of every list how strategic merge patch and apply treat it.
+/// Says of every list and map how strategic merge patch and apply treat it.
 fn extend(
     schemas: &mut Map<String, Value>,
     name: &str,
-    table: &Struct,
+    node: Node<'_>,
     seen: &mut BTreeSet<String>,
 ) {
     if !seen.insert(name.to_owned()) {
         return;
     }
-    for (field, rule) in table.fields {
+    for (field, rule) in node.named_fields() {
         let Some(property) = schemas
             .get_mut(name)
-            .and_then(|schema| schema["properties"].get_mut(*field))
+            .and_then(|schema| schema["properties"].get_mut(field))
         else {
             continue;
         };
-        if let Some(list) = rule.list {
+        describe(property, rule.node);
+        let mut strategies = Vec::new();
+        if rule.patch.merge {
+            strategies.push("merge");
+            if let Some(key) = &rule.patch.merge_key {
+                property["x-kubernetes-patch-merge-key"] = json!(key);
+            }
+        }
+        if rule.patch.retain_keys {
+            strategies.push("retainKeys");
+        }
+        if !strategies.is_empty() {
+            property["x-kubernetes-patch-strategy"] = json!(strategies.join(","));
+        }
+        let mut inner = rule.node;
+        loop {
+            match inner.shape(None) {
+                Shape::List { items, .. } => inner = items,
+                Shape::Map { values, .. } => inner = values,
+                Shape::Struct { .. } => break extend(schemas, inner.name(), inner, seen),
+                Shape::Scalar => break,
+            }
+        }
+    }
+}
+
+/// Says of a property what its list or map is.
+fn describe(property: &mut Value, node: Node<'_>) {
+    match node.shape(None) {
+        Shape::List { list, .. } => {
             property["x-kubernetes-list-type"] = json!(match list {
                 ListType::Atomic => "atomic",
                 ListType::Set => "set",
                 ListType::Map(_) => "map",
             });
             if let ListType::Map(keys) = list {
+                let keys: Vec<&str> = keys.iter().map(|key| &*key.name).collect();
                 property["x-kubernetes-list-map-keys"] = json!(keys);
             }
         }
-        let mut strategies = Vec::new();
-        if let Strategy::Merge(key) = rule.strategy {
-            strategies.push("merge");
-            if let Some(key) = key {
-                property["x-kubernetes-patch-merge-key"] = json!(key);
-            }
+        Shape::Map { atomic: true, .. } | Shape::Struct { atomic: true } => {
+            property["x-kubernetes-map-type"] = json!("atomic");
         }
-        if rule.retain_keys {
-            strategies.push("retainKeys");
-        }
-        if !strategies.is_empty() {
-            property["x-kubernetes-patch-strategy"] = json!(strategies.join(","));
-        }
-        if !rule.inner.name.is_empty() {
-            extend(schemas, rule.inner.name, rule.inner, seen);
-        }
+        Shape::Map { .. } | Shape::Struct { .. } | Shape::Scalar => {}
     }
 }
 
@@ -153,6 +167,7 @@ impl Operation<'_> {
                     "application/json-patch+json",
                     "application/merge-patch+json",
                     "application/strategic-merge-patch+json",
+                    "application/apply-patch+yaml",
                 ];
                 let content: Map<String, Value> = types
                     .into_iter()

@@ -42,6 +42,7 @@ impl Registry {
         let generated = generate_name(&mut *object);
 
         kind.set_defaults(&mut *object);
+        self.manage_created(target, &mut *object, caller.manager);
         let mut review = Review {
             operation: Operation::Create,
             kind: target.kind,
@@ -110,6 +111,10 @@ impl Registry {
                 (Err(Error::Exists { .. }), Some(base)) => {
                     name = names::generate_name(base, &mut rand::rng());
                     object.meta_mut().name = Some(name.clone());
+                }
+                // Who manages what may be large, and can be done without.
+                (Err(Error::TooLarge { .. }), _) if object.meta().managed_fields.is_some() => {
+                    object.meta_mut().managed_fields = None;
                 }
                 (Err(error), _) => return Err(target.store_error(&error)),
             }

@@ -25,8 +25,6 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
     let meta = object.meta_mut();
     meta.resource_version = None;
     meta.self_link = None;
-    // Who manages which field is recorded once server-side apply is served.
-    meta.managed_fields = None;
     let bytes = kind
         .encode_stored(object)
         .map_err(|error| internal("encode an object", &error))?;

@@ -8,6 +8,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use coracle_apimachinery::field::ErrorList;
+use coracle_apimachinery::gvk::GroupVersionKind;
+use coracle_apimachinery::schema::{Node, Schema as Structures};
 use coracle_apimachinery::table::{Cell, Column};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -87,6 +89,13 @@ pub trait Kind: Send + Sync {
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
     /// The name of the kind's schema (`io.k8s.api.core.v1.Pod`).
     fn schema_name(&self) -> String;
+    /// What the lists and maps of its objects are to those who merge them.
+    fn structure(&self) -> Node<'_> {
+        Node::untyped()
+    }
+    fn reset_fields(&self, _subresource: &str) -> &'static [&'static [&'static str]] {
+        &[]
+    }
     fn set_defaults(&self, object: &mut dyn Object);
     fn prepare_for_create(&self, object: &mut dyn Object);
     fn validate(&self, object: &dyn Object) -> ErrorList;
@@ -110,15 +119,20 @@ pub trait Kind: Send + Sync {
 struct Typed<S> {
     strategy: S,
     descriptor: Descriptor,
+    structure: Node<'static>,
 }
 
 /// Erases a strategy.
 #[must_use]
 pub fn kind<S: Strategy>(strategy: S) -> Arc<dyn Kind> {
     let descriptor = strategy.descriptor();
+    let kind = GroupVersionKind::of::<S::Object>();
     Arc::new(Typed {
         strategy,
         descriptor,
+        structure: Structures::built_in()
+            .kind(&kind)
+            .unwrap_or_else(Node::untyped),
     })
 }
 
@@ -159,6 +173,14 @@ impl<S: Strategy> Kind for Typed<S> {
 
     fn schema_name(&self) -> String {
         S::Object::schema_name().into_owned()
+    }
+
+    fn structure(&self) -> Node<'_> {
+        self.structure
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        self.strategy.reset_fields(subresource)
     }
 
     fn set_defaults(&self, object: &mut dyn Object) {

@@ -5,12 +5,14 @@
 //! | [`strategy`], [`kinds`], [`erased`], [`lookup`] | the kinds |
 //! | [`encoding`] | objects as the store holds them and as clients see them |
 //! | [`create`], [`update`], [`delete`], [`list`], [`watch`] | the verbs |
+//! | [`apply`], [`managed`] | server-side apply, and who manages which field |
 //! | [`meta`] | what is kept and checked in every ObjectMeta |
 //! | [`service_addresses`] | cluster IPs and node ports |
 //!
 //! The registry owns no state but the store's: everything durable is a key there. It knows
 //! nothing of HTTP.
 
+pub mod apply;
 pub mod create;
 pub mod delete;
 pub mod encoding;
@@ -19,6 +21,7 @@ pub mod errors;
 pub mod kinds;
 pub mod list;
 pub mod lookup;
+mod managed;
 pub mod meta;
 pub mod printing;
 pub mod service_addresses;
@@ -35,6 +38,7 @@ use crate::admission::Admission;
 use crate::auth::UserInfo;
 use erased::{Kind, Object};
 use lookup::Kinds;
+pub use managed::FieldManager;
 use service_addresses::ServiceAddresses;
 use strategy::{ApiType, Descriptor};
 
@@ -113,6 +117,8 @@ pub struct Caller<'a> {
     pub user: &'a UserInfo,
     /// Whether everything is done but the writing.
     pub dry_run: bool,
+    /// Who manages what is written.
+    pub manager: FieldManager<'a>,
 }
 
 impl Registry {

@@ -4,9 +4,9 @@
 //! line in [`super::kinds::all`]. The registry calls the methods in an order that is fixed in
 //! one place (`registry/create.rs`, `registry/update.rs`, `registry/delete.rs`):
 //!
-//! - create: decode → [`Strategy::set_defaults`] → mutating admission →
+//! - create: decode → [`Strategy::set_defaults`] → managed fields → mutating admission →
 //!   [`Strategy::prepare_for_create`] → [`Strategy::validate`] → validating admission → store;
-//! - update and patch: decode → [`Strategy::set_defaults`] → mutating admission →
+//! - update and patch: decode → [`Strategy::set_defaults`] → managed fields → mutating admission →
 //!   [`Strategy::prepare_for_update`] → [`Strategy::validate_update`] → validating admission →
 //!   store, where an object that does not differ from the stored one is not written;
 //! - the status subresource: the same with [`Strategy::prepare_for_status_update`] and
@@ -336,6 +336,17 @@ pub trait Strategy: Send + Sync + 'static {
     /// Everything that is wrong with an update of the status subresource.
     fn validate_status_update(&self, _new: &Self::Object, _old: &Self::Object) -> ErrorList {
         ErrorList::default()
+    }
+
+    /// Paths of the fields that a write of a subresource cannot change, because
+    /// [`Strategy::prepare_for_update`] or [`Strategy::prepare_for_status_update`] restores them:
+    /// they are not given to its manager. The subresource of the object itself is empty.
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[&["spec"]],
+            "" | "finalize" => &[&["status"]],
+            _ => &[],
+        }
     }
 
     /// Whether an update advances `metadata.generation` (only with [`Descriptor::generation`]):

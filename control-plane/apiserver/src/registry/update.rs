@@ -10,6 +10,7 @@ use coracle_store::{Error, Precondition, Read, Record};
 use super::create::{match_name, match_namespace};
 use super::encoding::{decode, encode};
 use super::erased::Object;
+use super::managed::keep_times;
 use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
 use crate::admission::{Operation, Review};
 
@@ -31,7 +32,7 @@ pub enum Part {
 }
 
 impl Part {
-    fn subresource(self) -> &'static str {
+    pub(super) fn subresource(self) -> &'static str {
         match self {
             Self::Main => "",
             Self::Status => "status",
@@ -79,7 +80,7 @@ impl Registry {
     ) -> Result<Option<Outcome>, Status> {
         let kind = &**target.kind;
         let descriptor = kind.descriptor();
-        let old = decode(kind, &current)?;
+        let mut old = decode(kind, &current)?;
         let mut new = change(&*old)?;
         match_namespace(target, &mut *new)?;
         match_name(target, &mut *new)?;
@@ -88,6 +89,7 @@ impl Registry {
         meta::restore_system_fields(new.meta_mut(), old.meta());
 
         kind.set_defaults(&mut *new);
+        self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
         let mut review = Review {
             operation: Operation::Update,
             kind: target.kind,
@@ -153,6 +155,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Option<Record>, Status> {
         let kind = &**target.kind;
+        keep_times(new, old);
         let value = encode(kind, new)?;
         if value == current.value {
             return Ok(Some(current));
@@ -175,7 +178,18 @@ impl Registry {
                 .await
                 .map(|removed| Record { value, ..removed })
         } else {
-            self.store.compare_and_swap(&key, precondition, value).await
+            let swap = |value| {
+                let precondition = precondition.clone();
+                self.store.compare_and_swap(&key, precondition, value)
+            };
+            match swap(value).await {
+                // Who manages what may be large, and can be done without.
+                Err(Error::TooLarge { .. }) if new.meta().managed_fields.is_some() => {
+                    new.meta_mut().managed_fields = None;
+                    swap(encode(kind, new)?).await
+                }
+                written => written,
+            }
         };
         match written {
             Ok(record) => {

@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::super::Error;
-use super::super::strategic_schema::Struct;
 use super::{Directive, PATCH, cleaned, merge_objects};
+use crate::schema::Node;
 
 /// What tells items apart: the JSON of a scalar, or of the value of the merge key.
 type Key = String;
@@ -18,7 +18,7 @@ pub(super) fn merge(
     old: Vec<Value>,
     new: Vec<Value>,
     merge_key: Option<&str>,
-    schema: &Struct,
+    schema: Node<'_>,
 ) -> Result<Vec<Value>, Error> {
     if old.is_empty() && new.is_empty() {
         return Ok(old);
@@ -170,7 +170,7 @@ fn merge_items(
     old: Vec<Value>,
     new: Vec<Value>,
     merge_key: &str,
-    schema: &Struct,
+    schema: Node<'_>,
 ) -> Result<Vec<Value>, Error> {
     let mut merged: Vec<Value> = old;
     let mut places: HashMap<Key, usize> = HashMap::new();

@@ -96,6 +96,13 @@ impl Strategy for DeploymentStrategy {
         new.metadata.labels.clone_from(&old.metadata.labels);
     }
 
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[&["spec"], &["metadata", "labels"]],
+            _ => &[&["status"]],
+        }
+    }
+
     fn validate_status_update(&self, new: &Deployment, old: &Deployment) -> ErrorList {
         let mut errors = ErrorList::default();
         let status = new.status.clone().unwrap_or_default();

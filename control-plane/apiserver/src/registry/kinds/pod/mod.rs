@@ -107,6 +107,17 @@ impl Strategy for PodStrategy {
         errors
     }
 
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[
+                &["spec"],
+                &["metadata", "deletionTimestamp"],
+                &["metadata", "ownerReferences"],
+            ],
+            _ => &[&["status"]],
+        }
+    }
+
     fn prepare_for_status_update(&self, new: &mut Pod, old: &Pod) {
         new.spec.clone_from(&old.spec);
         new.metadata

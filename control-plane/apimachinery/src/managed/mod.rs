@@ -1,0 +1,227 @@
+//! Who manages which field of an object: `metadata.managedFields`, and server-side apply.
+//!
+//! A manager has fields by an *update*, which is every write that is no apply and gives it what
+//! it changed, or by an *apply*, which gives it what its configuration says. Two who apply the
+//! same value share a field. An apply that would change a field of somebody else is a
+//! [`Conflict`], unless it is forced; an update takes what it changes. What an applier no longer
+//! says is removed if nobody else has it.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`entries`] | the managers of an object, read and written |
+//! | [`update`] | what a write that is no apply makes of them |
+//! | [`apply`] | what an apply makes of them and of the object |
+//! | [`last_applied`] | objects that kubectl applied on its own side before |
+//!
+//! Source: the Kubernetes documentation of server-side apply, and KEP-555.
+
+pub mod apply;
+mod conflict;
+pub mod entries;
+pub mod last_applied;
+pub mod update;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub use apply::{Applied, Error, apply};
+pub use conflict::{Conflict, Conflicts};
+pub use entries::{Entry, Manager, Managers, Operation};
+pub use update::update;
+
+use crate::apply::{Comparison, Set, TypeError, compare};
+use crate::schema::Node;
+
+/// Objects in the versions that their managers know them by.
+pub trait Versions {
+    /// The type of an object in a version; `None` where the version is not served.
+    fn structure(&self, api_version: &str) -> Option<Node<'_>>;
+
+    /// The object in another version.
+    fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value>;
+}
+
+/// What is written, and how.
+pub struct Write<'a> {
+    /// The version in which the object is written.
+    pub api_version: &'a str,
+    /// The type of the object in that version.
+    pub structure: Node<'a>,
+    /// The other versions.
+    pub versions: &'a dyn Versions,
+    /// Fields that the write cannot change, and so gives nobody.
+    pub reset: &'a Set,
+    /// Name of the manager.
+    pub manager: &'a str,
+    /// The subresource by which is written; empty for the object itself.
+    pub subresource: &'a str,
+    /// The present.
+    pub now: jiff::Timestamp,
+}
+
+impl Write<'_> {
+    fn structure_of(&self, api_version: &str) -> Option<Node<'_>> {
+        if api_version == self.api_version {
+            Some(self.structure)
+        } else {
+            self.versions.structure(api_version)
+        }
+    }
+
+    fn convert(&self, object: &Value, to: &str) -> Option<Value> {
+        if to == self.api_version {
+            Some(object.clone())
+        } else {
+            self.versions.convert(object, self.api_version, to)
+        }
+    }
+
+    /// Who writes.
+    fn who(&self, operation: Operation) -> Manager {
+        let name = if self.manager.is_empty() {
+            "unknown"
+        } else {
+            self.manager
+        };
+        Manager {
+            name: name.to_owned(),
+            operation,
+            // Who applies is the same in every version.
+            api_version: match operation {
+                Operation::Apply => String::new(),
+                Operation::Update => self.api_version.to_owned(),
+            },
+            subresource: self.subresource.to_owned(),
+        }
+    }
+}
+
+/// The comparisons of two states of an object, in every version that is asked for.
+struct Comparisons<'w, 'a> {
+    write: &'w Write<'a>,
+    old: &'w Value,
+    new: &'w Value,
+    done: BTreeMap<String, Option<Comparison>>,
+}
+
+impl<'w, 'a> Comparisons<'w, 'a> {
+    fn new(write: &'w Write<'a>, old: &'w Value, new: &'w Value) -> Self {
+        Self {
+            write,
+            old,
+            new,
+            done: BTreeMap::new(),
+        }
+    }
+
+    /// `None` where the version is not served.
+    fn of(&mut self, api_version: &str) -> Result<Option<&Comparison>, TypeError> {
+        if !self.done.contains_key(api_version) {
+            let comparison = self.compare(api_version)?;
+            self.done.insert(api_version.to_owned(), comparison);
+        }
+        Ok(self.done.get(api_version).and_then(Option::as_ref))
+    }
+
+    fn compare(&self, api_version: &str) -> Result<Option<Comparison>, TypeError> {
+        let write = self.write;
+        let Some(structure) = write.structure_of(api_version) else {
+            return Ok(None);
+        };
+        let comparison = if api_version == write.api_version {
+            compare(self.old, self.new, structure)?
+        } else {
+            let convert = |object| write.convert(object, api_version);
+            match (convert(self.old), convert(self.new)) {
+                (Some(old), Some(new)) => compare(&old, &new, structure)?,
+                _ => return Ok(None),
+            }
+        };
+        Ok(Some(comparison.excluding(write.reset)))
+    }
+}
+
+/// Takes what changed from the managers that had it. Without `force` a manager that would lose a
+/// field to a new value is a conflict.
+fn settle(
+    managers: &mut Managers,
+    comparisons: &mut Comparisons<'_, '_>,
+    writer: Option<&Manager>,
+    force: bool,
+) -> Result<Result<(), Conflicts>, TypeError> {
+    let mut conflicts = Vec::new();
+    let (mut gone, mut lost) = (Vec::new(), Vec::new());
+    for (manager, entry) in managers.iter() {
+        if Some(manager) == writer {
+            continue;
+        }
+        let Some(comparison) = comparisons.of(&entry.api_version)? else {
+            gone.push(manager.clone());
+            continue;
+        };
+        let mut taken = entry.fields.intersection(&comparison.modified);
+        taken = taken.union(entry.fields.intersection(&comparison.added));
+        let removed = entry.fields.intersection(&comparison.removed);
+        if !taken.is_empty() {
+            taken.each(&mut |path| {
+                conflicts.push(Conflict {
+                    manager: manager.clone(),
+                    path: path.to_vec(),
+                });
+            });
+        }
+        if !(taken.is_empty() && removed.is_empty()) {
+            lost.push((manager.clone(), taken.union(removed)));
+        }
+    }
+    if !force && !conflicts.is_empty() {
+        return Ok(Err(Conflicts(conflicts)));
+    }
+    for (manager, fields) in lost {
+        managers.subtract(&manager, &fields);
+    }
+    for manager in gone {
+        managers.remove(&manager);
+    }
+    managers.drop_empty();
+    Ok(Ok(()))
+}
+
+/// Forgets managers in versions that are not served, and makes the sets fit types that have
+/// become atomic.
+fn reconcile(managers: &mut Managers, write: &Write<'_>) {
+    managers.retain(|entry| {
+        let Some(structure) = write.structure_of(&entry.api_version) else {
+            return false;
+        };
+        entry.fields = std::mem::take(&mut entry.fields).reconciled(structure);
+        true
+    });
+}
+
+/// Fields that nobody manages: every object has them, and only the server writes most of them.
+fn unmanaged() -> &'static Set {
+    static FIELDS: std::sync::LazyLock<Set> = std::sync::LazyLock::new(|| {
+        let meta = [
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "selfLink",
+            "uid",
+            "clusterName",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+        ];
+        let mut set = Set::of([&["apiVersion"][..], &["kind"], &["metadata"]]);
+        for field in meta {
+            set = set.union(Set::of([&["metadata", field][..]]));
+        }
+        set
+    });
+    &FIELDS
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! What a write that is no apply makes of the managers.
+
+use serde_json::Value;
+
+use super::{Comparisons, Entry, Managers, Operation, Write, reconcile, settle, unmanaged};
+use crate::apply::TypeError;
+
+/// Gives the writer what it changed, and takes it from those that had it. The objects are without
+/// managedFields; the old one of a creation is an empty object.
+///
+/// # Errors
+/// Where the items of a list cannot be told apart: the managers stay as they were.
+pub fn update(
+    managers: &mut Managers,
+    old: &Value,
+    new: &Value,
+    write: &Write<'_>,
+) -> Result<(), TypeError> {
+    if managers.is_empty() && !old["metadata"]["uid"].is_null() {
+        // Somebody asked to forget the managers: nobody is tracked until the next apply.
+        return Ok(());
+    }
+    let mut changed = managers.clone();
+    give(&mut changed, old, new, write)?;
+    changed.cap();
+    *managers = changed;
+    Ok(())
+}
+
+/// The same without the bound on managers.
+pub(super) fn give(
+    managers: &mut Managers,
+    old: &Value,
+    new: &Value,
+    write: &Write<'_>,
+) -> Result<(), TypeError> {
+    reconcile(managers, write);
+    let mut comparisons = Comparisons::new(write, old, new);
+    // Forced, there are no conflicts.
+    if settle(managers, &mut comparisons, None, true)?.is_err() {
+        return Ok(());
+    }
+    let known = comparisons.done.remove(write.api_version).flatten();
+    let comparison = match known {
+        Some(comparison) => Some(comparison),
+        None => comparisons.compare(write.api_version)?,
+    };
+    if let Some(comparison) = comparison {
+        take(managers, comparison, write);
+    }
+    Ok(())
+}
+
+fn take(managers: &mut Managers, comparison: crate::apply::Comparison, write: &Write<'_>) {
+    let fields = comparison
+        .modified
+        .union(comparison.added)
+        .difference(unmanaged());
+    if fields.is_empty() {
+        return;
+    }
+    let writer = write.who(Operation::Update);
+    let before = managers.remove(&writer);
+    let fields = match before {
+        Some(before) => before.fields.union(fields),
+        None => fields,
+    };
+    let entry = Entry {
+        api_version: write.api_version.to_owned(),
+        fields,
+        time: Some(write.now),
+    };
+    managers.insert(writer, entry);
+}

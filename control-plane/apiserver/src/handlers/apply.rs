@@ -1,0 +1,177 @@
+//! Server-side apply, and the options that say who manages what is written.
+
+use axum::body::Body;
+use bytes::Bytes;
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::gvk::GroupKind;
+use coracle_apimachinery::status::Status;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Response};
+use serde_json::Value;
+
+use super::decode::{self, check_type_of};
+use super::encode::outcome;
+use super::{Call, patch};
+use crate::auth::authorization::authorize;
+use crate::registry::apply::{Application, malformed};
+use crate::registry::update::Part;
+use crate::registry::{FieldManager, Outcome};
+use crate::request::info::RequestInfo;
+use crate::request::options::{FieldValidation, Query, WriteOptions};
+use crate::request::{body, media};
+
+/// The media type of an apply.
+pub(super) const MEDIA_TYPE: &str = "application/apply-patch+yaml";
+
+/// Characters that the name of a manager has at most.
+const MAX_MANAGER: usize = 128;
+
+/// By whose name a write manages fields: as it says, or as the client calls itself.
+pub(super) fn field_manager<'a>(query: &'a Query, headers: &'a HeaderMap) -> FieldManager<'a> {
+    let given = query.get("fieldManager").unwrap_or_default();
+    if !given.is_empty() {
+        return FieldManager::Update(given);
+    }
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    let name = agent.unwrap_or_default().split('/').next();
+    let name = name.unwrap_or_default();
+    // A header is ASCII where it can be read.
+    FieldManager::Update(name.get(..MAX_MANAGER).unwrap_or(name))
+}
+
+/// Checks the options of create, update and patch that are about managers.
+///
+/// # Errors
+/// 422 as Kubernetes has it.
+pub(super) fn check_options(call: &Call<'_>) -> Result<(), Status> {
+    let kind = match call.info.verb.as_str() {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => return Ok(()),
+    };
+    let applies = kind == "PatchOptions" && is_apply(&call.parts.headers);
+    let manager = call.query.get("fieldManager").unwrap_or_default();
+    let at = Path::new("fieldManager");
+    let mut errors = Vec::new();
+    if applies && manager.is_empty() {
+        errors.push(FieldError::required(&at, "is required for apply patch"));
+    }
+    if !applies && kind == "PatchOptions" && call.query.get("force").is_some_and(|f| !f.is_empty())
+    {
+        let message = "may not be specified for non-apply patch";
+        errors.push(FieldError::forbidden(&Path::new("force"), message));
+    }
+    if manager.len() > MAX_MANAGER {
+        errors.push(FieldError::too_long(&at, MAX_MANAGER));
+    }
+    for (position, character) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
+        let code = u32::from(character);
+        let message = format!("invalid character U+{code:04X} (at position {position})");
+        errors.push(FieldError::invalid(&at, manager, message));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let kind = GroupKind::new("meta.k8s.io", kind);
+    Err(Status::invalid(&kind, "", errors))
+}
+
+/// Letters, marks, numbers, punctuation, symbols and the space of ASCII.
+fn is_printable(c: char) -> bool {
+    c == ' ' || !(c.is_control() || c.is_whitespace())
+}
+
+/// Whether a patch is an apply.
+pub(super) fn is_apply(headers: &HeaderMap) -> bool {
+    media::content_type(headers) == MEDIA_TYPE
+}
+
+/// Applies the body to the object or its status.
+pub(super) async fn apply(
+    call: &Call<'_>,
+    bytes: Bytes,
+    options: WriteOptions,
+) -> Result<Response<Body>, Status> {
+    let json = read(bytes)?;
+    let descriptor = call.kind.descriptor();
+    let config = config(&json)?;
+    check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
+    let warnings = check_fields(call, &json, options.field_validation)?;
+    let part = patch::part(call);
+    let mut applied = send(call, part, &config, options).await?;
+    applied.warnings.splice(0..0, warnings);
+    outcome(call, applied)
+}
+
+/// Reads a configuration, which is JSON or YAML.
+pub(super) fn read(bytes: Bytes) -> Result<Bytes, Status> {
+    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
+        return Ok(bytes);
+    }
+    body::yaml_to_json(&bytes)
+}
+
+/// Decodes a configuration.
+pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
+    let config: Value = serde_json::from_slice(json)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    if !config.is_object() {
+        let message = "error decoding YAML: a configuration is an object";
+        return Err(Status::bad_request(message));
+    }
+    if !config["metadata"]["managedFields"].is_null() {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(config)
+}
+
+/// Gives the configuration to the registry.
+pub(super) async fn send(
+    call: &Call<'_>,
+    part: Part,
+    config: &Value,
+    options: WriteOptions,
+) -> Result<Outcome, Status> {
+    let create = RequestInfo {
+        verb: "create".to_owned(),
+        ..call.info.clone()
+    };
+    let application = Application {
+        config,
+        manager: call.query.get("fieldManager").unwrap_or_default(),
+        force: call.query.flag("force").unwrap_or(false),
+        may_create: &|| authorize(call.user, &create),
+    };
+    let caller = call.caller(options.dry_run);
+    let registry = &call.server.registry;
+    registry
+        .apply(call.target(), part, application, caller)
+        .await
+}
+
+/// An unknown field is refused however fields are validated: nobody could manage it.
+fn check_fields(
+    call: &Call<'_>,
+    json: &[u8],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let faults = decode::check_fields(call, json, FieldValidation::Warn)?;
+    for fault in &faults {
+        if let Some(path) = fault.strip_prefix("unknown field ") {
+            let path = path.trim_matches('"');
+            let error = format!(".{path}: field not declared in schema");
+            return Err(malformed(call.target(), "patch", &error));
+        }
+    }
+    match validation {
+        FieldValidation::Strict if !faults.is_empty() => Err(Status::bad_request(format!(
+            "error decoding YAML: {}",
+            faults.join(", ")
+        ))),
+        FieldValidation::Ignore => Ok(Vec::new()),
+        _ => Ok(faults),
+    }
+}

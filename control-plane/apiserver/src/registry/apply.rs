@@ -1,0 +1,135 @@
+//! Server-side apply: the object that there is, or none, with a configuration applied to it, and
+//! then through the same path as every other write.
+
+use coracle_apimachinery::managed::{self, Error, Managers, Write};
+use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
+use coracle_store::Read;
+use serde_json::{Map, Value};
+
+use super::erased::Object;
+use super::errors::internal;
+use super::managed::{FieldManager, reset_fields, without_nulls};
+use super::update::Part;
+use super::{Caller, Outcome, Registry, Target};
+
+/// How often an apply is tried against those that create and delete the object.
+const ATTEMPTS: usize = 8;
+
+/// What is applied, and by whom.
+#[derive(Clone, Copy)]
+pub struct Application<'a> {
+    /// The configuration, of the target's kind and version.
+    pub config: &'a Value,
+    /// The name of the manager.
+    pub manager: &'a str,
+    /// Whether fields are taken from others.
+    pub force: bool,
+    /// Whether the caller may create the object if there is none.
+    pub may_create: &'a (dyn Fn() -> Result<(), Status> + Send + Sync),
+}
+
+impl Registry {
+    /// Applies a configuration.
+    ///
+    /// # Errors
+    /// 409 for fields of other managers, 400 for a configuration that does not fit, and those of
+    /// create and update.
+    pub async fn apply(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        application: Application<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Outcome, Status> {
+        let caller = Caller {
+            manager: FieldManager::Settled,
+            ..caller
+        };
+        for _ in 0..ATTEMPTS {
+            let exists = match self.get(target, Read::Latest).await {
+                Ok(_) => true,
+                Err(status) if status.code() == 404 && part == Part::Main => false,
+                Err(status) => return Err(status),
+            };
+            let done = if exists {
+                let change =
+                    |current: &dyn Object| self.applied(target, part, application, Some(current));
+                self.update(target, part, &change, caller).await
+            } else {
+                let object = self.applied(target, part, application, None)?;
+                if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
+                    return Err(target.conflict(format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    )));
+                }
+                (application.may_create)()?;
+                self.create(target, object, caller).await
+            };
+            match done {
+                // Somebody was faster in deleting or creating it.
+                Err(status) if exists && status.code() == 404 && part == Part::Main => {}
+                Err(status) if !exists && status.reason() == "AlreadyExists" => {}
+                done => return done,
+            }
+        }
+        Err(target.conflict(OBJECT_MODIFIED))
+    }
+
+    /// The object with the configuration applied, and its managers.
+    fn applied(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        application: Application<'_>,
+        current: Option<&dyn Object>,
+    ) -> Result<Box<dyn Object>, Status> {
+        let (mut live, mut managers) = (Value::Object(Map::new()), Managers::default());
+        if let Some(current) = current {
+            live = current
+                .to_value()
+                .map_err(|error| internal("encode an object", &error))?;
+            if let Some(Value::Object(meta)) = live.get_mut("metadata") {
+                meta.remove("managedFields");
+            }
+            let entries = current.meta().managed_fields.as_deref().unwrap_or_default();
+            // What cannot be read is nobody's.
+            managers = Managers::read(entries).unwrap_or_default();
+        }
+        let kind = &**target.kind;
+        let api_version = kind.descriptor().api_version();
+        let versions = self.versions(target);
+        let write = Write {
+            api_version: &api_version,
+            structure: kind.structure(),
+            versions: &versions,
+            reset: &reset_fields(kind, part.subresource()),
+            manager: application.manager,
+            subresource: part.subresource(),
+            now: super::meta::now().0,
+        };
+        let Application { config, force, .. } = application;
+        let applied = managed::apply(&live, config, &managers, &write, force);
+        let applied = applied.map_err(|error| match error {
+            Error::Conflicts(conflicts) => conflicts.into(),
+            Error::Config(error) => malformed(target, "patch", &error),
+            Error::Live(error) => malformed(target, "live", &error),
+        })?;
+        let mut object = kind
+            .decode_value(without_nulls(applied.object))
+            .map_err(|error| {
+                Status::bad_request(format!("the applied object cannot be decoded: {error}"))
+            })?;
+        object.meta_mut().managed_fields = applied.managers.write();
+        Ok(object)
+    }
+}
+
+/// 400: lists or maps of an object are not what their types say, in the words of Kubernetes.
+pub(crate) fn malformed(target: Target<'_>, which: &str, error: &dyn std::fmt::Display) -> Status {
+    let d = target.kind.descriptor();
+    let (namespace, name) = (target.namespace, target.name);
+    let (api_version, kind) = (d.api_version(), &d.kind);
+    Status::bad_request(format!(
+        "failed to create typed {which} object ({namespace}/{name}; {api_version}, Kind={kind}): {error}"
+    ))
+}
