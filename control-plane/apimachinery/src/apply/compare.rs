@@ -32,12 +32,45 @@ impl Comparison {
     }
 }
 
+/// Which of two states has been encoded whole, with the fields that Kubernetes' own encoding always
+/// has. A configuration has not, nor what it was merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The old one.
+    pub old: bool,
+    /// The new one.
+    pub new: bool,
+}
+
+impl Whole {
+    /// Both.
+    pub const BOTH: Self = Self {
+        old: true,
+        new: true,
+    };
+    /// Only the old one.
+    pub const OLD: Self = Self {
+        old: true,
+        new: false,
+    };
+    /// Only the new one.
+    pub const NEW: Self = Self {
+        old: false,
+        new: true,
+    };
+}
+
 /// Compares two states of an object.
 ///
 /// # Errors
 /// Where the items of a list cannot be told apart.
-pub fn compare(old: &Value, new: &Value, of: Type<'_>) -> Result<Comparison, TypeError> {
-    let diff = walk(Some(old), Some(new), of)?;
+pub fn compare(
+    old: &Value,
+    new: &Value,
+    of: Type<'_>,
+    whole: Whole,
+) -> Result<Comparison, TypeError> {
+    let diff = Walk(whole).values(Some(old), Some(new), of)?;
     Ok(Comparison {
         removed: diff.removed.children,
         modified: diff.modified.children,
@@ -61,95 +94,152 @@ impl Diff {
     }
 }
 
-fn walk(old: Option<&Value>, new: Option<&Value>, of: Type<'_>) -> Result<Diff, TypeError> {
-    let mut diff = Diff::default();
-    let shape = of.shape(new.or(old));
-    if of.is_untyped() && old.is_some() && new.is_some() {
-        let before = of.shape(old);
-        if std::mem::discriminant(&before) != std::mem::discriminant(&shape) {
-            step(before, old, new, of, &mut diff)?;
-        }
-    }
-    let whole = step(shape, old, new, of, &mut diff)?;
-    if !whole {
-        if old.is_none() {
-            diff.added.member = true;
-        } else if new.is_none() {
-            diff.removed.member = true;
-        }
-    }
-    Ok(diff)
-}
+/// A comparison that is under way.
+#[derive(Clone, Copy)]
+struct Walk(Whole);
 
-/// Compares values of a shape; true where they are compared as wholes.
-fn step(
-    shape: Shape<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    of: Type<'_>,
-    diff: &mut Diff,
-) -> Result<bool, TypeError> {
-    match shape {
-        Shape::List { items, list: kind } => {
-            let (before, after) = (list(old), list(new));
-            // Two empty lists are wholes, so that an empty one and null differ.
-            if *kind != ListType::Atomic && !(before.is_empty() && after.is_empty()) {
-                lists(before, after, items, kind, diff)?;
-                return Ok(false);
+impl Walk {
+    fn values(
+        self,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        of: Type<'_>,
+    ) -> Result<Diff, TypeError> {
+        let mut diff = Diff::default();
+        let shape = of.shape(new.or(old));
+        if of.is_untyped() && old.is_some() && new.is_some() {
+            let before = of.shape(old);
+            if std::mem::discriminant(&before) != std::mem::discriminant(&shape) {
+                self.step(before, old, new, of, &mut diff)?;
             }
         }
-        Shape::Map { atomic, .. } | Shape::Struct { atomic } => {
-            let (before, after) = (map(old), map(new));
-            if !atomic && (before.is_some() || after.is_some()) {
-                let absent = (old.is_none(), new.is_none());
-                maps(before, after, absent, of, diff)?;
-                return Ok(false);
+        let whole = self.step(shape, old, new, of, &mut diff)?;
+        if !whole {
+            if old.is_none() {
+                diff.added.member = true;
+            } else if new.is_none() {
+                diff.removed.member = true;
             }
         }
-        Shape::Scalar => {}
+        Ok(diff)
     }
-    match (old, new) {
-        (None, _) => diff.added.member = true,
-        (_, None) => diff.removed.member = true,
-        (Some(old), Some(new)) => diff.modified.member |= !path::equal(old, new),
-    }
-    Ok(true)
-}
 
-fn maps(
-    old: Option<&Map<String, Value>>,
-    new: Option<&Map<String, Value>>,
-    (no_old, no_new): (bool, bool),
-    of: Type<'_>,
-    diff: &mut Diff,
-) -> Result<(), TypeError> {
-    let mut left = old.into_iter().flatten().peekable();
-    let mut right = new.into_iter().flatten().peekable();
-    while let Some((name, mut before, mut after)) = next(&mut left, &mut right) {
-        let field = of.field(name);
-        if field.always {
-            before = before.or_else(|| (!no_old).then(|| implied(field.node)));
-            after = after.or_else(|| (!no_new).then(|| implied(field.node)));
+    /// Compares values of a shape; true where they are compared as wholes.
+    fn step(
+        self,
+        shape: Shape<'_>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        of: Type<'_>,
+        diff: &mut Diff,
+    ) -> Result<bool, TypeError> {
+        match shape {
+            Shape::List { items, list: kind } => {
+                let (before, after) = (list(old), list(new));
+                // Two empty lists are wholes, so that an empty one and null differ.
+                if *kind != ListType::Atomic && !(before.is_empty() && after.is_empty()) {
+                    self.lists(before, after, items, kind, diff)?;
+                    return Ok(false);
+                }
+            }
+            Shape::Map { atomic, .. } | Shape::Struct { atomic } => {
+                let (before, after) = (map(old), map(new));
+                if !atomic && (before.is_some() || after.is_some()) {
+                    let absent = (old.is_none(), new.is_none());
+                    self.maps(before, after, absent, of, diff)?;
+                    return Ok(false);
+                }
+            }
+            Shape::Scalar => {}
         }
-        let below = walk(before, after, field.node)
-            .map_err(|error| error.below(PathElement::field(name)))?;
-        diff.push(&|| PathElement::field(name), below);
-    }
-    if no_old == no_new {
-        return Ok(());
-    }
-    let side = if no_old {
-        &mut diff.added
-    } else {
-        &mut diff.removed
-    };
-    for (name, _) in of.named_fields().filter(|(_, field)| field.always) {
-        if !old.or(new).is_some_and(|fields| fields.contains_key(name)) {
-            side.children
-                .push(|| PathElement::field(name), Node::member());
+        match (old, new) {
+            (None, _) => diff.added.member = true,
+            (_, None) => diff.removed.member = true,
+            (Some(old), Some(new)) => diff.modified.member |= !path::equal(old, new),
         }
+        Ok(true)
     }
-    Ok(())
+
+    fn maps(
+        self,
+        old: Option<&Map<String, Value>>,
+        new: Option<&Map<String, Value>>,
+        (no_old, no_new): (bool, bool),
+        of: Type<'_>,
+        diff: &mut Diff,
+    ) -> Result<(), TypeError> {
+        let mut left = old.into_iter().flatten().peekable();
+        let mut right = new.into_iter().flatten().peekable();
+        while let Some((name, mut before, mut after)) = next(&mut left, &mut right) {
+            let field = of.field(name);
+            if field.always {
+                before = before.or_else(|| (!no_old && self.0.old).then(|| implied(field.node)));
+                after = after.or_else(|| (!no_new && self.0.new).then(|| implied(field.node)));
+            }
+            let below = self
+                .values(before, after, field.node)
+                .map_err(|error| error.below(PathElement::field(name)))?;
+            diff.push(&|| PathElement::field(name), below);
+        }
+        if no_old == no_new {
+            return Ok(());
+        }
+        let side = if no_old {
+            &mut diff.added
+        } else {
+            &mut diff.removed
+        };
+        for (name, _) in of.named_fields().filter(|(_, field)| field.always) {
+            if !old.or(new).is_some_and(|fields| fields.contains_key(name)) {
+                side.children
+                    .push(|| PathElement::field(name), Node::member());
+            }
+        }
+        Ok(())
+    }
+
+    fn lists(
+        self,
+        old: &[Value],
+        new: &[Value],
+        items: Type<'_>,
+        kind: &ListType,
+        diff: &mut Diff,
+    ) -> Result<(), TypeError> {
+        let mut both: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+        for (element, item) in elements(kind, old)?.into_iter().zip(old) {
+            both.entry(element).or_default().0.push(item);
+        }
+        for (element, item) in elements(kind, new)?.into_iter().zip(new) {
+            both.entry(element).or_default().1.push(item);
+        }
+        for (element, (before, after)) in both {
+            let one = |before: Option<&Value>, after: Option<&Value>| {
+                self.values(before, after, items)
+                    .map_err(|error| error.below(&element))
+            };
+            let mut below = match (before.as_slice(), after.as_slice()) {
+                ([] | [_], [] | [_]) => one(before.first().copied(), after.first().copied())?,
+                // Items that are there more than once are one value, and their parts are nobody's.
+                ([_, _, ..], [_, _, ..]) => Diff::default(),
+                ([_, _, ..], [after]) => one(None, Some(after))?,
+                ([before], [_, _, ..]) => one(Some(before), None)?,
+                ([_, _, ..], []) | ([], [_, _, ..]) => Diff::default(),
+            };
+            match (before.len() > 1, after.len() > 1) {
+                (true, true) => {
+                    let same = before.len() == after.len()
+                        && before.iter().zip(&after).all(|(a, b)| path::equal(a, b));
+                    below.modified.member |= !same;
+                }
+                (true, false) => below.removed.member = true,
+                (false, true) => below.added.member = true,
+                (false, false) => {}
+            }
+            diff.push(&|| element.clone(), below);
+        }
+        Ok(())
+    }
 }
 
 type Entry<'a> = (&'a String, &'a Value);
@@ -175,45 +265,4 @@ fn next<'a>(
         old.map(|(_, value)| value),
         new.map(|(_, value)| value),
     ))
-}
-
-fn lists(
-    old: &[Value],
-    new: &[Value],
-    items: Type<'_>,
-    kind: &ListType,
-    diff: &mut Diff,
-) -> Result<(), TypeError> {
-    let mut both: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
-    for (element, item) in elements(kind, old)?.into_iter().zip(old) {
-        both.entry(element).or_default().0.push(item);
-    }
-    for (element, item) in elements(kind, new)?.into_iter().zip(new) {
-        both.entry(element).or_default().1.push(item);
-    }
-    for (element, (before, after)) in both {
-        let one = |before: Option<&Value>, after: Option<&Value>| {
-            walk(before, after, items).map_err(|error| error.below(&element))
-        };
-        let mut below = match (before.as_slice(), after.as_slice()) {
-            ([] | [_], [] | [_]) => one(before.first().copied(), after.first().copied())?,
-            // Items that are there more than once are one value, and their parts are nobody's.
-            ([_, _, ..], [_, _, ..]) => Diff::default(),
-            ([_, _, ..], [after]) => one(None, Some(after))?,
-            ([before], [_, _, ..]) => one(Some(before), None)?,
-            ([_, _, ..], []) | ([], [_, _, ..]) => Diff::default(),
-        };
-        match (before.len() > 1, after.len() > 1) {
-            (true, true) => {
-                let same = before.len() == after.len()
-                    && before.iter().zip(&after).all(|(a, b)| path::equal(a, b));
-                below.modified.member |= !same;
-            }
-            (true, false) => below.removed.member = true,
-            (false, true) => below.added.member = true,
-            (false, false) => {}
-        }
-        diff.push(&|| element.clone(), below);
-    }
-    Ok(())
 }

@@ -18,7 +18,7 @@ pub mod path;
 pub mod remove;
 pub mod set;
 
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, Whole, compare};
 pub use fields::{field_set, validate};
 pub use merge::merge;
 pub use path::{Path, PathElement};

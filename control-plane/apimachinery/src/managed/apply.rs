@@ -6,7 +6,7 @@ use super::{
     Comparisons, Conflicts, Entry, Manager, Managers, Operation, Write, last_applied, reconcile,
     settle, unmanaged, update,
 };
-use crate::apply::{Set, TypeError, field_set, merge, path, remove, validate};
+use crate::apply::{Set, TypeError, Whole, field_set, merge, path, remove, validate};
 
 /// The manager of what an object had before anybody managed it.
 const BEFORE: &str = "before-first-apply";
@@ -109,7 +109,7 @@ fn attempt(
         }
         _ => merged,
     };
-    let mut comparisons = Comparisons::new(write, live, &object);
+    let mut comparisons = Comparisons::new(write, live, &object, Whole::OLD);
     settle(&mut managers, &mut comparisons, Some(&writer), force)
         .map_err(Error::Live)?
         .map_err(Error::Conflicts)?;

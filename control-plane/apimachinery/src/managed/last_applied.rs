@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{Conflict, Conflicts, Write};
-use crate::apply::{Set, compare, field_set};
+use crate::apply::{Set, Whole, compare, field_set};
 
 /// The manager by which kubectl applies. Another name opts out of all this.
 pub const KUBECTL: &str = "kubectl";
@@ -27,7 +27,7 @@ fn own(live: &Value, write: &Write<'_>) -> Option<Set> {
         return None;
     }
     let fields = field_set(&applied, write.structure).ok()?;
-    let since = compare(&applied, live, write.structure).ok()?;
+    let since = compare(&applied, live, write.structure, Whole::NEW).ok()?;
     Some(
         fields
             .difference(&since.modified)

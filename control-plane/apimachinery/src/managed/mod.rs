@@ -30,7 +30,7 @@ pub use conflict::{Conflict, Conflicts};
 pub use entries::{Entry, Manager, Managers, Operation};
 pub use update::update;
 
-use crate::apply::{Comparison, Set, TypeError, compare};
+use crate::apply::{Comparison, Set, TypeError, Whole, compare};
 use crate::schema::Node;
 
 /// Objects in the versions that their managers know them by.
@@ -102,15 +102,17 @@ struct Comparisons<'w, 'a> {
     write: &'w Write<'a>,
     old: &'w Value,
     new: &'w Value,
+    whole: Whole,
     done: BTreeMap<String, Option<Comparison>>,
 }
 
 impl<'w, 'a> Comparisons<'w, 'a> {
-    fn new(write: &'w Write<'a>, old: &'w Value, new: &'w Value) -> Self {
+    fn new(write: &'w Write<'a>, old: &'w Value, new: &'w Value, whole: Whole) -> Self {
         Self {
             write,
             old,
             new,
+            whole,
             done: BTreeMap::new(),
         }
     }
@@ -130,11 +132,11 @@ impl<'w, 'a> Comparisons<'w, 'a> {
             return Ok(None);
         };
         let comparison = if api_version == write.api_version {
-            compare(self.old, self.new, structure)?
+            compare(self.old, self.new, structure, self.whole)?
         } else {
             let convert = |object| write.convert(object, api_version);
             match (convert(self.old), convert(self.new)) {
-                (Some(old), Some(new)) => compare(&old, &new, structure)?,
+                (Some(old), Some(new)) => compare(&old, &new, structure, Whole::BOTH)?,
                 _ => return Ok(None),
             }
         };

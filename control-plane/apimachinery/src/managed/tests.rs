@@ -1,1 +1,510 @@
+#![allow(clippy::unwrap_used)]
+//! `scenarios.json` holds writes that were drawn at random, and what Kubernetes 1.37 makes of them.
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, json};
+
+use super::*;
+use crate::gvk::GroupVersionKind;
+use crate::schema::Schema;
+
+/// Only one version is served.
+struct One;
+
+impl Versions for One {
+    fn structure(&self, _: &str) -> Option<Node<'_>> {
+        None
+    }
+
+    fn convert(&self, _: &Value, _: &str, _: &str) -> Option<Value> {
+        None
+    }
+}
+
+fn nothing() -> Value {
+    Value::Object(Map::new())
+}
+
+/// As the type has it, and as it is encoded.
+fn through<T: Serialize + DeserializeOwned>(value: Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(without_nulls(value)).unwrap()).unwrap()
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                kept.map(|(name, value)| (name, without_nulls(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        scalar => scalar,
+    }
+}
+
+/// Without what is empty: encodings differ in whether they name it.
+fn bare(value: &Value) -> Value {
+    let empty = |value: &Value| match value {
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        other => other.is_null(),
+    };
+    match value {
+        Value::Object(members) => {
+            let members = members
+                .iter()
+                .map(|(name, value)| (name.clone(), bare(value)));
+            Value::Object(members.filter(|(_, value)| !empty(value)).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(bare).collect()),
+        scalar => scalar.clone(),
+    }
+}
+
+fn normal(kind: &str, value: Value) -> Value {
+    match kind {
+        "Deployment" => through::<Deployment>(value),
+        "Service" => through::<Service>(value),
+        "ConfigMap" => through::<ConfigMap>(value),
+        _ => through::<PersistentVolume>(value),
+    }
+}
+
+/// A write as `scenarios.json` has it.
+struct Step<'a> {
+    kind: &'a GroupVersionKind,
+    step: &'a Value,
+    live: &'a Value,
+    entries: &'a [ManagedFieldsEntry],
+}
+
+impl Step<'_> {
+    fn text(&self, name: &str) -> &str {
+        self.step[name].as_str().unwrap_or_default()
+    }
+
+    fn run(&self) -> Result<Applied, String> {
+        let subresource = self.text("subresource");
+        let reset = if subresource == "status" {
+            "spec"
+        } else {
+            "status"
+        };
+        let write = Write {
+            api_version: &self.kind.api_version(),
+            structure: Schema::built_in().kind(self.kind).unwrap(),
+            versions: &One,
+            reset: &Set::of([&[reset][..]]),
+            manager: self.text("manager"),
+            subresource,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let mut managers = Managers::read(self.entries).unwrap();
+        let object = self.step["object"].clone();
+        if self.step["op"] == "apply" {
+            let force = self.step["force"] == true;
+            return super::apply(self.live, &object, &managers, &write, force)
+                .map_err(|error| error.to_string());
+        }
+        let object = normal(&self.kind.kind, object);
+        update(&mut managers, self.live, &object, &write).map_err(|error| error.to_string())?;
+        Ok(Applied { object, managers })
+    }
+
+    fn check(&self) {
+        match (self.run(), self.step["error"].as_str()) {
+            (Err(error), Some(want)) => assert_eq!(lines(&error), lines(want)),
+            (Ok(_), Some(want)) => panic!("no error, where Kubernetes has {want}"),
+            (Err(error), None) => panic!("{error}, where Kubernetes has none"),
+            (Ok(applied), None) => {
+                let managers: Vec<_> = applied.managers.write().unwrap_or_default();
+                assert_eq!(untimed(&managers), untimed(&entries(self.step)));
+                let object = bare(&normal(&self.kind.kind, applied.object));
+                let wanted = bare(&normal(&self.kind.kind, self.step["live"].clone()));
+                // What a strategy restores is not ours.
+                let parts: &[&str] = match self.text("subresource") {
+                    "status" => &["status"],
+                    _ => &["spec", "data"],
+                };
+                for part in parts {
+                    assert_eq!(object[part], wanted[part]);
+                }
+            }
+        }
+    }
+}
+
+/// Managers that conflict come in any order.
+fn lines(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+fn entries(step: &Value) -> Vec<ManagedFieldsEntry> {
+    serde_json::from_value(step["managed"].clone()).unwrap()
+}
+
+fn untimed(entries: &[ManagedFieldsEntry]) -> Vec<String> {
+    let mut entries: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let entry = ManagedFieldsEntry {
+                time: None,
+                ..entry.clone()
+            };
+            serde_json::to_string(&entry).unwrap()
+        })
+        .collect();
+    entries.sort();
+    entries
+}
+
+#[test]
+fn writes_do_what_kubernetes_makes_of_them() {
+    let scenarios: Value = serde_json::from_str(include_str!("scenarios.json")).unwrap();
+    for scenario in scenarios.as_array().unwrap() {
+        let (group, kind) = (
+            scenario["group"].as_str().unwrap(),
+            scenario["kind"].as_str().unwrap(),
+        );
+        let kind = GroupVersionKind::new(group.to_owned(), "v1", kind.to_owned());
+        let (mut live, mut managed) = (nothing(), Vec::new());
+        for step in scenario["steps"].as_array().unwrap() {
+            Step {
+                kind: &kind,
+                step,
+                live: &live,
+                entries: &managed,
+            }
+            .check();
+            if step["error"].is_null() {
+                live = normal(&kind.kind, step["live"].clone());
+                managed = entries(step);
+            }
+        }
+    }
+}
+
+fn write<'a>(manager: &'a str, reset: &'a Set, now: i64) -> Write<'a> {
+    Write {
+        api_version: "v1",
+        structure: Schema::built_in()
+            .kind(&GroupVersionKind::new("", "v1", "ConfigMap"))
+            .unwrap(),
+        versions: &One,
+        reset,
+        manager,
+        subresource: "",
+        now: jiff::Timestamp::from_second(now).unwrap(),
+    }
+}
+
+fn config_map(data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "u"}, "data": data})
+}
+
+fn times(managers: &Managers) -> Vec<(String, Option<i64>)> {
+    let times = managers.iter();
+    times
+        .map(|(manager, entry)| {
+            (
+                manager.name.clone(),
+                entry.time.map(|time| time.as_second()),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn times_are_those_of_changes() {
+    let reset = Set::default();
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"}});
+    let first = super::apply(
+        &nothing(),
+        &config,
+        &Managers::default(),
+        &write("x", &reset, 1),
+        false,
+    )
+    .unwrap();
+    let again = super::apply(
+        &first.object,
+        &config,
+        &first.managers,
+        &write("x", &reset, 2),
+        false,
+    )
+    .unwrap();
+    assert_eq!(again, first);
+    // Who comes to share a field has a time of its own.
+    let shared = super::apply(
+        &first.object,
+        &config,
+        &first.managers,
+        &write("y", &reset, 3),
+        false,
+    )
+    .unwrap();
+    assert_eq!(
+        times(&shared.managers),
+        [("x".into(), Some(1)), ("y".into(), Some(3))]
+    );
+    let changed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "2"}});
+    let error = super::apply(
+        &first.object,
+        &changed,
+        &shared.managers,
+        &write("y", &reset, 4),
+        false,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Apply failed with 1 conflict: conflict with \"x\": .data.a"
+    );
+    let forced = super::apply(
+        &first.object,
+        &changed,
+        &shared.managers,
+        &write("y", &reset, 4),
+        true,
+    )
+    .unwrap();
+    assert_eq!(times(&forced.managers), [("y".into(), Some(4))]);
+    assert_eq!(forced.object["data"], json!({"a": "2"}));
+}
+
+#[test]
+fn what_an_applier_drops_goes_unless_another_has_it() {
+    let reset = Set::default();
+    let config = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data});
+    let (both, one) = (
+        config(json!({"a": "1", "b": "1"})),
+        config(json!({"a": "1"})),
+    );
+    let x = super::apply(
+        &nothing(),
+        &both,
+        &Managers::default(),
+        &write("x", &reset, 1),
+        false,
+    )
+    .unwrap();
+    let shared = super::apply(&x.object, &one, &x.managers, &write("y", &reset, 1), false).unwrap();
+    let none = super::apply(
+        &shared.object,
+        &config(json!({})),
+        &shared.managers,
+        &write("x", &reset, 2),
+        false,
+    )
+    .unwrap();
+    assert_eq!(none.object["data"], json!({"a": "1"}));
+    let all = super::apply(
+        &x.object,
+        &config(json!({})),
+        &x.managers,
+        &write("x", &reset, 2),
+        false,
+    )
+    .unwrap();
+    assert!(bare(&all.object).get("data").is_none(), "{}", all.object);
+}
+
+#[test]
+fn the_oldest_of_many_updaters_are_merged() {
+    let reset = Set::default();
+    let mut managers = Managers::default();
+    let mut old = nothing();
+    for number in 0..13 {
+        let mut data = old["data"].as_object().cloned().unwrap_or_default();
+        data.insert(format!("k{number}"), "1".into());
+        let new = config_map(data.into());
+        let name = format!("m{number:02}");
+        update(&mut managers, &old, &new, &write(&name, &reset, number)).unwrap();
+        old = new;
+    }
+    let mut wanted: Vec<(String, Option<i64>)> = vec![("ancient-changes".into(), Some(3))];
+    wanted.extend((4..13).map(|number| (format!("m{number:02}"), Some(number))));
+    assert_eq!(times(&managers), wanted);
+    let (_, ancient) = managers.iter().next().unwrap();
+    assert_eq!(
+        ancient.fields.to_json(),
+        r#"{"f:data":{".":{},"f:k0":{},"f:k1":{},"f:k2":{},"f:k3":{}}}"#
+    );
+}
+
+#[test]
+fn nobody_is_tracked_after_a_reset_until_an_apply() {
+    let reset = Set::default();
+    let (old, new) = (config_map(json!({"a": "1"})), config_map(json!({"a": "2"})));
+    let mut managers = Managers::default();
+    update(&mut managers, &old, &new, &write("x", &reset, 1)).unwrap();
+    assert!(managers.is_empty());
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "2", "b": "1"}});
+    let applied = super::apply(&new, &config, &managers, &write("y", &reset, 2), false).unwrap();
+    let names: Vec<_> = applied
+        .managers
+        .iter()
+        .map(|(manager, _)| manager.name.as_str())
+        .collect();
+    assert_eq!(names, ["before-first-apply", "y"]);
+    let error = super::apply(
+        &new,
+        &json!({"data": {"a": "3"}}),
+        &managers,
+        &write("y", &reset, 2),
+        false,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.a"
+    );
+}
+
+#[test]
+fn kubectl_takes_over_what_it_applied_on_its_own_side() {
+    let reset = Set::default();
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "1", "b": "1"}});
+    let mut live = config_map(json!({"a": "1", "b": "2"}));
+    live["metadata"]["annotations"] = json!({last_applied::ANNOTATION: applied.to_string()});
+    let mut managers = Managers::default();
+    update(
+        &mut managers,
+        &nothing(),
+        &live,
+        &write("kubectl-client-side-apply", &reset, 1),
+    )
+    .unwrap();
+    let config = |a: &str, b: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": a, "b": b}});
+    let done = super::apply(
+        &live,
+        &config("3", "2"),
+        &managers,
+        &write("kubectl", &reset, 2),
+        false,
+    )
+    .unwrap();
+    assert_eq!(done.object["data"]["a"], "3");
+    let annotation = done.object["metadata"]["annotations"][last_applied::ANNOTATION]
+        .as_str()
+        .unwrap();
+    assert_eq!(annotation, format!("{}\n", config("3", "2")));
+    // What has changed since is not its own.
+    let error = super::apply(
+        &live,
+        &config("3", "3"),
+        &managers,
+        &write("kubectl", &reset, 2),
+        false,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using v1: .data.b"
+    );
+    // Another manager has no claim.
+    assert!(
+        super::apply(
+            &live,
+            &config("3", "2"),
+            &managers,
+            &write("other", &reset, 2),
+            false
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn fields_that_a_write_cannot_change_are_not_its_managers() {
+    let reset = Set::of([&["data"][..]]);
+    let mut managers = Managers::default();
+    let mut new = config_map(json!({"a": "1"}));
+    new["immutable"] = true.into();
+    update(&mut managers, &nothing(), &new, &write("x", &reset, 1)).unwrap();
+    let fields: Vec<String> = managers
+        .iter()
+        .map(|(_, entry)| entry.fields.to_json())
+        .collect();
+    assert_eq!(fields, [r#"{"f:immutable":{}}"#]);
+}
+
+#[test]
+fn configurations_that_make_no_sense() {
+    let reset = Set::default();
+    let structure = Schema::built_in()
+        .kind(&GroupVersionKind::new("", "v1", "Service"))
+        .unwrap();
+    let write = Write {
+        structure,
+        ..write("x", &reset, 1)
+    };
+    let table = [
+        (
+            json!({"spec": {"ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}}),
+            ".spec.ports: duplicate entries for key [port=1,protocol=\"TCP\"]",
+        ),
+        (
+            json!({"spec": {"ports": {"port": 1}}}),
+            ".spec.ports: expected list, got {\"port\":1}",
+        ),
+        (
+            json!({"spec": {"ports": [null]}}),
+            ".spec.ports: element 0: associative list with keys may not have a null element",
+        ),
+        (json!({"spec": "x"}), ".spec: expected map, got \"x\""),
+        (
+            json!({"metadata": {"finalizers": [{}]}}),
+            ".metadata.finalizers: element 0: associative list without keys has an element that's a map type",
+        ),
+    ];
+    for (config, want) in table {
+        let error =
+            super::apply(&nothing(), &config, &Managers::default(), &write, false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("failed to create typed patch object: {want}")
+        );
+    }
+}
+
+#[test]
+fn entries_are_read_and_written() {
+    let entry = ManagedFieldsEntry {
+        api_version: Some("v1".into()),
+        fields_type: Some("FieldsV1".into()),
+        fields_v1: Some(FieldsV1(json!({"f:data": {"f:a": {}}}))),
+        manager: Some("x".into()),
+        operation: Some("Apply".into()),
+        subresource: None,
+        time: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
+    };
+    let managers = Managers::read(std::slice::from_ref(&entry)).unwrap();
+    assert_eq!(managers.write(), Some(vec![entry.clone()]));
+    let broken: [fn(&mut ManagedFieldsEntry); 5] = [
+        |entry| entry.operation = Some("Patch".into()),
+        |entry| entry.api_version = None,
+        |entry| entry.fields_type = None,
+        |entry| entry.fields_type = Some("FieldsV2".into()),
+        |entry| entry.fields_v1 = Some(FieldsV1(json!({"f:a": []}))),
+    ];
+    for damage in broken {
+        let mut entry = entry.clone();
+        damage(&mut entry);
+        assert!(Managers::read(&[entry.clone()]).is_err(), "{entry:?}");
+    }
+    assert!(entries::is_reset(Some(
+        &vec![ManagedFieldsEntry::default()]
+    )));
+    assert!(entries::is_reset(Some(&Vec::new())));
+    assert!(!entries::is_reset(None) && !entries::is_reset(Some(&vec![entry])));
+}

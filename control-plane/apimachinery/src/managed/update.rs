@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Comparisons, Entry, Managers, Operation, Write, reconcile, settle, unmanaged};
-use crate::apply::TypeError;
+use crate::apply::{TypeError, Whole};
 
 /// Gives the writer what it changed, and takes it from those that had it. The objects are without
 /// managedFields; the old one of a creation is an empty object.
@@ -35,7 +35,7 @@ pub(super) fn give(
     write: &Write<'_>,
 ) -> Result<(), TypeError> {
     reconcile(managers, write);
-    let mut comparisons = Comparisons::new(write, old, new);
+    let mut comparisons = Comparisons::new(write, old, new, Whole::BOTH);
     // Forced, there are no conflicts.
     if settle(managers, &mut comparisons, None, true)?.is_err() {
         return Ok(());

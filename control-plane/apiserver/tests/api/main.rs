@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admission;
+mod apply;
 mod bad_input;
 mod client;
 mod deletion;
