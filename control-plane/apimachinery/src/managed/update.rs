@@ -9,7 +9,7 @@ use crate::apply::{TypeError, Whole};
 /// managedFields; the old one of a creation is an empty object.
 ///
 /// # Errors
-/// Where the items of a list cannot be told apart: the managers stay as they were.
+/// Where the items of a list cannot be told apart: the managers as they were then still hold.
 pub fn update(
     managers: &mut Managers,
     old: &Value,
@@ -20,10 +20,8 @@ pub fn update(
         // Somebody asked to forget the managers: nobody is tracked until the next apply.
         return Ok(());
     }
-    let mut changed = managers.clone();
-    give(&mut changed, old, new, write)?;
-    changed.cap();
-    *managers = changed;
+    give(managers, old, new, write)?;
+    managers.cap();
     Ok(())
 }
 
