@@ -1,5 +1,5 @@
-//! Objects, selectors, quantities, Status, field errors, patches, tables and wire formats of the
-//! Kubernetes API.
+//! Objects, selectors, quantities, Status, field errors, patches, managed fields, tables and wire
+//! formats of the Kubernetes API.
 //!
 //! Everything here is a function from data to data: no module reads a file, a clock or the
 //! network, and none keeps state. What depends on time or chance takes it as an argument.

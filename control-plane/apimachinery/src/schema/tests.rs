@@ -66,7 +66,7 @@ impl Walk {
             }
             // FieldsV1 and the like say nothing of what is in them.
             Shape::Scalar
-                if !is("array") && !schema.get("properties").is_some() && values.is_none() => {}
+                if !is("array") && schema.get("properties").is_none() && values.is_none() => {}
             shape => self.faults.push(format!(
                 "{at} is in the table as {shape:?}, and in the schema as {schema}"
             )),

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::decode::{self, check_type_of};
 use super::encode::outcome;
 use super::{Call, patch};
+use crate::auth::UserInfo;
 use crate::auth::authorization::authorize;
 use crate::registry::apply::{Application, malformed};
 use crate::registry::update::Part;
@@ -26,8 +27,13 @@ pub(super) const MEDIA_TYPE: &str = "application/apply-patch+yaml";
 /// Characters that the name of a manager has at most.
 const MAX_MANAGER: usize = 128;
 
-/// By whose name a write manages fields: as it says, or as the client calls itself.
-pub(super) fn field_manager<'a>(query: &'a Query, headers: &'a HeaderMap) -> FieldManager<'a> {
+/// By whose name a write manages fields: as it says, or as the client calls itself. The cluster's
+/// own components, which call in process, go by their users.
+pub(super) fn field_manager<'a>(
+    query: &'a Query,
+    headers: &'a HeaderMap,
+    user: &'a UserInfo,
+) -> FieldManager<'a> {
     let given = query.get("fieldManager").unwrap_or_default();
     if !given.is_empty() {
         return FieldManager::Update(given);
@@ -37,8 +43,19 @@ pub(super) fn field_manager<'a>(query: &'a Query, headers: &'a HeaderMap) -> Fie
         .and_then(|value| value.to_str().ok());
     let name = agent.unwrap_or_default().split('/').next();
     let name = name.unwrap_or_default();
+    if name.is_empty() {
+        return FieldManager::Update(component(user));
+    }
     // A header is ASCII where it can be read.
     FieldManager::Update(name.get(..MAX_MANAGER).unwrap_or(name))
+}
+
+fn component(user: &UserInfo) -> &str {
+    match user.name.strip_prefix("system:") {
+        Some(node) if node.starts_with("node:") => "kubelet",
+        Some(component) if !component.contains(':') => component,
+        _ => "",
+    }
 }
 
 /// Checks the options of create, update and patch that are about managers.

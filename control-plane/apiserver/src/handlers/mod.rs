@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
         Caller {
             user: self.user,
             dry_run,
-            manager: apply::field_manager(self.query, &self.parts.headers),
+            manager: apply::field_manager(self.query, &self.parts.headers, self.user),
         }
     }
 

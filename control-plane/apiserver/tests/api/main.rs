@@ -13,6 +13,7 @@ mod garbage;
 mod harness;
 mod lists;
 mod logs;
+mod managed_fields;
 mod services;
 mod shapes;
 mod subresources;

@@ -1,0 +1,207 @@
+//! Who manages which field after every sort of write.
+
+use axum::body::Body;
+use coracle_apiserver::UserInfo;
+use http::Request;
+use serde_json::json;
+
+use crate::apply::{DEPLOYMENTS, config_map, fields, managers, names};
+use crate::harness::{Api, CONFIG_MAPS, PODS, deployment, pod};
+
+#[tokio::test]
+async fn every_write_takes_what_it_changes() {
+    let api = Api::new().await;
+    let created = api.post(PODS, &pod("p")).await.ok(201);
+    let path = &format!("{PODS}/p");
+    // Without a name or a user agent.
+    let mine = fields(&created, "unknown/Update");
+    assert_eq!(
+        mine["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:image"],
+        json!({})
+    );
+    assert!(mine.get("f:metadata").is_none(), "{mine}");
+    let request = Request::patch(path.as_str())
+        .header("content-type", "application/strategic-merge-patch+json")
+        .header("user-agent", "kubectl/v1.37.0 (linux/amd64)")
+        .body(Body::from(
+            json!({"metadata": {"labels": {"a": "1"}}}).to_string(),
+        ));
+    let patched = api.request(request.unwrap()).await.ok(200);
+    let labels = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}});
+    assert_eq!(fields(&patched, "kubectl/Update"), labels);
+    // The status has managers of its own, and cannot take what is not status.
+    let mut object = patched.clone();
+    object["status"]["phase"] = json!("Running");
+    object["spec"]["nodeName"] = json!("n");
+    let status = api
+        .put(&format!("{path}/status?fieldManager=kubelet"), &object)
+        .await
+        .ok(200);
+    assert_eq!(
+        fields(&status, "kubelet/Update/status"),
+        json!({"f:status": {"f:phase": {}}})
+    );
+    // Neither can the main resource take the status.
+    let mut object = status.clone();
+    object["status"]["phase"] = json!("Failed");
+    object["metadata"]["labels"]["a"] = json!("2");
+    let updated = api.put(&format!("{path}?fieldManager=y"), &object).await;
+    let updated = updated.ok(200);
+    assert_eq!(
+        fields(&updated, "y/Update"),
+        json!({"f:metadata": {"f:labels": {"f:a": {}}}})
+    );
+    assert_eq!(updated["status"]["phase"], "Running");
+    // Who set the label first has lost it, but not the map of labels.
+    let map = json!({"f:metadata": {"f:labels": {}}});
+    assert_eq!(fields(&updated, "kubectl/Update"), map);
+    // A write that changes nothing changes no manager.
+    assert_eq!(
+        api.put(&format!("{path}?fieldManager=z"), &updated)
+            .await
+            .ok(200),
+        updated
+    );
+    // A binding is nobody's.
+    let bound = api
+        .post(
+            &format!("{path}/binding"),
+            &json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}),
+        )
+        .await;
+    assert_eq!(bound.code, 201, "{}", bound.text);
+    let after = api.get(path).await.ok(200);
+    assert_eq!(after["spec"]["nodeName"], "n");
+    assert_eq!(managers(&after), managers(&updated));
+}
+
+#[tokio::test]
+async fn scale_has_a_manager_of_its_own() {
+    let api = Api::new().await;
+    let path = &format!("{DEPLOYMENTS}/web");
+    let mut config = deployment("web");
+    config["spec"]["replicas"] = json!(1);
+    api.apply(path, "fieldManager=x", &config).await.ok(201);
+    api.patch(
+        &format!("{path}/scale?fieldManager=scaler"),
+        "merge",
+        &json!({"spec": {"replicas": 2}}),
+    )
+    .await
+    .ok(200);
+    let scaled = api.get(path).await.ok(200);
+    let replicas = json!({"f:spec": {"f:replicas": {}}});
+    assert_eq!(fields(&scaled, "scaler/Update/scale"), replicas);
+    let applied = fields(&scaled, "x/Apply");
+    assert!(applied.pointer("/f:spec/f:replicas").is_none(), "{applied}");
+    let message = api
+        .apply(path, "fieldManager=x", &config)
+        .await
+        .fails(409, "Conflict");
+    assert_eq!(
+        message,
+        "Apply failed with 1 conflict: conflict with \"scaler\" with subresource \"scale\" using apps/v1: .spec.replicas"
+    );
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 4}});
+    let at = &format!("{path}/scale");
+    api.apply(at, "fieldManager=hpa", &scale)
+        .await
+        .fails(409, "Conflict");
+    let scale = api.apply(at, "fieldManager=hpa&force=true", &scale).await;
+    assert_eq!(scale.ok(200)["spec"]["replicas"], 4);
+    let scaled = api.get(path).await.ok(200);
+    assert_eq!(fields(&scaled, "hpa/Apply/scale"), replicas);
+    assert!(!names(&scaled).contains(&"scaler/Update/scale".to_owned()));
+}
+
+#[tokio::test]
+async fn clients_may_write_managed_fields() {
+    let api = Api::new().await;
+    let path = &format!("{CONFIG_MAPS}/a");
+    let config = config_map(json!({"a": "1"}));
+    let applied = api.apply(path, "fieldManager=x", &config).await.ok(201);
+    // Who does not know of managers does not lose them.
+    let mut object = applied.clone();
+    object["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("managedFields");
+    assert_eq!(api.put(path, &object).await.ok(200), applied);
+    // Nor does who breaks them.
+    object["metadata"]["managedFields"] = json!([{"manager": "x"}]);
+    assert_eq!(api.put(path, &object).await.ok(200), applied);
+    let renamed =
+        json!([{"op": "replace", "path": "/metadata/managedFields/0/manager", "value": "z"}]);
+    let object = api.patch(path, "json", &renamed).await.ok(200);
+    assert_eq!(names(&object), ["z/Apply"]);
+    // One empty entry forgets all, and nobody is tracked until the next apply.
+    let reset = json!({"metadata": {"managedFields": [{}]}});
+    let object = api.patch(path, "merge", &reset).await.ok(200);
+    assert_eq!(names(&object), [""; 0]);
+    let patch = json!({"data": {"b": "1"}});
+    let object = api.patch(path, "merge", &patch).await.ok(200);
+    assert_eq!(names(&object), [""; 0]);
+    let object = api.apply(path, "fieldManager=x", &config).await.ok(200);
+    assert_eq!(names(&object), ["x/Apply", "before-first-apply/Update"]);
+}
+
+#[tokio::test]
+async fn an_event_has_managers_in_both_its_versions() {
+    let api = Api::new().await;
+    let core = "/api/v1/namespaces/default/events";
+    let event = json!({
+        "metadata": {"name": "e", "namespace": "default"}, "type": "Normal", "reason": "R",
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"},
+        "eventTime": "2001-01-01T00:00:00.000000Z", "action": "A", "reportingComponent": "c.d/e", "reportingInstance": "i",
+    });
+    api.post(&format!("{core}?fieldManager=old"), &event)
+        .await
+        .ok(201);
+    let view = "/apis/events.k8s.io/v1/namespaces/default/events/e?fieldManager=new";
+    let series = json!({"series": {"count": 2, "lastObservedTime": "2001-01-01T00:00:00.000000Z"}});
+    let patched = api.patch(view, "merge", &series).await.ok(200);
+    assert_eq!(names(&patched), ["new/Update", "old/Update"]);
+    assert!(fields(&patched, "new/Update").get("f:series").is_some());
+    assert!(
+        fields(&patched, "old/Update")
+            .get("f:involvedObject")
+            .is_some()
+    );
+    // Who knows it as one version takes from who knows it as the other.
+    let patch = json!({"metadata": {"labels": {"a": "1"}}});
+    api.patch(view, "merge", &patch).await.ok(200);
+    let patch = json!({"metadata": {"labels": {"a": "2"}}});
+    let taken = api
+        .patch(&format!("{core}/e?fieldManager=old"), "merge", &patch)
+        .await;
+    let taken = taken.ok(200);
+    assert!(
+        fields(&taken, "new/Update")
+            .pointer("/f:metadata/f:labels/f:a")
+            .is_none()
+    );
+    assert!(
+        fields(&taken, "old/Update")
+            .pointer("/f:metadata/f:labels/f:a")
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn components_manage_by_their_names() {
+    let api = Api::new().await;
+    let table = [
+        (
+            "system:kube-controller-manager",
+            "kube-controller-manager/Update",
+        ),
+        ("system:node:n", "kubelet/Update"),
+        ("admin", "unknown/Update"),
+    ];
+    for (user, manager) in table {
+        let api = api.user(Some(UserInfo::new(user, &["system:masters"])));
+        let name = user.replace(':', "-");
+        let created = api.config_map(&name).await;
+        assert_eq!(names(&created), [manager], "{user}");
+    }
+}
