@@ -3,6 +3,7 @@
 //! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
 
 pub(crate) mod compress;
+mod components;
 mod decode;
 pub(crate) mod encode;
 mod finalize;
@@ -78,6 +79,9 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
         !descriptor.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
     if misplaced || !info.rest.is_empty() {
         return Err(Status::unknown_path());
+    }
+    if descriptor.computed {
+        return components::answer(&call).await;
     }
     if descriptor.is_namespaced() && info.namespace.is_empty() {
         // All namespaces at once can only be read.

@@ -6,9 +6,12 @@
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
 
 pub(crate) mod address;
+pub(crate) mod claim;
 pub(crate) mod equality;
+pub(crate) mod int_or_percent;
 pub(crate) mod labels;
 pub(crate) mod object_meta;
+pub(crate) mod persistent_volume;
 pub(crate) mod pod;
 pub(crate) mod port;
 pub(crate) mod resources;

@@ -1,21 +1,29 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+mod component_status;
 mod config_map;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
+mod pod_template;
 mod priority_class;
 mod replica_set;
-mod replicas;
+mod replication_controller;
+mod resource_quota;
 mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod storage_row;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,12 +35,19 @@ use super::erased::{Kind, kind};
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Kind>> {
     vec![
+        kind(component_status::ComponentStatusStrategy),
         kind(config_map::ConfigMapStrategy),
         kind(endpoints::EndpointsStrategy),
         kind(event::EventStrategy),
+        kind(limit_range::LimitRangeStrategy),
         kind(namespace::NamespaceStrategy),
         kind(node::NodeStrategy),
+        kind(persistent_volume_claim::PersistentVolumeClaimStrategy),
+        kind(persistent_volume::PersistentVolumeStrategy),
         kind(pod::PodStrategy),
+        kind(pod_template::PodTemplateStrategy),
+        kind(replication_controller::ReplicationControllerStrategy),
+        kind(resource_quota::ResourceQuotaStrategy),
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
@@ -57,6 +72,16 @@ fn format_labels(labels: Option<&BTreeMap<String, String>>) -> String {
         "<none>".to_owned()
     } else {
         pairs.join(",")
+    }
+}
+
+/// Takes a map from elsewhere, where there is none.
+fn first_non_empty(
+    map: &mut Option<BTreeMap<String, String>>,
+    other: Option<&BTreeMap<String, String>>,
+) {
+    if map.as_ref().is_none_or(BTreeMap::is_empty) {
+        *map = other.cloned();
     }
 }
 

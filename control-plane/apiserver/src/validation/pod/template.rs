@@ -72,27 +72,25 @@ pub(crate) fn validate_replicated(
         }
     }
     validate_template(template, &template_at, errors);
-    let spec_at = template_at.child("spec");
-    let restart = template
-        .spec
-        .as_ref()
-        .map_or("", |spec| text(&spec.restart_policy));
+    validate_kept_running(template, "ReplicaSet", &template_at, errors);
+}
+
+/// Pods that a controller of this kind keeps running are always started again.
+pub(crate) fn validate_kept_running(
+    template: &PodTemplateSpec,
+    kind: &str,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let at = at.child("spec");
+    let spec = template.spec.as_ref();
+    let restart = spec.map_or("", |spec| text(&spec.restart_policy));
     if restart != "Always" {
-        errors.push(Error::not_supported(
-            &spec_at.child("restartPolicy"),
-            restart,
-            &["Always"],
-        ));
+        let at = at.child("restartPolicy");
+        errors.push(Error::not_supported(&at, restart, &["Always"]));
     }
-    if template
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.active_deadline_seconds.is_some())
-    {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(Error::forbidden(
-            &spec_at.child("activeDeadlineSeconds"),
-            detail,
-        ));
+    if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(Error::forbidden(&at.child("activeDeadlineSeconds"), detail));
     }
 }
