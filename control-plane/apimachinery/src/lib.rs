@@ -9,6 +9,7 @@
 //! server's registry owns them), and managed fields, whose place is [`patch`].
 
 pub mod cbor;
+pub mod cron;
 pub mod field;
 pub mod gvk;
 pub mod intstr;

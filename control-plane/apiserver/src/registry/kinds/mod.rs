@@ -2,10 +2,14 @@
 
 mod component_status;
 mod config_map;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod job;
 mod lease;
 mod limit_range;
 mod namespace;
@@ -22,6 +26,7 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod stateful_set;
 mod storage_row;
 mod workload;
 
@@ -51,8 +56,13 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(controller_revision::ControllerRevisionStrategy),
+        kind(daemon_set::DaemonSetStrategy),
         kind(deployment::DeploymentStrategy),
         kind(replica_set::ReplicaSetStrategy),
+        kind(stateful_set::StatefulSetStrategy),
+        kind(cron_job::CronJobStrategy),
+        kind(job::JobStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
         kind(event::EventViewStrategy),

@@ -15,13 +15,9 @@ use crate::validation::{items, shown, text};
 
 /// A template: its labels and annotations, and its spec.
 pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
-    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
-    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    validate_template_meta(template, at, errors);
+    let no_spec = PodSpec::default();
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
-    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
-    let annotations_at = at.child("annotations");
-    validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
-    validate_pod_annotations(meta.annotations.as_ref(), spec, &annotations_at, errors);
     validate_spec(spec, None, &at.child("spec"), errors);
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");
@@ -30,6 +26,21 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
             "ephemeral containers not allowed in pod template",
         ));
     }
+}
+
+/// The labels and annotations of a template.
+pub(crate) fn validate_template_meta(
+    template: &PodTemplateSpec,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
+    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    let spec = template.spec.as_ref().unwrap_or(&no_spec);
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    let annotations_at = at.child("annotations");
+    validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
+    validate_pod_annotations(meta.annotations.as_ref(), spec, &annotations_at, errors);
 }
 
 /// The template of Pods that are kept running, and the selector that finds them. `at` is that
