@@ -6,6 +6,7 @@ pub(crate) mod compress;
 mod components;
 mod decode;
 pub(crate) mod encode;
+mod eviction;
 mod finalize;
 mod log;
 mod patch;
@@ -132,7 +133,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         (Subresource::Scale, "update") => scale::update(call, body).await,
         (Subresource::Scale, "patch") => scale::patch(call, body).await,
         (Subresource::Binding, "create") => pods::bind(call, body).await,
-        (Subresource::Eviction, "create") => pods::evict(call, body).await,
+        (Subresource::Eviction, "create") => eviction::evict(call, body).await,
         (Subresource::Log, "get") => log::log(call).await,
         (Subresource::Finalize, "update") => finalize::update(call, body).await,
         _ => Err(call.refuse()),

@@ -33,6 +33,7 @@ use coracle_store::{Read, Record, Store};
 
 use crate::admission::Admission;
 use crate::auth::UserInfo;
+use crate::request::options::ListOptions;
 use erased::{Kind, Object};
 use lookup::Kinds;
 use service_addresses::ServiceAddresses;
@@ -181,6 +182,27 @@ impl Registry {
             }
         }
         Ok(None)
+    }
+
+    /// All objects of a built-in type in a namespace (of a kind of the cluster: in the empty one)
+    /// as they are at hand, for admission.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn find_all<T: ApiType>(&self, namespace: &str) -> Result<Vec<T>, Status> {
+        let Ok(kind) = self.kind_of::<T>() else {
+            return Ok(Vec::new());
+        };
+        let options = ListOptions {
+            resource_version: Some(0),
+            ..ListOptions::default()
+        };
+        let page = self.list(&**kind, namespace, &options).await?;
+        let decoded = page
+            .records
+            .iter()
+            .map(|record| typed(encoding::decode(&**kind, record)?));
+        decoded.collect()
     }
 
     /// The kind of a built-in type.

@@ -82,6 +82,8 @@ pub enum NameRule {
     Rfc1035Label,
     /// Anything that can be a segment of a path: RBAC kinds.
     PathSegment,
+    /// An IP address in its canonical form: IPAddress.
+    IpAddress,
 }
 
 /// A subresource that is served below objects of a kind.

@@ -9,6 +9,7 @@ mod deletion;
 mod discovery;
 mod formats;
 mod garbage;
+mod disruption;
 mod harness;
 mod lists;
 mod logs;

@@ -108,10 +108,7 @@ impl Strategy for DaemonSetStrategy {
     }
 
     fn warnings(&self, object: &DaemonSet) -> Vec<String> {
-        template_warnings(
-            &object.metadata,
-            Some(&object.spec.template),
-        )
+        template_warnings(&object.metadata, Some(&object.spec.template))
     }
 
     fn columns(&self) -> Vec<Column> {

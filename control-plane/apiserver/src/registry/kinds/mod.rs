@@ -4,19 +4,28 @@ mod component_status;
 mod config_map;
 mod controller_revision;
 mod cron_job;
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
+pub(crate) mod ingress;
+pub(crate) mod ingress_class;
+mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
 mod namespace;
+mod network_policy;
 mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
 mod replica_set;
@@ -26,8 +35,13 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
+pub(crate) mod storage_class;
 mod storage_row;
+mod versions;
+mod volume_attachment;
+mod volume_attributes_class;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -61,13 +75,27 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(deployment::DeploymentStrategy),
         kind(replica_set::ReplicaSetStrategy),
         kind(stateful_set::StatefulSetStrategy),
+        kind(horizontal_pod_autoscaler::AutoscalerStrategy),
+        kind(versions::Viewed(horizontal_pod_autoscaler::AutoscalerView)),
         kind(cron_job::CronJobStrategy),
         kind(job::JobStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
-        kind(event::EventViewStrategy),
+        kind(versions::Viewed(event::EventView)),
+        kind(ingress_class::IngressClassStrategy),
+        kind(ingress::IngressStrategy),
+        kind(ip_address::IPAddressStrategy),
+        kind(network_policy::NetworkPolicyStrategy),
+        kind(service_cidr::ServiceCIDRStrategy),
+        kind(pod_disruption_budget::PodDisruptionBudgetStrategy),
         kind(runtime_class::RuntimeClassStrategy),
         kind(priority_class::PriorityClassStrategy),
+        kind(csi_driver::CSIDriverStrategy),
+        kind(csi_node::CSINodeStrategy),
+        kind(csi_storage_capacity::CSIStorageCapacityStrategy),
+        kind(storage_class::StorageClassStrategy),
+        kind(volume_attachment::VolumeAttachmentStrategy),
+        kind(volume_attributes_class::VolumeAttributesClassStrategy),
     ]
 }
 

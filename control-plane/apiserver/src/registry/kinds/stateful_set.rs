@@ -127,10 +127,7 @@ impl Strategy for StatefulSetStrategy {
     }
 
     fn warnings(&self, object: &StatefulSet) -> Vec<String> {
-        template_warnings(
-            &object.metadata,
-            Some(&object.spec.template),
-        )
+        template_warnings(&object.metadata, Some(&object.spec.template))
     }
 
     fn columns(&self) -> Vec<Column> {
