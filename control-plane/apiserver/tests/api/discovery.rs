@@ -17,7 +17,10 @@ async fn both_forms_of_discovery_agree() {
         let versions = group["versions"].as_array().unwrap();
         assert_eq!(group["preferredVersion"], versions[0]);
         for version in versions {
-            paths.push(format!("/apis/{}", version["groupVersion"].as_str().unwrap()));
+            paths.push(format!(
+                "/apis/{}",
+                version["groupVersion"].as_str().unwrap()
+            ));
         }
         let alone = api
             .get(&format!("/apis/{}", group["name"].as_str().unwrap()))
