@@ -7,10 +7,14 @@
 
 mod container;
 mod kinds;
+mod limits;
 mod meta;
+mod networking;
 mod placement;
 mod pod;
+mod storage;
 mod volumes;
+mod workloads;
 
 use crate::gvk::GroupVersionKind;
 
@@ -58,7 +62,7 @@ pub enum Strategy {
 }
 
 impl Struct {
-    /// The table of a served kind, whatever its version.
+    /// The table of a served kind.
     pub fn of(kind: &GroupVersionKind) -> Option<&'static Self> {
         Some(match (kind.group.as_ref(), kind.kind.as_ref()) {
             ("", "Namespace") => &kinds::NAMESPACE,
@@ -78,6 +82,34 @@ impl Struct {
             ("events.k8s.io", "Event") => &kinds::EVENTS_EVENT,
             ("node.k8s.io", "RuntimeClass") => &kinds::RUNTIME_CLASS,
             ("scheduling.k8s.io", "PriorityClass") => &kinds::PRIORITY_CLASS,
+            ("", "ReplicationController") => &workloads::REPLICATION_CONTROLLER,
+            ("", "PodTemplate") => &workloads::POD_TEMPLATE,
+            ("apps", "StatefulSet") => &workloads::STATEFUL_SET,
+            ("apps", "DaemonSet") => &workloads::DAEMON_SET,
+            ("apps", "ControllerRevision") => &workloads::CONTROLLER_REVISION,
+            ("batch", "Job") => &workloads::JOB,
+            ("batch", "CronJob") => &workloads::CRON_JOB,
+            ("", "ComponentStatus") => &limits::COMPONENT_STATUS,
+            ("", "LimitRange") => &limits::LIMIT_RANGE,
+            ("", "ResourceQuota") => &limits::RESOURCE_QUOTA,
+            ("policy", "PodDisruptionBudget") => &limits::POD_DISRUPTION_BUDGET,
+            ("", "PersistentVolume") => &storage::PERSISTENT_VOLUME,
+            ("", "PersistentVolumeClaim") => &workloads::PERSISTENT_VOLUME_CLAIM,
+            ("storage.k8s.io", "StorageClass") => &storage::STORAGE_CLASS,
+            ("storage.k8s.io", "VolumeAttachment") => &storage::VOLUME_ATTACHMENT,
+            ("storage.k8s.io", "CSIDriver") => &storage::CSI_DRIVER,
+            ("storage.k8s.io", "CSINode") => &storage::CSI_NODE,
+            ("storage.k8s.io", "CSIStorageCapacity") => &storage::CSI_STORAGE_CAPACITY,
+            ("storage.k8s.io", "VolumeAttributesClass") => &storage::VOLUME_ATTRIBUTES_CLASS,
+            ("networking.k8s.io", "Ingress") => &networking::INGRESS,
+            ("networking.k8s.io", "IngressClass") => &networking::INGRESS_CLASS,
+            ("networking.k8s.io", "NetworkPolicy") => &networking::NETWORK_POLICY,
+            ("networking.k8s.io", "ServiceCIDR") => &networking::SERVICE_CIDR,
+            ("networking.k8s.io", "IPAddress") => &networking::IP_ADDRESS,
+            ("autoscaling", "HorizontalPodAutoscaler") if kind.version == "v1" => {
+                &limits::AUTOSCALER_V1
+            }
+            ("autoscaling", "HorizontalPodAutoscaler") => &limits::AUTOSCALER_V2,
             _ => return None,
         })
     }

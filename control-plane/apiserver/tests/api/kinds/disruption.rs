@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::{Subject, lifecycle};
 use crate::harness::{Api, PODS, pod};
 
 const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
@@ -149,4 +150,27 @@ async fn a_dry_run_charges_nothing_and_two_budgets_are_one_too_many() {
         message.contains("more than one PodDisruptionBudget"),
         "{message}"
     );
+}
+
+/// [sig-apps] DisruptionController should create a PodDisruptionBudget; should observe and should
+/// update/patch PodDisruptionBudget status; should list and delete a collection of
+/// PodDisruptionBudgets
+#[tokio::test]
+async fn should_create_list_and_delete_pod_disruption_budgets_and_update_their_status() {
+    let api = Api::new().await;
+    let subject = Subject {
+        group_version: "/apis/policy/v1",
+        plural: "poddisruptionbudgets",
+        namespaced: true,
+        body: budget("web", json!("50%")),
+        status: Some(
+            json!({"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}),
+        ),
+    };
+    lifecycle(&api, &subject).await;
+    subject.create(&api, "web").await;
+    // The whole budget is replaced only by who has seen it.
+    api.put(&format!("{BUDGETS}/web"), &subject.named("web"))
+        .await
+        .fails(422, "Invalid");
 }
