@@ -5,6 +5,7 @@ mod autoscaling;
 mod batch;
 mod core;
 mod disruption;
+mod emptying;
 mod limits;
 mod networking;
 mod quotas;
