@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ComponentCondition, ComponentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Call;
-use super::encode::{accepted, object};
+use super::encode::{accepted_of, object};
 use super::read::respond_page;
 use super::shapes::Include;
 use crate::health::store_answers;
@@ -38,7 +38,7 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
                 remaining: None,
             };
             let include = Include::parse(call.query)?;
-            respond_page(call.kind, page, accepted(&call.parts.headers)?, include)
+            respond_page(call.kind, page, accepted_of(call, false)?, include).await
         }
         _ => Err(call.refuse()),
     }

@@ -2,8 +2,8 @@
 //!
 //! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
 
-pub(crate) mod compress;
 mod components;
+pub(crate) mod compress;
 mod decode;
 pub(crate) mod encode;
 mod eviction;
