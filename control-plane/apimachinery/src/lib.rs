@@ -10,6 +10,7 @@
 
 pub mod apply;
 pub mod cbor;
+pub mod cron;
 pub mod field;
 pub mod gvk;
 pub mod intstr;
@@ -20,6 +21,7 @@ pub mod patch;
 pub mod pods;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod resources;
 pub mod schema;
 pub mod selector;

@@ -13,15 +13,16 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointPort as SlicePort, EndpointSlice,
 };
+use k8s_openapi::api::networking::v1::{ServiceCIDR, ServiceCIDRSpec, ServiceCIDRStatus};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::auth::{MASTERS, UserInfo};
 use crate::registry::erased::Object;
 use crate::registry::strategy::ApiType;
 use crate::registry::update::Part;
-use crate::registry::{Caller, FieldManager, Registry, Target};
+use crate::registry::{Caller, FieldManager, Registry, Target, meta, typed};
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -73,6 +74,7 @@ pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<
         };
         ensure(registry, "", class).await?;
     }
+    service_range(registry).await?;
     kubernetes_service(registry, advertise).await?;
     dns_service(registry).await
 }
@@ -121,6 +123,50 @@ async fn dns_service(registry: &Registry) -> Result<(), Status> {
         }
         made => made,
     }
+}
+
+/// The range of the Services as an object, which says that it is in use.
+async fn service_range(registry: &Registry) -> Result<(), Status> {
+    let mut range = ServiceCIDR {
+        metadata: named(NAME),
+        spec: Some(ServiceCIDRSpec {
+            cidrs: Some(vec![registry.services.cluster_ips.to_string()]),
+        }),
+        ..ServiceCIDR::default()
+    };
+    ensure(registry, "", range.clone()).await?;
+    range.status = Some(ServiceCIDRStatus {
+        conditions: Some(vec![Condition {
+            type_: "Ready".to_owned(),
+            status: "True".to_owned(),
+            reason: String::new(),
+            message: "Kubernetes default Service CIDR is ready".to_owned(),
+            observed_generation: None,
+            last_transition_time: meta::now(),
+        }]),
+    });
+    let user = myself();
+    let caller = Caller {
+        user: &user,
+        dry_run: false,
+        manager: FieldManager::Update("kube-apiserver"),
+    };
+    let target = Target {
+        kind: registry.kind_of::<ServiceCIDR>()?,
+        namespace: "",
+        name: NAME,
+    };
+    // One that has conditions keeps them, with the time since when they hold.
+    let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
+        let present: ServiceCIDR = typed(current.boxed())?;
+        let conditions = present.status.as_ref().and_then(|s| s.conditions.as_ref());
+        let known = conditions.is_some_and(|conditions| !conditions.is_empty());
+        Ok(Box::new(if known { present } else { range.clone() }))
+    };
+    registry
+        .update(target, Part::Status, &change, caller)
+        .await
+        .map(|_| ())
 }
 
 async fn kubernetes_service(

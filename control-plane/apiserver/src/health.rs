@@ -134,7 +134,8 @@ fn report(check: &str, checks: &[(&str, Result<(), &str>)], verbose: bool) -> Re
     response(code, "text/plain; charset=utf-8", Body::from(text))
 }
 
-async fn store_answers(server: &Inner) -> Result<(), &'static str> {
+/// Whether the store can be read, or why not.
+pub(crate) async fn store_answers(server: &Inner) -> Result<(), &'static str> {
     let read = server.registry.store.get("/registry/health", Read::Latest);
     match tokio::time::timeout(STORE, read).await {
         Ok(Ok(_)) => Ok(()),

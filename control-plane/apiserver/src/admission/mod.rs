@@ -1,13 +1,17 @@
 //! Admission: what depends on other objects than the one that is written.
 //!
 //! Plugins are called in the order of [`built_in`], first all to mutate, then, after the kind's
-//! own validation, all to validate. Webhooks and policies will take their place at the end.
+//! own validation, all to validate. Webhooks and policies will take their place before the quotas.
 
+mod default_ingress_class;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage;
 
 use std::sync::Arc;
 
@@ -89,10 +93,18 @@ pub trait Admission: Send + Sync {
 pub fn built_in() -> Vec<Box<dyn Admission>> {
     vec![
         Box::new(namespace_lifecycle::NamespaceLifecycle),
+        Box::new(limit_ranger::LimitRanger),
         Box::new(service_account::ServiceAccount),
         Box::new(priority::Priority),
         Box::new(runtime_class::RuntimeClass),
         Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Box::new(storage::DefaultStorageClass),
+        Box::new(storage::StorageObjectInUseProtection),
+        Box::new(storage::VolumePhase),
+        Box::new(storage::PersistentVolumeClaimResize),
+        Box::new(default_ingress_class::DefaultIngressClass),
+        // What is charged must not be refused by anybody after.
+        Box::new(resource_quota::ResourceQuota),
     ]
 }
 

@@ -7,8 +7,6 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use super::{Admission, Operation, Review, pod};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
-use crate::registry::{encoding, typed};
-use crate::request::options::ListOptions;
 
 pub(super) struct Priority;
 
@@ -93,18 +91,8 @@ impl Admission for Priority {
 }
 
 async fn default_class(registry: &Registry) -> Result<Option<PriorityClass>, Status> {
-    let Ok(kind) = registry.kind_of::<PriorityClass>() else {
-        return Ok(None);
-    };
-    let options = ListOptions {
-        resource_version: Some(0),
-        ..ListOptions::default()
-    };
-    for record in registry.list(&**kind, "", &options).await?.records {
-        let class: PriorityClass = typed(encoding::decode(&**kind, &record)?)?;
-        if class.global_default == Some(true) {
-            return Ok(Some(class));
-        }
-    }
-    Ok(None)
+    let classes = registry.find_all::<PriorityClass>("").await?;
+    Ok(classes
+        .into_iter()
+        .find(|class| class.global_default == Some(true)))
 }

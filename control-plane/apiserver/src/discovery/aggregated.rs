@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::shown;
-use crate::registry::lookup::Kinds;
+use crate::registry::lookup::{Kinds, by_priority};
 use crate::registry::strategy::Descriptor;
 
 #[derive(Serialize)]
@@ -30,8 +30,8 @@ pub(super) fn list(kinds: &Kinds, core: bool) -> Value {
         .iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
+            let versions: Vec<Value> = by_priority(versions)
+                .into_iter()
                 .map(|(version, kinds)| {
                     let mut resources: Vec<Resource> = kinds
                         .iter()

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use serde_json::{Value, json};
 
 use super::shown;
-use crate::registry::lookup::Kinds;
+use crate::registry::lookup::{Kinds, by_priority};
 
 /// `/`: the paths that there are.
 pub(super) fn paths(kinds: &Kinds) -> Value {
@@ -59,13 +59,12 @@ pub(super) fn groups(kinds: &Kinds) -> APIGroupList {
 /// `/apis/GROUP`.
 pub(super) fn group(kinds: &Kinds, name: &str) -> Option<APIGroup> {
     let groups = kinds.groups();
-    let versions: Vec<GroupVersionForDiscovery> = groups
-        .get(name)
-        .filter(|_| !name.is_empty())?
-        .keys()
-        .map(|version| GroupVersionForDiscovery {
+    let versions = groups.get(name).filter(|_| !name.is_empty())?;
+    let versions: Vec<GroupVersionForDiscovery> = by_priority(versions)
+        .into_iter()
+        .map(|(version, _)| GroupVersionForDiscovery {
             group_version: format!("{name}/{version}"),
-            version: (*version).to_owned(),
+            version: version.to_owned(),
         })
         .collect();
     Some(APIGroup {

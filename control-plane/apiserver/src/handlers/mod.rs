@@ -3,9 +3,11 @@
 //! [`dispatch`] chooses by the verb and the subresource; the modules do the verbs.
 
 mod apply;
+mod components;
 pub(crate) mod compress;
 mod decode;
 pub(crate) mod encode;
+mod eviction;
 mod finalize;
 mod log;
 mod patch;
@@ -81,6 +83,9 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
     if misplaced || !info.rest.is_empty() {
         return Err(Status::unknown_path());
     }
+    if descriptor.computed {
+        return components::answer(&call).await;
+    }
     if descriptor.is_namespaced() && info.namespace.is_empty() {
         // All namespaces at once can only be read.
         return match (info.verb.as_str(), info.name.as_str()) {
@@ -131,7 +136,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         (Subresource::Scale, "update") => scale::update(call, body).await,
         (Subresource::Scale, "patch") => scale::patch(call, body).await,
         (Subresource::Binding, "create") => pods::bind(call, body).await,
-        (Subresource::Eviction, "create") => pods::evict(call, body).await,
+        (Subresource::Eviction, "create") => eviction::evict(call, body).await,
         (Subresource::Log, "get") => log::log(call).await,
         (Subresource::Finalize, "update") => finalize::update(call, body).await,
         _ => Err(call.refuse()),

@@ -1,17 +1,16 @@
-//! pods/binding and pods/eviction.
+//! pods/binding.
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
-use k8s_openapi::api::policy::v1::Eviction;
 
 use super::encode::{accepted, value};
 use super::{Call, decode};
 use crate::registry::erased::Object;
 use crate::registry::update::Part;
 use crate::registry::{meta, typed};
-use crate::request::options::{DeleteRequest, WriteOptions};
+use crate::request::options::WriteOptions;
 
 /// Binds a Pod to a node. Nothing else writes `spec.nodeName` of a Pod that exists.
 pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -92,33 +91,8 @@ fn assign(call: &Call<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// Evicts a Pod: deletes it, as long as no disruption budget objects, and none is served yet.
-pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    accepted(&call.parts.headers)?;
-    let options = WriteOptions::parse(call.query)?;
-    let json = decode::json(call, body).await?;
-    let eviction: Eviction = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!(
-            "Eviction in version \"v1\" cannot be handled as a Eviction: {error}"
-        ))
-    })?;
-    let named = eviction.metadata.name.as_deref().unwrap_or_default();
-    if !named.is_empty() && named != call.info.name {
-        return Err(Status::bad_request(format!(
-            "name in URL does not match name in Eviction object: {:?} and {named:?}",
-            call.info.name
-        )));
-    }
-    let request = DeleteRequest::from_options(eviction.delete_options.unwrap_or_default())?;
-    let caller = call.caller(request.dry_run || options.dry_run);
-    call.server
-        .registry
-        .delete(call.target(), &request, caller)
-        .await?;
-    done(call)
-}
-
-fn done(call: &Call<'_>) -> Result<Response<Body>, Status> {
+/// That it is done.
+pub(super) fn done(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let resource = call.kind.descriptor().group_resource();
     let mut status = Status::success(&resource, "", None).into_api();
     status.details = None;

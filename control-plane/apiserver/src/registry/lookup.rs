@@ -8,6 +8,29 @@ use super::erased::Kind;
 /// Kinds by their group and version.
 pub type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Arc<dyn Kind>>>>;
 
+/// Versions of a group in the order in which clients should prefer them, by Kubernetes' rule:
+/// stable ones, then beta, then alpha, each from the newest; then what is no such name.
+#[must_use]
+pub fn by_priority<'a, T>(versions: &'a BTreeMap<&'a str, T>) -> Vec<(&'a str, &'a T)> {
+    let mut sorted: Vec<(&str, &T)> = versions
+        .iter()
+        .map(|(name, kinds)| (*name, kinds))
+        .collect();
+    sorted.sort_by_key(|(name, _)| std::cmp::Reverse(priority(name)));
+    sorted
+}
+
+/// Stability, version and the version within the stability.
+fn priority(version: &str) -> Option<(u8, u32, u32)> {
+    let rest = version.strip_prefix('v')?;
+    for (word, stability) in [("alpha", 1), ("beta", 2)] {
+        if let Some((major, minor)) = rest.split_once(word) {
+            return Some((stability, major.parse().ok()?, minor.parse().ok()?));
+        }
+    }
+    Some((3, rest.parse().ok()?, 0))
+}
+
 /// The kinds that are served.
 pub struct Kinds {
     all: Vec<Arc<dyn Kind>>,
@@ -68,5 +91,38 @@ impl Kinds {
                 .push(kind);
         }
         groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_by_priority() {
+        let names = [
+            "foo1",
+            "v1",
+            "v10",
+            "v11alpha2",
+            "v1alpha1",
+            "v1beta2",
+            "v2",
+        ];
+        let versions: BTreeMap<&str, ()> = names.map(|name| (name, ())).into();
+        let sorted: Vec<&str> = by_priority(&versions)
+            .into_iter()
+            .map(|(n, ())| n)
+            .collect();
+        let want = [
+            "v10",
+            "v2",
+            "v1",
+            "v1beta2",
+            "v11alpha2",
+            "v1alpha1",
+            "foo1",
+        ];
+        assert_eq!(sorted, want);
     }
 }

@@ -36,6 +36,7 @@ use coracle_store::{Read, Record, Store};
 
 use crate::admission::Admission;
 use crate::auth::UserInfo;
+use crate::request::options::ListOptions;
 use erased::{Kind, Object};
 use lookup::Kinds;
 pub use managed::FieldManager;
@@ -187,6 +188,27 @@ impl Registry {
             }
         }
         Ok(None)
+    }
+
+    /// All objects of a built-in type in a namespace (of a kind of the cluster: in the empty one)
+    /// as they are at hand, for admission.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn find_all<T: ApiType>(&self, namespace: &str) -> Result<Vec<T>, Status> {
+        let Ok(kind) = self.kind_of::<T>() else {
+            return Ok(Vec::new());
+        };
+        let options = ListOptions {
+            resource_version: Some(0),
+            ..ListOptions::default()
+        };
+        let page = self.list(&**kind, namespace, &options).await?;
+        let decoded = page
+            .records
+            .iter()
+            .map(|record| typed(encoding::decode(&**kind, record)?));
+        decoded.collect()
     }
 
     /// The kind of a built-in type.

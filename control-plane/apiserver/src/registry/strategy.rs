@@ -82,6 +82,8 @@ pub enum NameRule {
     Rfc1035Label,
     /// Anything that can be a segment of a path: RBAC kinds.
     PathSegment,
+    /// An IP address in its canonical form: IPAddress.
+    IpAddress,
 }
 
 /// A subresource that is served below objects of a kind.
@@ -142,6 +144,8 @@ pub struct Descriptor {
     /// Whether stored bytes are of another group-version than this kind's, so that
     /// [`Strategy::decode_stored`] and [`Strategy::encode_stored`] translate.
     pub converted: bool,
+    /// Whether objects are computed when they are asked for, and none is stored.
+    pub computed: bool,
 }
 
 impl Descriptor {
@@ -189,6 +193,7 @@ impl Descriptor {
             unconditional_update: true,
             storage,
             converted: false,
+            computed: false,
         }
     }
 
@@ -253,6 +258,14 @@ impl Descriptor {
     pub fn view_of(mut self, storage: &str) -> Self {
         self.storage = storage.to_owned();
         self.converted = true;
+        self
+    }
+
+    /// As one whose objects are computed: they are read only, and not watched.
+    #[must_use]
+    pub fn computed(mut self) -> Self {
+        self.computed = true;
+        self.verbs = ["get", "list"].map(str::to_owned).to_vec();
         self
     }
 

@@ -22,6 +22,66 @@ pub(crate) fn validate_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// What keeps a value from being an address in its canonical form.
+pub(crate) fn canonical_ip(value: &str) -> Vec<String> {
+    match value.parse::<IpAddr>() {
+        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        Ok(ip) if ip.to_string() != value => {
+            vec![format!("must be in canonical form ({:?})", ip.to_string())]
+        }
+        Ok(_) => Vec::new(),
+    }
+}
+
+/// A range of addresses in its canonical form: no bits are set that it does not fix.
+pub(crate) fn validate_canonical_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
+    let before = errors.len();
+    validate_cidr(value, at, errors);
+    let Some((ip, bits)) = parse_cidr(value).filter(|_| errors.len() == before) else {
+        return;
+    };
+    let network = masked(ip, bits);
+    if network != ip {
+        let detail = "must not have bits set beyond the prefix length";
+        errors.push(Error::invalid(at, value, detail));
+        return;
+    }
+    let canonical = format!("{network}/{bits}");
+    if canonical != value {
+        let detail = format!("must be in canonical form ({canonical:?})");
+        errors.push(Error::invalid(at, value, detail));
+    }
+}
+
+/// Whether a range lies within another and is smaller; none where one is no range.
+pub(crate) fn is_strict_subset(inner: &str, outer: &str) -> Option<bool> {
+    let ((inner_ip, inner_bits), (outer_ip, outer_bits)) = (parse_cidr(inner)?, parse_cidr(outer)?);
+    let within = inner_ip.is_ipv6() == outer_ip.is_ipv6()
+        && masked(inner_ip, outer_bits) == masked(outer_ip, outer_bits);
+    Some(within && outer_bits < inner_bits)
+}
+
+fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
+    family_of_cidr(value)?;
+    let (address, bits) = value.split_once('/')?;
+    Some((parse(address)?, bits.parse().ok()?))
+}
+
+/// The first bits of an address, all others zero.
+fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+    let bits = u32::from(bits);
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+            IpAddr::from((u32::from(ip) & mask).to_be_bytes())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+            IpAddr::from((u128::from(ip) & mask).to_be_bytes())
+        }
+    }
+}
+
 /// An address that means the same on every machine: what endpoints and external addresses are.
 pub(crate) fn validate_non_special_ip(value: &str, at: &Path, errors: &mut ErrorList) {
     let Some(ip) = parse(value) else {

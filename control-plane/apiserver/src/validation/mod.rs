@@ -6,11 +6,20 @@
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
 
 pub(crate) mod address;
+pub(crate) mod autoscaling;
+pub(crate) mod claim;
+pub(crate) mod conditions;
 pub(crate) mod equality;
+pub(crate) mod ingress;
+pub(crate) mod int_or_percent;
+pub(crate) mod job;
 pub(crate) mod labels;
 pub(crate) mod object_meta;
+pub(crate) mod parameters;
+pub(crate) mod persistent_volume;
 pub(crate) mod pod;
 pub(crate) mod port;
+pub(crate) mod references;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
 pub(crate) mod service;

@@ -4,6 +4,7 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
+use super::address::canonical_ip;
 use super::labels::{validate_annotations, validate_labels};
 use super::{IMMUTABLE, faults, items, non_negative, shown, text};
 use crate::registry::strategy::{NameRule, Scope};
@@ -137,6 +138,7 @@ fn name_check(rule: NameRule) -> fn(&str) -> Vec<String> {
         NameRule::DnsLabel => names::dns_label,
         NameRule::Rfc1035Label => names::dns1035_label,
         NameRule::PathSegment => names::path_segment,
+        NameRule::IpAddress => canonical_ip,
     }
 }
 

@@ -140,6 +140,20 @@ pub(crate) fn canonicalize_quantity(quantity: &mut ApiQuantity) {
     }
 }
 
+/// Whether a quota can count a resource that has no domain.
+pub(crate) fn is_quota_resource(name: &str) -> bool {
+    let huge = name.strip_prefix("requests.").unwrap_or(name);
+    is_huge_pages(huge) || (STANDARD.contains(&name) && name != "storage")
+}
+
+/// The name of a resource that a quota can count.
+pub(crate) fn validate_quota_resource(name: &str, at: &Path, errors: &mut ErrorList) {
+    if validate_name(name, at, errors) && !name.contains('/') && !is_quota_resource(name) {
+        let detail = "must be a standard resource for quota";
+        errors.push(Error::invalid(at, name, detail));
+    }
+}
+
 /// Whether a resource is one of huge pages.
 pub(crate) fn is_huge_pages(name: &str) -> bool {
     name.starts_with(HUGE_PAGES)
@@ -160,17 +174,21 @@ fn is_counted(name: &str) -> bool {
 }
 
 /// Whether requests may be lower than limits.
-fn may_overcommit(name: &str) -> bool {
+pub(crate) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge_pages(name)
 }
 
-fn validate_name(name: &str, at: &Path, errors: &mut ErrorList) -> bool {
+/// The name of a resource, of whatever it is one. Returns whether it is valid.
+pub(crate) fn validate_name(name: &str, at: &Path, errors: &mut ErrorList) -> bool {
     let wrong = names::qualified_name(name);
     if !wrong.is_empty() {
         faults(name, wrong, at, errors);
         return false;
     }
-    if !name.contains('/') && !STANDARD.contains(&name) && !is_huge_pages(name) {
+    if !name.contains('/')
+        && !STANDARD.contains(&name)
+        && !is_huge_pages(name.strip_prefix("requests.").unwrap_or(name))
+    {
         errors.push(Error::invalid(
             at,
             name,
@@ -181,7 +199,8 @@ fn validate_name(name: &str, at: &Path, errors: &mut ErrorList) -> bool {
     true
 }
 
-fn validate_container_resource(name: &str, at: &Path, errors: &mut ErrorList) {
+/// The name of a resource that a container may ask for.
+pub(crate) fn validate_container_resource(name: &str, at: &Path, errors: &mut ErrorList) {
     validate_name(name, at, errors);
     if !name.contains('/') {
         if !matches!(name, "cpu" | "memory" | "ephemeral-storage") && !is_huge_pages(name) {

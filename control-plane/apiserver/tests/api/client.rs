@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::{Api, DEADLINE};
 
-fn client(api: &Api) -> kube::Client {
+pub(crate) fn client(api: &Api) -> kube::Client {
     let service = api
         .server
         .service()

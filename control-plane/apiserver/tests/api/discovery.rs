@@ -14,10 +14,14 @@ async fn both_forms_of_discovery_agree() {
     let mut legacy: Vec<String> = Vec::new();
     let mut paths = vec!["/api/v1".to_owned()];
     for group in api.get("/apis").await.ok(200)["groups"].as_array().unwrap() {
-        paths.push(format!(
-            "/apis/{}",
-            group["preferredVersion"]["groupVersion"].as_str().unwrap()
-        ));
+        let versions = group["versions"].as_array().unwrap();
+        assert_eq!(group["preferredVersion"], versions[0]);
+        for version in versions {
+            paths.push(format!(
+                "/apis/{}",
+                version["groupVersion"].as_str().unwrap()
+            ));
+        }
         let alone = api
             .get(&format!("/apis/{}", group["name"].as_str().unwrap()))
             .await

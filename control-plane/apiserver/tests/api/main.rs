@@ -11,6 +11,7 @@ mod discovery;
 mod formats;
 mod garbage;
 mod harness;
+mod kinds;
 mod lists;
 mod logs;
 mod managed_fields;

@@ -1,23 +1,22 @@
 //! Deployment: ReplicaSets of one template after another.
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::intstr;
-use coracle_apimachinery::selector::{Selector, format_label_selector};
+use coracle_apimachinery::selector::format_label_selector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, DeploymentStrategy as Rollout};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::set_template_defaults;
-use super::replicas::{
-    container_images, container_names, template_warnings, validate_replica_counts,
+use super::workload::{
+    scale_view, selector_column, template_cells, template_columns, template_warnings,
+    validate_not_decremented, validate_replica_counts,
 };
 use crate::registry::printing;
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, ScaleView, Strategy, Subresource,
 };
+use crate::validation::int_or_percent::{amount, validate_at_most_all, validate_int_or_percent};
 use crate::validation::pod::template::validate_replicated;
 use crate::validation::{equality, immutable, non_negative, shown, text};
-
-const PERCENT_MESSAGE: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%', or '93%', regex used for validation is '[0-9]+%')";
 
 pub(super) struct DeploymentStrategy;
 
@@ -120,18 +119,8 @@ impl Strategy for DeploymentStrategy {
             &at.child("unavailableReplicas"),
             &mut errors,
         );
-        let collisions = status.collision_count.unwrap_or(0);
-        let at = at.child("collisionCount");
-        non_negative(collisions, &at, &mut errors);
-        if collisions
-            < old
-                .status
-                .as_ref()
-                .and_then(|status| status.collision_count)
-                .unwrap_or(0)
-        {
-            errors.push(Error::invalid(&at, collisions, "cannot be decremented"));
-        }
+        let old = old.status.as_ref().and_then(|old| old.collision_count);
+        validate_not_decremented(status.collision_count, old, "collisionCount", &mut errors);
         errors
     }
 
@@ -146,7 +135,7 @@ impl Strategy for DeploymentStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![
+        let own = [
             Column::name(),
             Column::text("Ready", "Number of the pod with ready state"),
             Column::text("Up-to-date", "Number of pods of the newest template."),
@@ -155,43 +144,35 @@ impl Strategy for DeploymentStrategy {
                 "Number of pods that have been ready for long enough.",
             ),
             Column::age(),
-            Column::text("Containers", "Names of each container in the template.").wide(),
-            Column::text(
-                "Images",
-                "Images referenced by each container in the template.",
-            )
-            .wide(),
-            Column::text("Selector", "The labels of the pods that are counted.").wide(),
-        ]
+        ];
+        let template = template_columns().map(Column::wide);
+        own.into_iter()
+            .chain(template)
+            .chain([selector_column()])
+            .collect()
     }
 
     fn row(&self, object: &Deployment, now: jiff::Timestamp) -> Vec<Cell> {
         let status = object.status.clone().unwrap_or_default();
         let desired = object.spec.replicas.unwrap_or(1);
-        let pod = object.spec.template.spec.clone().unwrap_or_default();
-        vec![
+        let own = [
             printing::name(&object.metadata),
             Cell::from(format!("{}/{desired}", status.ready_replicas.unwrap_or(0))),
             Cell::from(status.updated_replicas.unwrap_or(0)),
             Cell::from(status.available_replicas.unwrap_or(0)),
             printing::age(&object.metadata, now),
-            Cell::from(container_names(&pod)),
-            Cell::from(container_images(&pod)),
-            Cell::from(format_label_selector(Some(&object.spec.selector))),
-        ]
+        ];
+        let selector = format_label_selector(Some(&object.spec.selector));
+        own.into_iter()
+            .chain(template_cells(Some(&object.spec.template)))
+            .chain([Cell::from(selector)])
+            .collect()
     }
 
     fn scale(&self, object: &Deployment) -> Option<ScaleView> {
-        let selector = Selector::from_label_selector(&object.spec.selector).ok()?;
-        Some(ScaleView {
-            replicas: object.spec.replicas.unwrap_or(1),
-            current: object
-                .status
-                .as_ref()
-                .and_then(|status| status.replicas)
-                .unwrap_or(0),
-            selector: selector.to_string(),
-        })
+        let status = object.status.as_ref();
+        let current = status.and_then(|status| status.replicas).unwrap_or(0);
+        scale_view(object.spec.replicas, current, &object.spec.selector)
     }
 
     fn set_replicas(&self, object: &mut Deployment, replicas: i32) {
@@ -236,35 +217,13 @@ fn validate_rollout(rollout: &Rollout, at: &Path, errors: &mut ErrorList) {
                 let detail = "may not be 0 when `maxSurge` is 0";
                 errors.push(Error::invalid(&unavailable_at, shown(unavailable), detail));
             }
-            if matches!(unavailable, IntOrString::String(_)) && amount(unavailable) > 100 {
-                let detail = "must not be greater than 100%";
-                errors.push(Error::invalid(&unavailable_at, shown(unavailable), detail));
-            }
+            validate_at_most_all(unavailable, &unavailable_at, errors);
         }
         _ => errors.push(Error::not_supported(
             at,
             shown(rollout),
             &["Recreate", "RollingUpdate"],
         )),
-    }
-}
-
-fn validate_int_or_percent(value: &IntOrString, at: &Path, errors: &mut ErrorList) {
-    match value {
-        IntOrString::Int(number) => non_negative(*number, at, errors),
-        IntOrString::String(percent) => {
-            if intstr::percentage(percent).is_none() {
-                errors.push(Error::invalid(at, percent.as_str(), PERCENT_MESSAGE));
-            }
-        }
-    }
-}
-
-/// The number, of Pods or of percents; what is neither has its error already.
-fn amount(value: &IntOrString) -> i32 {
-    match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(percent) => intstr::percentage(percent).unwrap_or(0),
     }
 }
 

@@ -1,21 +1,48 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+mod component_status;
 mod config_map;
+mod controller_revision;
+mod cron_job;
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
+pub(crate) mod ingress;
+pub(crate) mod ingress_class;
+mod ip_address;
+mod job;
 mod lease;
+mod limit_range;
 mod namespace;
+mod network_policy;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
+mod pod_disruption_budget;
+mod pod_template;
 mod priority_class;
 mod replica_set;
-mod replicas;
+mod replication_controller;
+mod resource_quota;
 mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
+mod stateful_set;
+pub(crate) mod storage_class;
+mod storage_row;
+mod versions;
+mod volume_attachment;
+mod volume_attributes_class;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,22 +54,48 @@ use super::erased::{Kind, kind};
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Kind>> {
     vec![
+        kind(component_status::ComponentStatusStrategy),
         kind(config_map::ConfigMapStrategy),
         kind(endpoints::EndpointsStrategy),
         kind(event::EventStrategy),
+        kind(limit_range::LimitRangeStrategy),
         kind(namespace::NamespaceStrategy),
         kind(node::NodeStrategy),
+        kind(persistent_volume_claim::PersistentVolumeClaimStrategy),
+        kind(persistent_volume::PersistentVolumeStrategy),
         kind(pod::PodStrategy),
+        kind(pod_template::PodTemplateStrategy),
+        kind(replication_controller::ReplicationControllerStrategy),
+        kind(resource_quota::ResourceQuotaStrategy),
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(controller_revision::ControllerRevisionStrategy),
+        kind(daemon_set::DaemonSetStrategy),
         kind(deployment::DeploymentStrategy),
         kind(replica_set::ReplicaSetStrategy),
+        kind(stateful_set::StatefulSetStrategy),
+        kind(horizontal_pod_autoscaler::AutoscalerStrategy),
+        kind(versions::Viewed(horizontal_pod_autoscaler::AutoscalerView)),
+        kind(cron_job::CronJobStrategy),
+        kind(job::JobStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
-        kind(event::EventViewStrategy),
+        kind(versions::Viewed(event::EventView)),
+        kind(ingress_class::IngressClassStrategy),
+        kind(ingress::IngressStrategy),
+        kind(ip_address::IPAddressStrategy),
+        kind(network_policy::NetworkPolicyStrategy),
+        kind(service_cidr::ServiceCIDRStrategy),
+        kind(pod_disruption_budget::PodDisruptionBudgetStrategy),
         kind(runtime_class::RuntimeClassStrategy),
         kind(priority_class::PriorityClassStrategy),
+        kind(csi_driver::CSIDriverStrategy),
+        kind(csi_node::CSINodeStrategy),
+        kind(csi_storage_capacity::CSIStorageCapacityStrategy),
+        kind(storage_class::StorageClassStrategy),
+        kind(volume_attachment::VolumeAttachmentStrategy),
+        kind(volume_attributes_class::VolumeAttributesClassStrategy),
     ]
 }
 
@@ -57,6 +110,16 @@ fn format_labels(labels: Option<&BTreeMap<String, String>>) -> String {
         "<none>".to_owned()
     } else {
         pairs.join(",")
+    }
+}
+
+/// Takes a map from elsewhere, where there is none.
+fn first_non_empty(
+    map: &mut Option<BTreeMap<String, String>>,
+    other: Option<&BTreeMap<String, String>>,
+) {
+    if map.as_ref().is_none_or(BTreeMap::is_empty) {
+        *map = other.cloned();
     }
 }
 

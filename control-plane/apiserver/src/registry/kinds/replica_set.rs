@@ -1,19 +1,20 @@
 //! ReplicaSet: so many Pods of one template.
 
 use coracle_apimachinery::field::Path;
-use coracle_apimachinery::selector::{Selector, format_label_selector};
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use coracle_apimachinery::selector::format_label_selector;
+use k8s_openapi::api::apps::v1::ReplicaSet;
 
 use super::pod::set_template_defaults;
-use super::replicas::{
-    container_images, container_names, template_warnings, validate_replica_counts,
+use super::workload::{
+    scale_view, selector_column, spec_and_status, template_cells, template_columns,
+    template_warnings, validate_replica_counts,
 };
 use crate::registry::printing;
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, ScaleView, Strategy, Subresource,
 };
 use crate::validation::pod::template::validate_replicated;
-use crate::validation::{equality, immutable, non_negative};
+use crate::validation::{immutable, non_negative};
 
 pub(super) struct ReplicaSetStrategy;
 
@@ -36,9 +37,7 @@ impl Strategy for ReplicaSetStrategy {
         object.status.get_or_insert_default();
     }
 
-    fn prepare_for_create(&self, object: &mut ReplicaSet) {
-        object.status = Some(ReplicaSetStatus::default());
-    }
+    spec_and_status!(ReplicaSet);
 
     fn validate(&self, object: &ReplicaSet) -> ErrorList {
         let mut errors = ErrorList::default();
@@ -58,19 +57,11 @@ impl Strategy for ReplicaSetStrategy {
         errors
     }
 
-    fn prepare_for_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
-        new.status.clone_from(&old.status);
-    }
-
     fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
         let mut errors = self.validate(new);
         let at = Path::new("spec").child("selector");
         immutable(&new.spec.selector, &old.spec.selector, &at, &mut errors);
         errors
-    }
-
-    fn prepare_for_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
-        new.spec.clone_from(&old.spec);
     }
 
     fn validate_status_update(&self, new: &ReplicaSet, _old: &ReplicaSet) -> ErrorList {
@@ -91,10 +82,6 @@ impl Strategy for ReplicaSetStrategy {
         errors
     }
 
-    fn spec_changed(&self, new: &ReplicaSet, old: &ReplicaSet) -> bool {
-        !equality::semantic(&new.spec, &old.spec)
-    }
-
     fn selectable_fields(&self, object: &ReplicaSet) -> Vec<(&'static str, String)> {
         vec![(
             "status.replicas",
@@ -111,7 +98,7 @@ impl Strategy for ReplicaSetStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![
+        let own = [
             Column::name(),
             Column::integer("Desired", "The number of desired replicas."),
             Column::integer("Current", "The most recently observed number of replicas."),
@@ -120,43 +107,33 @@ impl Strategy for ReplicaSetStrategy {
                 "The number of pods targeted by this set that are ready.",
             ),
             Column::age(),
-            Column::text("Containers", "Names of each container in the template.").wide(),
-            Column::text(
-                "Images",
-                "Images referenced by each container in the template.",
-            )
-            .wide(),
-            Column::text("Selector", "The labels of the pods that are counted.").wide(),
-        ]
+        ];
+        let template = template_columns().map(Column::wide);
+        own.into_iter()
+            .chain(template)
+            .chain([selector_column()])
+            .collect()
     }
 
     fn row(&self, object: &ReplicaSet, now: jiff::Timestamp) -> Vec<Cell> {
-        let spec = object.spec.clone();
+        let spec = &object.spec;
         let status = object.status.clone().unwrap_or_default();
-        let pod = spec
-            .template
-            .and_then(|template| template.spec)
-            .unwrap_or_default();
-        vec![
+        let own = [
             printing::name(&object.metadata),
             Cell::from(spec.replicas.unwrap_or(1)),
             Cell::from(status.replicas),
             Cell::from(status.ready_replicas.unwrap_or(0)),
             printing::age(&object.metadata, now),
-            Cell::from(container_names(&pod)),
-            Cell::from(container_images(&pod)),
-            Cell::from(format_label_selector(Some(&spec.selector))),
-        ]
+        ];
+        own.into_iter()
+            .chain(template_cells(spec.template.as_ref()))
+            .chain([Cell::from(format_label_selector(Some(&spec.selector)))])
+            .collect()
     }
 
     fn scale(&self, object: &ReplicaSet) -> Option<ScaleView> {
-        let spec = &object.spec;
-        let selector = Selector::from_label_selector(&spec.selector).ok()?;
-        Some(ScaleView {
-            replicas: spec.replicas.unwrap_or(1),
-            current: object.status.as_ref().map_or(0, |status| status.replicas),
-            selector: selector.to_string(),
-        })
+        let current = object.status.as_ref().map_or(0, |status| status.replicas);
+        scale_view(object.spec.replicas, current, &object.spec.selector)
     }
 
     fn set_replicas(&self, object: &mut ReplicaSet, replicas: i32) {

@@ -83,3 +83,34 @@ fn an_update_that_changes_nothing_is_valid_or_wrong_for_its_content_alone() {
         }
     }
 }
+
+#[test]
+fn every_kind_takes_strategic_merge_patches_of_its_own() {
+    for kind in all() {
+        let d = kind.descriptor();
+        assert!(!kind.structure().is_untyped(), "{}", d.kind);
+    }
+}
+
+#[test]
+fn one_version_of_each_kind_is_stored() {
+    let mut stored = BTreeSet::new();
+    for kind in all() {
+        let d = kind.descriptor();
+        if !d.converted {
+            assert!(
+                stored.insert(d.storage.clone()),
+                "{} is stored twice",
+                d.storage
+            );
+        }
+    }
+    for kind in all() {
+        let d = kind.descriptor();
+        assert!(
+            stored.contains(&d.storage),
+            "{} is a view of nothing",
+            d.kind
+        );
+    }
+}

@@ -15,13 +15,9 @@ use crate::validation::{items, shown, text};
 
 /// A template: its labels and annotations, and its spec.
 pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &mut ErrorList) {
-    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
-    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    validate_template_meta(template, at, errors);
+    let no_spec = PodSpec::default();
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
-    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
-    let annotations_at = at.child("annotations");
-    validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
-    validate_pod_annotations(meta.annotations.as_ref(), spec, &annotations_at, errors);
     validate_spec(spec, None, &at.child("spec"), errors);
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");
@@ -30,6 +26,21 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
             "ephemeral containers not allowed in pod template",
         ));
     }
+}
+
+/// The labels and annotations of a template.
+pub(crate) fn validate_template_meta(
+    template: &PodTemplateSpec,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let (no_meta, no_spec) = (ObjectMeta::default(), PodSpec::default());
+    let meta = template.metadata.as_ref().unwrap_or(&no_meta);
+    let spec = template.spec.as_ref().unwrap_or(&no_spec);
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    let annotations_at = at.child("annotations");
+    validate_annotations(meta.annotations.as_ref(), &annotations_at, errors);
+    validate_pod_annotations(meta.annotations.as_ref(), spec, &annotations_at, errors);
 }
 
 /// The template of Pods that are kept running, and the selector that finds them. `at` is that
@@ -72,27 +83,25 @@ pub(crate) fn validate_replicated(
         }
     }
     validate_template(template, &template_at, errors);
-    let spec_at = template_at.child("spec");
-    let restart = template
-        .spec
-        .as_ref()
-        .map_or("", |spec| text(&spec.restart_policy));
+    validate_kept_running(template, "ReplicaSet", &template_at, errors);
+}
+
+/// Pods that a controller of this kind keeps running are always started again.
+pub(crate) fn validate_kept_running(
+    template: &PodTemplateSpec,
+    kind: &str,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let at = at.child("spec");
+    let spec = template.spec.as_ref();
+    let restart = spec.map_or("", |spec| text(&spec.restart_policy));
     if restart != "Always" {
-        errors.push(Error::not_supported(
-            &spec_at.child("restartPolicy"),
-            restart,
-            &["Always"],
-        ));
+        let at = at.child("restartPolicy");
+        errors.push(Error::not_supported(&at, restart, &["Always"]));
     }
-    if template
-        .spec
-        .as_ref()
-        .is_some_and(|spec| spec.active_deadline_seconds.is_some())
-    {
-        let detail = "activeDeadlineSeconds in ReplicaSet is not Supported";
-        errors.push(Error::forbidden(
-            &spec_at.child("activeDeadlineSeconds"),
-            detail,
-        ));
+    if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(Error::forbidden(&at.child("activeDeadlineSeconds"), detail));
     }
 }

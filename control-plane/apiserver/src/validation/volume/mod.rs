@@ -4,7 +4,7 @@ pub(crate) mod mount;
 pub(crate) mod path;
 
 mod projected;
-mod storage;
+pub(crate) mod storage;
 
 use std::collections::BTreeSet;
 

@@ -4,26 +4,18 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
-    FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource,
-    PersistentVolumeClaimSpec, Volume,
+    FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
 };
 
 use super::path::validate_local_descending;
-use crate::validation::labels::validate_label_selector;
-use crate::validation::resources::parse_quantity;
-use crate::validation::{NOT_POSITIVE, items, one_of, shown, text};
+use crate::validation::claim::validate_claim_spec;
+use crate::validation::{items, one_of, shown, text};
 
-const ACCESS_MODES: &[&str] = &[
-    "ReadOnlyMany",
-    "ReadWriteMany",
-    "ReadWriteOnce",
-    "ReadWriteOncePod",
-];
 const RANGE_255: &str = "must be between 0 and 255, inclusive";
 
 /// The source of a volume where it is one of storage; `at` is that of the volume. Of several
 /// sources each is looked at: the caller has refused all but the first.
-pub(super) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorList) {
     for (source, field, value) in required_fields(volume) {
         if value.is_empty() {
             errors.push(Error::required(&at.child(source).child(field), ""));
@@ -305,21 +297,24 @@ fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut Err
     }
 }
 
-fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
-    let driver_at = at.child("driver");
-    let driver = csi.driver.as_str();
+/// The name of a driver of the Container Storage Interface.
+pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut ErrorList) {
     if driver.is_empty() {
-        errors.push(Error::required(&driver_at, ""));
+        errors.push(Error::required(driver_at, ""));
     } else if driver.len() > 63 {
-        errors.push(Error::too_long(&driver_at, 63));
+        errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();
     super::faults(
         driver,
         coracle_apimachinery::names::dns_subdomain(&lower),
-        &driver_at,
+        driver_at,
         errors,
     );
+}
+
+fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
+    validate_driver_name(&csi.driver, &at.child("driver"), errors);
     if let Some(secret) = &csi.node_publish_secret_ref
         && secret.name.is_empty()
     {
@@ -340,54 +335,5 @@ pub(super) fn validate_ephemeral(
     match &ephemeral.volume_claim_template {
         None => errors.push(Error::required(&at, "")),
         Some(template) => validate_claim_spec(&template.spec, &at.child("spec"), errors),
-    }
-}
-
-fn validate_claim_spec(spec: &PersistentVolumeClaimSpec, at: &Path, errors: &mut ErrorList) {
-    let modes = items(&spec.access_modes);
-    let modes_at = at.child("accessModes");
-    if modes.is_empty() {
-        errors.push(Error::required(
-            &modes_at,
-            "at least 1 access mode is required",
-        ));
-    }
-    for mode in modes {
-        if !ACCESS_MODES.contains(&mode.as_str()) {
-            errors.push(Error::not_supported(&modes_at, mode.as_str(), ACCESS_MODES));
-        }
-    }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
-        let detail = "may not use ReadWriteOncePod with other access modes";
-        errors.push(Error::forbidden(&modes_at, detail));
-    }
-    if let Some(selector) = &spec.selector {
-        validate_label_selector(selector, &at.child("selector"), errors);
-    }
-    let storage_at = at.child("resources").key("storage");
-    let requests = spec
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
-    match requests.and_then(|requests| requests.get("storage")) {
-        None => errors.push(Error::required(&storage_at, "")),
-        Some(storage) => {
-            let parsed = parse_quantity(storage, &storage_at, errors);
-            if parsed.is_some_and(|storage| storage.value() <= 0) {
-                errors.push(Error::invalid(
-                    &storage_at,
-                    storage.0.as_str(),
-                    NOT_POSITIVE,
-                ));
-            }
-        }
-    }
-    if let Some(mode) = &spec.volume_mode {
-        one_of(
-            mode,
-            &["Block", "Filesystem"],
-            &at.child("volumeMode"),
-            errors,
-        );
     }
 }

@@ -4,20 +4,32 @@ use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use super::EventStrategy;
+use crate::registry::kinds::versions::View;
+use crate::registry::strategy::ErrorList;
 use crate::validation::{immutable, text};
 
-pub(in crate::registry::kinds) struct EventViewStrategy;
+/// Event as events.k8s.io has it.
+pub(in crate::registry::kinds) struct EventView;
 
-impl Strategy for EventViewStrategy {
-    type Object = Event;
+impl View for EventView {
+    type Stored = EventStrategy;
+    type Served = Event;
 
-    fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<Event>()
-            .short_names(&["ev"])
-            .fields(&super::VIEW_FIELDS)
-            .create_on_update()
-            .view_of("events")
+    fn stored(&self) -> &EventStrategy {
+        &EventStrategy
+    }
+
+    fn to_stored(served: Event) -> core::Event {
+        to_core(served)
+    }
+
+    fn from_stored(stored: core::Event) -> Event {
+        from_core(stored)
+    }
+
+    fn fields(&self) -> Option<&'static [&'static str]> {
+        Some(&super::VIEW_FIELDS)
     }
 
     fn validate(&self, object: &Event) -> ErrorList {
@@ -97,26 +109,6 @@ impl Strategy for EventViewStrategy {
             &mut errors,
         );
         errors
-    }
-
-    fn selectable_fields(&self, object: &Event) -> Vec<(&'static str, String)> {
-        super::selectable_fields(&to_core(object.clone()))
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        super::columns()
-    }
-
-    fn row(&self, object: &Event, now: jiff::Timestamp) -> Vec<Cell> {
-        super::row(&to_core(object.clone()), now)
-    }
-
-    fn encode_stored(&self, object: &Event) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&to_core(object.clone()))
-    }
-
-    fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Event> {
-        serde_json::from_slice(bytes).map(from_core)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::registry::strategy::{Cell, Column};
 use crate::validation::{faults, text};
 
 pub(super) use core_v1::EventStrategy;
-pub(super) use events_v1::EventViewStrategy;
+pub(super) use events_v1::EventView;
 
 /// Longest reason, action and reporting instance.
 const MAX_WORD: usize = 128;

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use k8s_openapi::api::events::v1::Event as EventView;
+use k8s_openapi::api::events::v1::Event as Modern;
 use serde_json::{Value, json};
 
 use super::events_v1::{from_core, to_core};
 use super::*;
+use crate::registry::kinds::versions::Viewed;
 use crate::registry::strategy::Strategy;
 use crate::validation::testing::assert_causes;
 
@@ -34,10 +35,13 @@ fn modern() -> Value {
 
 #[test]
 fn one_object_in_two_versions() {
-    let view: EventView = serde_json::from_value(modern()).unwrap();
-    let stored = EventViewStrategy.encode_stored(&view).unwrap();
+    let view: Modern = serde_json::from_value(modern()).unwrap();
+    let stored = Viewed(super::EventView).encode_stored(&view).unwrap();
     assert!(stored.starts_with(br#"{"apiVersion":"v1","kind":"Event""#));
-    assert_eq!(EventViewStrategy.decode_stored(&stored).unwrap(), view);
+    assert_eq!(
+        Viewed(super::EventView).decode_stored(&stored).unwrap(),
+        view
+    );
     let old: Event = serde_json::from_value(event()).unwrap();
     assert_eq!(to_core(from_core(old.clone())), old);
 }
@@ -110,15 +114,15 @@ fn validation_of_the_newer_version() {
             value[field] = member.clone();
         }
         assert_causes(
-            &EventViewStrategy.validate(&serde_json::from_value(value).unwrap()),
+            &Viewed(super::EventView).validate(&serde_json::from_value(value).unwrap()),
             &want,
         );
     }
-    let old: EventView = serde_json::from_value(modern()).unwrap();
+    let old: Modern = serde_json::from_value(modern()).unwrap();
     let mut new = old.clone();
     new.note = Some("other".to_owned());
     assert_causes(
-        &EventViewStrategy.validate_update(&new, &old),
+        &Viewed(super::EventView).validate_update(&new, &old),
         &["message FieldValueInvalid field is immutable"],
     );
 }
@@ -144,7 +148,7 @@ fn rows() {
     assert_eq!(row, want);
     assert_eq!(row.len(), EventStrategy.columns().len());
 
-    let row = EventViewStrategy.row(&serde_json::from_value(modern()).unwrap(), now);
+    let row = Viewed(super::EventView).row(&serde_json::from_value(modern()).unwrap(), now);
     assert_eq!(
         (&row[0], &row[5], &row[8]),
         (
@@ -157,8 +161,8 @@ fn rows() {
 
 #[test]
 fn an_event_of_one_version_is_selected_in_the_other() {
-    let view: EventView = serde_json::from_value(modern()).unwrap();
-    let fields = EventViewStrategy.selectable_fields(&view);
+    let view: Modern = serde_json::from_value(modern()).unwrap();
+    let fields = Viewed(super::EventView).selectable_fields(&view);
     let get = |name: &str| {
         fields
             .iter()

@@ -1,8 +1,8 @@
 //! The defaults of Pods and of templates of Pods, as the Kubernetes API reference has them.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, Pod, PodSpec,
-    PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
+    Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, PersistentVolumeClaimSpec,
+    Pod, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -265,13 +265,22 @@ fn set_volume_defaults(volume: &mut Volume) {
         .as_mut()
         .and_then(|source| source.volume_claim_template.as_mut())
     {
-        default(&mut template.spec.volume_mode, "Filesystem");
+        set_claim_spec_defaults(&mut template.spec);
     }
     set_storage_defaults(volume);
 }
 
+/// Sets the defaults of a claim.
+pub(crate) fn set_claim_spec_defaults(spec: &mut PersistentVolumeClaimSpec) {
+    default(&mut spec.volume_mode, "Filesystem");
+    if let Some(resources) = &mut spec.resources {
+        canonicalize(&mut resources.limits);
+        canonicalize(&mut resources.requests);
+    }
+}
+
 /// Defaults of sources that no node of ours mounts: an object reads back as Kubernetes has it.
-fn set_storage_defaults(volume: &mut Volume) {
+pub(crate) fn set_storage_defaults(volume: &mut Volume) {
     if let Some(source) = &mut volume.iscsi {
         default(&mut source.iscsi_interface, "default");
     }

@@ -16,7 +16,7 @@ use crate::validation::pod::{
 };
 use crate::validation::{equality, items, text};
 
-pub(super) use defaults::set_template_defaults;
+pub(super) use defaults::{set_claim_spec_defaults, set_storage_defaults, set_template_defaults};
 
 pub(super) struct PodStrategy;
 

@@ -1,0 +1,307 @@
+//! HorizontalPodAutoscalers, in the terms of v2.
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::names;
+use coracle_apimachinery::quantity::Quantity;
+use k8s_openapi::api::autoscaling::v2::{
+    CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerSpec,
+    MetricIdentifier, MetricSpec, MetricTarget,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
+
+use super::labels::validate_label_selector;
+use super::references::validate_segment;
+use super::{NOT_POSITIVE, faults, items};
+
+/// Fewest Pods that may be wished for.
+const MIN_REPLICAS: i32 = 1;
+/// Longest period of a policy, in seconds.
+const MAX_PERIOD: i32 = 1800;
+/// Longest time that is looked back, in seconds.
+const MAX_WINDOW: i32 = 3600;
+const TYPES: &[&str] = &[
+    "ContainerResource",
+    "External",
+    "Object",
+    "Pods",
+    "Resource",
+];
+
+/// Everything that is wrong with a spec.
+pub(crate) fn validate_autoscaler(
+    spec: &HorizontalPodAutoscalerSpec,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let (min, max) = (spec.min_replicas, spec.max_replicas);
+    if let Some(min) = min.filter(|min| *min < MIN_REPLICAS) {
+        let detail = format!("must be greater than or equal to {MIN_REPLICAS}");
+        errors.push(Error::invalid(&at.child("minReplicas"), min, detail));
+    }
+    let max_at = at.child("maxReplicas");
+    if max < 1 {
+        errors.push(Error::invalid(&max_at, max, "must be greater than 0"));
+    }
+    if min.is_some_and(|min| max < min) {
+        let detail = "must be greater than or equal to `minReplicas`";
+        errors.push(Error::invalid(&max_at, max, detail));
+    }
+    validate_reference(&spec.scale_target_ref, &at.child("scaleTargetRef"), errors);
+    for (i, metric) in items(&spec.metrics).iter().enumerate() {
+        validate_metric(metric, &at.child("metrics").index(i), errors);
+    }
+    if let Some(behavior) = &spec.behavior {
+        let at = at.child("behavior");
+        let rules = [
+            ("scaleUp", &behavior.scale_up),
+            ("scaleDown", &behavior.scale_down),
+        ];
+        for (field, rules) in rules {
+            if let Some(rules) = rules {
+                validate_rules(rules, &at.child(field), errors);
+            }
+        }
+    }
+}
+
+fn validate_reference(reference: &CrossVersionObjectReference, at: &Path, errors: &mut ErrorList) {
+    validate_segment(&reference.kind, &at.child("kind"), errors);
+    validate_segment(&reference.name, &at.child("name"), errors);
+}
+
+fn validate_rules(rules: &HPAScalingRules, at: &Path, errors: &mut ErrorList) {
+    if let Some(window) = rules.stabilization_window_seconds {
+        let at = at.child("stabilizationWindowSeconds");
+        if window < 0 {
+            let detail = "must be greater than or equal to zero";
+            errors.push(Error::invalid(&at, window, detail));
+        }
+        if window > MAX_WINDOW {
+            let detail = format!("must be less than or equal to {MAX_WINDOW}");
+            errors.push(Error::invalid(&at, window, detail));
+        }
+    }
+    if let Some(select) = &rules.select_policy {
+        let supported = &["Disabled", "Max", "Min"];
+        if !supported.contains(&select.as_str()) {
+            let at = at.child("selectPolicy");
+            errors.push(Error::not_supported(&at, select.as_str(), supported));
+        }
+    }
+    let policies_at = at.child("policies");
+    let policies = items(&rules.policies);
+    if policies.is_empty() {
+        let detail = "must specify at least one Policy";
+        errors.push(Error::required(&policies_at, detail));
+    }
+    for (i, policy) in policies.iter().enumerate() {
+        validate_policy(policy, &policies_at.index(i), errors);
+    }
+    if let Some(tolerance) = parse(rules.tolerance.as_ref()).filter(Quantity::is_negative) {
+        let detail = "must be greater or equal to zero";
+        let at = at.child("tolerance");
+        errors.push(Error::invalid(&at, tolerance.to_string(), detail));
+    }
+}
+
+fn validate_policy(policy: &HPAScalingPolicy, at: &Path, errors: &mut ErrorList) {
+    let supported = &["Percent", "Pods"];
+    if !supported.contains(&policy.type_.as_str()) {
+        let at = at.child("type");
+        errors.push(Error::not_supported(&at, policy.type_.as_str(), supported));
+    }
+    if policy.value <= 0 {
+        errors.push(Error::invalid(
+            &at.child("value"),
+            policy.value,
+            NOT_POSITIVE,
+        ));
+    }
+    let (period, at) = (policy.period_seconds, at.child("periodSeconds"));
+    if period <= 0 {
+        errors.push(Error::invalid(&at, period, NOT_POSITIVE));
+    }
+    if period > MAX_PERIOD {
+        let detail = format!("must be less than or equal to {MAX_PERIOD}");
+        errors.push(Error::invalid(&at, period, detail));
+    }
+}
+
+/// A metric: one source, that of its type.
+fn validate_metric(metric: &MetricSpec, at: &Path, errors: &mut ErrorList) {
+    let kind = metric.type_.as_str();
+    let type_at = at.child("type");
+    if kind.is_empty() {
+        let detail = "must specify a metric source type";
+        errors.push(Error::required(&type_at, detail));
+    }
+    if !TYPES.contains(&kind) {
+        errors.push(Error::not_supported(&type_at, kind, TYPES));
+    }
+    let present: Vec<&str> = [
+        ("object", metric.object.is_some()),
+        ("external", metric.external.is_some()),
+        ("pods", metric.pods.is_some()),
+        ("resource", metric.resource.is_some()),
+        ("containerResource", metric.container_resource.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(source, present)| present.then_some(source))
+    .collect();
+    if let Some(first) = present.first() {
+        validate_source(metric, first, &at.child(first), errors);
+    }
+    if !TYPES.contains(&kind) {
+        return;
+    }
+    let mut expected = kind.to_owned();
+    if let Some(first) = expected.get_mut(..1) {
+        first.make_ascii_lowercase();
+    }
+    if !present.contains(&expected.as_str()) {
+        let detail = "must populate information for the given metric source";
+        errors.push(Error::required(&at.child(&expected), detail));
+    }
+    for other in present.iter().filter(|source| **source != expected) {
+        let detail = "must populate the given metric source only";
+        errors.push(Error::forbidden(&at.child(other), detail));
+    }
+}
+
+fn validate_source(metric: &MetricSpec, source: &str, at: &Path, errors: &mut ErrorList) {
+    let target_at = at.child("target");
+    let average_at = target_at.child("averageValue");
+    match source {
+        "object" => {
+            let Some(object) = &metric.object else { return };
+            validate_reference(
+                &object.described_object,
+                &at.child("describedObject"),
+                errors,
+            );
+            validate_identifier(&object.metric, &at.child("metric"), errors);
+            validate_target(&object.target, &target_at, errors);
+            if object.target.value.is_none() && object.target.average_value.is_none() {
+                let detail = "must set either a target value or averageValue";
+                errors.push(Error::required(&average_at, detail));
+            }
+        }
+        "external" => {
+            let Some(external) = &metric.external else {
+                return;
+            };
+            let target = &external.target;
+            validate_identifier(&external.metric, &at.child("metric"), errors);
+            validate_target(target, &target_at, errors);
+            match (target.value.is_some(), target.average_value.is_some()) {
+                (false, false) => {
+                    let detail = "must set either a target value for metric or a per-pod target";
+                    errors.push(Error::required(&average_at, detail));
+                }
+                (true, true) => {
+                    let detail = "may not set both a target value for metric and a per-pod target";
+                    errors.push(Error::forbidden(&target_at.child("value"), detail));
+                }
+                _ => {}
+            }
+        }
+        "pods" => {
+            let Some(pods) = &metric.pods else { return };
+            validate_identifier(&pods.metric, &at.child("metric"), errors);
+            validate_target(&pods.target, &target_at, errors);
+            if pods.target.average_value.is_none() {
+                let detail = "must specify a positive target averageValue";
+                errors.push(Error::required(&average_at, detail));
+            }
+        }
+        "resource" => {
+            let Some(resource) = &metric.resource else {
+                return;
+            };
+            validate_resource(&resource.name, &resource.target, at, errors);
+        }
+        _ => {
+            let Some(resource) = &metric.container_resource else {
+                return;
+            };
+            if resource.container.is_empty() {
+                let at = at.child("container");
+                errors.push(Error::required(&at, "must specify a container"));
+            }
+            validate_resource(&resource.name, &resource.target, at, errors);
+        }
+    }
+}
+
+fn validate_resource(name: &str, target: &MetricTarget, at: &Path, errors: &mut ErrorList) {
+    if name.is_empty() {
+        let detail = "must specify a resource name";
+        errors.push(Error::required(&at.child("name"), detail));
+    }
+    let at = at.child("target");
+    validate_target(target, &at, errors);
+    let (utilization, value) = (
+        target.average_utilization.is_some(),
+        target.average_value.is_some(),
+    );
+    if !utilization && !value {
+        let detail = "must set either a target raw value or a target utilization";
+        errors.push(Error::required(&at.child("averageUtilization"), detail));
+    }
+    if utilization && value {
+        let detail = "may not set both a target raw value and a target utilization";
+        errors.push(Error::forbidden(&at.child("averageValue"), detail));
+    }
+}
+
+fn validate_target(target: &MetricTarget, at: &Path, errors: &mut ErrorList) {
+    let (kind, type_at) = (target.type_.as_str(), at.child("type"));
+    if kind.is_empty() {
+        let detail = "must specify a metric target type";
+        errors.push(Error::required(&type_at, detail));
+    }
+    if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
+        let detail = "must be either Utilization, Value, or AverageValue";
+        errors.push(Error::invalid(&type_at, kind, detail));
+    }
+    let values = [
+        ("value", &target.value),
+        ("averageValue", &target.average_value),
+    ];
+    for (field, value) in values {
+        if let Some(value) = parse(value.as_ref())
+            && (value.is_zero() || value.is_negative())
+        {
+            errors.push(Error::invalid(
+                &at.child(field),
+                value.to_string(),
+                "must be positive",
+            ));
+        }
+    }
+    if let Some(utilization) = target.average_utilization.filter(|u| *u < 1) {
+        let at = at.child("averageUtilization");
+        errors.push(Error::invalid(&at, utilization, "must be greater than 0"));
+    }
+}
+
+fn validate_identifier(metric: &MetricIdentifier, at: &Path, errors: &mut ErrorList) {
+    let name_at = at.child("name");
+    if metric.name.is_empty() {
+        errors.push(Error::required(&name_at, "must specify a metric name"));
+    } else {
+        faults(
+            &metric.name,
+            names::path_segment(&metric.name),
+            &name_at,
+            errors,
+        );
+    }
+    if let Some(selector) = &metric.selector {
+        validate_label_selector(selector, &at.child("selector"), errors);
+    }
+}
+
+fn parse(quantity: Option<&ApiQuantity>) -> Option<Quantity> {
+    quantity.and_then(|quantity| quantity.try_into().ok())
+}

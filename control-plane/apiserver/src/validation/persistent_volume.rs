@@ -1,0 +1,293 @@
+//! Volumes of the cluster.
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::names;
+use k8s_openapi::api::core::v1::{
+    CSIPersistentVolumeSource, PersistentVolumeSpec, SecretReference, Volume,
+};
+use serde_json::{Map, Value};
+
+use super::claim::{validate_access_modes, validate_class_name, validate_volume_mode};
+use super::resources::{parse_quantity, validate_quantity};
+use super::scheduling::validate_node_selector;
+use super::volume::path::validate_no_backsteps;
+use super::volume::storage::{validate_driver_name, validate_storage};
+use super::{NOT_POSITIVE, equality, faults, immutable, items, shown, text};
+
+/// Sources of volumes, in Kubernetes' order.
+const SOURCES: &[&str] = &[
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "flocker",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "cephfs",
+    "iscsi",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+const RECLAIM_POLICIES: &[&str] = &["Delete", "Recycle", "Retain"];
+
+/// Whose volume it is that a spec describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Described {
+    /// A PersistentVolume.
+    Itself,
+    /// A volume of a Pod that a VolumeAttachment describes as if it were one.
+    Inline,
+}
+
+/// The sources of a spec, by the field.
+fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
+    let mut fields = match shown(spec) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    fields.retain(|field, _| SOURCES.contains(&field.as_str()));
+    fields
+}
+
+/// The source of a spec as one that a Pod could have; those that a Pod cannot have are left out.
+pub(crate) fn as_pod_volume(spec: &PersistentVolumeSpec) -> Option<Volume> {
+    let mut fields = sources(spec);
+    fields.remove("csi");
+    fields.remove("local");
+    fields.insert("name".to_owned(), "volume".into());
+    serde_json::from_value(Value::Object(fields)).ok()
+}
+
+/// Everything that is wrong with a volume.
+pub(crate) fn validate_volume_spec(
+    spec: &PersistentVolumeSpec,
+    described: Described,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let inline = described == Described::Inline;
+    if inline {
+        refuse_inline(spec, at, errors);
+    }
+    let modes_at = at.child("accessModes");
+    validate_access_modes(items(&spec.access_modes), "", &modes_at, errors);
+    if !inline {
+        validate_capacity(spec, &at.child("capacity"), errors);
+        let policy = text(&spec.persistent_volume_reclaim_policy);
+        if !policy.is_empty() && !RECLAIM_POLICIES.contains(&policy) {
+            let at = at.child("persistentVolumeReclaimPolicy");
+            errors.push(Error::not_supported(&at, policy, RECLAIM_POLICIES));
+        }
+    }
+    if let Some(affinity) = &spec.node_affinity {
+        let at = at.child("nodeAffinity");
+        match &affinity.required {
+            _ if inline => errors.push(Error::forbidden(
+                &at,
+                "may not be specified in the context of inline volumes",
+            )),
+            Some(required) => validate_node_selector(required, &at.child("required"), errors),
+            None => errors.push(Error::required(
+                &at.child("required"),
+                "must specify required node constraints",
+            )),
+        }
+    }
+    validate_source(spec, at, errors);
+    if !inline {
+        let class_at = at.child("storageClassName");
+        validate_class_name(&spec.storage_class_name, &class_at, errors);
+        validate_volume_mode(&spec.volume_mode, &at.child("volumeMode"), errors);
+        validate_attributes_class(spec, at, errors);
+    }
+}
+
+/// What says nothing of a volume that no claim is bound to.
+fn refuse_inline(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
+    let set = [
+        ("claimRef", spec.claim_ref.is_some()),
+        ("capacity", spec.capacity.is_some()),
+        (
+            "persistentVolumeReclaimPolicy",
+            !text(&spec.persistent_volume_reclaim_policy).is_empty(),
+        ),
+        (
+            "storageClassName",
+            !text(&spec.storage_class_name).is_empty(),
+        ),
+        (
+            "volumeAttributesClassName",
+            spec.volume_attributes_class_name.is_some(),
+        ),
+    ];
+    for (field, _) in set.into_iter().filter(|(_, set)| *set) {
+        let detail = "may not be specified in the context of inline volumes";
+        errors.push(Error::forbidden(&at.child(field), detail));
+    }
+    if spec.csi.is_none() {
+        errors.push(Error::required(&at.child("csi"), ""));
+    }
+}
+
+fn validate_capacity(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
+    let none = Default::default();
+    let capacity = spec.capacity.as_ref().unwrap_or(&none);
+    if capacity.is_empty() {
+        errors.push(Error::required(at, ""));
+    }
+    if !capacity.contains_key("storage") || capacity.len() > 1 {
+        errors.push(Error::not_supported(at, shown(capacity), &["storage"]));
+    }
+    for (name, quantity) in capacity {
+        let at = at.key(name);
+        validate_quantity(name, quantity, &at, errors);
+        let parsed = parse_quantity(quantity, &at, &mut ErrorList::default());
+        if parsed.is_some_and(|quantity| quantity.is_zero() || quantity.is_negative()) {
+            errors.push(Error::invalid(&at, quantity.0.as_str(), NOT_POSITIVE));
+        }
+    }
+}
+
+fn validate_source(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
+    let given = sources(spec);
+    let mut found = SOURCES.iter().filter(|field| given.contains_key(**field));
+    if found.next().is_none() {
+        errors.push(Error::required(at, "must specify a volume type"));
+    }
+    for other in found {
+        let detail = "may not specify more than 1 volume type";
+        errors.push(Error::forbidden(&at.child(other), detail));
+    }
+    if let Some(volume) = as_pod_volume(spec) {
+        validate_storage(&volume, at, errors);
+    }
+    if let Some(csi) = &spec.csi {
+        validate_csi(csi, &at.child("csi"), errors);
+    }
+    if let Some(local) = &spec.local {
+        let path_at = at.child("local").child("path");
+        if local.path.is_empty() {
+            errors.push(Error::required(&path_at, ""));
+        } else {
+            validate_no_backsteps(&local.path, &path_at, errors);
+        }
+        if spec.node_affinity.is_none() {
+            let at = at.child("nodeAffinity");
+            errors.push(Error::required(&at, "Local volume requires node affinity"));
+        }
+    }
+    if let Some(host) = &spec.host_path {
+        let path_at = at.child("hostPath").child("path");
+        if host.path.is_empty() {
+            errors.push(Error::required(&path_at, ""));
+        } else {
+            validate_no_backsteps(&host.path, &path_at, errors);
+        }
+        let is_root = host.path.starts_with('/')
+            && host
+                .path
+                .split('/')
+                .all(|part| part.is_empty() || part == ".");
+        if is_root && text(&spec.persistent_volume_reclaim_policy) == "Recycle" {
+            let at = at.child("persistentVolumeReclaimPolicy");
+            let detail = "may not be 'recycle' for a hostPath mount of '/'";
+            errors.push(Error::forbidden(&at, detail));
+        }
+    }
+}
+
+fn validate_csi(csi: &CSIPersistentVolumeSource, at: &Path, errors: &mut ErrorList) {
+    validate_driver_name(&csi.driver, &at.child("driver"), errors);
+    if csi.volume_handle.is_empty() {
+        errors.push(Error::required(&at.child("volumeHandle"), ""));
+    }
+    let secrets = [
+        (
+            "controllerPublishSecretRef",
+            &csi.controller_publish_secret_ref,
+        ),
+        (
+            "controllerExpandSecretRef",
+            &csi.controller_expand_secret_ref,
+        ),
+        ("nodePublishSecretRef", &csi.node_publish_secret_ref),
+        ("nodeExpandSecretRef", &csi.node_expand_secret_ref),
+        ("nodeStageSecretRef", &csi.node_stage_secret_ref),
+    ];
+    for (field, secret) in secrets {
+        if let Some(secret) = secret {
+            validate_secret(secret, &at.child(field), errors);
+        }
+    }
+}
+
+fn validate_secret(secret: &SecretReference, at: &Path, errors: &mut ErrorList) {
+    let fields = [("name", &secret.name), ("namespace", &secret.namespace)];
+    for (field, value) in fields {
+        let (value, at) = (text(value), at.child(field));
+        if value.is_empty() {
+            errors.push(Error::required(&at, ""));
+        } else if field == "namespace" {
+            faults(value, names::dns_label(value), &at, errors);
+        } else {
+            faults(value, names::dns_subdomain(value), &at, errors);
+        }
+    }
+}
+
+fn validate_attributes_class(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
+    let class_at = at.child("volumeAttributesClassName");
+    let class = &spec.volume_attributes_class_name;
+    if class.is_none() {
+        return;
+    }
+    if text(class).is_empty() {
+        errors.push(Error::required(&class_at, "an empty string is disallowed"));
+    }
+    validate_class_name(class, &class_at, errors);
+    if spec.csi.is_none() {
+        let detail = "has to be specified when using volumeAttributesClassName";
+        errors.push(Error::required(&at.child("csi"), detail));
+    }
+}
+
+/// What may not change: the source, but for a secret that is given late; the mode; and where the
+/// volume is, once that is known.
+pub(crate) fn validate_volume_update(
+    new: &PersistentVolumeSpec,
+    old: &PersistentVolumeSpec,
+    errors: &mut ErrorList,
+) {
+    let (mut source, was) = (sources(new), sources(old));
+    if let (Some(Value::Object(csi)), Some(Value::Object(was))) =
+        (source.get_mut("csi"), was.get("csi"))
+    {
+        for late in ["controllerExpandSecretRef", "nodeExpandSecretRef"] {
+            if !was.contains_key(late) {
+                csi.remove(late);
+            }
+        }
+    }
+    if !equality::semantic(&source, &was) {
+        let at = Path::new("spec").child("persistentvolumesource");
+        let detail = "spec.persistentvolumesource is immutable after creation";
+        errors.push(Error::forbidden(&at, detail));
+    }
+    let at = Path::new("volumeMode");
+    immutable(&new.volume_mode, &old.volume_mode, &at, errors);
+    if old.node_affinity.is_some() {
+        let at = Path::new("spec").child("nodeAffinity");
+        immutable(&new.node_affinity, &old.node_affinity, &at, errors);
+    }
+}
