@@ -20,6 +20,7 @@
 //! listener is found through the snapshot, and cannot tell its callers apart.
 
 mod names;
+mod outside;
 mod reader;
 
 use std::collections::HashMap;
@@ -34,6 +35,7 @@ use parking_lot::Mutex;
 use crate::balance::pick;
 use crate::snapshot::{Form, Snapshot, localhost_of};
 use names::{Found, look_up};
+use outside::Outside;
 use reader::Reader;
 
 /// Remote addresses of datagrams that a process remembers, so that a reply from an endpoint
@@ -44,6 +46,7 @@ const REMEMBERED: usize = 4096;
 pub struct SnapshotNetwork {
     reader: Arc<Reader>,
     own: Vec<IpAddr>,
+    outside: Outside,
     /// Listeners of this Pod in this process: by what the guest bound, where it really is.
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
     /// What the guest dialled, by where it really went, for replies.
@@ -65,6 +68,7 @@ impl SnapshotNetwork {
         Ok(Self {
             reader: Reader::of(path),
             own: own.to_vec(),
+            outside: Outside::new(),
             local: Mutex::new(HashMap::new()),
             dialled: Mutex::new(HashMap::new()),
         })
@@ -240,7 +244,7 @@ impl GuestNetwork for SnapshotNetwork {
             ]);
         }
         let snapshot = self.snapshot();
-        let mut wanted = match &snapshot {
+        let wanted = match &snapshot {
             Some(snapshot) => match look_up(snapshot, &asked, self.own[0]) {
                 Found::Addresses(addresses) => return Ok(addresses),
                 Found::Outside(name) => name,
@@ -248,22 +252,9 @@ impl GuestNetwork for SnapshotNetwork {
             },
             None => asked,
         };
-        // With a final dot the host's resolver does not try its own search path.
-        if !wanted.ends_with('.') && wanted.contains('.') {
-            wanted.push('.');
-        }
-        let found = tokio::net::lookup_host((wanted.as_str(), 0))
+        self.outside
+            .resolve(snapshot.as_deref(), name, &wanted)
             .await
-            .map_err(|error| NetworkError::TemporaryResolverFailure {
-                name: name.to_owned(),
-                cause: error.to_string(),
-            })?;
-        let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
-        addresses.dedup();
-        if addresses.is_empty() {
-            return Err(NetworkError::NameUnresolvable(name.to_owned()));
-        }
-        Ok(addresses)
     }
 
     fn bind(&self, _protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
@@ -351,5 +342,7 @@ impl GuestNetwork for SnapshotNetwork {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod outside_tests;
 #[cfg(test)]
 mod tests;

@@ -414,6 +414,7 @@ impl NodeNetwork {
             domain: config.domain.clone(),
             virtual_ranges: listeners.refused_ranges(),
             gateway: gateway(range),
+            dns: config.cluster_dns.map(dns_known_as),
         });
         contents.listeners = listeners.published(self.aliases.published());
         drop(listeners);
@@ -429,6 +430,10 @@ impl NodeNetwork {
         contents.names = contents::names(zone);
         contents
     }
+}
+
+fn dns_known_as(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, DNS_PORT)
 }
 
 fn range_path(config: &NodeNetworkConfig) -> PathBuf {

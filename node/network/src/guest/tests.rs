@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::snapshot::{Answer, Contents, General, Virtual};
 
-fn address(text: &str) -> IpAddr {
+pub(super) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -16,7 +16,7 @@ fn key(text: &str) -> (IpAddr, u16, Protocol) {
     (socket.ip(), socket.port(), Protocol::Tcp)
 }
 
-fn contents() -> Contents {
+pub(super) fn contents() -> Contents {
     let service = |endpoints: &[&str]| Virtual {
         affinity: false,
         endpoints: endpoints.iter().map(|e| socket(e)).collect(),
@@ -30,6 +30,7 @@ fn contents() -> Contents {
                 "10.43.0.0/16".parse().unwrap(),
             ],
             gateway: address("10.42.0.1"),
+            dns: None,
         },
         listeners: BTreeMap::from([
             (key("10.42.0.2:8080"), socket("127.0.0.1:40002")),
@@ -256,7 +257,7 @@ fn all_pods_of_a_process_share_one_mapping() {
 }
 
 /// As [`contents`], where all Pods of the node share a namespace.
-fn namespaced() -> Contents {
+pub(super) fn namespaced() -> Contents {
     let mut contents = contents();
     contents.general.form = Form::Namespaced;
     contents.general.virtual_ranges = vec!["10.43.0.0/16".parse().unwrap()];
@@ -272,7 +273,7 @@ fn namespaced() -> Contents {
     contents
 }
 
-fn network_of(contents: &Contents) -> (tempfile::TempDir, SnapshotNetwork) {
+pub(super) fn network_of(contents: &Contents) -> (tempfile::TempDir, SnapshotNetwork) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("snapshot");
     contents.publish(&path).unwrap();

@@ -57,6 +57,7 @@ mod namespaced {
 
     use super::*;
     use crate::SnapshotNetwork;
+    use crate::namespace::inside;
     use crate::namespace::machine::{
         connect, connect_inside, listen, on_a_machine_of_its_own, ours,
     };
@@ -234,6 +235,38 @@ mod namespaced {
             });
             assert_eq!(&asked.await.unwrap(), b"ahoy");
             relays.abort();
+        });
+    }
+
+    #[test]
+    fn names_outside_are_resolved_although_the_machines_resolver_is_on_its_loopback() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let network = NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let (resolver, _asked) = crate::guest::outside_tests::resolver().await;
+            assert!(resolver.ip().is_loopback());
+            let server = network.dns.lock().take().unwrap().forward_to(&[resolver]);
+            let (_zones, zone) = watch::channel(Arc::new(Zone::unknown("cluster.local")));
+            let served = tokio::spawn(server.run(zone, CancellationToken::new()));
+            publish(&network);
+            let a = pod(&network, "a").await;
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            // As in a guest's process, whose threads are all in the namespace.
+            let resolved = tokio::task::spawn_blocking(move || {
+                inside(&pods, || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    let many = runtime.block_on(a.network.resolve("many.example.com"));
+                    let one = runtime.block_on(a.network.resolve("half.example.com"));
+                    Ok((many.map(|many| many.len()), one))
+                })
+                .unwrap()
+            });
+            let one: IpAddr = "192.0.2.3".parse().unwrap();
+            assert_eq!(resolved.await.unwrap(), (Ok(200), Ok(vec![one])));
+            served.abort();
         });
     }
 
