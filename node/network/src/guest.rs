@@ -7,6 +7,7 @@
 //! | the guest says | virtual | namespaced |
 //! |---|---|---|
 //! | bind to 0.0.0.0 or its own address | loopback, a free port | its own address |
+//! | bind a socket for datagrams to 0.0.0.0, any port | 0.0.0.0, a free port | its own address |
 //! | bind to localhost | loopback, a free port | its own 127.x.y.z |
 //! | bind to an IPv6 address of those | `::1`, a free port | the same: a Pod has no IPv6 address |
 //! | bind to any other address | refused | refused |
@@ -18,7 +19,13 @@
 //! No guest reaches another Pod's localhost, or the host's: what it calls 127.x.y.z is always its
 //! own, and a caller from somebody else's is turned away by [`GuestNetwork::peer`]. An IPv6
 //! listener is found through the snapshot, and cannot tell its callers apart.
+//!
+//! A client of UDP binds 0.0.0.0 and any port before it sends: what is bound on loopback would
+//! reach nobody outside. In the virtual form that is the machine's own 0.0.0.0, and others on the
+//! node dial it by loopback like any listener. From outside it takes answers only:
+//! [`GuestNetwork::peer`] denies whom the Pod has not sent to.
 
+mod dialled;
 mod names;
 mod outside;
 mod reader;
@@ -34,13 +41,10 @@ use parking_lot::Mutex;
 
 use crate::balance::pick;
 use crate::snapshot::{Form, Snapshot, localhost_of};
+use dialled::Dialled;
 use names::{Found, look_up};
 use outside::Outside;
 use reader::Reader;
-
-/// Remote addresses of datagrams that a process remembers, so that a reply from an endpoint
-/// carries its Service's address. Past it, the oldest half is forgotten.
-const REMEMBERED: usize = 4096;
 
 /// The network as one Pod sees it.
 pub struct SnapshotNetwork {
@@ -49,8 +53,9 @@ pub struct SnapshotNetwork {
     outside: Outside,
     /// Listeners of this Pod in this process: by what the guest bound, where it really is.
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
-    /// What the guest dialled, by where it really went, for replies.
-    dialled: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
+    /// Whom the guest sent datagrams, so that a reply from an endpoint carries its Service's
+    /// address.
+    dialled: Mutex<Dialled>,
 }
 
 impl SnapshotNetwork {
@@ -70,7 +75,7 @@ impl SnapshotNetwork {
             own: own.to_vec(),
             outside: Outside::new(),
             local: Mutex::new(HashMap::new()),
-            dialled: Mutex::new(HashMap::new()),
+            dialled: Mutex::default(),
         })
     }
 
@@ -114,21 +119,6 @@ impl SnapshotNetwork {
             // Of a pair of listeners the one whose callers can be told apart.
             .min_by_key(|((_, bound), _)| bound.is_ipv6())
             .map(|(_, actual)| *actual)
-    }
-
-    fn remember(&self, protocol: Protocol, actual: SocketAddr, apparent: SocketAddr) {
-        if protocol == Protocol::Tcp || actual == apparent {
-            return;
-        }
-        let mut dialled = self.dialled.lock();
-        if dialled.len() >= REMEMBERED {
-            let mut keep = false;
-            dialled.retain(|_, _| {
-                keep = !keep;
-                keep
-            });
-        }
-        dialled.insert((protocol, actual), apparent);
     }
 
     /// Where what is sent to the Pod itself goes: the listener on that very address in this
@@ -222,6 +212,16 @@ fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {
         .any(|range| range.contains(&address))
 }
 
+/// Where a socket of this machine is dialled from this machine.
+pub(crate) fn dialable(actual: SocketAddr) -> SocketAddr {
+    let ip = match actual.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, actual.port())
+}
+
 /// `::1` is the same Pod's localhost as 127.0.0.1, and so is 0.0.0.0 to whoever dials it.
 fn canonical(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -257,14 +257,19 @@ impl GuestNetwork for SnapshotNetwork {
             .await
     }
 
-    fn bind(&self, _protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
+    fn bind(&self, protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let address = local.ip();
         let home = address.to_canonical().is_loopback();
         if !address.is_unspecified() && !home && !self.is_own(address) {
             return Err(NetworkError::AddressNotBindable(local));
         }
+        let form = self.form();
+        let sends = protocol == Protocol::Udp && address.is_unspecified() && local.port() == 0;
+        if sends && form == Form::Virtual {
+            return Ok(local);
+        }
         // The family is that of the guest's socket.
-        match (address, self.form()) {
+        match (address, form) {
             (IpAddr::V6(_), _) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)),
             (IpAddr::V4(_), Form::Virtual) => {
                 Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
@@ -300,7 +305,9 @@ impl GuestNetwork for SnapshotNetwork {
 
     fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError> {
         let actual = self.lead(protocol, remote)?;
-        self.remember(protocol, actual, remote);
+        if protocol == Protocol::Udp {
+            self.dialled.lock().remember(actual, remote);
+        }
         Ok(Peer {
             actual,
             source: self.source(remote, actual),
@@ -308,12 +315,20 @@ impl GuestNetwork for SnapshotNetwork {
     }
 
     fn peer(&self, protocol: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
-        if let Some(apparent) = self.dialled.lock().get(&(protocol, actual)) {
-            return Ok(*apparent);
+        let sent_to = match protocol {
+            Protocol::Udp => self.dialled.lock().apparent(actual),
+            Protocol::Tcp => None,
+        };
+        if let Some(apparent) = sent_to {
+            return Ok(apparent);
         }
         let address = actual.ip().to_canonical();
         if !address.is_loopback() {
-            return Ok(actual);
+            // Only a socket that sends is where those outside can get at it.
+            return match (protocol, self.form()) {
+                (Protocol::Udp, Form::Virtual) => Err(NetworkError::AccessDenied(actual)),
+                _ => Ok(actual),
+            };
         }
         let snapshot = self.snapshot();
         let general = snapshot.as_ref().map(|snapshot| snapshot.general());
@@ -336,7 +351,7 @@ impl GuestNetwork for SnapshotNetwork {
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>) {
         let mut listeners = self.local.lock();
         match actual {
-            Some(actual) => listeners.insert((protocol, local), actual),
+            Some(actual) => listeners.insert((protocol, local), dialable(actual)),
             None => listeners.remove(&(protocol, local)),
         };
     }
