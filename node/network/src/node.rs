@@ -17,6 +17,7 @@
 
 mod config;
 mod contents;
+mod dns;
 mod form;
 mod listeners;
 
@@ -39,7 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{AddressError, AddressPool, gateway};
-use crate::aliases::{Alias, Aliases};
+use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::namespace::{NamespaceError, PodNamespace};
 use crate::node_ports::NodePorts;
@@ -57,7 +58,6 @@ pub(crate) use listeners::Listeners;
 const GATHER: Duration = Duration::from_millis(10);
 /// How long after a range could not be used it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-const DNS_PORT: u16 = 53;
 
 /// Why a range cannot be the node's.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,9 @@ impl NodeNetwork {
         form::record(&config.directory, chosen.form()).map_err(failed)?;
         let mut aliases = Aliases::open(chosen.form(), &config.aliases).map_err(failed)?;
         let dns = match config.cluster_dns {
-            Some(address) => Some(open_dns(&mut aliases, address).map_err(failed)?),
+            Some(address) => {
+                Some(dns::open(&mut aliases, address, &config.directory).map_err(failed)?)
+            }
             None => None,
         };
         let pool = match known {
@@ -414,7 +416,7 @@ impl NodeNetwork {
             domain: config.domain.clone(),
             virtual_ranges: listeners.refused_ranges(),
             gateway: gateway(range),
-            dns: config.cluster_dns.map(dns_known_as),
+            dns: config.cluster_dns.map(dns::known_as),
         });
         contents.listeners = listeners.published(self.aliases.published());
         drop(listeners);
@@ -432,26 +434,8 @@ impl NodeNetwork {
     }
 }
 
-fn dns_known_as(address: IpAddr) -> SocketAddr {
-    SocketAddr::new(address, DNS_PORT)
-}
-
 fn range_path(config: &NodeNetworkConfig) -> PathBuf {
     config.directory.join("range")
-}
-
-/// A DNS server where guests reach it, which they know under `address`.
-fn open_dns(aliases: &mut Aliases, address: IpAddr) -> io::Result<DnsServer> {
-    let known = SocketAddr::new(address, DNS_PORT);
-    let server = DnsServer::bind((aliases.reachable(), 0).into())?.known_as(known);
-    for protocol in [Protocol::Udp, Protocol::Tcp] {
-        aliases.add(Alias {
-            protocol,
-            known,
-            actual: server.address(),
-        });
-    }
-    Ok(server)
 }
 
 fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> {

@@ -29,6 +29,26 @@ fn dns_is_found_under_its_services_address_by_both_protocols() {
     assert!(udp == tcp && udp.ip().is_loopback() && udp.port() != 0);
 }
 
+#[test]
+fn dns_keeps_its_port_across_restarts_unless_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = "10.43.0.10:53".parse().unwrap();
+    let port = |network: &NodeNetwork| network.dial(Protocol::Udp, known).unwrap().port();
+    // Another test may take a port in the moment in which it is free.
+    let kept = (0..5).any(|_| {
+        let first = port(&open(folder.path()));
+        port(&open(folder.path())) == first
+    });
+    assert!(kept);
+    // The first one has not ended.
+    let (first, second) = (open(folder.path()), open(folder.path()));
+    assert_ne!(port(&first), port(&second));
+    let recorded = std::fs::read_to_string(folder.path().join("dns-port")).unwrap();
+    assert_eq!(recorded.trim(), port(&second).to_string());
+    std::fs::write(folder.path().join("dns-port"), "nonsense").unwrap();
+    assert_ne!(port(&open(folder.path())), 0);
+}
+
 #[tokio::test]
 async fn whoever_wants_an_address_waits_for_the_range() {
     let folder = tempfile::tempdir().unwrap();
@@ -56,11 +76,11 @@ mod namespaced {
     use coracle_runtime::{GuestNetwork, NetworkError, SandboxId};
 
     use super::*;
-    use crate::SnapshotNetwork;
     use crate::namespace::inside;
     use crate::namespace::machine::{
         connect, connect_inside, listen, on_a_machine_of_its_own, ours,
     };
+    use crate::{Alias, SnapshotNetwork};
 
     const TCP: Protocol = Protocol::Tcp;
 
@@ -278,7 +298,10 @@ mod namespaced {
             let second = NodeNetwork::open(config(folders[1].path(), "c2")).unwrap();
             assert_eq!((second.form(), second.namespace()), (Form::Virtual, None));
             let reason = second.fallback().unwrap();
-            assert!(reason.contains("--cluster-cidr"), "{reason}");
+            let folder = folders[0].path().canonicalize().unwrap();
+            for said in ["--cluster-cidr", "10.42.0.0/16", folder.to_str().unwrap()] {
+                assert!(reason.contains(said), "{said}: {reason}");
+            }
             let insisting = NodeNetworkConfig {
                 form: FormChoice::Namespaced,
                 ..config(folders[1].path(), "c2")
