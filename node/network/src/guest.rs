@@ -18,7 +18,8 @@
 //!
 //! No guest reaches another Pod's localhost, or the host's: what it calls 127.x.y.z is always its
 //! own, and a caller from somebody else's is turned away by [`GuestNetwork::peer`]. An IPv6
-//! listener is found through the snapshot, and cannot tell its callers apart.
+//! listener is found through the snapshot, or by IPv4 in the namespaced form where the agent
+//! listens in its stead, and cannot tell its callers apart.
 //!
 //! A client of UDP binds 0.0.0.0 and any port before it sends: what is bound on loopback would
 //! reach nobody outside. In the virtual form that is the machine's own 0.0.0.0, and others on the
@@ -130,15 +131,22 @@ impl SnapshotNetwork {
             snapshot.listener((address, remote.port(), protocol))
         };
         let home = is_home(remote.ip());
+        let form = snapshot.as_ref().map(|snapshot| snapshot.general().form);
+        let as_others = |actual: SocketAddr| {
+            let own = SocketAddr::new(self.own[0], remote.port());
+            by_address(form, remote, actual, own)
+        };
         self.local_listener(protocol, remote, false)
             .or_else(|| home.then(|| published(self.localhost())).flatten())
-            .or_else(|| self.local_listener(protocol, remote, true))
-            .or_else(|| self.own.iter().find_map(|own| published(*own)))
+            .or_else(|| self.local_listener(protocol, remote, true).map(as_others))
+            .or_else(|| {
+                let own = self.own.iter().find_map(|own| published(*own));
+                own.map(as_others)
+            })
             // Not published yet, or nobody: the kernel knows.
             .or_else(|| {
-                let form = snapshot.as_ref()?.general().form;
                 let address = if home { self.localhost() } else { self.own[0] };
-                (form == Form::Namespaced).then(|| SocketAddr::new(address, remote.port()))
+                (form == Some(Form::Namespaced)).then(|| SocketAddr::new(address, remote.port()))
             })
     }
 
@@ -151,8 +159,11 @@ impl SnapshotNetwork {
         let Some(snapshot) = self.snapshot() else {
             return Ok(remote);
         };
-        let published =
-            |socket: SocketAddr| snapshot.listener((socket.ip(), socket.port(), protocol));
+        let form = Some(snapshot.general().form);
+        let published = |socket: SocketAddr| {
+            let actual = snapshot.listener((socket.ip(), socket.port(), protocol))?;
+            Some(by_address(form, remote, actual, socket))
+        };
         if let Some(actual) = published(remote) {
             return Ok(actual);
         }
@@ -202,6 +213,19 @@ impl SnapshotNetwork {
 /// Whether an address means the guest's own localhost.
 fn is_home(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
+}
+
+/// Where a guest that said `remote` dials the listener `actual` of a Pod, which the cluster knows
+/// under `address`. A socket for IPv4 cannot dial one on `::1`; there is a bridge to it in a
+/// namespace.
+fn by_address(
+    form: Option<Form>,
+    remote: SocketAddr,
+    actual: SocketAddr,
+    address: SocketAddr,
+) -> SocketAddr {
+    let bridged = form == Some(Form::Namespaced) && remote.is_ipv4() && actual.is_ipv6();
+    if bridged { address } else { actual }
 }
 
 fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {

@@ -15,12 +15,14 @@
 //! routes of the range ──► addresses: whoever wants one has waited until now
 //! ```
 
+mod bridges;
 mod config;
 mod contents;
 mod dns;
 mod form;
 mod listeners;
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
 use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
+use bridges::Bridges;
 use form::{Ranges, choose};
 
 pub use config::{NodeNetworkConfig, OpenError};
@@ -285,6 +288,7 @@ impl NodeNetwork {
         if learned.is_none() {
             return;
         }
+        let bridges = self.bridges();
         let (services, service_changes) = follow::<Service>(client.clone());
         let (slices, slice_changes) = follow::<EndpointSlice>(client);
         let mut changes = futures::stream::select(service_changes, slice_changes);
@@ -337,12 +341,30 @@ impl NodeNetwork {
                 tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
             }
             node_ports.update(&rules);
+            if let Some(bridges) = &bridges {
+                bridges.set(self.listeners.read().bridges());
+            }
             // A name is said not to exist only when all are known.
             if is_listed {
                 zones.send_replace(Arc::new(zone));
             }
         }
         node_ports.close().await;
+        if let Some(bridges) = bridges {
+            bridges.close().await;
+        }
+    }
+
+    /// A thread in the Pods' namespace, where there is one.
+    fn bridges(&self) -> Option<Bridges> {
+        let path = self.namespace.as_ref()?.path();
+        match File::open(path) {
+            Ok(namespace) => Some(Bridges::start(namespace)),
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "Pods that listen by IPv6 alone are not reached from outside the node's guests");
+                None
+            }
+        }
     }
 
     /// Waits for the range that the control plane gives the node.

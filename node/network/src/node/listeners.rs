@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use coracle_runtime::{Listener, Protocol};
 use ipnet::IpNet;
 
+use super::bridges::{Wanted, bridges};
 use crate::aliases::Alias;
 use crate::guest::dialable;
 use crate::snapshot::{Form, Socket, localhost_of};
@@ -91,6 +92,15 @@ impl Listeners {
         match self.form {
             Form::Virtual => vec![self.cluster_range, self.service_range],
             Form::Namespaced => vec![self.service_range],
+        }
+    }
+
+    /// The bridges that Pods need to be called at their addresses.
+    pub(crate) fn bridges(&self) -> Wanted {
+        match self.form {
+            // There they are dialled where they are.
+            Form::Virtual => Wanted::new(),
+            Form::Namespaced => bridges(&self.pods),
         }
     }
 

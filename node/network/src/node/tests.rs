@@ -258,6 +258,99 @@ mod namespaced {
         });
     }
 
+    /// Calls until somebody answers, or nobody does, as is said.
+    async fn until(answers: bool, address: SocketAddr) -> Option<tokio::net::TcpStream> {
+        let tried = async {
+            loop {
+                let stream = tokio::net::TcpStream::connect(address).await.ok();
+                if stream.is_some() == answers {
+                    return stream;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let tried = tokio::time::timeout(Duration::from_secs(20), tried).await;
+        tried.unwrap_or_else(|_| panic!("{address} answers: {}", !answers))
+    }
+
+    #[test]
+    fn who_listens_by_ipv6_is_called_at_the_pods_address() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let network = NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            let Ok(server) = listen(&pods, socket("[::1]:0")) else {
+                eprintln!("SKIPPED: there is no ::1 in new namespaces here");
+                return;
+            };
+            let datagrams = inside(&pods, || std::net::UdpSocket::bind("[::1]:0")).unwrap();
+            let (a, b) = (pod(&network, "a").await, pod(&network, "b").await);
+            let address = at(b.address, 80);
+            let listener = |protocol, actual| Listener {
+                sandbox: SandboxId("b".into()),
+                pod_ips: vec![b.address],
+                protocol,
+                address,
+                actual,
+            };
+            network.set_listeners(vec![
+                listener(TCP, server.local_addr().unwrap()),
+                listener(Protocol::Udp, datagrams.local_addr().unwrap()),
+            ]);
+            publish(&network);
+            let bridges = network.bridges().unwrap();
+            bridges.set(network.listeners.read().bridges());
+
+            // The machine, as probes and NodePorts do; and a guest with a socket for IPv4.
+            let dialled = network.dial(TCP, address).unwrap();
+            let mut stream = until(true, dialled).await.unwrap();
+            let (mut accepted, caller) = server.accept().unwrap();
+            assert!(b.network.peer(TCP, caller).is_ok());
+            a.call(&pods, address).unwrap();
+            server.accept().unwrap();
+            b.call(&pods, socket("127.0.0.1:80")).unwrap();
+            server.accept().unwrap();
+
+            let client = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+            client.connect(address).await.unwrap();
+            let patience = Some(Duration::from_secs(20));
+            datagrams.set_read_timeout(patience).unwrap();
+            let served = tokio::task::spawn_blocking(move || {
+                let mut buffer = [0; 8];
+                let (length, from) = datagrams.recv_from(&mut buffer).unwrap();
+                datagrams.send_to(&buffer[..length], from).unwrap();
+                datagrams
+            });
+            let mut buffer = [0; 8];
+            // Its bridge may be a moment behind the other one; a datagram may be lost.
+            let answer = async {
+                loop {
+                    let _ = client.send(b"ahoy").await;
+                    let tick = Duration::from_millis(20);
+                    let heard = tokio::time::timeout(tick, client.recv(&mut buffer)).await;
+                    if let Ok(Ok(length)) = heard {
+                        return length;
+                    }
+                }
+            };
+            let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+            assert_eq!(answer.unwrap(), 4);
+            let _datagrams = served.await.unwrap();
+
+            // It listens no more: nobody is called, and who is connected stays so.
+            network.set_listeners(Vec::new());
+            bridges.set(network.listeners.read().bridges());
+            until(false, dialled).await;
+            accepted.write_all(b"still").unwrap();
+            let mut heard = [0; 5];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut heard)
+                .await
+                .unwrap();
+            bridges.close().await;
+        });
+    }
+
     #[test]
     fn names_outside_are_resolved_although_the_machines_resolver_is_on_its_loopback() {
         with_runtime(async || {
