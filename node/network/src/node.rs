@@ -21,6 +21,7 @@ mod contents;
 mod dns;
 mod form;
 mod listeners;
+mod services;
 
 use std::fs::File;
 use std::io;
@@ -30,11 +31,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::{Listener, PodIdentity, PortDispatcher, Protocol};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -55,6 +56,7 @@ use form::{Ranges, choose};
 pub use config::{NodeNetworkConfig, OpenError};
 pub use form::FormChoice;
 pub(crate) use listeners::Listeners;
+pub use services::ServiceFeed;
 
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
@@ -253,24 +255,27 @@ impl NodeNetwork {
     }
 
     /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot and NodePorts
-    /// current, and answers DNS until `cancel`. Ports whose endpoints a `dispatcher` can serve by itself
-    /// are left to it.
+    /// current, and answers DNS until `cancel`. Where somebody in the process follows Services
+    /// already, a `feed` saves the watches. Ports whose endpoints a `dispatcher` can serve by
+    /// itself are left to it.
     pub async fn run(
         self: Arc<Self>,
         client: Client,
+        feed: Option<ServiceFeed>,
         dispatcher: Option<Arc<dyn PortDispatcher>>,
         cancel: CancellationToken,
     ) {
         let aliases = self.aliases.serve(self.config.cluster_range);
         tokio::select! {
             () = aliases => {}
-            () = self.follow(client, dispatcher, &cancel) => {}
+            () = self.follow(client, feed, dispatcher, &cancel) => {}
         }
     }
 
     async fn follow(
         self: &Arc<Self>,
         client: Client,
+        feed: Option<ServiceFeed>,
         dispatcher: Option<Arc<dyn PortDispatcher>>,
         cancel: &CancellationToken,
     ) {
@@ -289,15 +294,10 @@ impl NodeNetwork {
             return;
         }
         let bridges = self.bridges();
-        let (services, service_changes) = follow::<Service>(client.clone());
-        let (slices, slice_changes) = follow::<EndpointSlice>(client);
-        let mut changes = futures::stream::select(service_changes, slice_changes);
-        // Each of these caches has this one waiter.
-        let listed = {
-            let (services, slices) = (services.clone(), slices.clone());
-            async move { tokio::join!(services.wait_until_ready(), slices.wait_until_ready()) }
-        };
-        tokio::pin!(listed);
+        let feed = feed.unwrap_or_else(|| ServiceFeed::watch(client));
+        let (services, slices, mut listed) = (feed.services, feed.slices, feed.ready);
+        // Who follows may stop before the node does.
+        let mut changes = feed.changes.chain(futures::stream::pending());
         let mut is_listed = false;
         let address = self.config.node_port_address;
         let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
@@ -305,8 +305,8 @@ impl NodeNetwork {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.changed.notified() => {}
-                change = changes.next() => if change.is_none() { break },
-                _ = &mut listed, if !is_listed => is_listed = true,
+                _ = changes.next() => {}
+                () = &mut listed, if !is_listed => is_listed = true,
                 Some(Ok(Err(error))) = dns.join_next() => {
                     tracing::error!(%error, "guests have no DNS over the wire until the agent is started again");
                 }
@@ -466,36 +466,6 @@ fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> 
         range,
         addresses: Mutex::new(addresses),
     }))
-}
-
-/// A cache of one kind, and a stream that says when it has changed.
-fn follow<K>(client: Client) -> (reflector::Store<K>, impl Stream<Item = ()> + Send + Unpin)
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let changes = watcher(Api::<K>::all(client), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .filter_map(|event| async move {
-            match event {
-                // A page of a list is no state yet.
-                Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-                Ok(_) => Some(()),
-                Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "the watch was interrupted");
-                    None
-                }
-            }
-        })
-        .boxed();
-    (store, changes)
 }
 
 #[cfg(test)]
