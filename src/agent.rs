@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
-use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig};
+use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
 use coracle_runtime::{LogLimits, PortDispatcher, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -53,6 +53,8 @@ pub(crate) struct NodeConfig {
     pub(crate) aliases: Vec<Alias>,
     /// Whether guests end when no agent has come for them.
     pub(crate) ephemeral: bool,
+    /// Services, where this process follows them already.
+    pub(crate) services: Option<ServiceFeed>,
 }
 
 /// A running node.
@@ -152,7 +154,7 @@ impl RunningNode {
             runtimes,
             images: Arc::new(Arc::new(puller)),
             network: Arc::new(ThisNode(network.clone())),
-            services: None,
+            services: config.services.as_ref().map(|feed| feed.services.clone()),
             addresses: vec![config.address],
             pod_cidr: None,
             capacity: Capacity::detect(&config.directory, max_pods),
@@ -169,9 +171,11 @@ impl RunningNode {
         let mut tasks = JoinSet::new();
         {
             let (client, cancel) = (config.client.clone(), cancel.clone());
-            let network = network.clone();
+            let (network, services) = (network.clone(), config.services);
             tasks.spawn(async move {
-                network.run(client, Some(dispatcher), cancel).await;
+                network
+                    .run(client, services, Some(dispatcher), cancel)
+                    .await;
                 Ok(())
             });
         }
@@ -281,6 +285,7 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
         registry,
         aliases: Vec::new(),
         ephemeral: false,
+        services: None,
     })
     .await?;
     let announcement = tokio::spawn(say_when_ready(node.client.clone(), name));

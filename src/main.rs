@@ -19,6 +19,7 @@ mod push;
 mod registry_tls;
 mod reset;
 mod server;
+mod service_feed;
 mod shutdown;
 mod up;
 

@@ -13,6 +13,7 @@ use coracle_apiserver::{ApiServer, Config, Ipv4Range, UserInfo};
 use coracle_controllers::ControllersConfig;
 use coracle_controllers::informer::Informers;
 use coracle_images::registry::{Access, RegistryConfig};
+use coracle_network::ServiceFeed;
 use coracle_scheduler::{Feed, SchedulerConfig};
 use coracle_store::{RaftConfig, RaftStore};
 use rustls_pki_types::CertificateDer;
@@ -28,7 +29,10 @@ use crate::identity::join::{self, NodeIdentity};
 use crate::identity::kubeconfig;
 use crate::identity::registry::{Grant, RegistryCredentials};
 use crate::paths::{DataDir, write_private};
-use crate::registry_tls;
+use crate::{registry_tls, service_feed};
+
+/// As whom controllers ask the API.
+const CONTROLLERS: &str = "system:kube-controller-manager";
 
 /// What a server needs to know.
 pub(crate) struct ServerConfig {
@@ -55,6 +59,7 @@ pub(crate) struct Handle {
     authority: Arc<Authority>,
     registry: RegistryCredentials,
     api: ApiServer,
+    informers: Informers,
 }
 
 /// A running server.
@@ -150,6 +155,11 @@ impl Server {
             serving.clone(),
         ));
 
+        let watching = TaskTracker::new();
+        let informers = {
+            let client = client_as(&api, CONTROLLERS, MASTERS);
+            Informers::start(&client, &watching, &deciding)
+        };
         let handle = Handle {
             api_address,
             registry_address,
@@ -157,6 +167,7 @@ impl Server {
             authority,
             registry,
             api,
+            informers,
         };
         late.set(handle.client_as("system:coracle:join", MASTERS));
         let mut server = Self {
@@ -167,17 +178,19 @@ impl Server {
             deciders: JoinSet::new(),
             servers,
         };
-        server.start_deciders(&config.network, config.node_mask)?;
+        server.start_deciders(watching, &config.network, config.node_mask)?;
         Ok(server)
     }
 
-    fn start_deciders(&mut self, network: &ClusterNetwork, node_mask: u8) -> Result<()> {
-        let tasks = TaskTracker::new();
+    fn start_deciders(
+        &mut self,
+        watching: TaskTracker,
+        network: &ClusterNetwork,
+        node_mask: u8,
+    ) -> Result<()> {
         let cancel = self.deciding.clone();
-        let client = self
-            .handle
-            .client_as("system:kube-controller-manager", MASTERS);
-        let informers = Informers::start(&client, &tasks, &cancel);
+        let client = self.handle.client_as(CONTROLLERS, MASTERS);
+        let informers = &self.handle.informers;
         let mut config = ControllersConfig::new(informers.clone());
         config.cluster_cidr = network
             .pods
@@ -204,8 +217,8 @@ impl Server {
         self.deciders
             .spawn(async move { scheduler.await.context("the scheduler ended") });
         self.deciders.spawn(async move {
-            tasks.close();
-            tasks.wait().await;
+            watching.close();
+            watching.wait().await;
             Ok(())
         });
         Ok(())
@@ -248,8 +261,12 @@ impl Server {
 impl Handle {
     /// A client in this process with an identity.
     pub(crate) fn client_as(&self, user: &str, group: &str) -> kube::Client {
-        let user = UserInfo::new(user, &[group]);
-        kube::Client::new(self.api.service().with_identity(user), "default")
+        client_as(&self.api, user, group)
+    }
+
+    /// Services as the controllers' informers have them, until these stop.
+    pub(crate) fn services(&self) -> ServiceFeed {
+        service_feed::of(&self.informers)
     }
 
     /// A client in this process for a node.
@@ -290,6 +307,12 @@ impl Handle {
             (admin.user, admin.password),
         )
     }
+}
+
+/// A client in this process with an identity.
+fn client_as(api: &ApiServer, user: &str, group: &str) -> kube::Client {
+    let user = UserInfo::new(user, &[group]);
+    kube::Client::new(api.service().with_identity(user), "default")
 }
 
 /// A client that is there only after the server that it is a client of has been made.

@@ -203,6 +203,7 @@ fn node_config(
             actual: reachable(server.api_address),
         }],
         ephemeral: plan.owns_pods,
+        services: Some(server.services()),
     })
 }
 

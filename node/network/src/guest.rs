@@ -7,6 +7,7 @@
 //! | the guest says | virtual | namespaced |
 //! |---|---|---|
 //! | bind to 0.0.0.0 or its own address | loopback, a free port | its own address |
+//! | bind a socket for datagrams to 0.0.0.0, any port | 0.0.0.0, a free port | its own address |
 //! | bind to localhost | loopback, a free port | its own 127.x.y.z |
 //! | bind to an IPv6 address of those | `::1`, a free port | the same: a Pod has no IPv6 address |
 //! | bind to any other address | refused | refused |
@@ -17,9 +18,17 @@
 //!
 //! No guest reaches another Pod's localhost, or the host's: what it calls 127.x.y.z is always its
 //! own, and a caller from somebody else's is turned away by [`GuestNetwork::peer`]. An IPv6
-//! listener is found through the snapshot, and cannot tell its callers apart.
+//! listener is found through the snapshot, or by IPv4 in the namespaced form where the agent
+//! listens in its stead, and cannot tell its callers apart.
+//!
+//! A client of UDP binds 0.0.0.0 and any port before it sends: what is bound on loopback would
+//! reach nobody outside. In the virtual form that is the machine's own 0.0.0.0, and others on the
+//! node dial it by loopback like any listener. From outside it takes answers only:
+//! [`GuestNetwork::peer`] denies whom the Pod has not sent to.
 
+mod dialled;
 mod names;
+mod outside;
 mod reader;
 
 use std::collections::HashMap;
@@ -33,21 +42,21 @@ use parking_lot::Mutex;
 
 use crate::balance::pick;
 use crate::snapshot::{Form, Snapshot, localhost_of};
+use dialled::Dialled;
 use names::{Found, look_up};
+use outside::Outside;
 use reader::Reader;
-
-/// Remote addresses of datagrams that a process remembers, so that a reply from an endpoint
-/// carries its Service's address. Past it, the oldest half is forgotten.
-const REMEMBERED: usize = 4096;
 
 /// The network as one Pod sees it.
 pub struct SnapshotNetwork {
     reader: Arc<Reader>,
     own: Vec<IpAddr>,
+    outside: Outside,
     /// Listeners of this Pod in this process: by what the guest bound, where it really is.
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
-    /// What the guest dialled, by where it really went, for replies.
-    dialled: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
+    /// Whom the guest sent datagrams, so that a reply from an endpoint carries its Service's
+    /// address.
+    dialled: Mutex<Dialled>,
 }
 
 impl SnapshotNetwork {
@@ -65,8 +74,9 @@ impl SnapshotNetwork {
         Ok(Self {
             reader: Reader::of(path),
             own: own.to_vec(),
+            outside: Outside::new(),
             local: Mutex::new(HashMap::new()),
-            dialled: Mutex::new(HashMap::new()),
+            dialled: Mutex::default(),
         })
     }
 
@@ -112,21 +122,6 @@ impl SnapshotNetwork {
             .map(|(_, actual)| *actual)
     }
 
-    fn remember(&self, protocol: Protocol, actual: SocketAddr, apparent: SocketAddr) {
-        if protocol == Protocol::Tcp || actual == apparent {
-            return;
-        }
-        let mut dialled = self.dialled.lock();
-        if dialled.len() >= REMEMBERED {
-            let mut keep = false;
-            dialled.retain(|_, _| {
-                keep = !keep;
-                keep
-            });
-        }
-        dialled.insert((protocol, actual), apparent);
-    }
-
     /// Where what is sent to the Pod itself goes: the listener on that very address in this
     /// process or another one of the Pod, then one on all addresses.
     fn lead_home(&self, protocol: Protocol, remote: SocketAddr) -> Option<SocketAddr> {
@@ -136,15 +131,22 @@ impl SnapshotNetwork {
             snapshot.listener((address, remote.port(), protocol))
         };
         let home = is_home(remote.ip());
+        let form = snapshot.as_ref().map(|snapshot| snapshot.general().form);
+        let as_others = |actual: SocketAddr| {
+            let own = SocketAddr::new(self.own[0], remote.port());
+            by_address(form, remote, actual, own)
+        };
         self.local_listener(protocol, remote, false)
             .or_else(|| home.then(|| published(self.localhost())).flatten())
-            .or_else(|| self.local_listener(protocol, remote, true))
-            .or_else(|| self.own.iter().find_map(|own| published(*own)))
+            .or_else(|| self.local_listener(protocol, remote, true).map(as_others))
+            .or_else(|| {
+                let own = self.own.iter().find_map(|own| published(*own));
+                own.map(as_others)
+            })
             // Not published yet, or nobody: the kernel knows.
             .or_else(|| {
-                let form = snapshot.as_ref()?.general().form;
                 let address = if home { self.localhost() } else { self.own[0] };
-                (form == Form::Namespaced).then(|| SocketAddr::new(address, remote.port()))
+                (form == Some(Form::Namespaced)).then(|| SocketAddr::new(address, remote.port()))
             })
     }
 
@@ -157,8 +159,11 @@ impl SnapshotNetwork {
         let Some(snapshot) = self.snapshot() else {
             return Ok(remote);
         };
-        let published =
-            |socket: SocketAddr| snapshot.listener((socket.ip(), socket.port(), protocol));
+        let form = Some(snapshot.general().form);
+        let published = |socket: SocketAddr| {
+            let actual = snapshot.listener((socket.ip(), socket.port(), protocol))?;
+            Some(by_address(form, remote, actual, socket))
+        };
         if let Some(actual) = published(remote) {
             return Ok(actual);
         }
@@ -210,12 +215,35 @@ fn is_home(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
+/// Where a guest that said `remote` dials the listener `actual` of a Pod, which the cluster knows
+/// under `address`. A socket for IPv4 cannot dial one on `::1`; there is a bridge to it in a
+/// namespace.
+fn by_address(
+    form: Option<Form>,
+    remote: SocketAddr,
+    actual: SocketAddr,
+    address: SocketAddr,
+) -> SocketAddr {
+    let bridged = form == Some(Form::Namespaced) && remote.is_ipv4() && actual.is_ipv6();
+    if bridged { address } else { actual }
+}
+
 fn is_virtual(snapshot: &Snapshot, address: IpAddr) -> bool {
     snapshot
         .general()
         .virtual_ranges
         .iter()
         .any(|range| range.contains(&address))
+}
+
+/// Where a socket of this machine is dialled from this machine.
+pub(crate) fn dialable(actual: SocketAddr) -> SocketAddr {
+    let ip = match actual.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, actual.port())
 }
 
 /// `::1` is the same Pod's localhost as 127.0.0.1, and so is 0.0.0.0 to whoever dials it.
@@ -240,7 +268,7 @@ impl GuestNetwork for SnapshotNetwork {
             ]);
         }
         let snapshot = self.snapshot();
-        let mut wanted = match &snapshot {
+        let wanted = match &snapshot {
             Some(snapshot) => match look_up(snapshot, &asked, self.own[0]) {
                 Found::Addresses(addresses) => return Ok(addresses),
                 Found::Outside(name) => name,
@@ -248,32 +276,24 @@ impl GuestNetwork for SnapshotNetwork {
             },
             None => asked,
         };
-        // With a final dot the host's resolver does not try its own search path.
-        if !wanted.ends_with('.') && wanted.contains('.') {
-            wanted.push('.');
-        }
-        let found = tokio::net::lookup_host((wanted.as_str(), 0))
+        self.outside
+            .resolve(snapshot.as_deref(), name, &wanted)
             .await
-            .map_err(|error| NetworkError::TemporaryResolverFailure {
-                name: name.to_owned(),
-                cause: error.to_string(),
-            })?;
-        let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
-        addresses.dedup();
-        if addresses.is_empty() {
-            return Err(NetworkError::NameUnresolvable(name.to_owned()));
-        }
-        Ok(addresses)
     }
 
-    fn bind(&self, _protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
+    fn bind(&self, protocol: Protocol, local: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let address = local.ip();
         let home = address.to_canonical().is_loopback();
         if !address.is_unspecified() && !home && !self.is_own(address) {
             return Err(NetworkError::AddressNotBindable(local));
         }
+        let form = self.form();
+        let sends = protocol == Protocol::Udp && address.is_unspecified() && local.port() == 0;
+        if sends && form == Form::Virtual {
+            return Ok(local);
+        }
         // The family is that of the guest's socket.
-        match (address, self.form()) {
+        match (address, form) {
             (IpAddr::V6(_), _) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0)),
             (IpAddr::V4(_), Form::Virtual) => {
                 Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0))
@@ -309,7 +329,9 @@ impl GuestNetwork for SnapshotNetwork {
 
     fn connect(&self, protocol: Protocol, remote: SocketAddr) -> Result<Peer, NetworkError> {
         let actual = self.lead(protocol, remote)?;
-        self.remember(protocol, actual, remote);
+        if protocol == Protocol::Udp {
+            self.dialled.lock().remember(actual, remote);
+        }
         Ok(Peer {
             actual,
             source: self.source(remote, actual),
@@ -317,12 +339,20 @@ impl GuestNetwork for SnapshotNetwork {
     }
 
     fn peer(&self, protocol: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError> {
-        if let Some(apparent) = self.dialled.lock().get(&(protocol, actual)) {
-            return Ok(*apparent);
+        let sent_to = match protocol {
+            Protocol::Udp => self.dialled.lock().apparent(actual),
+            Protocol::Tcp => None,
+        };
+        if let Some(apparent) = sent_to {
+            return Ok(apparent);
         }
         let address = actual.ip().to_canonical();
         if !address.is_loopback() {
-            return Ok(actual);
+            // Only a socket that sends is where those outside can get at it.
+            return match (protocol, self.form()) {
+                (Protocol::Udp, Form::Virtual) => Err(NetworkError::AccessDenied(actual)),
+                _ => Ok(actual),
+            };
         }
         let snapshot = self.snapshot();
         let general = snapshot.as_ref().map(|snapshot| snapshot.general());
@@ -345,11 +375,13 @@ impl GuestNetwork for SnapshotNetwork {
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>) {
         let mut listeners = self.local.lock();
         match actual {
-            Some(actual) => listeners.insert((protocol, local), actual),
+            Some(actual) => listeners.insert((protocol, local), dialable(actual)),
             None => listeners.remove(&(protocol, local)),
         };
     }
 }
 
+#[cfg(test)]
+pub(crate) mod outside_tests;
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,6 @@ pub use aliases::Alias;
 pub use dns::DnsServer;
 pub use guest::SnapshotNetwork;
 pub use namespace::NamespaceError;
-pub use node::{FormChoice, NodeNetwork, NodeNetworkConfig, OpenError};
+pub use node::{FormChoice, NodeNetwork, NodeNetworkConfig, OpenError, ServiceFeed};
 pub use rules::{Rules, ServicePort, rules};
 pub use zone::{Record, Zone, zone};

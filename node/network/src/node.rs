@@ -15,11 +15,15 @@
 //! routes of the range ──► addresses: whoever wants one has waited until now
 //! ```
 
+mod bridges;
 mod config;
 mod contents;
+mod dns;
 mod form;
 mod listeners;
+mod services;
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,11 +31,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::{Listener, PodIdentity, PortDispatcher, Protocol};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -39,25 +43,26 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::addresses::{AddressError, AddressPool, gateway};
-use crate::aliases::{Alias, Aliases};
+use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::namespace::{NamespaceError, PodNamespace};
 use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
 use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
+use bridges::Bridges;
 use form::{Ranges, choose};
 
 pub use config::{NodeNetworkConfig, OpenError};
 pub use form::FormChoice;
 pub(crate) use listeners::Listeners;
+pub use services::ServiceFeed;
 
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
 const GATHER: Duration = Duration::from_millis(10);
 /// How long after a range could not be used it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-const DNS_PORT: u16 = 53;
 
 /// Why a range cannot be the node's.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +124,9 @@ impl NodeNetwork {
         form::record(&config.directory, chosen.form()).map_err(failed)?;
         let mut aliases = Aliases::open(chosen.form(), &config.aliases).map_err(failed)?;
         let dns = match config.cluster_dns {
-            Some(address) => Some(open_dns(&mut aliases, address).map_err(failed)?),
+            Some(address) => {
+                Some(dns::open(&mut aliases, address, &config.directory).map_err(failed)?)
+            }
             None => None,
         };
         let pool = match known {
@@ -248,24 +255,27 @@ impl NodeNetwork {
     }
 
     /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot and NodePorts
-    /// current, and answers DNS until `cancel`. Ports whose endpoints a `dispatcher` can serve by itself
-    /// are left to it.
+    /// current, and answers DNS until `cancel`. Where somebody in the process follows Services
+    /// already, a `feed` saves the watches. Ports whose endpoints a `dispatcher` can serve by
+    /// itself are left to it.
     pub async fn run(
         self: Arc<Self>,
         client: Client,
+        feed: Option<ServiceFeed>,
         dispatcher: Option<Arc<dyn PortDispatcher>>,
         cancel: CancellationToken,
     ) {
         let aliases = self.aliases.serve(self.config.cluster_range);
         tokio::select! {
             () = aliases => {}
-            () = self.follow(client, dispatcher, &cancel) => {}
+            () = self.follow(client, feed, dispatcher, &cancel) => {}
         }
     }
 
     async fn follow(
         self: &Arc<Self>,
         client: Client,
+        feed: Option<ServiceFeed>,
         dispatcher: Option<Arc<dyn PortDispatcher>>,
         cancel: &CancellationToken,
     ) {
@@ -283,15 +293,11 @@ impl NodeNetwork {
         if learned.is_none() {
             return;
         }
-        let (services, service_changes) = follow::<Service>(client.clone());
-        let (slices, slice_changes) = follow::<EndpointSlice>(client);
-        let mut changes = futures::stream::select(service_changes, slice_changes);
-        // Each of these caches has this one waiter.
-        let listed = {
-            let (services, slices) = (services.clone(), slices.clone());
-            async move { tokio::join!(services.wait_until_ready(), slices.wait_until_ready()) }
-        };
-        tokio::pin!(listed);
+        let bridges = self.bridges();
+        let feed = feed.unwrap_or_else(|| ServiceFeed::watch(client));
+        let (services, slices, mut listed) = (feed.services, feed.slices, feed.ready);
+        // Who follows may stop before the node does.
+        let mut changes = feed.changes.chain(futures::stream::pending());
         let mut is_listed = false;
         let address = self.config.node_port_address;
         let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
@@ -299,8 +305,8 @@ impl NodeNetwork {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.changed.notified() => {}
-                change = changes.next() => if change.is_none() { break },
-                _ = &mut listed, if !is_listed => is_listed = true,
+                _ = changes.next() => {}
+                () = &mut listed, if !is_listed => is_listed = true,
                 Some(Ok(Err(error))) = dns.join_next() => {
                     tracing::error!(%error, "guests have no DNS over the wire until the agent is started again");
                 }
@@ -335,12 +341,30 @@ impl NodeNetwork {
                 tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
             }
             node_ports.update(&rules);
+            if let Some(bridges) = &bridges {
+                bridges.set(self.listeners.read().bridges());
+            }
             // A name is said not to exist only when all are known.
             if is_listed {
                 zones.send_replace(Arc::new(zone));
             }
         }
         node_ports.close().await;
+        if let Some(bridges) = bridges {
+            bridges.close().await;
+        }
+    }
+
+    /// A thread in the Pods' namespace, where there is one.
+    fn bridges(&self) -> Option<Bridges> {
+        let path = self.namespace.as_ref()?.path();
+        match File::open(path) {
+            Ok(namespace) => Some(Bridges::start(namespace)),
+            Err(error) => {
+                tracing::error!(%error, path = %path.display(), "Pods that listen by IPv6 alone are not reached from outside the node's guests");
+                None
+            }
+        }
     }
 
     /// Waits for the range that the control plane gives the node.
@@ -414,6 +438,7 @@ impl NodeNetwork {
             domain: config.domain.clone(),
             virtual_ranges: listeners.refused_ranges(),
             gateway: gateway(range),
+            dns: config.cluster_dns.map(dns::known_as),
         });
         contents.listeners = listeners.published(self.aliases.published());
         drop(listeners);
@@ -435,56 +460,12 @@ fn range_path(config: &NodeNetworkConfig) -> PathBuf {
     config.directory.join("range")
 }
 
-/// A DNS server where guests reach it, which they know under `address`.
-fn open_dns(aliases: &mut Aliases, address: IpAddr) -> io::Result<DnsServer> {
-    let known = SocketAddr::new(address, DNS_PORT);
-    let server = DnsServer::bind((aliases.reachable(), 0).into())?.known_as(known);
-    for protocol in [Protocol::Udp, Protocol::Tcp] {
-        aliases.add(Alias {
-            protocol,
-            known,
-            actual: server.address(),
-        });
-    }
-    Ok(server)
-}
-
 fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> {
     let addresses = AddressPool::open(&config.directory.join("addresses"), range)?;
     Ok(Arc::new(Pool {
         range,
         addresses: Mutex::new(addresses),
     }))
-}
-
-/// A cache of one kind, and a stream that says when it has changed.
-fn follow<K>(client: Client) -> (reflector::Store<K>, impl Stream<Item = ()> + Send + Unpin)
-where
-    K: kube::Resource<DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let changes = watcher(Api::<K>::all(client), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .filter_map(|event| async move {
-            match event {
-                // A page of a list is no state yet.
-                Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-                Ok(_) => Some(()),
-                Err(error) => {
-                    tracing::warn!(%error, kind = %K::kind(&()), "the watch was interrupted");
-                    None
-                }
-            }
-        })
-        .boxed();
-    (store, changes)
 }
 
 #[cfg(test)]

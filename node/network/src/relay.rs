@@ -1,4 +1,6 @@
-//! Accepting connections for others, and passing bytes between two of them.
+//! Accepting connections and datagrams for others, and passing bytes between two ends.
+
+pub(crate) mod datagrams;
 
 use std::io;
 use std::net::SocketAddr;

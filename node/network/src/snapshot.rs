@@ -73,6 +73,9 @@ pub struct General {
     pub virtual_ranges: Vec<IpNet>,
     /// The address under which guests see callers that are no Pods.
     pub gateway: IpAddr,
+    /// Where the node answers DNS, as guests know it; its sockets are among the listeners.
+    #[serde(default)]
+    pub dns: Option<SocketAddr>,
 }
 
 /// Ranges in their usual form.

@@ -64,7 +64,8 @@ impl Forwarder {
             let Some(resolver) = others.pop_front() else {
                 break;
             };
-            let asked = exchange(resolver, request, query, transport);
+            let question = question(request, query);
+            let asked = exchange(resolver, &question, transport);
             match tokio::time::timeout(self.patience, asked).await {
                 // Another one may know better; this one would say the same again.
                 Ok(Ok((answer, ResponseCode::ServFail | ResponseCode::Refused))) => {
@@ -96,14 +97,13 @@ impl Forwarder {
     }
 }
 
-async fn exchange(
+/// Asks one server; its answer to this very question, and the code of it.
+pub(super) async fn exchange(
     resolver: SocketAddr,
-    request: &Request,
-    query: &Query,
+    question: &Message,
     transport: Transport,
 ) -> io::Result<(Vec<u8>, ResponseCode)> {
-    let id = rand::random();
-    let question = question(id, request, query).map_err(io::Error::other)?;
+    let bytes = question.to_vec().map_err(io::Error::other)?;
     match transport {
         Transport::Udp => {
             let any = match resolver {
@@ -112,12 +112,12 @@ async fn exchange(
             };
             let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
             socket.connect(resolver).await?;
-            socket.send(&question).await?;
+            socket.send(&bytes).await?;
             let mut buffer = vec![0; DATAGRAM];
             loop {
                 let length = socket.recv(&mut buffer).await?;
                 // What does not answer the question may be forged: the answer may still come.
-                if let Some(code) = answers(&buffer[..length], id, query) {
+                if let Some(code) = answers(&buffer[..length], question) {
                     buffer.truncate(length);
                     return Ok((buffer, code));
                 }
@@ -125,21 +125,17 @@ async fn exchange(
         }
         Transport::Tcp => {
             let mut stream = TcpStream::connect(resolver).await?;
-            stream.write_all(&framed(&question)).await?;
+            stream.write_all(&framed(&bytes)).await?;
             let answer = read_framed(&mut stream, usize::from(u16::MAX)).await?;
-            let code = answers(&answer, id, query)
+            let code = answers(&answer, question)
                 .ok_or_else(|| io::Error::other("the answer is to another question"))?;
             Ok((answer, code))
         }
     }
 }
 
-fn question(
-    id: u16,
-    request: &Request,
-    query: &Query,
-) -> Result<Vec<u8>, hickory_proto::ProtoError> {
-    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+fn question(request: &Request, query: &Query) -> Message {
+    let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     let theirs = &request.metadata;
     message.metadata.recursion_desired = theirs.recursion_desired;
     message.metadata.checking_disabled = theirs.checking_disabled;
@@ -151,24 +147,26 @@ fn question(
             .set_dnssec_ok(theirs.flags().dnssec_ok);
         ours
     });
-    message.to_vec()
+    message
 }
 
 /// The code of a message that answers our question; the name must have the very case in which it
 /// was asked.
-fn answers(bytes: &[u8], id: u16, query: &Query) -> Option<ResponseCode> {
+fn answers(bytes: &[u8], question: &Message) -> Option<ResponseCode> {
     let mut decoder = BinDecoder::new(bytes);
     let header = Header::read(&mut decoder).ok()?;
-    if header.metadata.id != id
+    if header.metadata.id != question.metadata.id
         || header.metadata.message_type != MessageType::Response
         || header.counts.queries != 1
     {
         return None;
     }
     let asked = Query::read(&mut decoder).ok()?;
-    let same = asked.name().eq_case(query.name())
-        && asked.query_type() == query.query_type()
-        && asked.query_class() == query.query_class();
+    let same = question.queries.iter().all(|query| {
+        asked.name().eq_case(query.name())
+            && asked.query_type() == query.query_type()
+            && asked.query_class() == query.query_class()
+    });
     same.then_some(header.metadata.response_code)
 }
 

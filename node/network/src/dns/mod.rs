@@ -6,8 +6,8 @@
 //! discovery specification, version 1.1.0, and puts all other questions to the machine's
 //! resolvers. Every node has one, and guests reach it under one address in the whole cluster.
 //!
-//! `answer` decides, `message` reads and writes, `forward` asks others; this module owns the
-//! sockets and the tasks, of which there is a bounded number.
+//! `answer` decides, `message` reads and writes, `forward` asks others, `client` asks this server
+//! for guests that do not speak DNS; this module owns the sockets and the tasks, of which there is a bounded number.
 //!
 //! Messages are hickory-proto's, which the field's Rust servers and resolvers use, and which adds
 //! one small crate beside itself. Its companion hickory-server is left alone: it is made for zones that are
@@ -21,6 +21,7 @@
 //! cluster does not have are asked outside, as CoreDNS does it (`fallthrough`).
 
 mod answer;
+pub(crate) mod client;
 mod forward;
 mod message;
 mod resolvers;
@@ -116,6 +117,13 @@ impl DnsServer {
     #[must_use]
     pub fn forward_to(mut self, resolvers: &[SocketAddr]) -> Self {
         self.forwarder.resolvers = Resolvers::Given(resolvers.into());
+        self
+    }
+
+    /// Gives a resolver so long for an answer.
+    #[cfg(test)]
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.forwarder.patience = patience;
         self
     }
 
@@ -321,5 +329,7 @@ async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> 
     tokio::time::timeout(IDLE, work).await?
 }
 
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;

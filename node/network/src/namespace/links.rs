@@ -30,6 +30,7 @@ const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
 
@@ -41,6 +42,10 @@ const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
+const RTN_UNREACHABLE: u8 = 7;
+/// The metric of routes to nowhere: behind any other to the same range. With the kind of route it
+/// tells ours from others'.
+const LAST: u32 = 0xc0ac_1e00;
 /// Everywhere.
 pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 /// On the link alone: nothing is called from there unless it is said.
@@ -187,11 +192,39 @@ impl Links {
         }
     }
 
-    /// The routes of the tables `main` and `local` that lead to a link.
-    pub(super) fn routes(&mut self) -> io::Result<Vec<Found>> {
+    /// Refuses what goes to a range and has no better route. That it is refused already is no
+    /// error.
+    pub(super) fn refuse(&mut self, range: Ipv4Net) -> io::Result<()> {
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        unless_there(self.0.request(refusal(RTM_NEWROUTE, flags, range)))
+    }
+
+    /// Takes a refusal back.
+    pub(super) fn refuse_no_longer(&mut self, range: Ipv4Net) -> io::Result<()> {
+        match self.0.request(refusal(RTM_DELROUTE, 0, range)) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The ranges that are refused.
+    pub(super) fn refused(&mut self) -> io::Result<Vec<Ipv4Net>> {
+        let found = self.dump_routes()?;
+        Ok(found
+            .iter()
+            .filter_map(|payload| refused(payload))
+            .collect())
+    }
+
+    fn dump_routes(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut header = [0; ROUTE_HEADER];
         header[0] = AF_INET;
-        let found = self.0.dump(|| Message::new(RTM_GETROUTE, 0).put(&header))?;
+        self.0.dump(|| Message::new(RTM_GETROUTE, 0).put(&header))
+    }
+
+    /// The routes of the tables `main` and `local` that lead to a link.
+    pub(super) fn routes(&mut self) -> io::Result<Vec<Found>> {
+        let found = self.dump_routes()?;
         Ok(found.iter().filter_map(|payload| route(payload)).collect())
     }
 }
@@ -249,6 +282,33 @@ fn route_message(kind: u16, flags: u16, route: &Route) -> Message {
         }
     }
     message
+}
+
+fn refusal(kind: u16, flags: u16, range: Ipv4Net) -> Message {
+    let (prefix, scope) = (range.prefix_len(), RT_SCOPE_UNIVERSE);
+    let (table, way) = (RT_TABLE_MAIN, RTN_UNREACHABLE);
+    let mut header = vec![AF_INET, prefix, 0, 0, table, RTPROT_STATIC, scope, way];
+    header.extend(0_u32.to_ne_bytes());
+    Message::new(kind, flags)
+        .put(&header)
+        .attribute(RTA_DST, &range.network().octets())
+        .native(RTA_PRIORITY, LAST)
+}
+
+fn refused(payload: &[u8]) -> Option<Ipv4Net> {
+    let (prefix, kind) = (*payload.get(1)?, *payload.get(7)?);
+    let (mut destination, mut metric) = (None, None);
+    for (attribute, value) in attributes(payload, ROUTE_HEADER) {
+        match attribute {
+            RTA_DST => destination = address(value),
+            RTA_PRIORITY => metric = number(value, 0),
+            _ => {}
+        }
+    }
+    if kind != RTN_UNREACHABLE || metric != Some(LAST) {
+        return None;
+    }
+    Ipv4Net::new(destination?, prefix).ok()
 }
 
 fn route(payload: &[u8]) -> Option<Found> {

@@ -8,7 +8,13 @@
 //!  local 10.42.3.0/24 dev lo             10.42.3.0/24 via 169.254.1.2 dev coracle-XXXXXXX
 //!  eth0 169.254.1.2  ────────────────────  coracle-XXXXXXX 169.254.1.1
 //!  default via 169.254.1.1               forwarding on; masquerading past the cluster's range
+//!                                        unreachable 10.42.0.0/16 metric high
 //! ```
+//!
+//! The last of these refuses what is sent to the cluster's range where no node is known, at once
+//! and not by way of a router outside that has never heard of it. Nodes of one cluster on one
+//! machine share it; Pods' namespaces do not have it, for their way to each other is the machine. The kernel tells each Pod
+//! so about once in a second; a Pod that tries more often learns it by a later repetition.
 //!
 //! [`plan`] says what is wanted, [`apply`] makes it so; both know nothing of Pods and guests.
 //! Whatever is there already is kept: an agent that comes back finds the namespace with its
@@ -124,6 +130,9 @@ impl PodNamespace {
         apply::pair(links, names, &namespace, &claim.encode())
             .map_err(step("make the link to the namespace of Pods"))?;
         self.apply(None, &namespace)?;
+        links
+            .refuse(claim.range)
+            .map_err(step("refuse what leads to no node of the cluster"))?;
         masquerade::set(&names.table, claim.range)
             .map_err(step("set the masquerading of what Pods send to elsewhere"))
     }
@@ -179,6 +188,10 @@ fn remove(names: &Names) -> io::Result<()> {
         links.delete(link.index)?;
     }
     apply::remove_namespace(&names.namespace)?;
+    let there = links.list()?;
+    for range in plan::unclaimed(&links.refused()?, &there) {
+        links.refuse_no_longer(range)?;
+    }
     // A kernel that cannot say whether the table is there has none.
     match masquerade::remove(&names.table) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),

@@ -98,11 +98,13 @@ pub(super) enum Conflict {
         link: String,
     },
     #[error(
-        "another cluster on this machine{} has the Pods' range {range} as well",
-        folder.as_ref().map(|folder| format!(" ({})", folder.display())).unwrap_or_default()
+        "the Pods' range {range} overlaps {other}, that of another cluster on this machine (link {link}{})",
+        folder.as_ref().map(|folder| format!(", folder {}", folder.display())).unwrap_or_default()
     )]
     Cluster {
         range: Ipv4Net,
+        other: Ipv4Net,
+        link: String,
         folder: Option<PathBuf>,
     },
 }
@@ -122,6 +124,8 @@ pub(super) fn cluster_conflict(
             Some(other) if overlap(other.range, claim.range) => {
                 return Some(Conflict::Cluster {
                     range: claim.range,
+                    other: other.range,
+                    link: link.name.clone(),
                     folder: other.folder,
                 });
             }
@@ -130,6 +134,20 @@ pub(super) fn cluster_conflict(
         }
     }
     route_conflict(claim.range, &others, routes)
+}
+
+/// The ranges that belong to no cluster with a node on this machine.
+pub(super) fn unclaimed(ranges: &[Ipv4Net], links: &[Link]) -> Vec<Ipv4Net> {
+    let claims: Vec<Claim> = links
+        .iter()
+        .filter_map(|link| Claim::decode(link.alias.as_deref()?))
+        .collect();
+    let claimed = |range: &Ipv4Net| claims.iter().any(|claim| claim.range == *range);
+    ranges
+        .iter()
+        .copied()
+        .filter(|range| !claimed(range))
+        .collect()
 }
 
 /// What stands against the range of one node: a route to some of it by any other link.
@@ -371,10 +389,17 @@ mod tests {
         assert_eq!(
             cluster("10.50.1.0/24"),
             Some(
-                "another cluster on this machine (/c) has the Pods' range 10.50.1.0/24 as well"
+                "the Pods' range 10.50.1.0/24 overlaps 10.50.0.0/16, that of another cluster on \
+                 this machine (link stranger, folder /c)"
                     .into()
             )
         );
+        let ranges = [
+            net("10.42.0.0/16"),
+            net("10.50.0.0/17"),
+            net("10.50.0.0/16"),
+        ];
+        assert_eq!(unclaimed(&ranges, &links), [net("10.50.0.0/17")]);
         assert_eq!(node("10.42.0.0/24"), None);
         assert_eq!(node("10.42.2.0/24"), None);
         assert_eq!(

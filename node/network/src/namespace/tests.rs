@@ -94,6 +94,38 @@ fn nodes_of_one_cluster_on_one_machine_reach_each_other() {
 }
 
 #[test]
+fn addresses_of_no_node_are_refused_at_once() {
+    on_a_machine_of_its_own(|| {
+        // It would swallow what it has never heard of.
+        let _outside = outside();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (_one, pods) = node(folders[0].path(), "10.42.1.0/24");
+        let (_two, pods_two) = node(folders[1].path(), "10.42.2.0/24");
+        let _server = listen(&pods_two, socket("10.42.2.2:80")).unwrap();
+        let nobody = socket("10.42.9.9:80");
+        let unreachable = |pod: &str| {
+            let tries = [
+                connect(None, nobody),
+                connect_inside(&pods, Some(socket(pod)), nobody),
+            ];
+            for tried in tries {
+                let error = tried.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+            }
+        };
+        unreachable("10.42.1.2:0");
+        connect_inside(&pods, None, socket("10.42.2.2:80")).unwrap();
+        // It is shared, and goes with the last.
+        let refused = || Links::open().unwrap().refused().unwrap();
+        PodNamespace::tear_down(folders[1].path()).unwrap();
+        assert_eq!(refused(), [CLUSTER.parse().unwrap()]);
+        unreachable("10.42.1.3:0");
+        PodNamespace::tear_down(folders[0].path()).unwrap();
+        assert_eq!(refused(), []);
+    });
+}
+
+#[test]
 fn an_agent_that_comes_back_keeps_what_is_there() {
     on_a_machine_of_its_own(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use coracle_runtime::{Listener, Protocol};
 use ipnet::IpNet;
 
+use super::bridges::{Wanted, bridges};
 use crate::aliases::Alias;
+use crate::guest::dialable;
 use crate::snapshot::{Form, Socket, localhost_of};
 
 /// The sockets that are known to the node.
@@ -49,11 +51,13 @@ impl Listeners {
         for listener in listeners {
             let address = listener.address.ip().to_canonical();
             let key = |address| (address, listener.address.port(), listener.protocol);
+            // One that sends outside is bound to everything; it is dialled like the others.
+            let actual = dialable(listener.actual);
             if address.is_loopback() {
                 let homes = listener.pod_ips.iter().map(|pod| localhost_of(*pod).into());
-                localhosts.extend(homes.map(|home| (key(home), listener.actual)));
+                localhosts.extend(homes.map(|home| (key(home), actual)));
             } else {
-                pods.insert(key(address), listener.actual);
+                pods.insert(key(address), actual);
             }
         }
         let differs = self.pods != pods || self.localhosts != localhosts;
@@ -88,6 +92,15 @@ impl Listeners {
         match self.form {
             Form::Virtual => vec![self.cluster_range, self.service_range],
             Form::Namespaced => vec![self.service_range],
+        }
+    }
+
+    /// The bridges that Pods need to be called at their addresses.
+    pub(crate) fn bridges(&self) -> Wanted {
+        match self.form {
+            // There they are dialled where they are.
+            Form::Virtual => Wanted::new(),
+            Form::Namespaced => bridges(&self.pods),
         }
     }
 
@@ -190,6 +203,7 @@ mod tests {
         let reported = vec![
             listener("10.42.0.2:80", "127.0.0.1:40001"),
             listener("10.42.0.2:80", "[::1]:40003"),
+            listener("10.42.0.2:82", "0.0.0.0:40004"),
             listener("[::1]:81", "[::1]:40002"),
         ];
         assert!(listeners.set(reported.clone()));
@@ -204,6 +218,7 @@ mod tests {
             published,
             [
                 "10.42.0.2:80 127.0.0.1:40001",
+                "10.42.0.2:82 127.0.0.1:40004",
                 "127.42.0.2:81 [::1]:40002",
                 "192.0.2.1:6443 169.254.1.1:5",
             ]

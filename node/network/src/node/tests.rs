@@ -29,6 +29,26 @@ fn dns_is_found_under_its_services_address_by_both_protocols() {
     assert!(udp == tcp && udp.ip().is_loopback() && udp.port() != 0);
 }
 
+#[test]
+fn dns_keeps_its_port_across_restarts_unless_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let known = "10.43.0.10:53".parse().unwrap();
+    let port = |network: &NodeNetwork| network.dial(Protocol::Udp, known).unwrap().port();
+    // Another test may take a port in the moment in which it is free.
+    let kept = (0..5).any(|_| {
+        let first = port(&open(folder.path()));
+        port(&open(folder.path())) == first
+    });
+    assert!(kept);
+    // The first one has not ended.
+    let (first, second) = (open(folder.path()), open(folder.path()));
+    assert_ne!(port(&first), port(&second));
+    let recorded = std::fs::read_to_string(folder.path().join("dns-port")).unwrap();
+    assert_eq!(recorded.trim(), port(&second).to_string());
+    std::fs::write(folder.path().join("dns-port"), "nonsense").unwrap();
+    assert_ne!(port(&open(folder.path())), 0);
+}
+
 #[tokio::test]
 async fn whoever_wants_an_address_waits_for_the_range() {
     let folder = tempfile::tempdir().unwrap();
@@ -56,10 +76,11 @@ mod namespaced {
     use coracle_runtime::{GuestNetwork, NetworkError, SandboxId};
 
     use super::*;
-    use crate::SnapshotNetwork;
+    use crate::namespace::inside;
     use crate::namespace::machine::{
         connect, connect_inside, listen, on_a_machine_of_its_own, ours,
     };
+    use crate::{Alias, SnapshotNetwork};
 
     const TCP: Protocol = Protocol::Tcp;
 
@@ -237,6 +258,131 @@ mod namespaced {
         });
     }
 
+    /// Calls until somebody answers, or nobody does, as is said.
+    async fn until(answers: bool, address: SocketAddr) -> Option<tokio::net::TcpStream> {
+        let tried = async {
+            loop {
+                let stream = tokio::net::TcpStream::connect(address).await.ok();
+                if stream.is_some() == answers {
+                    return stream;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let tried = tokio::time::timeout(Duration::from_secs(20), tried).await;
+        tried.unwrap_or_else(|_| panic!("{address} answers: {}", !answers))
+    }
+
+    #[test]
+    fn who_listens_by_ipv6_is_called_at_the_pods_address() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let network = NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            let Ok(server) = listen(&pods, socket("[::1]:0")) else {
+                eprintln!("SKIPPED: there is no ::1 in new namespaces here");
+                return;
+            };
+            let datagrams = inside(&pods, || std::net::UdpSocket::bind("[::1]:0")).unwrap();
+            let (a, b) = (pod(&network, "a").await, pod(&network, "b").await);
+            let address = at(b.address, 80);
+            let listener = |protocol, actual| Listener {
+                sandbox: SandboxId("b".into()),
+                pod_ips: vec![b.address],
+                protocol,
+                address,
+                actual,
+            };
+            network.set_listeners(vec![
+                listener(TCP, server.local_addr().unwrap()),
+                listener(Protocol::Udp, datagrams.local_addr().unwrap()),
+            ]);
+            publish(&network);
+            let bridges = network.bridges().unwrap();
+            bridges.set(network.listeners.read().bridges());
+
+            // The machine, as probes and NodePorts do; and a guest with a socket for IPv4.
+            let dialled = network.dial(TCP, address).unwrap();
+            let mut stream = until(true, dialled).await.unwrap();
+            let (mut accepted, caller) = server.accept().unwrap();
+            assert!(b.network.peer(TCP, caller).is_ok());
+            a.call(&pods, address).unwrap();
+            server.accept().unwrap();
+            b.call(&pods, socket("127.0.0.1:80")).unwrap();
+            server.accept().unwrap();
+
+            let client = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+            client.connect(address).await.unwrap();
+            let patience = Some(Duration::from_secs(20));
+            datagrams.set_read_timeout(patience).unwrap();
+            let served = tokio::task::spawn_blocking(move || {
+                let mut buffer = [0; 8];
+                let (length, from) = datagrams.recv_from(&mut buffer).unwrap();
+                datagrams.send_to(&buffer[..length], from).unwrap();
+                datagrams
+            });
+            let mut buffer = [0; 8];
+            // Its bridge may be a moment behind the other one; a datagram may be lost.
+            let answer = async {
+                loop {
+                    let _ = client.send(b"ahoy").await;
+                    let tick = Duration::from_millis(20);
+                    let heard = tokio::time::timeout(tick, client.recv(&mut buffer)).await;
+                    if let Ok(Ok(length)) = heard {
+                        return length;
+                    }
+                }
+            };
+            let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+            assert_eq!(answer.unwrap(), 4);
+            let _datagrams = served.await.unwrap();
+
+            // It listens no more: nobody is called, and who is connected stays so.
+            network.set_listeners(Vec::new());
+            bridges.set(network.listeners.read().bridges());
+            until(false, dialled).await;
+            accepted.write_all(b"still").unwrap();
+            let mut heard = [0; 5];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut heard)
+                .await
+                .unwrap();
+            bridges.close().await;
+        });
+    }
+
+    #[test]
+    fn names_outside_are_resolved_although_the_machines_resolver_is_on_its_loopback() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let network = NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let (resolver, _asked) = crate::guest::outside_tests::resolver().await;
+            assert!(resolver.ip().is_loopback());
+            let server = network.dns.lock().take().unwrap().forward_to(&[resolver]);
+            let (_zones, zone) = watch::channel(Arc::new(Zone::unknown("cluster.local")));
+            let served = tokio::spawn(server.run(zone, CancellationToken::new()));
+            publish(&network);
+            let a = pod(&network, "a").await;
+            let pods = File::open(network.namespace().unwrap()).unwrap();
+            // As in a guest's process, whose threads are all in the namespace.
+            let resolved = tokio::task::spawn_blocking(move || {
+                inside(&pods, || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    let many = runtime.block_on(a.network.resolve("many.example.com"));
+                    let one = runtime.block_on(a.network.resolve("half.example.com"));
+                    Ok((many.map(|many| many.len()), one))
+                })
+                .unwrap()
+            });
+            let one: IpAddr = "192.0.2.3".parse().unwrap();
+            assert_eq!(resolved.await.unwrap(), (Ok(200), Ok(vec![one])));
+            served.abort();
+        });
+    }
+
     #[test]
     fn a_second_cluster_with_the_same_range_stays_virtual_and_says_why() {
         with_runtime(async || {
@@ -245,7 +391,10 @@ mod namespaced {
             let second = NodeNetwork::open(config(folders[1].path(), "c2")).unwrap();
             assert_eq!((second.form(), second.namespace()), (Form::Virtual, None));
             let reason = second.fallback().unwrap();
-            assert!(reason.contains("--cluster-cidr"), "{reason}");
+            let folder = folders[0].path().canonicalize().unwrap();
+            for said in ["--cluster-cidr", "10.42.0.0/16", folder.to_str().unwrap()] {
+                assert!(reason.contains(said), "{said}: {reason}");
+            }
             let insisting = NodeNetworkConfig {
                 form: FormChoice::Namespaced,
                 ..config(folders[1].path(), "c2")

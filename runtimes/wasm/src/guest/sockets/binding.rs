@@ -226,6 +226,14 @@ impl GuestSockets {
         }
     }
 
+    /// Whether the socket is bound on the host's loopback for want of the Pod's address, from
+    /// where no way leads to `remote`.
+    pub(super) fn is_kept_from(&self, rep: u32, remote: SocketAddr) -> bool {
+        let endpoint = self.bindings.get(&rep).and_then(|binding| binding.endpoint);
+        !remote.ip().is_loopback()
+            && endpoint.is_some_and(|of| of.published && of.actual.ip().is_loopback())
+    }
+
     /// What the guest sees as its own address.
     pub(super) fn local(&self, rep: u32, protocol: Protocol, actual: SocketAddr) -> SocketAddr {
         let binding = self.bindings.get(&rep);

@@ -9,11 +9,46 @@ use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress, Network,
 };
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketResult, TcpSocket};
+use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, DynPollable, SocketError, SocketResult, TcpSocket,
+};
 
 use super::{Sockets, address, refused};
 
 type Socket = Resource<TcpSocket>;
+
+impl Sockets<'_> {
+    /// Puts a socket that is not bound in the place of one that is, with its settings. Outside it
+    /// is seen under whatever port the host finds, as behind any NAT.
+    fn renew(&mut self, rep: u32) -> SocketResult<()> {
+        let old = || Socket::new_borrow(rep);
+        let family = self.wasi.address_family(old()).map_err(SocketError::trap)?;
+        let fresh = tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)?;
+        let new = || Socket::new_borrow(fresh.rep());
+        // One that is as it was made is left alone: to set the size of a buffer fixes it.
+        macro_rules! carry {
+            ($($get:ident $set:ident),*) => {$(
+                let value = HostTcpSocket::$get(&mut self.wasi, old())?;
+                if value != HostTcpSocket::$get(&mut self.wasi, new())? {
+                    HostTcpSocket::$set(&mut self.wasi, new(), value)?;
+                }
+            )*};
+        }
+        carry!(
+            keep_alive_enabled set_keep_alive_enabled,
+            keep_alive_idle_time set_keep_alive_idle_time,
+            keep_alive_interval set_keep_alive_interval,
+            keep_alive_count set_keep_alive_count,
+            hop_limit set_hop_limit,
+            receive_buffer_size set_receive_buffer_size,
+            send_buffer_size set_send_buffer_size
+        );
+        let fresh = self.wasi.table.delete(fresh)?;
+        *self.wasi.table.get_mut(&old())? = fresh;
+        Ok(())
+    }
+}
 
 impl Host for Sockets<'_> {}
 
@@ -52,6 +87,9 @@ impl HostTcpSocket for Sockets<'_> {
             .network
             .connect(Protocol::Tcp, remote)
             .map_err(refused)?;
+        if self.state.is_kept_from(rep, peer.actual) {
+            self.renew(rep)?;
+        }
         let bound = self.wasi.local_address(Resource::new_borrow(rep)).is_ok();
         if let Some(source) = peer.source
             && !bound
@@ -199,3 +237,7 @@ impl HostTcpSocket for Sockets<'_> {
         self.wasi.shutdown(this, how)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
