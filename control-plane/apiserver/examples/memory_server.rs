@@ -25,6 +25,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .parse()?;
     let kubeconfig = arguments.next().unwrap_or_else(|| "kubeconfig".to_owned());
 
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+
     let ca_key = KeyPair::generate()?;
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -59,7 +62,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }}],
         "contexts": [{"name": "coracle", "context": {"cluster": "coracle", "user": "admin"}}],
     });
-    std::fs::write(&kubeconfig, config.to_string())?;
+    // Whoever waits for the file finds it whole, and the port open.
+    let staged = format!("{kubeconfig}.new");
+    std::fs::write(&staged, config.to_string())?;
+    std::fs::rename(&staged, &kubeconfig)?;
 
     let key = serving_key.serialize_der().try_into()?;
     let tls = serving::server_config(
@@ -75,7 +81,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (server, cancel) = (server.clone(), cancel.clone());
         async move { server.run(cancel).await }
     });
-    let listener = TcpListener::bind(address).await?;
     println!("serving at https://{address}, KUBECONFIG={kubeconfig}");
     let stop = cancel.clone();
     tokio::spawn(async move {
