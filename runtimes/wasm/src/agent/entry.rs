@@ -56,12 +56,14 @@ impl Entry {
         own.as_ref().is_some_and(|own| Arc::ptr_eq(own, process))
     }
 
-    /// The container has ended. Only the first call counts; says whether this was it.
-    pub(super) fn exited(&self, exit: Exit) -> bool {
+    /// The container has ended. Only the first call counts; says whether this was it. `record` is
+    /// called before anybody hears of it: who does may remove the container's folder.
+    pub(super) fn exited(&self, exit: Exit, record: impl FnOnce(&Exit)) -> bool {
         self.set_process(None);
         self.state.send_if_modified(|state| {
             let first = !matches!(state, ContainerState::Exited(_));
             if first {
+                record(&exit);
                 *state = ContainerState::Exited(exit);
             }
             first

@@ -210,10 +210,13 @@ impl Inner {
 
     /// The container has ended: records it, and tells.
     pub(super) fn exited(&self, entry: &Entry, exit: Exit) {
-        if entry.exited(exit.clone()) {
-            if let Err(error) = self.records.write_exit(&entry.record.id, &exit) {
-                tracing::warn!(container = entry.record.id.0, %error, "recording an exit");
+        let id = &entry.record.id;
+        let first = entry.exited(exit, |exit| {
+            if let Err(error) = self.records.write_exit(id, exit) {
+                tracing::warn!(container = id.0, %error, "recording an exit");
             }
+        });
+        if first {
             self.tell(entry.event());
         }
     }
