@@ -34,6 +34,8 @@ impl std::error::Error for OutOfMemory {}
 pub(crate) struct Memory {
     limit: AtomicU64,
     used: AtomicU64,
+    /// What an instance holds at its end, as the latest ones had it.
+    usual: AtomicU64,
 }
 
 impl Memory {
@@ -41,6 +43,7 @@ impl Memory {
         Self {
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             used: AtomicU64::new(0),
+            usual: AtomicU64::new(0),
         }
     }
 
@@ -51,6 +54,25 @@ impl Memory {
 
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// What the next instance is likely to hold.
+    pub(crate) fn usual(&self) -> u64 {
+        self.usual.load(Ordering::Relaxed)
+    }
+
+    /// An instance ended that held so much. More is believed at once, less little by little: one
+    /// request that needed much does not make all others wait for long.
+    fn held(&self, bytes: u64) {
+        // The function gives something always.
+        let _ = self
+            .usual
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |usual| {
+                Some(match usual.checked_sub(bytes) {
+                    Some(less) => usual - less.div_ceil(8),
+                    None => bytes,
+                })
+            });
     }
 
     /// Takes memory unless that is past the limit. A limit that was lowered below what is used
@@ -90,6 +112,7 @@ impl Limits {
 
 impl Drop for Limits {
     fn drop(&mut self) {
+        self.memory.held(self.held);
         self.memory.give_back(self.held);
     }
 }

@@ -12,6 +12,7 @@ mod handler;
 mod pod;
 mod ports;
 mod request;
+mod room;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

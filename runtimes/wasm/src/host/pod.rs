@@ -16,6 +16,7 @@ use super::acceptor::{Acceptor, Ticket};
 use super::cores::Core;
 use super::handler::Handler;
 use super::request::{self, AbortOnDrop};
+use super::room::Room;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
@@ -56,6 +57,8 @@ pub(super) struct HttpPod {
     pub log: Arc<Log>,
     /// Instances that may live.
     pub instances: Semaphore,
+    /// Memory for them.
+    pub room: Room,
     /// Instances that may begin, by core.
     pub beginning: Box<[Semaphore]>,
     /// Requests that were accepted and not answered.
@@ -128,6 +131,7 @@ impl HttpPod {
             ticker: ticker.clone(),
             log,
             instances: Semaphore::new(INSTANCES),
+            room: Room::new(spec.resources.memory_limit_bytes),
             beginning: (0..cores).map(|_| Semaphore::new(BEGINNING)).collect(),
             requests: AtomicU64::new(0),
             traps: AtomicU64::new(0),
@@ -244,6 +248,7 @@ impl HttpPod {
         self.environment
             .memory
             .set_limit(resources.memory_limit_bytes);
+        self.room.set_limit(resources.memory_limit_bytes);
     }
 
     pub(super) fn stats(&self) -> Use {

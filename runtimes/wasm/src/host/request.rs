@@ -192,6 +192,9 @@ async fn run(
     let Ok(_instance) = pod.instances.acquire().await else {
         return;
     };
+    let Some(_room) = pod.room.enter(pod.environment.memory.usual()).await else {
+        return;
+    };
     let beginning = match pod.beginning.get(core.index) {
         Some(beginning) => beginning.acquire().await.ok(),
         None => None,

@@ -284,6 +284,24 @@ pub(crate) async fn a_memory_limit_is_for_the_container() {
     assert_eq!(of.traps, 1);
 }
 
+pub(crate) async fn requests_wait_for_memory() {
+    let node = Node::new().await;
+    let image = node.sample("hello-http/hello-http.wasm");
+    // Three instances fit, of more than a megabyte each.
+    let pod = node
+        .start(&image, |config| {
+            config.resources.memory_limit_bytes = Some(4 << 20);
+        })
+        .await;
+    let (_, actual) = node.listener(&pod).await;
+    let all = futures::future::join_all((0..200).map(|_| get(actual, "/"))).await;
+    for (status, body) in all {
+        assert_eq!(status, 200, "{body}");
+    }
+    let of = stats_until(&node, &pod, |of| of.memory_bytes == 0).await;
+    assert_eq!(of.traps, 0);
+}
+
 /// What a Pod uses, once it is so.
 async fn stats_until(
     node: &Node,

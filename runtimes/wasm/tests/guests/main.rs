@@ -58,6 +58,7 @@ tests![
     http::many_requests_are_served_at_once,
     http::a_trap_is_an_answer_and_nothing_more,
     http::a_memory_limit_is_for_the_container,
+    http::requests_wait_for_memory,
     http::a_process_that_no_agent_comes_back_for_ends,
     http::a_stop_lets_requests_finish_and_cuts_the_rest,
     http::a_spinning_neighbour_is_not_felt,
