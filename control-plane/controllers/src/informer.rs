@@ -22,8 +22,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota,
+    Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::api::DynamicObject;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
@@ -37,6 +42,8 @@ use tokio_util::task::TaskTracker;
 
 /// Changes that a slow subscriber may be behind before it is told to look at the whole store.
 const CHANGES: usize = 2048;
+/// The same for kinds of which most clusters have few: the channel's room is taken in advance.
+const FEW_CHANGES: usize = 128;
 
 /// The cache of one kind, fed by one watch.
 pub struct Informer<K>
@@ -79,7 +86,14 @@ where
         tasks: &TaskTracker,
         cancel: &CancellationToken,
     ) -> Self {
-        Self::start_with(watcher::Config::default(), api, kind, tasks, cancel)
+        Self::with_room(
+            CHANGES,
+            watcher::Config::default(),
+            api,
+            kind,
+            tasks,
+            cancel,
+        )
     }
 
     /// The same for a part of the kind's objects.
@@ -90,10 +104,21 @@ where
         tasks: &TaskTracker,
         cancel: &CancellationToken,
     ) -> Self {
+        Self::with_room(CHANGES, part, api, kind, tasks, cancel)
+    }
+
+    fn with_room(
+        changes: usize,
+        part: watcher::Config,
+        api: Api<K>,
+        kind: K::DynamicType,
+        tasks: &TaskTracker,
+        cancel: &CancellationToken,
+    ) -> Self {
         let writer = Writer::new(kind.clone());
         let informer = Self {
             store: writer.as_reader(),
-            changes: broadcast::Sender::new(CHANGES),
+            changes: broadcast::Sender::new(changes),
             revision: Arc::default(),
             ready: watch::Sender::new(false),
         };
@@ -313,13 +338,18 @@ pub struct Informers {
     pub deployments: Informer<Deployment>,
     pub endpoints: Informer<Endpoints>,
     pub endpoint_slices: Informer<EndpointSlice>,
+    pub claims: Informer<PersistentVolumeClaim>,
+    pub disruption_budgets: Informer<PodDisruptionBudget>,
     pub leases: Informer<Lease>,
     pub namespaces: Informer<Namespace>,
     pub nodes: Informer<Node>,
     pub pods: Informer<Pod>,
+    pub quotas: Informer<ResourceQuota>,
     pub replica_sets: Informer<ReplicaSet>,
     pub service_accounts: Informer<ServiceAccount>,
     pub services: Informer<Service>,
+    pub volume_attributes_classes: Informer<VolumeAttributesClass>,
+    pub volumes: Informer<PersistentVolume>,
 }
 
 impl Informers {
@@ -329,18 +359,27 @@ impl Informers {
             () => {
                 Informer::start(Api::all(client.clone()), (), tasks, cancel)
             };
+            (few) => {{
+                let (part, api) = (watcher::Config::default(), Api::all(client.clone()));
+                Informer::with_room(FEW_CHANGES, part, api, (), tasks, cancel)
+            }};
         }
         Self {
             deployments: start!(),
             endpoints: start!(),
             endpoint_slices: start!(),
+            claims: start!(few),
+            disruption_budgets: start!(few),
             leases: start!(),
             namespaces: start!(),
             nodes: start!(),
             pods: start!(),
+            quotas: start!(few),
             replica_sets: start!(),
             service_accounts: start!(),
             services: start!(),
+            volume_attributes_classes: start!(few),
+            volumes: start!(few),
         }
     }
 
@@ -355,13 +394,18 @@ impl Informers {
             deployments,
             endpoints,
             endpoint_slices,
+            claims,
+            disruption_budgets,
             leases,
             namespaces,
             nodes,
             pods,
+            quotas,
             replica_sets,
             service_accounts,
-            services
+            services,
+            volume_attributes_classes,
+            volumes
         );
     }
 }

@@ -28,6 +28,7 @@ mod queue;
 mod replica_set;
 mod root_ca;
 mod service_account;
+mod storage_protection;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -142,6 +143,10 @@ fn start_all(
         node_lifecycle::run(context(), config.node_times).boxed(),
     );
     start("eviction", node_lifecycle::eviction::run(context()).boxed());
+    start(
+        "storageprotection",
+        storage_protection::run(context()).boxed(),
+    );
     start("podgc", pod_gc::run(context(), config.ended_pods).boxed());
     if let Some(certificate) = &config.root_ca {
         start(

@@ -25,9 +25,15 @@ struct Watches {
     changed: Notify,
 }
 
-const KINDS: [&str; 3] = ["configmaps", "pods", "secrets"];
+const KINDS: [&str; 5] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "resourcequotas",
+    "secrets",
+];
 
-/// An API server that has nothing, and serves three kinds to discovery: one that has an
+/// An API server that has nothing, and serves some kinds to discovery: those that have an
 /// informer, and two that only the garbage collector cares for.
 async fn serve(
     request: Request<Body>,
@@ -85,7 +91,10 @@ async fn each_kind_is_watched_once() {
         "/api/v1/endpoints ",
         "/api/v1/namespaces ",
         "/api/v1/nodes ",
+        "/api/v1/persistentvolumeclaims ",
+        "/api/v1/persistentvolumes ",
         "/api/v1/pods ",
+        "/api/v1/resourcequotas ",
         "/api/v1/secrets ",
         "/api/v1/serviceaccounts ",
         "/api/v1/services ",
@@ -93,6 +102,8 @@ async fn each_kind_is_watched_once() {
         "/apis/apps/v1/replicasets ",
         "/apis/coordination.k8s.io/v1/leases ",
         "/apis/discovery.k8s.io/v1/endpointslices ",
+        "/apis/policy/v1/poddisruptionbudgets ",
+        "/apis/storage.k8s.io/v1/volumeattributesclasses ",
     ];
     let all = async {
         while watches.counts.lock().unwrap().len() < expected.len() {

@@ -78,6 +78,15 @@ impl Feeds {
             ("", "pods") => self.listen(&informers.pods, resource),
             ("", "serviceaccounts") => self.listen(&informers.service_accounts, resource),
             ("", "services") => self.listen(&informers.services, resource),
+            ("", "persistentvolumeclaims") => self.listen(&informers.claims, resource),
+            ("", "persistentvolumes") => self.listen(&informers.volumes, resource),
+            ("", "resourcequotas") => self.listen(&informers.quotas, resource),
+            ("policy", "poddisruptionbudgets") => {
+                self.listen(&informers.disruption_budgets, resource)
+            }
+            ("storage.k8s.io", "volumeattributesclasses") => {
+                self.listen(&informers.volume_attributes_classes, resource)
+            }
             _ => self.watch(resource, cancel),
         }
     }

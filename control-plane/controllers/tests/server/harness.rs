@@ -1,0 +1,130 @@
+//! An API server with its controllers, which end with the test.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use coracle_apiserver::{ApiServer, Config, UserInfo, bootstrap};
+use coracle_controllers::informer::Informers;
+use coracle_controllers::{ControllersConfig, run};
+use coracle_store::MemoryStore;
+use futures::TryStreamExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// Everything that is waited for comes within this time.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    _end: DropGuard,
+}
+
+impl Cluster {
+    pub(crate) async fn new() -> Self {
+        let mut config = Config::new(MemoryStore::new(), "10.43.0.0/16".parse().unwrap());
+        config.advertise = Some("192.0.2.1:6443".parse().unwrap());
+        let advertise = config.advertise;
+        let server = ApiServer::new(config);
+        bootstrap::make(server.registry(), advertise).await.unwrap();
+        let admin = UserInfo::new("admin", &["system:masters"]);
+        let client = Client::new(server.service().with_identity(admin), "default");
+        let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
+        let informers = Informers::start(&client, &tasks, &cancel);
+        let config = ControllersConfig::new(informers);
+        tokio::spawn(run(client.clone(), config, cancel.clone()));
+        let cluster = Self {
+            client,
+            _end: cancel.drop_guard(),
+        };
+        // Pods need it; its controller makes it.
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
+            cluster.namespaced("default");
+        until(&accounts, "default", |account| account.is_some()).await;
+        cluster
+    }
+
+    pub(crate) fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
+        Api::all(self.client.clone())
+    }
+
+    pub(crate) fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+pub(crate) async fn create<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let object = serde_json::from_value(object).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap()
+}
+
+pub(crate) async fn delete<K>(api: &Api<K>, name: &str)
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    api.delete(name, &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+}
+
+/// Merges something into an object's status.
+pub(crate) async fn set_status<K>(api: &Api<K>, name: &str, status: Value) -> K
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+{
+    let patch = Patch::Merge(serde_json::json!({ "status": status }));
+    api.patch_status(name, &PatchParams::default(), &patch)
+        .await
+        .unwrap()
+}
+
+/// Waits until the object of this name is, or is gone, as wanted.
+#[track_caller]
+pub(crate) fn until<K>(
+    api: &Api<K>,
+    name: &str,
+    wanted: impl Fn(Option<&K>) -> bool + Send,
+) -> impl Future<Output = Option<K>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let mut last = None;
+        let wait = async {
+            let selected = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let mut events = std::pin::pin!(watcher(api.clone(), selected).default_backoff());
+            let mut listed = None;
+            while let Some(event) = events.try_next().await.unwrap() {
+                match event {
+                    watcher::Event::Init => continue,
+                    watcher::Event::InitApply(object) => {
+                        listed = Some(object);
+                        continue;
+                    }
+                    watcher::Event::InitDone => last = listed.take(),
+                    watcher::Event::Apply(object) => last = Some(object),
+                    watcher::Event::Delete(_) => last = None,
+                }
+                if wanted(last.as_ref()) {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(DEADLINE, wait).await;
+        assert!(in_time.is_ok(), "{caller}: not in time; last: {last:#?}");
+        last
+    }
+}

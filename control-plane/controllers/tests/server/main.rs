@@ -1,0 +1,6 @@
+//! The controllers against the API server itself, over a store in memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+mod storage;
