@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::events::Events;
 use crate::informer::{Informer, Informers};
+use crate::inventory::Inventory;
 use crate::queue::WorkQueue;
 
 /// The least time between two passes over one object, so that the hundreds of changes of a
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) informers: Informers,
     pub(crate) events: Events,
+    pub(crate) inventory: Arc<Inventory>,
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
 }

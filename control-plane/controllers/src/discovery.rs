@@ -21,12 +21,17 @@ impl Served {
 
     /// The resource as messages name it: `deployments.apps`.
     pub(crate) fn name(&self) -> String {
-        let ApiResource { plural, group, .. } = &self.resource;
-        if group.is_empty() {
-            plural.clone()
-        } else {
-            format!("{plural}.{group}")
-        }
+        resource_name(&self.resource)
+    }
+}
+
+/// A resource as messages and quotas name it: `deployments.apps`.
+pub(crate) fn resource_name(resource: &ApiResource) -> String {
+    let ApiResource { plural, group, .. } = resource;
+    if group.is_empty() {
+        plural.clone()
+    } else {
+        format!("{plural}.{group}")
     }
 }
 

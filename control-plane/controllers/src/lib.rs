@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod garbage;
 pub mod informer;
+mod inventory;
 mod namespace;
 mod node_cidr;
 mod node_lifecycle;
@@ -25,10 +26,13 @@ mod owners;
 mod pod_gc;
 mod pods;
 mod queue;
+mod quota;
 mod replica_set;
 mod root_ca;
 mod service_account;
 mod storage_protection;
+
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -41,6 +45,7 @@ use context::Context;
 pub use error::Error;
 use events::Events;
 use informer::Informers;
+use inventory::Inventory;
 pub use node_cidr::Cidr;
 pub use node_lifecycle::NodeTimes;
 
@@ -91,6 +96,7 @@ pub async fn run(
         client,
         informers: config.informers.clone(),
         events,
+        inventory: Arc::new(Inventory::new()),
         tasks: TaskTracker::new(),
         cancel: stop.clone(),
     };
@@ -148,6 +154,7 @@ fn start_all(
         storage_protection::run(context()).boxed(),
     );
     start("podgc", pod_gc::run(context(), config.ended_pods).boxed());
+    start("resourcequota", quota::run(context()).boxed());
     if let Some(certificate) = &config.root_ca {
         start(
             "rootca",

@@ -19,7 +19,7 @@ use super::graph::Uid;
 use super::{Garbage, lock};
 use crate::Error;
 use crate::context::Change;
-use crate::discovery::Served;
+use crate::discovery::{Served, resource_name};
 use crate::informer::{Informer, watch_metadata};
 
 /// The feeds that run, by resource.
@@ -47,8 +47,12 @@ impl Feeds {
             if !stays {
                 cancel.cancel();
                 self.garbage.mark_synced(resource);
+                let inventory = &self.garbage.context.inventory;
+                inventory.forget(&resource_name(resource));
                 // Its objects are unknown now, not gone: nothing is suggested.
-                drop(lock(&self.garbage.graph).retain(resource, &HashSet::new()));
+                let mut graph = lock(&self.garbage.graph);
+                drop(graph.retain(resource, &HashSet::new()));
+                inventory.tally(graph.take_tallies());
             }
             stays
         });

@@ -8,6 +8,9 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::discovery::ApiResource;
 
+use crate::discovery::resource_name;
+use crate::inventory::Tally;
+
 pub(super) type Uid = String;
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
@@ -20,6 +23,17 @@ pub(super) struct Identity {
     pub(super) namespace: Option<String>,
     pub(super) name: String,
     pub(super) uid: Uid,
+}
+
+impl Identity {
+    /// What its coming or going changes in the numbers of its namespace, if it has one.
+    fn tally(&self, more: bool) -> Option<Tally> {
+        Some(Tally {
+            namespace: self.namespace.as_deref()?.into(),
+            resource: resource_name(&self.resource),
+            more,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -39,9 +53,16 @@ pub(super) struct Graph {
     /// By the owner's uid, whether or not the owner was ever seen.
     dependents: HashMap<Uid, HashSet<Uid>>,
     started: bool,
+    /// Objects that came or went since somebody asked.
+    tallies: Vec<Tally>,
 }
 
 impl Graph {
+    /// Objects of namespaces that came or went since this was last asked.
+    pub(super) fn take_tallies(&mut self) -> Vec<Tally> {
+        std::mem::take(&mut self.tallies)
+    }
+
     /// From now on changes are worth a look; so are these objects already.
     pub(super) fn start(&mut self) -> Vec<Uid> {
         self.started = true;
@@ -70,6 +91,9 @@ impl Graph {
         };
         let mut worth = Vec::new();
         let old = self.objects.remove(&uid);
+        if old.is_none() {
+            self.tallies.extend(object.identity.tally(true));
+        }
         let old_owners = old.as_ref().map_or(&[][..], |old| &old.owners);
         for owner in old_owners {
             if !object.owners.contains(owner) {
@@ -109,6 +133,7 @@ impl Graph {
     pub(super) fn forget(&mut self, uid: &str) -> Vec<Uid> {
         let mut worth = self.dependents(uid);
         if let Some(object) = self.objects.remove(uid) {
+            self.tallies.extend(object.identity.tally(false));
             for owner in object.owners {
                 self.unlink(&owner.uid, uid);
                 worth.extend(self.foreground(&owner.uid));

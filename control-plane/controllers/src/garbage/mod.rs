@@ -23,7 +23,7 @@ use kube::core::discovery::ApiResource;
 use tokio::sync::Notify;
 
 use crate::context::Context;
-use crate::discovery::{Served, served};
+use crate::discovery::{Served, resource_name, served};
 use crate::queue::WorkQueue;
 use graph::{Graph, Uid};
 
@@ -109,12 +109,17 @@ impl Garbage {
 
     fn mark_synced(&self, resource: &ApiResource) {
         lock(&self.unsynced).remove(resource);
+        self.context.inventory.listed(resource_name(resource));
         self.synced.notify_waiters();
     }
 
     /// Lets the graph change, and looks at whom it suggests.
     fn change(&self, change: impl FnOnce(&mut Graph) -> Vec<Uid>) {
-        let suggestions = change(&mut lock(&self.graph));
+        let (suggestions, tallies) = {
+            let mut graph = lock(&self.graph);
+            (change(&mut graph), graph.take_tallies())
+        };
+        self.context.inventory.tally(tallies);
         suggestions.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
