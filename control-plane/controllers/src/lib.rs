@@ -13,6 +13,7 @@
 mod context;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod error;
 mod events;
@@ -154,6 +155,8 @@ fn start_all(
         storage_protection::run(context()).boxed(),
     );
     start("podgc", pod_gc::run(context(), config.ended_pods).boxed());
+    start("disruption", disruption::run(context()).boxed());
+    start("staledisruption", disruption::stale::run(context()).boxed());
     start("resourcequota", quota::run(context()).boxed());
     if let Some(certificate) = &config.root_ca {
         start(

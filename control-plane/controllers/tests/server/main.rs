@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod budgets;
 mod harness;
 mod quotas;
 mod storage;
