@@ -6,6 +6,8 @@
 //! each of its owners are read from the API server, by name and uid ([`collect`]), and
 //! [`verdict`] decides.
 //!
+//! What comes and goes it tells the inventory too, by which quotas count.
+//!
 //! Three ways, as Kubernetes has them: *background* (the owner is gone, dependents follow),
 //! *foreground* (the owner waits, by a finalizer, for dependents that block its deletion), and
 //! *orphan* (by another finalizer, dependents forget the owner before it goes).

@@ -1,4 +1,5 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ResourceQuota, Service};
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -79,4 +80,29 @@ async fn a_quota_counts_what_comes_and_goes() {
     shows(&quotas, json!({"pods": "0", "count/secrets": "0"})).await;
     let status = quotas.get("all").await.unwrap().status.unwrap();
     assert_eq!(status.hard.unwrap()["pods"].0, "7");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_burst_never_exceeds_the_quota() {
+    let cluster = Cluster::new().await;
+    let quotas: Api<ResourceQuota> = cluster.namespaced("default");
+    let pods: Api<Pod> = cluster.namespaced("default");
+    let hard = json!({"metadata": {"name": "all"}, "spec": {"hard": {"pods": "5"}}});
+    create(&quotas, hard).await;
+    shows(&quotas, json!({"pods": "0"})).await;
+    for round in 0..2 {
+        let mut creations = tokio::task::JoinSet::new();
+        for number in 0..30 {
+            let pods = pods.clone();
+            let pod = serde_json::from_value(pod(&format!("p{round}-{number}"))).unwrap();
+            creations.spawn(async move { pods.create(&PostParams::default(), &pod).await });
+        }
+        let created = creations.join_all().await;
+        let created: Vec<Pod> = created.into_iter().flatten().collect();
+        assert_eq!(created.len(), 5);
+        for pod in created {
+            delete(&pods, &pod.name_any()).await;
+        }
+        shows(&quotas, json!({"pods": "0"})).await;
+    }
 }
