@@ -1,5 +1,6 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+mod certificate_signing_request;
 mod component_status;
 mod config_map;
 mod controller_revision;
@@ -28,9 +29,11 @@ mod pod;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
+mod rbac;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod reviews;
 mod runtime_class;
 mod secret;
 mod service;
@@ -79,6 +82,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(versions::Viewed(horizontal_pod_autoscaler::AutoscalerView)),
         kind(cron_job::CronJobStrategy),
         kind(job::JobStrategy),
+        kind(certificate_signing_request::CertificateSigningRequestStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
         kind(versions::Viewed(event::EventView)),
@@ -90,6 +94,15 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(pod_disruption_budget::PodDisruptionBudgetStrategy),
         kind(runtime_class::RuntimeClassStrategy),
         kind(priority_class::PriorityClassStrategy),
+        kind(rbac::ClusterRoleBindingStrategy),
+        kind(rbac::ClusterRoleStrategy),
+        kind(rbac::RoleBindingStrategy),
+        kind(rbac::RoleStrategy),
+        kind(reviews::SelfSubjectReviewStrategy),
+        kind(reviews::LocalSubjectAccessReviewStrategy),
+        kind(reviews::SelfSubjectAccessReviewStrategy),
+        kind(reviews::SelfSubjectRulesReviewStrategy),
+        kind(reviews::SubjectAccessReviewStrategy),
         kind(csi_driver::CSIDriverStrategy),
         kind(csi_node::CSINodeStrategy),
         kind(csi_storage_capacity::CSIStorageCapacityStrategy),
