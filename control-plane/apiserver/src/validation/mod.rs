@@ -12,6 +12,7 @@ pub(crate) mod certificates;
 pub(crate) mod claim;
 pub(crate) mod conditions;
 pub(crate) mod equality;
+pub(crate) mod flow_control;
 pub(crate) mod ingress;
 pub(crate) mod int_or_percent;
 pub(crate) mod job;

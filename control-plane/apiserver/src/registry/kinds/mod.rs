@@ -13,6 +13,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+pub(crate) mod flow_control;
 mod horizontal_pod_autoscaler;
 pub(crate) mod ingress;
 pub(crate) mod ingress_class;
@@ -83,6 +84,8 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(cron_job::CronJobStrategy),
         kind(job::JobStrategy),
         kind(certificate_signing_request::CertificateSigningRequestStrategy),
+        kind(flow_control::FlowSchemaStrategy),
+        kind(flow_control::PriorityLevelStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
         kind(versions::Viewed(event::EventView)),

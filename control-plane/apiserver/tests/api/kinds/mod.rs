@@ -7,6 +7,7 @@ mod certificates;
 mod core;
 mod disruption;
 mod emptying;
+mod flow_control;
 mod limits;
 mod networking;
 mod quotas;
