@@ -6,6 +6,7 @@
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
 
 pub(crate) mod address;
+pub(crate) mod api_service;
 pub(crate) mod authorization;
 pub(crate) mod autoscaling;
 pub(crate) mod certificates;

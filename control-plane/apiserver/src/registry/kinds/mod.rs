@@ -1,5 +1,6 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+pub(crate) mod api_service;
 mod certificate_signing_request;
 mod component_status;
 mod config_map;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(api_service::APIServiceStrategy),
         kind(controller_revision::ControllerRevisionStrategy),
         kind(daemon_set::DaemonSetStrategy),
         kind(deployment::DeploymentStrategy),

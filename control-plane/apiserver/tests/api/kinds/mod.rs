@@ -1,6 +1,7 @@
 //! The built-in kinds as clients use them. Tests are named after the behaviours of Kubernetes'
 //! conformance, as far as the API alone can show one.
 
+mod api_services;
 mod autoscaling;
 mod batch;
 mod certificates;
