@@ -2,6 +2,7 @@
 
 pub(crate) mod api_service;
 mod certificate_signing_request;
+mod cluster_trust_bundle;
 mod component_status;
 mod config_map;
 mod controller_revision;
@@ -86,6 +87,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(cron_job::CronJobStrategy),
         kind(job::JobStrategy),
         kind(certificate_signing_request::CertificateSigningRequestStrategy),
+        kind(cluster_trust_bundle::ClusterTrustBundleStrategy),
         kind(flow_control::FlowSchemaStrategy),
         kind(flow_control::PriorityLevelStrategy),
         kind(lease::LeaseStrategy),

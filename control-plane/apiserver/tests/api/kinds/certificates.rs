@@ -93,3 +93,19 @@ async fn a_request_is_its_authors_and_is_approved_apart() {
     let list = api.get(&of_signer("example.com/other")).await.ok(200);
     assert_eq!(list["items"], json!([]));
 }
+
+#[tokio::test]
+async fn cluster_trust_bundles() {
+    let api = Api::new().await;
+    let (_, anchor) = request();
+    let anchor = String::from_utf8(anchor.0).unwrap();
+    let spec = json!({"signerName": "example.com/s", "trustBundle": anchor});
+    let subject = Subject {
+        group_version: "/apis/certificates.k8s.io/v1",
+        plural: "clustertrustbundles",
+        namespaced: false,
+        body: json!({"metadata": {"name": "example.com:s:live"}, "spec": spec}),
+        status: None,
+    };
+    lifecycle(&api, &subject).await;
+}
