@@ -1,5 +1,6 @@
-//! What a cluster starts with: its namespaces, its priority classes, the `kubernetes` Service with
-//! endpoints that lead to this server, and the `kube-dns` Service.
+//! What a cluster starts with: its namespaces, its priority classes, the mandatory flow schemas and
+//! priority levels, the group-versions that it serves, the `kubernetes` Service with endpoints that
+//! lead to this server, and the `kube-dns` Service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::auth::{MASTERS, UserInfo};
 use crate::registry::erased::Object;
+use crate::registry::kinds::{api_service, flow_control};
 use crate::registry::strategy::ApiType;
 use crate::registry::update::Part;
 use crate::registry::{Caller, FieldManager, Registry, Target, meta, typed};
@@ -73,6 +75,15 @@ pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<
             ..PriorityClass::default()
         };
         ensure(registry, "", class).await?;
+    }
+    for level in flow_control::levels() {
+        ensure(registry, "", level).await?;
+    }
+    for schema in flow_control::schemas() {
+        ensure(registry, "", schema).await?;
+    }
+    for service in api_service::local(registry.kinds()) {
+        ensure(registry, "", service).await?;
     }
     service_range(registry).await?;
     kubernetes_service(registry, advertise).await?;

@@ -196,7 +196,7 @@ impl Metrics {
     pub(crate) async fn render(&self, registry: &Registry) -> Response<Body> {
         for kind in registry.kinds().all() {
             let descriptor = kind.descriptor();
-            if descriptor.converted {
+            if descriptor.converted || descriptor.computed {
                 continue;
             }
             let options = ListOptions {

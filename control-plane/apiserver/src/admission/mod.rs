@@ -3,6 +3,7 @@
 //! Plugins are called in the order of [`built_in`], first all to mutate, then, after the kind's
 //! own validation, all to validate. Webhooks and policies will take their place before the quotas.
 
+mod certificate_signing_request;
 mod default_ingress_class;
 mod default_toleration_seconds;
 mod limit_ranger;
@@ -102,6 +103,7 @@ pub fn built_in() -> Vec<Box<dyn Admission>> {
         Box::new(storage::StorageObjectInUseProtection),
         Box::new(storage::VolumePhase),
         Box::new(storage::PersistentVolumeClaimResize),
+        Box::new(certificate_signing_request::CertificateSigningRequest),
         Box::new(default_ingress_class::DefaultIngressClass),
         // What is charged must not be refused by anybody after.
         Box::new(resource_quota::ResourceQuota),

@@ -17,7 +17,7 @@ const COMPONENTS: &[&str] = &[
 ];
 
 /// Paths that everybody who is known may read.
-const OPEN: &[&str] = &[
+pub(super) const OPEN: &[&str] = &[
     "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz",
 ];
 

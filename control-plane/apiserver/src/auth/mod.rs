@@ -2,6 +2,7 @@
 
 pub mod authentication;
 pub mod authorization;
+pub(crate) mod rules;
 
 use std::collections::BTreeMap;
 

@@ -144,6 +144,7 @@ fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
     let change: &[&str] = &["get", "patch", "update"];
     let (name, foreign, verbs) = match subresource {
         Subresource::Status => ("status", None, change),
+        Subresource::Approval => ("approval", None, change),
         Subresource::Scale => ("scale", Some(("autoscaling", "v1", "Scale")), change),
         Subresource::Binding => ("binding", Some(("", "v1", "Binding")), &["create"][..]),
         Subresource::Eviction => (

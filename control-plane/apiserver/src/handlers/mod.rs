@@ -5,6 +5,7 @@
 mod apply;
 mod components;
 pub(crate) mod compress;
+mod computed;
 mod decode;
 pub(crate) mod encode;
 mod eviction;
@@ -13,9 +14,9 @@ mod log;
 mod patch;
 mod pods;
 mod read;
+mod reviews;
 mod scale;
 mod shapes;
-mod status;
 mod write;
 
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
         return Err(Status::unknown_path());
     }
     if descriptor.computed {
-        return components::answer(&call).await;
+        return computed::answer(&call, body).await;
     }
     if descriptor.is_namespaced() && info.namespace.is_empty() {
         // All namespaces at once can only be read.
@@ -119,6 +120,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
     let known = match call.info.subresource.as_str() {
         "status" => Subresource::Status,
         "scale" => Subresource::Scale,
+        "approval" => Subresource::Approval,
         "binding" => Subresource::Binding,
         "eviction" => Subresource::Eviction,
         "log" => Subresource::Log,
@@ -129,9 +131,11 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         return Err(Status::unknown_path());
     }
     match (known, call.info.verb.as_str()) {
-        (Subresource::Status, "get") => read::get(call).await,
-        (Subresource::Status, "update") => status::update(call, body).await,
-        (Subresource::Status, "patch") => patch::patch(call, body).await,
+        (Subresource::Status | Subresource::Approval, "get") => read::get(call).await,
+        (Subresource::Status | Subresource::Approval, "update") => {
+            write::replace(call, body, patch::part(call)).await
+        }
+        (Subresource::Status | Subresource::Approval, "patch") => patch::patch(call, body).await,
         (Subresource::Scale, "get") => scale::get(call).await,
         (Subresource::Scale, "update") => scale::update(call, body).await,
         (Subresource::Scale, "patch") => scale::patch(call, body).await,

@@ -101,12 +101,12 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     outcome(call, patched)
 }
 
-/// The part of the object that the call patches.
+/// The part of the object that the call writes.
 pub(super) fn part(call: &Call<'_>) -> Part {
-    if call.info.subresource == "status" {
-        Part::Status
-    } else {
-        Part::Main
+    match call.info.subresource.as_str() {
+        "status" => Part::Status,
+        "approval" => Part::Approval,
+        _ => Part::Main,
     }
 }
 

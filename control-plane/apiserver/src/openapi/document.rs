@@ -39,7 +39,9 @@ pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
             schema["x-kubernetes-group-version-kind"] = json!([gvk(descriptor)]);
         }
         extend(&mut schemas, &name, kind.structure(), &mut seen);
-        schemas.insert(format!("{name}List"), list_schema(descriptor, &name));
+        if descriptor.verbs.iter().any(|verb| verb == "list") {
+            schemas.insert(format!("{name}List"), list_schema(descriptor, &name));
+        }
         add_paths(&mut paths, descriptor, &name);
     }
     json!({
@@ -185,6 +187,23 @@ impl Operation<'_> {
     }
 }
 
+/// The operations of a path without those whose verbs are not served.
+fn only_served(mut path: Value, verbs: &[String]) -> Value {
+    if let Some(members) = path.as_object_mut() {
+        members.retain(|_, operation| {
+            let action = &operation["x-kubernetes-action"];
+            let verb = match action.as_str() {
+                Some("post") => "create",
+                Some("put") => "update",
+                Some(other) => other,
+                None => return true,
+            };
+            verbs.iter().any(|served| served == verb)
+        });
+    }
+    path
+}
+
 fn parameter(name: &str, place: &str, kind: &str) -> Value {
     let mut parameter =
         json!({"name": name, "in": place, "schema": {"type": kind, "uniqueItems": true}});
@@ -243,8 +262,10 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
         .json()
     };
     let collection = if d.is_namespaced() {
-        let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
-        paths.insert(format!("{base}/{}", d.plural), all);
+        if d.verbs.iter().any(|verb| verb == "list") {
+            let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
+            paths.insert(format!("{base}/{}", d.plural), all);
+        }
         format!("{base}/namespaces/{{namespace}}/{}", d.plural)
     } else {
         format!("{base}/{}", d.plural)
@@ -259,6 +280,7 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
         "delete": operation("deletecollection", Some(DELETE_OPTIONS), STATUS, DELETE_QUERY),
         "parameters": common,
     });
+    let of_collection = only_served(of_collection, &d.verbs);
     paths.insert(collection.clone(), of_collection);
     common.push(parameter("name", "path", "string"));
     let mut patch_query = WRITE_QUERY.to_vec();
@@ -270,15 +292,24 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
         "delete": operation("delete", Some(DELETE_OPTIONS), STATUS, DELETE_QUERY),
         "parameters": common,
     });
+    let of_object = only_served(of_object, &d.verbs);
     let object = format!("{collection}/{{name}}");
-    paths.insert(object.clone(), of_object);
-    if d.has(Subresource::Status) {
-        let of_status = json!({
+    if of_object.get("get").is_some() {
+        paths.insert(object.clone(), of_object);
+    }
+    for (subresource, name) in [
+        (Subresource::Status, "status"),
+        (Subresource::Approval, "approval"),
+    ] {
+        if !d.has(subresource) {
+            continue;
+        }
+        let of_part = json!({
             "get": operation("get", None, schema, &[]),
             "put": operation("put", Some(schema), schema, WRITE_QUERY),
             "patch": operation("patch", Some(PATCH), schema, &patch_query),
             "parameters": common,
         });
-        paths.insert(format!("{object}/status"), of_status);
+        paths.insert(format!("{object}/{name}"), of_part);
     }
 }

@@ -103,6 +103,10 @@ pub trait Kind: Send + Sync {
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object);
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
+    fn prepare_for_approval(&self, _new: &mut dyn Object, _old: &dyn Object) {}
+    fn validate_approval(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
+        ErrorList::default()
+    }
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool;
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
     fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)>;
@@ -210,6 +214,15 @@ impl<S: Strategy> Kind for Typed<S> {
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
         self.strategy.validate_status_update(typed(new), typed(old))
+    }
+
+    fn prepare_for_approval(&self, new: &mut dyn Object, old: &dyn Object) {
+        self.strategy
+            .prepare_for_approval(typed_mut(new), typed(old));
+    }
+
+    fn validate_approval(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.strategy.validate_approval(typed(new), typed(old))
     }
 
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool {

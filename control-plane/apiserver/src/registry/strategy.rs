@@ -99,6 +99,8 @@ pub enum Subresource {
     Eviction,
     /// `pods/NAME/log`: get, proxied to the kubelet.
     Log,
+    /// `certificatesigningrequests/NAME/approval`: get, update, patch.
+    Approval,
     /// `namespaces/NAME/finalize`: update.
     Finalize,
 }
@@ -261,11 +263,11 @@ impl Descriptor {
         self
     }
 
-    /// As one whose objects are computed: they are read only, and not watched.
+    /// As one of which nothing is stored, with the verbs that make an object.
     #[must_use]
-    pub fn computed(mut self) -> Self {
+    pub fn computed(mut self, verbs: &[&str]) -> Self {
         self.computed = true;
-        self.verbs = ["get", "list"].map(str::to_owned).to_vec();
+        self.verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
         self
     }
 
@@ -348,6 +350,15 @@ pub trait Strategy: Send + Sync + 'static {
 
     /// Everything that is wrong with an update of the status subresource.
     fn validate_status_update(&self, _new: &Self::Object, _old: &Self::Object) -> ErrorList {
+        ErrorList::default()
+    }
+
+    /// Restores what an update of the approval subresource may not change. Called only with
+    /// [`Subresource::Approval`].
+    fn prepare_for_approval(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+
+    /// Everything that is wrong with an update of the approval subresource.
+    fn validate_approval(&self, _new: &Self::Object, _old: &Self::Object) -> ErrorList {
         ErrorList::default()
     }
 

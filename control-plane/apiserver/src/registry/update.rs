@@ -24,6 +24,8 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// Whether it is approved.
+    Approval,
     /// Its number of replicas.
     Scale,
     /// What the handler of this subresource changed itself, of an object that is otherwise as
@@ -36,6 +38,7 @@ impl Part {
         match self {
             Self::Main => "",
             Self::Status => "status",
+            Self::Approval => "approval",
             Self::Scale => "scale",
             Self::Internal(name) => name,
         }
@@ -105,6 +108,7 @@ impl Registry {
         match part {
             Part::Main => kind.prepare_for_update(&mut *new, &*old),
             Part::Status => kind.prepare_for_status_update(&mut *new, &*old),
+            Part::Approval => kind.prepare_for_approval(&mut *new, &*old),
             Part::Scale | Part::Internal(_) => {}
         }
         if descriptor.generation && part != Part::Status && kind.spec_changed(&*new, &*old) {
@@ -115,6 +119,7 @@ impl Registry {
         errors.extend(match part {
             Part::Main | Part::Scale => kind.validate_update(&*new, &*old),
             Part::Status => kind.validate_status_update(&*new, &*old),
+            Part::Approval => kind.validate_approval(&*new, &*old),
             Part::Internal(_) => Vec::new(),
         });
         if !errors.is_empty() {

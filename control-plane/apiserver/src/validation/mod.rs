@@ -6,10 +6,14 @@
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
 
 pub(crate) mod address;
+pub(crate) mod api_service;
+pub(crate) mod authorization;
 pub(crate) mod autoscaling;
+pub(crate) mod certificates;
 pub(crate) mod claim;
 pub(crate) mod conditions;
 pub(crate) mod equality;
+pub(crate) mod flow_control;
 pub(crate) mod ingress;
 pub(crate) mod int_or_percent;
 pub(crate) mod job;
@@ -19,6 +23,7 @@ pub(crate) mod parameters;
 pub(crate) mod persistent_volume;
 pub(crate) mod pod;
 pub(crate) mod port;
+pub(crate) mod rbac;
 pub(crate) mod references;
 pub(crate) mod resources;
 pub(crate) mod scheduling;

@@ -12,6 +12,7 @@ mod formats;
 mod garbage;
 mod harness;
 mod kinds;
+mod kubectl;
 mod lists;
 mod logs;
 mod managed_fields;

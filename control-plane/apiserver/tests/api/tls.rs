@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::{Api, DEADLINE, PODS, pod};
 
 /// A certificate authority.
-struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
 }
 
-type Pair = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Pair = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Ca {
     fn new() -> Self {
@@ -40,7 +40,7 @@ impl Ca {
         }
     }
 
-    fn sign(&self, name: &str, groups: &[&str], addresses: &[&str]) -> Pair {
+    pub(crate) fn sign(&self, name: &str, groups: &[&str], addresses: &[&str]) -> Pair {
         let names: Vec<String> = addresses.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -71,14 +71,14 @@ impl Ca {
     }
 }
 
-struct Served {
-    ca: Ca,
-    address: SocketAddr,
-    cancel: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+pub(crate) struct Served {
+    pub(crate) ca: Ca,
+    pub(crate) address: SocketAddr,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-async fn serve(api: &Api) -> Served {
+pub(crate) async fn serve(api: &Api) -> Served {
     let ca = Ca::new();
     let (certificate, key) = ca.sign("server", &[], &["127.0.0.1"]);
     let tls = Arc::new(

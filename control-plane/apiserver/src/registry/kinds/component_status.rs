@@ -15,7 +15,7 @@ impl Strategy for ComponentStatusStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<ComponentStatus>()
             .short_names(&["cs"])
-            .computed()
+            .computed(&["get", "list"])
     }
 
     fn validate(&self, _object: &ComponentStatus) -> ErrorList {

@@ -1,5 +1,8 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+pub(crate) mod api_service;
+mod certificate_signing_request;
+mod cluster_trust_bundle;
 mod component_status;
 mod config_map;
 mod controller_revision;
@@ -12,6 +15,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+pub(crate) mod flow_control;
 mod horizontal_pod_autoscaler;
 pub(crate) mod ingress;
 pub(crate) mod ingress_class;
@@ -28,9 +32,11 @@ mod pod;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
+mod rbac;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod reviews;
 mod runtime_class;
 mod secret;
 mod service;
@@ -70,6 +76,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(api_service::APIServiceStrategy),
         kind(controller_revision::ControllerRevisionStrategy),
         kind(daemon_set::DaemonSetStrategy),
         kind(deployment::DeploymentStrategy),
@@ -79,6 +86,10 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(versions::Viewed(horizontal_pod_autoscaler::AutoscalerView)),
         kind(cron_job::CronJobStrategy),
         kind(job::JobStrategy),
+        kind(certificate_signing_request::CertificateSigningRequestStrategy),
+        kind(cluster_trust_bundle::ClusterTrustBundleStrategy),
+        kind(flow_control::FlowSchemaStrategy),
+        kind(flow_control::PriorityLevelStrategy),
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
         kind(versions::Viewed(event::EventView)),
@@ -90,6 +101,15 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(pod_disruption_budget::PodDisruptionBudgetStrategy),
         kind(runtime_class::RuntimeClassStrategy),
         kind(priority_class::PriorityClassStrategy),
+        kind(rbac::ClusterRoleBindingStrategy),
+        kind(rbac::ClusterRoleStrategy),
+        kind(rbac::RoleBindingStrategy),
+        kind(rbac::RoleStrategy),
+        kind(reviews::SelfSubjectReviewStrategy),
+        kind(reviews::LocalSubjectAccessReviewStrategy),
+        kind(reviews::SelfSubjectAccessReviewStrategy),
+        kind(reviews::SelfSubjectRulesReviewStrategy),
+        kind(reviews::SubjectAccessReviewStrategy),
         kind(csi_driver::CSIDriverStrategy),
         kind(csi_node::CSINodeStrategy),
         kind(csi_storage_capacity::CSIStorageCapacityStrategy),

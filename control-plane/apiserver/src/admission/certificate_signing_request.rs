@@ -1,0 +1,66 @@
+//! Requests for certificates: who asks is who the server knows, whatever the request says, and
+//! conditions say since when they hold.
+
+use async_trait::async_trait;
+use coracle_apimachinery::status::Status;
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest as Request;
+
+use super::{Admission, Operation, Review};
+use crate::registry::erased::Object;
+use crate::registry::{Registry, meta};
+
+pub(super) struct CertificateSigningRequest;
+
+#[async_trait]
+impl Admission for CertificateSigningRequest {
+    async fn admit(
+        &self,
+        _registry: &Registry,
+        review: &mut Review<'_>,
+        object: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        let Some(request) = object.and_then(|object| object.as_any_mut().downcast_mut::<Request>())
+        else {
+            return Ok(());
+        };
+        if review.operation == Operation::Create {
+            let user = review.caller.user;
+            let spec = &mut request.spec;
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            spec.username = some(&user.name);
+            spec.uid = some(&user.uid);
+            spec.groups = (!user.groups.is_empty()).then(|| user.groups.clone());
+            spec.extra = (!user.extra.is_empty()).then(|| user.extra.clone());
+        } else if !review.subresource.is_empty() {
+            let old = old.and_then(|old| old.as_any().downcast_ref::<Request>());
+            date_conditions(request, old);
+        }
+        Ok(())
+    }
+}
+
+/// Gives conditions without times the present one; one that holds already keeps its time.
+fn date_conditions(new: &mut Request, old: Option<&Request>) {
+    let now = meta::now();
+    let before = old
+        .and_then(|old| old.status.as_ref())
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
+    let conditions = new
+        .status
+        .iter_mut()
+        .filter_map(|status| status.conditions.as_mut());
+    for condition in conditions.flatten() {
+        condition
+            .last_update_time
+            .get_or_insert_with(|| now.clone());
+        if condition.last_transition_time.is_none() {
+            let same = before
+                .iter()
+                .find(|other| other.type_ == condition.type_ && other.status == condition.status);
+            let since = same.and_then(|other| other.last_transition_time.clone());
+            condition.last_transition_time = Some(since.unwrap_or_else(|| now.clone()));
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! FlowSchema and PriorityLevelConfiguration: which requests wait for which. Two of each are fixed,
+//! so that every request is of some flow and the cluster's administrators are never held up.
+
+mod level;
+mod mandatory;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub(super) use level::PriorityLevelStrategy;
+pub(crate) use mandatory::{levels, schemas};
+pub(super) use schema::FlowSchemaStrategy;

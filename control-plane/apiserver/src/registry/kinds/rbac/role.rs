@@ -1,0 +1,98 @@
+//! Role and ClusterRole. The rules of a ClusterRole that aggregates others are a controller's.
+
+use coracle_apimachinery::field::{Error, Path};
+use k8s_openapi::api::rbac::v1::{AggregationRule, ClusterRole, Role};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::registry::printing;
+use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, NameRule, Scope, Strategy};
+use crate::validation::items;
+use crate::validation::labels::validate_label_selector;
+use crate::validation::rbac::validate_rules;
+
+pub(in super::super) struct RoleStrategy;
+
+impl Strategy for RoleStrategy {
+    type Object = Role;
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of::<Role>().names(NameRule::PathSegment)
+    }
+
+    fn validate(&self, object: &Role) -> ErrorList {
+        let mut errors = ErrorList::default();
+        validate_rules(items(&object.rules), Scope::Namespaced, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, new: &Role, _old: &Role) -> ErrorList {
+        self.validate(new)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns()
+    }
+
+    fn row(&self, object: &Role, _now: jiff::Timestamp) -> Vec<Cell> {
+        row(&object.metadata)
+    }
+}
+
+pub(in super::super) struct ClusterRoleStrategy;
+
+impl Strategy for ClusterRoleStrategy {
+    type Object = ClusterRole;
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of::<ClusterRole>().names(NameRule::PathSegment)
+    }
+
+    fn validate(&self, object: &ClusterRole) -> ErrorList {
+        let mut errors = ErrorList::default();
+        validate_rules(items(&object.rules), Scope::Cluster, &mut errors);
+        if let Some(aggregation) = &object.aggregation_rule {
+            validate_aggregation(aggregation, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, new: &ClusterRole, _old: &ClusterRole) -> ErrorList {
+        self.validate(new)
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns()
+    }
+
+    fn row(&self, object: &ClusterRole, _now: jiff::Timestamp) -> Vec<Cell> {
+        row(&object.metadata)
+    }
+}
+
+fn validate_aggregation(aggregation: &AggregationRule, errors: &mut ErrorList) {
+    let at = Path::new("aggregationRule").child("clusterRoleSelectors");
+    let selectors = items(&aggregation.cluster_role_selectors);
+    if selectors.is_empty() {
+        let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        errors.push(Error::required(&at, detail));
+    }
+    for (i, selector) in selectors.iter().enumerate() {
+        validate_label_selector(selector, &at.index(i), errors);
+    }
+}
+
+/// The moment and not the age: roles are compared by when they came with which release.
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::text("Created At", "When the role was created."),
+    ]
+}
+
+fn row(meta: &ObjectMeta) -> Vec<Cell> {
+    let created = meta.creation_timestamp.as_ref();
+    vec![
+        printing::name(meta),
+        Cell::from(created.map_or_else(String::new, |time| time.0.to_string())),
+    ]
+}
