@@ -162,15 +162,27 @@ fn reset_takes_what_a_killed_cluster_has_left() {
     deploy(&cluster, "tcp-echo", &["tcp-echo"]);
     deploy(&cluster, "hello-http", &["hello-http"]);
     let data = cluster.data();
-    let _folder = cluster.kill();
-    assert!(!processes_of(&data).is_empty());
-    succeeded(
-        &std::process::Command::new(CORACLE)
+    let reset = || {
+        std::process::Command::new(CORACLE)
             .args(["reset", "--delete-data", "--data-dir"])
             .arg(&data)
             .output()
-            .unwrap(),
+            .unwrap()
+    };
+    // What runs is left alone.
+    let refused = reset();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("in use"), "{said}");
+    assert_eq!(
+        cluster
+            .kubectl()
+            .value(&["deployment", "tcp-echo"], ".status.readyReplicas"),
+        "1"
     );
+    let _folder = cluster.kill();
+    assert!(!processes_of(&data).is_empty());
+    succeeded(&reset());
     assert_eq!(processes_of(&data), []);
     assert_eq!(routes_into(&cidr), Vec::<String>::new());
     assert!(!data.exists());

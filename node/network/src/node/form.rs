@@ -81,10 +81,8 @@ pub(super) fn choose(
             fallback: None,
         }),
         Err(error) if choice == FormChoice::Namespaced => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "Pods of this node get virtual addresses, which programs outside of Pods cannot dial");
-            Ok(virtually(Some(error.to_string())))
-        }
+        // Whoever opened the network says so, once.
+        Err(error) => Ok(virtually(Some(error.to_string()))),
     }
 }
 
