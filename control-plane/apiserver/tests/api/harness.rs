@@ -205,6 +205,12 @@ impl Watch {
         }
     }
 
+    /// The next event is of this type, and of the object as it was answered.
+    pub(crate) async fn expect(&mut self, kind: &str, object: &Value) {
+        let event = self.event().await.expect("an event");
+        assert_eq!(event, json!({"type": kind, "object": object}));
+    }
+
     /// The next event as `TYPE name`.
     pub(crate) async fn line(&mut self) -> String {
         let event = self.event().await.expect("an event");

@@ -6,6 +6,7 @@ mod admission;
 mod apply;
 mod bad_input;
 mod client;
+mod conformance;
 mod deletion;
 mod discovery;
 mod formats;
