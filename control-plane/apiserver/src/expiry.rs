@@ -100,7 +100,7 @@ pub(crate) async fn sweep(registry: &Registry, before: Timestamp) -> coracle_sto
 }
 
 fn expired(record: &Record, before: Timestamp) -> bool {
-    last_seen(&record.value.bytes).is_some_and(|seen| seen < before)
+    last_seen(record.value.json()).is_some_and(|seen| seen < before)
 }
 
 #[cfg(test)]

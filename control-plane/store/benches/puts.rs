@@ -35,8 +35,7 @@ async fn run(clients: usize) -> (f64, Vec<Duration>) {
     let store = RaftStore::open(RaftConfig::single(dir.path(), 1))
         .await
         .unwrap();
-    let mut value = suite::value("put");
-    value.bytes = vec![b'x'; 1024].into();
+    let value = suite::value(&"x".repeat(1024));
     let began = Instant::now();
     let client = async |store: Arc<RaftStore>, client: usize| {
         let mut times = Vec::new();

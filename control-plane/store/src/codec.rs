@@ -1,19 +1,21 @@
 //! The binary form of what the store writes to disk and to its peers: fixed-width little-endian
 //! numbers and length-prefixed bytes. Versions are the business of the frame around it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use bytes::Bytes;
-
 use crate::command::{Command, Operation, Request, RequestId};
 use crate::state::{Position, Session, Sessions};
-use crate::types::{Attributes, Precondition, Record, Value};
+use crate::types::{Precondition, Record, Stored, Value};
+use crate::value;
 
 /// The bytes are not what they should be.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("malformed record")]
 pub(crate) struct Malformed;
+
+impl From<value::Malformed> for Malformed {
+    fn from(_: value::Malformed) -> Self {
+        Self
+    }
+}
 
 type Result<T> = std::result::Result<T, Malformed>;
 
@@ -66,22 +68,8 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    fn pairs(&mut self, pairs: &BTreeMap<String, String>) {
-        self.len(pairs.len());
-        for (key, value) in pairs {
-            self.bytes(key.as_bytes());
-            self.bytes(value.as_bytes());
-        }
-    }
-
     fn value(&mut self, value: &Value) {
-        let attributes = &value.attributes;
-        self.bytes(attributes.uid.as_bytes());
-        self.pairs(&attributes.labels);
-        self.pairs(&attributes.fields);
-        self.u32(attributes.schema);
-        self.u32(attributes.splice);
-        self.bytes(&value.bytes);
+        self.bytes(value.encoded());
     }
 
     fn precondition(&mut self, precondition: &Precondition) {
@@ -194,26 +182,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn pairs(&mut self) -> Result<BTreeMap<String, String>> {
-        let count = self.len()?;
-        (0..count)
-            .map(|_| Ok((self.string()?.to_owned(), self.string()?.to_owned())))
-            .collect()
-    }
-
     fn value(&mut self) -> Result<Value> {
-        let attributes = Attributes {
-            uid: self.string()?.to_owned(),
-            labels: self.pairs()?,
-            fields: self.pairs()?,
-            schema: self.u32()?,
-            splice: self.u32()?,
-        };
-        let bytes = Bytes::copy_from_slice(self.bytes()?);
-        Ok(Value {
-            bytes,
-            attributes: Arc::new(attributes),
-        })
+        Ok(Value::decode(self.bytes()?)?)
     }
 
     fn precondition(&mut self) -> Result<Precondition> {
@@ -248,12 +218,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn record(&mut self) -> Result<Record> {
         let key = self.string()?.into();
         let (revision, created) = (self.u64()?, self.u64()?);
-        Ok(Record {
+        let stored = Stored {
             key,
             revision,
             created,
             value: self.value()?,
-        })
+        };
+        Ok(stored.into())
     }
 
     pub(crate) fn sessions(&mut self) -> Result<Sessions> {

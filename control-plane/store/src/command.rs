@@ -53,13 +53,3 @@ impl Command {
         matches!(self.operation, Operation::Delete(_))
     }
 }
-
-impl Value {
-    /// Bytes held by the value and its attributes, roughly.
-    pub(crate) fn weight(&self) -> usize {
-        let attributes = &self.attributes;
-        let pairs = attributes.labels.iter().chain(&attributes.fields);
-        let pairs: usize = pairs.map(|(k, v)| k.len() + v.len() + 48).sum();
-        self.bytes.len() + attributes.uid.len() + pairs + 96
-    }
-}

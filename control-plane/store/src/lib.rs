@@ -16,6 +16,7 @@ mod state;
 mod subscription;
 pub mod suite;
 mod types;
+mod value;
 mod wal;
 
 pub use memory::MemoryStore;

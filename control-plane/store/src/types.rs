@@ -1,45 +1,25 @@
 //! The trait and its vocabulary.
 
-use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+
+pub use crate::value::{Attributes, Pairs, Value};
 
 /// A point in the history of the key space. The first mutation has revision 1; an empty store
 /// is at 0. A `resourceVersion` is this number in decimal.
 pub type Revision = u64;
 
-/// What selectors and watches read of an object, so that they never decode it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attributes {
-    /// `metadata.uid`.
-    pub uid: String,
-    /// `metadata.labels`.
-    pub labels: BTreeMap<String, String>,
-    /// Selectable fields, by their path (`spec.nodeName`).
-    pub fields: BTreeMap<String, String>,
-    /// Generation of the schema that the bytes were written in.
-    pub schema: u32,
-    /// Offset in the bytes at which the `"resourceVersion":"…",` member is spliced in when the
-    /// object is served: it is not part of what is stored.
-    pub splice: u32,
-}
-
-/// An encoded object with its attributes, as it is written.
+/// An object in the store. Cheap to clone: a list of many is a list of references.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
-    /// The JSON bytes, without `metadata.resourceVersion`.
-    pub bytes: Bytes,
-    /// Its attributes.
-    pub attributes: Arc<Attributes>,
-}
+pub struct Record(Arc<Stored>);
 
-/// An object in the store.
+/// What a [`Record`] refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct Stored {
     /// Its key.
     pub key: Arc<str>,
     /// The revision at which it was last written.
@@ -48,6 +28,43 @@ pub struct Record {
     pub created: Revision,
     /// What was written.
     pub value: Value,
+}
+
+impl Record {
+    /// The object as of another revision: that of its removal, or of what made it leave a
+    /// selection.
+    #[must_use]
+    pub fn at(&self, revision: Revision) -> Self {
+        Stored {
+            revision,
+            ..Stored::clone(self)
+        }
+        .into()
+    }
+
+    /// The object with another value, as a write would leave it that does not happen.
+    #[must_use]
+    pub fn with(&self, value: Value) -> Self {
+        Stored {
+            value,
+            ..Stored::clone(self)
+        }
+        .into()
+    }
+}
+
+impl From<Stored> for Record {
+    fn from(stored: Stored) -> Self {
+        Self(Arc::new(stored))
+    }
+}
+
+impl Deref for Record {
+    type Target = Stored;
+
+    fn deref(&self) -> &Stored {
+        &self.0
+    }
 }
 
 /// How fresh a read must be.

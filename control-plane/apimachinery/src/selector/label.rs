@@ -105,7 +105,11 @@ impl Requirement {
 
     /// Whether labels meet the requirement.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
+        self.is_met_by(labels.get(&self.key).map(String::as_str))
+    }
+
+    /// Whether the value of the label, or its absence, meets the requirement.
+    fn is_met_by(&self, value: Option<&str>) -> bool {
         let compare = |wanted: fn(i64, i64) -> bool| {
             let bound = self.values.first().and_then(|bound| bound.parse().ok());
             let actual = value.and_then(|value| value.parse().ok());
@@ -239,11 +243,13 @@ impl Selector {
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        !self.nothing
-            && self
-                .requirements
-                .iter()
-                .all(|requirement| requirement.matches(labels))
+        self.matches_by(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether an object is selected whose labels are kept in a form of their own.
+    pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let met = |requirement: &Requirement| requirement.is_met_by(label(&requirement.key));
+        !self.nothing && self.requirements.iter().all(met)
     }
 
     /// Whether an object is selected that may have no labels at all.

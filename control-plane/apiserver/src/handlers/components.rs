@@ -4,7 +4,7 @@
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use coracle_store::Record;
+use coracle_store::{Record, Stored};
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{ComponentCondition, ComponentStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -61,10 +61,11 @@ async fn store(call: &Call<'_>) -> Result<Record, Status> {
     };
     let value = encode(&**call.kind, &mut status)?;
     let key = call.target().key();
-    Ok(Record {
+    Ok(Stored {
         key: key.into(),
         revision: 0,
         created: 0,
         value,
-    })
+    }
+    .into())
 }

@@ -30,6 +30,9 @@ use crate::request::options::ListOptions;
 /// Lists are sent in chunks of about this size.
 const CHUNK: usize = 64 * 1024;
 
+/// What an object grows by when its resourceVersion is spliced in, at most.
+const SPLICED: usize = 48;
+
 /// A watch without a timeout of its own ends after a time from here to twice as long.
 const WATCH_SECONDS: u64 = 1800;
 
@@ -166,11 +169,23 @@ struct Chunks {
 }
 
 impl Chunks {
+    /// Bytes of the next chunk, of objects that are sent as they are stored: it is allocated once.
+    fn size_of_next(&self) -> usize {
+        let mut size = self.head.as_ref().map_or(0, Bytes::len) + 2;
+        for record in self.records.as_slice() {
+            if size >= CHUNK {
+                break;
+            }
+            size += record.value.json().len() + SPLICED;
+        }
+        size
+    }
+
     fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if self.done {
             return Ok(None);
         }
-        let mut out = BytesMut::with_capacity(4096);
+        let mut out = BytesMut::with_capacity(self.size_of_next());
         let mut comma = true;
         if let Some(head) = self.head.take() {
             out.put_slice(&head);

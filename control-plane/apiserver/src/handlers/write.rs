@@ -12,7 +12,7 @@ use super::shapes::Include;
 use super::{Call, decode};
 use crate::registry::delete::Deleted;
 use crate::registry::update::Part;
-use crate::registry::{Outcome, Target};
+use crate::registry::{Outcome, Target, name_of};
 use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
 
 /// Objects of a collection that are deleted at the same time.
@@ -84,7 +84,7 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
         Deleted::Pending(record) => object(call, StatusCode::OK, &record),
         Deleted::Removed(record) => {
             let resource = call.kind.descriptor().group_resource();
-            let uid = &record.value.attributes.uid;
+            let uid = record.value.uid();
             let status = Status::success(&resource, &call.info.name, Some(uid));
             value(&call.parts.headers, StatusCode::OK, &status)
         }
@@ -106,15 +106,8 @@ pub(super) async fn delete_collection(
         .await?;
     let request = &request;
     let deletes = page.records.drain(..).map(|record| async move {
-        let name = record
-            .value
-            .attributes
-            .fields
-            .get("metadata.name")
-            .cloned()
-            .unwrap_or_default();
         let target = Target {
-            name: &name,
+            name: name_of(&record.key),
             ..call.target()
         };
         match registry.delete(target, request, caller).await {

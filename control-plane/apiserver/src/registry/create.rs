@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Error, Read, Record, Value};
+use coracle_store::{Error, Read, Record, Stored, Value};
 
 use super::encoding::encode;
 use super::erased::{Kind, Object};
@@ -147,12 +147,13 @@ impl Registry {
                 key,
                 current: Box::new(current),
             }),
-            None => Ok(Record {
+            None => Ok(Stored {
                 key: key.into(),
                 revision: 0,
                 created: 0,
                 value,
-            }),
+            }
+            .into()),
         }
     }
 }

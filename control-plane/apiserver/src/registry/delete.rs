@@ -92,7 +92,7 @@ impl Registry {
             }));
         }
         let precondition = Precondition {
-            uid: Some(current.value.attributes.uid.clone()),
+            uid: Some(current.value.uid().to_owned()),
             revision: Some(current.revision),
         };
         let key = target.key();
@@ -137,8 +137,8 @@ fn check_preconditions(
     request: &DeleteRequest,
     current: &Record,
 ) -> Result<(), Status> {
-    let uid = &current.value.attributes.uid;
-    if let Some(wanted) = request.uid.as_deref().filter(|wanted| wanted != uid) {
+    let uid = current.value.uid();
+    if let Some(wanted) = request.uid.as_deref().filter(|wanted| *wanted != uid) {
         return Err(target.conflict(format!(
             "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
         )));

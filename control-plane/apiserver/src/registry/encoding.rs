@@ -5,8 +5,6 @@
 //! [`Attributes::splice`] whenever the bytes are served. Only bytes of another schema
 //! generation, or kinds that are a view of another kind's objects, are decoded to be served.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
 use coracle_store::{Attributes, Record, Value};
@@ -15,7 +13,7 @@ use super::erased::{Kind, Object};
 use super::errors::internal;
 
 /// Generation of the schemas that are written now.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u16 = 1;
 
 /// Encodes an object for the store, with what selectors read of it.
 ///
@@ -31,32 +29,18 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
     let splice = splice_offset(&bytes)
         .ok_or_else(|| Status::internal("an object was encoded without metadata"))?;
     let meta = object.meta();
-    let mut fields: std::collections::BTreeMap<String, String> = kind
-        .selectable_fields(object)
-        .into_iter()
-        .map(|(field, value)| (field.to_owned(), value))
-        .collect();
-    fields.insert(
-        "metadata.name".to_owned(),
-        meta.name.clone().unwrap_or_default(),
-    );
-    if kind.descriptor().is_namespaced() {
-        fields.insert(
-            "metadata.namespace".to_owned(),
-            meta.namespace.clone().unwrap_or_default(),
-        );
-    }
+    let fields = kind.selectable_fields(object);
     let attributes = Attributes {
         uid: meta.uid.clone().unwrap_or_default(),
         labels: meta.labels.clone().unwrap_or_default(),
-        fields,
+        fields: fields
+            .into_iter()
+            .map(|(field, value)| (field.to_owned(), value))
+            .collect(),
         schema: SCHEMA,
         splice: u32::try_from(splice).unwrap_or(u32::MAX),
     };
-    Ok(Value {
-        bytes: bytes.into(),
-        attributes: Arc::new(attributes),
-    })
+    Ok(Value::new(&bytes, &attributes))
 }
 
 /// Decodes a stored object; its `metadata.resourceVersion` is that of the record.
@@ -65,7 +49,7 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
 /// 500 where the stored bytes do not decode.
 pub fn decode(kind: &dyn Kind, record: &Record) -> Result<Box<dyn Object>, Status> {
     let mut object = kind
-        .decode_stored(&record.value.bytes)
+        .decode_stored(record.value.json())
         .map_err(|error| internal("decode a stored object", &error))?;
     object.meta_mut().resource_version = version(record);
     Ok(object)
@@ -80,8 +64,7 @@ fn version(record: &Record) -> Option<String> {
 /// # Errors
 /// 500 where stored bytes must be converted and do not decode.
 pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Result<(), Status> {
-    let attributes = &record.value.attributes;
-    if kind.descriptor().converted || attributes.schema != SCHEMA {
+    if kind.descriptor().converted || record.value.schema() != SCHEMA {
         let object = decode(kind, record)?;
         let json = object
             .to_json()
@@ -89,8 +72,8 @@ pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Resul
         out.extend_from_slice(&json);
         return Ok(());
     }
-    let bytes = &record.value.bytes;
-    let splice = attributes.splice as usize;
+    let bytes = record.value.json();
+    let splice = record.value.splice();
     let (Some(head), Some(tail)) = (bytes.get(..splice), bytes.get(splice..)) else {
         return Err(Status::internal("a stored object is damaged"));
     };

@@ -8,7 +8,7 @@ use coracle_store::{Error, ListOptions as StoreOptions, Read, Record, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::erased::Kind;
-use super::{Registry, errors, prefix};
+use super::{Registry, errors, name_of, namespace_of, prefix};
 use crate::request::options::{ListOptions, VersionMatch};
 
 /// Records read at once while a selector looks for those that match.
@@ -18,6 +18,7 @@ const SCAN: usize = 1000;
 pub struct Selection {
     labels: Selector,
     fields: FieldSelector,
+    namespaced: bool,
 }
 
 impl Selection {
@@ -43,7 +44,11 @@ impl Selection {
                 )));
             }
         }
-        Ok(Self { labels, fields })
+        Ok(Self {
+            labels,
+            fields,
+            namespaced: descriptor.is_namespaced(),
+        })
     }
 
     /// Whether everything is wanted.
@@ -55,11 +60,13 @@ impl Selection {
     /// Whether a record is wanted.
     #[must_use]
     pub fn matches(&self, record: &Record) -> bool {
-        let attributes = &record.value.attributes;
-        self.labels.matches(&attributes.labels)
-            && self
-                .fields
-                .matches(|field| attributes.fields.get(field).map(String::as_str))
+        let (labels, fields) = (record.value.labels(), record.value.fields());
+        self.labels.matches_by(|label| labels.get(label))
+            && self.fields.matches(|field| match field {
+                "metadata.name" => Some(name_of(&record.key)),
+                "metadata.namespace" if self.namespaced => Some(namespace_of(&record.key)),
+                _ => fields.get(field),
+            })
     }
 
     /// The keys to look through: those of a namespace, or of one object where a selector names it.

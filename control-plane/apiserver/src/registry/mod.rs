@@ -101,6 +101,18 @@ pub fn prefix(descriptor: &Descriptor, namespace: &str) -> String {
     }
 }
 
+/// The name of the object at a key, which ends with it.
+#[must_use]
+pub fn name_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
+}
+
+/// The namespace of the object at a key, of a kind that is namespaced.
+#[must_use]
+pub fn namespace_of(key: &str) -> &str {
+    key.rsplit('/').nth(1).unwrap_or_default()
+}
+
 /// What a mutation did.
 pub struct Outcome {
     /// The object as it is stored now; of revision 0 where a dry run created it.

@@ -170,18 +170,18 @@ impl Registry {
             && new.meta().finalizers.iter().flatten().next().is_none()
             && !kind.holds_deletion(new);
         if dry_run {
-            return Ok(Some(Record { value, ..current }));
+            return Ok(Some(current.with(value)));
         }
         let key = target.key();
         let precondition = Precondition {
-            uid: Some(current.value.attributes.uid.clone()),
+            uid: Some(current.value.uid().to_owned()),
             revision: Some(current.revision),
         };
         let written = if gone {
             self.store
                 .delete(&key, precondition)
                 .await
-                .map(|removed| Record { value, ..removed })
+                .map(|removed| removed.with(value))
         } else {
             let swap = |value| {
                 let precondition = precondition.clone();

@@ -167,23 +167,16 @@ impl State {
                 match (self.selection.matches(&record), matched) {
                     (true, true) => Some(Change::Modified(record)),
                     (true, false) => Some(Change::Added(record)),
-                    (false, true) => previous.map(|previous| {
-                        Change::Deleted(Record {
-                            revision: record.revision,
-                            ..previous
-                        })
-                    }),
+                    (false, true) => {
+                        previous.map(|previous| Change::Deleted(previous.at(record.revision)))
+                    }
                     (false, false) => None,
                 }
             }
-            Event::Delete { previous, revision } => {
-                self.selection
-                    .matches(&previous)
-                    .then_some(Change::Deleted(Record {
-                        revision,
-                        ..previous
-                    }))
-            }
+            Event::Delete { previous, revision } => self
+                .selection
+                .matches(&previous)
+                .then(|| Change::Deleted(previous.at(revision))),
             Event::Progress(revision) => {
                 let due = self.bookmarks && self.last_bookmark.elapsed() >= BOOKMARK_EVERY;
                 if !due {

@@ -16,13 +16,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::types::{EntryId, Membership, entry_id, position};
 use crate::codec::{Malformed, Reader, Writer};
-use crate::state::{Effect, Group, Sessions};
+use crate::state::{Effect, Group, Objects, Sessions};
 use crate::types::{Record, Revision};
 use crate::wal::DataError;
 
@@ -32,7 +31,7 @@ const CHUNK: usize = 16 << 10;
 /// What sled may cache; its default is 1 GiB.
 const CACHE: u64 = 8 << 20;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const META: &[u8] = &[0];
 const OBJECT: u8 = 1;
 const ACTIVE: &[u8] = b"active";
@@ -84,7 +83,7 @@ impl Sum {
 }
 
 /// The objects of a state, and where they stand.
-pub(super) type Image = (Meta, BTreeMap<Arc<str>, Record>);
+pub(super) type Image = (Meta, Objects);
 
 /// Why the base failed.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +152,7 @@ impl Base {
             other => corrupt(&self.path, other.to_string()),
         })?;
         let mut sum = Sum::default();
-        objects.values().for_each(|record| sum.add(record));
+        objects.iter().for_each(|record| sum.add(record));
         if sum != meta.sum {
             let (found, wanted) = (sum.count, meta.sum.count);
             let what = format!("objects are missing: {found} found of {wanted}, or others");
@@ -228,7 +227,7 @@ impl Base {
         let mut out = Writer::default();
         out.bytes(&state.meta.encode()?);
         let (_, objects) = read(&state.tree)?;
-        objects.values().for_each(|record| out.record(record));
+        objects.iter().for_each(|record| out.record(record));
         Ok((state.meta.clone(), out.into_bytes()))
     }
 
@@ -237,10 +236,9 @@ impl Base {
     pub(super) fn import(&self, bytes: &[u8]) -> Result<Image, BaseError> {
         let mut from = Reader::new(bytes);
         let meta = Meta::decode(from.bytes()?)?;
-        let mut objects = BTreeMap::new();
+        let mut objects = Objects::default();
         while !from.is_empty() {
-            let record = from.record()?;
-            objects.insert(record.key.clone(), record);
+            objects.insert(from.record()?);
         }
         let mut state = self.state.lock();
         let (old, new) = match state.tree.name().as_ref() {
@@ -249,7 +247,7 @@ impl Base {
         };
         self.db.drop_tree([new])?;
         let tree = self.db.open_tree([new])?;
-        for records in objects.values().collect::<Vec<_>>().chunks(1024) {
+        for records in objects.iter().collect::<Vec<_>>().chunks(1024) {
             let mut batch = sled::Batch::default();
             for record in records {
                 insert(&mut batch, &record.key, record);
@@ -306,7 +304,7 @@ fn read(tree: &sled::Tree) -> Result<Image, BaseError> {
         Some(bytes) => Meta::decode(&bytes)?,
         None => Meta::default(),
     };
-    let mut objects = BTreeMap::new();
+    let mut objects = Objects::default();
     let mut whole = Vec::new();
     let mut rows = tree.scan_prefix([OBJECT]).peekable();
     while let Some(row) = rows.next() {
@@ -317,8 +315,7 @@ fn read(tree: &sled::Tree) -> Result<Image, BaseError> {
         let more =
             matches!(rows.peek(), Some(Ok((next, _))) if next.get(..object) == key.get(..object));
         if !more {
-            let record = Reader::new(unseal(&whole)?).record()?;
-            objects.insert(record.key.clone(), record);
+            objects.insert(Reader::new(unseal(&whole)?).record()?);
             whole.clear();
         }
     }
@@ -344,7 +341,7 @@ fn chunks_of(record: &Record) -> u32 {
 }
 
 fn encoded(record: &Record) -> Vec<u8> {
-    let mut out = Writer::with_capacity(record.value.bytes.len() + 256);
+    let mut out = Writer::with_capacity(record.value.weight() + 256);
     out.record(record);
     seal(&out.into_bytes())
 }

@@ -181,10 +181,7 @@ impl Change {
     pub(super) fn outcome(&self) -> Record {
         match &self.effect {
             Effect::Put { record, .. } => record.clone(),
-            Effect::Delete { previous } => Record {
-                revision: self.revision,
-                ..previous.clone()
-            },
+            Effect::Delete { previous } => previous.at(self.revision),
         }
     }
 

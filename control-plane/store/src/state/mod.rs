@@ -10,6 +10,7 @@
 //! Deliberately absent: durability. The raft storage drains the oldest history into sled.
 
 mod history;
+mod objects;
 mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,15 +18,16 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use history::{Change, Effect, Group, History, Limits, Position};
+pub(crate) use objects::Objects;
 pub(crate) use sessions::{Session, Sessions};
 
 use crate::command::{Command, Operation, Request};
-use crate::types::{Error, List, Precondition, Record, Result, Revision, Value};
+use crate::types::{Error, List, Precondition, Record, Result, Revision, Stored, Value};
 
 /// The key space.
 pub(crate) struct State {
     revision: Revision,
-    objects: BTreeMap<Arc<str>, Record>,
+    objects: Objects,
     sessions: Sessions,
     pub(crate) history: History,
 }
@@ -50,7 +52,7 @@ impl State {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             revision: 0,
-            objects: BTreeMap::new(),
+            objects: Objects::default(),
             sessions: Sessions::default(),
             history: History::new(0, limits),
         }
@@ -59,7 +61,7 @@ impl State {
     /// A state that begins at a checkpoint; the changes before it are not retained.
     pub(crate) fn restore(
         revision: Revision,
-        objects: BTreeMap<Arc<str>, Record>,
+        objects: Objects,
         sessions: Sessions,
         limits: Limits,
     ) -> Self {
@@ -134,13 +136,13 @@ impl State {
 
     fn put(&mut self, key: Arc<str>, created: Revision, value: &Value) -> Effect {
         let revision = self.revision + 1;
-        let record = Record {
-            key: key.clone(),
+        let record = Record::from(Stored {
+            key,
             revision,
             created,
             value: value.clone(),
-        };
-        let previous = self.objects.insert(key, record.clone());
+        });
+        let previous = self.objects.insert(record.clone());
         Effect::Put { record, previous }
     }
 
@@ -218,10 +220,8 @@ impl State {
             Some(start) if start >= prefix => Bound::Excluded(start),
             _ => Bound::Included(prefix),
         };
-        let range = self.objects.range::<str, _>((from, Bound::Unbounded));
-        range
-            .map(|(_, record)| record)
-            .take_while(move |record| record.key.starts_with(prefix))
+        let range = self.objects.from(from);
+        range.take_while(move |record| record.key.starts_with(prefix))
     }
 
     /// The changes after `from` to keys that begin with `prefix`.
@@ -245,7 +245,7 @@ fn admitted<'a>(
         return Err(Error::NotFound(key.to_owned()));
     };
     let uid = precondition.uid.as_ref();
-    let fits = uid.is_none_or(|uid| *uid == current.value.attributes.uid)
+    let fits = uid.is_none_or(|uid| *uid == current.value.uid())
         && precondition
             .revision
             .is_none_or(|revision| revision == current.revision);

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -12,10 +11,7 @@ fn value(text: &str) -> Value {
         uid: format!("uid-{text}"),
         ..Attributes::default()
     };
-    Value {
-        bytes: Bytes::copy_from_slice(text.as_bytes()),
-        attributes: Arc::new(attributes),
-    }
+    Value::new(text.as_bytes(), &attributes)
 }
 
 fn request(sequence: u64, key: &str, operation: Operation) -> Request {

@@ -14,7 +14,6 @@ mod watches;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 
 use crate::types::{
@@ -66,20 +65,17 @@ pub fn value(text: &str) -> Value {
     let attributes = Attributes {
         uid: format!("uid of {text}"),
         labels: [("text".to_owned(), text.to_owned())].into(),
-        fields: [("metadata.name".to_owned(), text.to_owned())].into(),
+        fields: [("spec.text".to_owned(), text.to_owned())].into(),
         schema: 1,
         splice: 0,
     };
-    Value {
-        bytes: Bytes::copy_from_slice(text.as_bytes()),
-        attributes: Arc::new(attributes),
-    }
+    Value::new(text.as_bytes(), &attributes)
 }
 
 /// The text that a record carries.
 #[must_use]
 pub fn text(record: &Record) -> &str {
-    std::str::from_utf8(&record.value.bytes).unwrap()
+    std::str::from_utf8(record.value.json()).unwrap()
 }
 
 /// All records under a prefix, as they are now.

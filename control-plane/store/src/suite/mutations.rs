@@ -74,13 +74,7 @@ pub(super) async fn deletes(store: Arc<dyn Store>) {
     assert!(matches!(stale, Err(Error::Conflict { current, .. }) if *current == second));
     let removed = store.delete(key, at(&second)).await.unwrap();
     assert!(removed.revision > second.revision);
-    assert_eq!(
-        Record {
-            revision: second.revision,
-            ..removed
-        },
-        second
-    );
+    assert_eq!(removed.at(second.revision), second);
     assert_eq!(store.get(key, Read::Latest).await.unwrap(), None);
     assert!(matches!(
         store.delete(key, any()).await,

@@ -153,7 +153,8 @@ async fn taken_keys(registry: &Registry) -> Result<HashSet<Arc<str>>, Status> {
         .list(super::PREFIX, options)
         .await
         .map_err(|error| failed(&error))?;
-    Ok(list.records.into_iter().map(|record| record.key).collect())
+    let keys = list.records.iter().map(|record| record.key.clone());
+    Ok(keys.collect())
 }
 
 /// Takes an address, unless it is taken.
@@ -173,21 +174,12 @@ pub(super) async fn take(
     }
     let bytes = serde_json::to_vec(owner)
         .map_err(|error| errors::internal("encode the holder of an address", &error))?;
-    let attributes = Arc::new(Attributes {
+    let attributes = Attributes {
         uid: owner.uid.clone(),
         ..Attributes::default()
-    });
-    match registry
-        .store
-        .create(
-            key,
-            Value {
-                bytes: bytes.into(),
-                attributes,
-            },
-        )
-        .await
-    {
+    };
+    let value = Value::new(&bytes, &attributes);
+    match registry.store.create(key, value).await {
         Ok(_) => Ok(true),
         Err(Error::Exists { .. }) => Ok(false),
         Err(error) => Err(failed(&error)),

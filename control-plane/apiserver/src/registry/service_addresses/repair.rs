@@ -67,7 +67,7 @@ pub(super) async fn round(
             continue;
         }
         if !suspects.contains(&record.key) {
-            left_behind.insert(record.key);
+            left_behind.insert(record.key.clone());
             continue;
         }
         let precondition = Precondition {
