@@ -23,11 +23,12 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use crate::confine;
 use crate::disk;
 use crate::guest::cpu::{Meter, Metered, Ticker};
+use crate::guest::engine;
 use crate::guest::limits::{Memory, OutOfMemory};
 use crate::guest::log::{Log, LogStream, Stream};
 use crate::guest::sockets::SocketQuota;
 use crate::guest::state::{self, Environment};
-use crate::guest::{engine, volumes};
+use crate::guest::volumes::{self, Volumes};
 use crate::launch::SCRATCH;
 use crate::process::NetworkFactory;
 use crate::protocol::{GuestSpec, Kind, Use};
@@ -105,7 +106,7 @@ impl Service for Runner {
             argv: running.spec.argv.clone(),
             env: running.spec.env.clone(),
             working_dir: running.spec.working_dir.clone(),
-            preopens,
+            volumes: Volumes::new(preopens),
             stdout: running.stdout.clone(),
             stderr: running.stderr.clone(),
             network,

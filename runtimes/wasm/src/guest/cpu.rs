@@ -1,10 +1,13 @@
 //! CPU of guests: metered per poll by the thread's clock, throttled to a limit, and interrupted
 //! by epochs.
 //!
-//! A poll of a guest's future runs on one thread from start to end, so the difference of
-//! `CLOCK_THREAD_CPUTIME_ID` around it is exactly what the guest used. Epochs make every poll
-//! end soon: a ticker advances them while guests run, and parks when none does.
+//! A poll of a guest's future runs on one thread from start to end, so what the thread's CPU clock
+//! gained in it is what the guest used. Reading that clock is a system call, and most polls are
+//! far shorter than the time for which the kernel gives a thread a core: a short poll counts by the
+//! clock on the wall, which is read without the kernel ([`Stopwatch`]). Epochs make every poll end
+//! soon: a ticker advances them while guests run, and parks when none does.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +31,68 @@ const PERIOD: Duration = Duration::from_millis(100);
 pub(crate) fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A poll that took no longer by the clock on the wall is taken to have had its core all the time.
+/// Threads that share a core get slices of milliseconds.
+const SHORT: Duration = Duration::from_micros(200);
+/// The longest time between two readings of a thread's CPU clock that a poll may build on.
+const FRESH: Duration = Duration::from_millis(1);
+
+/// Both clocks of a thread, read together.
+#[derive(Clone, Copy)]
+struct Reading {
+    wall: Instant,
+    cpu: Duration,
+}
+
+thread_local! {
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+}
+
+/// Measures the CPU time of a poll.
+struct Stopwatch {
+    began: Instant,
+    /// The thread's clocks not long before.
+    before: Reading,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        let began = Instant::now();
+        let before = LAST
+            .get()
+            .filter(|last| began.duration_since(last.wall) < FRESH)
+            .unwrap_or_else(|| read(began));
+        Self { began, before }
+    }
+
+    fn stop(self) -> Duration {
+        let ended = Instant::now();
+        let took = ended.duration_since(self.began);
+        if took < SHORT {
+            return took;
+        }
+        used(self.began, self.before, read(ended))
+    }
+}
+
+fn read(wall: Instant) -> Reading {
+    let reading = Reading {
+        wall,
+        cpu: thread_time(),
+    };
+    LAST.set(Some(reading));
+    reading
+}
+
+/// CPU that was used from `began` to `after`, when the thread had its core from `before` to `began`.
+fn used(began: Instant, before: Reading, after: Reading) -> Duration {
+    let not_ours = began.duration_since(before.wall);
+    let gained = after.cpu.saturating_sub(before.cpu);
+    gained
+        .saturating_sub(not_ours)
+        .min(after.wall.duration_since(began))
 }
 
 /// CPU of one container: what it used, and its limit as a bucket that refills with time.
@@ -199,11 +264,11 @@ impl<F: Future + Unpin> Future for Metered<F> {
             ready!(wait.as_mut().poll(cx));
             this.wait = None;
         }
-        let before = thread_time();
+        let stopwatch = Stopwatch::start();
         this.ticker.enter();
         let result = Pin::new(&mut this.guest).poll(cx);
         this.ticker.leave();
-        let used = thread_time().saturating_sub(before);
+        let used = stopwatch.stop();
         this.used += used;
         if let Some(debt) = this.meter.charge(used)
             && result.is_pending()
@@ -223,6 +288,41 @@ impl<F: Future + Unpin> Future for Metered<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_poll_counts_what_it_had_of_its_core() {
+        let start = Instant::now();
+        let at = |wall: u64, cpu: u64| Reading {
+            wall: start + Duration::from_millis(wall),
+            cpu: Duration::from_millis(cpu),
+        };
+        // Each: the clocks before, the beginning, the clocks after, and what was used.
+        let cases = [
+            (at(0, 10), 0, at(4, 14), 4),
+            (at(0, 10), 1, at(5, 15), 4),
+            // Away from the core for half of the poll.
+            (at(0, 10), 0, at(8, 14), 4),
+            // Away before it: never less than nothing, never more than there was time for.
+            (at(0, 10), 3, at(4, 11), 0),
+            (at(0, 10), 3, at(4, 19), 1),
+        ];
+        for (before, began, after, expected) in cases {
+            let began = start + Duration::from_millis(began);
+            let found = used(began, before, after);
+            assert_eq!(found, Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn a_stopwatch_sees_work_and_no_sleep() {
+        let stopwatch = Stopwatch::start();
+        let until = thread_time() + Duration::from_millis(20);
+        while thread_time() < until {}
+        std::thread::sleep(Duration::from_millis(60));
+        let found = stopwatch.stop();
+        assert!(found >= Duration::from_millis(18), "{found:?}");
+        assert!(found < Duration::from_millis(60), "{found:?}");
+    }
 
     #[test]
     fn a_meter_without_limit_only_counts() {

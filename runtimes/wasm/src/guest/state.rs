@@ -14,7 +14,7 @@ use super::limits::{Limits, Memory};
 use super::log::LogStream;
 use super::outgoing::Outgoing;
 use super::sockets::{GuestSockets, Listening, SocketQuota};
-use super::volumes::{self, Preopen};
+use super::volumes::Volumes;
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
 const MAX_RESOURCES: usize = 16 << 10;
@@ -42,7 +42,7 @@ pub(crate) struct Environment {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
     pub working_dir: Option<String>,
-    pub preopens: Vec<Preopen>,
+    pub volumes: Volumes,
     pub stdout: LogStream,
     pub stderr: LogStream,
     pub network: Arc<dyn GuestNetwork>,
@@ -55,7 +55,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
+    fn wasi(&self) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         builder
             .args(&self.argv)
@@ -80,16 +80,17 @@ impl Environment {
             };
             Box::pin(std::future::ready(allowed))
         });
-        volumes::open(&mut builder, &self.preopens)?;
-        Ok(builder)
+        builder
     }
 
     /// A store for an instance of a component.
     pub(crate) fn component_store(&self, engine: &Engine) -> wasmtime::Result<Store<Guest>> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
+        let mut wasi = self.wasi().build();
+        *wasi.filesystem() = self.volumes.opened(self.may_block)?;
         let guest = Guest {
-            wasi: self.wasi()?.build(),
+            wasi,
             table,
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(self.network.clone(), self.sockets.clone()),
@@ -108,8 +109,10 @@ impl Environment {
 
     /// A store for an instance of a core module.
     pub(crate) fn core_store(&self, engine: &Engine) -> wasmtime::Result<Store<CoreGuest>> {
+        let mut wasi = self.wasi();
+        self.volumes.open(&mut wasi)?;
         let guest = CoreGuest {
-            wasi: self.wasi()?.build_p1(),
+            wasi: wasi.build_p1(),
             limits: Limits::new(self.memory.clone()),
         };
         let mut store = Store::new(engine, guest);

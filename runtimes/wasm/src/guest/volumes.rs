@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use coracle_runtime::Mount;
 use rustix::fs::{AtFlags, CWD, linkat};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 /// A folder that a guest finds opened.
@@ -90,17 +92,46 @@ fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
-/// Opens the folders for one instance.
-pub(crate) fn open(builder: &mut WasiCtxBuilder, preopens: &[Preopen]) -> wasmtime::Result<()> {
-    for preopen in preopens {
-        let permissions = if preopen.read_only {
-            FsPerms::ReadOnly
-        } else {
-            FsPerms::ReadWrite
-        };
-        builder.preopened_dir(&preopen.host, &preopen.guest, permissions)?;
+/// The folders of a container, opened when its first instance begins and shared by all: a Pod that
+/// nobody calls holds none open, and a request opens none.
+pub(crate) struct Volumes {
+    preopens: Vec<Preopen>,
+    opened: OnceLock<WasiFilesystemCtx>,
+}
+
+impl Volumes {
+    pub(crate) fn new(preopens: Vec<Preopen>) -> Self {
+        Self {
+            preopens,
+            opened: OnceLock::new(),
+        }
     }
-    Ok(())
+
+    /// Opens the folders for the only instance of a container.
+    pub(crate) fn open(&self, builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+        for preopen in &self.preopens {
+            let permissions = if preopen.read_only {
+                FsPerms::ReadOnly
+            } else {
+                FsPerms::ReadWrite
+            };
+            builder.preopened_dir(&preopen.host, &preopen.guest, permissions)?;
+        }
+        Ok(())
+    }
+
+    /// The folders for one of many instances. `may_block` as in
+    /// [`super::state::Environment::may_block`].
+    pub(crate) fn opened(&self, may_block: bool) -> wasmtime::Result<WasiFilesystemCtx> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened.clone());
+        }
+        let mut builder = WasiCtxBuilder::new();
+        builder.allow_blocking_current_thread(may_block);
+        self.open(&mut builder)?;
+        let opened = builder.build().filesystem().clone();
+        Ok(self.opened.get_or_init(|| opened).clone())
+    }
 }
 
 #[cfg(test)]

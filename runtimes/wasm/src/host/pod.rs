@@ -22,7 +22,7 @@ use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
 use crate::guest::sockets::{Listening, SocketQuota};
 use crate::guest::state::Environment;
-use crate::guest::volumes;
+use crate::guest::volumes::{self, Volumes};
 use crate::protocol::{GuestSpec, Use};
 use crate::runner::describe;
 use crate::serve::{Announcer, Hub};
@@ -118,7 +118,7 @@ impl HttpPod {
                 argv: spec.argv,
                 env: spec.env,
                 working_dir: spec.working_dir,
-                preopens,
+                volumes: Volumes::new(preopens),
                 stdout: LogStream::new(log.clone(), Stream::Stdout),
                 stderr: LogStream::new(log.clone(), Stream::Stderr),
                 network,
