@@ -57,7 +57,22 @@ fn guest_network(snapshot: &Path, addresses: &[IpAddr]) -> io::Result<Arc<dyn Gu
     Ok(Arc::new(SnapshotNetwork::open(snapshot, addresses)?))
 }
 
+/// Takes as many open files as the system grants: each client, watch and Pod has some, and the
+/// usual limit of 1,024 is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        eprintln!("coracle: raising the limit of open files: {error}");
+    }
+}
+
 fn run(cli: Cli) -> Result<()> {
+    raise_file_limit();
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok()

@@ -60,7 +60,7 @@ pub(crate) fn pss_kibibytes(id: i32) -> u64 {
 }
 
 /// User and system time of a process, in clock ticks.
-fn cpu_ticks(id: i32) -> u64 {
+pub(crate) fn cpu_ticks(id: i32) -> u64 {
     std::fs::read_to_string(format!("/proc/{id}/stat"))
         .ok()
         .and_then(|text| {

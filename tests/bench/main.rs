@@ -15,6 +15,7 @@ mod control_plane;
 mod footprint;
 mod peer;
 mod pods;
+mod reads;
 mod serving;
 
 /// A line of the table.
@@ -66,6 +67,7 @@ const GROUPS: &[Group] = &[
     ("footprint", footprint::rows),
     ("pods", pods::rows),
     ("control-plane", control_plane::rows),
+    ("reads", reads::rows),
     ("serving", serving::rows),
 ];
 

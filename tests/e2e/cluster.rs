@@ -103,6 +103,11 @@ impl Process {
         Self { child, output }
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// All that it has printed.
     pub(crate) fn printed(&self) -> String {
         std::fs::read_to_string(&self.output).unwrap_or_default()
@@ -125,9 +130,8 @@ impl Process {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: i32) {
-        let id = i32::try_from(self.child.id()).unwrap();
         // SAFETY: a plain system call; the child is not yet waited for, so its id is its own.
-        assert_eq!(unsafe { libc::kill(id, signal) }, 0);
+        assert_eq!(unsafe { libc::kill(self.id(), signal) }, 0);
     }
 
     /// Waits for the end.
