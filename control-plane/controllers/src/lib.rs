@@ -141,6 +141,10 @@ fn start_all(
     start("deployment", deployment::run(context()).boxed());
     start("replicaset", replica_set::run(context()).boxed());
     start("endpointslice", endpoints::run(context()).boxed());
+    start(
+        "endpointslicemirroring",
+        endpoints::mirror::run(context()).boxed(),
+    );
     start("garbage", garbage::run(context()).boxed());
     start("namespace", namespace::run(context()).boxed());
     start("serviceaccount", service_account::run(context()).boxed());

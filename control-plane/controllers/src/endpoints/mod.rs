@@ -2,9 +2,12 @@
 //!
 //! One pass over a Service finds its [`backend`]s, and from them both forms: the [`slices`] that
 //! proxies and DNS read, and the one Endpoints object that older clients still read. Services
-//! without a selector are their makers' own business.
+//! without a selector are their makers' own business: what they say in Endpoints is [`mirror`]ed
+//! to slices.
 
 mod backend;
+pub(crate) mod mirror;
+mod packing;
 mod slices;
 mod subsets;
 
@@ -21,6 +24,7 @@ use crate::context::{Context, Writes};
 use crate::error::{Error, already_exists, ignore_not_found, namespace_terminating};
 use crate::informer::revision_of;
 use crate::queue::WorkQueue;
+use packing::Action;
 
 type Key = ObjectRef<Service>;
 
@@ -123,39 +127,17 @@ impl Controller {
                 && slice.labels().get(SERVICE_NAME) == Some(&key.name)
         });
         for action in slices::plan(&service, &backends, &slices) {
-            self.apply(&key, &namespace, action).await?;
+            let client = self.context.client.clone();
+            let written = write_slice(client, &namespace, action).await?;
+            if let Some(revision) = written {
+                self.slice_writes.wrote(&key, revision);
+            }
         }
         if let Some(endpoints) = subsets::plan(&service, &backends, shown.as_deref()) {
             self.write_endpoints(&key, &namespace, shown.is_some(), &endpoints)
                 .await?;
         }
         Ok(None)
-    }
-
-    async fn apply(&self, key: &Key, namespace: &str, action: slices::Action) -> Result<(), Error> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.context.client.clone(), namespace);
-        let params = PostParams::default();
-        let written = match action {
-            slices::Action::Create(slice) => match api.create(&params, &slice).await {
-                Err(error) if namespace_terminating(&error) => return Ok(()),
-                created => created.map_err(Error::api("create an EndpointSlice"))?,
-            },
-            slices::Action::Update(slice) => {
-                let updated = api.replace(&slice.name_any(), &params, &slice).await;
-                updated.map_err(Error::api("update an EndpointSlice"))?
-            }
-            slices::Action::Delete(slice) => {
-                let params = DeleteParams::default().preconditions(Preconditions {
-                    uid: slice.uid(),
-                    resource_version: None,
-                });
-                let deleted = api.delete(&slice.name_any(), &params).await;
-                ignore_not_found(deleted).map_err(Error::api("delete an EndpointSlice"))?;
-                return Ok(());
-            }
-        };
-        self.slice_writes.wrote(key, revision_of(&written));
-        Ok(())
     }
 
     async fn write_endpoints(
@@ -199,4 +181,34 @@ impl Controller {
         ignore_not_found(deleted).map_err(Error::api("delete Endpoints"))?;
         Ok(())
     }
+}
+
+/// Does what was planned for a slice; gives the version of what was written, if anything was.
+async fn write_slice(
+    client: kube::Client,
+    namespace: &str,
+    action: Action,
+) -> Result<Option<u64>, Error> {
+    let api: Api<EndpointSlice> = Api::namespaced(client, namespace);
+    let params = PostParams::default();
+    let written = match action {
+        Action::Create(slice) => match api.create(&params, &slice).await {
+            Err(error) if namespace_terminating(&error) => return Ok(None),
+            created => created.map_err(Error::api("create an EndpointSlice"))?,
+        },
+        Action::Update(slice) => {
+            let updated = api.replace(&slice.name_any(), &params, &slice).await;
+            updated.map_err(Error::api("update an EndpointSlice"))?
+        }
+        Action::Delete(slice) => {
+            let params = DeleteParams::default().preconditions(Preconditions {
+                uid: slice.uid(),
+                resource_version: None,
+            });
+            let deleted = api.delete(&slice.name_any(), &params).await;
+            ignore_not_found(deleted).map_err(Error::api("delete an EndpointSlice"))?;
+            return Ok(None);
+        }
+    };
+    Ok(Some(revision_of(&written)))
 }
