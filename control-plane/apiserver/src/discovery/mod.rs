@@ -142,23 +142,18 @@ struct Shown {
 
 fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
     let change: &[&str] = &["get", "patch", "update"];
-    let (name, foreign, verbs) = match subresource {
-        Subresource::Status => ("status", None, change),
-        Subresource::Approval => ("approval", None, change),
-        Subresource::Scale => ("scale", Some(("autoscaling", "v1", "Scale")), change),
-        Subresource::Binding => ("binding", Some(("", "v1", "Binding")), &["create"][..]),
-        Subresource::Eviction => (
-            "eviction",
-            Some(("policy", "v1", "Eviction")),
-            &["create"][..],
-        ),
-        Subresource::Log => ("log", None, &["get"][..]),
-        Subresource::Finalize => ("finalize", None, &["update"][..]),
+    let (foreign, verbs) = match subresource {
+        part if part.is_part() => (None, change),
+        Subresource::Scale => (Some(("autoscaling", "v1", "Scale")), change),
+        Subresource::Binding => (Some(("", "v1", "Binding")), &["create"][..]),
+        Subresource::Eviction => (Some(("policy", "v1", "Eviction")), &["create"][..]),
+        Subresource::Log => (None, &["get"][..]),
+        _ => (None, &["update"][..]),
     };
     let (group, version, kind) =
         foreign.unwrap_or((&descriptor.group, &descriptor.version, &descriptor.kind));
     Shown {
-        name,
+        name: subresource.name(),
         group: group.to_owned(),
         version: version.to_owned(),
         kind: kind.to_owned(),

@@ -116,8 +116,9 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
     }
 }
 
-async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let known = match call.info.subresource.as_str() {
+/// A subresource by its name in paths.
+fn known_subresource(name: &str) -> Option<Subresource> {
+    Some(match name {
         "status" => Subresource::Status,
         "scale" => Subresource::Scale,
         "approval" => Subresource::Approval,
@@ -125,17 +126,20 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         "eviction" => Subresource::Eviction,
         "log" => Subresource::Log,
         "finalize" => Subresource::Finalize,
-        _ => return Err(Status::unknown_path()),
-    };
-    if !call.kind.descriptor().has(known) {
-        return Err(Status::unknown_path());
-    }
+        "ephemeralcontainers" => Subresource::EphemeralContainers,
+        "resize" => Subresource::Resize,
+        _ => return None,
+    })
+}
+
+async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let known = known_subresource(&call.info.subresource)
+        .filter(|known| call.kind.descriptor().has(*known))
+        .ok_or_else(Status::unknown_path)?;
     match (known, call.info.verb.as_str()) {
-        (Subresource::Status | Subresource::Approval, "get") => read::get(call).await,
-        (Subresource::Status | Subresource::Approval, "update") => {
-            write::replace(call, body, patch::part(call)).await
-        }
-        (Subresource::Status | Subresource::Approval, "patch") => patch::patch(call, body).await,
+        (part, "get") if part.is_part() => read::get(call).await,
+        (part, "update") if part.is_part() => write::replace(call, body, patch::part(call)).await,
+        (part, "patch") if part.is_part() => patch::patch(call, body).await,
         (Subresource::Scale, "get") => scale::get(call).await,
         (Subresource::Scale, "update") => scale::update(call, body).await,
         (Subresource::Scale, "patch") => scale::patch(call, body).await,

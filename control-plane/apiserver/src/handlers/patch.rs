@@ -13,6 +13,7 @@ use super::encode::{accepted, outcome};
 use super::{Call, apply, decode};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
+use crate::registry::strategy::Subresource;
 use crate::registry::update::Part;
 use crate::request::options::WriteOptions;
 use crate::request::{body, media};
@@ -103,9 +104,9 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
 
 /// The part of the object that the call writes.
 pub(super) fn part(call: &Call<'_>) -> Part {
-    match call.info.subresource.as_str() {
-        "status" => Part::Status,
-        "approval" => Part::Approval,
+    match super::known_subresource(&call.info.subresource) {
+        Some(Subresource::Status) => Part::Status,
+        Some(part) if part.is_part() => Part::Own(part),
         _ => Part::Main,
     }
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
 };
 
-use super::encode::{accepted_of, value, warn};
+use super::encode::{SERVED, accepted_of, value, warn};
 use super::{Call, decode};
 use crate::auth::UserInfo;
 use crate::auth::authorization::authorize;
@@ -21,12 +21,16 @@ use crate::auth::rules::rules_of;
 use crate::registry::erased::Object;
 use crate::registry::meta;
 use crate::request::info::RequestInfo;
+use crate::request::media::Shape;
 use crate::request::options::WriteOptions;
 use crate::validation::text;
 
 /// Answers a question, which is an object with a status then.
 pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    accepted_of(call, false)?;
+    // A review is no object that is kept: it has neither rows nor metadata to show.
+    if accepted_of(call, false)?.shape != Shape::Whole {
+        return Err(Status::not_acceptable(SERVED));
+    }
     let options = WriteOptions::parse(call.query)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let mut question = decoded.object;

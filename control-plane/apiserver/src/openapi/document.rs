@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::registry::lookup::Kinds;
-use crate::registry::strategy::{Descriptor, Subresource};
+use crate::registry::strategy::Descriptor;
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -297,19 +297,13 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     if of_object.get("get").is_some() {
         paths.insert(object.clone(), of_object);
     }
-    for (subresource, name) in [
-        (Subresource::Status, "status"),
-        (Subresource::Approval, "approval"),
-    ] {
-        if !d.has(subresource) {
-            continue;
-        }
+    for part in d.subresources.iter().filter(|known| known.is_part()) {
         let of_part = json!({
             "get": operation("get", None, schema, &[]),
             "put": operation("put", Some(schema), schema, WRITE_QUERY),
             "patch": operation("patch", Some(PATCH), schema, &patch_query),
             "parameters": common,
         });
-        paths.insert(format!("{object}/{name}"), of_part);
+        paths.insert(format!("{object}/{}", part.name()), of_part);
     }
 }

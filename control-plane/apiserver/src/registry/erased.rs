@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::strategy::{ApiType, Descriptor, ScaleView, Strategy};
+use super::strategy::{ApiType, Descriptor, ScaleView, Strategy, Subresource};
+use super::zero_times;
 
 /// A decoded object of any kind.
 pub trait Object: Any + Send + Sync {
@@ -103,8 +104,8 @@ pub trait Kind: Send + Sync {
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object);
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> ErrorList;
-    fn prepare_for_approval(&self, _new: &mut dyn Object, _old: &dyn Object) {}
-    fn validate_approval(&self, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
+    fn prepare_for_part(&self, _part: Subresource, _new: &mut dyn Object, _old: &dyn Object) {}
+    fn validate_part(&self, _part: Subresource, _new: &dyn Object, _old: &dyn Object) -> ErrorList {
         ErrorList::default()
     }
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool;
@@ -156,11 +157,11 @@ impl<S: Strategy> Kind for Typed<S> {
     }
 
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {
-        Ok(Box::new(serde_json::from_slice::<S::Object>(bytes)?))
+        Ok(Box::new(zero_times::from_slice::<S::Object>(bytes)?))
     }
 
     fn decode_value(&self, value: Value) -> serde_json::Result<Box<dyn Object>> {
-        Ok(Box::new(serde_json::from_value::<S::Object>(value)?))
+        Ok(Box::new(zero_times::from_value::<S::Object>(value)?))
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {
@@ -216,13 +217,13 @@ impl<S: Strategy> Kind for Typed<S> {
         self.strategy.validate_status_update(typed(new), typed(old))
     }
 
-    fn prepare_for_approval(&self, new: &mut dyn Object, old: &dyn Object) {
+    fn prepare_for_part(&self, part: Subresource, new: &mut dyn Object, old: &dyn Object) {
         self.strategy
-            .prepare_for_approval(typed_mut(new), typed(old));
+            .prepare_for_part(part, typed_mut(new), typed(old));
     }
 
-    fn validate_approval(&self, new: &dyn Object, old: &dyn Object) -> ErrorList {
-        self.strategy.validate_approval(typed(new), typed(old))
+    fn validate_part(&self, part: Subresource, new: &dyn Object, old: &dyn Object) -> ErrorList {
+        self.strategy.validate_part(part, typed(new), typed(old))
     }
 
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool {

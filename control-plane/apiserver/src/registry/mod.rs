@@ -28,6 +28,7 @@ pub mod service_addresses;
 pub mod strategy;
 pub mod update;
 pub mod watch;
+mod zero_times;
 
 use std::sync::Arc;
 

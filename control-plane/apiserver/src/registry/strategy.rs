@@ -103,6 +103,37 @@ pub enum Subresource {
     Approval,
     /// `namespaces/NAME/finalize`: update.
     Finalize,
+    /// `pods/NAME/ephemeralcontainers`: get, update, patch.
+    EphemeralContainers,
+    /// `pods/NAME/resize`: get, update, patch.
+    Resize,
+}
+
+impl Subresource {
+    /// Its name in paths.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Log => "log",
+            Self::Approval => "approval",
+            Self::Finalize => "finalize",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
+        }
+    }
+
+    /// Whether it is the object itself, of which it changes one part.
+    #[must_use]
+    pub fn is_part(self) -> bool {
+        matches!(
+            self,
+            Self::Status | Self::Approval | Self::EphemeralContainers | Self::Resize
+        )
+    }
 }
 
 /// How a kind is named and served. Read once, when the kind is registered.
@@ -353,12 +384,17 @@ pub trait Strategy: Send + Sync + 'static {
         ErrorList::default()
     }
 
-    /// Restores what an update of the approval subresource may not change. Called only with
-    /// [`Subresource::Approval`].
-    fn prepare_for_approval(&self, _new: &mut Self::Object, _old: &Self::Object) {}
+    /// Restores what an update of a part other than the status may not change. Called only with
+    /// subresources of the kind that are such parts.
+    fn prepare_for_part(&self, _part: Subresource, _new: &mut Self::Object, _old: &Self::Object) {}
 
-    /// Everything that is wrong with an update of the approval subresource.
-    fn validate_approval(&self, _new: &Self::Object, _old: &Self::Object) -> ErrorList {
+    /// Everything that is wrong with an update of such a part.
+    fn validate_part(
+        &self,
+        _part: Subresource,
+        _new: &Self::Object,
+        _old: &Self::Object,
+    ) -> ErrorList {
         ErrorList::default()
     }
 

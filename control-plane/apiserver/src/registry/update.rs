@@ -11,6 +11,7 @@ use super::create::{match_name, match_namespace};
 use super::encoding::{decode, encode};
 use super::erased::Object;
 use super::managed::keep_times;
+use super::strategy::Subresource;
 use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
 use crate::admission::{Operation, Review};
 
@@ -24,8 +25,8 @@ pub enum Part {
     Main,
     /// The status.
     Status,
-    /// Whether it is approved.
-    Approval,
+    /// Another part that has a subresource of its own.
+    Own(Subresource),
     /// Its number of replicas.
     Scale,
     /// What the handler of this subresource changed itself, of an object that is otherwise as
@@ -38,7 +39,7 @@ impl Part {
         match self {
             Self::Main => "",
             Self::Status => "status",
-            Self::Approval => "approval",
+            Self::Own(subresource) => subresource.name(),
             Self::Scale => "scale",
             Self::Internal(name) => name,
         }
@@ -108,7 +109,7 @@ impl Registry {
         match part {
             Part::Main => kind.prepare_for_update(&mut *new, &*old),
             Part::Status => kind.prepare_for_status_update(&mut *new, &*old),
-            Part::Approval => kind.prepare_for_approval(&mut *new, &*old),
+            Part::Own(part) => kind.prepare_for_part(part, &mut *new, &*old),
             Part::Scale | Part::Internal(_) => {}
         }
         if descriptor.generation && part != Part::Status && kind.spec_changed(&*new, &*old) {
@@ -119,7 +120,7 @@ impl Registry {
         errors.extend(match part {
             Part::Main | Part::Scale => kind.validate_update(&*new, &*old),
             Part::Status => kind.validate_status_update(&*new, &*old),
-            Part::Approval => kind.validate_approval(&*new, &*old),
+            Part::Own(part) => kind.validate_part(part, &*new, &*old),
             Part::Internal(_) => Vec::new(),
         });
         if !errors.is_empty() {

@@ -17,6 +17,7 @@ mod kubectl;
 mod lists;
 mod logs;
 mod managed_fields;
+mod pod_parts;
 mod services;
 mod shapes;
 mod subresources;

@@ -112,8 +112,9 @@ impl Strategy for CertificateSigningRequestStrategy {
         errors
     }
 
-    fn prepare_for_approval(
+    fn prepare_for_part(
         &self,
+        _part: Subresource,
         new: &mut CertificateSigningRequest,
         old: &CertificateSigningRequest,
     ) {
@@ -124,8 +125,9 @@ impl Strategy for CertificateSigningRequestStrategy {
         new.status = Some(status);
     }
 
-    fn validate_approval(
+    fn validate_part(
         &self,
+        _part: Subresource,
         new: &CertificateSigningRequest,
         old: &CertificateSigningRequest,
     ) -> ErrorList {
@@ -234,6 +236,7 @@ mod tests {
     use crate::validation::testing::assert_causes;
 
     const STRATEGY: CertificateSigningRequestStrategy = CertificateSigningRequestStrategy;
+    const APPROVAL: Subresource = Subresource::Approval;
 
     fn signed() -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
@@ -311,15 +314,15 @@ mod tests {
         let approved = json!({"type": "Approved", "status": "True"});
         let denied = json!({"type": "Denied", "status": "True"});
         let yes = with(json!([approved]));
-        assert_causes(&STRATEGY.validate_approval(&yes, &none), &[]);
+        assert_causes(&STRATEGY.validate_part(APPROVAL, &yes, &none), &[]);
         assert_causes(
-            &STRATEGY.validate_approval(&none, &yes),
+            &STRATEGY.validate_part(APPROVAL, &none, &yes),
             &[
                 "status.conditions FieldValueForbidden updates may not remove a condition of type \"Approved\"",
             ],
         );
         assert_causes(
-            &STRATEGY.validate_approval(&with(json!([approved, denied])), &none),
+            &STRATEGY.validate_part(APPROVAL, &with(json!([approved, denied])), &none),
             &[
                 "status.conditions[1].type FieldValueInvalid Approved and Denied conditions are mutually exclusive",
             ],

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use crate::validation::text;
 
 /// On a Pod that the kubelet made from a file, for the API to show.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Lower cost: deleted sooner when a ReplicaSet shrinks.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 

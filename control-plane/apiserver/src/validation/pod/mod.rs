@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 pub(crate) mod env;
+pub(crate) mod resize;
 pub(crate) mod template;
 pub(crate) mod update;
 pub(crate) mod warnings;

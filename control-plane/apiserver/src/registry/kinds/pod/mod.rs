@@ -3,12 +3,14 @@
 mod alpha;
 mod columns;
 mod defaults;
+mod parts;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::resources;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP, PodSpec, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::validation::pod::resize::{validate_ephemeral_update, validate_resize};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
 use crate::validation::pod::warnings::{name_warning, spec_warnings};
 use crate::validation::pod::{
@@ -32,6 +34,8 @@ impl Strategy for PodStrategy {
                 Subresource::Binding,
                 Subresource::Eviction,
                 Subresource::Log,
+                Subresource::EphemeralContainers,
+                Subresource::Resize,
             ])
             .fields(&[
                 "spec.hostNetwork",
@@ -90,17 +94,7 @@ impl Strategy for PodStrategy {
     fn validate_update(&self, new: &Pod, old: &Pod) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_always(new, &mut errors);
-        let annotations_at = Path::new("metadata").child("annotations");
-        let (new_annotations, old_annotations) = (
-            new.metadata.annotations.as_ref(),
-            old.metadata.annotations.as_ref(),
-        );
-        validate_pod_annotation_update(
-            new_annotations,
-            old_annotations,
-            &annotations_at,
-            &mut errors,
-        );
+        validate_annotations(new, old, &mut errors);
         if let (Some(new), Some(old)) = (&new.spec, &old.spec) {
             validate_spec_update(new, old, &Path::new("spec"), &mut errors);
         }
@@ -140,6 +134,22 @@ impl Strategy for PodStrategy {
     fn validate_status_update(&self, new: &Pod, old: &Pod) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_status_update(new, old, &mut errors);
+        errors
+    }
+
+    fn prepare_for_part(&self, part: Subresource, new: &mut Pod, old: &Pod) {
+        parts::restore(part, new, old);
+    }
+
+    fn validate_part(&self, part: Subresource, new: &Pod, old: &Pod) -> ErrorList {
+        let mut errors = ErrorList::default();
+        validate_always(new, &mut errors);
+        if part == Subresource::EphemeralContainers {
+            validate_annotations(new, old, &mut errors);
+            validate_ephemeral_update(new, old, &mut errors);
+        } else {
+            validate_resize(new, old, &mut errors);
+        }
         errors
     }
 
@@ -253,6 +263,12 @@ fn validate_always(object: &Pod, errors: &mut ErrorList) {
     let at = Path::new("spec");
     validate_spec(spec, Some(&object.metadata), &at, errors);
     validate_pod_only(spec, &at, errors);
+}
+
+fn validate_annotations(new: &Pod, old: &Pod, errors: &mut ErrorList) {
+    let at = Path::new("metadata").child("annotations");
+    let (new, old) = (&new.metadata.annotations, &old.metadata.annotations);
+    validate_pod_annotation_update(new.as_ref(), old.as_ref(), &at, errors);
 }
 
 /// `podIP` is the first of `podIPs`: whichever of the two is given sets the other.

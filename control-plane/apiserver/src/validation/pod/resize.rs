@@ -1,0 +1,221 @@
+//! What may change when a Pod's resources are changed while it runs: how much CPU and memory its
+//! containers have, and no more (KEP-1287).
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::resources::qos;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+
+use super::annotations::MIRROR;
+use super::container::is_sidecar;
+use crate::validation::equality::semantic;
+use crate::validation::items;
+
+/// What can be resized.
+const MUTABLE: [&str; 2] = ["cpu", "memory"];
+
+/// What an update of the resources may not change, of a Pod that is otherwise as it was.
+pub(crate) fn validate_resize(new: &Pod, old: &Pod, errors: &mut ErrorList) {
+    let (Some(spec), Some(old_spec)) = (&new.spec, &old.spec) else {
+        return;
+    };
+    let refused = if is_mirror(old) {
+        Some("static pods cannot be resized")
+    } else if old_spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+        Some("windows pods cannot be resized")
+    } else {
+        None
+    };
+    if let Some(detail) = refused {
+        *errors = vec![Error::forbidden(&Path::root(), detail)];
+        return;
+    }
+    let at = Path::new("spec");
+    let class = qos(spec).as_str();
+    if class != qos(old_spec).as_str() {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        errors.push(Error::invalid(&at, class, detail));
+    }
+    if !is_supported(old) {
+        let detail = "Pod running on node without support for resize";
+        errors.push(Error::forbidden(&at, detail));
+    }
+    let before = errors.len();
+    validate_order(
+        "containers",
+        &spec.containers,
+        &old_spec.containers,
+        &at,
+        errors,
+    );
+    let (init, old_init) = (
+        items(&spec.init_containers),
+        items(&old_spec.init_containers),
+    );
+    validate_order("initContainers", init, old_init, &at, errors);
+    if errors.len() > before {
+        return;
+    }
+    let pod_at = at.child("resources");
+    validate_kept(
+        &spec.resources,
+        &old_spec.resources,
+        "pod-level resource",
+        &pod_at,
+        errors,
+    );
+    for (list, new, old) in [
+        ("initContainers", init, old_init),
+        ("containers", &spec.containers[..], &old_spec.containers[..]),
+    ] {
+        for (i, (new, old)) in new.iter().zip(old).enumerate() {
+            let at = at.child(list).index(i).child("resources");
+            validate_kept(&new.resources, &old.resources, "resource", &at, errors);
+        }
+    }
+    validate_restarts(init, old_init, &at, errors);
+    if errors.is_empty() && !semantic(&masked(spec, old_spec), old_spec) {
+        let detail = "only cpu and memory resources are mutable";
+        errors.push(Error::forbidden(&at, detail));
+    }
+}
+
+/// Whether the Pod is a copy of what a node runs by itself.
+pub(crate) fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(MIRROR))
+}
+
+/// A node that can resize says of running containers what they have. Where none runs nobody
+/// knows yet.
+fn is_supported(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let mut statuses = status
+        .into_iter()
+        .flat_map(|status| items(&status.container_statuses));
+    let running = statuses.find(|status| {
+        status
+            .state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some())
+    });
+    running.is_none_or(|status| status.resources.is_some())
+}
+
+fn validate_order(
+    list: &str,
+    new: &[Container],
+    old: &[Container],
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let at = at.child(list);
+    if new.len() != old.len() {
+        let detail = format!("{list} may not be added or removed on resize");
+        errors.push(Error::forbidden(&at, detail));
+        return;
+    }
+    for (i, (new, old)) in new.iter().zip(old).enumerate() {
+        if new.name != old.name {
+            let detail = format!("{list} may not be renamed or reordered on resize");
+            errors.push(Error::forbidden(&at.index(i).child("name"), detail));
+        }
+    }
+}
+
+/// What was requested or limited is so after it, to whatever amount.
+fn validate_kept(
+    new: &Option<ResourceRequirements>,
+    old: &Option<ResourceRequirements>,
+    what: &str,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let (new, old) = (
+        new.clone().unwrap_or_default(),
+        old.clone().unwrap_or_default(),
+    );
+    for (field, new, old) in [
+        ("requests", new.requests, old.requests),
+        ("limits", new.limits, old.limits),
+    ] {
+        let new = new.unwrap_or_default();
+        if !old.iter().flatten().all(|(name, _)| new.contains_key(name)) {
+            let detail = format!("{what} {field} cannot be removed");
+            errors.push(Error::forbidden(&at.child(field), detail));
+        }
+    }
+}
+
+/// An init container that has had its turn is not started again for its resources.
+fn validate_restarts(new: &[Container], old: &[Container], at: &Path, errors: &mut ErrorList) {
+    for (i, (new, old)) in new.iter().zip(old).enumerate() {
+        let mut policies = items(&new.resize_policy).iter();
+        let restarts = policies.any(|policy| policy.restart_policy == "RestartContainer");
+        if restarts && !is_sidecar(new) && !semantic(new, old) {
+            let at = at.child("initContainers").index(i);
+            let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+            errors.push(Error::forbidden(&at, detail));
+        }
+    }
+}
+
+/// The new spec with as much CPU and memory as the old one has.
+fn masked(new: &PodSpec, old: &PodSpec) -> PodSpec {
+    let mut spec = new.clone();
+    let old_init = items(&old.init_containers);
+    let pairs = spec.containers.iter_mut().zip(&old.containers);
+    let init = spec.init_containers.iter_mut().flatten().zip(old_init);
+    for (container, old) in pairs.chain(init) {
+        container.resources = mask(container.resources.take(), &old.resources);
+    }
+    spec.resources = mask(spec.resources.take(), &old.resources);
+    spec
+}
+
+fn mask(
+    new: Option<ResourceRequirements>,
+    old: &Option<ResourceRequirements>,
+) -> Option<ResourceRequirements> {
+    let mut masked = new.unwrap_or_default();
+    let old = old.clone().unwrap_or_default();
+    for (new, old) in [
+        (&mut masked.requests, old.requests),
+        (&mut masked.limits, old.limits),
+    ] {
+        let mut amounts = new.take().unwrap_or_default();
+        for name in MUTABLE {
+            amounts.remove(name);
+            if let Some(amount) = old.as_ref().and_then(|old| old.get(name)) {
+                amounts.insert(name.to_owned(), amount.clone());
+            }
+        }
+        *new = (!amounts.is_empty()).then_some(amounts);
+    }
+    (masked != ResourceRequirements::default()).then_some(masked)
+}
+
+/// What an update of the ephemeral containers may not change: those that are there.
+pub(crate) fn validate_ephemeral_update(new: &Pod, old: &Pod, errors: &mut ErrorList) {
+    if is_mirror(old) {
+        let detail = "static pods do not support ephemeral containers";
+        *errors = vec![Error::forbidden(&Path::root(), detail)];
+        return;
+    }
+    let (Some(spec), Some(old_spec)) = (&new.spec, &old.spec) else {
+        return;
+    };
+    let at = Path::new("spec").child("ephemeralContainers");
+    for old in items(&old_spec.ephemeral_containers) {
+        let mut new = items(&spec.ephemeral_containers).iter();
+        let how = match new.find(|new| new.name == old.name) {
+            None => "removed",
+            Some(new) if !semantic(new, old) => "changed",
+            Some(_) => continue,
+        };
+        let detail = format!(
+            "existing ephemeral containers {:?} may not be {how}\n",
+            old.name
+        );
+        errors.push(Error::forbidden(&at, detail));
+    }
+}
