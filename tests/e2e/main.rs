@@ -5,6 +5,7 @@
 mod apply;
 mod cluster;
 mod faults;
+mod kubectl;
 mod lifecycle;
 mod nodes;
 mod pod_network;

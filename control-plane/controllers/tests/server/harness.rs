@@ -1,5 +1,6 @@
 //! An API server with its controllers, which end with the test.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures::TryStreamExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,6 +49,14 @@ impl Cluster {
             cluster.namespaced("default");
         until(&accounts, "default", |account| account.is_some()).await;
         cluster
+    }
+
+    /// A namespace of this name in which Pods can be made.
+    pub(crate) async fn namespace(&self, name: &str) {
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = self.all();
+        create(&namespaces, serde_json::json!({"metadata": {"name": name}})).await;
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = self.namespaced(name);
+        until(&accounts, "default", |account| account.is_some()).await;
     }
 
     pub(crate) fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
@@ -126,5 +135,44 @@ where
         let in_time = tokio::time::timeout(DEADLINE, wait).await;
         assert!(in_time.is_ok(), "{caller}: not in time; last: {last:#?}");
         last
+    }
+}
+
+/// Waits until the objects with these labels (all, of none) are as wanted.
+#[track_caller]
+pub(crate) fn until_all<K>(
+    api: &Api<K>,
+    labels: &str,
+    wanted: impl Fn(&[&K]) -> bool + Send,
+) -> impl Future<Output = Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let mut objects: BTreeMap<String, K> = BTreeMap::new();
+        let wait = async {
+            let selected = watcher::Config::default().labels(labels);
+            let mut events = std::pin::pin!(watcher(api.clone(), selected).default_backoff());
+            let mut listed = false;
+            while let Some(event) = events.try_next().await.unwrap() {
+                match event {
+                    watcher::Event::Init => objects.clear(),
+                    watcher::Event::InitDone => listed = true,
+                    watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                        objects.insert(object.name_any(), object);
+                    }
+                    watcher::Event::Delete(object) => {
+                        objects.remove(&object.name_any());
+                    }
+                }
+                if listed && wanted(&objects.values().collect::<Vec<_>>()) {
+                    return;
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(DEADLINE, wait).await;
+        assert!(in_time.is_ok(), "{caller}: not in time; last: {objects:#?}");
+        objects.into_values().collect()
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod budgets;
+mod conformance;
 mod harness;
 mod quotas;
 mod storage;

@@ -13,3 +13,10 @@
 //! or a client are tests of the same names elsewhere: of the controllers, or in `tests/e2e`.
 
 mod apimachinery;
+mod auth;
+mod endpoints;
+mod examples;
+mod lists;
+mod network;
+mod page;
+mod sources;

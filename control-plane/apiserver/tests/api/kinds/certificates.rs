@@ -25,9 +25,14 @@ fn request() -> (Value, ByteString) {
     (body, ByteString(certificate.into_bytes()))
 }
 
-/// [sig-auth] Certificates API should support CSR API operations
+/// Must: discovery has the group certificates.k8s.io
+/// Must: the group has version v1
+/// Must: the version has certificatesigningrequests, their approval and their status
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
+/// Must: the approval can be read, updated and patched
+/// Must: the status can be read, updated and patched
 #[tokio::test]
-async fn should_support_csr_api_operations() {
+async fn certificates_api_should_support_csr_api_operations() {
     let api = Api::new().await;
     let (body, certificate) = request();
     let subject = Subject {
@@ -38,6 +43,21 @@ async fn should_support_csr_api_operations() {
         status: Some(json!({ "certificate": certificate })),
     };
     lifecycle(&api, &subject).await;
+
+    let resources = api.get(subject.group_version).await.ok(200);
+    let mut resources = resources["resources"].as_array().unwrap().iter();
+    assert!(resources.any(|known| known["name"] == "certificatesigningrequests/approval"));
+    let mut request = subject.create(&api, "csr:2").await;
+    let approval = format!("{PATH}/csr:2/approval");
+    let condition =
+        json!({"type": "Approved", "status": "True", "reason": "E2E", "message": "Set by a test"});
+    request["status"]["conditions"] = json!([condition]);
+    let approved = api.put(&approval, &request).await.ok(200);
+    assert_eq!(approved["status"]["conditions"][0]["type"], "Approved");
+    let patch = json!({"metadata": {"annotations": {"patched": "true"}}});
+    let patched = api.patch(&approval, "merge", &patch).await.ok(200);
+    assert_eq!(patched["metadata"]["annotations"]["patched"], "true");
+    assert_eq!(api.get(&approval).await.ok(200), patched);
 }
 
 #[tokio::test]

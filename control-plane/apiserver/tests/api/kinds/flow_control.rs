@@ -18,9 +18,13 @@ fn subject(plural: &'static str, spec: Value) -> Subject<'static> {
     }
 }
 
-/// [sig-api-machinery] API priority and fairness should support FlowSchema API operations
+/// Must: discovery has the group flowcontrol.apiserver.k8s.io
+/// Must: the group has version v1
+/// Must: the version has flowschemas and flowschemas/status
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
+/// Must: the status can be read, updated and patched
 #[tokio::test]
-async fn should_support_flow_schema_api_operations() {
+async fn api_priority_and_fairness_should_support_flowschema_api_operations() {
     let api = Api::new().await;
     let rule = json!({
         "subjects": [{"kind": "User", "user": {"name": "example-e2e-non-existent-user"}}],
@@ -33,10 +37,13 @@ async fn should_support_flow_schema_api_operations() {
     lifecycle(&api, &subject("flowschemas", spec)).await;
 }
 
-/// [sig-api-machinery] API priority and fairness should support PriorityLevelConfiguration API
-/// operations
+/// Must: discovery has the group flowcontrol.apiserver.k8s.io
+/// Must: the group has version v1
+/// Must: the version has prioritylevelconfigurations and their status
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
+/// Must: the status can be read, updated and patched
 #[tokio::test]
-async fn should_support_priority_level_configuration_api_operations() {
+async fn api_priority_and_fairness_should_support_prioritylevelconfiguration_api_operations() {
     let api = Api::new().await;
     let limited = json!({"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}});
     let spec = json!({"type": "Limited", "limited": limited});

@@ -35,18 +35,18 @@ const VERBS: [&str; 8] = [
 const SELECTOR: &str = "labelSelector=lifecycle%3Dyes";
 
 /// A kind and an object of it.
-struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     /// `/api/v1`, `/apis/apps/v1`.
-    group_version: &'a str,
-    plural: &'a str,
-    namespaced: bool,
-    body: Value,
+    pub(crate) group_version: &'a str,
+    pub(crate) plural: &'a str,
+    pub(crate) namespaced: bool,
+    pub(crate) body: Value,
     /// A status that a controller could write, where there is the subresource.
-    status: Option<Value>,
+    pub(crate) status: Option<Value>,
 }
 
 impl Subject<'_> {
-    fn collection(&self) -> String {
+    pub(crate) fn collection(&self) -> String {
         let Self {
             group_version,
             plural,
@@ -59,14 +59,14 @@ impl Subject<'_> {
         }
     }
 
-    fn named(&self, name: &str) -> Value {
+    pub(crate) fn named(&self, name: &str) -> Value {
         let mut body = self.body.clone();
         body["metadata"]["name"] = json!(name);
         body["metadata"]["labels"]["lifecycle"] = json!("yes");
         body
     }
 
-    async fn create(&self, api: &Api, name: &str) -> Value {
+    pub(crate) async fn create(&self, api: &Api, name: &str) -> Value {
         api.post(&self.collection(), &self.named(name))
             .await
             .ok(201)
@@ -87,8 +87,9 @@ fn version(object: &Value) -> u64 {
     text.unwrap().parse().unwrap()
 }
 
-/// Every verb, on one object after another, with what a watch sees of it.
-async fn lifecycle(api: &Api, subject: &Subject<'_>) {
+/// Every verb, on one object after another, with what a watch sees of it, after discovery of the
+/// group, of the version in it and of the resources in that.
+pub(crate) async fn lifecycle(api: &Api, subject: &Subject<'_>) {
     let name = subject.body["metadata"]["name"].as_str().unwrap_or("first");
     let collection = subject.collection();
     let path = format!("{collection}/{name}");
@@ -162,14 +163,18 @@ async fn discovered(api: &Api, subject: &Subject<'_>) {
     assert_eq!(resource["namespaced"], subject.namespaced);
     let status = find(&format!("{}/status", subject.plural));
     assert_eq!(status.is_some(), subject.status.is_some());
-    if let Some(group) = subject
-        .group_version
-        .strip_prefix("/apis/")
-        .and_then(|path| path.split('/').next())
-    {
+    if let Some(group_version) = subject.group_version.strip_prefix("/apis/") {
+        let (name, _) = group_version.split_once('/').unwrap();
         let groups = api.get("/apis").await.ok(200);
         let groups = groups["groups"].as_array().unwrap().clone();
-        assert!(groups.iter().any(|known| known["name"] == group));
+        assert!(groups.iter().any(|known| known["name"] == name));
+        let group = api.get(&format!("/apis/{name}")).await.ok(200);
+        let versions = group["versions"].as_array().unwrap().clone();
+        assert!(
+            versions
+                .iter()
+                .any(|known| known["groupVersion"] == group_version)
+        );
     }
 }
 

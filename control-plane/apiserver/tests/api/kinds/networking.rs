@@ -34,16 +34,23 @@ fn ingress() -> Subject<'static> {
     )
 }
 
-/// [sig-network] Ingress API should support creating Ingress API operations
+/// Must: discovery has the group networking.k8s.io
+/// Must: the group has version v1
+/// Must: the version has ingresses
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
+/// Must: the status can be read, updated and patched
 #[tokio::test]
-async fn should_support_creating_ingress_api_operations() {
+async fn ingress_api_should_support_creating_ingress_api_operations() {
     let api = Api::new().await;
     lifecycle(&api, &ingress()).await;
 }
 
-/// [sig-network] IngressClass API should support creating IngressClass API operations
+/// Must: discovery has the group networking.k8s.io
+/// Must: the group has version v1
+/// Must: the version has ingressclasses
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
 #[tokio::test]
-async fn should_support_creating_ingress_class_api_operations() {
+async fn ingressclass_api_should_support_creating_ingressclass_api_operations() {
     let api = Api::new().await;
     let body = json!({"metadata": {"name": "c"}, "spec": {"controller": "example.com/controller"}});
     lifecycle(&api, &subject("ingressclasses", false, body, None)).await;
@@ -79,9 +86,13 @@ async fn network_policies() {
     lifecycle(&api, &subject("networkpolicies", true, body, None)).await;
 }
 
-/// [sig-network] ServiceCIDR and IPAddress API should support ServiceCIDR API operations
+/// Must: discovery has the group networking.k8s.io
+/// Must: the group has version v1
+/// Must: the version has servicecidrs
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
+/// Must: the status can be read, updated and patched
 #[tokio::test]
-async fn should_support_service_cidr_api_operations() {
+async fn servicecidr_and_ipaddress_api_should_support_servicecidr_api_operations() {
     let api = Api::new().await;
     let path = format!("{GROUP_VERSION}/servicecidrs/kubernetes");
     let default = api.get(&path).await.ok(200);
@@ -95,9 +106,12 @@ async fn should_support_service_cidr_api_operations() {
     lifecycle(&api, &subject("servicecidrs", false, body, status)).await;
 }
 
-/// [sig-network] ServiceCIDR and IPAddress API should support IPAddress API operations
+/// Must: discovery has the group networking.k8s.io
+/// Must: the group has version v1
+/// Must: the version has ipaddresses
+/// Must: objects can be created, read, listed, watched, updated, patched and deleted, one or many
 #[tokio::test]
-async fn should_support_ip_address_api_operations() {
+async fn servicecidr_and_ipaddress_api_should_support_ipaddress_api_operations() {
     let api = Api::new().await;
     let parent =
         json!({"group": "mygroup", "resource": "myresources", "namespace": "foo", "name": "bar"});

@@ -49,25 +49,13 @@ fn with_requests(name: &str, requests: Value) -> Value {
     pod
 }
 
-/// [sig-api-machinery] ResourceQuota should manage the lifecycle of a ResourceQuota; should be
-/// able to update and delete ResourceQuota; should apply changes to a resourcequota status
 #[tokio::test]
-async fn should_manage_the_lifecycle_of_a_resource_quota_and_apply_changes_to_its_status() {
-    let api = Api::new().await;
-    lifecycle(&api, &subject()).await;
-    let created = subject().create(&api, "quota").await;
-    assert_eq!(created["spec"]["hard"]["cpu"], "500m");
-    let path = format!("{QUOTAS}/quota");
-    let patch = json!({"spec": {"hard": {"cpu": "1", "memory": "500Mi"}}});
-    let updated = api.patch(&path, "merge", &patch).await.ok(200);
-    assert_eq!(updated["spec"]["hard"]["cpu"], "1");
-    api.delete(&path).await.ok(200);
-    api.get(&path).await.fails(404, "NotFound");
+async fn resource_quotas() {
+    lifecycle(&Api::new().await, &subject()).await;
 }
 
-/// [sig-api-machinery] ResourceQuota should create a ResourceQuota and capture the life of a pod.
 #[tokio::test]
-async fn should_create_a_resource_quota_and_capture_the_life_of_a_pod() {
+async fn pods_are_charged_with_their_requests() {
     let api = Api::new().await;
     let hard = json!({"pods": "5", "cpu": "1", "memory": "500Mi", "requests.example.com/gpu": "3"});
     quota(&api, "quota", hard, json!({})).await;
@@ -109,10 +97,8 @@ async fn should_create_a_resource_quota_and_capture_the_life_of_a_pod() {
     assert_eq!(used(&api, "quota").await["cpu"], "500m");
 }
 
-/// [sig-api-machinery] ResourceQuota should create a ResourceQuota and capture the life of a
-/// configMap, of a secret, of a replication controller, of a replica set
 #[tokio::test]
-async fn should_create_a_resource_quota_and_capture_the_life_of_counted_objects() {
+async fn objects_are_charged_by_count() {
     let api = Api::new().await;
     let namespace = "/api/v1/namespaces/default";
     let template = super::template();
@@ -160,10 +146,8 @@ async fn should_create_a_resource_quota_and_capture_the_life_of_counted_objects(
     }
 }
 
-/// [sig-api-machinery] ResourceQuota should create a ResourceQuota and capture the life of a
-/// service.
 #[tokio::test]
-async fn should_create_a_resource_quota_and_capture_the_life_of_a_service() {
+async fn services_are_charged_with_their_node_ports() {
     let api = Api::new().await;
     let services = "/api/v1/namespaces/default/services";
     let hard = json!({"services": "3", "services.nodeports": "1", "services.loadbalancers": "1"});
@@ -199,10 +183,8 @@ async fn should_create_a_resource_quota_and_capture_the_life_of_a_service() {
     assert!(message.contains("services.nodeports=1"), "{message}");
 }
 
-/// [sig-api-machinery] ResourceQuota should verify ResourceQuota with best effort scope, and with
-/// terminating scopes
 #[tokio::test]
-async fn should_verify_resource_quota_with_best_effort_and_terminating_scopes() {
+async fn scopes_choose_the_pods_that_are_charged() {
     let api = Api::new().await;
     let one = || json!({"pods": "5"});
     for scope in [

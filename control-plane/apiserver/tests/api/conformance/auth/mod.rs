@@ -1,0 +1,3 @@
+//! What upstream tests in `test/e2e/auth`.
+
+mod subjectreviews;
