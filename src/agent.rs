@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
+use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
 use coracle_runtime::{LogLimits, PortDispatcher, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
@@ -49,6 +50,8 @@ pub(crate) struct NodeConfig {
     pub(crate) identity: NodeIdentity,
     pub(crate) registry: Option<SocketAddr>,
     pub(crate) pod_network: PodNetworkForm,
+    /// Where the API server is found beside its Service: names or addresses.
+    pub(crate) api_hosts: Vec<String>,
     /// Sockets that are known under another address, see [`NodeNetworkConfig::aliases`].
     pub(crate) aliases: Vec<Alias>,
     /// Whether guests end when no agent has come for them.
@@ -98,6 +101,8 @@ impl RunningNode {
                 ..PullerConfig::default()
             },
         )?;
+        let mut api_hosts = config.network.api_hosts();
+        api_hosts.extend(config.api_hosts);
         let network = NodeNetwork::open(NodeNetworkConfig {
             directory: folder("network"),
             node_name: config.name.clone(),
@@ -106,6 +111,10 @@ impl RunningNode {
             cluster_range: config.network.pods.into(),
             service_range: config.network.services.into(),
             cluster_dns: Some(config.network.dns()),
+            authority: Some(Authority {
+                certificates: config.identity.authority.clone(),
+                hosts: api_hosts,
+            }),
             domain: config.network.domain,
             node_port_address: IpAddr::from([0, 0, 0, 0]),
             aliases: config.aliases,
@@ -280,6 +289,12 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
         )),
         max_pods: options.node.max_pods.unwrap_or(defaults::MAX_PODS),
         pod_network: options.node.pod_network,
+        api_hosts: options
+            .server
+            .host_str()
+            .map(str::to_owned)
+            .into_iter()
+            .collect(),
         client,
         identity,
         registry,

@@ -77,6 +77,8 @@ pub(crate) struct UpOptions {
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
     #[command(flatten)]
+    pub(crate) service_accounts: ServiceAccountOptions,
+    #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Nodes to start
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
@@ -107,6 +109,26 @@ pub(crate) struct ClusterOptions {
     /// Prefix length of a node's part of --cluster-cidr; default 24, for `up` 18
     #[arg(long, value_name = "BITS")]
     pub(crate) node_cidr_mask_size: Option<u8>,
+}
+
+/// Tokens of service accounts, with Kubernetes' flags.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServiceAccountOptions {
+    /// Issuer of tokens of service accounts, a URL; where it is repeated, the first is written into
+    /// tokens and all are believed
+    #[arg(long, value_name = "URL", default_value = defaults::SERVICE_ACCOUNT_ISSUER)]
+    pub(crate) service_account_issuer: Vec<String>,
+    /// File with the private key (PEM, PKCS#8, RSA or ECDSA) of new tokens; default one in the
+    /// data directory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_signing_key_file: Option<PathBuf>,
+    /// File with keys (PEM, public or private) by which tokens are believed beside that of new
+    /// ones; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_account_key_file: Vec<PathBuf>,
+    /// Audiences that mean the API server, by comma; default the issuer
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) api_audiences: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -151,6 +173,8 @@ pub(crate) struct ServerOptions {
     pub(crate) listen: ListenOptions,
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
+    #[command(flatten)]
+    pub(crate) service_accounts: ServiceAccountOptions,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Do not run a node here

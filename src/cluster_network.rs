@@ -65,6 +65,15 @@ impl ClusterNetwork {
         self.service(1)
     }
 
+    /// The names and the address of the `kubernetes` Service, as Pods have them in URLs.
+    pub(crate) fn api_hosts(&self) -> Vec<String> {
+        let full = format!("kubernetes.default.svc.{}", self.domain);
+        let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let names = names.into_iter().map(str::to_owned);
+        let address = self.kubernetes().to_string();
+        names.chain([full, address]).collect()
+    }
+
     /// The address of the cluster's DNS, the Service `kube-dns`: the tenth one, as in k3s and
     /// kubeadm.
     pub(crate) fn dns(&self) -> IpAddr {

@@ -18,3 +18,6 @@ pub(crate) const MAX_PODS: u32 = 110;
 pub(crate) const UP_NODE_MASK: u8 = 18;
 /// See [`UP_NODE_MASK`].
 pub(crate) const UP_MAX_PODS: u32 = 16_000;
+
+/// Issuer of the tokens of service accounts, as kubeadm sets it.
+pub(crate) const SERVICE_ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use coracle_apiserver::auth::{MASTERS, NODES};
 use coracle_apiserver::serving::server_config;
 use coracle_apiserver::{ApiServer, Config, Ipv4Range, UserInfo};
-use coracle_controllers::ControllersConfig;
 use coracle_controllers::informer::Informers;
+use coracle_controllers::{ControllersConfig, TokenOwner};
 use coracle_images::registry::{Access, RegistryConfig};
 use coracle_network::ServiceFeed;
 use coracle_scheduler::{Feed, SchedulerConfig};
@@ -23,11 +23,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cli::ServiceAccountOptions;
 use crate::cluster_network::ClusterNetwork;
 use crate::identity::authority::{Authority, KeyedCertificate, Purpose};
 use crate::identity::join::{self, NodeIdentity};
 use crate::identity::kubeconfig;
 use crate::identity::registry::{Grant, RegistryCredentials};
+use crate::identity::service_accounts;
 use crate::paths::{DataDir, write_private};
 use crate::{registry_tls, service_feed};
 
@@ -43,6 +45,7 @@ pub(crate) struct ServerConfig {
     pub(crate) advertise: IpAddr,
     /// More names and addresses for the serving certificate.
     pub(crate) names: Vec<String>,
+    pub(crate) service_accounts: ServiceAccountOptions,
     /// The ranges of Pods and Services.
     pub(crate) network: ClusterNetwork,
     /// Bits of a node's range of Pod addresses.
@@ -105,6 +108,10 @@ impl Server {
         let mut api_config = Config::new(store.clone(), service_range);
         api_config.kubelet_tls = Some(Arc::new(kubelet_client_tls(&authority)?));
         api_config.advertise = Some(advertised);
+        api_config.tokens = Some(service_accounts::token_config(
+            &config.data.pki(),
+            &config.service_accounts,
+        )?);
         // The join routes need a client of the server that they are part of.
         let late = LateClient::default();
         api_config.extra = join::routes(authority.clone(), registry.clone(), late.clone());
@@ -199,6 +206,11 @@ impl Server {
             .map_err(anyhow::Error::msg)?;
         config.node_cidr_mask_size = node_mask;
         config.root_ca = Some(self.handle.authority.certificate().to_owned());
+        let api = self.handle.api.clone();
+        config.token_signer = Some(Arc::new(move |of: TokenOwner<'_>| {
+            api.secret_token(of.namespace, (of.account, of.account_uid), of.secret)
+                .map_err(|error| error.to_string())
+        }));
         let controllers = coracle_controllers::run(client, config, cancel.clone());
         self.deciders
             .spawn(async move { controllers.await.context("the controllers ended") });
@@ -347,15 +359,10 @@ fn serving_certificate(
     config: &ServerConfig,
     listening: &[SocketAddr],
 ) -> Result<KeyedCertificate> {
-    let mut names: Vec<String> = [
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-        "localhost",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    // Of addresses there is a list of its own.
+    let mut names = config.network.api_hosts();
+    names.retain(|name| name.parse::<IpAddr>().is_err());
+    names.push("localhost".to_owned());
     names.extend(crate::host::node_name(None).ok());
     let mut addresses = BTreeSet::from([
         IpAddr::from([127, 0, 0, 1]),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{NodeConfig, RunningNode, publish_registry};
 use crate::apply::{self, Applied, Bundle};
-use crate::cli::{ListenOptions, NodeOptions, ServerOptions, UpOptions};
+use crate::cli::{ListenOptions, NodeOptions, ServerOptions, ServiceAccountOptions, UpOptions};
 use crate::cluster_network::ClusterNetwork;
 use crate::paths::DataDir;
 use crate::server::{Server, ServerConfig, reachable};
@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 struct Plan {
     data: DataDir,
     listen: ListenOptions,
+    service_accounts: ServiceAccountOptions,
     node: Option<NodeOptions>,
     names: Vec<String>,
     network: ClusterNetwork,
@@ -55,6 +56,7 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
     run(Plan {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
+        service_accounts: options.service_accounts,
         node: Some(options.node),
         names: Vec::new(),
         network: ClusterNetwork::new(&cluster, node_mask)?,
@@ -74,6 +76,7 @@ pub(crate) async fn server(options: ServerOptions) -> Result<()> {
     run(Plan {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
+        service_accounts: options.service_accounts,
         node: (!options.no_node).then_some(options.node),
         names: options.tls_san,
         network: ClusterNetwork::new(&cluster, node_mask)?,
@@ -96,6 +99,7 @@ async fn run(plan: Plan) -> Result<()> {
         registry_listen: plan.listen.registry_listen,
         advertise,
         names: plan.names.clone(),
+        service_accounts: plan.service_accounts.clone(),
         network: plan.network.clone(),
         node_mask: plan.node_mask,
     })
@@ -194,6 +198,7 @@ fn node_config(
         listen: SocketAddr::from(([0, 0, 0, 0], options.kubelet_port.unwrap_or(KUBELET_PORT))),
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
         pod_network: options.pod_network,
+        api_hosts: vec![server.advertised.ip().to_string()],
         client: server.node_client(name),
         identity: server.node_identity(name, &[address])?,
         registry: Some(server.registry_address),

@@ -8,4 +8,5 @@ pub(crate) mod authority;
 pub(crate) mod join;
 pub(crate) mod kubeconfig;
 pub(crate) mod registry;
+pub(crate) mod service_accounts;
 pub(crate) mod token;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use coracle_apiserver::{ApiServer, Config, serving};
+use coracle_apiserver::{ApiServer, Config, SigningKey, TokenConfig, serving};
 use coracle_store::MemoryStore;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PublicKeyData,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let mut config = Config::new(MemoryStore::new(), "10.43.0.0/16".parse()?);
     config.advertise = Some("192.0.2.1:6443".parse()?);
+    let pair = KeyPair::generate()?;
+    config.tokens = Some(TokenConfig {
+        issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+        audiences: Vec::new(),
+        signing: SigningKey::from_der(&pair.serialize_der(), &pair.subject_public_key_info())?,
+        verifying: Vec::new(),
+    });
     let server = ApiServer::new(config);
     let cancel = CancellationToken::new();
     let chores = tokio::spawn({

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
+use crate::auth::tokens::{KeyError, Reference, TokenConfig, Tokens};
 use crate::bootstrap;
 use crate::dial::{Dial, Direct};
 use crate::discovery::Discovery;
@@ -43,6 +44,9 @@ pub struct Config {
     /// The address that the `kubernetes` Service leads to: no loopback. Without it the Service
     /// exists and leads nowhere.
     pub advertise: Option<SocketAddr>,
+    /// What tokens of service accounts are made and believed by. Without it none is made, and
+    /// none is believed.
+    pub tokens: Option<TokenConfig>,
     /// Limits of requests in flight.
     pub flow: FlowLimits,
     /// How long an Event is kept after it was last seen.
@@ -63,6 +67,7 @@ impl Config {
             service_cidr,
             node_ports: 30000..=32767,
             advertise: None,
+            tokens: None,
             flow: FlowLimits::default(),
             event_ttl: Duration::from_secs(3600),
             extra: axum::Router::new(),
@@ -96,6 +101,9 @@ impl ApiServer {
         ));
         let inner = Inner {
             registry,
+            tokens: config
+                .tokens
+                .map(|tokens| Tokens::new(tokens, config.advertise)),
             nodes: Nodes::new(config.node_dialer, config.kubelet_tls),
             flow: Flow::new(config.flow),
             metrics: Metrics::new(),
@@ -142,6 +150,27 @@ impl ApiServer {
     #[must_use]
     pub fn registry(&self) -> &Arc<Registry> {
         &self.inner.registry
+    }
+
+    /// Makes the token that a Secret is to hold for a service account, for the controller that
+    /// fills such Secrets. It holds as long as the Secret holds it and the account of that UID is
+    /// there.
+    ///
+    /// # Errors
+    /// Where the server has no keys, or the system no randomness.
+    pub fn secret_token(
+        &self,
+        namespace: &str,
+        account: (&str, &str),
+        secret: &str,
+    ) -> Result<String, KeyError> {
+        let tokens = self.inner.tokens.as_ref().ok_or(KeyError::None)?;
+        let (name, uid) = account;
+        let account = Reference {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        };
+        tokens.issue_for_secret(namespace, account, secret)
     }
 
     /// The server as a tower service in this process. It knows its caller only through

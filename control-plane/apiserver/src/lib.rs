@@ -40,6 +40,7 @@ pub mod serving;
 mod validation;
 
 pub use auth::UserInfo;
+pub use auth::tokens::{KeyError, SigningKey, TokenConfig, VerifyingKey};
 pub use config::{ApiServer, Config};
 pub use dial::{Dial, Direct, Endpoint};
 pub use flow::FlowLimits;

@@ -21,6 +21,7 @@ use tower::ServiceExt;
 use crate::auth::UserInfo;
 use crate::auth::authentication::authenticate;
 use crate::auth::authorization::authorize;
+use crate::auth::tokens::{Tokens, discovery as issuer};
 use crate::discovery::{self, Discovery};
 use crate::flow::Flow;
 use crate::handlers::compress::compress;
@@ -41,6 +42,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// What all requests share.
 pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) nodes: Nodes,
     pub(crate) flow: Flow,
     pub(crate) metrics: Metrics,
@@ -131,10 +133,10 @@ impl Inner {
         query: &Query,
         long_running: bool,
     ) -> Result<Response<Body>, Status> {
-        let user = authenticate(&parts);
+        let user = authenticate(&parts, &self.registry, self.tokens.as_ref()).await;
         if !discovery::owns(&info.path) {
             // Routes of others authenticate their callers themselves.
-            if let Some(user) = &user {
+            if let Ok(user) = &user {
                 parts.extensions.insert(user.clone());
             }
             let request = Request::from_parts(parts.clone(), body);
@@ -147,7 +149,7 @@ impl Inner {
         if health::is_public(&info.path) {
             return Ok(self.health.answer(self, &info.path, query).await);
         }
-        let user = user.ok_or_else(Status::unauthorized)?;
+        let user = user?;
         let _permit = self.flow.admit(&user, info, long_running).await?;
         authorize(&user, info)?;
         if info.is_resource {
@@ -200,6 +202,10 @@ impl Inner {
         match path {
             "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
             "/metrics" => Ok(self.metrics.render(&self.registry).await),
+            issuer::CONFIGURATION | issuer::KEYS => {
+                let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
+                answer.ok_or_else(Status::unknown_path)
+            }
             _ if path == "/openapi/v2"
                 || path == "/openapi/v3"
                 || path.starts_with("/openapi/v3/") =>

@@ -32,6 +32,7 @@ mod replica_set;
 mod root_ca;
 mod service_account;
 mod storage_protection;
+mod token_secrets;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ use informer::Informers;
 use inventory::Inventory;
 pub use node_cidr::Cidr;
 pub use node_lifecycle::NodeTimes;
+pub use token_secrets::{TokenOwner, TokenSigner};
 
 /// What the controllers need to know.
 #[derive(Clone)]
@@ -66,6 +68,8 @@ pub struct ControllersConfig {
     /// The certificates (PEM) by which Pods know the API server; every namespace gets them as
     /// the ConfigMap `kube-root-ca.crt`. Without them it gets none.
     pub root_ca: Option<String>,
+    /// Makes the tokens that Secrets hold. Without it none is filled.
+    pub token_signer: Option<TokenSigner>,
 }
 
 impl ControllersConfig {
@@ -78,6 +82,7 @@ impl ControllersConfig {
             node_times: NodeTimes::default(),
             ended_pods: 12_500,
             root_ca: None,
+            token_signer: None,
         }
     }
 }
@@ -162,6 +167,13 @@ fn start_all(
     start("disruption", disruption::run(context()).boxed());
     start("staledisruption", disruption::stale::run(context()).boxed());
     start("resourcequota", quota::run(context()).boxed());
+    if let Some(signer) = &config.token_signer {
+        let (signer, certificates) = (signer.clone(), config.root_ca.clone());
+        start(
+            "tokensecrets",
+            token_secrets::run(context(), signer, certificates).boxed(),
+        );
+    }
     if let Some(certificate) = &config.root_ca {
         start(
             "rootca",

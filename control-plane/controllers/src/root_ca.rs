@@ -21,6 +21,12 @@ type Key = ObjectRef<Namespace>;
 
 const NAME: &str = "kube-root-ca.crt";
 const FIELD: &str = "ca.crt";
+/// What people are told of it.
+const DESCRIPTION: (&str, &str) = (
+    "kubernetes.io/description",
+    "Certificates by which the API server is known inside of the cluster, by its Service's name \
+     or address. They need not vouch for anything else.",
+);
 /// Passes at once.
 const WORKERS: usize = 4;
 
@@ -78,16 +84,21 @@ impl Publisher {
         let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &key.name);
         let data: BTreeMap<_, _> = [(FIELD.to_owned(), self.certificate.clone())].into();
         let written = match shown {
-            Some(map) if map.data.as_ref() == Some(&data) => return Ok(None),
-            Some(_) => {
-                let patch = Patch::Merge(json!({"data": data}));
-                api.patch(NAME, &PatchParams::default(), &patch).await
-            }
+            Some(map) => match correction(map.data.as_ref(), &data) {
+                None => return Ok(None),
+                Some(data) => {
+                    let patch = Patch::Merge(json!({ "data": data }));
+                    api.patch(NAME, &PatchParams::default(), &patch).await
+                }
+            },
             None => {
                 let map = ConfigMap {
                     metadata: ObjectMeta {
                         name: Some(NAME.to_owned()),
                         namespace: Some(key.name.clone()),
+                        annotations: Some(
+                            [(DESCRIPTION.0.to_owned(), DESCRIPTION.1.to_owned())].into(),
+                        ),
                         ..ObjectMeta::default()
                     },
                     data: Some(data),
@@ -100,6 +111,49 @@ impl Publisher {
             Ok(_) => Ok(None),
             Err(e) if already_exists(&e) || namespace_terminating(&e) || not_found(&e) => Ok(None),
             Err(error) => Err(Error::api("publish the root certificates")(error)),
+        }
+    }
+}
+
+/// What makes the data of a ConfigMap what is wanted, as a merge patch; `None` where it is.
+fn correction(
+    shown: Option<&BTreeMap<String, String>>,
+    wanted: &BTreeMap<String, String>,
+) -> Option<BTreeMap<String, Option<String>>> {
+    if shown == Some(wanted) {
+        return None;
+    }
+    let surplus = shown.into_iter().flatten();
+    let surplus = surplus.filter(|(key, _)| !wanted.contains_key(*key));
+    let surplus = surplus.map(|(key, _)| (key.clone(), None));
+    let wanted = wanted
+        .iter()
+        .map(|(key, value)| (key.clone(), Some(value.clone())));
+    Some(surplus.chain(wanted).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_data_is_made_what_it_should_be() {
+        let wanted = [(FIELD.to_owned(), "pem".to_owned())].into();
+        for (shown, want) in [
+            (json!({"ca.crt": "pem"}), Value::Null),
+            (Value::Null, json!({"ca.crt": "pem"})),
+            (json!({"ca.crt": ""}), json!({"ca.crt": "pem"})),
+            (
+                json!({"ca.crt": "pem", "other": "x"}),
+                json!({"ca.crt": "pem", "other": null}),
+            ),
+        ] {
+            let shown: Option<BTreeMap<String, String>> = serde_json::from_value(shown).unwrap();
+            let correction = correction(shown.as_ref(), &wanted);
+            assert_eq!(json!(correction), want);
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::node::capacity;
 use crate::node::object::NodeFacts;
 use crate::node::reporter::Reporter;
 use crate::node_context::NodeContext;
+use crate::objects::RootCertificates;
 use crate::orphans;
 use crate::pod;
 use crate::probes::Results;
@@ -121,6 +122,7 @@ impl Kubelet {
             images: ImageKeeper::new(config.images.clone()),
             network: config.network,
             listeners: Listeners::default(),
+            root_certificates: RootCertificates::default(),
             services,
             services_ready: tokio::sync::OnceCell::new(),
             admission: Admission::new(allocatable, config.max_pods),

@@ -13,6 +13,7 @@ use crate::admission::Admission;
 use crate::events::Recorder;
 use crate::images::ImageKeeper;
 use crate::listeners::Listeners;
+use crate::objects::RootCertificates;
 use crate::pod;
 use crate::pod::fields::Surroundings;
 use crate::pod_network::PodNetwork;
@@ -34,6 +35,7 @@ pub(crate) struct NodeContext {
     pub(crate) images: ImageKeeper,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) listeners: Listeners,
+    pub(crate) root_certificates: RootCertificates,
     pub(crate) services: Store<Service>,
     /// Set when `services` is filled. One worker waits for the store, the others for that one: of
     /// several that wait there at once only the last is woken (kube-runtime 5.0, `DelayedInit`).

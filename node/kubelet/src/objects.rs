@@ -1,25 +1,69 @@
 //! Objects that Pods refer to, read from the API when they are needed.
 
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
 use coracle_images::RegistryAuth;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::api::Api;
+use parking_lot::Mutex;
 
+use crate::node_context::NodeContext;
 use crate::pod;
 use crate::pod::env::{References, Sources};
 
+/// The ConfigMap that nearly every Pod has in a volume, with the certificates of the API server.
+const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
+/// How long it is taken for the newest.
+const ROOT_CERTIFICATES_FRESH: Duration = Duration::from_secs(60);
+
+/// The ConfigMaps [`ROOT_CERTIFICATES`] by namespace, so that thousands of Pods do not read the
+/// same one a minute.
+#[derive(Default)]
+pub(crate) struct RootCertificates(Mutex<HashMap<String, (Instant, ConfigMap)>>);
+
+impl RootCertificates {
+    async fn get(
+        &self,
+        maps: &Api<ConfigMap>,
+        namespace: &str,
+    ) -> Result<Option<ConfigMap>, kube::Error> {
+        if let Some((_, map)) = self.0.lock().get(namespace).filter(|held| is_fresh(held)) {
+            return Ok(Some(map.clone()));
+        }
+        let found = maps.get_opt(ROOT_CERTIFICATES).await?;
+        let mut held = self.0.lock();
+        held.retain(|_, held| is_fresh(held));
+        if let Some(map) = &found {
+            held.insert(namespace.to_owned(), (Instant::now(), map.clone()));
+        }
+        Ok(found)
+    }
+}
+
+fn is_fresh((read, _): &(Instant, ConfigMap)) -> bool {
+    read.elapsed() < ROOT_CERTIFICATES_FRESH
+}
+
 /// Reads them; what does not exist is none.
 pub(crate) async fn fetch(
-    client: &kube::Client,
+    node: &NodeContext,
     namespace: &str,
     references: &References,
 ) -> Result<Sources, kube::Error> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(node.client.clone(), namespace);
+    let secrets: Api<Secret> = Api::namespaced(node.client.clone(), namespace);
     let maps = try_join_all(references.config_maps.iter().map(|name| {
         let maps = &maps;
-        async move { Ok::<_, kube::Error>((name.clone(), maps.get_opt(name).await?)) }
+        async move {
+            let map = match name.as_str() {
+                ROOT_CERTIFICATES => node.root_certificates.get(maps, namespace).await?,
+                name => maps.get_opt(name).await?,
+            };
+            Ok::<_, kube::Error>((name.clone(), map))
+        }
     }));
     let secrets = try_join_all(references.secrets.iter().map(|name| {
         let secrets = &secrets;
@@ -29,6 +73,7 @@ pub(crate) async fn fetch(
     Ok(Sources {
         config_maps: maps.into_iter().collect(),
         secrets: secrets.into_iter().collect(),
+        ..Sources::default()
     })
 }
 

@@ -372,6 +372,16 @@ impl GuestNetwork for SnapshotNetwork {
         Ok(SocketAddr::new(gateway, actual.port()))
     }
 
+    fn authority(&self, host: &str) -> Option<String> {
+        let snapshot = self.snapshot()?;
+        let authority = snapshot.general().authority.as_ref()?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let mut hosts = authority.hosts.iter();
+        hosts
+            .any(|known| known.eq_ignore_ascii_case(host))
+            .then(|| authority.certificates.clone())
+    }
+
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>) {
         let mut listeners = self.local.lock();
         match actual {

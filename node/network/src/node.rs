@@ -439,6 +439,7 @@ impl NodeNetwork {
             virtual_ranges: listeners.refused_ranges(),
             gateway: gateway(range),
             dns: config.cluster_dns.map(dns::known_as),
+            authority: config.authority.clone(),
         });
         contents.listeners = listeners.published(self.aliases.published());
         drop(listeners);

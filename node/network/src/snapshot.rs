@@ -61,6 +61,15 @@ pub fn localhost_of(pod: IpAddr) -> Ipv4Addr {
     Ipv4Addr::new(127, a, b, c)
 }
 
+/// Who vouches for the servers of some hosts, and for no others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// Its certificates, PEM.
+    pub certificates: String,
+    /// Names, in lower case, and addresses, as URLs have them.
+    pub hosts: Vec<String>,
+}
+
 /// What is small and the same for everybody.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct General {
@@ -76,6 +85,9 @@ pub struct General {
     /// Where the node answers DNS, as guests know it; its sockets are among the listeners.
     #[serde(default)]
     pub dns: Option<SocketAddr>,
+    /// Who vouches for the cluster's own servers.
+    #[serde(default)]
+    pub authority: Option<Authority>,
 }
 
 /// Ranges in their usual form.

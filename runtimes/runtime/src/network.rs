@@ -90,6 +90,12 @@ pub trait GuestNetwork: Send + Sync {
     /// The address that the guest sees for a host peer from which it accepted or received.
     fn peer(&self, protocol: Protocol, actual: SocketAddr) -> Result<SocketAddr, NetworkError>;
 
+    /// Certificates (PEM) by which the `https` server of a host proves itself that is the
+    /// cluster's own, and which the machine's roots need not know; none for all others.
+    fn authority(&self, _host: &str) -> Option<String> {
+        None
+    }
+
     /// Listeners of this Pod that live in the same process, by the guest's address; tells the
     /// network of them, so that `localhost` reaches them before the agent has published them.
     fn listening(&self, protocol: Protocol, local: SocketAddr, actual: Option<SocketAddr>);

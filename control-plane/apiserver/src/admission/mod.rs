@@ -8,6 +8,7 @@ mod default_ingress_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -96,6 +97,7 @@ pub fn built_in() -> Vec<Box<dyn Admission>> {
         Box::new(namespace_lifecycle::NamespaceLifecycle),
         Box::new(limit_ranger::LimitRanger),
         Box::new(service_account::ServiceAccount),
+        Box::new(node_restriction::NodeRestriction),
         Box::new(priority::Priority),
         Box::new(runtime_class::RuntimeClass),
         Box::new(default_toleration_seconds::DefaultTolerationSeconds),

@@ -1,17 +1,32 @@
-//! ServiceAccount: every Pod runs as one, and takes its image pull secrets.
+//! ServiceAccount: every Pod runs as one, takes its image pull secrets, and finds its token where
+//! clients look for it, with the certificates of the API server and the namespace beside it.
 //!
-//! Deliberately absent: the volume with a token, until tokens are issued. A namespace's
-//! `default` account need not exist yet: nothing but that volume would depend on it.
+//! A namespace's `default` account need not exist yet: its controller makes it, and the node that
+//! has the Pod waits for its token. Deliberately absent: what the deprecated annotation
+//! `kubernetes.io/enforce-mountable-secrets` refuses.
 
 use async_trait::async_trait;
+use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
-use k8s_openapi::api::core::v1::ServiceAccount as Account;
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
+    ObjectFieldSelector, PodSpec, ProjectedVolumeSource, ServiceAccount as Account,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
 
 use super::{Admission, Review, pod};
+use crate::auth::tokens::PROJECTED_SECONDS;
 use crate::registry::Registry;
 use crate::registry::erased::Object;
+use crate::validation::items;
 
 const DEFAULT: &str = "default";
+/// Where clients in a Pod look for its token.
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What the name of the volume begins with.
+const VOLUME: &str = "kube-api-access-";
+/// Marks the image in the API of a Pod that a node runs from a file: it is what the node says.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) struct ServiceAccount;
 
@@ -31,7 +46,12 @@ impl Admission for ServiceAccount {
             return Ok(());
         };
         let pod_name = pod.metadata.name.clone().unwrap_or_default();
-        let Some(spec) = pod.spec.as_mut() else {
+        let is_mirror = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.contains_key(MIRROR));
+        let Some(spec) = pod.spec.as_mut().filter(|_| !is_mirror) else {
             return Ok(());
         };
         let given = spec
@@ -43,25 +63,154 @@ impl Admission for ServiceAccount {
             .unwrap_or_else(|| DEFAULT.to_owned());
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
-        match registry.find::<Account>(review.namespace, &name).await? {
-            Some(account) => {
-                let secrets = spec.image_pull_secrets.get_or_insert_default();
-                if secrets.is_empty() {
-                    secrets.extend(account.image_pull_secrets.unwrap_or_default());
-                }
-                if secrets.is_empty() {
-                    spec.image_pull_secrets = None;
-                }
-                Ok(())
-            }
-            None if name == DEFAULT => Ok(()),
+        let account = match registry.find::<Account>(review.namespace, &name).await? {
+            Some(account) => account,
+            None if name == DEFAULT => Account::default(),
             None => {
                 let cause = format!(
                     "error looking up service account {}/{name}: serviceaccount {name:?} not found",
                     review.namespace
                 );
-                Err(review.forbidden(&pod_name, cause))
+                return Err(review.forbidden(&pod_name, cause));
             }
+        };
+        let automount = spec
+            .automount_service_account_token
+            .or(account.automount_service_account_token);
+        if automount != Some(false) {
+            mount_token(spec, || names::generate_name(VOLUME, &mut rand::rng()));
         }
+        if items(&spec.image_pull_secrets).is_empty() {
+            spec.image_pull_secrets = account
+                .image_pull_secrets
+                .filter(|secrets| !secrets.is_empty());
+        }
+        Ok(())
+    }
+}
+
+/// Gives every container the token's volume that has nothing at its path.
+fn mount_token(spec: &mut PodSpec, new_name: impl FnOnce() -> String) {
+    let there = items(&spec.volumes)
+        .iter()
+        .map(|volume| volume.name.clone())
+        .find(|name| name.starts_with(VOLUME));
+    let is_new = there.is_none();
+    let mount = VolumeMount {
+        name: there.unwrap_or_else(new_name),
+        mount_path: MOUNT_PATH.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let inits = spec.init_containers.iter_mut().flatten();
+    let mut needed = false;
+    for container in inits.chain(&mut spec.containers) {
+        if !is_taken(container) {
+            container
+                .volume_mounts
+                .get_or_insert_default()
+                .push(mount.clone());
+            needed = true;
+        }
+    }
+    if is_new && needed {
+        spec.volumes
+            .get_or_insert_default()
+            .push(token_volume(mount.name));
+    }
+}
+
+fn is_taken(container: &Container) -> bool {
+    items(&container.volume_mounts)
+        .iter()
+        .any(|mount| mount.mount_path == MOUNT_PATH)
+}
+
+fn token_volume(name: String) -> Volume {
+    let token = VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            path: "token".to_owned(),
+            expiration_seconds: Some(PROJECTED_SECONDS),
+            ..ServiceAccountTokenProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    let certificates = VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name: "kube-root-ca.crt".to_owned(),
+            items: Some(vec![KeyToPath {
+                key: "ca.crt".to_owned(),
+                path: "ca.crt".to_owned(),
+                ..KeyToPath::default()
+            }]),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    let namespace = VolumeProjection {
+        downward_api: Some(DownwardAPIProjection {
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: "namespace".to_owned(),
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: Some("v1".to_owned()),
+                    field_path: "metadata.namespace".to_owned(),
+                }),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+        }),
+        ..VolumeProjection::default()
+    };
+    Volume {
+        name,
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(0o644),
+            sources: Some(vec![token, certificates, namespace]),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn mounted(spec: Value) -> Value {
+        let mut spec: PodSpec = serde_json::from_value(spec).unwrap();
+        mount_token(&mut spec, || format!("{VOLUME}new"));
+        serde_json::to_value(spec).unwrap()
+    }
+
+    #[test]
+    fn every_container_gets_the_token_once() {
+        let spec = json!({
+            "initContainers": [{"name": "i"}],
+            "containers": [
+                {"name": "a"},
+                {"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT_PATH}]},
+            ],
+        });
+        let spec = mounted(spec);
+        let mount =
+            json!([{"name": "kube-api-access-new", "mountPath": MOUNT_PATH, "readOnly": true}]);
+        assert_eq!(spec["initContainers"][0]["volumeMounts"], mount);
+        assert_eq!(spec["containers"][0]["volumeMounts"], mount);
+        assert_eq!(spec["containers"][1]["volumeMounts"][0]["name"], "own");
+        let volume = &spec["volumes"][0];
+        assert_eq!(volume["name"], "kube-api-access-new");
+        let token = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}});
+        assert_eq!(volume["projected"]["sources"][0], token);
+        // What is admitted once more, as a copy of a Pod is, stays what it is.
+        assert_eq!(mounted(spec.clone()), spec);
+    }
+
+    #[test]
+    fn a_volume_that_nobody_needs_is_not_made() {
+        let own = json!([{"name": "own", "mountPath": MOUNT_PATH}]);
+        let spec = mounted(json!({"containers": [{"name": "a", "volumeMounts": own}]}));
+        assert_eq!(spec.get("volumes"), None);
     }
 }

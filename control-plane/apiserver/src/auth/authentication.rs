@@ -1,28 +1,61 @@
-//! Authentication: client certificates on the wire, an identity of our own in the process.
+//! Authentication: client certificates and tokens of service accounts on the wire, an identity of
+//! our own in the process.
 //!
 //! The TLS layer has verified the certificate against the cluster's CA already (`serving/tls.rs`);
 //! here it is only read. An identity in the process is an extension of the request: extensions
-//! cannot be sent, so the wire cannot forge one.
+//! cannot be sent, so the wire cannot forge one. A token is looked at where neither says who asks,
+//! as Kubernetes does it.
 
+use coracle_apimachinery::status::Status;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::tokens::{Refusal, Tokens};
 use super::{AUTHENTICATED, UserInfo};
+use crate::registry::Registry;
 
 /// The identity that a request brings, if any: set by the connection or by an in-process
 /// client, never from anything that was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity(pub(crate) UserInfo);
 
-/// Who sent the request; `None` is 401.
-#[must_use]
-pub fn authenticate(parts: &Parts) -> Option<UserInfo> {
-    let Identity(user) = parts.extensions.get::<Identity>()?;
-    let mut user = user.clone();
-    if !user.in_group(AUTHENTICATED) {
-        user.groups.push(AUTHENTICATED.to_owned());
+/// Who sent the request.
+///
+/// # Errors
+/// 401 where nothing says so, or what says so is not believed.
+pub(crate) async fn authenticate(
+    parts: &Parts,
+    registry: &Registry,
+    tokens: Option<&Tokens>,
+) -> Result<UserInfo, Status> {
+    if let Some(Identity(user)) = parts.extensions.get::<Identity>() {
+        let mut user = user.clone();
+        if !user.in_group(AUTHENTICATED) {
+            user.groups.push(AUTHENTICATED.to_owned());
+        }
+        return Ok(user);
     }
-    Some(user)
+    let (Some(tokens), Some(token)) = (tokens, bearer(&parts.headers)) else {
+        return Err(Status::unauthorized());
+    };
+    match tokens.authenticate(registry, token, &[]).await {
+        Ok(found) => Ok(found.user),
+        Err(Refusal::Lookup(status)) => Err(*status),
+        Err(refusal) => {
+            tracing::debug!(%refusal, "a token was refused");
+            Err(Status::unauthorized())
+        }
+    }
+}
+
+/// The token that a request brings (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_start();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
 /// The user that a verified client certificate names: common name and organizations, as in
@@ -45,4 +78,28 @@ pub fn user_of_certificate(der: &[u8]) -> Option<UserInfo> {
         groups,
         ..UserInfo::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_found_in_their_header() {
+        for (value, want) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("abc", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            assert_eq!(bearer(&headers), want, "{value}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
 }

@@ -1,11 +1,13 @@
 //! Authorization. Until RBAC has its place here: the cluster's administrators, its nodes and its
-//! own components may do everything, everybody who is known may read discovery, health and
-//! version, and the rest is refused.
+//! own components may do everything; everybody who is known may read discovery, health and
+//! version and ask about himself; service accounts may read about their issuer; and the rest is
+//! refused.
 
 use coracle_apimachinery::gvk::GroupResource;
 use coracle_apimachinery::status::Status;
 
-use super::{MASTERS, NODES, UserInfo};
+use super::tokens::{SERVICE_ACCOUNTS, discovery};
+use super::{AUTHENTICATED, MASTERS, NODES, UserInfo};
 use crate::request::info::RequestInfo;
 
 /// Users of the control plane's own components.
@@ -21,6 +23,18 @@ pub(super) const OPEN: &[&str] = &[
     "/api", "/apis", "/openapi", "/version", "/healthz", "/livez", "/readyz",
 ];
 
+/// Paths that every service account may read.
+pub(super) const OF_ISSUER: &[&str] = &[discovery::CONFIGURATION, discovery::KEYS];
+
+/// Questions that everybody who is known may ask, by their groups: each is about who asks.
+pub(super) const SELF_REVIEWS: &[(&str, &[&str])] = &[
+    ("authentication.k8s.io", &["selfsubjectreviews"]),
+    (
+        "authorization.k8s.io",
+        &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+    ),
+];
+
 /// Decides.
 ///
 /// # Errors
@@ -29,7 +43,8 @@ pub fn authorize(user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
     let trusted = user.in_group(MASTERS)
         || user.in_group(NODES)
         || COMPONENTS.contains(&user.name.as_str())
-        || (!info.is_resource && info.is_read_only() && is_open(&info.path));
+        || (!info.is_resource && info.is_read_only() && is_open(user, &info.path))
+        || (user.in_group(AUTHENTICATED) && asks_about_self(info));
     if trusted {
         Ok(())
     } else {
@@ -37,11 +52,21 @@ pub fn authorize(user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
     }
 }
 
-fn is_open(path: &str) -> bool {
-    OPEN.iter().any(|open| {
+fn is_open(user: &UserInfo, path: &str) -> bool {
+    let open = OPEN.iter().any(|open| {
         path.strip_prefix(open)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    });
+    open || (user.in_group(SERVICE_ACCOUNTS) && OF_ISSUER.contains(&path))
+}
+
+fn asks_about_self(info: &RequestInfo) -> bool {
+    info.is_resource
+        && info.verb == "create"
+        && info.subresource.is_empty()
+        && SELF_REVIEWS.iter().any(|(group, resources)| {
+            *group == info.group && resources.contains(&info.resource.as_str())
+        })
 }
 
 fn denied(user: &UserInfo, info: &RequestInfo) -> Status {
@@ -83,7 +108,13 @@ mod tests {
         let node = UserInfo::new("system:node:a", &[NODES]);
         let scheduler = UserInfo::new("system:kube-scheduler", &[]);
         let stranger = UserInfo::new("jane", &["system:authenticated"]);
+        let account = UserInfo::new("system:serviceaccount:a:b", &[SERVICE_ACCOUNTS]);
         let cases = [
+            (&account, "/openid/v1/jwks", true),
+            (&account, "/openid/v1/jwks/x", false),
+            (&account, "/.well-known/openid-configuration", true),
+            (&account, "/api/v1/pods", false),
+            (&stranger, "/openid/v1/jwks", false),
             (&admin, "/api/v1/secrets", true),
             (&node, "/api/v1/pods", true),
             (&scheduler, "/api/v1/pods", true),
@@ -101,6 +132,18 @@ mod tests {
                 "{} {path}",
                 user.name
             );
+        }
+        for (path, allowed) in [
+            ("authentication.k8s.io/v1/selfsubjectreviews", true),
+            ("authorization.k8s.io/v1/selfsubjectaccessreviews", true),
+            ("authorization.k8s.io/v1/selfsubjectrulesreviews", true),
+            ("authorization.k8s.io/v1/subjectaccessreviews", false),
+            ("authentication.k8s.io/v1/tokenreviews", false),
+            ("example.com/v1/selfsubjectreviews", false),
+        ] {
+            let info = request_info(&Method::POST, &format!("/apis/{path}"), false);
+            assert_eq!(authorize(&stranger, &info).is_ok(), allowed, "{path}");
+            assert!(authorize(&UserInfo::new("jane", &[]), &info).is_err());
         }
         let info = request_info(&Method::GET, "/api/v1/namespaces/a/pods", false);
         let denied = authorize(&stranger, &info).unwrap_err();

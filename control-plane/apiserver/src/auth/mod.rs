@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod authorization;
 pub(crate) mod rules;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 

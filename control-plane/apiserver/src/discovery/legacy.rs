@@ -7,11 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use serde_json::{Value, json};
 
 use super::shown;
+use crate::auth::tokens::discovery as issuer;
 use crate::registry::lookup::{Kinds, by_priority};
 
 /// `/`: the paths that there are.
 pub(super) fn paths(kinds: &Kinds) -> Value {
-    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    let first = [issuer::CONFIGURATION, "/api", "/api/v1", "/apis"];
+    let mut paths: Vec<String> = first.map(str::to_owned).to_vec();
     for (group, versions) in kinds
         .groups()
         .into_iter()
@@ -30,6 +32,7 @@ pub(super) fn paths(kinds: &Kinds) -> Value {
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
+        issuer::KEYS,
         "/readyz",
         "/version",
     ];

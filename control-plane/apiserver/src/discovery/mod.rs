@@ -20,7 +20,17 @@ use crate::request::media::accept_clauses;
 
 /// First segments of the paths that the API itself answers.
 const OWN: &[&str] = &[
-    "", "api", "apis", "openapi", "version", "healthz", "livez", "readyz", "metrics",
+    "",
+    ".well-known",
+    "api",
+    "apis",
+    "openapi",
+    "openid",
+    "version",
+    "healthz",
+    "livez",
+    "readyz",
+    "metrics",
 ];
 
 /// Media type of the aggregated form; clients compare it whole.
@@ -147,6 +157,10 @@ fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
         Subresource::Scale => (Some(("autoscaling", "v1", "Scale")), change),
         Subresource::Binding => (Some(("", "v1", "Binding")), &["create"][..]),
         Subresource::Eviction => (Some(("policy", "v1", "Eviction")), &["create"][..]),
+        Subresource::Token => (
+            Some(("authentication.k8s.io", "v1", "TokenRequest")),
+            &["create"][..],
+        ),
         Subresource::Log => (None, &["get"][..]),
         _ => (None, &["update"][..]),
     };

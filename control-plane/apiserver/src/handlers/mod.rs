@@ -17,6 +17,7 @@ mod read;
 mod reviews;
 mod scale;
 mod shapes;
+mod token;
 mod write;
 
 use std::sync::Arc;
@@ -128,6 +129,7 @@ fn known_subresource(name: &str) -> Option<Subresource> {
         "finalize" => Subresource::Finalize,
         "ephemeralcontainers" => Subresource::EphemeralContainers,
         "resize" => Subresource::Resize,
+        "token" => Subresource::Token,
         _ => return None,
     })
 }
@@ -147,6 +149,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         (Subresource::Eviction, "create") => eviction::evict(call, body).await,
         (Subresource::Log, "get") => log::log(call).await,
         (Subresource::Finalize, "update") => finalize::update(call, body).await,
+        (Subresource::Token, "create") => token::create(call, body).await,
         _ => Err(call.refuse()),
     }
 }

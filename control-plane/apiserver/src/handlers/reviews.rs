@@ -1,11 +1,12 @@
-//! Who somebody is and what they may do: answered by the authorizer that decides of every request,
-//! so that an answer and a decision are never two things.
+//! Who somebody is and what they may do: answered by those who decide of every request, so that an
+//! answer and a decision are never two things.
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
 use k8s_openapi::api::authentication::v1::{
-    SelfSubjectReview, SelfSubjectReviewStatus, UserInfo as Subject,
+    SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewSpec, TokenReviewStatus,
+    UserInfo as Subject,
 };
 use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule, ResourceAttributes,
@@ -18,6 +19,7 @@ use super::{Call, decode};
 use crate::auth::UserInfo;
 use crate::auth::authorization::authorize;
 use crate::auth::rules::rules_of;
+use crate::auth::tokens::Refusal;
 use crate::registry::erased::Object;
 use crate::registry::meta;
 use crate::request::info::RequestInfo;
@@ -41,7 +43,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
         let kind = call.kind.descriptor().group_kind();
         return Err(Status::invalid(&kind, "", errors));
     }
-    decide(call, &mut *question)?;
+    decide(call, &mut *question).await?;
     let answer = question
         .to_value()
         .map_err(|error| crate::registry::errors::internal("encode a review", &error))?;
@@ -68,13 +70,15 @@ fn place(call: &Call<'_>, question: &mut dyn Object) -> Result<(), Status> {
     Ok(())
 }
 
-fn decide(call: &Call<'_>, question: &mut dyn Object) -> Result<(), Status> {
+async fn decide(call: &Call<'_>, question: &mut dyn Object) -> Result<(), Status> {
     let any = question.as_any_mut();
     if let Some(review) = any.downcast_mut::<SelfSubjectReview>() {
         review.metadata.creation_timestamp = Some(meta::now());
         review.status = Some(SelfSubjectReviewStatus {
             user_info: Some(subject(call.user)),
         });
+    } else if let Some(review) = any.downcast_mut::<TokenReview>() {
+        review.status = Some(token(call, &review.spec).await?);
     } else if let Some(review) = any.downcast_mut::<SelfSubjectAccessReview>() {
         let spec = &review.spec;
         let info = request(&spec.resource_attributes, &spec.non_resource_attributes);
@@ -94,6 +98,33 @@ fn decide(call: &Call<'_>, question: &mut dyn Object) -> Result<(), Status> {
         return Err(Status::internal(format!("nobody answers a {kind}")));
     }
     Ok(())
+}
+
+async fn token(call: &Call<'_>, spec: &TokenReviewSpec) -> Result<TokenReviewStatus, Status> {
+    if spec.token.is_empty() {
+        let message = "token is required for TokenReview in authentication";
+        return Err(Status::bad_request(message));
+    }
+    let Some(tokens) = &call.server.tokens else {
+        return Ok(TokenReviewStatus::default());
+    };
+    let audiences = spec.audiences.as_deref().unwrap_or_default();
+    let registry = &call.server.registry;
+    Ok(
+        match tokens.authenticate(registry, &spec.token, audiences).await {
+            Ok(found) => TokenReviewStatus {
+                authenticated: Some(true),
+                audiences: Some(found.audiences),
+                user: Some(subject(&found.user)),
+                error: None,
+            },
+            Err(Refusal::Lookup(status)) => return Err(*status),
+            Err(refusal) => TokenReviewStatus {
+                error: Some(refusal.to_string()),
+                ..TokenReviewStatus::default()
+            },
+        },
+    )
 }
 
 fn subject(user: &UserInfo) -> Subject {
@@ -166,6 +197,18 @@ fn rules(user: &UserInfo, namespace: &str) -> SubjectRulesReviewStatus {
             resource_names: None,
             resources: Some(all()),
             verbs: all(),
+        });
+    }
+    let limited = found
+        .creatable
+        .into_iter()
+        .filter(|_| !found.every_resource);
+    for (group, resources) in limited {
+        status.resource_rules.push(ResourceRule {
+            api_groups: Some(vec![group.to_owned()]),
+            resource_names: None,
+            resources: Some(resources.into_iter().map(str::to_owned).collect()),
+            verbs: vec!["create".to_owned()],
         });
     }
     if found.every_path {

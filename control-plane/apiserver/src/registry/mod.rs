@@ -182,25 +182,34 @@ impl Registry {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn find<T: ApiType>(&self, namespace: &str, name: &str) -> Result<Option<T>, Status> {
-        let Some(kind) = self
-            .kinds
-            .resource(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT)
-        else {
+        let Ok(kind) = self.kind_of::<T>() else {
             return Ok(None);
         };
-        let target = Target {
-            kind,
-            namespace,
-            name,
-        };
         for read in [Read::AtLeast(0), Read::Latest] {
-            match self.store.get(&target.key(), read).await {
-                Ok(Some(record)) => return typed(encoding::decode(&**kind, &record)?).map(Some),
-                Ok(None) => {}
-                Err(error) => return Err(target.store_error(&error)),
+            if let Some(record) = self.find_record::<T>(namespace, name, read).await? {
+                return typed(encoding::decode(&**kind, &record)?).map(Some);
             }
         }
         Ok(None)
+    }
+
+    /// Reads an object of a built-in type as it is stored.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn find_record<T: ApiType>(
+        &self,
+        namespace: &str,
+        name: &str,
+        read: Read,
+    ) -> Result<Option<Record>, Status> {
+        let target = Target {
+            kind: self.kind_of::<T>()?,
+            namespace,
+            name,
+        };
+        let found = self.store.get(&target.key(), read).await;
+        found.map_err(|error| target.store_error(&error))
     }
 
     /// All objects of a built-in type in a namespace (of a kind of the cluster: in the empty one)

@@ -107,6 +107,8 @@ pub enum Subresource {
     EphemeralContainers,
     /// `pods/NAME/resize`: get, update, patch.
     Resize,
+    /// `serviceaccounts/NAME/token` as `authentication.k8s.io/v1 TokenRequest`: create.
+    Token,
 }
 
 impl Subresource {
@@ -123,6 +125,7 @@ impl Subresource {
             Self::Finalize => "finalize",
             Self::EphemeralContainers => "ephemeralcontainers",
             Self::Resize => "resize",
+            Self::Token => "token",
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use coracle_apiserver::{ApiServer, Config, UserInfo, bootstrap};
+use coracle_apiserver::{ApiServer, Config, SigningKey, TokenConfig, UserInfo, bootstrap};
 use coracle_store::MemoryStore;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -68,6 +68,7 @@ impl Api {
     pub(crate) async fn over(store: Arc<MemoryStore>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(store, "10.43.0.0/16".parse().unwrap());
         config.advertise = Some("192.0.2.1:6443".parse().unwrap());
+        config.tokens = Some(token_config());
         change(&mut config);
         let advertise = config.advertise;
         let server = ApiServer::new(config);
@@ -120,6 +121,24 @@ impl Api {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.raw(Method::GET, path, "", Body::empty()).await
+    }
+
+    /// A request of nobody but who the token stands for.
+    pub(crate) async fn with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        self.user(None).request(request).await
     }
 
     pub(crate) async fn get_as(&self, path: &str, accept: &str) -> Answer {
@@ -181,6 +200,21 @@ impl Api {
             body,
             buffer: Vec::new(),
         }
+    }
+}
+
+/// Issuer of the tokens of these servers.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Tokens signed by a key that was made just now.
+pub(crate) fn token_config() -> TokenConfig {
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let public = rcgen::PublicKeyData::subject_public_key_info(&pair);
+    TokenConfig {
+        issuers: vec![ISSUER.to_owned()],
+        audiences: Vec::new(),
+        signing: SigningKey::from_der(&pair.serialize_der(), &public).unwrap(),
+        verifying: Vec::new(),
     }
 }
 

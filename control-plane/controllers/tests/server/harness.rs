@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_apiserver::{ApiServer, Config, UserInfo, bootstrap};
+use coracle_apiserver::{ApiServer, Config, SigningKey, TokenConfig, UserInfo, bootstrap};
 use coracle_controllers::informer::Informers;
-use coracle_controllers::{ControllersConfig, run};
+use coracle_controllers::{ControllersConfig, TokenOwner, run};
 use coracle_store::MemoryStore;
 use futures::TryStreamExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
@@ -29,8 +30,21 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with a change to what the controllers are told.
+    pub(crate) async fn with(change: impl FnOnce(&mut ControllersConfig)) -> Self {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let public = rcgen::PublicKeyData::subject_public_key_info(&pair);
         let mut config = Config::new(MemoryStore::new(), "10.43.0.0/16".parse().unwrap());
         config.advertise = Some("192.0.2.1:6443".parse().unwrap());
+        config.tokens = Some(TokenConfig {
+            issuers: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+            audiences: Vec::new(),
+            signing: SigningKey::from_der(&pair.serialize_der(), &public).unwrap(),
+            verifying: Vec::new(),
+        });
         let advertise = config.advertise;
         let server = ApiServer::new(config);
         bootstrap::make(server.registry(), advertise).await.unwrap();
@@ -38,7 +52,13 @@ impl Cluster {
         let client = Client::new(server.service().with_identity(admin), "default");
         let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
         let informers = Informers::start(&client, &tasks, &cancel);
-        let config = ControllersConfig::new(informers);
+        let mut config = ControllersConfig::new(informers);
+        config.token_signer = Some(Arc::new(move |of: TokenOwner<'_>| {
+            server
+                .secret_token(of.namespace, (of.account, of.account_uid), of.secret)
+                .map_err(|error| error.to_string())
+        }));
+        change(&mut config);
         tokio::spawn(run(client.clone(), config, cancel.clone()));
         let cluster = Self {
             client,

@@ -7,3 +7,4 @@ mod conformance;
 mod harness;
 mod quotas;
 mod storage;
+mod tokens;

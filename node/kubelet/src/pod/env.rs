@@ -4,12 +4,15 @@
 //! fetching them is the caller's, who hands them over as [`Sources`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::expand::expand;
 use super::fields::{self, FieldError, Surroundings};
 use super::namespace;
+use crate::volumes::tokens::TokenKey;
 
 /// Names of the objects that a Pod's environment or volumes read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,11 +21,12 @@ pub(crate) struct References {
     pub(crate) secrets: BTreeSet<String>,
 }
 
-/// Those objects; none for one that does not exist.
+/// Those objects, none for one that does not exist; and the tokens of volumes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
+    pub(crate) tokens: BTreeMap<TokenKey, String>,
 }
 
 impl Sources {
@@ -32,6 +36,24 @@ impl Sources {
 
     pub(crate) fn secret(&self, name: &str) -> Option<&Secret> {
         self.secrets.get(name).and_then(Option::as_ref)
+    }
+
+    /// What tells these sources from any other state of them.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        fn version(meta: &ObjectMeta) -> (Option<&str>, Option<&str>) {
+            (meta.uid.as_deref(), meta.resource_version.as_deref())
+        }
+        let mut hasher = DefaultHasher::new();
+        for (name, map) in &self.config_maps {
+            let version = map.as_ref().map(|map| version(&map.metadata));
+            (name, version).hash(&mut hasher);
+        }
+        for (name, secret) in &self.secrets {
+            let version = secret.as_ref().map(|secret| version(&secret.metadata));
+            (name, version).hash(&mut hasher);
+        }
+        self.tokens.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

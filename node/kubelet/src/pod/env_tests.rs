@@ -17,6 +17,7 @@ fn sources() -> Sources {
     Sources {
         config_maps: BTreeMap::from([("cm".to_owned(), Some(map)), ("gone".to_owned(), None)]),
         secrets: BTreeMap::from([("s".to_owned(), Some(secret)), ("gone".to_owned(), None)]),
+        ..Sources::default()
     }
 }
 

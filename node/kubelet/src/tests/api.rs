@@ -254,6 +254,15 @@ async fn handle(State(api): State<FakeApi>, request: Request) -> Response {
             }
             api.list(&kind).to_string().into_response()
         }
+        // Nothing is kept of a token.
+        Method::POST if path.ends_with("/token") => {
+            let mut request = body;
+            let about = request["spec"]["boundObjectRef"]["uid"].as_str().unwrap();
+            request["status"] = json!({
+                "token": format!("token-of-{about}"), "expirationTimestamp": "2100-01-01T00:00:00Z",
+            });
+            (StatusCode::CREATED, request.to_string()).into_response()
+        }
         Method::POST => {
             let name = body["metadata"]["name"].as_str().unwrap().to_owned();
             let path = format!("{path}/{name}");

@@ -104,3 +104,39 @@ async fn a_volume_in_memory_is_there_or_its_lack_is_told() {
     assert!(!mounts.contains(folder.to_str().unwrap()));
     kubelet.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_is_asked_for_until_it_is_given() {
+    let world = World::new();
+    let kubelet = world.start();
+    let path_of_token = "/api/v1/namespaces/ns/serviceaccounts/robot/token";
+    world.api.refuse(path_of_token, Some(403));
+    let sources = json!([{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}]);
+    let volumes = json!([{"name": "access", "projected": {"sources": sources}}]);
+    let mounts = json!([{"name": "access", "mountPath": "/access", "readOnly": true}]);
+    world.pod(
+        "tok",
+        json!({"volumeMounts": mounts}),
+        json!({"volumes": volumes, "serviceAccountName": "robot"}),
+    );
+    let said = |event: &String| {
+        event.starts_with("FailedMount: MountVolume.SetUp failed for volume \"access\"")
+            && event.contains("failed to fetch token")
+    };
+    world
+        .api
+        .until("an event says so", |api| api.events().iter().any(said))
+        .await;
+    assert_eq!(world.runtime.count(Verb::StartContainer), 0);
+    world.api.refuse(path_of_token, None);
+    world
+        .api
+        .object(&path("tok"), "tok is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let mount = &container.config.mounts[0];
+    assert!(mount.read_only);
+    let token = std::fs::read_to_string(mount.host_path.join("token")).unwrap();
+    assert_eq!(token, "token-of-uid-tok");
+    kubelet.stop().await;
+}

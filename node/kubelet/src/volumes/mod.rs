@@ -3,7 +3,7 @@
 //! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
-//! memory. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
+//! memory; [`tokens`] keeps those of the Pod's service account. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (hostPath, persistent volumes, CSI), and
 //! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
@@ -25,6 +25,7 @@ mod left;
 mod memory;
 pub(crate) mod mounts;
 pub(crate) mod projection;
+pub(crate) mod tokens;
 
 pub use left::unmount_volumes;
 
@@ -33,11 +34,6 @@ pub use left::unmount_volumes;
 pub(crate) enum VolumeError {
     #[error("volume \"{volume}\": volumes of type {kind} are not supported on this node")]
     Unsupported { volume: String, kind: String },
-    #[error(
-        "volume \"{volume}\": a projected service account token is not available on this \
-         cluster yet; set automountServiceAccountToken: false"
-    )]
-    NoTokens { volume: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {kind} \"{name}\" not found")]
     ObjectNotFound {
         volume: String,
@@ -52,6 +48,8 @@ pub(crate) enum VolumeError {
         kind: &'static str,
         key: String,
     },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : its token was not fetched")]
+    NoToken { volume: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
     Field {
         volume: String,
@@ -98,10 +96,6 @@ fn source(volume: &Volume) -> Result<Source, VolumeError> {
     }
     if let Some(projected) = &volume.projected {
         for part in projected.sources.iter().flatten() {
-            if part.service_account_token.is_some() {
-                let volume = volume.name.clone();
-                return Err(VolumeError::NoTokens { volume });
-            }
             if part.cluster_trust_bundle.is_some() {
                 return Err(unsupported("projected clusterTrustBundle"));
             }

@@ -6,8 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
 
 use super::VolumeError;
+use super::tokens::TokenKey;
 use crate::pod::env::Sources;
 use crate::pod::fields::{self, Surroundings};
+use crate::pod::{self};
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,10 @@ pub(crate) type Files = BTreeMap<PathBuf, File>;
 
 /// Mode of files for which nothing is said.
 const DEFAULT_MODE: i32 = 0o644;
+
+/// Mode of a token where the Pod says as whom it runs: its owner's alone, and its group's where
+/// there is one.
+const TOKEN_MODE: i32 = 0o600;
 
 /// The files of a volume.
 pub(crate) fn files(
@@ -60,6 +66,10 @@ pub(crate) fn files(
             }
             if let Some(downward) = &part.downward_api {
                 maker.downward(downward.items.as_deref(), mode)?;
+            }
+            if let Some(token) = &part.service_account_token {
+                let key = TokenKey::new(token.audience.as_deref(), token.expiration_seconds);
+                maker.token(&key, &token.path, mode)?;
             }
         }
     }
@@ -184,6 +194,24 @@ impl Maker<'_> {
         Ok(())
     }
 
+    fn token(
+        &mut self,
+        key: &TokenKey,
+        path: &str,
+        default_mode: Option<i32>,
+    ) -> Result<(), VolumeError> {
+        let Some(token) = self.sources.tokens.get(key) else {
+            return Err(VolumeError::NoToken {
+                volume: self.volume.to_owned(),
+            });
+        };
+        let mode = match has_own_user(self.pod) {
+            true => Some(TOKEN_MODE),
+            false => default_mode,
+        };
+        self.put(path, token.clone().into_bytes(), mode)
+    }
+
     fn put(&mut self, path: &str, bytes: Vec<u8>, mode: Option<i32>) -> Result<(), VolumeError> {
         let plain = |c: Component<'_>| matches!(c, Component::Normal(_));
         let mut parts = Path::new(path).components();
@@ -197,5 +225,52 @@ impl Maker<'_> {
         let mode = u32::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or(0o644) & 0o777;
         self.files.insert(PathBuf::from(path), File { bytes, mode });
         Ok(())
+    }
+}
+
+/// Whether the Pod names one user for all its containers, or a group for its volumes.
+fn has_own_user(pod: &Pod) -> bool {
+    let spec = pod::spec(pod);
+    let of_pod = spec.security_context.as_ref();
+    if of_pod.is_some_and(|context| context.fs_group.is_some()) {
+        return true;
+    }
+    let of_pod = of_pod.and_then(|context| context.run_as_user);
+    let inits = spec.init_containers.iter().flatten();
+    let mut users = spec.containers.iter().chain(inits).map(|container| {
+        let own = container.security_context.as_ref();
+        own.and_then(|context| context.run_as_user).or(of_pod)
+    });
+    let first = users.next().flatten();
+    first.is_some() && users.all(|user| user == first)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_for_the_pods_user_alone_where_it_names_one() {
+        let container = |user: Value| json!({"name": "c", "securityContext": {"runAsUser": user}});
+        for (context, containers, want) in [
+            (json!({}), [Value::Null, Value::Null], false),
+            (json!({"runAsUser": 1000}), [Value::Null, Value::Null], true),
+            (json!({"runAsUser": 1000}), [json!(1000), Value::Null], true),
+            (json!({"runAsUser": 1000}), [json!(7), Value::Null], false),
+            (json!({}), [json!(7), json!(7)], true),
+            (json!({}), [json!(7), Value::Null], false),
+            (json!({"fsGroup": 10000}), [Value::Null, json!(7)], true),
+        ] {
+            let [init, app] = containers;
+            let pod = serde_json::from_value(json!({"spec": {
+                "securityContext": context,
+                "initContainers": [container(init)], "containers": [container(app)],
+            }}))
+            .unwrap();
+            assert_eq!(has_own_user(&pod), want, "{pod:?}");
+        }
     }
 }

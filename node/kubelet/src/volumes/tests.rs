@@ -27,6 +27,7 @@ fn sources(color: &str) -> Sources {
     Sources {
         config_maps: BTreeMap::from([("cm".to_owned(), Some(map))]),
         secrets: BTreeMap::from([("s".to_owned(), Some(secret))]),
+        tokens: BTreeMap::from([(tokens::TokenKey::new(None, None), "a.b.c".to_owned())]),
     }
 }
 
@@ -38,10 +39,6 @@ fn unknown_volumes_are_refused_by_name() {
         (
             json!({"emptyDir": {"medium": "HugePages"}}),
             "medium HugePages",
-        ),
-        (
-            json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
-            "automountServiceAccountToken: false",
         ),
     ];
     for (source, expected) in table {
@@ -66,6 +63,7 @@ fn projected_files_change_as_one() {
         {"secret": {"name": "none", "optional": true}},
         {"downwardAPI": {"items": [
             {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"serviceAccountToken": {"path": "token"}},
     ]}}]);
     let pod = pod(volumes, json!([]));
     let around = Surroundings::default();
@@ -76,6 +74,7 @@ fn projected_files_change_as_one() {
     assert_eq!(read("etc/color"), "red");
     assert_eq!(read("pw"), "s");
     assert_eq!(read("labels"), "a=\"b\"");
+    assert_eq!(read("token"), "a.b.c");
     let mode = |path: &str| {
         let metadata = std::fs::metadata(folder.join(path)).unwrap();
         metadata.permissions().mode() & 0o777

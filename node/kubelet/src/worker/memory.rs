@@ -10,6 +10,7 @@ use crate::containers::back_off::BackOff;
 use crate::containers::observed::PodRuntime;
 use crate::containers::start::{Prepared, StartError};
 use crate::pod;
+use crate::volumes::tokens::Tokens;
 
 /// How long the cause of a failed pull is shown before it is called a back-off.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -17,6 +18,9 @@ const SETTLE: Duration = Duration::from_secs(2);
 const CONFIG_RETRY: Duration = Duration::from_secs(5);
 
 type Shown = Option<BTreeMap<String, String>>;
+
+/// What of a Pod its volumes may show: labels, annotations, and with the generation its resources.
+pub(crate) type ShownOf = (Shown, Shown, Option<i64>);
 
 /// Nothing of it is written down: after a restart of the agent it is made anew from the API
 /// and the runtimes.
@@ -26,8 +30,16 @@ pub(crate) struct Memory {
     pub(crate) prepared: Option<Prepared>,
     /// Volumes are set up.
     pub(crate) volumes: bool,
-    /// When they were made, and the labels and annotations that they may show.
-    pub(crate) volumes_made: Option<(SystemTime, (Shown, Shown))>,
+    /// When they were made or found to be up to date, and of what.
+    pub(crate) volumes_made: Option<(SystemTime, ShownOf)>,
+    /// The state of what else they were made of ([`Sources::fingerprint`]).
+    ///
+    /// [`Sources::fingerprint`]: crate::pod::env::Sources::fingerprint
+    pub(crate) volume_sources: Option<u64>,
+    /// Tokens in the volumes.
+    pub(crate) tokens: Tokens,
+    /// How often in a row the volumes could not be made.
+    pub(crate) volume_failures: u32,
     /// Volumes that should be in memory and are not, of which an event was written.
     pub(crate) on_disk: BTreeSet<String>,
     pub(crate) back_off: BackOff,

@@ -14,12 +14,16 @@ use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
 use crate::status::Verdict;
-use crate::volumes;
+use crate::volumes::{self, tokens};
 
 /// A Pod that starts within this time is reported once, when it runs.
 const QUIET_START: Duration = Duration::from_millis(100);
 /// Pause after something failed that others may mend.
 const RETRY: Duration = Duration::from_secs(2);
+/// The first such pause for volumes: what they are made of may be made just now.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// Volumes that fail for longer are told of.
+const PASSING: Duration = Duration::from_millis(400);
 /// How often volumes are brought up to date with their ConfigMaps and Secrets.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
 
@@ -53,9 +57,12 @@ impl Worker {
         };
         if let Err(problem) = prepared {
             let (reason, message) = problem;
-            self.event(pod, None, Severity::Warning, reason, message);
+            let pause = volume_pause(self.memory.volume_failures);
+            if pause >= PASSING {
+                self.event(pod, None, Severity::Warning, reason, message);
+            }
             self.publish(pod, None, false);
-            return Outcome::Wait(Some(now + RETRY));
+            return Outcome::Wait(Some(now + pause));
         }
         let progress = self.act(pod).await;
         let now = SystemTime::now();
@@ -121,12 +128,14 @@ impl Worker {
         self.node.services_known().await;
         if let Err(error) = self.set_up_volumes(pod).await {
             if !self.memory.volumes {
+                self.memory.volume_failures += 1;
                 return Err(("FailedMount", error));
             }
             // They stay as they were; what runs goes on.
             self.event(pod, None, Severity::Warning, "FailedMount", error);
         }
         self.memory.volumes = true;
+        self.memory.volume_failures = 0;
         Ok(())
     }
 
@@ -140,15 +149,25 @@ impl Worker {
         let shown = (
             pod.metadata.labels.clone(),
             pod.metadata.annotations.clone(),
+            pod.metadata.generation,
         );
-        let fresh = |(at, of): &(SystemTime, _)| *at + VOLUME_REFRESH > now && *of == shown;
-        if self.memory.volumes_made.as_ref().is_some_and(fresh) {
+        let made = self.memory.volumes_made.as_ref();
+        let same = made.is_some_and(|(_, of)| *of == shown);
+        if same && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
             return Ok(());
         }
         let mut wanted = References::default();
         volumes::references(pod, &mut wanted);
-        let sources = objects::fetch(&self.node.client, pod::namespace(pod), &wanted).await;
-        let sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
+        let sources = objects::fetch(&self.node, pod::namespace(pod), &wanted).await;
+        let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
+        sources.tokens =
+            tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now).await?;
+        let fingerprint = sources.fingerprint();
+        if same && self.memory.volume_sources == Some(fingerprint) {
+            // Thousands of idle Pods come by here every minute.
+            self.memory.volumes_made = Some((now, shown));
+            return Ok(());
+        }
         let prepared = self.memory.prepared.as_ref();
         let ips = prepared.map(|prepared| prepared.ips.as_slice());
         let around = self.node.surroundings(ips.unwrap_or_default());
@@ -175,6 +194,7 @@ impl Worker {
             }
         }
         self.memory.volumes_made = Some((now, shown));
+        self.memory.volume_sources = Some(fingerprint);
         Ok(())
     }
 
@@ -271,7 +291,7 @@ impl Worker {
         let begin = async {
             if wanted != References::default() {
                 let namespace = pod::namespace(pod);
-                let sources = objects::fetch(&self.node.client, namespace, &wanted).await;
+                let sources = objects::fetch(&self.node, namespace, &wanted).await;
                 prepared.sources = sources.map_err(|error| {
                     let message = format!("cannot read objects: {error}");
                     crate::containers::start::StartError::Config(message)
@@ -352,6 +372,15 @@ impl Worker {
         self.node
             .recorder
             .pod(pod, container, severity, reason, message);
+    }
+}
+
+/// Pause before a Pod whose preparation failed is tried again, where its volumes have failed so
+/// often in a row.
+fn volume_pause(failures: u32) -> Duration {
+    match failures.checked_sub(1) {
+        Some(doublings) => RETRY.min(FIRST_RETRY * 2_u32.pow(doublings.min(16))),
+        None => RETRY,
     }
 }
 

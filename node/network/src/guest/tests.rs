@@ -33,6 +33,7 @@ pub(super) fn contents() -> Contents {
             ],
             gateway: address("10.42.0.1"),
             dns: None,
+            authority: None,
         },
         listeners: BTreeMap::from([
             (key("10.42.0.2:8080"), socket("127.0.0.1:40002")),

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::FormChoice;
 use crate::aliases::Alias;
 use crate::namespace::NamespaceError;
+use crate::snapshot::Authority;
 
 /// What the network of a node needs to know.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct NodeNetworkConfig {
     /// The address at which guests find DNS: that of the Service `kube-dns`. The node answers
     /// there itself.
     pub cluster_dns: Option<IpAddr>,
+    /// Who vouches to guests for the cluster's own servers, where the machine's roots do not.
+    pub authority: Option<Authority>,
     /// What Pods' addresses are to be.
     pub form: FormChoice,
 }

@@ -12,6 +12,7 @@ fn config(folder: &Path) -> NodeNetworkConfig {
         node_port_address: "127.0.0.1".parse().unwrap(),
         aliases: Vec::new(),
         cluster_dns: Some("10.43.0.10".parse().unwrap()),
+        authority: None,
         form: FormChoice::Virtual,
     }
 }

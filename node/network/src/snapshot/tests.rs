@@ -8,6 +8,7 @@ fn general() -> General {
         virtual_ranges: vec!["10.42.0.0/16".parse().unwrap()],
         gateway: "10.42.0.1".parse().unwrap(),
         dns: Some("10.43.0.10:53".parse().unwrap()),
+        authority: None,
     }
 }
 

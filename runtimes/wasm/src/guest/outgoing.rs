@@ -1,7 +1,9 @@
 //! Outgoing HTTP of guests: HTTP/1.1 over sockets that [`GuestNetwork`] directs.
 //!
 //! Certificates of `https` servers are checked against the machine's own roots, or those that
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR` name; they are read at the first such request.
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR` name; they are read at the first such request. Servers of the
+//! cluster itself are checked against the authority that [`GuestNetwork::authority`] names for
+//! them, and against no other; nobody else is checked against that one.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +18,9 @@ use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::OnceCell;
@@ -70,7 +74,7 @@ async fn send(
     let within = options.connect_timeout.unwrap_or(TIMEOUT);
     let stream = timeout(within, async {
         let stream = connect(&*network, &host, port).await?;
-        encrypt(stream, &host, tls).await
+        encrypt(stream, &*network, &host, tls).await
     })
     .await
     .map_err(|_| Error::ConnectionTimeout)??;
@@ -172,12 +176,21 @@ fn network_error(error: NetworkError) -> Error {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn encrypt(stream: TcpStream, host: &str, tls: bool) -> Result<Box<dyn Stream>, Error> {
+async fn encrypt(
+    stream: TcpStream,
+    network: &dyn GuestNetwork,
+    host: &str,
+    tls: bool,
+) -> Result<Box<dyn Stream>, Error> {
     if !tls {
         return Ok(Box::new(stream));
     }
     let name = ServerName::try_from(host.to_owned()).map_err(|_| Error::HttpRequestUriInvalid)?;
-    let connector = tokio_rustls::TlsConnector::from(client_config().await?);
+    let config = match network.authority(host) {
+        Some(certificates) => cluster_config(certificates)?,
+        None => client_config().await?,
+    };
+    let connector = tokio_rustls::TlsConnector::from(config);
     let stream = connector.connect(name, stream).await;
     Ok(Box::new(stream.map_err(|error| {
         tracing::debug!(host, %error, "a guest's request ended in the TLS handshake");
@@ -207,10 +220,32 @@ async fn client_config() -> Result<Arc<rustls::ClientConfig>, Error> {
             .map_err(|error| error.to_string())?
     };
     let config = CONFIG.get_or_try_init(load).await;
-    config.cloned().map_err(|message| {
-        tracing::warn!("https is not available to guests: {message}");
-        Error::InternalError(Some(message))
-    })
+    config.cloned().map_err(unavailable)
+}
+
+fn unavailable(message: String) -> Error {
+    tracing::warn!("https is not available to guests: {message}");
+    Error::InternalError(Some(message))
+}
+
+/// The configuration that trusts these certificates (PEM) alone. The last one is kept: a cluster
+/// has one authority at a time.
+fn cluster_config(certificates: String) -> Result<Arc<rustls::ClientConfig>, Error> {
+    type Kept = Option<(String, Arc<rustls::ClientConfig>)>;
+    static KEPT: Mutex<Kept> = Mutex::new(None);
+    let mut kept = KEPT.lock();
+    if let Some((_, config)) = kept.as_ref().filter(|(of, _)| *of == certificates) {
+        return Ok(config.clone());
+    }
+    let found = CertificateDer::pem_slice_iter(certificates.as_bytes()).flatten();
+    let mut roots = rustls::RootCertStore::empty();
+    if roots.add_parsable_certificates(found).0 == 0 {
+        let message = "the certificates of the cluster do not read".to_owned();
+        return Err(unavailable(message));
+    }
+    let config = trusting(roots).map_err(unavailable)?;
+    *kept = Some((certificates, config.clone()));
+    Ok(config)
 }
 
 fn load_client_config() -> Result<Arc<rustls::ClientConfig>, String> {
@@ -227,6 +262,10 @@ fn load_client_config() -> Result<Arc<rustls::ClientConfig>, String> {
         }
         return Err(message);
     }
+    trusting(roots)
+}
+
+fn trusting(roots: rustls::RootCertStore) -> Result<Arc<rustls::ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

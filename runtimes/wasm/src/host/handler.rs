@@ -15,7 +15,13 @@ use crate::guest::state::{self, Guest};
 pub(super) struct Handler {
     pub engine: Engine,
     pub pre: ProxyPre<Guest>,
+    /// Whether it can ask for folders at all. Most handlers cannot, and none need be held open for
+    /// them; every Pod has at least the one with its token.
+    pub opens_folders: bool,
 }
+
+/// The interface by which a component finds its folders.
+const PREOPENS: &str = "wasi:filesystem/preopens@";
 
 /// The components of this process.
 pub(super) struct Handlers {
@@ -41,8 +47,13 @@ impl Handlers {
         }
         // SAFETY: the file was compiled by this node, see `crate::compile`.
         let component = unsafe { Component::deserialize_file(&self.engine, code) }?;
+        let types = component.component_type();
+        let mut imports = types.imports(&self.engine);
+        let opens_folders = imports.any(|(name, _)| name.starts_with(PREOPENS));
+        drop(imports);
         let handler = Arc::new(Handler {
             engine: self.engine.clone(),
+            opens_folders,
             pre: ProxyPre::new(self.linker.instantiate_pre(&component)?)?,
         });
         mapped.insert(code.to_owned(), handler.clone());

@@ -101,7 +101,10 @@ impl HttpPod {
         scratch: &Path,
     ) -> Result<Self, String> {
         let announcer = Arc::new(Announcer::new(hub.clone(), &spec));
-        let preopens = volumes::prepare(&spec.mounts, scratch).map_err(|e| e.to_string())?;
+        let mut preopens = volumes::prepare(&spec.mounts, scratch).map_err(|e| e.to_string())?;
+        if !handler.opens_folders {
+            preopens.clear();
+        }
         let log = Arc::new(Log::new(spec.log_file, spec.log_limits));
         log.create().map_err(|error| format!("the log: {error}"))?;
         // Thousands of Pods that log nothing do not hold a file open each.

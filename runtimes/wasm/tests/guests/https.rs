@@ -122,14 +122,22 @@ async fn requests(key: &Path) {
             ("wrong.test".to_owned(), vec![service(1).ip()]),
             ("unknown.test".to_owned(), vec![service(2).ip()]),
             ("plain.test".to_owned(), vec![service(3).ip()]),
+            ("cluster.test".to_owned(), vec![service(4).ip()]),
+            ("forged.test".to_owned(), vec![service(5).ip()]),
         ]
         .into(),
         routes: [
             (service(1), trusted.serve("good.test").await),
             (service(2), unknown.serve("unknown.test").await),
             (service(3), silent().await),
+            (service(4), unknown.serve("cluster.test").await),
+            (service(5), trusted.serve("forged.test").await),
         ]
         .into(),
+        authority: (
+            unknown.pem.clone(),
+            vec!["cluster.test".to_owned(), "forged.test".to_owned()],
+        ),
         ..Snapshot::default()
     });
     for (name, status, part) in [
@@ -137,6 +145,9 @@ async fn requests(key: &Path) {
         ("wrong.test", 502, "TlsCertificateError"),
         ("unknown.test", 502, "TlsCertificateError"),
         ("plain.test", 502, "TlsProtocolError"),
+        // The cluster's own authority vouches for its servers, where no other does.
+        ("cluster.test", 200, "visit 1"),
+        ("forged.test", 502, "TlsCertificateError"),
     ] {
         let image = node.sample("kv-counter/kv-web.wasm");
         let pod = node

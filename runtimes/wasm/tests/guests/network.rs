@@ -21,6 +21,8 @@ pub(crate) struct Snapshot {
     pub(crate) open: bool,
     /// Hosts that guests do not hear.
     pub(crate) denied: Vec<IpAddr>,
+    /// Certificates that vouch for these hosts.
+    pub(crate) authority: (String, Vec<String>),
 }
 
 /// Opens the network of a Pod; the factory of the guest processes.
@@ -97,6 +99,14 @@ impl GuestNetwork for Network {
             return Err(NetworkError::AccessDenied(actual));
         }
         Ok(actual)
+    }
+
+    fn authority(&self, host: &str) -> Option<String> {
+        let (certificates, hosts) = self.read().authority;
+        hosts
+            .iter()
+            .any(|known| known == host)
+            .then_some(certificates)
     }
 
     fn listening(&self, _: Protocol, _: SocketAddr, _: Option<SocketAddr>) {}

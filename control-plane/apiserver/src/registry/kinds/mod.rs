@@ -106,6 +106,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(rbac::RoleBindingStrategy),
         kind(rbac::RoleStrategy),
         kind(reviews::SelfSubjectReviewStrategy),
+        kind(reviews::TokenReviewStrategy),
         kind(reviews::LocalSubjectAccessReviewStrategy),
         kind(reviews::SelfSubjectAccessReviewStrategy),
         kind(reviews::SelfSubjectRulesReviewStrategy),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::items;
 
 pub(super) struct ServiceAccountStrategy;
@@ -14,6 +14,7 @@ impl Strategy for ServiceAccountStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<ServiceAccount>()
             .short_names(&["sa"])
+            .subresources(&[Subresource::Token])
             .conditional_update()
     }
 

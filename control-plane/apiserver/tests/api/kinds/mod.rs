@@ -15,6 +15,7 @@ mod quotas;
 mod rbac;
 mod reviews;
 mod storage;
+mod tokens;
 mod workloads;
 
 use serde_json::{Value, json};
