@@ -10,4 +10,5 @@ mod lifecycle;
 mod nodes;
 mod pod_network;
 mod samples;
+mod tokens;
 mod walk;

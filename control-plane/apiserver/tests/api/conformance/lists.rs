@@ -27,7 +27,6 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
         "preemption, and Pods that run where they are put",
     ),
     ("several nodes", "a test cluster of more than one node"),
-    ("tokens", "tokens of ServiceAccounts"),
     ("webhooks", "webhooks that the API server asks"),
 ];
 
