@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::Ipv4Net;
 
+use crate::api_server::ApiOptions;
 use crate::defaults;
 
 /// A Kubernetes that runs WebAssembly first and OCI containers beside it.
@@ -74,6 +75,8 @@ pub(crate) struct UpOptions {
     pub(crate) log: LogOptions,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
+    #[command(flatten)]
+    pub(crate) api: ApiOptions,
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
     #[command(flatten)]
@@ -171,6 +174,8 @@ pub(crate) struct ServerOptions {
     pub(crate) log: LogOptions,
     #[command(flatten)]
     pub(crate) listen: ListenOptions,
+    #[command(flatten)]
+    pub(crate) api: ApiOptions,
     #[command(flatten)]
     pub(crate) cluster: ClusterOptions,
     #[command(flatten)]

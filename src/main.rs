@@ -6,6 +6,7 @@
 //! that no thread and no runtime exists in them yet.
 
 mod agent;
+mod api_server;
 mod apply;
 mod cli;
 mod cluster_network;

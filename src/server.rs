@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use coracle_apiserver::auth::{MASTERS, NODES};
 use coracle_apiserver::serving::server_config;
-use coracle_apiserver::{ApiServer, Config, Ipv4Range, UserInfo};
+use coracle_apiserver::{ApiServer, Config, Ipv4Range, UserInfo, Verbosity};
 use coracle_controllers::informer::Informers;
 use coracle_controllers::{ControllersConfig, TokenOwner};
 use coracle_images::registry::{Access, RegistryConfig};
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api_server::ApiOptions;
 use crate::cli::ServiceAccountOptions;
 use crate::cluster_network::ClusterNetwork;
 use crate::identity::authority::{Authority, KeyedCertificate, Purpose};
@@ -41,6 +42,10 @@ pub(crate) struct ServerConfig {
     pub(crate) data: DataDir,
     pub(crate) listen: SocketAddr,
     pub(crate) registry_listen: SocketAddr,
+    /// The limits of the API server, and what it audits.
+    pub(crate) api: ApiOptions,
+    /// Changes how much is logged.
+    pub(crate) verbosity: Verbosity,
     /// The address of this machine that is no loopback.
     pub(crate) advertise: IpAddr,
     /// More names and addresses for the serving certificate.
@@ -79,6 +84,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts everything. When it returns the API answers.
     pub(crate) async fn start(config: ServerConfig) -> Result<Self> {
+        let audit = config.api.audit()?;
         config.data.create_for_server()?;
         // Ports first: one that is taken should be the only thing that is said.
         let listener = bind(config.listen, "the API", "--listen").await?;
@@ -112,6 +118,10 @@ impl Server {
             &config.data.pki(),
             &config.service_accounts,
         )?);
+        let (verbosity, stored) = (config.verbosity.clone(), config.data.store());
+        config
+            .api
+            .configure(&mut api_config, audit, verbosity, stored);
         // The join routes need a client of the server that they are part of.
         let late = LateClient::default();
         api_config.extra = join::routes(authority.clone(), registry.clone(), late.clone());
@@ -255,8 +265,9 @@ impl Server {
         }
     }
 
-    /// Stops controllers and scheduler; the API goes on.
+    /// Stops controllers and scheduler; the API goes on, and says that it is to end.
     pub(crate) async fn stop_deciding(&mut self) {
+        self.handle.api.announce_shutdown();
         self.deciding.cancel();
         while self.deciders.join_next().await.is_some() {}
     }

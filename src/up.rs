@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use coracle_apiserver::Verbosity;
 use coracle_kubelet::KUBELET_PORT;
 use coracle_network::Alias;
 use coracle_runtime::Protocol;
@@ -15,6 +16,7 @@ use kube::runtime::wait::await_condition;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{NodeConfig, RunningNode, publish_registry};
+use crate::api_server::ApiOptions;
 use crate::apply::{self, Applied, Bundle};
 use crate::cli::{ListenOptions, NodeOptions, ServerOptions, ServiceAccountOptions, UpOptions};
 use crate::cluster_network::ClusterNetwork;
@@ -30,6 +32,8 @@ struct Plan {
     data: DataDir,
     listen: ListenOptions,
     service_accounts: ServiceAccountOptions,
+    api: ApiOptions,
+    verbosity: Verbosity,
     node: Option<NodeOptions>,
     names: Vec<String>,
     network: ClusterNetwork,
@@ -42,7 +46,7 @@ struct Plan {
 
 /// `coracle up`.
 pub(crate) async fn up(options: UpOptions) -> Result<()> {
-    logging::start(options.log.log.as_deref(), "warn")?;
+    let verbosity = logging::start(options.log.log.as_deref(), "warn")?;
     // What cannot be read is said before anything starts.
     let bundles = options
         .apply
@@ -57,6 +61,8 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
         service_accounts: options.service_accounts,
+        api: options.api,
+        verbosity,
         node: Some(options.node),
         names: Vec::new(),
         network: ClusterNetwork::new(&cluster, node_mask)?,
@@ -70,13 +76,15 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
 
 /// `coracle server`.
 pub(crate) async fn server(options: ServerOptions) -> Result<()> {
-    logging::start(options.log.log.as_deref(), "info")?;
+    let verbosity = logging::start(options.log.log.as_deref(), "info")?;
     let cluster = options.cluster;
     let node_mask = cluster.node_cidr_mask_size.unwrap_or(defaults::NODE_MASK);
     run(Plan {
         data: DataDir::new(options.data.data_dir)?,
         listen: options.listen,
         service_accounts: options.service_accounts,
+        api: options.api,
+        verbosity,
         node: (!options.no_node).then_some(options.node),
         names: options.tls_san,
         network: ClusterNetwork::new(&cluster, node_mask)?,
@@ -97,6 +105,8 @@ async fn run(plan: Plan) -> Result<()> {
         data: plan.data.clone(),
         listen: plan.listen.listen,
         registry_listen: plan.listen.registry_listen,
+        api: plan.api.clone(),
+        verbosity: plan.verbosity.clone(),
         advertise,
         names: plan.names.clone(),
         service_accounts: plan.service_accounts.clone(),

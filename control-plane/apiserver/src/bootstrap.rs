@@ -1,5 +1,5 @@
-//! What a cluster starts with: its namespaces, its priority classes, the mandatory flow schemas and
-//! priority levels, the group-versions that it serves, the `kubernetes` Service with endpoints that
+//! What a cluster starts with: its namespaces, its priority classes, flow schemas and priority
+//! levels, the group-versions that it serves, the `kubernetes` Service with endpoints that
 //! lead to this server, and the `kube-dns` Service.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
+use coracle_store::Read;
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Namespace, Service, ServicePort,
     ServiceSpec,
@@ -76,18 +77,42 @@ pub async fn make(registry: &Registry, advertise: Option<SocketAddr>) -> Result<
         };
         ensure(registry, "", class).await?;
     }
-    for level in flow_control::levels() {
-        ensure(registry, "", level).await?;
-    }
-    for schema in flow_control::schemas() {
-        ensure(registry, "", schema).await?;
-    }
+    flow_control(registry).await?;
     for service in api_service::local(registry.kinds()) {
         ensure(registry, "", service).await?;
     }
     service_range(registry).await?;
     kubernetes_service(registry, advertise).await?;
     dns_service(registry).await
+}
+
+/// Makes the mandatory and the suggested flow schemas and priority levels that are missing.
+///
+/// # Errors
+/// Those of the registry.
+pub(crate) async fn flow_control(registry: &Registry) -> Result<(), Status> {
+    for level in flow_control::bootstrap_levels() {
+        make_missing(registry, level).await?;
+    }
+    for schema in flow_control::bootstrap_schemas() {
+        make_missing(registry, schema).await?;
+    }
+    Ok(())
+}
+
+/// Makes an object of the cluster that is not at hand.
+async fn make_missing<T: ApiType>(registry: &Registry, object: T) -> Result<(), Status> {
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let key = Target {
+        kind: registry.kind_of::<T>()?,
+        namespace: "",
+        name: &name,
+    }
+    .key();
+    match registry.store.get(&key, Read::AtLeast(0)).await {
+        Ok(Some(_)) => Ok(()),
+        _ => ensure(registry, "", object).await,
+    }
 }
 
 /// Makes the Service under whose address guests find DNS, so that nobody else gets the address and

@@ -7,26 +7,32 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coracle_store::Store;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
+use crate::audit::Audit;
 use crate::auth::tokens::{KeyError, Reference, TokenConfig, Tokens};
 use crate::bootstrap;
 use crate::dial::{Dial, Direct};
 use crate::discovery::Discovery;
 use crate::expiry;
-use crate::flow::{Flow, FlowLimits};
+use crate::flow::{Counts, Flow, FlowLimits, controller};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::metrics::storage::{Counted, StorageMetrics, StorageSize};
 use crate::nodes::Nodes;
 use crate::openapi::OpenApi;
 use crate::registry::Registry;
 use crate::registry::kinds;
 use crate::registry::lookup::Kinds;
 use crate::registry::service_addresses::{self, Ipv4Range, ServiceAddresses};
-use crate::server::{Inner, no_route};
-use crate::serving::ApiService;
+use crate::server::{Inner, Timeouts, no_route};
+use crate::serving::{ApiService, ConnectionTimes, Shutdown};
+
+/// Sets the verbosity of the log, as a number in text; the error says why it is none.
+pub type Verbosity = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
 /// What a server is made of.
 pub struct Config {
@@ -49,6 +55,20 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// Limits of requests in flight.
     pub flow: FlowLimits,
+    /// How long a request may take that does not last, its answer included.
+    pub request_timeout: Duration,
+    /// A watch that does not say how long it is to last takes from this to twice this.
+    pub min_request_timeout: Duration,
+    /// The times of connections.
+    pub connections: ConnectionTimes,
+    /// How the server ends.
+    pub shutdown: Shutdown,
+    /// What is audited, if anything is.
+    pub audit: Option<Arc<Audit>>,
+    /// Tells how many bytes the store takes on disk.
+    pub storage_size: Option<StorageSize>,
+    /// Changes how much is logged: what `/debug/flags/v` sets.
+    pub verbosity: Option<Verbosity>,
     /// How long an Event is kept after it was last seen.
     pub event_ttl: Duration,
     /// Routes that are none of the API and authenticate their callers themselves (`/cacerts`).
@@ -69,6 +89,13 @@ impl Config {
             advertise: None,
             tokens: None,
             flow: FlowLimits::default(),
+            request_timeout: Duration::from_secs(60),
+            min_request_timeout: Duration::from_secs(1800),
+            connections: ConnectionTimes::default(),
+            shutdown: Shutdown::default(),
+            audit: None,
+            storage_size: None,
+            verbosity: None,
             event_ttl: Duration::from_secs(3600),
             extra: axum::Router::new(),
         }
@@ -81,6 +108,8 @@ pub struct ApiServer {
     pub(crate) inner: Arc<Inner>,
     advertise: Option<SocketAddr>,
     event_ttl: Duration,
+    pub(crate) connection_times: ConnectionTimes,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl ApiServer {
@@ -93,8 +122,12 @@ impl ApiServer {
             node_ports: config.node_ports,
         };
         let kinds = Kinds::new(kinds::all());
+        let storage = StorageMetrics::new(config.storage_size);
+        let store = Counted::new(config.store, &kinds, storage.clone());
+        let flow = Arc::new(Flow::new(config.flow, config.request_timeout));
+        let metrics = Metrics::new(flow.clone(), config.audit.as_deref(), storage);
         let registry = Arc::new(Registry::new(
-            config.store,
+            Arc::new(store),
             kinds,
             admission::built_in(),
             services,
@@ -105,8 +138,10 @@ impl ApiServer {
                 .tokens
                 .map(|tokens| Tokens::new(tokens, config.advertise)),
             nodes: Nodes::new(config.node_dialer, config.kubelet_tls),
-            flow: Flow::new(config.flow),
-            metrics: Metrics::new(),
+            flow,
+            counts: Counts::default(),
+            audit: config.audit,
+            metrics,
             health: Health::default(),
             discovery: Discovery {
                 server_address: config
@@ -116,33 +151,59 @@ impl ApiServer {
             },
             openapi: OpenApi::default(),
             extra: config.extra.fallback(no_route),
+            timeouts: Timeouts {
+                request: config.request_timeout,
+                watch: config.min_request_timeout,
+            },
+            verbosity: config.verbosity,
             stopping: CancellationToken::new(),
+            listeners: watch::Sender::new(0),
         };
         Self {
             inner: Arc::new(inner),
             advertise: config.advertise,
             event_ttl: config.event_ttl,
+            connection_times: config.connections,
+            shutdown: config.shutdown,
         }
     }
 
     /// Makes what a cluster starts with, then does the server's own chores (Events expire,
-    /// addresses of Services are checked) until cancelled. Every server runs this.
+    /// addresses of Services are checked, seats are lent, the audit log is written) until
+    /// cancelled. Every server runs this. The audit log is written until the last listener has
+    /// ended.
     pub async fn run(&self, cancel: CancellationToken) {
-        let registry = &self.inner.registry;
-        let made = bootstrap::until_done(registry, self.advertise);
-        if cancel.run_until_cancelled(made).await.is_none() {
-            return;
-        }
-        self.inner
-            .health
-            .bootstrapped
-            .store(true, Ordering::Relaxed);
+        let inner = &self.inner;
+        let registry = &inner.registry;
         let mut chores = JoinSet::new();
-        chores.spawn(service_addresses::run_repair(
-            registry.clone(),
-            cancel.clone(),
-        ));
-        chores.spawn(expiry::run(registry.clone(), self.event_ttl, cancel));
+        if let Some(audit) = inner.audit.clone() {
+            let (cancel, mut listeners) = (cancel.clone(), inner.listeners.subscribe());
+            let ended = CancellationToken::new();
+            let end = ended.clone();
+            chores.spawn(async move {
+                cancel.cancelled().await;
+                // The sender is as long-lived as the server.
+                let _ = listeners.wait_for(|count| *count == 0).await;
+                end.cancel();
+            });
+            chores.spawn(async move { audit.log.run(ended).await });
+        }
+        chores.spawn({
+            let (server, cancel) = (self.inner.clone(), cancel.clone());
+            async move {
+                let health = server.clone();
+                let read = move || health.health.configured.store(true, Ordering::Relaxed);
+                let (registry, flow) = (server.registry.clone(), server.flow.clone());
+                controller::run(registry, flow, read, cancel).await;
+            }
+        });
+        let made = bootstrap::until_done(registry, self.advertise);
+        if cancel.run_until_cancelled(made).await.is_some() {
+            inner.health.bootstrapped.store(true, Ordering::Relaxed);
+            let repair = service_addresses::run_repair(registry.clone(), cancel.clone());
+            chores.spawn(repair);
+            chores.spawn(expiry::run(registry.clone(), self.event_ttl, cancel));
+        }
         while chores.join_next().await.is_some() {}
     }
 

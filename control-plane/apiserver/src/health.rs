@@ -1,4 +1,11 @@
-//! `/healthz`, `/livez`, `/readyz` and `/version`.
+//! `/healthz`, `/livez`, `/readyz` and `/version`. Checks have the names that upstream gives to
+//! what they check: `etcd` is the store, `informer-sync` the configuration that this server reads
+//! for itself, and a `poststarthook/` is done when its part of what a cluster starts with is there.
+//!
+//! Everybody may call them, so that reasons are told to the log alone.
+//!
+//! **Invariant**: the store is no part of `/livez`. It is part of this process, and to restart it
+//! heals no lost quorum. Upstream's `log` is absent: nothing waits for the log here.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -7,6 +14,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use coracle_store::Read;
+use http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::version::Info;
 
@@ -20,11 +28,25 @@ const MINOR: &str = "37";
 /// Longest wait for the store.
 const STORE: Duration = Duration::from_secs(2);
 
+/// What is done when what a cluster starts with has been made.
+const BOOTSTRAPPED: &[&str] = &[
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/bootstrap-controller",
+];
+
 /// What the health checks look at, beside the store.
 #[derive(Default)]
 pub(crate) struct Health {
     /// Whether what a cluster starts with is there.
     pub(crate) bootstrapped: AtomicBool,
+    /// Whether the configuration of flow control is in use.
+    pub(crate) configured: AtomicBool,
+    /// Whether the server is to end.
+    pub(crate) stopping: AtomicBool,
 }
 
 /// Whether a path is a health check, which everybody may call.
@@ -61,77 +83,121 @@ fn arch() -> &'static str {
     }
 }
 
+/// A check and how it went.
+type Check = (&'static str, Result<(), &'static str>);
+
 impl Health {
-    /// Answers a health check, or one of its parts (`/readyz/store`).
+    /// Answers a health check, or one of its parts (`/readyz/etcd`).
     pub(crate) async fn answer(
         &self,
         server: &Arc<Inner>,
         path: &str,
         query: &Query,
     ) -> Response<Body> {
-        let mut segments = path.trim_matches('/').split('/');
-        let check = segments.next().unwrap_or_default();
-        let only = segments.next();
-        let mut checks = vec![("ping", Ok(()))];
-        if check != "livez" {
-            checks.push(("store", store_answers(server).await));
-            let started = self.bootstrapped.load(Ordering::Relaxed);
-            let fault = Err("not all of what a cluster starts with is there yet");
-            checks.push((
-                "poststarthook/bootstrap",
-                if started { Ok(()) } else { fault },
-            ));
-        }
-        if check == "readyz" {
-            let stopping = server.stopping.is_cancelled();
-            checks.push((
-                "shutdown",
-                if stopping {
-                    Err("the server is shutting down")
-                } else {
-                    Ok(())
-                },
-            ));
-        }
-        if let Some(only) = only {
-            checks.retain(|(name, _)| name.rsplit('/').next() == Some(only) || *name == only);
-            if checks.is_empty() {
-                return response(
-                    StatusCode::NOT_FOUND,
-                    "text/plain; charset=utf-8",
-                    Body::from("404 page not found\n"),
-                );
+        let path = path.trim_matches('/');
+        let (which, only) = match path.split_once('/') {
+            Some((which, only)) => (which, Some(only)),
+            None => (path, None),
+        };
+        let store = if which == "livez" {
+            Ok(())
+        } else {
+            store_answers(server).await
+        };
+        let checks = self.checks(which, store);
+        match only {
+            None => {
+                let excluded: Vec<&str> = query.all("exclude").collect();
+                report(which, &checks, &excluded, query.get("verbose").is_some())
             }
+            Some(only) => match checks.into_iter().find(|(name, _)| *name == only) {
+                None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
+                Some((_, Ok(()))) => text(StatusCode::OK, "ok".to_owned()),
+                Some((name, Err(fault))) => {
+                    tracing::warn!(check = name, fault, "a health check failed");
+                    let answer = "internal server error: reason withheld\n".to_owned();
+                    text(StatusCode::INTERNAL_SERVER_ERROR, answer)
+                }
+            },
         }
-        checks.retain(|(name, _)| !query.all("exclude").any(|excluded| excluded == *name));
-        report(check, &checks, query.get("verbose").is_some())
+    }
+
+    fn checks(&self, which: &str, store: Result<(), &'static str>) -> Vec<Check> {
+        let mut checks: Vec<Check> = vec![("ping", Ok(()))];
+        if which == "livez" {
+            return checks;
+        }
+        let unless = |fine: bool, fault| if fine { Ok(()) } else { Err(fault) };
+        let configured = self.configured.load(Ordering::Relaxed);
+        let configured = unless(
+            configured,
+            "the configuration of flow control is not read yet",
+        );
+        checks.push(("etcd", store));
+        if which == "readyz" {
+            checks.push(("informer-sync", configured));
+        }
+        let bootstrapped = self.bootstrapped.load(Ordering::Relaxed);
+        let fault = "not all of what a cluster starts with is there yet";
+        let hooks = BOOTSTRAPPED.iter();
+        checks.extend(hooks.map(|name| (*name, unless(bootstrapped, fault))));
+        checks.push((
+            "poststarthook/priority-and-fairness-config-consumer",
+            configured,
+        ));
+        if which == "readyz" {
+            let stopping = self.stopping.load(Ordering::Relaxed);
+            checks.push(("shutdown", unless(!stopping, "process is shutting down")));
+        }
+        checks
     }
 }
 
-fn report(check: &str, checks: &[(&str, Result<(), &str>)], verbose: bool) -> Response<Body> {
-    let healthy = checks.iter().all(|(_, result)| result.is_ok());
-    let mut text = String::new();
+fn report(which: &str, checks: &[Check], excluded: &[&str], verbose: bool) -> Response<Body> {
+    let mut failed = false;
+    let mut lines = String::new();
+    // Writing to a string does not fail.
     for (name, result) in checks {
-        // Writing to a string does not fail.
         let _ = match result {
-            Ok(()) => writeln!(text, "[+]{name} ok"),
-            Err(fault) => writeln!(text, "[-]{name} failed: {fault}"),
+            _ if excluded.contains(name) => writeln!(lines, "[+]{name} excluded: ok"),
+            Ok(()) => writeln!(lines, "[+]{name} ok"),
+            Err(fault) => {
+                failed = true;
+                tracing::debug!(which, check = name, fault, "a health check failed");
+                writeln!(lines, "[-]{name} failed: reason withheld")
+            }
         };
     }
-    let _ = writeln!(
-        text,
-        "{check} check {}",
-        if healthy { "passed" } else { "failed" }
-    );
-    if healthy && !verbose {
-        "ok".clone_into(&mut text);
+    let unknown: Vec<String> = excluded
+        .iter()
+        .filter(|name| !checks.iter().any(|(known, _)| known == *name))
+        .map(|name| format!("{name:?}"))
+        .collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(",");
+        let _ = writeln!(
+            lines,
+            "warn: some health checks cannot be excluded: no matches for {unknown}"
+        );
     }
-    let code = if healthy {
-        StatusCode::OK
-    } else {
-        StatusCode::INTERNAL_SERVER_ERROR
-    };
-    response(code, "text/plain; charset=utf-8", Body::from(text))
+    if failed {
+        let _ = writeln!(lines, "{which} check failed");
+        return text(StatusCode::INTERNAL_SERVER_ERROR, lines);
+    }
+    if verbose {
+        let _ = writeln!(lines, "{which} check passed");
+        return text(StatusCode::OK, lines);
+    }
+    text(StatusCode::OK, "ok".to_owned())
+}
+
+fn text(code: StatusCode, text: String) -> Response<Body> {
+    let mut response = response(code, "text/plain; charset=utf-8", Body::from(text));
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
 }
 
 /// Whether the store can be read, or why not.

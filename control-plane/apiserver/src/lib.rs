@@ -6,7 +6,8 @@
 //! | [`serving`] | TLS connections, in-process services, shutdown |
 //! | [`request`] | what a request asks for |
 //! | [`auth`] | who asks, and whether they may |
-//! | `flow`, `metrics`, `health` | how much is served, and how well |
+//! | `flow`, `metrics`, `health`, `debug` | how much is served, and how well |
+//! | [`audit`], `answer` | what is told of a request when it is over |
 //! | `handlers` | from an authorized request to a response |
 //! | [`admission`] | what depends on other objects than the one that is written |
 //! | [`registry`] | the kinds, and every verb for all of them |
@@ -17,13 +18,16 @@
 //! **Invariant**: this crate alone sees the store. **Invariant**: nothing durable is kept
 //! anywhere else, so that any number of servers can run over one store.
 //!
-//! Deliberately absent until their issues: server-side apply, RBAC, audit, priority and
-//! fairness, webhooks, custom resources, exec, attach, port-forward and proxy.
+//! Deliberately absent until their issues: RBAC, webhooks, custom resources, exec, attach,
+//! port-forward and proxy.
 
 pub mod admission;
+mod answer;
+pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 mod config;
+mod debug;
 pub mod dial;
 mod discovery;
 mod expiry;
@@ -41,8 +45,9 @@ mod validation;
 
 pub use auth::UserInfo;
 pub use auth::tokens::{KeyError, SigningKey, TokenConfig, VerifyingKey};
-pub use config::{ApiServer, Config};
+pub use config::{ApiServer, Config, Verbosity};
 pub use dial::{Dial, Direct, Endpoint};
 pub use flow::FlowLimits;
+pub use metrics::storage::StorageSize;
 pub use registry::service_addresses::Ipv4Range;
 pub use serving::ApiService;

@@ -1,57 +1,84 @@
 //! The request path, whole and in its order:
 //!
-//! request info → authentication → (audit) → flow control → authorization → handler, and in the
+//! request info → authentication → audit → flow control → authorization → handler, and in the
 //! handler: decode → defaulting → mutating admission → strategy → validating admission → store
-//! → encode (`handlers`, `registry::create`, `registry::update`).
-//!
-//! Audit has its place after authentication; nothing stands there yet.
+//! → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
+//! has been sent stands in `answer`.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use futures::FutureExt;
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::answer::{Answer, Conclusion, LogLine, Until};
+use crate::audit::Audit;
+use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
 use crate::auth::authentication::authenticate;
 use crate::auth::authorization::authorize;
 use crate::auth::tokens::{Tokens, discovery as issuer};
+use crate::config::Verbosity;
+use crate::debug;
 use crate::discovery::{self, Discovery};
-use crate::flow::Flow;
+use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
-use crate::handlers::{Call, dispatch};
+use crate::handlers::{Call, deprecation, dispatch};
 use crate::health::{self, Health};
-use crate::metrics::{Metrics, RequestLabels};
+use crate::metrics::Metrics;
+use crate::metrics::requests::{RequestLabels, dry_run};
 use crate::nodes::Nodes;
 use crate::openapi::OpenApi;
 use crate::registry::{Registry, kinds};
 use crate::request::info::{RequestInfo, request_info};
-use crate::request::options::Query;
+use crate::request::options::{Query, deadline};
 use crate::request::strict::Schemas;
 
-/// How long a request may take that is no watch and follows no log.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
+/// How long requests may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// One that is no watch and follows no log, its answer included.
+    pub(crate) request: Duration,
+    /// A watch that does not say how long it is to last takes from this to twice this.
+    pub(crate) watch: Duration,
+}
 
 /// What all requests share.
 pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) nodes: Nodes,
-    pub(crate) flow: Flow,
+    pub(crate) flow: Arc<Flow>,
+    pub(crate) counts: Counts,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) extra: axum::Router,
-    /// Cancelled when the server shuts down: watches end then.
+    pub(crate) timeouts: Timeouts,
+    pub(crate) verbosity: Option<Verbosity>,
+    /// Cancelled when the server stops serving: whatever lasts ends then.
     pub(crate) stopping: CancellationToken,
+    /// Listeners that serve.
+    pub(crate) listeners: watch::Sender<usize>,
 }
 
 /// Marks the answer of the extra routes to a path that is none of theirs.
@@ -66,6 +93,19 @@ pub(crate) async fn no_route() -> Response<Body> {
     response
 }
 
+/// A request on its way: what was found out about it, for whoever concludes it.
+struct Passage<'a> {
+    info: &'a RequestInfo,
+    query: &'a Query,
+    long_running: bool,
+    audit_id: &'a str,
+    received: Timestamp,
+    trail: Option<Arc<Trail>>,
+    place: Option<(Place, Duration)>,
+    /// A watch takes its seats along and gives them back before it ends.
+    seats: Mutex<Option<Permit>>,
+}
+
 impl Inner {
     /// Compiled at the first write, once for all servers of a process: the schemas of the
     /// built-in kinds are part of the program.
@@ -76,6 +116,8 @@ impl Inner {
 
     /// Answers a request. Whatever happens, there is an answer.
     pub(crate) async fn handle(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+        let began = Instant::now();
+        let received = Timestamp::now();
         let (parts, body) = request.into_parts();
         let query = Query::parse(parts.uri.query());
         let info = request_info(
@@ -84,57 +126,147 @@ impl Inner {
             query.flag("watch").unwrap_or(false),
         );
         let long_running = info.is_long_running(query.flag("follow").unwrap_or(false));
-        let labels = RequestLabels::new(&self.registry, &info);
-        let started = Instant::now();
+        let labels = RequestLabels::new(&self.registry, &info, &parts.headers);
         let headers = parts.headers.clone();
-        let _running = self
-            .metrics
-            .begin(&labels, info.is_read_only(), long_running);
-
-        let answer =
-            AssertUnwindSafe(self.answer(parts, body, &info, &query, long_running)).catch_unwind();
-        let answer = if long_running {
-            Ok(answer.await)
-        } else {
-            tokio::time::timeout(TIMEOUT, answer).await
+        let audit_id = audit_id(&headers);
+        let line = LogLine {
+            uri: parts
+                .uri
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            user_agent: header(&headers, &USER_AGENT),
+            audit_id: audit_id.to_str().unwrap_or_default().to_owned(),
+            peer: parts.extensions.get::<SocketAddr>().copied(),
         };
-        let response = match answer {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(failure))) => status(&headers, &failure),
+        let running = self
+            .metrics
+            .requests
+            .begin(&labels, info.is_read_only(), long_running);
+        let mut passage = Passage {
+            info: &info,
+            query: &query,
+            long_running,
+            audit_id: &line.audit_id,
+            received,
+            trail: None,
+            place: None,
+            seats: Mutex::new(None),
+        };
+
+        let limit = deadline(&query, self.timeouts.request);
+        let answer = match &limit {
+            Err(refused) => Ok(Ok(Err(refused.clone()))),
+            Ok(limit) => {
+                let answer = self.answer(parts, body, &mut passage);
+                let answer = AssertUnwindSafe(answer).catch_unwind();
+                if long_running {
+                    Ok(answer.await)
+                } else {
+                    tokio::time::timeout_at(began + *limit, answer).await
+                }
+            }
+        };
+        let failure = match answer {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(failure))) => Err(failure),
             Ok(Err(_panic)) => {
                 tracing::error!(path = info.path, verb = info.verb, "a request panicked");
-                status(
-                    &headers,
-                    &Status::internal("the request could not be served, see the server's log"),
-                )
+                let message = "the request could not be served, see the server's log";
+                let failure = Status::internal(message);
+                if let Some(trail) = &passage.trail {
+                    trail.panicked(&failure);
+                }
+                Err(failure)
             }
             Err(_elapsed) => {
+                self.metrics.requests.terminated(&labels, 504);
                 let message = "request did not complete within the allotted timeout";
-                status(&headers, &Status::timeout(message, 0))
+                Err(Status::timeout(message, 0))
             }
         };
-        self.metrics
-            .end(&labels, response.status(), started.elapsed(), long_running);
-        tracing::debug!(
-            verb = info.verb,
-            path = info.path,
-            code = response.status().as_u16(),
-            elapsed = ?started.elapsed(),
-            "served"
+        let mut response = match &failure {
+            Ok(_) => Response::new(Body::empty()),
+            Err(failure) => status(&headers, failure),
+        };
+        let failed = failure.is_err();
+        let failure = match failure {
+            Ok(answered) => {
+                response = answered;
+                None
+            }
+            Err(failure) => Some(failure),
+        };
+        let code = response.status().as_u16();
+        if let Some(trail) = &passage.trail {
+            trail.respond(code, failure.as_ref(), long_running);
+        }
+        if failure.is_some_and(|failure| failure.code() == 429) {
+            self.metrics.requests.terminated(&labels, 429);
+        }
+        if let Some(warning) = deprecation::warning(&info) {
+            encode::warn(response.headers_mut(), &[warning]);
+            self.metrics.requests.deprecated(&labels);
+        }
+        let Passage {
+            trail,
+            place,
+            seats,
+            ..
+        } = passage;
+        label(
+            response.headers_mut(),
+            audit_id,
+            place.as_ref().map(|(place, _)| place),
         );
-        response
+        let until = if long_running {
+            Until::Stopped(Box::pin(self.stopping.clone().cancelled_owned()))
+        } else if failed {
+            // A failure is told also when the time of the request is over.
+            Until::Deadline(Instant::now() + self.timeouts.request)
+        } else {
+            Until::Deadline(began + limit.unwrap_or(self.timeouts.request))
+        };
+        let conclusion = Conclusion {
+            labels,
+            dry_run: dry_run(&query),
+            code,
+            began,
+            line,
+            trail,
+            place,
+            permit: if long_running {
+                None
+            } else {
+                seats.into_inner()
+            },
+            running,
+            server: self,
+        };
+        response.map(|body| Body::new(Answer::new(body, until, conclusion)))
     }
 
     async fn answer(
         self: &Arc<Self>,
         mut parts: Parts,
         mut body: Body,
-        info: &RequestInfo,
-        query: &Query,
-        long_running: bool,
+        passage: &mut Passage<'_>,
     ) -> Result<Response<Body>, Status> {
+        let Passage { info, query, .. } = *passage;
         let user = authenticate(&parts, &self.registry, self.tokens.as_ref()).await;
-        if !discovery::owns(&info.path) {
+        let public = health::is_public(&info.path);
+        let ours = discovery::owns(&info.path);
+        passage.trail = self.audit.as_ref().and_then(|audit| {
+            let (id, received) = (passage.audit_id, passage.received);
+            Trail::begin(audit, &parts, user.as_ref().ok(), info, id, received)
+        });
+        if let Some(trail) = &passage.trail {
+            if user.is_ok() || public || !ours {
+                trail.received();
+            }
+            body = trail.request_body(&parts.headers, info, body);
+        }
+        if !ours {
             // Routes of others authenticate their callers themselves.
             if let Ok(user) = &user {
                 parts.extensions.insert(user.clone());
@@ -146,16 +278,52 @@ impl Inner {
             }
             body = Body::empty();
         }
-        if health::is_public(&info.path) {
+        if public {
             return Ok(self.health.answer(self, &info.path, query).await);
         }
-        let user = user?;
-        let _permit = self.flow.admit(&user, info, long_running).await?;
-        authorize(&user, info)?;
+        let user = user.inspect_err(|refused| {
+            if let Some(trail) = &passage.trail {
+                trail.unknown(refused);
+            }
+        })?;
+        self.take_seats(&user, passage).await?;
+        let allowed = authorize(&user, info);
+        if let Some(trail) = &passage.trail {
+            trail.authorized(allowed.is_ok());
+            if deprecation::warning(info).is_some() {
+                trail.deprecated();
+            }
+        }
+        allowed?;
         if info.is_resource {
-            self.resource(&parts, body, info, query, &user).await
+            self.resource(&parts, body, &user, passage).await
         } else {
-            self.path(&parts, info, query).await
+            self.path(&parts, body, info, query).await
+        }
+    }
+
+    /// Flow control: waits until there are seats for the request.
+    async fn take_seats(&self, user: &UserInfo, passage: &mut Passage<'_>) -> Result<(), Status> {
+        let Passage { info, query, .. } = *passage;
+        let kinds = self.registry.kinds();
+        let kind = kinds.resource(&info.group, &info.version, &info.resource);
+        let wide = match kind {
+            Some(kind) if width::depends_on_count(info, query) => {
+                let stored = self.counts.of(&self.registry, kind.descriptor()).await;
+                width::of_list(query, stored)
+            }
+            _ => 1,
+        };
+        match self.flow.admit(user, info, wide).await {
+            Ok(permit) => {
+                passage.place = Some((permit.place().clone(), permit.waited()));
+                *passage.seats.lock() = Some(permit);
+                Ok(())
+            }
+            Err(refused) => {
+                passage.place = Some((refused.place, Duration::ZERO));
+                Err(refused.status)
+            }
         }
     }
 
@@ -163,10 +331,10 @@ impl Inner {
         self: &Arc<Self>,
         parts: &Parts,
         body: Body,
-        info: &RequestInfo,
-        query: &Query,
         user: &UserInfo,
+        passage: &Passage<'_>,
     ) -> Result<Response<Body>, Status> {
+        let Passage { info, query, .. } = *passage;
         let kind = self
             .registry
             .kinds()
@@ -179,9 +347,18 @@ impl Inner {
             query,
             parts,
             user,
+            seats: &passage.seats,
         };
-        let response = dispatch(call, body).await?;
-        let whole = matches!(info.verb.as_str(), "get" | "list") && info.subresource != "log";
+        let mut response = dispatch(call, body).await?;
+        let text = info.subresource == "log";
+        if let Some(trail) = passage
+            .trail
+            .as_ref()
+            .filter(|_| !passage.long_running && !text)
+        {
+            response = trail.response(response);
+        }
+        let whole = matches!(info.verb.as_str(), "get" | "list") && !text;
         if whole {
             return Ok(compress(&parts.headers, response).await);
         }
@@ -191,17 +368,21 @@ impl Inner {
     async fn path(
         self: &Arc<Self>,
         parts: &Parts,
+        body: Body,
         info: &RequestInfo,
         query: &Query,
     ) -> Result<Response<Body>, Status> {
+        let path = info.path.trim_end_matches('/');
+        if let Some(rest) = path.strip_prefix("/debug/") {
+            return debug::answer(self, &parts.method, rest, query, body).await;
+        }
         if !info.is_read_only() {
             let none = coracle_apimachinery::gvk::GroupResource::new("", "");
             return Err(Status::method_not_supported(&none, &info.verb));
         }
-        let path = info.path.trim_end_matches('/');
         match path {
             "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
-            "/metrics" => Ok(self.metrics.render(&self.registry).await),
+            "/metrics" => Ok(self.metrics.render(&parts.headers, &self.registry).await),
             issuer::CONFIGURATION | issuer::KEYS => {
                 let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
                 answer.ok_or_else(Status::unknown_path)
@@ -218,6 +399,40 @@ impl Inner {
             _ => self
                 .discovery
                 .answer(&parts.headers, self.registry.kinds(), path),
+        }
+    }
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> String {
+    let bytes = headers.get(name).map(HeaderValue::as_bytes);
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+/// The id under which a request is audited: the client's, or a new one.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID);
+    let given = given.filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    given.cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+/// What every answer says: under which id it is audited, that nobody may keep it, and of which
+/// flow it was.
+fn label(headers: &mut HeaderMap, audit_id: HeaderValue, place: Option<&Place>) {
+    headers.insert(AUDIT_ID, audit_id);
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Some(place) = place {
+        for (name, uid) in [
+            (FLOW_SCHEMA, &place.schema_uid),
+            (PRIORITY_LEVEL, &place.level_uid),
+        ] {
+            if let Ok(uid) = HeaderValue::try_from(uid) {
+                headers.insert(name, uid);
+            }
         }
     }
 }

@@ -31,6 +31,8 @@ const OWN: &[&str] = &[
     "livez",
     "readyz",
     "metrics",
+    "logs",
+    "debug",
 ];
 
 /// Media type of the aggregated form; clients compare it whole.

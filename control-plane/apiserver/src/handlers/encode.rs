@@ -159,9 +159,10 @@ pub(super) fn outcome(call: &Call<'_>, outcome: Outcome) -> Result<Response<Body
 }
 
 /// Adds warnings, in the form of RFC 7234.
-pub(super) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+pub(crate) fn warn<S: AsRef<str>>(headers: &mut HeaderMap, warnings: &[S]) {
     for warning in warnings {
         let quoted: String = warning
+            .as_ref()
             .chars()
             .filter(|c| !c.is_control())
             .flat_map(|c| {

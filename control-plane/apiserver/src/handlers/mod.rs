@@ -7,6 +7,7 @@ mod components;
 pub(crate) mod compress;
 mod computed;
 mod decode;
+pub(crate) mod deprecation;
 pub(crate) mod encode;
 mod eviction;
 mod finalize;
@@ -26,8 +27,10 @@ use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use http::Response;
 use http::request::Parts;
+use parking_lot::Mutex;
 
 use crate::auth::UserInfo;
+use crate::flow::Permit;
 use crate::registry::erased::Kind;
 use crate::registry::strategy::Subresource;
 use crate::registry::{Caller, Target};
@@ -43,6 +46,9 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a Query,
     pub(crate) parts: &'a Parts,
     pub(crate) user: &'a UserInfo,
+    /// What flow control has given it. A watch takes them along until it has sent the state with
+    /// which it begins; all others keep them until the answer has been sent.
+    pub(crate) seats: &'a Mutex<Option<Permit>>,
 }
 
 impl<'a> Call<'a> {

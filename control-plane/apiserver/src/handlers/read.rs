@@ -33,9 +33,6 @@ const CHUNK: usize = 64 * 1024;
 /// What an object grows by when its resourceVersion is spliced in, at most.
 const SPLICED: usize = 48;
 
-/// A watch without a timeout of its own ends after a time from here to twice as long.
-const WATCH_SECONDS: u64 = 1800;
-
 pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let options = ListOptions::parse(call.query, true)?;
     let read = options.resource_version.map_or(Read::Latest, Read::AtLeast);
@@ -211,30 +208,41 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, true)?;
     let options = ListOptions::parse(call.query, true)?;
     let include = Include::parse(call.query)?;
-    let changes = call
+    let watched = call
         .server
         .registry
         .watch(&**call.kind, call.namespace(), &options)
         .await?;
-    let seconds = options
-        .timeout_seconds
-        .filter(|seconds| *seconds > 0)
-        .unwrap_or_else(|| rand::rng().random_range(WATCH_SECONDS..2 * WATCH_SECONDS));
-    let timeout = tokio::time::sleep(Duration::from_secs(seconds));
-    let stopping = call.server.stopping.clone().cancelled_owned();
     let kind = call.kind.clone();
     let frames = Frames::new(&*kind, accepted);
-    let events = changes
-        .map(move |change| Ok::<_, Infallible>(frames.event(&*kind, &change, include)))
-        .take_until(futures::future::select(
-            Box::pin(timeout),
-            Box::pin(stopping),
-        ));
+    let counter = call.server.metrics.requests.watch(kind.descriptor());
+    let mut initial = watched.initial;
+    let mut seats = call.seats.lock().take().filter(|_| initial > 0);
+    let changes = watched.changes.map(move |change| {
+        let begins = initial > 0;
+        initial = initial.saturating_sub(1);
+        if initial == 0 {
+            drop(seats.take());
+        }
+        let event = frames.event(&*kind, &change, include);
+        counter.event(event.len(), begins);
+        Ok::<_, Infallible>(event)
+    });
+    let timeout = tokio::time::sleep(lasts(&options, call.server.timeouts.watch));
     Ok(response(
         StatusCode::OK,
         accepted.format.watch_media_type(),
-        Body::from_stream(events),
+        Body::from_stream(changes.take_until(Box::pin(timeout))),
     ))
+}
+
+/// How long a watch lasts: as long as was asked for, or a time that spreads the return of clients
+/// that came together.
+fn lasts(options: &ListOptions, least: Duration) -> Duration {
+    match options.timeout_seconds {
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        _ => least.mul_f64(rand::rng().random_range(1.0..2.0)),
+    }
 }
 
 /// How the events of a watch are written.

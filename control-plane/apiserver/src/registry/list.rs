@@ -8,6 +8,7 @@ use coracle_store::{Error, ListOptions as StoreOptions, Read, Record, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::erased::Kind;
+use super::strategy::Descriptor;
 use super::{Registry, errors, name_of, namespace_of, prefix};
 use crate::request::options::{ListOptions, VersionMatch};
 
@@ -158,6 +159,17 @@ impl Registry {
             (Error::Expired { .. }, Some(start)) => continue_expired(&start[prefix.len()..]),
             _ => errors::from_store(kind.descriptor(), "", &error),
         })
+    }
+
+    /// How many objects of a kind are at hand.
+    pub(crate) async fn count(&self, descriptor: &Descriptor) -> coracle_store::Result<usize> {
+        let one = StoreOptions {
+            read: Read::AtLeast(0),
+            limit: 1,
+            start_after: None,
+        };
+        let list = self.store.list(&prefix(descriptor, ""), one).await?;
+        Ok(list.records.len() + list.remaining.unwrap_or(0))
     }
 
     async fn page(

@@ -38,6 +38,14 @@ pub enum Change {
     Error(Status),
 }
 
+/// A watch that has begun.
+pub struct Watched {
+    /// What it tells.
+    pub changes: BoxStream<'static, Change>,
+    /// How many of them, from the first, tell of the state with which it begins.
+    pub initial: usize,
+}
+
 struct State {
     pending: VecDeque<Change>,
     watch: Watch,
@@ -59,7 +67,7 @@ impl Registry {
         kind: &dyn Kind,
         namespace: &str,
         options: &ListOptions,
-    ) -> Result<BoxStream<'static, Change>, Status> {
+    ) -> Result<Watched, Status> {
         let selection = Selection::parse(kind, options)?;
         let descriptor = kind.descriptor();
         let prefix = selection.prefix(kind, namespace);
@@ -108,10 +116,14 @@ impl Registry {
         let watch = match self.store.watch(&prefix, from).await {
             Ok(watch) => watch,
             Err(error @ coracle_store::Error::Expired { .. }) => {
-                return Ok(stream::iter([Change::Error(failed(error))]).boxed());
+                return Ok(Watched {
+                    changes: stream::iter([Change::Error(failed(error))]).boxed(),
+                    initial: 0,
+                });
             }
             Err(error) => return Err(failed(error)),
         };
+        let initial = pending.len();
         let state = State {
             pending,
             watch,
@@ -121,11 +133,14 @@ impl Registry {
             last_bookmark: Instant::now(),
             ended: false,
         };
-        Ok(stream::unfold(state, |mut state| async {
+        let changes = stream::unfold(state, |mut state| async {
             let change = state.next().await?;
             Some((change, state))
+        });
+        Ok(Watched {
+            changes: changes.boxed(),
+            initial,
         })
-        .boxed())
     }
 }
 

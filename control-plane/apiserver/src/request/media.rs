@@ -106,7 +106,9 @@ impl<'a> MediaType<'a> {
             .map_or("", |(_, value)| value)
     }
 
-    fn quality(&self) -> f32 {
+    /// How much the client wants it; 1 where it does not say.
+    #[must_use]
+    pub fn quality(&self) -> f32 {
         self.parameter("q").parse().unwrap_or(1.0)
     }
 

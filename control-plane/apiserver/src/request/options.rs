@@ -1,6 +1,9 @@
 //! The options of the verbs, from the query (and for delete from the body).
 
+use std::time::Duration;
+
 use coracle_apimachinery::status::Status;
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use url::form_urlencoded;
 
@@ -183,6 +186,35 @@ fn invalid(message: impl std::fmt::Display) -> Status {
     Status::bad_request(message)
 }
 
+/// How long a request may take that does not last: what its `timeout` says (`1m30s`, as Go writes
+/// it), but no longer than the server lets it. 0 leaves it to the server.
+///
+/// # Errors
+/// 400 for a timeout that does not parse.
+pub fn deadline(query: &Query, longest: Duration) -> Result<Duration, Status> {
+    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else {
+        return Ok(longest);
+    };
+    // A number without a unit is none, but for 0.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = match text {
+        "0" => Some(SignedDuration::ZERO),
+        _ if digits => None,
+        _ => text.parse::<SignedDuration>().ok(),
+    };
+    let Some(asked) = asked else {
+        return Err(Status::bad_request(format!(
+            "invalid timeout specified in the request URL: {text:?}"
+        )));
+    };
+    let asked = Duration::try_from(asked).unwrap_or(Duration::ZERO);
+    Ok(if asked.is_zero() {
+        longest
+    } else {
+        asked.min(longest)
+    })
+}
+
 /// How unknown and duplicate fields of a body are met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
@@ -357,6 +389,30 @@ mod tests {
         assert!(watch("sendInitialEvents=true").is_err());
         assert!(watch("resourceVersionMatch=NotOlderThan").is_err());
         assert!(watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").is_ok());
+    }
+
+    #[test]
+    fn a_request_may_ask_for_less_time_but_not_for_more() {
+        let table = [
+            ("", Some(60_000)),
+            ("timeout=", Some(60_000)),
+            ("timeout=0", Some(60_000)),
+            ("timeout=0s", Some(60_000)),
+            ("timeout=-3s", Some(60_000)),
+            ("timeout=5s", Some(5000)),
+            ("timeout=500ms", Some(500)),
+            ("timeout=1.5s", Some(1500)),
+            ("timeout=2m", Some(60_000)),
+            ("timeout=5", None),
+            ("timeout=soon", None),
+        ];
+        for (query, want) in table {
+            let query = Query::parse(Some(query));
+            let deadline = deadline(&query, Duration::from_secs(60));
+            let got = deadline.as_ref().ok().map(Duration::as_millis);
+            assert_eq!(got, want, "{query:?}");
+            assert!(deadline.is_ok() || deadline.unwrap_err().code() == 400);
+        }
     }
 
     #[test]

@@ -1,5 +1,15 @@
 //! Connections: TLS with HTTP/1.1 and HTTP/2, services in the process, and an orderly end.
+//!
+//! A client holds a connection only while it takes part: a handshake, the headers of a request and
+//! the reading of an answer each have their time, and a client of HTTP/2 answers pings. Bodies have
+//! the time of their requests (`server`).
+//!
+//! The end has steps. First `/readyz` fails, and all is served as before for a delay in which load
+//! balancers look elsewhere. Then nobody is accepted any more, clients are told not to send more
+//! (GOAWAY; `Connection: close`), what lasts ends in order, and requests in flight are served to
+//! their ends, within a bound.
 
+mod stall;
 mod tls;
 
 use std::convert::Infallible;
@@ -8,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,18 +41,58 @@ use crate::auth::UserInfo;
 use crate::auth::authentication::{Identity, user_of_certificate};
 use crate::config::ApiServer;
 use crate::server::Inner;
+use stall::Impatient;
 pub use tls::server_config;
 
 /// Connections that are served at once; more wait to be accepted.
 const CONNECTIONS: usize = 10_000;
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the headers of a request may take, the idle time before them included.
-const HEADERS: Duration = Duration::from_secs(90);
-/// How long requests in flight may take once the server stops.
-const DRAIN: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 500;
+
+/// The times of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionTimes {
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long the headers of a request may take, the idle time before them included.
+    pub headers: Duration,
+    /// How long a client may read nothing of what is to be sent to it.
+    pub stall: Duration,
+    /// How long a connection of HTTP/2 is silent until it is pinged.
+    pub ping_after: Duration,
+    /// How long the answer to a ping may take.
+    pub ping_timeout: Duration,
+}
+
+impl Default for ConnectionTimes {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            headers: Duration::from_secs(90),
+            stall: Duration::from_secs(60),
+            ping_after: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// How long all is served as before, while `/readyz` fails already.
+    pub delay: Duration,
+    /// How long requests in flight may take then.
+    pub drain: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            drain: Duration::from_secs(60),
+        }
+    }
+}
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -50,6 +101,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct ApiService {
     inner: Arc<Inner>,
     identity: Option<UserInfo>,
+    /// The other end of the connection; none in the process.
+    peer: Option<SocketAddr>,
 }
 
 impl ApiService {
@@ -57,6 +110,7 @@ impl ApiService {
         Self {
             inner,
             identity: None,
+            peer: None,
         }
     }
 
@@ -86,6 +140,9 @@ where
         if let Some(user) = &self.identity {
             request.extensions_mut().insert(Identity(user.clone()));
         }
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
         let inner = self.inner.clone();
         Box::pin(async move { Ok(inner.handle(request).await) })
     }
@@ -108,9 +165,16 @@ impl ApiServer {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
+        let _serving = Serving::begin(&self.inner);
+        let stopped = async {
+            cancel.cancelled().await;
+            self.announce_shutdown();
+            tokio::time::sleep(self.shutdown.delay).await;
+        };
+        let mut stopped = std::pin::pin!(stopped);
         loop {
             let accepted = tokio::select! {
-                () = cancel.cancelled() => break,
+                () = &mut stopped => break,
                 // Those that have ended make room.
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = accept(&listener, &places) => accepted,
@@ -126,7 +190,7 @@ impl ApiServer {
         }
         drop(listener);
         self.inner.stopping.cancel();
-        if tokio::time::timeout(DRAIN, graceful.shutdown())
+        if tokio::time::timeout(self.shutdown.drain, graceful.shutdown())
             .await
             .is_err()
         {
@@ -136,6 +200,12 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Lets `/readyz` fail: the server is to end. [`ApiServer::serve`] does so when it is
+    /// cancelled; an embedder that has something to do before says it earlier.
+    pub fn announce_shutdown(&self) {
+        self.inner.health.stopping.store(true, Ordering::Relaxed);
+    }
+
     fn connection(
         &self,
         acceptor: TlsAcceptor,
@@ -143,13 +213,20 @@ impl ApiServer {
         peer: SocketAddr,
         watcher: hyper_util::server::graceful::Watcher,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let service = self.service();
+        let mut service = self.service();
+        service.peer = Some(peer);
+        let times = self.connection_times;
         async move {
-            let handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            let handshake = tokio::time::timeout(times.handshake, acceptor.accept(stream)).await;
             let stream = match handshake {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return tracing::debug!(%peer, %error, "a TLS handshake failed"),
-                Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
+                failed => {
+                    service.inner.metrics.tls_failures.inc();
+                    return match failed {
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
+                        _ => tracing::debug!(%peer, "a TLS handshake took too long"),
+                    };
+                }
             };
             let certificates = stream.get_ref().1.peer_certificates();
             let user = certificates
@@ -163,19 +240,37 @@ impl ApiServer {
             builder
                 .http1()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADERS);
+                .header_read_timeout(times.headers);
             builder
                 .http2()
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS)
-                .keep_alive_interval(Duration::from_secs(30))
-                .keep_alive_timeout(Duration::from_secs(20));
+                .keep_alive_interval(times.ping_after)
+                .keep_alive_timeout(times.ping_timeout);
             let service = TowerToHyperService::new(service);
+            let stream = Impatient::new(stream, times.stall);
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection.into_owned()).await {
                 tracing::debug!(%peer, error, "a connection ended");
             }
         }
+    }
+}
+
+/// Counts a listener that serves, until it is dropped: the audit log is written until the last of
+/// them has ended.
+struct Serving<'a>(&'a Inner);
+
+impl<'a> Serving<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.listeners.send_modify(|count| *count += 1);
+        Self(inner)
+    }
+}
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.listeners.send_modify(|count| *count -= 1);
     }
 }
 

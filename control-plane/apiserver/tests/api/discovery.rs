@@ -207,7 +207,7 @@ async fn openapi_v2_holds_all_definitions() {
 }
 
 #[tokio::test]
-async fn health_version_and_metrics() {
+async fn the_version_is_that_of_the_api() {
     let api = Api::new().await;
     let version = api.get("/version").await.ok(200);
     assert!(
@@ -216,30 +216,4 @@ async fn health_version_and_metrics() {
             .unwrap()
             .starts_with("v1.37.")
     );
-    assert_eq!(api.get("/livez").await.text, "ok");
-    // Not ready until the server's chores have begun.
-    let ready = api.get("/readyz?verbose").await;
-    assert_eq!(ready.code, 500);
-    assert!(
-        ready.text.contains("[-]poststarthook/bootstrap failed"),
-        "{}",
-        ready.text
-    );
-    assert!(
-        api.get("/readyz?verbose&exclude=poststarthook/bootstrap")
-            .await
-            .text
-            .contains("[+]store ok")
-    );
-    assert_eq!(api.get("/readyz/store").await.text, "ok");
-    assert_eq!(api.get("/readyz/none").await.code, 404);
-    let metrics = api.get("/metrics").await.text;
-    for name in [
-        "apiserver_request_total{verb=\"GET\"",
-        "apiserver_request_duration_seconds_bucket",
-        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1",
-        "apiserver_storage_objects{resource=\"namespaces\"} 4",
-    ] {
-        assert!(metrics.contains(name), "{name} in {metrics}");
-    }
 }

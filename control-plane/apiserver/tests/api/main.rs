@@ -11,6 +11,7 @@ mod deletion;
 mod discovery;
 mod formats;
 mod garbage;
+mod habits;
 mod harness;
 mod kinds;
 mod kubectl;

@@ -54,7 +54,7 @@ impl Ca {
         (certificate, key.serialize_der().try_into().unwrap())
     }
 
-    fn client(&self, identity: Option<Pair>) -> ClientConfig {
+    pub(crate) fn client(&self, identity: Option<Pair>) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -49,13 +49,6 @@ impl Strategy for EndpointsStrategy {
         self.validate(new)
     }
 
-    fn warnings(&self, _object: &Endpoints) -> Vec<String> {
-        vec![
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
-                .to_owned(),
-        ]
-    }
-
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),

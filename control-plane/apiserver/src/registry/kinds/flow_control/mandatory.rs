@@ -14,11 +14,11 @@ use crate::validation::flow_control::EXEMPT;
 /// The flow and the level of what is of no other.
 pub(super) const CATCH_ALL: &str = "catch-all";
 /// The group of those whom the server does not know.
-const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(super) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// Says that the server keeps the object as it is to be.
 const KEPT: &str = "apf.kubernetes.io/autoupdate-spec";
 
-fn meta(name: &str) -> ObjectMeta {
+pub(super) fn meta(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         annotations: Some([(KEPT.to_owned(), "true".to_owned())].into()),
@@ -59,7 +59,27 @@ pub(crate) fn levels() -> [PriorityLevelConfiguration; 2] {
 
 /// The mandatory flow schemas.
 pub(crate) fn schemas() -> [FlowSchema; 2] {
-    let schema = |name: &str, precedence, by: Option<&str>, groups: &[&str]| FlowSchema {
+    [
+        schema(EXEMPT, EXEMPT, 1, None, everything(vec![group(MASTERS)])),
+        schema(
+            CATCH_ALL,
+            CATCH_ALL,
+            10_000,
+            Some("ByUser"),
+            everything(vec![group(UNAUTHENTICATED), group(AUTHENTICATED)]),
+        ),
+    ]
+}
+
+/// A schema of one rule.
+pub(super) fn schema(
+    name: &str,
+    level: &str,
+    precedence: i32,
+    by: Option<&str>,
+    rule: PolicyRulesWithSubjects,
+) -> FlowSchema {
+    FlowSchema {
         metadata: meta(name),
         spec: FlowSchemaSpec {
             distinguisher_method: by.map(|by| FlowDistinguisherMethod {
@@ -67,35 +87,32 @@ pub(crate) fn schemas() -> [FlowSchema; 2] {
             }),
             matching_precedence: Some(precedence),
             priority_level_configuration: PriorityLevelConfigurationReference {
-                name: name.to_owned(),
+                name: level.to_owned(),
             },
-            rules: Some(vec![everything_of(groups)]),
+            rules: Some(vec![rule]),
         },
         status: None,
-    };
-    [
-        schema(EXEMPT, 1, None, &[MASTERS]),
-        schema(
-            CATCH_ALL,
-            10_000,
-            Some("ByUser"),
-            &[UNAUTHENTICATED, AUTHENTICATED],
-        ),
-    ]
+    }
 }
 
-/// Every request of these groups.
-fn everything_of(groups: &[&str]) -> PolicyRulesWithSubjects {
-    let all = || vec!["*".to_owned()];
-    let subjects = groups.iter().map(|&group| Subject {
+pub(super) fn group(name: &str) -> Subject {
+    Subject {
         kind: "Group".to_owned(),
         group: Some(GroupSubject {
-            name: group.to_owned(),
+            name: name.to_owned(),
         }),
         ..Subject::default()
-    });
+    }
+}
+
+pub(super) fn all() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+/// Every request of these subjects.
+pub(super) fn everything(subjects: Vec<Subject>) -> PolicyRulesWithSubjects {
     PolicyRulesWithSubjects {
-        subjects: subjects.collect(),
+        subjects,
         resource_rules: Some(vec![ResourcePolicyRule {
             api_groups: all(),
             cluster_scope: Some(true),

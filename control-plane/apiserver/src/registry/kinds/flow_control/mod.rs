@@ -4,9 +4,11 @@
 mod level;
 mod mandatory;
 mod schema;
+mod suggested;
 #[cfg(test)]
 mod tests;
 
 pub(super) use level::PriorityLevelStrategy;
 pub(crate) use mandatory::{levels, schemas};
 pub(super) use schema::FlowSchemaStrategy;
+pub(crate) use suggested::{bootstrap_levels, bootstrap_schemas};

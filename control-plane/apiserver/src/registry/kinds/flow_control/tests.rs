@@ -186,3 +186,21 @@ fn priority_levels() {
         ],
     );
 }
+
+#[test]
+fn what_a_cluster_starts_with_is_valid_and_refers_to_levels_that_are_there() {
+    let mut names = Vec::new();
+    for mut level in bootstrap_levels() {
+        let before = level.spec.clone();
+        PriorityLevelStrategy.set_defaults(&mut level);
+        assert_eq!(level.spec, before);
+        assert_causes(&PriorityLevelStrategy.validate(&level), &[]);
+        names.push(level.metadata.name.unwrap());
+    }
+    assert_eq!(names.len(), 8);
+    for mut schema in bootstrap_schemas() {
+        FlowSchemaStrategy.set_defaults(&mut schema);
+        assert_causes(&FlowSchemaStrategy.validate(&schema), &[]);
+        assert!(names.contains(&schema.spec.priority_level_configuration.name));
+    }
+}
