@@ -15,6 +15,10 @@ use serde_json::Value;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// As whom what is in the annotation was written: kubectl's server-side apply takes over from this
+/// manager without a conflict.
+const MANAGER: &str = "kubectl-client-side-apply";
+
 /// What one `--apply` names: manifests, and the guests beside them.
 pub(crate) struct Bundle {
     /// Objects in the order of the files and of the documents in them.
@@ -156,10 +160,13 @@ pub(crate) async fn apply(
         .annotations
         .get_or_insert_default()
         .insert(LAST_APPLIED.to_owned(), format!("{manifest}\n"));
-    let verb = match api.create(&PostParams::default(), &object).await {
+    let (mut creating, mut patching) = (PostParams::default(), PatchParams::default());
+    creating.field_manager = Some(MANAGER.to_owned());
+    patching.field_manager = Some(MANAGER.to_owned());
+    let verb = match api.create(&creating, &object).await {
         Ok(_) => "created",
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&object))
+            api.patch(&name, &patching, &Patch::Merge(&object))
                 .await
                 .with_context(|| format!("{} {name} was not updated", types.kind))?;
             "configured"

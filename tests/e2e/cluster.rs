@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -76,6 +76,13 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
+/// The API's address, from a kubeconfig.
+pub(crate) fn api_address(kubeconfig: &Path) -> SocketAddr {
+    let text = std::fs::read_to_string(kubeconfig).unwrap();
+    let server = text.split_once("server: https://").unwrap().1;
+    server.lines().next().unwrap().trim().parse().unwrap()
+}
+
 /// A process of the binary, ended when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -88,7 +95,8 @@ impl Process {
         Self::start_command(Command::new(CORACLE).args(arguments), output)
     }
 
-    fn start_command(command: &mut Command, output: PathBuf) -> Self {
+    /// Starts any command in the same way.
+    pub(crate) fn start_command(command: &mut Command, output: PathBuf) -> Self {
         let file = File::options()
             .create(true)
             .append(true)
@@ -134,14 +142,17 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.id(), signal) }, 0);
     }
 
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let printed = self.output.clone();
         eventually("the end of the process", || {
-            self.child
-                .try_wait()
-                .unwrap()
+            self.ended()
                 .ok_or_else(|| std::fs::read_to_string(&printed).unwrap_or_default())
         })
     }
@@ -338,9 +349,15 @@ impl Kubectl {
     /// `kubectl edit` with an editor that is one `sed` expression; it must succeed.
     #[track_caller]
     pub(crate) fn edit(&self, expression: &str, object: &[&str]) -> String {
+        self.edit_by(&["edit"], expression, object)
+    }
+
+    /// The same by another command that opens an editor.
+    #[track_caller]
+    pub(crate) fn edit_by(&self, verb: &[&str], expression: &str, object: &[&str]) -> String {
         succeeded(
             &self
-                .command(&["edit"])
+                .command(verb)
                 .args(object)
                 .env("KUBE_EDITOR", format!("sed -i '{expression}'"))
                 .output()

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod apply;
+#[path = "../clients/mod.rs"]
+mod clients;
 mod cluster;
 mod faults;
 mod kubectl;

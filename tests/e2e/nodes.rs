@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cluster::{
-    CORACLE, Kubectl, Process, cluster_cidr, eventually, http_get, is_root, kubectl_available,
-    processes_of, sample, succeeded,
+    CORACLE, Kubectl, Process, api_address, cluster_cidr, eventually, http_get, is_root,
+    kubectl_available, processes_of, sample, succeeded,
 };
 
 /// A server without a node.
@@ -63,15 +63,7 @@ impl Server {
 
     /// The API's URL, from the kubeconfig.
     fn url(&self) -> String {
-        let text = std::fs::read_to_string(self.data().join("kubeconfig")).unwrap();
-        text.split_once("server: ")
-            .unwrap()
-            .1
-            .lines()
-            .next()
-            .unwrap()
-            .trim()
-            .to_owned()
+        format!("https://{}", api_address(&self.data().join("kubeconfig")))
     }
 }
 

@@ -27,7 +27,8 @@ impl Admission for DefaultTolerationSeconds {
         object: Option<&mut dyn Object>,
         _old: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        if !review.creates_pod() {
+        // An update may not take away what creation has added.
+        if !review.writes_pod() {
             return Ok(());
         }
         if let Some(spec) = pod(object).and_then(|pod| pod.spec.as_mut()) {

@@ -52,11 +52,16 @@ pub struct Review<'a> {
 }
 
 impl Review<'_> {
-    /// Whether a Pod is being created.
-    fn creates_pod(&self) -> bool {
-        self.operation == Operation::Create
+    /// Whether a Pod itself is being created or updated.
+    fn writes_pod(&self) -> bool {
+        self.operation != Operation::Delete
             && self.kind.descriptor().storage == "pods"
             && self.subresource.is_empty()
+    }
+
+    /// Whether a Pod is being created.
+    fn creates_pod(&self) -> bool {
+        self.operation == Operation::Create && self.writes_pod()
     }
 
     fn forbidden(&self, name: &str, cause: impl std::fmt::Display) -> Status {
@@ -139,6 +144,11 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// The Pod that a stored object is.
+fn old_pod(object: Option<&dyn Object>) -> Option<&Pod> {
+    object?.as_any().downcast_ref()
 }
 
 /// The Pod that an object is.

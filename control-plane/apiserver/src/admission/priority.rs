@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
-use super::{Admission, Operation, Review, pod};
+use super::{Admission, Operation, Review, old_pod, pod};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
 
@@ -17,9 +17,9 @@ impl Admission for Priority {
         registry: &Registry,
         review: &mut Review<'_>,
         object: Option<&mut dyn Object>,
-        _old: Option<&dyn Object>,
+        old: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        if !review.creates_pod() {
+        if !review.writes_pod() {
             return Ok(());
         }
         let Some(pod) = pod(object) else {
@@ -29,6 +29,15 @@ impl Admission for Priority {
         let Some(spec) = pod.spec.as_mut() else {
             return Ok(());
         };
+        if let Some(old) = old_pod(old) {
+            // What was decided at creation stays, said again or not.
+            if let Some(old) = &old.spec {
+                spec.priority = spec.priority.or(old.priority);
+                let policy = spec.preemption_policy.take();
+                spec.preemption_policy = policy.or_else(|| old.preemption_policy.clone());
+            }
+            return Ok(());
+        }
         let wanted = spec
             .priority_class_name
             .clone()

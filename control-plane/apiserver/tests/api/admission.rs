@@ -28,6 +28,20 @@ async fn a_pod_gets_its_account_priority_and_tolerations() {
 }
 
 #[tokio::test]
+async fn an_update_need_not_repeat_what_admission_decided() {
+    let api = Api::new().await;
+    let created = api.post(PODS, &pod("p")).await.ok(201);
+    let mut body = created.clone();
+    body["metadata"]["labels"] = json!({"changed": "yes"});
+    for decided in ["priority", "preemptionPolicy", "tolerations"] {
+        body["spec"].as_object_mut().unwrap().remove(decided);
+    }
+    let updated = api.put(&format!("{PODS}/p"), &body).await.ok(200);
+    assert_eq!(updated["metadata"]["labels"]["changed"], "yes");
+    assert_eq!(updated["spec"], created["spec"]);
+}
+
+#[tokio::test]
 async fn accounts_exist_and_bring_their_pull_secrets() {
     let api = Api::new().await;
     let mut body = pod("p");

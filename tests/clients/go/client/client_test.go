@@ -1,8 +1,7 @@
 // Package client runs client-go over its wire formats against a server: what a typed client
 // writes, gets, lists and watches in protobuf is what JSON shows.
 //
-//	cargo run -p coracle-apiserver --example memory_server -- 127.0.0.1:7443 /tmp/kubeconfig
-//	KUBECONFIG=/tmp/kubeconfig go test -C tests/clients/go -count=1 ./client
+//	KUBECONFIG=$(coracle kubeconfig --path) go test -C tests/clients/go -count=1 ./client
 package client
 
 import (
@@ -29,6 +28,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
 	openapi "k8s.io/kube-openapi/pkg/util/proto"
 )
 
@@ -105,7 +105,9 @@ func TestPods(t *testing.T) {
 			pod := &corev1.Pod{
 				ObjectMeta: metav1.ObjectMeta{GenerateName: "wire-", Labels: map[string]string{"test": "pods"}},
 				Spec: corev1.PodSpec{
-					Volumes: []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+					// Nobody but this test writes it.
+					SchedulerName: "nobody",
+					Volumes:       []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 					Containers: []corev1.Container{{
 						Name: "c", Image: "app:v1",
 						Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{
@@ -227,14 +229,17 @@ func TestOtherKinds(t *testing.T) {
 			if deployment.Spec.Strategy.RollingUpdate.MaxSurge.StrVal != "25%" {
 				t.Fatalf("defaults: %v", deployment.Spec.Strategy)
 			}
-			scale, err := deployments.GetScale(ctx, deployment.Name, metav1.GetOptions{})
-			check(t, err)
-			scale.Spec.Replicas = 3
-			scale, err = deployments.UpdateScale(ctx, deployment.Name, scale, metav1.UpdateOptions{})
-			check(t, err)
-			if scale.Spec.Replicas != 3 {
-				t.Fatalf("%v", scale)
-			}
+			// The Deployment's controller may write meanwhile.
+			check(t, retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				scale, err := deployments.GetScale(ctx, deployment.Name, metav1.GetOptions{})
+				check(t, err)
+				scale.Spec.Replicas = 3
+				scale, err = deployments.UpdateScale(ctx, deployment.Name, scale, metav1.UpdateOptions{})
+				if err == nil && scale.Spec.Replicas != 3 {
+					t.Fatalf("%v", scale)
+				}
+				return err
+			}))
 
 			at := metav1.NewMicroTime(time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC))
 			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{GenerateName: "wire-"}, Spec: coordinationv1.LeaseSpec{RenewTime: &at}}

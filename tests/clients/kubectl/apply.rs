@@ -1,5 +1,6 @@
 //! Server-side apply by kubectl.
 
+use super::said;
 use crate::cluster::{Cluster, kubectl_available};
 
 /// A Deployment that one manager applies.
@@ -22,13 +23,6 @@ fn managers_own_what_they_apply() {
         let mut arguments = vec!["apply", "--server-side", "-f", file.to_str().unwrap()];
         arguments.extend(more);
         kubectl.run(&arguments)
-    };
-    let said = |output: &std::process::Output| {
-        format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
     };
     let first = apply(&deployment("replicas: 0", "tier: a, team: b"), &[]);
     assert!(first.status.success(), "{}", said(&first));
