@@ -157,6 +157,16 @@ fn stand<'a>(
             (None, _) => Standing::Missing,
         });
     }
+    for [subject, what] in waits.iter().filter(|[_, what]| what != "-") {
+        let mut stands = behaviours.iter().zip(&standings);
+        let waits = stands.any(|(behaviour, standing)| {
+            let about = [&behaviour.name, &behaviour.file].contains(&subject);
+            about && matches!(standing, Standing::Waits(capability) if capability == what)
+        });
+        if !waits {
+            wrong.push(format!("waits.tsv: nothing of {subject} waits for {what}"));
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     standings
 }
