@@ -158,12 +158,30 @@ pub(super) fn outcome(call: &Call<'_>, outcome: Outcome) -> Result<Response<Body
     Ok(response)
 }
 
-/// Adds warnings, in the form of RFC 7234.
+/// Characters of all warnings together; clients bound the headers that they read.
+const MAX_WARNINGS: usize = 4096;
+
+/// Characters of one warning where all together are too many.
+const MAX_WARNING: usize = 256;
+
+/// Adds warnings, in the form of RFC 7234: as many of them as a client can be sent.
 pub(crate) fn warn<S: AsRef<str>>(headers: &mut HeaderMap, warnings: &[S]) {
+    let length = |warning: &S| warning.as_ref().chars().count();
+    let most = if warnings.iter().map(length).sum::<usize>() > MAX_WARNINGS {
+        MAX_WARNING
+    } else {
+        MAX_WARNINGS
+    };
+    let mut left = MAX_WARNINGS;
     for warning in warnings {
+        let Some(rest) = left.checked_sub(length(warning).min(most)) else {
+            return;
+        };
+        left = rest;
         let quoted: String = warning
             .as_ref()
             .chars()
+            .take(most)
             .filter(|c| !c.is_control())
             .flat_map(|c| {
                 let escape = matches!(c, '"' | '\\').then_some('\\');

@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::encode::accepted;
 use super::pods::done;
 use super::{Call, decode};
+use crate::registry::delete::check_preconditions;
 use crate::registry::encoding::decode as decode_record;
 use crate::registry::erased::Object;
 use crate::registry::update::Part;
@@ -35,7 +36,7 @@ const ATTEMPTS: usize = 16;
 /// Evicts a Pod.
 pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let json = decode::json(call, body).await?;
     let eviction: Eviction = serde_json::from_slice(&json).map_err(|error| {
         Status::bad_request(format!(
@@ -59,6 +60,8 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>,
             .registry
             .get(call.target(), Read::Latest)
             .await?;
+        // Nothing is charged, and nothing said, for another Pod than the one that is meant.
+        check_preconditions(call.target(), &request, &record)?;
         let pod: Pod = typed(decode_record(&**call.kind, &record)?)?;
         let consent = match allowed {
             // A budget is charged once, however often the Pod changes meanwhile.
@@ -110,8 +113,8 @@ async fn delete(
             .clone_from(&pod.metadata.resource_version);
     }
     if !caller.dry_run && pods::is_active(pod) {
-        let demanded = request.resource_version.clone();
-        let change = |current: &dyn Object| mark(call, current, demanded.as_deref());
+        let demanded = request.clone();
+        let change = |current: &dyn Object| mark(call, current, &demanded);
         let part = Part::Internal("eviction");
         let marked = registry
             .update(call.target(), part, &change, caller)
@@ -128,10 +131,14 @@ async fn delete(
 fn mark(
     call: &Call<'_>,
     current: &dyn Object,
-    version: Option<&str>,
+    demanded: &DeleteRequest,
 ) -> Result<Box<dyn Object>, Status> {
     let mut pod: Pod = typed(current.boxed())?;
-    if version.is_some() && pod.metadata.resource_version.as_deref() != version {
+    let differs =
+        |demanded: &Option<String>, is: &Option<String>| demanded.is_some() && demanded != is;
+    if differs(&demanded.resource_version, &pod.metadata.resource_version)
+        || differs(&demanded.uid, &pod.metadata.uid)
+    {
         return Err(call
             .target()
             .conflict(coracle_apimachinery::status::OBJECT_MODIFIED));

@@ -15,7 +15,7 @@ use crate::request::options::WriteOptions;
 
 pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let given: Namespace = typed(decoded.object)?;
     let errors = validate_finalize(&given);

@@ -84,6 +84,13 @@ impl<'a> Call<'a> {
 
 /// Answers a request for a resource.
 pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let deprecation = call.kind.descriptor().deprecation.as_slice();
+    let mut response = serve(&call, body).await?;
+    encode::warn(response.headers_mut(), deprecation);
+    Ok(response)
+}
+
+async fn serve(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     let descriptor = call.kind.descriptor();
     let info = call.info;
     let misplaced =
@@ -92,33 +99,33 @@ pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body
         return Err(Status::unknown_path());
     }
     if descriptor.computed {
-        return computed::answer(&call, body).await;
+        return computed::answer(call, body).await;
     }
     if descriptor.is_namespaced() && info.namespace.is_empty() {
         // All namespaces at once can only be read.
         return match (info.verb.as_str(), info.name.as_str()) {
-            ("list", _) => read::list(&call).await,
-            ("watch", _) => read::watch(&call).await,
+            ("list", _) => read::list(call).await,
+            ("watch", _) => read::watch(call).await,
             (_, "") => Err(call.refuse()),
             _ => Err(Status::unknown_path()),
         };
     }
-    apply::check_options(&call)?;
+    apply::check_options(call)?;
     if !info.subresource.is_empty() {
-        return subresource(&call, body).await;
+        return subresource(call, body).await;
     }
     if !descriptor.verbs.contains(&info.verb) {
         return Err(call.refuse());
     }
     match (info.verb.as_str(), info.name.is_empty()) {
-        ("get", false) => read::get(&call).await,
-        ("list", true) => read::list(&call).await,
-        ("watch", true) => read::watch(&call).await,
-        ("create", true) => write::create(&call, body).await,
-        ("update", false) => write::update(&call, body).await,
-        ("patch", false) => patch::patch(&call, body).await,
-        ("delete", false) => write::delete(&call, body).await,
-        ("deletecollection", true) => write::delete_collection(&call, body).await,
+        ("get", false) => read::get(call).await,
+        ("list", true) => read::list(call).await,
+        ("watch", true) => read::watch(call).await,
+        ("create", true) => write::create(call, body).await,
+        ("update", false) => write::update(call, body).await,
+        ("patch", false) => patch::patch(call, body).await,
+        ("delete", false) => write::delete(call, body).await,
+        ("deletecollection", true) => write::delete_collection(call, body).await,
         _ => Err(call.refuse()),
     }
 }

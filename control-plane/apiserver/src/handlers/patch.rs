@@ -69,7 +69,7 @@ fn parse(body: &[u8]) -> Result<Value, Status> {
 
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let bytes = body::read(body).await?;
     if apply::is_apply(&call.parts.headers) {
         return apply::apply(call, bytes, options).await;

@@ -15,7 +15,7 @@ use crate::request::options::WriteOptions;
 /// Binds a Pod to a node. Nothing else writes `spec.nodeName` of a Pod that exists.
 pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let json = decode::json(call, body).await?;
     let binding: Binding = serde_json::from_slice(&json).map_err(|error| {
         Status::bad_request(format!(

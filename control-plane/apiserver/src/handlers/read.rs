@@ -25,7 +25,7 @@ use crate::registry::errors::internal;
 use crate::registry::list::Page;
 use crate::registry::watch::Change;
 use crate::request::media::{Accepted, Format, Shape};
-use crate::request::options::ListOptions;
+use crate::request::options::{ListOptions, resource_version};
 
 /// Lists are sent in chunks of about this size.
 const CHUNK: usize = 64 * 1024;
@@ -34,8 +34,7 @@ const CHUNK: usize = 64 * 1024;
 const SPLICED: usize = 48;
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query, true)?;
-    let read = options.resource_version.map_or(Read::Latest, Read::AtLeast);
+    let read = resource_version(call.query)?.map_or(Read::Latest, Read::AtLeast);
     let record = call.server.registry.get(call.target(), read).await?;
     object(call, StatusCode::OK, &record)
 }

@@ -33,7 +33,7 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
     if accepted_of(call, false)?.shape != Shape::Whole {
         return Err(Status::not_acceptable(SERVED));
     }
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let mut question = decoded.object;
     place(call, &mut *question)?;

@@ -61,7 +61,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
 
 /// Applies a scale: its replicas are those of the object.
 async fn apply_replicas(call: &Call<'_>, bytes: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let scale = apply::config(&apply::read(bytes)?)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
     let replicas = &scale["spec"]["replicas"];
@@ -95,7 +95,7 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
 type ScaleChange<'a> = dyn Fn(&Scale) -> Result<Scale, Status> + Send + Sync + 'a;
 
 async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let wanted = change(&view(call, current)?)?;
         let replicas = wanted

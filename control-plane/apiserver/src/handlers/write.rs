@@ -20,7 +20,7 @@ const DELETES_AT_ONCE: usize = 16;
 
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
     let mut created = call
@@ -43,7 +43,7 @@ pub(super) async fn replace(
     part: Part,
 ) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let options = WriteOptions::parse(call.query)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
     let registry = &call.server.registry;

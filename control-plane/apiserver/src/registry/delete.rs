@@ -132,7 +132,11 @@ impl From<Deleted> for Outcome {
     }
 }
 
-fn check_preconditions(
+/// Refuses a delete of another object, or of another version of it, than the request means.
+///
+/// # Errors
+/// 409.
+pub(crate) fn check_preconditions(
     target: Target<'_>,
     request: &DeleteRequest,
     current: &Record,
@@ -162,7 +166,8 @@ fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: 
         .grace_period(object, request.grace_period)
         .map(|seconds| seconds.max(0));
     let deleting = object.meta().deletion_timestamp.is_some();
-    let finalizers_changed = set_finalizers(object.meta_mut(), request.propagation);
+    let propagation = propagation(kind, object.meta(), request);
+    let finalizers_changed = set_finalizers(object.meta_mut(), propagation);
     let held =
         object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
 
@@ -216,6 +221,15 @@ fn add(time: &Time, seconds: i64) -> Time {
             .checked_add(SignedDuration::from_secs(seconds))
             .unwrap_or(time.0),
     )
+}
+
+/// What becomes of the dependents: what the request says, else what an earlier one said, which is
+/// in the finalizers, else what is usual for the kind.
+fn propagation(kind: &dyn Kind, meta: &ObjectMeta, request: &DeleteRequest) -> Option<Propagation> {
+    let mut finalizers = meta.finalizers.iter().flatten();
+    let decided = finalizers.any(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
+    let usual = (kind.descriptor().orphans && !decided).then_some(Propagation::Orphan);
+    request.propagation.or(usual)
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy wants them. Returns whether

@@ -182,6 +182,10 @@ pub struct Descriptor {
     pub converted: bool,
     /// Whether objects are computed when they are asked for, and none is stored.
     pub computed: bool,
+    /// Whether what an object owns stays when it is deleted by who does not say (most: it goes).
+    pub orphans: bool,
+    /// What clients are told of the kind's version in every answer, where it is deprecated.
+    pub deprecation: Option<String>,
 }
 
 impl Descriptor {
@@ -230,6 +234,8 @@ impl Descriptor {
             storage,
             converted: false,
             computed: false,
+            orphans: false,
+            deprecation: None,
         }
     }
 
@@ -302,6 +308,21 @@ impl Descriptor {
     pub fn computed(mut self, verbs: &[&str]) -> Self {
         self.computed = true;
         self.verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
+        self
+    }
+
+    /// As one whose dependents stay unless the delete says otherwise: it was so before there was
+    /// a garbage collector, and clients rely on it.
+    #[must_use]
+    pub fn orphans(mut self) -> Self {
+        self.orphans = true;
+        self
+    }
+
+    /// As one whose version is deprecated, with what is said of that.
+    #[must_use]
+    pub fn deprecated(mut self, warning: &str) -> Self {
+        self.deprecation = Some(warning.to_owned());
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
+use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
@@ -102,29 +104,21 @@ impl ListOptions {
     /// Reads them.
     ///
     /// # Errors
-    /// 400 for values that do not parse, 422 for combinations that Kubernetes refuses.
+    /// 400 for values that do not parse, 422 for what and for combinations that Kubernetes refuses.
     pub fn parse(query: &Query, watch: bool) -> Result<Self, Status> {
-        let version = query.text("resourceVersion");
-        let resource_version = match version.as_str() {
-            "" => None,
-            text => Some(text.parse().map_err(|_| {
-                Status::bad_request(format!(
-                    "resourceVersion: Invalid value: {text:?}: must be a number"
-                ))
-            })?),
-        };
         let options = Self {
             label_selector: query.text("labelSelector"),
             field_selector: query.text("fieldSelector"),
-            resource_version,
+            resource_version: resource_version(query)?,
             version_match: match query.get("resourceVersionMatch").unwrap_or_default() {
                 "" => None,
                 "Exact" => Some(VersionMatch::Exact),
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
                 other => {
-                    return Err(invalid(format!(
-                        "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-                    )));
+                    let at = Path::new("resourceVersionMatch");
+                    let supported = ["Exact", "NotOlderThan"];
+                    let error = FieldError::not_supported(&at, other, &supported);
+                    return Err(invalid("ListOptions", error));
                 }
             },
             limit: usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0),
@@ -135,55 +129,99 @@ impl ListOptions {
                 .number("timeoutSeconds")?
                 .and_then(|n| u64::try_from(n).ok()),
         };
-        options.check(watch)?;
-        Ok(options)
-    }
-
-    fn check(&self, watch: bool) -> Result<(), Status> {
-        if watch {
-            return match (self.send_initial_events, self.version_match) {
-                (None, Some(_)) => Err(invalid(
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                )),
-                (Some(_), Some(VersionMatch::NotOlderThan)) | (None, None) => Ok(()),
-                (Some(_), _) => Err(invalid(
-                    "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                )),
-            };
+        let errors = if watch {
+            options.check_watch()
+        } else {
+            options.check_list()
+        };
+        if !errors.is_empty() {
+            return Err(Status::invalid(&group_kind("ListOptions"), "", errors));
         }
-        if self.send_initial_events.is_some() {
-            return Err(invalid(
-                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
-            ));
-        }
-        if self.version_match.is_some() {
-            if !self.continue_token.is_empty() {
-                return Err(invalid(
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden with continue token",
-                ));
-            }
-            if self.resource_version.is_none() {
-                return Err(invalid(
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            }
-            if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
-                return Err(invalid(
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
-            }
-        }
-        if !self.continue_token.is_empty() && self.resource_version.is_some_and(|v| v != 0) {
+        if !options.continue_token.is_empty() && options.resource_version.is_some_and(|v| v != 0) {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        Ok(())
+        Ok(options)
+    }
+
+    fn check_watch(&self) -> ErrorList {
+        let at = Path::new("resourceVersionMatch");
+        let mut errors = ErrorList::default();
+        let matches = self.version_match.is_some();
+        if self.send_initial_events.is_some()
+            && self.version_match != Some(VersionMatch::NotOlderThan)
+        {
+            errors.push(FieldError::forbidden(
+                &at,
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
+        }
+        if matches && self.send_initial_events.is_none() {
+            errors.push(FieldError::forbidden(
+                &at,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
+        }
+        if matches && !self.continue_token.is_empty() {
+            errors.push(FieldError::forbidden(&at, MATCH_AND_CONTINUE));
+        }
+        errors
+    }
+
+    fn check_list(&self) -> ErrorList {
+        let at = Path::new("resourceVersionMatch");
+        let mut errors = ErrorList::default();
+        let matches = self.version_match.is_some();
+        if matches && self.resource_version.is_none() {
+            errors.push(FieldError::forbidden(
+                &at,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if matches && !self.continue_token.is_empty() {
+            errors.push(FieldError::forbidden(&at, MATCH_AND_CONTINUE));
+        }
+        if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
+            errors.push(FieldError::forbidden(
+                &at,
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        if self.send_initial_events.is_some() {
+            errors.push(FieldError::forbidden(
+                &Path::new("sendInitialEvents"),
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
+        errors
     }
 }
 
-fn invalid(message: impl std::fmt::Display) -> Status {
-    Status::bad_request(message)
+const MATCH_AND_CONTINUE: &str = "resourceVersionMatch is forbidden when continue is provided";
+
+/// The resource version of a query; `None` where it is absent or empty. All that a get asks.
+///
+/// # Errors
+/// 400 where it is no number.
+pub fn resource_version(query: &Query) -> Result<Option<u64>, Status> {
+    match query.get("resourceVersion").unwrap_or_default() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            Status::bad_request(format!(
+                "resourceVersion: Invalid value: {text:?}: must be a number"
+            ))
+        }),
+    }
+}
+
+fn group_kind(options: &str) -> GroupKind {
+    GroupKind::new("meta.k8s.io".to_owned(), options.to_owned())
+}
+
+/// 422: options of this kind have a fault.
+fn invalid(options: &str, error: FieldError) -> Status {
+    Status::invalid(&group_kind(options), "", vec![error])
 }
 
 /// How long a request may take that does not last: what its `timeout` says (`1m30s`, as Go writes
@@ -237,38 +275,43 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Reads them.
+    /// Reads those of a verb.
     ///
     /// # Errors
-    /// 400 for values that are not known.
-    pub fn parse(query: &Query) -> Result<Self, Status> {
+    /// 422 for values that are not known.
+    pub fn parse(query: &Query, verb: &str) -> Result<Self, Status> {
+        let kind = match verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            _ => "PatchOptions",
+        };
         let field_validation = match query.get("fieldValidation").unwrap_or_default() {
             "" | "Warn" => FieldValidation::Warn,
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
-                return Err(Status::bad_request(format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Warn\", \"Strict\""
-                )));
+                let at = Path::new("fieldValidation");
+                let supported = ["Ignore", "Strict", "Warn"];
+                let error = FieldError::not_supported(&at, other, &supported);
+                return Err(invalid(kind, error));
             }
         };
         Ok(Self {
-            dry_run: dry_run(query.all("dryRun"))?,
+            dry_run: dry_run(kind, query.all("dryRun"))?,
             field_validation,
         })
     }
 }
 
-fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
     let mut dry = false;
     for value in values {
         match value {
             "" => {}
             "All" => dry = true,
             other => {
-                return Err(Status::bad_request(format!(
-                    "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-                )));
+                let error = FieldError::not_supported(&Path::new("dryRun"), other, &["All"]);
+                return Err(invalid(kind, error));
             }
         }
     }
@@ -285,6 +328,8 @@ pub enum Propagation {
     /// They go first.
     Foreground,
 }
+
+const DELETE_OPTIONS: &str = "DeleteOptions";
 
 /// Options of delete.
 #[derive(Clone, Debug, Default)]
@@ -306,7 +351,7 @@ impl DeleteRequest {
     /// Kubernetes.
     ///
     /// # Errors
-    /// 400 for values that are not known, 422 for a negative grace period.
+    /// 400 for values that do not parse, 422 for those that are not known.
     pub fn parse(query: &Query, body: Option<DeleteOptions>) -> Result<Self, Status> {
         let options = match body {
             Some(body) => body,
@@ -324,22 +369,24 @@ impl DeleteRequest {
     /// Checks the options of the API.
     ///
     /// # Errors
-    /// 400 for values that are not known, 422 for a negative grace period.
+    /// 400 for values that do not parse, 422 for those that are not known.
     pub fn from_options(options: DeleteOptions) -> Result<Self, Status> {
         let policy = options.propagation_policy.as_deref();
         let propagation = match (policy, options.orphan_dependents) {
             (Some(_), Some(_)) => {
-                return Err(invalid(
-                    "propagationPolicy: Invalid value: orphanDependents and deletionPropagation cannot be both set",
-                ));
+                let at = Path::new("propagationPolicy");
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                let error = FieldError::invalid(&at, policy.unwrap_or_default(), detail);
+                return Err(invalid(DELETE_OPTIONS, error));
             }
             (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
             (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), None) => Some(Propagation::Foreground),
             (Some(other), None) => {
-                return Err(invalid(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\""
-                )));
+                let at = Path::new("propagationPolicy");
+                let supported = ["Background", "Foreground", "Orphan"];
+                let error = FieldError::not_supported(&at, other, &supported);
+                return Err(invalid(DELETE_OPTIONS, error));
             }
             (None, None) => None,
         };
@@ -360,7 +407,7 @@ impl DeleteRequest {
             propagation,
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
-            dry_run: dry_run(dry.iter().map(String::as_str))?,
+            dry_run: dry_run(DELETE_OPTIONS, dry.iter().map(String::as_str))?,
         })
     }
 }
@@ -373,22 +420,35 @@ mod tests {
     #[test]
     fn list_options_that_are_refused() {
         let refused = [
-            "resourceVersion=x",
-            "limit=x",
-            "resourceVersionMatch=Exact",
-            "resourceVersionMatch=Newest&resourceVersion=1",
-            "resourceVersionMatch=Exact&resourceVersion=0",
-            "resourceVersion=3&continue=abc",
-            "sendInitialEvents=true",
+            ("resourceVersion=x", 400),
+            ("limit=x", 400),
+            ("resourceVersion=3&continue=abc", 400),
+            ("resourceVersionMatch=Exact", 422),
+            ("resourceVersionMatch=NotOlderThan", 422),
+            ("resourceVersionMatch=Newest&resourceVersion=1", 422),
+            ("resourceVersionMatch=Exact&resourceVersion=0", 422),
+            (
+                "resourceVersionMatch=NotOlderThan&resourceVersion=1&continue=abc",
+                422,
+            ),
+            ("sendInitialEvents=true", 422),
         ];
-        for query in refused {
+        for (query, code) in refused {
             let error = ListOptions::parse(&Query::parse(Some(query)), false).unwrap_err();
-            assert_eq!(error.code(), 400, "{query}");
+            assert_eq!(error.code(), code, "{query}");
         }
-        let watch = |query| ListOptions::parse(&Query::parse(Some(query)), true);
-        assert!(watch("sendInitialEvents=true").is_err());
-        assert!(watch("resourceVersionMatch=NotOlderThan").is_err());
-        assert!(watch("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").is_ok());
+        for query in [
+            "sendInitialEvents=true",
+            "sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=1",
+            "resourceVersionMatch=NotOlderThan",
+        ] {
+            let error = ListOptions::parse(&Query::parse(Some(query)), true).unwrap_err();
+            assert_eq!(error.code(), 422, "{query}");
+        }
+        let query = Query::parse(Some(
+            "sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        ));
+        assert!(ListOptions::parse(&query, true).is_ok());
     }
 
     #[test]
@@ -443,8 +503,13 @@ mod tests {
             Some(1)
         );
         assert!(parse("dryRun=All").unwrap().dry_run);
-        for refused in ["propagationPolicy=x", "dryRun=x", "gracePeriodSeconds=x"] {
-            assert_eq!(parse(refused).unwrap_err().code(), 400, "{refused}");
+        for (refused, code) in [
+            ("propagationPolicy=x", 422),
+            ("propagationPolicy=Orphan&orphanDependents=true", 422),
+            ("dryRun=x", 422),
+            ("gracePeriodSeconds=x", 400),
+        ] {
+            assert_eq!(parse(refused).unwrap_err().code(), code, "{refused}");
         }
     }
 }

@@ -174,10 +174,10 @@ async fn paths_and_methods_that_are_refused() {
         (
             Method::DELETE,
             &format!("{a}?propagationPolicy=x"),
-            400,
-            "BadRequest",
+            422,
+            "Invalid",
         ),
-        (Method::DELETE, &format!("{a}?dryRun=x"), 400, "BadRequest"),
+        (Method::DELETE, &format!("{a}?dryRun=x"), 422, "Invalid"),
     ];
     for (method, path, code, reason) in table {
         let answer = api.raw(method.clone(), path, "", Body::empty()).await;
@@ -264,7 +264,7 @@ async fn unknown_and_duplicate_fields() {
     assert!(answer.headers.get("warning").is_none());
     send("c", "?fieldValidation=Nonsense")
         .await
-        .fails(400, "BadRequest");
+        .fails(422, "Invalid");
     // A patch is held to the same.
     let path = format!("{PODS}/b?fieldValidation=Strict");
     let message = api

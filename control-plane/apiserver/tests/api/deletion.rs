@@ -68,19 +68,99 @@ async fn an_object_with_finalizers_waits_for_them() {
 async fn propagation_sets_the_collectors_finalizers() {
     let api = Api::new().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
-    for (policy, finalizer) in [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")] {
-        api.post(deployments, &deployment("web")).await.ok(201);
-        let path = format!("{deployments}/web");
-        let deleted = api
-            .delete_with(&path, &json!({"propagationPolicy": policy}))
-            .await
-            .ok(200);
-        assert_eq!(deleted["metadata"]["finalizers"], json!([finalizer]));
-        assert_eq!(deleted["metadata"]["generation"], 2);
-        // Changing one's mind.
-        api.delete_with(&path, &json!({"propagationPolicy": "Background"}))
-            .await
-            .ok(200);
+    let path = format!("{deployments}/web");
+    let table = [
+        (
+            json!({"propagationPolicy": "Foreground"}),
+            Some("foregroundDeletion"),
+        ),
+        (json!({"propagationPolicy": "Orphan"}), Some("orphan")),
+        (json!({"propagationPolicy": "Background"}), None),
+        (json!({"orphanDependents": true}), Some("orphan")),
+        (json!({"orphanDependents": false}), None),
+        (json!({}), None),
+    ];
+    for (options, finalizer) in table {
+        let query = options.as_object().unwrap().iter();
+        let query: Vec<String> = query
+            .map(|(name, value)| format!("{name}={}", value.to_string().trim_matches('"')))
+            .collect();
+        for in_query in [false, true] {
+            api.post(deployments, &deployment("web")).await.ok(201);
+            let deleted = if in_query {
+                api.delete(&format!("{path}?{}", query.join("&"))).await
+            } else {
+                api.delete_with(&path, &options).await
+            };
+            let deleted = deleted.ok(200);
+            if let Some(finalizer) = finalizer {
+                assert_eq!(deleted["metadata"]["finalizers"], json!([finalizer]));
+                assert_eq!(deleted["metadata"]["generation"], 2);
+                assert_eq!(deleted["metadata"]["deletionGracePeriodSeconds"], 0);
+                // Changing one's mind.
+                api.delete_with(&path, &json!({"propagationPolicy": "Background"}))
+                    .await
+                    .ok(200);
+            }
+            api.get(&path).await.fails(404, "NotFound");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_policy_takes_the_place_of_another_and_leaves_other_finalizers() {
+    let api = Api::new().await;
+    let body = json!({"metadata": {"name": "a", "finalizers": ["x.io/a"]}});
+    api.post(CONFIG_MAPS, &body).await.ok(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let table = [
+        ("Foreground", json!(["x.io/a", "foregroundDeletion"])),
+        ("Orphan", json!(["x.io/a", "orphan"])),
+        ("Orphan", json!(["x.io/a", "orphan"])),
+        ("Background", json!(["x.io/a"])),
+    ];
+    for (policy, finalizers) in table {
+        let options = json!({"propagationPolicy": policy});
+        let deleted = api.delete_with(&path, &options).await.ok(200);
+        assert_eq!(deleted["metadata"]["finalizers"], finalizers, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn dependents_of_some_kinds_stay_unless_something_else_is_said() {
+    let api = Api::new().await;
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "app:v1"}]},
+    });
+    let job = json!({"metadata": {"name": "a"}, "spec": {"template": template}});
+    let mut controller = job.clone();
+    controller["spec"]["template"]["spec"]["restartPolicy"] = json!("Always");
+    for (collection, body) in [
+        ("/apis/batch/v1/namespaces/default/jobs", &job),
+        (
+            "/api/v1/namespaces/default/replicationcontrollers",
+            &controller,
+        ),
+    ] {
+        let path = format!("{collection}/a");
+        api.post(collection, body).await.ok(201);
+        let deleted = api.delete(&path).await.ok(200);
+        assert_eq!(
+            deleted["metadata"]["finalizers"],
+            json!(["orphan"]),
+            "{collection}"
+        );
+        let foreground = json!({"propagationPolicy": "Foreground"});
+        api.delete_with(&path, &foreground).await.ok(200);
+        // What was decided stands.
+        let again = api.delete(&path).await.ok(200);
+        assert_eq!(
+            again["metadata"]["finalizers"],
+            json!(["foregroundDeletion"])
+        );
+        let background = json!({"propagationPolicy": "Background"});
+        api.delete_with(&path, &background).await.ok(200);
         api.get(&path).await.fails(404, "NotFound");
     }
 }
@@ -156,21 +236,103 @@ async fn a_pod_with_a_finalizer_stays_after_its_node_is_done() {
     api.get(&path).await.fails(404, "NotFound");
 }
 
+/// Names in a list.
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().unwrap().iter();
+    items
+        .map(|o| o["metadata"]["name"].as_str().unwrap())
+        .collect()
+}
+
 #[tokio::test]
 async fn collections() {
-    let api = Api::new().await;
-    for name in ["a", "b", "c"] {
-        api.config_map(name).await;
+    // The query, the options, what is deleted and what is left.
+    let table: [(&str, Value, &[&str], &[&str]); 7] = [
+        (
+            "labelSelector=name%20in%20(a,b)",
+            json!({}),
+            &["a", "b"],
+            &["c"],
+        ),
+        (
+            "fieldSelector=metadata.name!%3Db",
+            json!({}),
+            &["a", "c"],
+            &["b"],
+        ),
+        ("labelSelector=name%3Dx", json!({}), &[], &["a", "b", "c"]),
+        ("", json!({}), &["a", "b", "c"], &[]),
+        ("limit=2", json!({}), &["a", "b"], &["c"]),
+        (
+            "",
+            json!({"dryRun": ["All"]}),
+            &["a", "b", "c"],
+            &["a", "b", "c"],
+        ),
+        (
+            "",
+            json!({"propagationPolicy": "Orphan"}),
+            &["a", "b", "c"],
+            &["a", "b", "c"],
+        ),
+    ];
+    for (query, options, deleted, left) in table {
+        let api = Api::new().await;
+        for name in ["a", "b", "c"] {
+            api.config_map(name).await;
+        }
+        let path = format!("{CONFIG_MAPS}?{query}");
+        let answer = api.delete_with(&path, &options).await.ok(200);
+        assert_eq!(answer["kind"], "ConfigMapList");
+        assert_eq!(names(&answer), deleted, "{query} {options}");
+        let rest = api.get(CONFIG_MAPS).await.ok(200);
+        assert_eq!(names(&rest), left, "{query} {options}");
+        let orphaning = options.get("propagationPolicy").is_some();
+        for item in rest["items"].as_array().unwrap() {
+            let going = item["metadata"].get("deletionTimestamp").is_some();
+            assert_eq!(going, orphaning);
+        }
     }
-    let deleted = api
-        .delete(&format!("{CONFIG_MAPS}?labelSelector=name%20in%20(a,b)"))
+}
+
+#[tokio::test]
+async fn a_collection_goes_as_far_as_preconditions_let_it() {
+    let api = Api::new().await;
+    let a = api.config_map("a").await;
+    api.config_map("b").await;
+    let options = json!({"preconditions": {"uid": a["metadata"]["uid"]}});
+    api.delete_with(CONFIG_MAPS, &options)
         .await
-        .ok(200);
-    assert_eq!(deleted["kind"], "ConfigMapList");
-    assert_eq!(deleted["items"].as_array().unwrap().len(), 2);
-    let left = api.get(CONFIG_MAPS).await.ok(200);
-    assert_eq!(left["items"][0]["metadata"]["name"], "c");
-    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+        .fails(409, "Conflict");
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok(200)), ["b"]);
+    for wrong in ["labelSelector=a%20b", "fieldSelector=data%3Dx"] {
+        let path = format!("{CONFIG_MAPS}?{wrong}");
+        api.delete(&path).await.fails(400, "BadRequest");
+    }
+    let path = format!("{CONFIG_MAPS}?resourceVersionMatch=Exact");
+    api.delete(&path).await.fails(422, "Invalid");
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok(200)), ["b"]);
+}
+
+#[tokio::test]
+async fn a_collection_of_pods_has_the_grace_that_was_asked_for() {
+    let api = Api::new().await;
+    running_pod(&api, "p").await;
+    running_pod(&api, "q").await;
+    let grace = |list: &Value| {
+        let items = list["items"].as_array().unwrap().iter();
+        items
+            .map(|o| o["metadata"]["deletionGracePeriodSeconds"].clone())
+            .collect::<Vec<_>>()
+    };
+    for (seconds, want) in [(20, 20), (25, 20), (5, 5)] {
+        let options = json!({"gracePeriodSeconds": seconds});
+        let deleted = api.delete_with(PODS, &options).await.ok(200);
+        assert_eq!(grace(&deleted), [json!(want), json!(want)]);
+    }
+    let now = json!({"gracePeriodSeconds": 0});
+    api.delete_with(PODS, &now).await.ok(200);
+    assert!(names(&api.get(PODS).await.ok(200)).is_empty());
 }
 
 #[tokio::test]

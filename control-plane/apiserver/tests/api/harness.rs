@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use coracle_apiserver::{ApiServer, Config, SigningKey, TokenConfig, UserInfo, bootstrap};
-use coracle_store::MemoryStore;
+use coracle_store::{MemoryStore, Store};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use http::{HeaderMap, Method, Request};
@@ -65,7 +65,7 @@ impl Api {
     }
 
     /// The same over a given store, with changes to its configuration.
-    pub(crate) async fn over(store: Arc<MemoryStore>, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn over(store: Arc<dyn Store>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(store, "10.43.0.0/16".parse().unwrap());
         config.advertise = Some("192.0.2.1:6443".parse().unwrap());
         config.tokens = Some(token_config());
@@ -191,9 +191,13 @@ impl Api {
 
     /// Opens a watch.
     pub(crate) async fn watch(&self, path: &str) -> Watch {
-        let response = self
-            .send(Request::get(path).body(Body::empty()).unwrap())
-            .await;
+        self.watch_as(path, "application/json").await
+    }
+
+    /// Opens a watch whose events come as is accepted.
+    pub(crate) async fn watch_as(&self, path: &str, accept: &str) -> Watch {
+        let request = Request::get(path).header("accept", accept);
+        let response = self.send(request.body(Body::empty()).unwrap()).await;
         assert_eq!(response.status(), 200);
         let body = StreamExt::boxed(response.into_body().into_data_stream());
         Watch {
@@ -243,6 +247,17 @@ impl Watch {
     pub(crate) async fn expect(&mut self, kind: &str, object: &Value) {
         let event = self.event().await.expect("an event");
         assert_eq!(event, json!({"type": kind, "object": object}));
+    }
+
+    /// The first event from here on that is as wanted.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let event = self.event().await.expect("an event");
+            assert_ne!(event["type"], "ERROR", "{event}");
+            if wanted(&event) {
+                return event;
+            }
+        }
     }
 
     /// The next event as `TYPE name`.

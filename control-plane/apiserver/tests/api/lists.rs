@@ -3,7 +3,7 @@
 use coracle_store::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, CONFIG_MAPS, PODS, pod};
+use crate::harness::{Api, CONFIG_MAPS};
 
 fn names(list: &Value) -> Vec<&str> {
     list["items"]
@@ -135,44 +135,6 @@ async fn pages_of_a_selection_are_full() {
     let last = api.get(&format!("{path}&continue={token}")).await.ok(200);
     assert_eq!(names(&last), ["m7", "m9"]);
     assert!(last["metadata"].get("continue").is_none());
-}
-
-#[tokio::test]
-async fn versions_in_the_past_and_in_the_future() {
-    let api = Api::new().await;
-    api.config_map("a").await;
-    let before = version(&api.get(CONFIG_MAPS).await.ok(200));
-    api.config_map("b").await;
-    let exact = format!("{CONFIG_MAPS}?resourceVersion={before}&resourceVersionMatch=Exact");
-    assert_eq!(names(&api.get(&exact).await.ok(200)), ["a"]);
-    let newer = format!("{CONFIG_MAPS}?resourceVersion={before}&resourceVersionMatch=NotOlderThan");
-    assert_eq!(names(&api.get(&newer).await.ok(200)), ["a", "b"]);
-    assert_eq!(
-        names(
-            &api.get(&format!("{CONFIG_MAPS}?resourceVersion=0"))
-                .await
-                .ok(200)
-        ),
-        ["a", "b"]
-    );
-}
-
-#[tokio::test]
-async fn fields_of_pods_are_selectable() {
-    let api = Api::new().await;
-    api.post(PODS, &pod("p")).await.ok(201);
-    let pending = api
-        .get(&format!(
-            "{PODS}?fieldSelector=status.phase%3DPending,spec.nodeName%3D"
-        ))
-        .await
-        .ok(200);
-    assert_eq!(names(&pending), ["p"]);
-    let bound = api
-        .get("/api/v1/pods?fieldSelector=spec.nodeName%3Dn1")
-        .await
-        .ok(200);
-    assert!(names(&bound).is_empty());
 }
 
 #[tokio::test]

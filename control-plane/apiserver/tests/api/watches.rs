@@ -120,15 +120,34 @@ async fn a_watch_ends_when_it_was_asked_to() {
 }
 
 #[tokio::test]
-async fn options_that_make_no_sense() {
+async fn initial_events_end_with_a_bookmark_in_every_shape() {
     let api = Api::new().await;
-    for query in [
-        "sendInitialEvents=true",
-        "resourceVersionMatch=Exact",
-        "resourceVersion=x",
+    api.config_map("a").await;
+    api.config_map("b").await;
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=name%3Da";
+    let now = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+    let partial = ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let table = ";as=Table;g=meta.k8s.io;v=v1";
+    for (shape, kind, meta) in [
+        ("", "ConfigMap", "/object/metadata"),
+        (partial, "PartialObjectMetadata", "/object/metadata"),
+        (table, "Table", "/object/rows/0/object/metadata"),
     ] {
-        api.get(&format!("{CONFIG_MAPS}?watch=1&{query}"))
-            .await
-            .fails(400, "BadRequest");
+        let accept = format!("application/json{shape}");
+        let mut watch = api
+            .watch_as(&format!("{CONFIG_MAPS}?{query}"), &accept)
+            .await;
+        let first = watch.event().await.unwrap();
+        assert_eq!(first["type"], "ADDED");
+        assert_eq!(first.pointer(meta).unwrap()["name"], "a", "{kind}");
+        let bookmark = watch.event().await.unwrap();
+        assert_eq!(bookmark["type"], "BOOKMARK");
+        assert_eq!(bookmark["object"]["kind"], kind);
+        let meta = bookmark.pointer(meta).unwrap();
+        assert_eq!(meta["resourceVersion"], now, "{kind}");
+        assert_eq!(
+            meta["annotations"],
+            json!({"k8s.io/initial-events-end": "true"})
+        );
     }
 }

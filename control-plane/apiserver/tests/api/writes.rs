@@ -1,5 +1,13 @@
 //! create, update and patch.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use coracle_store::{
+    Error, List, ListOptions, MemoryStore, Precondition, Read, Record, Result, Revision, Store,
+    Stored, Value, Watch,
+};
 use http::Method;
 use serde_json::json;
 
@@ -43,6 +51,100 @@ async fn names_are_generated() {
     let name = |object: &serde_json::Value| object["metadata"]["name"].as_str().unwrap().to_owned();
     assert!(name(&one).starts_with("a-") && name(&one).len() == 7);
     assert_ne!(name(&one), name(&two));
+}
+
+/// A store in which the next so many names of ConfigMaps are taken, whatever they are.
+struct Crowded {
+    store: Arc<MemoryStore>,
+    taken: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for Crowded {
+    async fn create(&self, key: &str, value: Value) -> Result<Record> {
+        let one_less = |taken: usize| taken.checked_sub(1);
+        let is_map = key.contains("/configmaps/");
+        if !is_map
+            || self
+                .taken
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .is_err()
+        {
+            return self.store.create(key, value).await;
+        }
+        let current = Stored {
+            key: key.into(),
+            revision: 1,
+            created: 1,
+            value,
+        };
+        Err(Error::Exists {
+            key: key.to_owned(),
+            current: Box::new(current.into()),
+        })
+    }
+
+    async fn get(&self, key: &str, read: Read) -> Result<Option<Record>> {
+        self.store.get(key, read).await
+    }
+
+    async fn list(&self, prefix: &str, options: ListOptions) -> Result<List> {
+        self.store.list(prefix, options).await
+    }
+
+    async fn compare_and_swap(&self, key: &str, on: Precondition, value: Value) -> Result<Record> {
+        self.store.compare_and_swap(key, on, value).await
+    }
+
+    async fn delete(&self, key: &str, on: Precondition) -> Result<Record> {
+        self.store.delete(key, on).await
+    }
+
+    async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch> {
+        self.store.watch(prefix, from).await
+    }
+
+    fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+}
+
+#[tokio::test]
+async fn generated_names_that_are_taken_are_generated_again() {
+    for (taken, code) in [(1, 201), (7, 201), (8, 409)] {
+        let store = Crowded {
+            store: MemoryStore::new(),
+            taken: AtomicUsize::new(0),
+        };
+        let store = Arc::new(store);
+        let api = Api::over(store.clone(), |_| {}).await;
+        store.taken.store(taken, Ordering::SeqCst);
+        let body = json!({"metadata": {"generateName": "a-"}});
+        let answer = api.post(CONFIG_MAPS, &body).await;
+        assert_eq!(answer.code, code, "{taken}: {}", answer.text);
+        if code == 409 {
+            let message = answer.fails(409, "AlreadyExists");
+            assert!(
+                message.contains("not able to generate a unique name"),
+                "{message}"
+            );
+            assert_eq!(answer.json()["details"]["retryAfterSeconds"], 1);
+        } else {
+            let name = answer.json()["metadata"]["name"].clone();
+            let path = format!("{CONFIG_MAPS}/{}", name.as_str().unwrap());
+            assert_eq!(api.get(&path).await.ok(200), answer.json());
+        }
+    }
+    // A name that was chosen is not chosen again.
+    let store = Crowded {
+        store: MemoryStore::new(),
+        taken: AtomicUsize::new(1),
+    };
+    let api = Api::over(Arc::new(store), |_| {}).await;
+    let body = json!({"metadata": {"name": "a"}});
+    api.post(CONFIG_MAPS, &body)
+        .await
+        .fails(409, "AlreadyExists");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ impl Strategy for ComponentStatusStrategy {
         Descriptor::of::<ComponentStatus>()
             .short_names(&["cs"])
             .computed(&["get", "list"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+")
     }
 
     fn validate(&self, _object: &ComponentStatus) -> ErrorList {

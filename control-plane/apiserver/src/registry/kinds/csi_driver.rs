@@ -19,7 +19,9 @@ impl Strategy for CSIDriverStrategy {
     type Object = CSIDriver;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<CSIDriver>().generation()
+        Descriptor::of::<CSIDriver>()
+            .conditional_update()
+            .generation()
     }
 
     fn set_defaults(&self, object: &mut CSIDriver) {

@@ -20,7 +20,7 @@ impl Strategy for CSINodeStrategy {
     type Object = CSINode;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<CSINode>()
+        Descriptor::of::<CSINode>().conditional_update()
     }
 
     fn prepare_for_create(&self, object: &mut CSINode) {

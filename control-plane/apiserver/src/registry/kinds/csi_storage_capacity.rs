@@ -17,7 +17,7 @@ impl Strategy for CSIStorageCapacityStrategy {
     type Object = CSIStorageCapacity;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<CSIStorageCapacity>()
+        Descriptor::of::<CSIStorageCapacity>().conditional_update()
     }
 
     fn set_defaults(&self, object: &mut CSIStorageCapacity) {

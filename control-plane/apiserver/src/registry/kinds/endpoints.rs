@@ -23,6 +23,9 @@ impl Strategy for EndpointsStrategy {
         Descriptor::of::<Endpoints>()
             .short_names(&["ep"])
             .create_on_update()
+            .deprecated(
+                "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+            )
     }
 
     fn set_defaults(&self, object: &mut Endpoints) {

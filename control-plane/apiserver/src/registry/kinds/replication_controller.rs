@@ -31,6 +31,7 @@ impl Strategy for ReplicationControllerStrategy {
             .subresources(&[Subresource::Status, Subresource::Scale])
             .fields(&["status.replicas"])
             .generation()
+            .orphans()
     }
 
     /// What is left out is taken from the template: the selector, and labels of its own.

@@ -23,7 +23,9 @@ impl Strategy for VolumeAttachmentStrategy {
     type Object = VolumeAttachment;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<VolumeAttachment>().subresources(&[Subresource::Status])
+        Descriptor::of::<VolumeAttachment>()
+            .conditional_update()
+            .subresources(&[Subresource::Status])
     }
 
     fn set_defaults(&self, object: &mut VolumeAttachment) {

@@ -91,7 +91,7 @@ async fn a_namespace_is_emptied_by_what_discovery_says() {
     }
     for resource in &served {
         let all = of(resource);
-        all.delete_collection(&DeleteParams::default(), &ListParams::default())
+        all.delete_collection(&DeleteParams::background(), &ListParams::default())
             .await
             .unwrap();
         for held in all.list_metadata(&ListParams::default()).await.unwrap() {

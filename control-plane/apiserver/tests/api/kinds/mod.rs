@@ -1,5 +1,5 @@
-//! The built-in kinds as clients use them. Tests are named after the behaviours of Kubernetes'
-//! conformance, as far as the API alone can show one.
+//! The built-in kinds as clients use them: every verb, and what is a kind's own. The behaviours of
+//! Kubernetes' conformance have tests of their own ([`crate::conformance`]).
 
 mod api_services;
 mod autoscaling;
@@ -95,18 +95,20 @@ pub(crate) async fn lifecycle(api: &Api, subject: &Subject<'_>) {
     let collection = subject.collection();
     let path = format!("{collection}/{name}");
     discovered(api, subject).await;
+    let everywhere = format!("{}/{}?{SELECTOR}", subject.group_version, subject.plural);
     let mut watch = api
         .watch(&format!("{collection}?watch=true&{SELECTOR}"))
         .await;
+    let mut wider = api.watch(&format!("{everywhere}&watch=true")).await;
 
     let created = subject.create(api, name).await;
     assert_eq!(watch.line().await, format!("ADDED {name}"));
+    assert_eq!(wider.line().await, format!("ADDED {name}"));
     api.post(&collection, &subject.named(name))
         .await
         .fails(409, "AlreadyExists");
     let read = api.get(&path).await.ok(200);
     assert_eq!(read, created);
-    let everywhere = format!("{}/{}?{SELECTOR}", subject.group_version, subject.plural);
     for list in [format!("{collection}?{SELECTOR}"), everywhere] {
         let list = api.get(&list).await.ok(200);
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
@@ -146,7 +148,7 @@ pub(crate) async fn lifecycle(api: &Api, subject: &Subject<'_>) {
     api.get(&path).await.fails(404, "NotFound");
     let selected = format!("{collection}?{SELECTOR}");
     subject.create(api, name).await;
-    api.delete(&selected).await.ok(200);
+    api.delete_with(&selected, &background).await.ok(200);
     if held {
         release(api, &path).await;
     }
@@ -164,18 +166,22 @@ async fn discovered(api: &Api, subject: &Subject<'_>) {
     assert_eq!(resource["namespaced"], subject.namespaced);
     let status = find(&format!("{}/status", subject.plural));
     assert_eq!(status.is_some(), subject.status.is_some());
-    if let Some(group_version) = subject.group_version.strip_prefix("/apis/") {
-        let (name, _) = group_version.split_once('/').unwrap();
+    if let Some((group, version)) = subject
+        .group_version
+        .strip_prefix("/apis/")
+        .and_then(|path| path.split_once('/'))
+    {
+        let has_version = |group: &Value| {
+            let versions = group["versions"].as_array().unwrap();
+            versions.iter().any(|known| known["version"] == version)
+        };
         let groups = api.get("/apis").await.ok(200);
-        let groups = groups["groups"].as_array().unwrap().clone();
-        assert!(groups.iter().any(|known| known["name"] == name));
-        let group = api.get(&format!("/apis/{name}")).await.ok(200);
-        let versions = group["versions"].as_array().unwrap().clone();
-        assert!(
-            versions
-                .iter()
-                .any(|known| known["groupVersion"] == group_version)
-        );
+        let groups = groups["groups"].as_array().unwrap();
+        let known = groups.iter().find(|known| known["name"] == group);
+        assert!(has_version(known.expect("the group is discovered")));
+        assert!(has_version(
+            &api.get(&format!("/apis/{group}")).await.ok(200)
+        ));
     }
 }
 

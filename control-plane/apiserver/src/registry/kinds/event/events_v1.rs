@@ -108,6 +108,30 @@ impl View for EventView {
             &Path::new("eventTime"),
             &mut errors,
         );
+        immutable(
+            &new.deprecated_source,
+            &old.deprecated_source,
+            &Path::new("source"),
+            &mut errors,
+        );
+        immutable(
+            &new.deprecated_first_timestamp,
+            &old.deprecated_first_timestamp,
+            &Path::new("firstTimestamp"),
+            &mut errors,
+        );
+        immutable(
+            &new.deprecated_last_timestamp,
+            &old.deprecated_last_timestamp,
+            &Path::new("lastTimestamp"),
+            &mut errors,
+        );
+        immutable(
+            &new.deprecated_count,
+            &old.deprecated_count,
+            &Path::new("count"),
+            &mut errors,
+        );
         errors
     }
 }

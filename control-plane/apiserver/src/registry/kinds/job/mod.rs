@@ -33,6 +33,7 @@ impl Strategy for JobStrategy {
             .subresources(&[Subresource::Status])
             .fields(&["status.successful"])
             .generation()
+            .orphans()
     }
 
     fn set_defaults(&self, object: &mut Job) {

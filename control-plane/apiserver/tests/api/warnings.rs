@@ -1,0 +1,130 @@
+//! Warnings: of versions and fields that are deprecated, and of what field validation finds.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Api, CONFIG_MAPS, PODS, pod};
+
+fn warnings(answer: &Answer) -> Vec<String> {
+    let all = answer.headers.get_all("warning").iter();
+    all.map(|value| value.to_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_version_that_is_deprecated_says_so_in_every_answer() {
+    let api = Api::new().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let said =
+        ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""];
+    let body = json!({"metadata": {"name": "e"}});
+    let path = format!("{endpoints}/e");
+    let answers = [
+        api.post(endpoints, &body).await,
+        api.get(&path).await,
+        api.get(endpoints).await,
+        api.put(&path, &body).await,
+        api.patch(&path, "merge", &json!({"metadata": {"labels": {"a": "b"}}}))
+            .await,
+        api.delete(&path).await,
+    ];
+    for answer in answers {
+        assert!(answer.code < 300, "{}", answer.text);
+        assert_eq!(warnings(&answer), said);
+    }
+    let statuses = api.get("/api/v1/componentstatuses").await;
+    let said = ["299 - \"v1 ComponentStatus is deprecated in v1.19+\""];
+    assert_eq!(warnings(&statuses), said);
+    assert!(warnings(&api.get(CONFIG_MAPS).await).is_empty());
+}
+
+#[tokio::test]
+async fn fields_that_are_deprecated_are_named() {
+    let api = Api::new().await;
+    let mut old = pod("old");
+    old["metadata"]["annotations"] =
+        json!({"seccomp.security.alpha.kubernetes.io/pod": "runtime/default"});
+    old["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
+    old["spec"]["volumes"] =
+        json!([{"name": "v", "gitRepo": {"repository": "https://example.com"}}]);
+    let created = api.post(PODS, &old).await;
+    created.ok(201);
+    let said = warnings(&created).join("\n");
+    for field in [
+        "spec.nodeSelector[beta.kubernetes.io/os]",
+        "spec.volumes[0].gitRepo",
+    ] {
+        assert!(said.contains(field), "{said}");
+    }
+    // A template is no better.
+    let mut template = pod("x");
+    template["spec"] = old["spec"].clone();
+    let job = json!({
+        "metadata": {"name": "old"},
+        "spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": old["spec"]["containers"],
+            "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+        }}},
+    });
+    let created = api
+        .post("/apis/batch/v1/namespaces/default/jobs", &job)
+        .await;
+    created.ok(201);
+    let said = warnings(&created).join("\n");
+    assert!(said.contains("spec.template.spec.nodeSelector"), "{said}");
+}
+
+/// How a body with a field that nobody knows and one that comes twice is met.
+async fn validated(api: &Api, method: Method, path: &str, how: &str) -> Answer {
+    let body = r#"{"metadata": {"name": "a"}, "data": {"x": "1", "x": "2"}, "extra": 1}"#;
+    let query = if how.is_empty() {
+        String::new()
+    } else {
+        format!("?fieldValidation={how}")
+    };
+    api.raw(method, &format!("{path}{query}"), "application/json", body)
+        .await
+}
+
+#[tokio::test]
+async fn fields_that_nobody_knows_are_refused_told_of_or_dropped() {
+    let api = Api::new().await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for (method, target, code) in [(Method::POST, CONFIG_MAPS, 201), (Method::PUT, &*path, 200)] {
+        let refused = validated(&api, method.clone(), target, "Strict").await;
+        let message = refused.fails(400, "BadRequest");
+        for fault in [
+            "strict decoding error",
+            "unknown field \"extra\"",
+            "duplicate field \"data.x\"",
+        ] {
+            assert!(message.contains(fault), "{message}");
+        }
+        validated(&api, method.clone(), target, "Loose")
+            .await
+            .fails(422, "Invalid");
+        for (how, told) in [("Ignore", 0), ("Warn", 2), ("", 2)] {
+            if method == Method::POST {
+                api.delete(&path).await;
+            }
+            let taken = validated(&api, method.clone(), target, how).await;
+            assert_eq!(taken.ok(code)["data"]["x"], "2", "the last one counts");
+            assert!(taken.json().get("extra").is_none());
+            assert_eq!(warnings(&taken).len(), told, "{how}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn warnings_are_bounded() {
+    let api = Api::new().await;
+    let mut body = json!({"metadata": {"name": "a"}});
+    for n in 0..1000 {
+        body[format!("{n:04}{}", "x".repeat(500))] = Value::Null;
+    }
+    let created = api.post(CONFIG_MAPS, &body).await;
+    created.ok(201);
+    let said = warnings(&created);
+    let length: usize = said.iter().map(String::len).sum();
+    assert!(!said.is_empty() && length < 6000, "{length}");
+}
