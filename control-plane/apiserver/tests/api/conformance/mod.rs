@@ -13,10 +13,18 @@
 //! or a client are tests of the same names elsewhere: of the controllers, or in `tests/e2e`.
 
 mod apimachinery;
+mod apps;
 mod auth;
+mod common_node;
+mod common_storage;
 mod endpoints;
 mod examples;
+mod instrumentation;
 mod lists;
 mod network;
+mod node;
+mod objects;
 mod page;
+mod scheduling;
 mod sources;
+mod storage;

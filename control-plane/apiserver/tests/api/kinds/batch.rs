@@ -22,10 +22,8 @@ fn job() -> Subject<'static> {
     }
 }
 
-/// [sig-apps] Job should manage the lifecycle of a job; should delete a job; should apply changes
-/// to a job status
 #[tokio::test]
-async fn should_manage_the_lifecycle_of_a_job_and_apply_changes_to_its_status() {
+async fn a_job_has_every_verb() {
     let api = Api::new().await;
     lifecycle(&api, &job()).await;
 }
@@ -63,9 +61,8 @@ async fn a_suspended_job_is_resumed_and_its_template_stays() {
     );
 }
 
-/// [sig-apps] CronJob should support CronJob API operations
 #[tokio::test]
-async fn should_support_cron_job_api_operations() {
+async fn a_cron_job_has_every_verb_and_a_schedule_that_is_one() {
     let api = Api::new().await;
     let subject = Subject {
         group_version: "/apis/batch/v1",

@@ -41,9 +41,8 @@ async fn evict(api: &Api, name: &str) -> crate::harness::Answer {
         .await
 }
 
-/// [sig-apps] DisruptionController should block an eviction until the PDB is updated to allow it
 #[tokio::test]
-async fn should_block_an_eviction_until_the_pdb_is_updated_to_allow_it() {
+async fn a_budget_holds_evictions_back_until_its_controller_allows_them() {
     let api = Api::new().await;
     running_pod(&api, "a", true).await;
     running_pod(&api, "b", true).await;
@@ -152,11 +151,8 @@ async fn a_dry_run_charges_nothing_and_two_budgets_are_one_too_many() {
     );
 }
 
-/// [sig-apps] DisruptionController should create a PodDisruptionBudget; should observe and should
-/// update/patch PodDisruptionBudget status; should list and delete a collection of
-/// PodDisruptionBudgets
 #[tokio::test]
-async fn should_create_list_and_delete_pod_disruption_budgets_and_update_their_status() {
+async fn a_budget_has_every_verb() {
     let api = Api::new().await;
     let subject = Subject {
         group_version: "/apis/policy/v1",

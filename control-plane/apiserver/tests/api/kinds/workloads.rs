@@ -25,30 +25,8 @@ fn stateful_set() -> Subject<'static> {
     )
 }
 
-/// [sig-apps] StatefulSet should have a working scale subresource
 #[tokio::test]
-async fn should_have_a_working_scale_subresource() {
-    let api = Api::new().await;
-    let subject = stateful_set();
-    subject.create(&api, "web").await;
-    let path = format!("{}/web/scale", subject.collection());
-    let mut scale = api.get(&path).await.ok(200);
-    assert_eq!(scale["spec"]["replicas"], 1);
-    scale["spec"]["replicas"] = json!(2);
-    assert_eq!(api.put(&path, &scale).await.ok(200)["spec"]["replicas"], 2);
-    let patch = json!({"spec": {"replicas": 4}});
-    assert_eq!(
-        api.patch(&path, "merge", &patch).await.ok(200)["spec"]["replicas"],
-        4
-    );
-    let set = format!("{}/web", subject.collection());
-    assert_eq!(api.get(&set).await.ok(200)["spec"]["replicas"], 4);
-}
-
-/// [sig-apps] StatefulSet should list, patch and delete a collection of StatefulSets, and
-/// should validate Statefulset Status endpoints
-#[tokio::test]
-async fn should_list_patch_and_delete_a_collection_of_stateful_sets_and_validate_their_status() {
+async fn a_stateful_set_has_every_verb() {
     let api = Api::new().await;
     lifecycle(&api, &stateful_set()).await;
 }
@@ -74,9 +52,8 @@ async fn a_stateful_set_keeps_what_its_pods_are_named_and_stored_by() {
     assert_eq!(patched["metadata"]["generation"], 2);
 }
 
-/// [sig-apps] Daemon set should list and delete a collection of DaemonSets
 #[tokio::test]
-async fn should_list_and_delete_a_collection_of_daemon_sets() {
+async fn a_daemon_set_has_every_verb() {
     let api = Api::new().await;
     let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template()});
     let counts = json!({"currentNumberScheduled": 1, "desiredNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": 1});
@@ -88,9 +65,8 @@ async fn should_list_and_delete_a_collection_of_daemon_sets() {
     lifecycle(&api, &subject).await;
 }
 
-/// [sig-apps] ControllerRevision should manage the lifecycle of a ControllerRevision
 #[tokio::test]
-async fn should_manage_the_lifecycle_of_a_controller_revision() {
+async fn a_controller_revision_has_every_verb_and_keeps_its_data() {
     let api = Api::new().await;
     let subject = subject(
         "controllerrevisions",

@@ -1,0 +1,4 @@
+//! What upstream tests in `test/e2e/instrumentation`.
+
+mod core_events;
+mod events;
