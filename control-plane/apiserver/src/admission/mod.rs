@@ -6,6 +6,8 @@
 mod certificate_signing_request;
 mod default_ingress_class;
 mod default_toleration_seconds;
+mod device_admin_access;
+mod device_taints;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -112,6 +114,8 @@ pub fn built_in() -> Vec<Box<dyn Admission>> {
         Box::new(storage::PersistentVolumeClaimResize),
         Box::new(certificate_signing_request::CertificateSigningRequest),
         Box::new(default_ingress_class::DefaultIngressClass),
+        Box::new(device_taints::DeviceTaints),
+        Box::new(device_admin_access::DeviceAdminAccess),
         // What is charged must not be refused by anybody after.
         Box::new(resource_quota::ResourceQuota),
     ]

@@ -47,6 +47,14 @@ pub fn restore_system_fields(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.self_link = None;
 }
 
+/// Restores the metadata that clients write, where a kind's status is written without it.
+pub fn keep_metadata(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.labels.clone_from(&old.labels);
+    new.annotations.clone_from(&old.annotations);
+    new.finalizers.clone_from(&old.finalizers);
+    new.owner_references.clone_from(&old.owner_references);
+}
+
 /// Everything that is wrong with the metadata of a new object.
 #[must_use]
 pub fn validate(descriptor: &Descriptor, meta: &ObjectMeta) -> ErrorList {

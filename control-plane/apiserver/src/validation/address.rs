@@ -33,6 +33,21 @@ pub(crate) fn canonical_ip(value: &str) -> Vec<String> {
     }
 }
 
+/// What keeps a value from being an address on an interface: an address in its canonical form, and
+/// how much of it the network has.
+pub(crate) fn interface_address_faults(value: &str) -> Vec<String> {
+    let Some((ip, bits)) = parse_cidr(value) else {
+        let detail = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+        return vec![detail.to_owned()];
+    };
+    let canonical = format!("{ip}/{bits}");
+    if canonical == value {
+        Vec::new()
+    } else {
+        vec![format!("must be in canonical form ({canonical:?})")]
+    }
+}
+
 /// A range of addresses in its canonical form: no bits are set that it does not fix.
 pub(crate) fn validate_canonical_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
     let before = errors.len();

@@ -6,12 +6,15 @@
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
 
 pub(crate) mod address;
+pub(crate) mod admission_registration;
 pub(crate) mod api_service;
 pub(crate) mod authorization;
 pub(crate) mod autoscaling;
+pub(crate) mod cel;
 pub(crate) mod certificates;
 pub(crate) mod claim;
 pub(crate) mod conditions;
+pub(crate) mod devices;
 pub(crate) mod equality;
 pub(crate) mod flow_control;
 pub(crate) mod ingress;

@@ -1,5 +1,6 @@
 //! The table of kinds: one file (or folder) and one line for each.
 
+mod admission_registration;
 pub(crate) mod api_service;
 mod certificate_signing_request;
 mod cluster_trust_bundle;
@@ -12,6 +13,7 @@ mod csi_node;
 mod csi_storage_capacity;
 mod daemon_set;
 mod deployment;
+mod devices;
 mod endpoint_slice;
 mod endpoints;
 mod event;
@@ -76,6 +78,12 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(secret::SecretStrategy),
         kind(service::ServiceStrategy),
         kind(service_account::ServiceAccountStrategy),
+        kind(admission_registration::MutatingPolicyStrategy),
+        kind(admission_registration::MutatingBindingStrategy),
+        kind(admission_registration::MutatingWebhookStrategy),
+        kind(admission_registration::ValidatingPolicyStrategy),
+        kind(admission_registration::ValidatingBindingStrategy),
+        kind(admission_registration::ValidatingWebhookStrategy),
         kind(api_service::APIServiceStrategy),
         kind(controller_revision::ControllerRevisionStrategy),
         kind(daemon_set::DaemonSetStrategy),
@@ -105,6 +113,11 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(rbac::ClusterRoleStrategy),
         kind(rbac::RoleBindingStrategy),
         kind(rbac::RoleStrategy),
+        kind(devices::DeviceClassStrategy),
+        kind(devices::DeviceTaintRuleStrategy),
+        kind(devices::ResourceClaimStrategy),
+        kind(devices::ResourceClaimTemplateStrategy),
+        kind(devices::ResourceSliceStrategy),
         kind(reviews::SelfSubjectReviewStrategy),
         kind(reviews::TokenReviewStrategy),
         kind(reviews::LocalSubjectAccessReviewStrategy),

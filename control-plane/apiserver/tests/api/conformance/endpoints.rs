@@ -152,7 +152,7 @@ impl Caller {
                 same(&wants(&written, 200, Some(kind))?["metadata"]["name"], name)
             }
             "patch" => {
-                let (patch, changed) = patch_of(target.subresource.as_deref());
+                let (patch, changed) = patch_of(&target);
                 let patched = self.api.patch(&path, "strategic-merge", &patch).await;
                 let patched = wants(&patched, 200, Some(kind))?;
                 let at = patched.pointer(changed).cloned().unwrap_or_default();
@@ -254,8 +254,12 @@ impl Caller {
 }
 
 /// A patch of an object or of a subresource, and where it changes something.
-fn patch_of(subresource: Option<&str>) -> (Value, &'static str) {
-    match subresource {
+fn patch_of(target: &Target) -> (Value, &'static str) {
+    match target.subresource.as_deref() {
+        // Its status is written without its metadata.
+        Some("status") if target.plural == "resourceclaims" => {
+            (json!({"status": {"allocation": {}}}), "/status/allocation")
+        }
         Some("scale") => (json!({"spec": {"replicas": 3}}), "/spec/replicas"),
         Some("ephemeralcontainers") => (
             json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "app:v1"}]}}),

@@ -46,6 +46,8 @@ fn objects() -> BTreeMap<&'static str, Value> {
         ("ingresses.networking.k8s.io", json!({"spec": {"defaultBackend": {"service": {"name": "x", "port": {"number": 80}}}}})),
         ("networkpolicies.networking.k8s.io", json!({"spec": {"podSelector": {}}})),
         ("poddisruptionbudgets.policy", json!({"spec": {"minAvailable": 1}})),
+        ("resourceclaims.resource.k8s.io", json!({"spec": {"devices": {}}})),
+        ("resourceclaimtemplates.resource.k8s.io", json!({"spec": {"spec": {"devices": {}}}})),
         ("rolebindings.rbac.authorization.k8s.io", json!({"roleRef": {"kind": "Role", "name": "r"}})),
         ("roles.rbac.authorization.k8s.io", json!({"rules": []})),
         ("csistoragecapacities.storage.k8s.io", json!({"storageClassName": "gold"})),

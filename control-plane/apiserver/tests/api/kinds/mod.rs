@@ -1,12 +1,14 @@
 //! The built-in kinds as clients use them: every verb, and what is a kind's own. The behaviours of
 //! Kubernetes' conformance have tests of their own ([`crate::conformance`]).
 
+mod admission_registration;
 mod api_services;
 mod autoscaling;
 mod batch;
 mod certificates;
 mod core;
 mod disruption;
+mod dynamic_resources;
 mod emptying;
 mod flow_control;
 mod limits;
@@ -33,6 +35,8 @@ const VERBS: [&str; 8] = [
     "update",
     "watch",
 ];
+/// Kinds whose status is written without their metadata.
+const STATUS_ALONE: [&str; 2] = ["devicetaintrules", "resourceclaims"];
 const SELECTOR: &str = "labelSelector=lifecycle%3Dyes";
 
 /// A kind and an object of it.
@@ -131,7 +135,7 @@ pub(crate) async fn lifecycle(api: &Api, subject: &Subject<'_>) {
     api.put(&path, &stale).await.fails(409, "Conflict");
 
     if let Some(status) = &subject.status {
-        write_status(api, &path, status).await;
+        write_status(api, subject, &path, status).await;
         assert_eq!(watch.line().await, format!("MODIFIED {name}"));
         assert_eq!(watch.line().await, format!("MODIFIED {name}"));
     }
@@ -186,7 +190,7 @@ async fn discovered(api: &Api, subject: &Subject<'_>) {
 }
 
 /// The status is written by patch and by update, and nothing but the subresource writes it.
-async fn write_status(api: &Api, path: &str, status: &Value) {
+async fn write_status(api: &Api, subject: &Subject<'_>, path: &str, status: &Value) {
     let of_status = format!("{path}/status");
     let before = api.get(&of_status).await.ok(200);
     let main = json!({ "status": status });
@@ -198,8 +202,13 @@ async fn write_status(api: &Api, path: &str, status: &Value) {
     }
     let mut updated = patched.clone();
     updated["metadata"]["annotations"]["status"] = json!("updated");
+    let alone = STATUS_ALONE.contains(&subject.plural);
+    if alone {
+        updated["status"] = json!({});
+    }
     let updated = api.put(&of_status, &updated).await.ok(200);
-    assert_eq!(updated["metadata"]["annotations"]["status"], "updated");
+    let annotation = if alone { json!(null) } else { json!("updated") };
+    assert_eq!(updated["metadata"]["annotations"]["status"], annotation);
     assert_eq!(api.get(path).await.ok(200), updated);
 }
 

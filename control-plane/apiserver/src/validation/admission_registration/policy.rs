@@ -1,0 +1,242 @@
+//! Policies that judge objects: what they are about, what has to hold, what is written down.
+
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::names;
+use k8s_openapi::api::admissionregistration::v1::{
+    AuditAnnotation, ExpressionWarning, MatchResources, ParamKind, ValidatingAdmissionPolicySpec,
+    ValidatingAdmissionPolicyStatus, Validation,
+};
+
+use super::conditions::{
+    validate_expression, validate_match_conditions, validate_param_kind, validate_variables,
+};
+use super::rules::validate_match_resources;
+use super::webhook::FAILURE_POLICIES;
+use crate::validation::cel::{Environment, Type};
+use crate::validation::conditions::validate_conditions;
+use crate::validation::{faults, items, shown, text};
+
+const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
+const MAX_ANNOTATIONS: usize = 20;
+/// Bytes of an expression that makes an annotation. What it makes may be longer.
+const MAX_ANNOTATION_EXPRESSION: usize = 5 * 1024;
+const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
+
+/// The spec of the policy of this name, and the one that it had before.
+pub(crate) fn validate_policy(
+    name: &str,
+    spec: &ValidatingAdmissionPolicySpec,
+    old: Option<&ValidatingAdmissionPolicySpec>,
+) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let at = Path::new("spec");
+    let environment = validate_scope(
+        spec.failure_policy.as_deref(),
+        spec.param_kind.as_ref(),
+        spec.match_constraints.as_ref(),
+        &mut errors,
+    );
+    let conditions = items(&spec.match_conditions);
+    let stored = old.is_some_and(|old| {
+        old.param_kind == spec.param_kind && items(&old.match_conditions) == conditions
+    });
+    validate_match_conditions(
+        conditions,
+        &environment.clone().authorizer(),
+        stored,
+        &at.child("matchConditions"),
+        &mut errors,
+    );
+    let variables_at = at.child("variables");
+    let variables = items(&spec.variables);
+    let judging = environment.clone().authorizer();
+    let judging = validate_variables(variables, &judging, &variables_at, &mut errors);
+    let telling = judging.clone().without_authorizer();
+    let validations_at = at.child("validations");
+    let annotations_at = at.child("auditAnnotations");
+    let (validations, annotations) = (items(&spec.validations), items(&spec.audit_annotations));
+    if validations.is_empty() && annotations.is_empty() {
+        errors.push(Error::required(&validations_at, NOTHING));
+        errors.push(Error::required(&annotations_at, NOTHING));
+    }
+    for (i, validation) in validations.iter().enumerate() {
+        let at = validations_at.index(i);
+        validate_validation(validation, &judging, &telling, &at, &mut errors);
+    }
+    if annotations.len() > MAX_ANNOTATIONS {
+        let detail = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
+        errors.push(Error::invalid(&annotations_at, shown(&annotations), detail));
+    }
+    for (i, annotation) in annotations.iter().enumerate() {
+        let at = annotations_at.index(i);
+        validate_annotation(name, annotation, &judging, &at, &mut errors);
+        if annotations[..i]
+            .iter()
+            .any(|other| other.key == annotation.key)
+        {
+            let at = at.child("key");
+            errors.push(Error::duplicate(&at, annotation.key.as_str()));
+        }
+    }
+    errors
+}
+
+/// What both sorts of policies say of the requests that they are about. Returns what their
+/// expressions may name.
+pub(super) fn validate_scope(
+    failure_policy: Option<&str>,
+    params: Option<&ParamKind>,
+    constraints: Option<&MatchResources>,
+    errors: &mut ErrorList,
+) -> Environment {
+    let at = Path::new("spec");
+    let policy_at = at.child("failurePolicy");
+    match failure_policy {
+        None => errors.push(Error::required(&policy_at, "")),
+        Some(policy) if !FAILURE_POLICIES.contains(&policy) => {
+            errors.push(Error::not_supported(&policy_at, policy, FAILURE_POLICIES));
+        }
+        Some(_) => {}
+    }
+    if let Some(params) = params {
+        validate_param_kind(params, &at.child("paramKind"), errors);
+    }
+    let constraints_at = at.child("matchConstraints");
+    match constraints {
+        None => errors.push(Error::required(&constraints_at, "")),
+        Some(constraints) => {
+            validate_match_resources(constraints, &constraints_at, errors);
+            if items(&constraints.resource_rules).is_empty() {
+                let at = constraints_at.child("resourceRules");
+                errors.push(Error::required(&at, ""));
+            }
+        }
+    }
+    Environment::admission().params(params.is_some())
+}
+
+fn validate_validation(
+    validation: &Validation,
+    judging: &Environment,
+    telling: &Environment,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    validate_expression(
+        &validation.expression,
+        judging,
+        &[Type::Bool],
+        "expression is not specified",
+        &at.child("expression"),
+        errors,
+    );
+    let told = text(&validation.message_expression);
+    let told_at = at.child("messageExpression");
+    if !told.is_empty() && told.trim().is_empty() {
+        let detail = "must be non-empty if specified";
+        errors.push(Error::invalid(&told_at, told, detail));
+    } else if !told.is_empty() {
+        validate_expression(told, telling, &[Type::String], "", &told_at, errors);
+    }
+    let message = text(&validation.message);
+    let message_at = at.child("message");
+    if !message.is_empty() && message.trim().is_empty() {
+        let detail = "message must be non-empty if specified";
+        errors.push(Error::invalid(&message_at, message, detail));
+    } else if message.trim().contains(['\n', '\r']) {
+        let detail = "message must not contain line breaks";
+        errors.push(Error::invalid(&message_at, message, detail));
+    }
+    if let Some(reason) = &validation.reason
+        && !REASONS.contains(&reason.as_str())
+    {
+        let at = at.child("reason");
+        errors.push(Error::not_supported(&at, reason.as_str(), REASONS));
+    }
+}
+
+fn validate_annotation(
+    policy: &str,
+    annotation: &AuditAnnotation,
+    judging: &Environment,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let (key, key_at) = (annotation.key.as_str(), at.child("key"));
+    if policy.is_empty() {
+        let detail = "requires metadata.name be non-empty";
+        errors.push(Error::invalid(&key_at, key, detail));
+    } else {
+        let whole = format!("{policy}/{key}");
+        faults(&whole, names::qualified_name(&whole), &key_at, errors);
+    }
+    let expression = annotation.value_expression.trim();
+    let at = at.child("valueExpression");
+    if expression.len() > MAX_ANNOTATION_EXPRESSION {
+        let detail = format!("must not exceed {MAX_ANNOTATION_EXPRESSION} bytes in length");
+        errors.push(Error::required(&at, detail));
+        return;
+    }
+    validate_expression(
+        expression,
+        judging,
+        &[Type::String, Type::Null],
+        "valueExpression is not specified",
+        &at,
+        errors,
+    );
+}
+
+/// What was found out of a policy: its conditions, and warnings about its expressions.
+pub(crate) fn validate_policy_status(status: &ValidatingAdmissionPolicyStatus) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let at = Path::new("status");
+    let checked = status.type_checking.as_ref();
+    let warnings = checked.map(|checked| items(&checked.expression_warnings));
+    let warnings_at = at.child("typeChecking").child("expressionWarnings");
+    for (i, warning) in warnings.unwrap_or_default().iter().enumerate() {
+        validate_warning(warning, &warnings_at.index(i), &mut errors);
+    }
+    let conditions = items(&status.conditions);
+    validate_conditions(conditions, &at.child("conditions"), &mut errors);
+    errors
+}
+
+fn validate_warning(warning: &ExpressionWarning, at: &Path, errors: &mut ErrorList) {
+    if warning.warning.is_empty() {
+        errors.push(Error::required(&at.child("warning"), ""));
+    }
+    let at = at.child("fieldRef");
+    let field = warning.field_ref.trim();
+    if field.is_empty() {
+        errors.push(Error::required(&at, ""));
+    } else if let Some(fault) = fault_of_path(field) {
+        let detail = format!("invalid JSONPath: {fault}");
+        errors.push(Error::invalid(&at, field, detail));
+    }
+}
+
+/// What keeps a text from being a JSONPath to a field: brackets and quotes that do not close.
+fn fault_of_path(path: &str) -> Option<&'static str> {
+    let (mut open, mut quote) = (false, None);
+    for c in path.chars() {
+        match (quote, c) {
+            (Some(quoted), c) if quoted == c => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '[') if open => return Some("invalid array index"),
+            (None, '[') => open = true,
+            (None, ']') if !open => return Some("unrecognized character in action: U+005D ']'"),
+            (None, ']') => open = false,
+            (None, '{' | '}') => return Some("unclosed action"),
+            _ => {}
+        }
+    }
+    if quote.is_some() {
+        Some("unterminated quoted string")
+    } else if open {
+        Some("unterminated array")
+    } else {
+        None
+    }
+}
