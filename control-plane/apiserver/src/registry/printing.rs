@@ -3,7 +3,7 @@
 use coracle_apimachinery::table::{self, Cell, Column};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// Name and Age: what kinds without columns of their own show.
+/// Name and Age: what is shown of a kind of which nothing else matters.
 #[must_use]
 pub fn default_columns() -> Vec<Column> {
     vec![Column::name(), Column::age()]
@@ -13,6 +13,26 @@ pub fn default_columns() -> Vec<Column> {
 #[must_use]
 pub fn default_row(meta: &ObjectMeta, now: jiff::Timestamp) -> Vec<Cell> {
     vec![name(meta), age(meta, now)]
+}
+
+/// Name and the moment of creation: what Kubernetes shows of kinds that it has no columns for.
+#[must_use]
+pub fn created_columns() -> Vec<Column> {
+    let created = Column {
+        kind: "date".into(),
+        ..Column::text("Created At", "When the object was created.")
+    };
+    vec![Column::name(), created]
+}
+
+/// The row for [`created_columns`].
+#[must_use]
+pub fn created_row(meta: &ObjectMeta) -> Vec<Cell> {
+    let created = meta.creation_timestamp.as_ref();
+    vec![
+        name(meta),
+        Cell::from(created.map_or_else(String::new, |time| time.0.to_string())),
+    ]
 }
 
 /// The cell of a Name column.

@@ -37,7 +37,7 @@ impl Strategy for ControllerRevisionStrategy {
         vec![
             Column::name(),
             Column::text("Controller", "Controller of the object"),
-            Column::integer("Revision", "Which state it is, in their order."),
+            Column::text("Revision", "Which state it is, in their order."),
             Column::age(),
         ]
     }

@@ -76,17 +76,15 @@ impl Strategy for CSIStorageCapacityStrategy {
             Column::name(),
             Column::text("StorageClassName", "The class of the volumes."),
             Column::text("Capacity", "How much is left."),
-            Column::age(),
         ]
     }
 
-    fn row(&self, object: &CSIStorageCapacity, now: jiff::Timestamp) -> Vec<Cell> {
+    fn row(&self, object: &CSIStorageCapacity, _now: jiff::Timestamp) -> Vec<Cell> {
         let capacity = object.capacity.as_ref().map(|amount| amount.0.as_str());
         vec![
             printing::name(&object.metadata),
             Cell::from(object.storage_class_name.as_str()),
             Cell::from(capacity.unwrap_or("<unset>")),
-            printing::age(&object.metadata, now),
         ]
     }
 }

@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{LimitRange, LimitRangeItem};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use crate::validation::faults;
 use crate::validation::resources::{
     canonicalize, may_overcommit, validate_container_resource, validate_name, validate_quantity,
 };
-use crate::validation::{faults, shown};
 
 const CONTAINER: &str = "Container";
 const POD: &str = "Pod";
@@ -55,20 +55,11 @@ impl Strategy for LimitRangeStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        vec![
-            Column::name(),
-            Column {
-                kind: "date".into(),
-                ..Column::text("Created At", "When the object was created.")
-            },
-        ]
+        printing::created_columns()
     }
 
     fn row(&self, object: &LimitRange, _now: jiff::Timestamp) -> Vec<Cell> {
-        vec![
-            printing::name(&object.metadata),
-            Cell::Json(shown(&object.metadata.creation_timestamp)),
-        ]
+        printing::created_row(&object.metadata)
     }
 }
 

@@ -26,7 +26,6 @@ impl Strategy for ReplicaSetStrategy {
             .short_names(&["rs"])
             .categories(&["all"])
             .subresources(&[Subresource::Status, Subresource::Scale])
-            .fields(&["status.replicas"])
             .generation()
     }
 
@@ -80,17 +79,6 @@ impl Strategy for ReplicaSetStrategy {
             &mut errors,
         );
         errors
-    }
-
-    fn selectable_fields(&self, object: &ReplicaSet) -> Vec<(&'static str, String)> {
-        vec![(
-            "status.replicas",
-            object
-                .status
-                .as_ref()
-                .map_or(0, |status| status.replicas)
-                .to_string(),
-        )]
     }
 
     fn warnings(&self, object: &ReplicaSet) -> Vec<String> {

@@ -2,9 +2,7 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
-use crate::validation::items;
+use crate::registry::strategy::{Descriptor, ErrorList, Strategy, Subresource};
 
 pub(super) struct ServiceAccountStrategy;
 
@@ -24,21 +22,5 @@ impl Strategy for ServiceAccountStrategy {
 
     fn validate_update(&self, _new: &ServiceAccount, _old: &ServiceAccount) -> ErrorList {
         ErrorList::default()
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        vec![
-            Column::name(),
-            Column::text("Secrets", "How many secrets the account may use."),
-            Column::age(),
-        ]
-    }
-
-    fn row(&self, object: &ServiceAccount, now: jiff::Timestamp) -> Vec<Cell> {
-        vec![
-            printing::name(&object.metadata),
-            Cell::from(items(&object.secrets).len()),
-            printing::age(&object.metadata, now),
-        ]
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::*;
+use crate::registry::strategy::Column;
 
 #[test]
 fn rows_and_fields_are_those_that_are_declared() {
@@ -113,4 +114,56 @@ fn one_version_of_each_kind_is_stored() {
             d.kind
         );
     }
+}
+
+/// A column as the table of what is served writes it.
+fn written(column: &Column) -> String {
+    let mut written = column.name.to_string();
+    if column.kind != "string" {
+        written = format!("{written}:{}", column.kind);
+    }
+    if column.priority > 0 {
+        written = format!("{written}/{}", column.priority);
+    }
+    written
+}
+
+#[test]
+fn kubectl_knows_every_kind_as_kubernetes_has_it() {
+    let listed = |items: &[String]| match items {
+        [] => "-".to_owned(),
+        items => {
+            let sorted: BTreeSet<&str> = items.iter().map(String::as_str).collect();
+            sorted.into_iter().collect::<Vec<_>>().join(",")
+        }
+    };
+    let mut served = Vec::new();
+    for kind in all() {
+        let d = kind.descriptor();
+        if d.computed && d.kind != "ComponentStatus" {
+            continue;
+        }
+        let columns: Vec<String> = kind.columns().iter().map(written).collect();
+        served.push(format!(
+            "{}/{} {} {} {} | {}",
+            d.api_version(),
+            d.kind,
+            listed(&d.short_names),
+            listed(&d.categories),
+            listed(&d.fields),
+            columns.join(", ")
+        ));
+    }
+    served.sort();
+    let known = include_str!("served.txt").lines();
+    let mut known: Vec<&str> = known.filter(|line| !line.starts_with('#')).collect();
+    known.sort_unstable();
+    let differs: Vec<(&str, &str)> = known
+        .iter()
+        .zip(&served)
+        .map(|(known, served)| (*known, served.as_str()))
+        .filter(|(known, served)| known != served)
+        .collect();
+    assert_eq!(known.len(), served.len());
+    assert!(differs.is_empty(), "{differs:#?}");
 }

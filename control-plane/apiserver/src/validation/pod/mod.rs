@@ -8,6 +8,7 @@ pub(crate) mod update;
 pub(crate) mod warnings;
 
 mod annotations;
+mod claims;
 mod dns;
 mod probe;
 mod security;
@@ -17,11 +18,11 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::resources as requests;
 use k8s_openapi::api::core::v1::{
-    PodReadinessGate, PodResourceClaim, PodSchedulingGate, PodSpec, ResourceRequirements,
-    SecurityContext,
+    PodReadinessGate, PodSchedulingGate, PodSpec, ResourceRequirements, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use self::claims::validate_resource_claims;
 use self::container::{
     validate_containers, validate_ephemeral_containers, validate_init_containers,
 };
@@ -32,7 +33,7 @@ use super::scheduling::spread::validate_topology_spread;
 use super::scheduling::taints::validate_tolerations;
 use super::scheduling::validate_affinity;
 use super::volume::validate_volumes;
-use super::{faults, items, one_of, shown, text};
+use super::{faults, items, one_of, text};
 
 pub(crate) use annotations::{validate_pod_annotation_update, validate_pod_annotations};
 
@@ -198,44 +199,6 @@ fn validate_references(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
             &at.child("runtimeClassName"),
             errors,
         );
-    }
-}
-
-fn validate_resource_claims(claims: &[PodResourceClaim], at: &Path, errors: &mut ErrorList) {
-    for (i, claim) in claims.iter().enumerate() {
-        let idx = at.index(i);
-        let name_at = idx.child("name");
-        if claim.name.is_empty() {
-            errors.push(Error::required(&name_at, ""));
-        } else if claims[..i].iter().any(|other| other.name == claim.name) {
-            errors.push(Error::duplicate(&name_at, claim.name.as_str()));
-        } else {
-            faults(&claim.name, names::dns_label(&claim.name), &name_at, errors);
-        }
-        let sources = [
-            ("resourceClaimName", &claim.resource_claim_name),
-            (
-                "resourceClaimTemplateName",
-                &claim.resource_claim_template_name,
-            ),
-        ];
-        match sources.iter().filter(|(_, name)| name.is_some()).count() {
-            0 => {
-                let detail =
-                    "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
-                errors.push(Error::invalid(&idx, shown(claim), detail));
-            }
-            1 => {}
-            _ => {
-                let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
-                errors.push(Error::invalid(&idx, shown(claim), detail));
-            }
-        }
-        for (field, name) in sources {
-            if let Some(name) = name {
-                faults(name, names::dns_subdomain(name), &idx.child(field), errors);
-            }
-        }
     }
 }
 

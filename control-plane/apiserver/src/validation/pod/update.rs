@@ -9,11 +9,12 @@ use k8s_openapi::api::core::v1::{
     PodStatus, Toleration,
 };
 
+use super::claims::validate_claim_statuses;
 use super::container::is_sidecar;
 use crate::validation::address::validate_dual_stack;
 use crate::validation::equality::semantic;
 use crate::validation::scheduling::taints::validate_tolerations;
-use crate::validation::{IMMUTABLE, faults, items, text};
+use crate::validation::{IMMUTABLE, faults, items, shown, text};
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
@@ -89,7 +90,7 @@ pub(crate) fn validate_spec_update(
 
 /// The members of a spec in which two differ: what a person looks for in the refusal.
 fn changed_fields(new: &PodSpec, old: &PodSpec) -> Vec<String> {
-    let (new, old) = (super::shown(new), super::shown(old));
+    let (new, old) = (shown(new), shown(old));
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
         return Vec::new();
     };
@@ -195,7 +196,7 @@ fn validate_gated_update(rest: &mut PodSpec, old: &PodSpec, at: &Path, errors: &
         let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
         errors.push(Error::invalid(
             &at.child("nodeSelector"),
-            super::shown(new_selector),
+            shown(new_selector),
             detail,
         ));
     }
@@ -243,7 +244,7 @@ fn validate_narrowed(
     }
     if new.len() != old.len() {
         let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
-        errors.push(Error::invalid(&at, super::shown(&new), detail));
+        errors.push(Error::invalid(&at, shown(&new), detail));
         return;
     }
     let narrowed = |new: &NodeSelectorTerm, old: &NodeSelectorTerm| {
@@ -256,7 +257,7 @@ fn validate_narrowed(
     for (i, (new, old)) in new.iter().zip(&old).enumerate() {
         if !narrowed(new, old) {
             let detail = "only additions are allowed (no mutations or deletions)";
-            errors.push(Error::invalid(&at.index(i), super::shown(new), detail));
+            errors.push(Error::invalid(&at.index(i), shown(new), detail));
         }
     }
 }
@@ -343,6 +344,7 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
         ));
     }
     validate_dual_stack(&ips, "ip", &hosts_at, errors);
+    validate_claim_statuses(new_status, new_spec, &at, errors);
 }
 
 /// When a container that has ended may run again.

@@ -17,7 +17,6 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ),
     ("controllers", "controllers of kinds that have none yet"),
     ("custom resources", "CustomResourceDefinitions"),
-    ("devices", "the kinds of dynamic resource allocation"),
     (
         "proxies",
         "exec, port-forward and proxies through the API server",

@@ -63,7 +63,7 @@ impl Strategy for FlowSchemaStrategy {
         vec![
             Column::name(),
             Column::text("PriorityLevel", "The level of the requests."),
-            Column::integer(
+            Column::text(
                 "MatchingPrecedence",
                 "The order in which schemas are tried.",
             ),

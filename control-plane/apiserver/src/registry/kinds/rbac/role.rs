@@ -2,7 +2,6 @@
 
 use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::rbac::v1::{AggregationRule, ClusterRole, Role};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, NameRule, Scope, Strategy};
@@ -30,11 +29,11 @@ impl Strategy for RoleStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        columns()
+        printing::created_columns()
     }
 
     fn row(&self, object: &Role, _now: jiff::Timestamp) -> Vec<Cell> {
-        row(&object.metadata)
+        printing::created_row(&object.metadata)
     }
 }
 
@@ -61,11 +60,11 @@ impl Strategy for ClusterRoleStrategy {
     }
 
     fn columns(&self) -> Vec<Column> {
-        columns()
+        printing::created_columns()
     }
 
     fn row(&self, object: &ClusterRole, _now: jiff::Timestamp) -> Vec<Cell> {
-        row(&object.metadata)
+        printing::created_row(&object.metadata)
     }
 }
 
@@ -79,20 +78,4 @@ fn validate_aggregation(aggregation: &AggregationRule, errors: &mut ErrorList) {
     for (i, selector) in selectors.iter().enumerate() {
         validate_label_selector(selector, &at.index(i), errors);
     }
-}
-
-/// The moment and not the age: roles are compared by when they came with which release.
-fn columns() -> Vec<Column> {
-    vec![
-        Column::name(),
-        Column::text("Created At", "When the role was created."),
-    ]
-}
-
-fn row(meta: &ObjectMeta) -> Vec<Cell> {
-    let created = meta.creation_timestamp.as_ref();
-    vec![
-        printing::name(meta),
-        Cell::from(created.map_or_else(String::new, |time| time.0.to_string())),
-    ]
 }
