@@ -17,7 +17,8 @@ fn job() -> Value {
 }
 
 /// Must: a Job is created.
-/// Must: its status is patched, and the annotation that came with the patch is found.
+/// Must: its status is patched.
+/// Must: the annotation that came with the patch is found.
 /// Must: its status is replaced by an update.
 /// Must: its status is read.
 #[tokio::test]
@@ -45,9 +46,12 @@ async fn job_should_apply_changes_to_a_job_status() {
 }
 
 /// Must: a suspended Job is created.
-/// Must: a patch gives it a label, which is found.
-/// Must: an update gives it an annotation (and resumes it), which is found.
-/// Must: a list of all namespaces by a label selector finds the one.
+/// Must: a patch gives it a label.
+/// Must: the label is found.
+/// Must: an update gives it an annotation, and resumes it.
+/// Must: the annotation is found.
+/// Must: a list of all namespaces by a label selector succeeds.
+/// Must: the list has the one.
 /// Must: deletecollection by a label selector deletes it, and a watch sees that.
 #[tokio::test]
 async fn job_should_manage_the_lifecycle_of_a_job() {

@@ -22,7 +22,8 @@ async fn count(controllers: &Objects<'_>, replicas: i64) -> Value {
 
 /// Must: a ReplicationController is created.
 /// Must: its scale is read.
-/// Must: its scale is updated, and what is read then is the new value.
+/// Must: its scale is updated.
+/// Must: what is read then is the new value.
 #[tokio::test]
 async fn replicationcontroller_should_get_and_update_a_replicationcontroller_scale() {
     let api = Api::new().await;

@@ -14,12 +14,20 @@ fn spec(holder: &str, seconds: i64, acquired: u32, renewed: u32, transitions: i6
     })
 }
 
-/// Must: a Lease is created and read, with the spec that it was given.
-/// Must: it is updated and read, with the spec of the update.
-/// Must: it is patched and read, with the spec of the patch.
-/// Must: a second one with labels is created, and a list has both.
-/// Must: deletecollection by the labels deletes that one only, and a list has the other.
-/// Must: that one is deleted, and a read says that there is none.
+/// Must: a Lease is created.
+/// Must: it is read, with the spec that it was given.
+/// Must: it is updated.
+/// Must: it is read, with the spec of the update.
+/// Must: it is patched.
+/// Must: it is read, with the spec of the patch.
+/// Must: a second one with labels is created.
+/// Must: a list succeeds.
+/// Must: the list has both.
+/// Must: deletecollection by the labels succeeds.
+/// Must: it deletes that one only.
+/// Must: a list has the other and nothing else.
+/// Must: that one is deleted.
+/// Must: a read says that there is none.
 #[tokio::test]
 async fn lease_lease_api_should_be_available() {
     let api = Api::new().await;

@@ -66,7 +66,8 @@ async fn pods_should_delete_a_collection_of_pods() {
 }
 
 /// Must: a Pod is created and runs.
-/// Must: its status is patched, and what is read then are the new values.
+/// Must: its status is patched.
+/// Must: what is read then are the new values.
 #[tokio::test]
 async fn pods_should_patch_a_pod_status() {
     let api = Api::new().await;

@@ -49,7 +49,8 @@ async fn podtemplates_should_delete_a_collection_of_pod_templates() {
 }
 
 /// Must: a PodTemplate is created.
-/// Must: it is replaced, and what the replacement gave is read.
+/// Must: it is replaced.
+/// Must: what the replacement gave is read.
 #[tokio::test]
 async fn podtemplates_should_replace_a_pod_template() {
     let api = Api::new().await;

@@ -37,7 +37,9 @@ async fn runtimeclass_should_reject_a_pod_requesting_a_deleted_runtimeclass() {
     refused(&api, "delete-me").await;
 }
 
-/// Must: discovery has the group node.k8s.io, its version v1 and its runtimeclasses.
+/// Must: discovery has the group node.k8s.io.
+/// Must: discovery of the group has its version v1.
+/// Must: discovery of the version has its runtimeclasses.
 /// Must: create, get, list, watch, update, patch, delete and deletecollection are served.
 #[tokio::test]
 async fn runtimeclass_should_support_runtimeclasses_api_operations() {

@@ -15,9 +15,11 @@ fn event(name: &str, label: &str) -> Value {
 }
 
 /// Must: an event is created, and a list of all namespaces finds it.
-/// Must: it is patched, and its message is the new one; a watch sees the change.
+/// Must: it is patched.
+/// Must: its message is the new one; a watch sees the change.
 /// Must: it is updated with a series of occurrences, and the change is read.
-/// Must: it is deleted, and lists of its namespace and of all no longer have it.
+/// Must: it is deleted.
+/// Must: lists of its namespace and of all no longer have it.
 #[tokio::test]
 async fn events_should_manage_the_lifecycle_of_an_event() {
     let api = Api::new().await;

@@ -9,7 +9,8 @@ use crate::harness::Api;
 /// Must: it is patched, and the new label is found.
 /// Must: a list by the label has the one.
 /// Must: it is updated, and the new label is found.
-/// Must: it is deleted, and is not found then.
+/// Must: it is deleted.
+/// Must: it is not found then.
 #[tokio::test]
 async fn node_lifecycle_should_run_through_the_lifecycle_of_a_node() {
     let api = Api::new().await;

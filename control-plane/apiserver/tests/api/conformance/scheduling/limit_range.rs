@@ -98,7 +98,8 @@ async fn limitrange_should_create_a_limitrange_with_defaults_and_ensure_pod_has_
 
 /// Must: two LimitRanges are created in different namespaces.
 /// Must: a list of all namespaces by a label finds both.
-/// Must: the first is patched, and its label and its minimum are the new ones.
+/// Must: the first is patched.
+/// Must: its label and its minimum are the new ones.
 /// Must: deletecollection by a label deletes that one only.
 #[tokio::test]
 async fn limitrange_should_list_patch_and_delete_a_limitrange_by_collection() {

@@ -5,9 +5,10 @@ use serde_json::json;
 use crate::harness::Api;
 use crate::kinds::{Subject, lifecycle};
 
-/// Must: discovery has the group storage.k8s.io, its version v1 and its csistoragecapacities.
-/// Must: create, get, list (in a namespace and in all), watch, update, patch, delete and
-/// deletecollection are served.
+/// Must: discovery has the group storage.k8s.io.
+/// Must: discovery of the group has its version v1.
+/// Must: discovery of the version has its csistoragecapacities.
+/// Must: create, get, list, watch, update, patch, delete and deletecollection are served.
 #[tokio::test]
 async fn csistoragecapacity_should_support_csistoragecapacities_api_operations() {
     let api = Api::new().await;

@@ -65,12 +65,18 @@ async fn lifecycle(objects: &Objects<'_>, body: &Value) {
 }
 
 /// Must: a PersistentVolume and a claim are created.
-/// Must: a list by a label has the volume, and a list of all namespaces has the claim.
+/// Must: a list by a label has the volume.
+/// Must: a list of all namespaces has the claim.
 /// Must: both are read, with the uid that they were given.
 /// Must: both are patched, and the new label is found.
-/// Must: both are deleted, and are not found then.
-/// Must: replacements are created, updated, and the new label is found.
-/// Must: those are deleted by deletecollection, and are not found then.
+/// Must: the claim is deleted.
+/// Must: it is not found then.
+/// Must: the volume is deleted.
+/// Must: it is not found then.
+/// Must: replacements are created.
+/// Must: those are updated, and the new label is found.
+/// Must: those are deleted by deletecollection.
+/// Must: they are not found then.
 #[tokio::test]
 async fn persistentvolumes_csi_conformance_should_run_through_the_lifecycle_of_a_pv_and_a_pvc() {
     let api = Api::new().await;
@@ -79,11 +85,14 @@ async fn persistentvolumes_csi_conformance_should_run_through_the_lifecycle_of_a
 }
 
 /// Must: a PersistentVolume and a claim are created.
-/// Must: the claims of the namespace, and the volumes, are listed.
-/// Must: the status of each is read, with a phase that is one.
-/// Must: the status of the claim is patched, and then updated, and the new condition is found.
-/// Must: the status of the volume is patched, and then updated, and the new reason and message
-/// are found.
+/// Must: the claims of the namespace are listed.
+/// Must: the volumes are listed.
+/// Must: the status of the claim is read, with a phase that is one.
+/// Must: the status of the volume is read, with a phase that is one.
+/// Must: the status of the claim is patched, and the new condition is found.
+/// Must: the status of the volume is patched, and the new reason and message are found.
+/// Must: the status of the claim is updated, and the new condition is found.
+/// Must: the status of the volume is updated, and the new reason and message are found.
 #[tokio::test]
 async fn persistentvolumes_csi_conformance_should_apply_changes_to_a_pv_pvc_status() {
     let api = Api::new().await;

@@ -6,12 +6,15 @@ use super::labelled_and_deleted;
 use crate::conformance::objects::Objects;
 use crate::harness::Api;
 
-/// Must: a StorageClass is created, and read.
+/// Must: a StorageClass is created.
+/// Must: it is read.
 /// Must: it is patched, the new label is found, and its version is a greater one.
-/// Must: it is deleted, and is not found then.
+/// Must: it is deleted.
+/// Must: it is not found then.
 /// Must: a replacement is created.
 /// Must: that is updated, and the new label is found.
-/// Must: it is deleted by deletecollection, and is not found then.
+/// Must: that is deleted by deletecollection.
+/// Must: it is not found then.
 #[tokio::test]
 async fn storageclasses_csi_conformance_should_run_through_the_lifecycle_of_a_storageclass() {
     let api = Api::new().await;

@@ -19,12 +19,18 @@ fn attachments(api: &Api) -> Objects<'_> {
     Objects::of_cluster(api, "/apis/storage.k8s.io/v1", "volumeattachments")
 }
 
-/// Must: a VolumeAttachment is created, and read with its name.
+/// Must: a VolumeAttachment is created.
+/// Must: it is read with its name.
 /// Must: it is patched, and the new label is found.
 /// Must: a list by the label has the one.
-/// Must: it is deleted, and is not found then.
-/// Must: a second and a third are created, updated, and their new label found.
-/// Must: both are deleted by deletecollection, and are not found then.
+/// Must: it is deleted.
+/// Must: it is not found then.
+/// Must: a second is created.
+/// Must: that is updated, and the new label is found.
+/// Must: a third is created.
+/// Must: that is updated, and the new label is found.
+/// Must: both are deleted by deletecollection.
+/// Must: they are not found then.
 #[tokio::test]
 async fn volumeattachment_conformance_should_run_through_the_lifecycle_of_a_volumeattachment() {
     let api = Api::new().await;
@@ -50,7 +56,8 @@ async fn volumeattachment_conformance_should_run_through_the_lifecycle_of_a_volu
 /// Must: its status is read, and it is not attached.
 /// Must: its status is patched, and it is attached.
 /// Must: its status is updated, and it is not attached.
-/// Must: it is deleted, and is not found then.
+/// Must: it is deleted.
+/// Must: it is not found then.
 #[tokio::test]
 async fn volumeattachment_conformance_should_apply_changes_to_a_volumeattachment_status() {
     let api = Api::new().await;
