@@ -27,8 +27,14 @@ async fn cronjob_should_support_cronjob_api_operations() {
         jobs.get("tick").await["metadata"]["uid"],
         created["metadata"]["uid"]
     );
-    assert_eq!(jobs.list("special=yes").await, [created.clone()]);
-    assert_eq!(jobs.list_everywhere("special=yes").await, [created.clone()]);
+    assert_eq!(
+        jobs.list("special=yes").await,
+        std::slice::from_ref(&created)
+    );
+    assert_eq!(
+        jobs.list_everywhere("special=yes").await,
+        std::slice::from_ref(&created)
+    );
     let mut watch = jobs.watch("special=yes").await;
     let everywhere = "/apis/batch/v1/cronjobs?labelSelector=special%3Dyes&watch=true";
     let mut wider = api.watch(everywhere).await;

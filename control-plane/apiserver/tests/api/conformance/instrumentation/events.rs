@@ -36,8 +36,11 @@ async fn events_api_should_ensure_that_an_event_can_be_fetched_patched_deleted_a
     let created = events
         .create(&event("event-test", "testevent-constant"))
         .await;
-    assert_eq!(events.list_everywhere(selector).await, [created.clone()]);
-    assert_eq!(events.list(selector).await, [created.clone()]);
+    assert_eq!(
+        events.list_everywhere(selector).await,
+        std::slice::from_ref(&created)
+    );
+    assert_eq!(events.list(selector).await, std::slice::from_ref(&created));
     for path in [
         "/api/v1/namespaces/default/events?fieldSelector=source%3Dtest-controller",
         "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=reportingController%3Dtest-controller",

@@ -41,8 +41,14 @@ async fn lifecycle(objects: &Objects<'_>, body: &Value) {
     let selector = format!("e2e={label}");
     let created = objects.create(body).await;
     let first = name(&created);
-    assert_eq!(objects.list(&selector).await, [created.clone()]);
-    assert_eq!(objects.list_everywhere(&selector).await, [created.clone()]);
+    assert_eq!(
+        objects.list(&selector).await,
+        std::slice::from_ref(&created)
+    );
+    assert_eq!(
+        objects.list_everywhere(&selector).await,
+        std::slice::from_ref(&created)
+    );
     assert_eq!(
         objects.get(first).await["metadata"]["uid"],
         created["metadata"]["uid"]
