@@ -2,12 +2,22 @@
 //! (`tests/clients/go/wire`). It reads cases and writes answers until its input ends.
 //!
 //! A case is a letter, a length of four bytes and the object. The letter says what to do: `p`
-//! makes JSON of protobuf, `P` protobuf of JSON, `c` JSON of CBOR, `C` CBOR of JSON. An answer
-//! is `+` or `-`, a length of four bytes, and the object or what is wrong with it.
+//! makes JSON of protobuf, `P` protobuf of JSON, `c` JSON of CBOR, `C` CBOR of JSON, `y` JSON of
+//! YAML. An answer is `+` or `-`, a length of four bytes, and the object or what is wrong with it.
+//!
+//! So are other texts read and printed: `q` a quantity, `l` a label selector, `f` a field
+//! selector, `n` a name, for which the answer is what each rule says of it. `j`, `m` and `s` apply
+//! a JSON patch, a merge patch and a strategic one: `{"document": …, "patch": …}`.
 
 use std::io::{self, Read, Write};
 
-use coracle_apimachinery::{cbor, protobuf};
+use coracle_apimachinery::gvk::{GroupVersion, GroupVersionKind};
+use coracle_apimachinery::patch::{json, merge, strategic};
+use coracle_apimachinery::quantity::Quantity;
+use coracle_apimachinery::schema::Schema;
+use coracle_apimachinery::selector::{FieldSelector, Selector};
+use coracle_apimachinery::{cbor, names, protobuf, yaml};
+use serde_json::Value;
 
 const LIMIT: usize = 1 << 26;
 
@@ -37,12 +47,59 @@ fn main() -> io::Result<()> {
 
 fn transcode(what: u8, body: &[u8]) -> Result<Vec<u8>, String> {
     match what {
-        b'p' => protobuf::to_json(body, LIMIT).map_err(|error| error.to_string()),
-        b'P' => protobuf::Kind::of(body)
-            .and_then(|kind| kind.encode(body))
-            .map_err(|error| error.to_string()),
-        b'c' => cbor::to_json(body, LIMIT).map_err(|error| error.to_string()),
-        b'C' => cbor::from_json(body).map_err(|error| error.to_string()),
-        _ => Err("the letter is none of p, P, c, C".to_owned()),
+        b'p' => shown(protobuf::to_json(body, LIMIT)),
+        b'P' => shown(protobuf::Kind::of(body).and_then(|kind| kind.encode(body))),
+        b'c' => shown(cbor::to_json(body, LIMIT)),
+        b'C' => shown(cbor::from_json(body)),
+        b'j' | b'm' | b's' => patch(what, body).map(|patched| patched.to_string().into_bytes()),
+        _ => read(
+            what,
+            std::str::from_utf8(body).map_err(|error| error.to_string())?,
+        ),
+    }
+}
+
+fn shown<T, E: ToString>(done: Result<T, E>) -> Result<T, String> {
+    done.map_err(|error| error.to_string())
+}
+
+fn read(what: u8, text: &str) -> Result<Vec<u8>, String> {
+    let printed = match what {
+        b'q' => shown(text.parse::<Quantity>())?.to_string(),
+        b'l' => shown(Selector::parse(text))?.to_string(),
+        b'f' => shown(FieldSelector::parse(text))?.to_string(),
+        b'y' => shown(yaml::read_one("body", text))?.to_string(),
+        b'n' => {
+            let rules: [fn(&str) -> Vec<String>; 6] = [
+                names::dns_label,
+                names::dns1035_label,
+                names::dns_subdomain,
+                names::qualified_name,
+                names::label_value,
+                names::config_map_key,
+            ];
+            rules.map(|rule| rule(text).join("; ")).join("\n")
+        }
+        _ => return Err("the letter is none that is known".to_owned()),
+    };
+    Ok(printed.into_bytes())
+}
+
+fn patch(what: u8, body: &[u8]) -> Result<Value, String> {
+    let mut case: Value = shown(serde_json::from_slice(body))?;
+    let (document, patch) = (case["document"].take(), case["patch"].take());
+    match what {
+        b'j' => shown(
+            json::Patch::parse(patch.to_string().as_bytes())
+                .and_then(|patch| patch.apply(document)),
+        ),
+        b'm' => shown(merge::apply(document, &patch)),
+        _ => {
+            let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
+            let version = GroupVersion::parse(&text("apiVersion")).ok_or("no apiVersion")?;
+            let kind = GroupVersionKind::new(version.group, version.version, text("kind"));
+            let schema = Schema::built_in().kind(&kind).ok_or("no such kind")?;
+            shown(strategic::apply(document, patch, schema))
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Amounts of resources: `100m`, `1.5Gi`, `2e3`.
 //!
-//! A [`Quantity`] is exact to 10⁻⁹; what is finer is rounded away from zero, and what is larger
-//! than 2⁶³−1 is capped, as the Kubernetes API reference says. Its display is canonical: equal
-//! amounts of the same format have one spelling.
+//! A [`Quantity`] is exact to 10⁻⁹; what is finer is rounded away from zero. What is larger than
+//! 2⁶³−1 is capped in binary format, as Kubernetes does it; in the others only what is larger than
+//! about 10²⁹ is. Its display is canonical: equal amounts of the same format have one spelling.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,7 +12,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const NANO: i128 = 1_000_000_000;
+/// The most of the binary format.
 const MAX: i128 = i64::MAX as i128 * NANO;
+/// The most of the others.
+const WIDE: i128 = i128::MAX;
 
 /// How a quantity was written, which its display keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,13 +110,13 @@ impl Quantity {
     /// Adds another amount. A zero takes the format of what is added to it.
     pub fn add(&mut self, other: &Self) {
         self.adopt_format(other);
-        self.nanos = self.nanos.saturating_add(other.nanos);
+        self.nanos = self.nanos.saturating_add(other.nanos).max(-WIDE);
     }
 
     /// Takes another amount away. A zero takes the format of what is taken from it.
     pub fn sub(&mut self, other: &Self) {
         self.adopt_format(other);
-        self.nanos = self.nanos.saturating_sub(other.nanos);
+        self.nanos = self.nanos.saturating_sub(other.nanos).max(-WIDE);
     }
 
     fn adopt_format(&mut self, other: &Self) {
@@ -273,12 +276,12 @@ fn magnitude(whole: &str, fraction: &str, suffix: &Suffix) -> i128 {
     let point = (whole.len() as i64 - zeros as i64)
         .saturating_add(decimal_exponent)
         .saturating_add(9);
-    if point > 28 {
-        return MAX; // At least 10^28 nanos, which is more than 2^63 units.
-    }
-    if factor == 1 {
+    if suffix.format != Format::BinarySi {
+        if point > 39 {
+            return WIDE; // At least 10^39 nanos.
+        }
         let (kept, inexact) = truncated(digits, point.max(0) as usize, point < 0);
-        return (kept + i128::from(inexact)).min(MAX);
+        return kept.saturating_add(i128::from(inexact));
     }
     if point > 25 {
         return MAX; // At least 10^25 nanos times 1024.

@@ -152,6 +152,14 @@ impl Status {
         Self::failure(415, "UnsupportedMediaType", message)
     }
 
+    /// 415: the body is compressed, which is not read.
+    pub fn unsupported_content_encoding(coding: &str) -> Self {
+        let message = format!(
+            "the body of the request has the content encoding {coding:?}, which is not read - send it as it is"
+        );
+        Self::failure(415, "UnsupportedMediaType", message)
+    }
+
     /// 429: try again after so many seconds (0: whenever you like).
     pub fn too_many_requests(message: impl fmt::Display, retry_after_seconds: i32) -> Self {
         Self::failure(429, "TooManyRequests", message.to_string()).retry_after(retry_after_seconds)

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Time};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A list of objects as rows. It serializes as `meta.k8s.io/v1` Table.
@@ -18,7 +18,8 @@ pub struct Table {
     api_version: &'static str,
     /// Resource version, continue token and remaining count, as of a list.
     pub metadata: ListMeta,
-    /// The columns. In a watch only the first table carries them.
+    /// The columns. In a watch only the first table carries them; null stands for them in others.
+    #[serde(serialize_with = "or_null")]
     pub column_definitions: Cow<'static, [Column]>,
     /// A row for each object.
     pub rows: Vec<Row>,
@@ -35,6 +36,11 @@ impl Table {
             rows: Vec::new(),
         }
     }
+}
+
+fn or_null<S: Serializer>(columns: &[Column], serializer: S) -> Result<S::Ok, S::Error> {
+    let columns = Some(columns).filter(|columns| !columns.is_empty());
+    columns.serialize(serializer)
 }
 
 /// The definition of a column.

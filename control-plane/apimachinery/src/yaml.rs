@@ -140,6 +140,12 @@ fn chunks(text: &str) -> Vec<(usize, String)> {
             chunk.push('\n');
         }
     }
+    // The last line ends only where it does so in the text: a block scalar keeps the difference.
+    if !text.ends_with('\n')
+        && let Some((_, chunk)) = chunks.last_mut()
+    {
+        chunk.pop();
+    }
     chunks
 }
 
@@ -157,7 +163,6 @@ fn parse(text: &str) -> Result<Value, (Position, String)> {
             .map(|at| at.column().max(1));
         ((line, column), without_position(&error))
     };
-    let text = text.strip_suffix('\n').unwrap_or(text);
     let only_comments = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
     if text.lines().all(only_comments) {
         return Ok(Value::Null);

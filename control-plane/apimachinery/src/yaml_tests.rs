@@ -150,3 +150,18 @@ fn nesting_is_bounded_before_anything_is_parsed() {
     let siblings = format!("a: [{}[]]", "[], ".repeat(500));
     assert!(read_one("flat.yaml", &siblings).is_ok());
 }
+
+#[test]
+fn a_block_at_the_end_keeps_its_last_line_end() {
+    for (text, want) in [
+        ("a: |\n  b\n", "b\n"),
+        ("a: |\n  b", "b"),
+        ("a: |\n  b\n\n", "b\n"),
+        ("a: |+\n  b\n\n", "b\n\n"),
+        ("a: |-\n  b\n", "b"),
+        ("---\na: >\n  b\n  c\n", "b c\n"),
+    ] {
+        let value = read_one("a.yaml", text).unwrap();
+        assert_eq!(value["a"], want, "{text:?}");
+    }
+}

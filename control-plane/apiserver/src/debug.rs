@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::handlers::encode::response;
 use crate::request::body;
@@ -20,6 +20,7 @@ pub(crate) async fn answer(
     method: &Method,
     path: &str,
     query: &Query,
+    headers: &HeaderMap,
     sent: Body,
 ) -> Result<Response<Body>, Status> {
     let text = |code, text: String| Ok(response(code, TEXT, Body::from(text)));
@@ -33,7 +34,7 @@ pub(crate) async fn answer(
                 "unsupported http method".to_owned(),
             );
         }
-        let sent = body::read(sent).await?;
+        let sent = body::read(headers, sent).await?;
         let wanted = String::from_utf8_lossy(&sent).trim().to_owned();
         return match verbosity(&wanted) {
             Ok(()) => text(

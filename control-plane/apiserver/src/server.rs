@@ -374,7 +374,7 @@ impl Inner {
     ) -> Result<Response<Body>, Status> {
         let path = info.path.trim_end_matches('/');
         if let Some(rest) = path.strip_prefix("/debug/") {
-            return debug::answer(self, &parts.method, rest, query, body).await;
+            return debug::answer(self, &parts.method, rest, query, &parts.headers, body).await;
         }
         if !info.is_read_only() {
             let none = coracle_apimachinery::gvk::GroupResource::new("", "");

@@ -40,6 +40,7 @@ pub(super) fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
                     match field? {
                         (1, Wire::Bytes(bytes)) => envelope.api_version = read::text(bytes)?,
                         (2, Wire::Bytes(bytes)) => envelope.kind = read::text(bytes)?,
+                        (1 | 2, _) => return Err(Error::Malformed),
                         _ => {}
                     }
                 }
@@ -50,6 +51,7 @@ pub(super) fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
             (3 | 4, Wire::Bytes(bytes)) => {
                 return Err(Error::Encoding(String::from_utf8_lossy(bytes).into_owned()));
             }
+            (1..=4, _) => return Err(Error::Malformed),
             _ => {}
         }
     }

@@ -210,6 +210,9 @@ impl List {
     }
 }
 
+/// Bytes of the length before an event of a watch.
+pub const FRAME_LENGTH: usize = 4;
+
 /// An event of a watch: its length in four bytes, then a `WatchEvent` with the object, which
 /// lies in an envelope of its own.
 #[must_use]
@@ -217,7 +220,7 @@ pub fn watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
     let bytes = |length: usize| 1 + varint_len(length as u64) + length;
     let raw = bytes(object.len());
     let length = bytes(event.len()) + bytes(raw);
-    let mut out = Vec::with_capacity(4 + length);
+    let mut out = Vec::with_capacity(FRAME_LENGTH + length);
     // Frames of this size do not occur: an object is smaller than a request may be.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());

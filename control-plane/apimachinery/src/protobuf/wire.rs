@@ -49,6 +49,9 @@ impl<'a> Reader<'a> {
     fn field(&mut self) -> Result<(u32, Wire<'a>), Error> {
         let tag = self.varint()?;
         let number = u32::try_from(tag >> 3).map_err(|_| Error::Malformed)?;
+        if number == 0 {
+            return Err(Error::Malformed);
+        }
         let wire = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
             1 => {

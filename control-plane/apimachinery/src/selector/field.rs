@@ -51,9 +51,14 @@ impl FieldSelector {
                 ))
             };
             let (field, operator, value) = split(term).ok_or_else(fault)?;
+            let value = unescape(value)?;
+            // A sign alone asks for nothing.
+            if field.is_empty() && value.is_empty() {
+                continue;
+            }
             requirements.push(FieldRequirement {
                 field: field.to_owned(),
-                value: unescape(value)?,
+                value,
                 negated: operator == "!=",
             });
         }

@@ -66,7 +66,7 @@ impl Discovery {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         let aggregated = wants_aggregated(headers);
         match segments.as_slice() {
-            [] => respond(headers, &legacy::paths(kinds)),
+            [] => encode::value(headers, StatusCode::OK, &legacy::paths(kinds)),
             ["api"] if aggregated => respond_aggregated(headers, &aggregated::list(kinds, true)),
             ["apis"] if aggregated => respond_aggregated(headers, &aggregated::list(kinds, false)),
             ["api"] => respond(headers, &legacy::versions(&self.server_address)),
@@ -92,8 +92,11 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
 
 fn respond<T: Serialize>(headers: &HeaderMap, document: &T) -> Result<Response<Body>, Status> {
     // Clients offer forms of discovery that are not served beside the plain one.
-    accepted(headers)?;
-    encode::value(headers, StatusCode::OK, document)
+    let format = accepted(headers)?.format;
+    let json =
+        serde_json::to_vec(document).map_err(|error| internal("encode discovery", &error))?;
+    let body = encode::transcode(format, json.into())?;
+    Ok(with_etag(headers, format.media_type(), body))
 }
 
 fn respond_some<T: Serialize>(
@@ -141,18 +144,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// A subresource as discovery shows it.
-struct Shown {
-    name: &'static str,
-    group: String,
-    version: String,
-    kind: String,
-    /// Whether its kind is of another group-version than the resource.
-    foreign: bool,
-    verbs: &'static [&'static str],
+/// A subresource as discovery and OpenAPI show it.
+pub(crate) struct Shown {
+    pub(crate) name: &'static str,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    /// Whether its kind is another than that of the resource.
+    pub(crate) foreign: bool,
+    pub(crate) verbs: &'static [&'static str],
 }
 
-fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
+pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
     let change: &[&str] = &["get", "patch", "update"];
     let (foreign, verbs) = match subresource {
         part if part.is_part() => (None, change),

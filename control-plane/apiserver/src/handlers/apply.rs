@@ -21,8 +21,9 @@ use crate::request::info::RequestInfo;
 use crate::request::options::{FieldValidation, Query, WriteOptions};
 use crate::request::{body, media};
 
-/// The media type of an apply.
-pub(super) const MEDIA_TYPE: &str = "application/apply-patch+yaml";
+/// The media types of an apply: YAML, of which JSON is a part, and CBOR.
+pub(super) const YAML: &str = "application/apply-patch+yaml";
+pub(super) const CBOR: &str = "application/apply-patch+cbor";
 
 /// Characters that the name of a manager has at most.
 const MAX_MANAGER: usize = 128;
@@ -103,7 +104,7 @@ fn is_printable(c: char) -> bool {
 
 /// Whether a patch is an apply.
 pub(super) fn is_apply(headers: &HeaderMap) -> bool {
-    media::content_type(headers) == MEDIA_TYPE
+    matches!(media::content_type(headers), YAML | CBOR)
 }
 
 /// Applies the body to the object or its status.
@@ -112,7 +113,7 @@ pub(super) async fn apply(
     bytes: Bytes,
     options: WriteOptions,
 ) -> Result<Response<Body>, Status> {
-    let json = read(bytes)?;
+    let json = read(&call.parts.headers, bytes)?;
     let descriptor = call.kind.descriptor();
     let config = config(&json)?;
     check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
@@ -123,8 +124,11 @@ pub(super) async fn apply(
     outcome(call, applied)
 }
 
-/// Reads a configuration, which is JSON or YAML.
-pub(super) fn read(bytes: Bytes) -> Result<Bytes, Status> {
+/// Reads a configuration, which is JSON, YAML or CBOR.
+pub(super) fn read(headers: &HeaderMap, bytes: Bytes) -> Result<Bytes, Status> {
+    if media::content_type(headers) == CBOR {
+        return body::cbor_to_json(&bytes);
+    }
     if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
         return Ok(bytes);
     }
@@ -133,10 +137,11 @@ pub(super) fn read(bytes: Bytes) -> Result<Bytes, Status> {
 
 /// Decodes a configuration.
 pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
-    let config: Value = serde_json::from_slice(json)
-        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    let config: Value = serde_json::from_slice(json).map_err(|error| {
+        Status::bad_request(format!("error decoding the configuration: {error}"))
+    })?;
     if !config.is_object() {
-        let message = "error decoding YAML: a configuration is an object";
+        let message = "error decoding the configuration: a configuration is an object";
         return Err(Status::bad_request(message));
     }
     if !config["metadata"]["managedFields"].is_null() {
@@ -175,7 +180,8 @@ fn check_fields(
     json: &[u8],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let faults = decode::check_fields(call, json, FieldValidation::Warn)?;
+    let schema = call.kind.schema_name();
+    let faults = decode::faults(call, &schema, json, FieldValidation::Warn);
     for fault in &faults {
         if let Some(path) = fault.strip_prefix("unknown field ") {
             let path = path.trim_matches('"');
@@ -185,7 +191,7 @@ fn check_fields(
     }
     match validation {
         FieldValidation::Strict if !faults.is_empty() => Err(Status::bad_request(format!(
-            "error decoding YAML: {}",
+            "error decoding the configuration: {}",
             faults.join(", ")
         ))),
         FieldValidation::Ignore => Ok(Vec::new()),

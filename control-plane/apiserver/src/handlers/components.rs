@@ -37,8 +37,9 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
                 continue_token: String::new(),
                 remaining: None,
             };
-            let include = Include::parse(call.query)?;
-            respond_page(call.kind, page, accepted_of(call, false)?, include).await
+            let accepted = accepted_of(call, false)?;
+            let include = Include::parse(call.query, accepted.shape)?;
+            respond_page(call.kind, page, accepted, include).await
         }
         _ => Err(call.refuse()),
     }

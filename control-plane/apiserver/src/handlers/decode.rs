@@ -45,7 +45,8 @@ pub(super) async fn object(
 
 /// Reads the body as JSON.
 pub(super) async fn json(call: &Call<'_>, body: Body) -> Result<Bytes, Status> {
-    body::to_json(&call.parts.headers, body::read(body).await?)
+    let headers = &call.parts.headers;
+    body::to_json(headers, body::read(headers, body).await?)
 }
 
 /// Reads the body as a type of the API; `None` where it is empty.
@@ -53,7 +54,7 @@ pub(super) async fn options<T: DeserializeOwned>(
     call: &Call<'_>,
     body: Body,
 ) -> Result<Option<T>, Status> {
-    let bytes = body::read(body).await?;
+    let bytes = body::read(&call.parts.headers, body).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -64,24 +65,37 @@ pub(super) async fn options<T: DeserializeOwned>(
 }
 
 /// The faults of field validation: a refusal, warnings, or nothing.
-pub(super) fn check_fields(
+fn check_fields(
     call: &Call<'_>,
     json: &[u8],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    if validation == FieldValidation::Ignore {
-        return Ok(Vec::new());
-    }
     let kind = &**call.kind;
-    let faults = call.server.schemas().faults(&kind.schema_name(), json);
-    if validation == FieldValidation::Strict && !faults.is_empty() {
-        let faults = faults.join(", ");
-        return Err(cannot_handle(
-            kind,
-            &format!("strict decoding error: {faults}"),
-        ));
+    let faults = faults(call, &kind.schema_name(), json, validation);
+    match refusal(&faults, validation) {
+        Some(error) => Err(cannot_handle(kind, &error)),
+        None => Ok(faults),
     }
-    Ok(faults)
+}
+
+/// What field validation finds in JSON of a schema; where the schema has no name, only what comes
+/// twice.
+pub(super) fn faults(
+    call: &Call<'_>,
+    schema: &str,
+    json: &[u8],
+    validation: FieldValidation,
+) -> Vec<String> {
+    match validation {
+        FieldValidation::Ignore => Vec::new(),
+        _ => call.server.schemas().faults(schema, json),
+    }
+}
+
+/// What is said of faults that are refused.
+pub(super) fn refusal(faults: &[String], validation: FieldValidation) -> Option<String> {
+    let refused = validation == FieldValidation::Strict && !faults.is_empty();
+    refused.then(|| format!("strict decoding error: {}", faults.join(", ")))
 }
 
 /// 400: the body is no object of this kind.

@@ -88,7 +88,7 @@ pub(crate) fn respond(
 }
 
 /// JSON of an object in another format.
-pub(super) fn transcode(format: Format, json: Bytes) -> Result<Bytes, Status> {
+pub(crate) fn transcode(format: Format, json: Bytes) -> Result<Bytes, Status> {
     match format {
         Format::Json => Ok(json),
         Format::Yaml => to_yaml(&json),
@@ -141,7 +141,7 @@ pub(super) fn object(
     record: &Record,
 ) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, false)?;
-    let include = shapes::Include::parse(call.query)?;
+    let include = shapes::Include::parse(call.query, accepted.shape)?;
     let json = shapes::single(&**call.kind, record, accepted.shape, include)?;
     respond(code, accepted.format, json)
 }

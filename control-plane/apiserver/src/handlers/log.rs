@@ -85,7 +85,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
             .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         return Ok(response);
     }
-    let text = crate::request::body::read(Body::new(body))
+    let text = crate::request::body::collect(Body::new(body))
         .await
         .unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();

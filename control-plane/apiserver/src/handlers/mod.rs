@@ -12,13 +12,14 @@ pub(crate) mod encode;
 mod eviction;
 mod finalize;
 mod log;
-mod patch;
+pub(crate) mod patch;
 mod pods;
 mod read;
 mod reviews;
 mod scale;
 mod shapes;
 mod token;
+mod websocket;
 mod write;
 
 use std::sync::Arc;

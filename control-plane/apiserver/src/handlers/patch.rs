@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use coracle_apimachinery::gvk::GroupVersionKind;
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::gvk::{GroupKind, GroupVersionKind};
 use coracle_apimachinery::patch::{json, merge, strategic};
 use coracle_apimachinery::schema::{Node, Schema};
 use coracle_apimachinery::status::Status;
@@ -18,14 +19,16 @@ use crate::registry::update::Part;
 use crate::request::options::WriteOptions;
 use crate::request::{body, media};
 
-const ACCEPTED: &[&str] = &[
+/// The media types of patches.
+pub(crate) const ACCEPTED: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    apply::MEDIA_TYPE,
+    apply::YAML,
+    apply::CBOR,
 ];
 /// Those for kinds without a table.
-const UNTYPED: &[&str] = &[ACCEPTED[0], ACCEPTED[1], ACCEPTED[3]];
+const UNTYPED: &[&str] = &[ACCEPTED[0], ACCEPTED[1], apply::YAML, apply::CBOR];
 
 /// A patch that has been read.
 pub(super) enum Patch {
@@ -70,13 +73,15 @@ fn parse(body: &[u8]) -> Result<Value, Status> {
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
-    let bytes = body::read(body).await?;
+    let bytes = body::read(&call.parts.headers, body).await?;
     if apply::is_apply(&call.parts.headers) {
         return apply::apply(call, bytes, options).await;
     }
     let d = call.kind.descriptor();
     let kind = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
     let patch = Patch::parse(call, &kind, &bytes)?;
+    // A member that comes twice in the patch itself leaves no trace in what is made of it.
+    let doubled = decode::faults(call, "", &bytes, options.field_validation);
     let part = part(call);
     let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
@@ -84,13 +89,20 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
             .to_value()
             .map_err(|error| internal("encode an object", &error))?;
         let patched = patch.apply(document)?;
-        check_type(call, &patched)?;
-        let json = serde_json::to_vec(&patched)
-            .map_err(|error| internal("encode a patched object", &error))?;
-        *warnings.lock() = decode::check_fields(call, &json, options.field_validation)?;
-        call.kind.decode_value(patched).map_err(|error| {
-            Status::bad_request(format!("the patched object cannot be decoded: {error}"))
-        })
+        let json = patched.to_string();
+        check_type(call, &patched, &json)?;
+        let object = call
+            .kind
+            .decode_value(patched)
+            .map_err(|error| undecodable(json.as_str(), &error))?;
+        let schema = call.kind.schema_name();
+        let faults = decode::faults(call, &schema, json.as_bytes(), options.field_validation);
+        let faults = [doubled.clone(), faults].concat();
+        if let Some(error) = decode::refusal(&faults, options.field_validation) {
+            return Err(undecodable(json.as_str(), &error));
+        }
+        *warnings.lock() = faults;
+        Ok(object)
     };
     let caller = call.caller(options.dry_run);
     let mut patched = call
@@ -111,16 +123,23 @@ pub(super) fn part(call: &Call<'_>) -> Part {
     }
 }
 
-fn check_type(call: &Call<'_>, patched: &Value) -> Result<(), Status> {
+fn check_type(call: &Call<'_>, patched: &Value, json: &str) -> Result<(), Status> {
     let descriptor = call.kind.descriptor();
     let fits = patched["kind"] == descriptor.kind.as_str()
         && patched["apiVersion"] == descriptor.api_version().as_str();
     if fits {
         return Ok(());
     }
-    Err(Status::bad_request(format!(
+    let error = format!(
         "a patch may not change the kind or the apiVersion of an object, which are {:?} and {:?}",
         descriptor.kind,
         descriptor.api_version()
-    )))
+    );
+    Err(undecodable(json, &error))
+}
+
+/// 422: what a patch makes of an object is no object of its kind.
+pub(super) fn undecodable(json: impl Into<String>, error: &dyn std::fmt::Display) -> Status {
+    let error = FieldError::invalid(&Path::new("patch"), json.into(), error.to_string());
+    Status::invalid(&GroupKind::new("", ""), "", vec![error])
 }

@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
+use coracle_apimachinery::table::Column;
 use coracle_apimachinery::{cbor, protobuf};
 use coracle_store::{Read, Record};
 use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
+use serde_json::json;
 
 use super::Call;
 use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
 use super::shapes::{self, Include};
+use super::websocket;
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::registry::list::Page;
@@ -47,7 +50,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
         .registry
         .list(&**call.kind, call.namespace(), &options)
         .await?;
-    let include = Include::parse(call.query)?;
+    let include = Include::parse(call.query, accepted.shape)?;
     respond_page(call.kind, page, accepted, include).await
 }
 
@@ -206,14 +209,18 @@ impl Chunks {
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, true)?;
     let options = ListOptions::parse(call.query, true)?;
-    let include = Include::parse(call.query)?;
+    let include = Include::parse(call.query, accepted.shape)?;
     let watched = call
         .server
         .registry
         .watch(&**call.kind, call.namespace(), &options)
         .await?;
     let kind = call.kind.clone();
-    let frames = Frames::new(&*kind, accepted);
+    let as_messages = websocket::is_asked(&call.parts.headers);
+    let mut frames = Frames {
+        as_messages,
+        ..Frames::new(&*kind, accepted)
+    };
     let counter = call.server.metrics.requests.watch(kind.descriptor());
     let mut initial = watched.initial;
     let mut seats = call.seats.lock().take().filter(|_| initial > 0);
@@ -225,13 +232,17 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
         let event = frames.event(&*kind, &change, include);
         counter.event(event.len(), begins);
-        Ok::<_, Infallible>(event)
+        event
     });
     let timeout = tokio::time::sleep(lasts(&options, call.server.timeouts.watch));
+    let events = changes.take_until(Box::pin(timeout));
+    if as_messages {
+        return websocket::answer(call, accepted.format, events);
+    }
     Ok(response(
         StatusCode::OK,
         accepted.format.watch_media_type(),
-        Body::from_stream(changes.take_until(Box::pin(timeout))),
+        Body::from_stream(events.map(Ok::<_, Infallible>)),
     ))
 }
 
@@ -247,6 +258,10 @@ fn lasts(options: &ListOptions, least: Duration) -> Duration {
 /// How the events of a watch are written.
 struct Frames {
     accepted: Accepted,
+    /// Whether each event is a message already, and needs no length before it.
+    as_messages: bool,
+    /// Whether a table has been sent: only the first has columns.
+    has_columns: bool,
     /// The protobuf form of the objects, where that is wanted of them whole.
     protobuf: Option<protobuf::Kind>,
 }
@@ -255,22 +270,44 @@ impl Frames {
     fn new(kind: &dyn Kind, accepted: Accepted) -> Self {
         let wanted = accepted.format == Format::Protobuf && accepted.shape == Shape::Whole;
         let protobuf = protobuf_kind(kind.descriptor()).filter(|_| wanted);
-        Self { accepted, protobuf }
+        Self {
+            accepted,
+            as_messages: false,
+            has_columns: false,
+            protobuf,
+        }
     }
 
-    fn event(&self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
-        let shape = self.accepted.shape;
+    /// The columns of the table that is sent now.
+    fn columns(&mut self, kind: &dyn Kind) -> Vec<Column> {
+        let sent = std::mem::replace(&mut self.has_columns, true);
+        if sent { Vec::new() } else { kind.columns() }
+    }
+
+    fn object(
+        &mut self,
+        kind: &dyn Kind,
+        record: &Record,
+        include: Include,
+    ) -> Result<Bytes, Status> {
+        match self.accepted.shape {
+            Shape::Table => shapes::one_row(kind, record, include, self.columns(kind)),
+            shape => shapes::single(kind, record, shape, include),
+        }
+    }
+
+    fn event(&mut self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
         let (name, object) = match change {
-            Change::Added(record) => ("ADDED", shapes::single(kind, record, shape, include)),
-            Change::Modified(record) => ("MODIFIED", shapes::single(kind, record, shape, include)),
-            Change::Deleted(record) => ("DELETED", shapes::single(kind, record, shape, include)),
+            Change::Added(record) => ("ADDED", self.object(kind, record, include)),
+            Change::Modified(record) => ("MODIFIED", self.object(kind, record, include)),
+            Change::Deleted(record) => ("DELETED", self.object(kind, record, include)),
             Change::Bookmark {
                 revision,
                 initial_events_end,
-            } => (
-                "BOOKMARK",
-                Ok(bookmark(kind, *revision, *initial_events_end, shape)),
-            ),
+            } => {
+                let object = self.bookmark(kind, *revision, *initial_events_end);
+                ("BOOKMARK", Ok(object))
+            }
             Change::Error(status) => ("ERROR", Err(status.clone())),
         };
         let encoded = object.and_then(|object| match &self.protobuf {
@@ -295,7 +332,13 @@ impl Frames {
 
     fn frame(&self, name: &str, object: &[u8]) -> Bytes {
         match self.accepted.format {
-            Format::Protobuf => protobuf::watch_frame(name, object).into(),
+            Format::Protobuf => {
+                let mut frame = Bytes::from(protobuf::watch_frame(name, object));
+                if self.as_messages {
+                    frame.advance(protobuf::FRAME_LENGTH);
+                }
+                frame
+            }
             Format::Cbor => cbor::watch_event(name, object).into(),
             Format::Json | Format::Yaml => {
                 let mut line = BytesMut::with_capacity(object.len() + 40);
@@ -308,30 +351,31 @@ impl Frames {
             }
         }
     }
-}
 
-fn bookmark(kind: &dyn Kind, revision: u64, initial_events_end: bool, shape: Shape) -> Bytes {
-    let descriptor = kind.descriptor();
-    let mut meta = serde_json::json!({"resourceVersion": revision.to_string()});
-    if initial_events_end {
-        meta["annotations"] = serde_json::json!({"k8s.io/initial-events-end": "true"});
+    fn bookmark(&mut self, kind: &dyn Kind, revision: u64, initial_events_end: bool) -> Bytes {
+        let descriptor = kind.descriptor();
+        let version = revision.to_string();
+        let mut meta = json!({ "resourceVersion": version });
+        if initial_events_end {
+            meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let own = descriptor.api_version();
+        let (api_version, name) = match self.accepted.shape {
+            Shape::Whole => (own.as_str(), descriptor.kind.as_str()),
+            _ => ("meta.k8s.io/v1", "PartialObjectMetadata"),
+        };
+        let object = json!({"kind": name, "apiVersion": api_version, "metadata": meta});
+        if self.accepted.shape != Shape::Table {
+            return object.to_string().into();
+        }
+        let cells = vec![""; kind.columns().len()];
+        let columns = Some(self.columns(kind)).filter(|columns| !columns.is_empty());
+        let table = json!({
+            "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"resourceVersion": version},
+            "columnDefinitions": columns,
+            "rows": [{"cells": cells, "object": object}],
+        });
+        table.to_string().into()
     }
-    let object = match shape {
-        Shape::Whole => {
-            serde_json::json!({"kind": descriptor.kind, "apiVersion": descriptor.api_version(), "metadata": meta})
-        }
-        Shape::Metadata => {
-            serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
-        }
-        Shape::Table => {
-            let object = serde_json::json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta});
-            serde_json::json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
-                "metadata": {"resourceVersion": revision.to_string()},
-                "columnDefinitions": kind.columns(),
-                "rows": [{"cells": kind.columns().iter().map(|_| "").collect::<Vec<_>>(), "object": object}],
-            })
-        }
-    };
-    object.to_string().into()
 }

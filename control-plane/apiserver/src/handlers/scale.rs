@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::encode::{accepted, value};
-use super::patch::Patch;
+use super::patch::{Patch, undecodable};
 use super::{Call, apply, decode};
 use crate::registry::encoding;
 use crate::registry::erased::Object;
@@ -44,7 +44,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
 
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
-    let bytes = body::read(body).await?;
+    let bytes = body::read(&call.parts.headers, body).await?;
     if apply::is_apply(&call.parts.headers) {
         return apply_replicas(call, bytes).await;
     }
@@ -52,9 +52,9 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     change(call, &|current| {
         let document =
             serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;
-        serde_json::from_value(patch.apply(document)?).map_err(|error| {
-            Status::bad_request(format!("the patched object cannot be decoded: {error}"))
-        })
+        let patched = patch.apply(document)?;
+        let json = patched.to_string();
+        serde_json::from_value(patched).map_err(|error| undecodable(json, &error))
     })
     .await
 }
@@ -62,7 +62,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
 /// Applies a scale: its replicas are those of the object.
 async fn apply_replicas(call: &Call<'_>, bytes: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
-    let scale = apply::config(&apply::read(bytes)?)?;
+    let scale = apply::config(&apply::read(&call.parts.headers, bytes)?)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
     let replicas = &scale["spec"]["replicas"];
     check_replicas(call, replicas.as_i64().unwrap_or(0))?;

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
-use coracle_apimachinery::table::{Row, Table};
+use coracle_apimachinery::table::{Column, Row, Table};
 use coracle_store::Record;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::Deserialize;
@@ -28,7 +28,11 @@ pub(super) enum Include {
 }
 
 impl Include {
-    pub(super) fn parse(query: &Query) -> Result<Self, Status> {
+    /// What the query says; it is asked only for tables.
+    pub(super) fn parse(query: &Query, shape: Shape) -> Result<Self, Status> {
+        if shape != Shape::Table {
+            return Ok(Self::default());
+        }
         match query.get("includeObject").unwrap_or_default() {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::Nothing),
@@ -50,14 +54,21 @@ pub(super) fn single(
     match shape {
         Shape::Whole => json(kind, record),
         Shape::Metadata => metadata(kind, record),
-        Shape::Table => {
-            let mut table = Table::new(kind.columns());
-            table.metadata.resource_version =
-                (record.revision > 0).then(|| record.revision.to_string());
-            table.rows.push(row(kind, record, include)?);
-            to_bytes(&table)
-        }
+        Shape::Table => one_row(kind, record, include, kind.columns()),
     }
+}
+
+/// One object as a table with these columns.
+pub(super) fn one_row(
+    kind: &dyn Kind,
+    record: &Record,
+    include: Include,
+    columns: Vec<Column>,
+) -> Result<Bytes, Status> {
+    let mut table = Table::new(columns);
+    table.metadata.resource_version = (record.revision > 0).then(|| record.revision.to_string());
+    table.rows.push(row(kind, record, include)?);
+    to_bytes(&table)
 }
 
 /// A list as a table.

@@ -126,5 +126,11 @@ pub(super) async fn delete_collection(
         records.extend(deleted?);
     }
     page.records = records;
-    respond_page(call.kind, page, accepted, Include::parse(call.query)?).await
+    respond_page(
+        call.kind,
+        page,
+        accepted,
+        Include::parse(call.query, accepted.shape)?,
+    )
+    .await
 }

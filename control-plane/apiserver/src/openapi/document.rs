@@ -3,9 +3,16 @@
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::schema::{ListType, Node, Shape};
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::policy::v1::Eviction;
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::discovery::{Shown, shown};
+use crate::handlers::patch::ACCEPTED;
 use crate::registry::lookup::Kinds;
 use crate::registry::strategy::Descriptor;
 
@@ -24,6 +31,10 @@ pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
     generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>();
     for kind in kinds.into_iter().flatten() {
         kind.schema(&mut generator);
+        let descriptor = kind.descriptor();
+        for subresource in &descriptor.subresources {
+            define(&mut generator, &shown(descriptor, *subresource));
+        }
     }
     let mut schemas = generator.take_definitions(true);
     schemas.insert(
@@ -43,6 +54,7 @@ pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
             schemas.insert(format!("{name}List"), list_schema(descriptor, &name));
         }
         add_paths(&mut paths, descriptor, &name);
+        add_subresources(&mut paths, descriptor, &name, &mut schemas);
     }
     json!({
         "openapi": "3.0.0",
@@ -165,15 +177,14 @@ impl Operation<'_> {
         });
         match self.body {
             Some(PATCH) => {
-                let types = [
-                    "application/json-patch+json",
-                    "application/merge-patch+json",
-                    "application/strategic-merge-patch+json",
-                    "application/apply-patch+yaml",
-                ];
-                let content: Map<String, Value> = types
-                    .into_iter()
-                    .map(|media_type| (media_type.to_owned(), json!({"schema": reference(PATCH)})))
+                let content: Map<String, Value> = ACCEPTED
+                    .iter()
+                    .map(|media_type| {
+                        (
+                            (*media_type).to_owned(),
+                            json!({"schema": reference(PATCH)}),
+                        )
+                    })
                     .collect();
                 operation["requestBody"] = json!({"content": content, "required": true});
             }
@@ -237,6 +248,15 @@ const WRITE_QUERY: &[(&str, &str)] = &[
     ("fieldManager", "string"),
     ("fieldValidation", "string"),
 ];
+const LOG_QUERY: &[(&str, &str)] = &[
+    ("container", "string"),
+    ("follow", "boolean"),
+    ("limitBytes", "integer"),
+    ("previous", "boolean"),
+    ("sinceSeconds", "integer"),
+    ("tailLines", "integer"),
+    ("timestamps", "boolean"),
+];
 const DELETE_QUERY: &[(&str, &str)] = &[
     ("dryRun", "string"),
     ("gracePeriodSeconds", "integer"),
@@ -244,12 +264,24 @@ const DELETE_QUERY: &[(&str, &str)] = &[
     ("propagationPolicy", "string"),
 ];
 
+/// Where the objects of a kind are, and the parameters that all operations there have.
+fn collection(d: &Descriptor) -> (String, Vec<Value>) {
+    let base = base(d);
+    let mut common = query(&[("pretty", "string")]);
+    if !d.is_namespaced() {
+        return (format!("{base}/{}", d.plural), common);
+    }
+    common.push(parameter("namespace", "path", "string"));
+    let path = format!("{base}/namespaces/{{namespace}}/{}", d.plural);
+    (path, common)
+}
+
+fn base(d: &Descriptor) -> String {
+    let root = if d.group.is_empty() { "api" } else { "apis" };
+    format!("/{root}/{}", d.api_version())
+}
+
 fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
-    let base = if d.group.is_empty() {
-        format!("/api/{}", d.version)
-    } else {
-        format!("/apis/{}/{}", d.group, d.version)
-    };
     let list = format!("{schema}List");
     let operation = |action, body, response: &str, names: &[(&str, &str)]| {
         Operation {
@@ -261,18 +293,10 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
         }
         .json()
     };
-    let collection = if d.is_namespaced() {
-        if d.verbs.iter().any(|verb| verb == "list") {
-            let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
-            paths.insert(format!("{base}/{}", d.plural), all);
-        }
-        format!("{base}/namespaces/{{namespace}}/{}", d.plural)
-    } else {
-        format!("{base}/{}", d.plural)
-    };
-    let mut common = query(&[("pretty", "string")]);
-    if d.is_namespaced() {
-        common.push(parameter("namespace", "path", "string"));
+    let (collection, mut common) = collection(d);
+    if d.is_namespaced() && d.verbs.iter().any(|verb| verb == "list") {
+        let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
+        paths.insert(format!("{}/{}", base(d), d.plural), all);
     }
     let of_collection = json!({
         "get": operation("list", None, &list, LIST_QUERY),
@@ -283,27 +307,100 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     let of_collection = only_served(of_collection, &d.verbs);
     paths.insert(collection.clone(), of_collection);
     common.push(parameter("name", "path", "string"));
-    let mut patch_query = WRITE_QUERY.to_vec();
-    patch_query.push(("force", "boolean"));
     let of_object = json!({
         "get": operation("get", None, schema, &[]),
         "put": operation("put", Some(schema), schema, WRITE_QUERY),
-        "patch": operation("patch", Some(PATCH), schema, &patch_query),
+        "patch": operation("patch", Some(PATCH), schema, &patch_query()),
         "delete": operation("delete", Some(DELETE_OPTIONS), STATUS, DELETE_QUERY),
         "parameters": common,
     });
     let of_object = only_served(of_object, &d.verbs);
-    let object = format!("{collection}/{{name}}");
     if of_object.get("get").is_some() {
-        paths.insert(object.clone(), of_object);
+        paths.insert(format!("{collection}/{{name}}"), of_object);
     }
-    for part in d.subresources.iter().filter(|known| known.is_part()) {
-        let of_part = json!({
-            "get": operation("get", None, schema, &[]),
-            "put": operation("put", Some(schema), schema, WRITE_QUERY),
-            "patch": operation("patch", Some(PATCH), schema, &patch_query),
-            "parameters": common,
-        });
-        paths.insert(format!("{object}/{}", part.name()), of_part);
+}
+
+/// The paths of the subresources whose schemas are known.
+fn add_subresources(
+    paths: &mut Map<String, Value>,
+    d: &Descriptor,
+    own: &str,
+    schemas: &mut Map<String, Value>,
+) {
+    let (collection, mut common) = collection(d);
+    common.push(parameter("name", "path", "string"));
+    for subresource in &d.subresources {
+        let shown = shown(d, *subresource);
+        let schema = schema_of(&shown, own);
+        let Some(definition) = schemas.get_mut(&schema) else {
+            continue;
+        };
+        if shown.foreign {
+            definition["x-kubernetes-group-version-kind"] = json!([gvk_of(&shown)]);
+        }
+        let item = subresource_item(&shown, &schema, &common);
+        paths.insert(format!("{collection}/{{name}}/{}", shown.name), item);
     }
+}
+
+/// The operations of a subresource, by the verbs that discovery lists.
+fn subresource_item(shown: &Shown, schema: &str, common: &[Value]) -> Value {
+    let mut item = Map::new();
+    for &verb in shown.verbs {
+        let (method, action, body, query_of) = match verb {
+            "create" => ("post", "post", Some(schema), WRITE_QUERY.to_vec()),
+            "update" => ("put", "put", Some(schema), WRITE_QUERY.to_vec()),
+            "patch" => ("patch", "patch", Some(PATCH), patch_query()),
+            _ if shown.name == "log" => ("get", "get", None, LOG_QUERY.to_vec()),
+            _ => ("get", "get", None, Vec::new()),
+        };
+        let operation = Operation {
+            action,
+            gvk: gvk_of(shown),
+            body,
+            response: schema.to_owned(),
+            parameters: query(&query_of),
+        };
+        let mut operation = operation.json();
+        if shown.name == "log" {
+            let text = json!({"text/plain": {"schema": {"type": "string"}}});
+            operation["responses"]["200"]["content"] = text;
+        }
+        item.insert(method.to_owned(), operation);
+    }
+    item.insert("parameters".to_owned(), common.to_vec().into());
+    item.into()
+}
+
+fn gvk_of(shown: &Shown) -> Value {
+    json!({"group": shown.group, "kind": shown.kind, "version": shown.version})
+}
+
+fn patch_query() -> Vec<(&'static str, &'static str)> {
+    [WRITE_QUERY, &[("force", "boolean")]].concat()
+}
+
+/// The name of the schema of a subresource: that of the resource, or of a kind of its own.
+fn schema_of(shown: &Shown, own: &str) -> String {
+    if !shown.foreign {
+        return own.to_owned();
+    }
+    let group = shown
+        .group
+        .split('.')
+        .next()
+        .filter(|group| !group.is_empty());
+    let (group, version, kind) = (group.unwrap_or("core"), &shown.version, &shown.kind);
+    format!("io.k8s.api.{group}.{version}.{kind}")
+}
+
+/// Adds the schema of a subresource that has a kind of its own.
+fn define(generator: &mut SchemaGenerator, shown: &Shown) {
+    match shown.kind.as_str() {
+        "Scale" => generator.subschema_for::<Scale>(),
+        "Binding" => generator.subschema_for::<Binding>(),
+        "Eviction" => generator.subschema_for::<Eviction>(),
+        "TokenRequest" => generator.subschema_for::<TokenRequest>(),
+        _ => return,
+    };
 }

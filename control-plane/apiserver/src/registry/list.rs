@@ -1,12 +1,10 @@
 //! List: pages of stored bytes, chosen by selectors without decoding anything.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coracle_apimachinery::selector::{FieldSelector, Selector};
 use coracle_apimachinery::status::Status;
 use coracle_store::{Error, ListOptions as StoreOptions, Read, Record, Revision};
-use serde::{Deserialize, Serialize};
 
+use super::continuation::Continuation;
 use super::erased::Kind;
 use super::strategy::Descriptor;
 use super::{Registry, errors, name_of, namespace_of, prefix};
@@ -100,37 +98,6 @@ pub struct Page {
     pub remaining: Option<usize>,
 }
 
-/// What a continue token says. Clients treat it as opaque.
-#[derive(Serialize, Deserialize)]
-struct Token {
-    /// Format of the token.
-    v: String,
-    /// Revision of the first page; -1 for "whatever is newest".
-    rv: i64,
-    /// The last key that was delivered, without the prefix of the list.
-    start: String,
-}
-
-const TOKEN_FORMAT: &str = "coracle/v1";
-
-fn token(revision: i64, start: &str) -> String {
-    let token = Token {
-        v: TOKEN_FORMAT.to_owned(),
-        rv: revision,
-        start: start.to_owned(),
-    };
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
-}
-
-fn parse_token(text: &str) -> Result<Token, Status> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .ok()
-        .and_then(|json| serde_json::from_slice::<Token>(&json).ok())
-        .filter(|token| token.v == TOKEN_FORMAT)
-        .ok_or_else(|| Status::bad_request("continue key is not valid"))
-}
-
 impl Registry {
     /// Lists objects of a kind, in a namespace or (empty) in all.
     ///
@@ -148,9 +115,8 @@ impl Registry {
         let (read, start) = if options.continue_token.is_empty() {
             (freshness(options), None)
         } else {
-            let token = parse_token(&options.continue_token)?;
-            let read = Revision::try_from(token.rv).map_or(Read::Latest, Read::Exact);
-            (read, Some(format!("{prefix}{}", token.start)))
+            let token = Continuation::parse(&options.continue_token)?;
+            (token.read(), Some(format!("{prefix}{}", token.start())))
         };
         let page = self
             .page(&selection, &prefix, read, start.clone(), options.limit)
@@ -249,10 +215,8 @@ fn freshness(options: &ListOptions) -> Read {
 }
 
 fn continuation(revision: Revision, prefix: &str, last: &Record) -> String {
-    token(
-        i64::try_from(revision).unwrap_or(-1),
-        last.key.strip_prefix(prefix).unwrap_or_default(),
-    )
+    let start = last.key.strip_prefix(prefix).unwrap_or_default();
+    Continuation::at(revision, start).token()
 }
 
 /// 410 with a token that goes on from the same place in the newest state.
@@ -262,6 +226,6 @@ fn continue_expired(start: &str) -> Status {
          go on with the token in this response, which shows the remaining objects as they are now",
     );
     let mut api = status.into_api();
-    api.metadata.continue_ = Some(token(-1, start));
+    api.metadata.continue_ = Some(Continuation::inconsistent(start).token());
     api.into()
 }

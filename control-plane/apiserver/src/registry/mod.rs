@@ -5,6 +5,7 @@
 //! | [`strategy`], [`kinds`], [`erased`], [`lookup`] | the kinds |
 //! | [`encoding`] | objects as the store holds them and as clients see them |
 //! | [`create`], [`update`], [`delete`], [`list`], [`watch`] | the verbs |
+//! | [`continuation`] | the tokens by which lists go on |
 //! | [`apply`], [`managed`] | server-side apply, and who manages which field |
 //! | [`meta`] | what is kept and checked in every ObjectMeta |
 //! | [`service_addresses`] | cluster IPs and node ports |
@@ -13,6 +14,7 @@
 //! nothing of HTTP.
 
 pub mod apply;
+pub mod continuation;
 pub mod create;
 pub mod delete;
 pub mod encoding;

@@ -1,10 +1,14 @@
 //! Reading bodies: bounded in size; JSON, YAML, protobuf or CBOR.
+//!
+//! Deliberately absent: bodies in a content coding. Kubernetes decodes none either, and where
+//! nothing is unpacked no small body becomes a large one.
 
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
 use coracle_apimachinery::{cbor, protobuf, yaml};
 use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::media;
@@ -22,11 +26,26 @@ const ACCEPTED: &[&str] = &[
     cbor::MEDIA_TYPE,
 ];
 
-/// Reads a body whole.
+/// Reads the body of a request whole.
+///
+/// # Errors
+/// 415 where it is compressed, and those of [`collect`].
+pub async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
+    for coding in headers.get_all(CONTENT_ENCODING) {
+        let coding = String::from_utf8_lossy(coding.as_bytes());
+        let plain = |one: &str| one.is_empty() || one.eq_ignore_ascii_case("identity");
+        if !coding.split(',').map(str::trim).all(plain) {
+            return Err(Status::unsupported_content_encoding(&coding));
+        }
+    }
+    collect(body).await
+}
+
+/// Collects a body, whatever it is.
 ///
 /// # Errors
 /// 413 where it is too large, 400 where the client broke off.
-pub async fn read(body: Body) -> Result<Bytes, Status> {
+pub async fn collect(body: Body) -> Result<Bytes, Status> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
@@ -49,15 +68,23 @@ pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
         protobuf::MEDIA_TYPE => protobuf::to_json(&body, MAX_JSON)
             .map(Bytes::from)
             .map_err(|error| undecodable("protobuf", &error)),
-        cbor::MEDIA_TYPE => cbor::to_json(&body, MAX_JSON)
-            .map(Bytes::from)
-            .map_err(|error| undecodable("CBOR", &error)),
+        cbor::MEDIA_TYPE => cbor_to_json(&body),
         _ => Err(Status::unsupported_media_type(ACCEPTED)),
     }
 }
 
 fn undecodable(format: &str, error: &dyn std::fmt::Display) -> Status {
     Status::bad_request(format!("the {format} body cannot be decoded: {error}"))
+}
+
+/// Turns CBOR into JSON.
+///
+/// # Errors
+/// 400 with the position of what is malformed or has no form in JSON.
+pub fn cbor_to_json(body: &[u8]) -> Result<Bytes, Status> {
+    cbor::to_json(body, MAX_JSON)
+        .map(Bytes::from)
+        .map_err(|error| undecodable("CBOR", &error))
 }
 
 /// Turns YAML into JSON.

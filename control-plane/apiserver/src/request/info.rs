@@ -76,7 +76,8 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
             info.version.clone_from(&segments[1]);
             &segments[2..]
         }
-        Some("apis") if segments.len() >= 4 => {
+        // The core group has no name and another root.
+        Some("apis") if segments.len() >= 4 && !segments[1].is_empty() => {
             info.group.clone_from(&segments[1]);
             info.version.clone_from(&segments[2]);
             &segments[3..]

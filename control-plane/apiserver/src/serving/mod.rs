@@ -48,6 +48,9 @@ pub use tls::server_config;
 const CONNECTIONS: usize = 10_000;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 500;
+/// Bytes of headers of one request over HTTP/2: label selectors are long, tokens large. Over
+/// HTTP/1.1 it is the buffer that ends them, at about 400 KiB.
+const HEADER_LIST: u32 = 400 * 1024;
 
 /// The times of connections.
 #[derive(Clone, Copy, Debug)]
@@ -245,6 +248,7 @@ impl ApiServer {
                 .http2()
                 .timer(TokioTimer::new())
                 .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEADER_LIST)
                 .keep_alive_interval(times.ping_after)
                 .keep_alive_timeout(times.ping_timeout);
             let service = TowerToHyperService::new(service);

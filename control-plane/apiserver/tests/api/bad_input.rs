@@ -270,11 +270,23 @@ async fn unknown_and_duplicate_fields() {
     let message = api
         .patch(&path, "merge", &json!({"metadata": {"lables": {}}}))
         .await
-        .fails(400, "BadRequest");
+        .fails(422, "Invalid");
     assert!(
         message.contains("unknown field \"metadata.lables\""),
         "{message}"
     );
+    for kind in ["merge", "strategic-merge"] {
+        let twice = r#"{"metadata":{"labels":{"a":"1","a":"2"}}}"#;
+        let media_type = format!("application/{kind}-patch+json");
+        let message = api
+            .raw(Method::PATCH, &path, &media_type, twice)
+            .await
+            .fails(422, "Invalid");
+        assert!(
+            message.contains("strict decoding error: duplicate field \"metadata.labels.a\""),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -316,7 +328,7 @@ async fn patches_that_are_refused() {
         api.raw(Method::PATCH, path, media_type, body)
     };
     let merge = "application/merge-patch+json";
-    let message = patch("application/apply-patch+cbor", "{}")
+    let message = patch("application/apply-patch+json", "{}")
         .await
         .fails(415, "UnsupportedMediaType");
     assert!(
@@ -330,10 +342,14 @@ async fn patches_that_are_refused() {
     patch(merge, "[]").await.fails(400, "BadRequest");
     patch(merge, r#"{"kind":"Secret"}"#)
         .await
-        .fails(400, "BadRequest");
-    patch(merge, r#"{"data":{"a":1}}"#)
+        .fails(422, "Invalid");
+    let message = patch(merge, r#"{"data":{"a":1}}"#)
         .await
-        .fails(400, "BadRequest");
+        .fails(422, "Invalid");
+    assert!(
+        message.starts_with(" \"\" is invalid: patch: Invalid value: "),
+        "{message}"
+    );
     patch(merge, r#"{"metadata":{"name":"b"}}"#)
         .await
         .fails(400, "BadRequest");

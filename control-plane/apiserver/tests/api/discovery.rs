@@ -81,14 +81,34 @@ async fn both_forms_of_discovery_agree() {
 }
 
 #[tokio::test]
-async fn aggregated_discovery_is_not_sent_twice() {
+async fn discovery_is_not_sent_twice() {
     let api = Api::new().await;
-    let etag = api.get_as("/apis", AGGREGATED).await.headers["etag"].clone();
-    let request = Request::get("/apis")
-        .header("accept", AGGREGATED)
-        .header("if-none-match", etag);
-    let answer = api.request(request.body(Body::empty()).unwrap()).await;
-    assert_eq!((answer.code, answer.text.as_str()), (304, ""));
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    for (path, accept) in [
+        ("/api", AGGREGATED),
+        ("/apis", AGGREGATED),
+        ("/api", "application/json"),
+        ("/apis", "application/json"),
+        ("/apis", protobuf),
+        ("/apis/apps", "application/json"),
+        ("/api/v1", "application/json"),
+        ("/apis/apps/v1", protobuf),
+    ] {
+        let get = async |etag: Option<&str>| {
+            let mut request = Request::get(path).header("accept", accept);
+            if let Some(etag) = etag {
+                request = request.header("if-none-match", etag);
+            }
+            api.send(request.body(Body::empty()).unwrap()).await
+        };
+        let first = get(None).await;
+        assert_eq!(first.status(), 200, "{path} {accept}");
+        let etag = first.headers()["etag"].to_str().unwrap();
+        let again = get(Some(etag)).await;
+        assert_eq!(again.status(), 304, "{path} {accept}");
+        assert_eq!(again.headers()["etag"], etag);
+        assert_eq!(get(Some("\"other\"")).await.status(), 200);
+    }
 }
 
 /// Every reference of a document.
@@ -138,6 +158,19 @@ async fn openapi_documents_are_whole() {
             .iter()
             .any(|p| p["name"] == "fieldValidation")
     );
+    let paths = core["paths"].as_object().unwrap();
+    let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
+    let kind = |path: &str, method: &str| {
+        paths[&format!("{pod}/{path}")][method]["x-kubernetes-group-version-kind"]["kind"].clone()
+    };
+    assert_eq!(kind("status", "patch"), "Pod");
+    assert_eq!(kind("binding", "post"), "Binding");
+    assert_eq!(kind("eviction", "post"), "Eviction");
+    assert_eq!(kind("log", "get"), "Pod");
+    assert!(paths.contains_key("/api/v1/namespaces/{name}/finalize"));
+    let apps = api.get("/openapi/v3/apis/apps/v1").await.ok(200);
+    let scale = &apps["components"]["schemas"]["io.k8s.api.autoscaling.v1.Scale"];
+    assert_eq!(scale["x-kubernetes-group-version-kind"][0]["kind"], "Scale");
     api.get("/openapi/v3/apis/none/v1")
         .await
         .fails(404, "NotFound");

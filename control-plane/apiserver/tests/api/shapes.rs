@@ -63,6 +63,61 @@ async fn partial_metadata() {
 }
 
 #[tokio::test]
+async fn tables_are_watched() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let query =
+        "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let mut watch = api.watch_as(&format!("{CONFIG_MAPS}?{query}"), TABLE).await;
+    let first = watch.event().await.unwrap();
+    assert_eq!(first["type"], "ADDED");
+    assert_eq!(first["object"]["kind"], "Table");
+    assert_eq!(first["object"]["columnDefinitions"][0]["name"], "Name");
+    let rows = first["object"]["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["cells"][0]), (1, &json!("a")));
+    assert_eq!(rows[0]["object"]["metadata"], object["metadata"]);
+    let bookmark = watch.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let end = &bookmark["object"]["rows"][0]["object"]["metadata"];
+    assert_eq!(end["annotations"]["k8s.io/initial-events-end"], "true");
+    // The columns are those of the first table.
+    api.config_map("b").await;
+    let second = watch.event().await.unwrap();
+    assert_eq!(second["object"]["columnDefinitions"], json!(null));
+    assert_eq!(second["object"]["rows"][0]["cells"][0], "b");
+    api.delete(&format!("{CONFIG_MAPS}/a")).await.ok(200);
+    let gone = watch.event().await.unwrap();
+    assert_eq!(gone["type"], "DELETED");
+    assert_eq!(gone["object"]["rows"][0]["cells"][0], "a");
+}
+
+#[tokio::test]
+async fn partial_metadata_is_watched() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let partial = PARTIAL.replace("MetadataList", "Metadata");
+    let query =
+        "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let mut watch = api
+        .watch_as(&format!("{CONFIG_MAPS}?{query}"), &partial)
+        .await;
+    let added = watch.event().await.unwrap();
+    assert_eq!(
+        added["object"],
+        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+    );
+    let bookmark = watch.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "PartialObjectMetadata");
+    api.delete(&format!("{CONFIG_MAPS}/a")).await.ok(200);
+    let gone = watch.event().await.unwrap();
+    assert_eq!(
+        (&gone["type"], gone["object"].get("data")),
+        (&json!("DELETED"), None)
+    );
+}
+
+#[tokio::test]
 async fn events_are_two_views_of_the_same_objects() {
     let api = Api::new().await;
     let core = "/api/v1/namespaces/default/events";

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
@@ -104,13 +105,12 @@ pub(crate) async fn serve(api: &Api) -> Served {
     }
 }
 
-/// A GET over a connection of its own.
-async fn get(
+/// A connection, on which nothing has been sent.
+pub(crate) async fn connect(
     served: &Served,
     identity: Option<Pair>,
     h2: bool,
-    path: &str,
-) -> std::io::Result<http::Response<hyper::body::Incoming>> {
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut config = served.ca.client(identity);
     config.alpn_protocols = vec![if h2 {
         b"h2".to_vec()
@@ -119,11 +119,19 @@ async fn get(
     }];
     let stream = TcpStream::connect(served.address).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    let stream = TokioIo::new(
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await?,
-    );
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// A GET over a connection of its own.
+async fn get(
+    served: &Served,
+    identity: Option<Pair>,
+    h2: bool,
+    path: &str,
+) -> std::io::Result<http::Response<hyper::body::Incoming>> {
+    let stream = TokioIo::new(connect(served, identity, h2).await?);
     let request = Request::get(format!("https://{}{path}", served.address))
         .header("host", served.address.to_string())
         .body(Body::empty())

@@ -1,0 +1,152 @@
+//! A watch over a WebSocket (RFC 6455), as browsers hold one: each event is a message, of text
+//! where the format is JSON.
+//!
+//! Nothing is read but the end: a client that sends anything else is ignored. The task that holds
+//! the socket ends with the watch, with the client, or when the server stops.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use coracle_apimachinery::status::Status;
+use futures::{Stream, StreamExt};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+
+use super::Call;
+use crate::request::media::Format;
+
+/// What a client may send: it has nothing to say.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// How long the end of a watch may take to reach the client.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// A protocol that is no protocol, but carries a token.
+const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    has(headers, &CONNECTION, "upgrade") && has(headers, &UPGRADE, "websocket")
+}
+
+fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(str::trim)
+}
+
+fn has(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    words(headers, name).any(|word| word.eq_ignore_ascii_case(wanted))
+}
+
+/// Answers with the upgrade, and sends the events once it is done.
+///
+/// # Errors
+/// 400 for a handshake that is none, and over connections that cannot be upgraded.
+pub(super) fn answer(
+    call: &Call<'_>,
+    format: Format,
+    events: impl Stream<Item = Bytes> + Send + 'static,
+) -> Result<Response<Body>, Status> {
+    let headers = &call.parts.headers;
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .filter(|_| has(headers, &SEC_WEBSOCKET_VERSION, "13"))
+        .ok_or_else(|| Status::bad_request("websocket: the handshake is not that of version 13"))?;
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| Status::bad_request("websocket: the key is malformed"))?;
+    let upgrade = call
+        .parts
+        .extensions
+        .get::<OnUpgrade>()
+        .cloned()
+        .ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))?;
+    let stopping = call.server.stopping.clone();
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(upgraded) => hold(upgraded, format, events, stopping).await,
+            Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let fields = response.headers_mut();
+    fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    let mut protocols = words(headers, &SEC_WEBSOCKET_PROTOCOL);
+    if let Some(protocol) = protocols.find(|word| !word.starts_with(BEARER))
+        && let Ok(protocol) = HeaderValue::from_str(protocol)
+    {
+        fields.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok(response)
+}
+
+async fn hold(
+    upgraded: Upgraded,
+    format: Format,
+    events: impl Stream<Item = Bytes> + Send,
+    stopping: CancellationToken,
+) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    let io = TokioIo::new(upgraded);
+    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+    let code = tokio::select! {
+        // The events end then as well.
+        biased;
+        () = stopping.cancelled() => CloseCode::Away,
+        () = send(&mut socket, format, events) => CloseCode::Normal,
+    };
+    let reason = Utf8Bytes::default();
+    let goodbye = socket.close(Some(CloseFrame { code, reason }));
+    // A client that is gone, or does not read, hears nothing of it.
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+}
+
+/// Sends the events until there are no more, or the client ends.
+async fn send(
+    socket: &mut WebSocketStream<TokioIo<Upgraded>>,
+    format: Format,
+    events: impl Stream<Item = Bytes> + Send,
+) {
+    let mut events = std::pin::pin!(events);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            said = socket.next() => match said {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => continue,
+            },
+        };
+        let Some(event) = event else { return };
+        if futures::SinkExt::send(socket, message(format, event))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn message(format: Format, event: Bytes) -> Message {
+    match format {
+        Format::Json | Format::Yaml => match Utf8Bytes::try_from(event) {
+            Ok(text) => Message::Text(text),
+            Err(_) => Message::Close(None),
+        },
+        Format::Protobuf | Format::Cbor => Message::Binary(event),
+    }
+}

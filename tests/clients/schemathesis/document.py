@@ -1,0 +1,48 @@
+"""Puts the OpenAPI documents of all group-versions into one, and the credentials of a
+kubeconfig into files: `document.py KUBECONFIG FOLDER`."""
+
+import base64
+import json
+import pathlib
+import sys
+
+import requests
+import yaml
+
+
+def main(kubeconfig: str, folder: str) -> None:
+    into = pathlib.Path(folder)
+    config = yaml.safe_load(pathlib.Path(kubeconfig).read_text())
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    decoded = lambda of, name: base64.b64decode(of[name]).decode()
+    (into / "server").write_text(cluster["server"])
+    (into / "ca.pem").write_text(decoded(cluster, "certificate-authority-data"))
+    pair = decoded(user, "client-certificate-data") + decoded(user, "client-key-data")
+    (into / "client.pem").write_text(pair)
+
+    session = requests.Session()
+    session.verify, session.cert = str(into / "ca.pem"), str(into / "client.pem")
+
+    def get(path: str) -> dict:
+        answer = session.get(cluster["server"] + path, headers={"accept": "application/json"})
+        answer.raise_for_status()
+        return answer.json()
+
+    whole = {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1"}}
+    paths, schemas = {}, {}
+    for entry in get("/openapi/v3")["paths"].values():
+        document = get(entry["serverRelativeURL"])
+        paths |= document["paths"]
+        schemas |= document["components"]["schemas"]
+    for operations in paths.values():
+        for operation in operations.values():
+            sent = operation.get("requestBody", {}) if isinstance(operation, dict) else {}
+            content = sent.get("content", {})
+            if "*/*" in content:
+                content["application/json"] = content.pop("*/*")
+    whole |= {"paths": paths, "components": {"schemas": schemas}}
+    (into / "openapi.json").write_text(json.dumps(whole))
+    print(f"{len(paths)} paths, {len(schemas)} schemas")
+
+
+main(*sys.argv[1:])
