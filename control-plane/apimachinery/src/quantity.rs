@@ -14,6 +14,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const NANO: i128 = 1_000_000_000;
 /// The most of the binary format.
 const MAX: i128 = i64::MAX as i128 * NANO;
+/// Zeros after which nothing is left of the largest factor, 2^60.
+const SMALLEST: i64 = 20;
 /// The most of the others.
 const WIDE: i128 = i128::MAX;
 
@@ -286,29 +288,25 @@ fn magnitude(whole: &str, fraction: &str, suffix: &Suffix) -> i128 {
     if point > 25 {
         return MAX; // At least 10^25 nanos times 1024.
     }
-    // The factor may make digits below a nano count, so up to 18 of them are kept.
-    let scale = (digits.len() as i64 - point).clamp(0, (37 - point).min(18));
-    let (kept, inexact) = truncated(digits, (point + scale).max(0) as usize, point + scale < 0);
-    let unit = 10i128.pow(scale as u32);
-    match kept.checked_mul(factor) {
-        Some(product) => {
-            let rounded = product / unit + i128::from(product % unit != 0 || inexact);
-            rounded.min(MAX)
-        }
-        None => wide_product(kept, factor, unit, inexact),
-    }
-}
-
-/// `kept × factor ÷ unit`, rounded up, where the product does not fit: the whole part and the
-/// remainder are multiplied on their own.
-fn wide_product(kept: i128, factor: i128, unit: i128, inexact: bool) -> i128 {
-    let (whole, rest) = (kept / unit, kept % unit);
-    let Some(whole) = whole.checked_mul(factor) else {
-        return MAX;
+    // Digits below a nano count too, as the factor makes them larger: from the last to the first,
+    // each is a tenth of what stands before it.
+    let places = usize::try_from(point).unwrap_or(0);
+    let tenth = |(sum, inexact): (i128, bool), digit: u8| {
+        let sum = i128::from(digit) * factor + sum;
+        (sum / 10, inexact || sum % 10 != 0)
     };
-    let rest = rest.saturating_mul(factor);
-    let rounded = rest / unit + i128::from(rest % unit != 0 || inexact);
-    whole.saturating_add(rounded).min(MAX)
+    let below = digits.get(places..).unwrap_or_default();
+    let below = below
+        .iter()
+        .rev()
+        .fold((0, false), |so_far, digit| tenth(so_far, *digit));
+    let zeros = point.saturating_neg().clamp(0, SMALLEST);
+    let (below, inexact) = (0..zeros).fold(below, |so_far, _| tenth(so_far, 0));
+    let (nanos, _) = truncated(digits, places, false);
+    let product = nanos.checked_mul(factor);
+    product.map_or(MAX, |product| {
+        (product + below + i128::from(inexact)).min(MAX)
+    })
 }
 
 /// The first `places` digits as a number (padded with zeros), and whether anything was cut off.

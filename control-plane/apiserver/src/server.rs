@@ -36,7 +36,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
-use crate::handlers::{Call, deprecation, dispatch};
+use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
 use crate::metrics::Metrics;
 use crate::metrics::requests::{RequestLabels, dry_run};
@@ -204,7 +204,7 @@ impl Inner {
         if failure.is_some_and(|failure| failure.code() == 429) {
             self.metrics.requests.terminated(&labels, 429);
         }
-        if let Some(warning) = deprecation::warning(&info) {
+        if let Some(warning) = self.deprecation(&info) {
             encode::warn(response.headers_mut(), &[warning]);
             self.metrics.requests.deprecated(&labels);
         }
@@ -290,7 +290,7 @@ impl Inner {
         let allowed = authorize(&user, info);
         if let Some(trail) = &passage.trail {
             trail.authorized(allowed.is_ok());
-            if deprecation::warning(info).is_some() {
+            if self.deprecation(info).is_some() {
                 trail.deprecated();
             }
         }
@@ -327,6 +327,13 @@ impl Inner {
         }
     }
 
+    /// What every answer about a kind says that is served and should not be used any more.
+    fn deprecation(&self, info: &RequestInfo) -> Option<&str> {
+        let kinds = self.registry.kinds();
+        let kind = kinds.resource(&info.group, &info.version, &info.resource)?;
+        kind.descriptor().deprecation.as_deref()
+    }
+
     async fn resource(
         self: &Arc<Self>,
         parts: &Parts,
@@ -349,7 +356,7 @@ impl Inner {
             user,
             seats: &passage.seats,
         };
-        let mut response = dispatch(call, body).await?;
+        let mut response = dispatch(&call, body).await?;
         let text = info.subresource == "log";
         if let Some(trail) = passage
             .trail

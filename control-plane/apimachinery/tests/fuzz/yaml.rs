@@ -53,6 +53,11 @@ fn text(bytes: &[u8]) {
     let Ok(value) = yaml::read_one("fuzz", &text) else {
         return;
     };
+    // A member of that name cannot be told from a merge in what is written, and no object of
+    // Kubernetes may have one.
+    if value.to_string().contains("\"<<\":") {
+        return;
+    }
     let written = serde_yaml::to_string(&value).unwrap();
     let again = yaml::read_one("fuzz", &written)
         .unwrap_or_else(|error| panic!("{text:?} was written {written:?}: {error}"));

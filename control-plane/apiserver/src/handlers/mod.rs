@@ -7,7 +7,6 @@ mod components;
 pub(crate) mod compress;
 mod computed;
 mod decode;
-pub(crate) mod deprecation;
 pub(crate) mod encode;
 mod eviction;
 mod finalize;
@@ -84,14 +83,7 @@ impl<'a> Call<'a> {
 }
 
 /// Answers a request for a resource.
-pub(crate) async fn dispatch(call: Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let deprecation = call.kind.descriptor().deprecation.as_slice();
-    let mut response = serve(&call, body).await?;
-    encode::warn(response.headers_mut(), deprecation);
-    Ok(response)
-}
-
-async fn serve(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     let descriptor = call.kind.descriptor();
     let info = call.info;
     let misplaced =

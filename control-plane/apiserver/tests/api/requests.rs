@@ -153,7 +153,7 @@ async fn options_that_are_no_options() {
             Method::GET,
             CONFIG_MAPS,
             "resourceVersionMatch=Newest&resourceVersion=1".into(),
-            400,
+            422,
             "resourceVersionMatch",
         ),
         (
@@ -266,14 +266,14 @@ async fn options_that_are_no_options() {
             Method::POST,
             CONFIG_MAPS,
             "dryRun=All&dryRun=None".into(),
-            400,
+            422,
             "dryRun",
         ),
         (
             Method::POST,
             CONFIG_MAPS,
             "fieldValidation=strict".into(),
-            400,
+            422,
             "fieldValidation",
         ),
         (
@@ -308,7 +308,7 @@ async fn options_that_are_no_options() {
             Method::DELETE,
             a,
             "propagationPolicy=Background&orphanDependents=true".into(),
-            400,
+            422,
             "propagationPolicy",
         ),
     ];
