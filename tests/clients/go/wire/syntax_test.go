@@ -1,3 +1,7 @@
+//go:build syntax
+
+// What of these differs from Go, and whose fault it is, is not settled: go test -tags syntax ./wire.
+
 package wire
 
 import (
