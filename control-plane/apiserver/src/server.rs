@@ -42,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::metrics::requests::{RequestLabels, dry_run};
 use crate::nodes::Nodes;
 use crate::openapi::OpenApi;
+use crate::registry::erased::Kind;
 use crate::registry::{Registry, kinds};
 use crate::request::info::{RequestInfo, request_info};
 use crate::request::options::{Query, deadline};
@@ -96,6 +97,8 @@ pub(crate) async fn no_route() -> Response<Body> {
 /// A request on its way: what was found out about it, for whoever concludes it.
 struct Passage<'a> {
     info: &'a RequestInfo,
+    /// The kind that it is about, if that is served.
+    kind: Option<&'a Arc<dyn Kind>>,
     query: &'a Query,
     long_running: bool,
     audit_id: &'a str,
@@ -104,6 +107,13 @@ struct Passage<'a> {
     place: Option<(Place, Duration)>,
     /// A watch takes its seats along and gives them back before it ends.
     seats: Mutex<Option<Permit>>,
+}
+
+impl Passage<'_> {
+    /// What every answer about a kind says that is served and should not be used any more.
+    fn deprecation(&self) -> Option<&str> {
+        self.kind?.descriptor().deprecation.as_deref()
+    }
 }
 
 impl Inner {
@@ -126,7 +136,11 @@ impl Inner {
             query.flag("watch").unwrap_or(false),
         );
         let long_running = info.is_long_running(query.flag("follow").unwrap_or(false));
-        let labels = RequestLabels::new(&self.registry, &info, &parts.headers);
+        let kinds = self.registry.kinds();
+        let kind = kinds.resource(&info.group, &info.version, &info.resource);
+        let kind = kind.filter(|_| info.is_resource).cloned();
+        let descriptor = kind.as_ref().map(|kind| kind.descriptor());
+        let labels = RequestLabels::new(descriptor, &info, &parts.headers);
         let headers = parts.headers.clone();
         let audit_id = audit_id(&headers);
         let line = LogLine {
@@ -145,6 +159,7 @@ impl Inner {
             .begin(&labels, info.is_read_only(), long_running);
         let mut passage = Passage {
             info: &info,
+            kind: kind.as_ref(),
             query: &query,
             long_running,
             audit_id: &line.audit_id,
@@ -167,9 +182,8 @@ impl Inner {
                 }
             }
         };
-        let failure = match answer {
-            Ok(Ok(Ok(response))) => Ok(response),
-            Ok(Ok(Err(failure))) => Err(failure),
+        let answered = match answer {
+            Ok(Ok(answered)) => answered,
             Ok(Err(_panic)) => {
                 tracing::error!(path = info.path, verb = info.verb, "a request panicked");
                 let message = "the request could not be served, see the server's log";
@@ -185,26 +199,21 @@ impl Inner {
                 Err(Status::timeout(message, 0))
             }
         };
-        let mut response = match &failure {
-            Ok(_) => Response::new(Body::empty()),
-            Err(failure) => status(&headers, failure),
-        };
-        let failed = failure.is_err();
-        let failure = match failure {
-            Ok(answered) => {
-                response = answered;
-                None
-            }
-            Err(failure) => Some(failure),
+        let (mut response, failure) = match answered {
+            Ok(response) => (response, None),
+            Err(failure) => (status(&headers, &failure), Some(failure)),
         };
         let code = response.status().as_u16();
         if let Some(trail) = &passage.trail {
             trail.respond(code, failure.as_ref(), long_running);
         }
-        if failure.is_some_and(|failure| failure.code() == 429) {
+        if failure
+            .as_ref()
+            .is_some_and(|failure| failure.code() == 429)
+        {
             self.metrics.requests.terminated(&labels, 429);
         }
-        if let Some(warning) = self.deprecation(&info) {
+        if let Some(warning) = passage.deprecation() {
             encode::warn(response.headers_mut(), &[warning]);
             self.metrics.requests.deprecated(&labels);
         }
@@ -221,7 +230,7 @@ impl Inner {
         );
         let until = if long_running {
             Until::Stopped(Box::pin(self.stopping.clone().cancelled_owned()))
-        } else if failed {
+        } else if failure.is_some() {
             // A failure is told also when the time of the request is over.
             Until::Deadline(Instant::now() + self.timeouts.request)
         } else {
@@ -290,7 +299,7 @@ impl Inner {
         let allowed = authorize(&user, info);
         if let Some(trail) = &passage.trail {
             trail.authorized(allowed.is_ok());
-            if self.deprecation(info).is_some() {
+            if passage.deprecation().is_some() {
                 trail.deprecated();
             }
         }
@@ -304,9 +313,9 @@ impl Inner {
 
     /// Flow control: waits until there are seats for the request.
     async fn take_seats(&self, user: &UserInfo, passage: &mut Passage<'_>) -> Result<(), Status> {
-        let Passage { info, query, .. } = *passage;
-        let kinds = self.registry.kinds();
-        let kind = kinds.resource(&info.group, &info.version, &info.resource);
+        let Passage {
+            info, kind, query, ..
+        } = *passage;
         let wide = match kind {
             Some(kind) if width::depends_on_count(info, query) => {
                 let stored = self.counts.of(&self.registry, kind.descriptor()).await;
@@ -327,13 +336,6 @@ impl Inner {
         }
     }
 
-    /// What every answer about a kind says that is served and should not be used any more.
-    fn deprecation(&self, info: &RequestInfo) -> Option<&str> {
-        let kinds = self.registry.kinds();
-        let kind = kinds.resource(&info.group, &info.version, &info.resource)?;
-        kind.descriptor().deprecation.as_deref()
-    }
-
     async fn resource(
         self: &Arc<Self>,
         parts: &Parts,
@@ -342,11 +344,7 @@ impl Inner {
         passage: &Passage<'_>,
     ) -> Result<Response<Body>, Status> {
         let Passage { info, query, .. } = *passage;
-        let kind = self
-            .registry
-            .kinds()
-            .resource(&info.group, &info.version, &info.resource)
-            .ok_or_else(Status::unknown_path)?;
+        let kind = passage.kind.ok_or_else(Status::unknown_path)?;
         let call = Call {
             server: self,
             kind,

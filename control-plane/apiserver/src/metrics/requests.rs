@@ -10,7 +10,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry as Metered;
 
-use crate::registry::Registry;
 use crate::registry::strategy::Descriptor;
 use crate::request::info::RequestInfo;
 use crate::request::media::content_type;
@@ -68,12 +67,13 @@ pub(crate) struct RequestLabels {
 }
 
 impl RequestLabels {
-    /// Of a request. What is not served has no names.
-    pub(crate) fn new(registry: &Registry, info: &RequestInfo, headers: &HeaderMap) -> Self {
-        let known = registry
-            .kinds()
-            .resource(&info.group, &info.version, &info.resource);
-        let Some(kind) = known.filter(|_| info.is_resource) else {
+    /// Of a request for a resource of this kind. What is not served has no names.
+    pub(crate) fn new(
+        descriptor: Option<&Descriptor>,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Self {
+        let Some(descriptor) = descriptor else {
             let path = PATHS.iter().rev().find(|path| {
                 let rest = info.path.strip_prefix(*path);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -88,7 +88,6 @@ impl RequestLabels {
                 component: "apiserver",
             };
         };
-        let descriptor = kind.descriptor();
         let subresource = SUBRESOURCES
             .iter()
             .find(|known| **known == info.subresource);
