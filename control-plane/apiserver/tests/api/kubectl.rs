@@ -17,8 +17,12 @@ fn pem(label: &str, der: &[u8]) -> Value {
     json!(ByteString(pem.into_bytes()))
 }
 
+fn program() -> std::ffi::OsString {
+    std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into())
+}
+
 fn kubectl(home: &Path, arguments: &[&str]) -> std::io::Result<Output> {
-    Command::new("kubectl")
+    Command::new(program())
         .arg("--kubeconfig")
         .arg(home.join("config"))
         .args(arguments)
@@ -28,7 +32,7 @@ fn kubectl(home: &Path, arguments: &[&str]) -> std::io::Result<Output> {
 
 #[tokio::test]
 async fn kubectl_auth() {
-    if Command::new("kubectl").arg("help").output().is_err() {
+    if Command::new(program()).arg("help").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "kubectl is not installed");
         eprintln!("SKIPPED: kubectl is not installed");
         return;
