@@ -123,7 +123,11 @@ impl Answer {
             Until::Deadline(deadline) => {
                 (self.sent > 0 && Instant::now() >= *deadline).then_some(true)
             }
-            Until::Stopped(stopped) => stopped.as_mut().poll(context).is_ready().then_some(false),
+            // All watches share what tells them of the end: only who waits asks for it.
+            Until::Stopped(stopped) if waits => {
+                stopped.as_mut().poll(context).is_ready().then_some(false)
+            }
+            Until::Stopped(_) => None,
         }
     }
 }

@@ -71,7 +71,12 @@ impl<'a> Checker<'a> {
                     let EntryExpr::MapEntry(entry) = &entry.expr else {
                         continue;
                     };
-                    let (key, mut value) = (self.infer(&entry.key)?, self.infer(&entry.value)?);
+                    let (mut key, mut value) = (self.infer(&entry.key)?, self.infer(&entry.value)?);
+                    // These are no keys when it is evaluated; and a type that has another one
+                    // twice would double with every map of maps.
+                    if matches!(key, Type::List(_) | Type::Map(..) | Type::Optional(_)) {
+                        key = Type::Dyn;
+                    }
                     if entry.optional {
                         value = optional_value(&value)
                             .ok_or_else(|| unlike(&optional(Type::Unset), &value))?;

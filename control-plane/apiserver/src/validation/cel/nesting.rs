@@ -102,7 +102,10 @@ fn skip_literal<'a>(source: &'a str, opening: &Opening) -> Result<&'a str, Strin
     let mut characters = source.char_indices();
     while let Some((i, c)) = characters.next() {
         if c == '\\' && !opening.raw {
-            characters.next();
+            // After an escape that is none the parser reads on as if no text had begun.
+            if skip_escape(&mut characters).is_none() {
+                break;
+            }
         } else if matches!(c, '\n' | '\r') && !opening.triple {
             break;
         } else if source[i..].starts_with(&closing) {
@@ -112,6 +115,23 @@ fn skip_literal<'a>(source: &'a str, opening: &Opening) -> Result<&'a str, Strin
     Err(format!(
         "ERROR: <input>: Syntax error: token recognition error at: '{closing}'"
     ))
+}
+
+/// Skips an escape, its backslash read; `None` for what is none.
+fn skip_escape(characters: &mut std::str::CharIndices<'_>) -> Option<()> {
+    let (_, kind) = characters.next()?;
+    let (digits, radix) = match kind {
+        'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '"' | '\'' | '\\' | '?' | '`' => (0, 16),
+        'x' | 'X' => (2, 16),
+        'u' => (4, 16),
+        'U' => (8, 16),
+        '0'..='3' => (2, 8),
+        _ => return None,
+    };
+    for _ in 0..digits {
+        characters.next().filter(|(_, c)| c.is_digit(radix))?;
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -139,6 +159,10 @@ mod tests {
             ),
             (format!("'\\'{}'", "(".repeat(500)), true),
             ("'a".to_owned(), false),
+            ("'\\n\\x41\\u00e9\\U0001f600\\101'".to_owned(), true),
+            (format!("'\\q{}'", "a.".repeat(300)), false),
+            ("'\\x4'".to_owned(), false),
+            ("'\\".to_owned(), false),
             ("'a\n'".to_owned(), false),
             (")".repeat(5) + &"(".repeat(500), false),
         ];

@@ -267,6 +267,17 @@ fn what_is_nested_as_deep_as_is_allowed_is_read() {
 }
 
 #[test]
+fn types_do_not_grow_faster_than_expressions() {
+    // Were a map's type to have the last one twice, this one would have 2^16 parts.
+    let mut expression = "{1: 1}".to_owned();
+    for _ in 0..16 {
+        expression = format!("[{expression}].map(x, {{x: x}})[0]");
+    }
+    let of = type_in(&Environment::admission(), &expression);
+    assert!(of.len() < 1000, "{} characters", of.len());
+}
+
+#[test]
 fn identifiers() {
     assert!(is_identifier("_a1"));
     for name in ["", "1a", "a-b", "in", "namespace"] {
