@@ -123,27 +123,14 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     }
 }
 
-/// A subresource by its name in paths.
-fn known_subresource(name: &str) -> Option<Subresource> {
-    Some(match name {
-        "status" => Subresource::Status,
-        "scale" => Subresource::Scale,
-        "approval" => Subresource::Approval,
-        "binding" => Subresource::Binding,
-        "eviction" => Subresource::Eviction,
-        "log" => Subresource::Log,
-        "finalize" => Subresource::Finalize,
-        "ephemeralcontainers" => Subresource::EphemeralContainers,
-        "resize" => Subresource::Resize,
-        "token" => Subresource::Token,
-        _ => return None,
-    })
+/// The subresource that a call names, where its kind has it.
+fn known_subresource(call: &Call<'_>) -> Option<Subresource> {
+    let mut all = call.kind.descriptor().subresources.iter().copied();
+    all.find(|known| known.name() == call.info.subresource)
 }
 
 async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let known = known_subresource(&call.info.subresource)
-        .filter(|known| call.kind.descriptor().has(*known))
-        .ok_or_else(Status::unknown_path)?;
+    let known = known_subresource(call).ok_or_else(Status::unknown_path)?;
     match (known, call.info.verb.as_str()) {
         (part, "get") if part.is_part() => read::get(call).await,
         (part, "update") if part.is_part() => write::replace(call, body, patch::part(call)).await,

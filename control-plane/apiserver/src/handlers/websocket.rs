@@ -29,6 +29,10 @@ use crate::request::media::Format;
 
 /// What a client may send: it has nothing to say.
 const MAX_MESSAGE: usize = 16 * 1024;
+/// What waits to be sent at most: the largest event, and answers to pings.
+const MAX_UNSENT: usize = 64 << 20;
+/// How long a client may not read an event.
+const STALL: Duration = Duration::from_secs(60);
 /// How long the end of a watch may take to reach the client.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A protocol that is no protocol, but carries a token.
@@ -101,7 +105,8 @@ async fn hold(
 ) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
+        .max_frame_size(Some(MAX_MESSAGE))
+        .max_write_buffer_size(MAX_UNSENT);
     let io = TokioIo::new(upgraded);
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let code = tokio::select! {
@@ -132,10 +137,8 @@ async fn send(
             },
         };
         let Some(event) = event else { return };
-        if futures::SinkExt::send(socket, message(format, event))
-            .await
-            .is_err()
-        {
+        let sent = futures::SinkExt::send(socket, message(format, event));
+        if !matches!(tokio::time::timeout(STALL, sent).await, Ok(Ok(()))) {
             return;
         }
     }

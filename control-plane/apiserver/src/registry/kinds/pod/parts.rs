@@ -4,8 +4,8 @@
 //! A write of a part carries the whole Pod; all else of it is put back as it was.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::registry::meta;
 use crate::registry::strategy::Subresource;
 use crate::validation::items;
 
@@ -30,7 +30,7 @@ pub(super) fn restore(part: Subresource, new: &mut Pod, old: &Pod) {
         },
     });
     new.status.clone_from(&old.status);
-    restore_metadata(&mut new.metadata, &old.metadata);
+    meta::keep_metadata(&mut new.metadata, &old.metadata);
 }
 
 /// The stored spec with the resources that were given.
@@ -60,11 +60,4 @@ fn with_resources(given: &[Container], stored: &[Container]) -> Option<Vec<Conta
             })
             .collect()
     })
-}
-
-fn restore_metadata(new: &mut ObjectMeta, old: &ObjectMeta) {
-    new.labels.clone_from(&old.labels);
-    new.annotations.clone_from(&old.annotations);
-    new.finalizers.clone_from(&old.finalizers);
-    new.owner_references.clone_from(&old.owner_references);
 }
