@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use coracle_apimachinery::managed::last_applied::ANNOTATION as LAST_APPLIED;
 use coracle_apimachinery::yaml;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::discovery::{ApiCapabilities, ApiResource, Scope};
 use serde_json::Value;
-
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// As whom what is in the annotation was written: kubectl's server-side apply takes over from this
 /// manager without a conflict.

@@ -33,6 +33,10 @@ fn in_protobuf(bytes: &[u8]) {
     }
     let mut draw = Draw::new(bytes);
     let kind = Kind::draw(&mut draw);
+    // Where it holds a schema or a boolean, neither is drawn; it is not served yet.
+    if kind.gvk.kind == "CustomResourceDefinition" {
+        return;
+    }
     let object = kind.object(&mut draw);
     let json = object.to_string();
     let of = protobuf::Kind::of(json.as_bytes()).unwrap();
@@ -152,7 +156,6 @@ fn in_cbor(bytes: &[u8]) {
 }
 
 #[test]
-#[ignore = "JSON schemas within definitions have forms that it takes for lost"]
 fn objects_in_protobuf() {
     fuzz!(in_protobuf);
 }

@@ -19,14 +19,13 @@ use crate::auth::tokens::PROJECTED_SECONDS;
 use crate::registry::Registry;
 use crate::registry::erased::Object;
 use crate::validation::items;
+use crate::validation::pod::resize::is_mirror;
 
 const DEFAULT: &str = "default";
 /// Where clients in a Pod look for its token.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What the name of the volume begins with.
 const VOLUME: &str = "kube-api-access-";
-/// Marks the image in the API of a Pod that a node runs from a file: it is what the node says.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) struct ServiceAccount;
 
@@ -46,11 +45,8 @@ impl Admission for ServiceAccount {
             return Ok(());
         };
         let pod_name = pod.metadata.name.clone().unwrap_or_default();
-        let is_mirror = pod
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(MIRROR));
+        // What a node runs from a file is what the node says.
+        let is_mirror = is_mirror(pod);
         let Some(spec) = pod.spec.as_mut().filter(|_| !is_mirror) else {
             return Ok(());
         };

@@ -188,12 +188,25 @@ impl Rotated {
         let (start, end) = affixes(&self.options.path);
         let folder = folder(&self.options.path);
         let stamp = now.strftime("%Y-%m-%dT%H-%M-%S%.9f");
-        std::fs::rename(
-            &self.options.path,
-            folder.join(format!("{start}{stamp}{end}")),
-        )?;
+        let backup = folder.join(format!("{start}{stamp}{end}"));
+        match std::fs::rename(&self.options.path, backup) {
+            // Moved already: by a try before this one, or by somebody else.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.file = append(&self.options.path)?;
         self.size = 0;
+        // The log goes on whether or not old ones can be removed.
+        if let Err(error) = self.clear(now) {
+            tracing::warn!(%error, "old audit logs are not removed");
+        }
+        Ok(())
+    }
+
+    /// Removes the old files that are too many or too old.
+    fn clear(&self, now: Timestamp) -> io::Result<()> {
+        let (start, end) = affixes(&self.options.path);
+        let folder = folder(&self.options.path);
         let mut backups = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             backups.extend(entry?.file_name().into_string().ok());

@@ -23,13 +23,16 @@ impl Counts {
         if descriptor.computed {
             return 0;
         }
-        let known = self.0.lock().get(&descriptor.storage).copied();
-        if let Some((when, count)) = known
-            && when.elapsed() < KEPT
-        {
-            return count;
-        }
-        let count = registry.count(descriptor).await.unwrap_or(0);
+        let known = match self.0.lock().get_mut(&descriptor.storage) {
+            Some((when, count)) if when.elapsed() < KEPT => return *count,
+            // Others take the old one while this one counts.
+            Some((when, count)) => {
+                *when = Instant::now();
+                *count
+            }
+            None => 0,
+        };
+        let count = registry.count(descriptor).await.unwrap_or(known);
         self.0
             .lock()
             .insert(descriptor.storage.clone(), (Instant::now(), count));

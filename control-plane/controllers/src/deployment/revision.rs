@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use coracle_apimachinery::managed::last_applied;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::ResourceExt;
 
@@ -18,7 +19,7 @@ pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
 /// Annotations that are not copied from a Deployment to its ReplicaSets.
 const NOT_COPIED: [&str; 6] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
+    last_applied::ANNOTATION,
     "deprecated.deployment.rollback.to",
     REVISION,
     HISTORY,

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_apimachinery::managed::last_applied;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, Endpoints, Service};
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
@@ -33,7 +34,7 @@ const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// Annotations that say something of the Endpoints object itself.
 const OWN: [&str; 2] = [
     "endpoints.kubernetes.io/last-change-trigger-time",
-    "kubectl.kubernetes.io/last-applied-configuration",
+    last_applied::ANNOTATION,
 ];
 /// Addresses of one subset that are mirrored at most, and endpoints in one slice.
 const FULL: usize = 1000;
@@ -78,8 +79,8 @@ async fn reconcile(
     let service = informers.services.store().get(&service);
     let endpoints = informers.endpoints.store().get(&key);
     let slices = informers.endpoint_slices.store().state_filter(|slice| {
-        slice.namespace() == key.namespace
-            && ours(slice)
+        ours(slice)
+            && slice.metadata.namespace == key.namespace
             && slice.labels().get(SERVICE_NAME) == Some(&key.name)
     });
     for action in plan(endpoints.as_deref(), service.as_deref(), &slices) {

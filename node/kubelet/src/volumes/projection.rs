@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
 
 use super::VolumeError;
 use super::tokens::TokenKey;
+use crate::pod;
 use crate::pod::env::Sources;
 use crate::pod::fields::{self, Surroundings};
-use crate::pod::{self};
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]

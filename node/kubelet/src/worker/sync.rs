@@ -158,10 +158,12 @@ impl Worker {
         }
         let mut wanted = References::default();
         volumes::references(pod, &mut wanted);
-        let sources = objects::fetch(&self.node, pod::namespace(pod), &wanted).await;
+        let (sources, tokens) = tokio::join!(
+            objects::fetch(&self.node, pod::namespace(pod), &wanted),
+            tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now),
+        );
         let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
-        sources.tokens =
-            tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now).await?;
+        sources.tokens = tokens?;
         let fingerprint = sources.fingerprint();
         if same && self.memory.volume_sources == Some(fingerprint) {
             // Thousands of idle Pods come by here every minute.

@@ -37,8 +37,8 @@ pub use keys::{KeyError, SigningKey, VerifyingKey};
 
 /// The group of all service accounts.
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
-/// Good signatures that are remembered.
-const REMEMBERED: usize = 4096;
+/// Good signatures that are remembered: more than there are Pods on the largest node.
+const REMEMBERED: usize = 32_768;
 
 /// What tokens are made and believed by.
 pub struct TokenConfig {

@@ -221,9 +221,9 @@ impl QueueSet {
         };
         let index = self.choose(request.hash, queuing);
         let progress = self.progress;
-        let full = self.seats_in_use >= self.limit;
         let queue = &mut self.queues[index];
-        if full && queue.waiting.len() >= queuing.length {
+        // Also where seats are free: then one waits ahead that is wider than they are.
+        if queue.waiting.len() >= queuing.length {
             return Err(Refusal::QueueFull);
         }
         if queue.is_empty() {

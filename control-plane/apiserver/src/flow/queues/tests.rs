@@ -64,6 +64,17 @@ fn a_full_queue_refuses_and_one_that_leaves_makes_room() {
 }
 
 #[test]
+fn a_queue_is_bounded_behind_one_that_is_too_wide_for_the_free_seats() {
+    let mut set = QueueSet::new(0.0, queue(1, 1, 3), 5);
+    assert_eq!(set.arrive(0.0, request(1, 1, 0)), Ok(vec![1]));
+    assert_eq!(set.arrive(0.0, request(2, 5, 0)), Ok(vec![]));
+    assert_eq!(set.arrive(0.0, request(3, 1, 0)), Ok(vec![]));
+    assert_eq!(set.arrive(0.0, request(4, 1, 0)), Ok(vec![]));
+    assert_eq!(set.arrive(0.0, request(5, 1, 0)), Err(Refusal::QueueFull));
+    assert_eq!(set.leave(0.1, 1), vec![2]);
+}
+
+#[test]
 fn a_flood_of_one_flow_does_not_hold_up_another() {
     // Two flows in queues of their own, one seat.
     let mut set = QueueSet::new(0.0, queue(2, 1, 1000), 1);

@@ -60,14 +60,13 @@ pub(crate) fn validate_mutating_policy(
         validate_mutation(mutation, &environment, &at, &mut errors);
     }
     let reinvocation_at = at.child("reinvocationPolicy");
-    match text(&spec.reinvocation_policy) {
-        "" => errors.push(Error::required(&reinvocation_at, "")),
-        policy if !REINVOCATION_POLICIES.contains(&policy) => {
-            let error = Error::not_supported(&reinvocation_at, policy, REINVOCATION_POLICIES);
-            errors.push(error);
-        }
-        _ => {}
-    }
+    let reinvocation = text(&spec.reinvocation_policy);
+    one_of(
+        reinvocation,
+        REINVOCATION_POLICIES,
+        &reinvocation_at,
+        &mut errors,
+    );
     errors
 }
 

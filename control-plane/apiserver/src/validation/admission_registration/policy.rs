@@ -11,7 +11,7 @@ use super::conditions::{
     validate_expression, validate_match_conditions, validate_param_kind, validate_variables,
 };
 use super::rules::validate_match_resources;
-use super::webhook::FAILURE_POLICIES;
+use super::webhook::{FAILURE_POLICIES, validate_choice};
 use crate::validation::cel::{Environment, Type};
 use crate::validation::conditions::validate_conditions;
 use crate::validation::{faults, items, shown, text};
@@ -147,12 +147,8 @@ fn validate_validation(
         let detail = "message must not contain line breaks";
         errors.push(Error::invalid(&message_at, message, detail));
     }
-    if let Some(reason) = &validation.reason
-        && !REASONS.contains(&reason.as_str())
-    {
-        let at = at.child("reason");
-        errors.push(Error::not_supported(&at, reason.as_str(), REASONS));
-    }
+    let reason = validation.reason.as_deref();
+    validate_choice(reason, REASONS, &at.child("reason"), errors);
 }
 
 fn validate_annotation(
