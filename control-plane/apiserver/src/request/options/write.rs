@@ -1,0 +1,166 @@
+//! How writes are done, and what becomes of what is deleted.
+
+use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::status::Status;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+
+use super::{Query, invalid};
+
+/// How unknown and duplicate fields of a body are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Silently dropped.
+    Ignore,
+    /// Dropped, and told of in a Warning header.
+    #[default]
+    Warn,
+    /// Refused with 400.
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// Everything is done but the writing.
+    pub dry_run: bool,
+    /// How unknown fields are met.
+    pub field_validation: FieldValidation,
+}
+
+impl WriteOptions {
+    /// Reads those of a verb.
+    ///
+    /// # Errors
+    /// 422 for values that are not known.
+    pub fn parse(query: &Query, verb: &str) -> Result<Self, Status> {
+        let kind = match verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            _ => "PatchOptions",
+        };
+        let field_validation = match query.get("fieldValidation").unwrap_or_default() {
+            "" | "Warn" => FieldValidation::Warn,
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            other => {
+                let at = Path::new("fieldValidation");
+                let supported = ["Ignore", "Strict", "Warn"];
+                let error = FieldError::not_supported(&at, other, &supported);
+                return Err(invalid(kind, error));
+            }
+        };
+        Ok(Self {
+            dry_run: dry_run(kind, query.all("dryRun"))?,
+            field_validation,
+        })
+    }
+}
+
+fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+    let mut dry = false;
+    for value in values {
+        match value {
+            "" => {}
+            "All" => dry = true,
+            other => {
+                let error = FieldError::not_supported(&Path::new("dryRun"), other, &["All"]);
+                return Err(invalid(kind, error));
+            }
+        }
+    }
+    Ok(dry)
+}
+
+/// What becomes of the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// They stay, without the owner.
+    Orphan,
+    /// They go afterwards.
+    Background,
+    /// They go first.
+    Foreground,
+}
+
+const DELETE_OPTIONS: &str = "DeleteOptions";
+
+/// Options of delete.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteRequest {
+    /// Seconds until the object is gone; `None` leaves it to the kind.
+    pub grace_period: Option<i64>,
+    /// What becomes of dependents; `None` leaves it to the kind.
+    pub propagation: Option<Propagation>,
+    /// UID that the object must have.
+    pub uid: Option<String>,
+    /// Resource version that the object must have.
+    pub resource_version: Option<String>,
+    /// Everything is done but the writing.
+    pub dry_run: bool,
+}
+
+impl DeleteRequest {
+    /// Reads them from the query and the body; where there is a body it alone counts, as in
+    /// Kubernetes.
+    ///
+    /// # Errors
+    /// 400 for values that do not parse, 422 for those that are not known.
+    pub fn parse(query: &Query, body: Option<DeleteOptions>) -> Result<Self, Status> {
+        let options = match body {
+            Some(body) => body,
+            None => DeleteOptions {
+                grace_period_seconds: query.number("gracePeriodSeconds")?,
+                propagation_policy: query.get("propagationPolicy").map(str::to_owned),
+                orphan_dependents: query.flag("orphanDependents"),
+                dry_run: Some(query.all("dryRun").map(str::to_owned).collect()),
+                ..DeleteOptions::default()
+            },
+        };
+        Self::from_options(options)
+    }
+
+    /// Checks the options of the API.
+    ///
+    /// # Errors
+    /// 400 for values that do not parse, 422 for those that are not known.
+    pub fn from_options(options: DeleteOptions) -> Result<Self, Status> {
+        let policy = options.propagation_policy.as_deref();
+        let propagation = match (policy, options.orphan_dependents) {
+            (Some(_), Some(_)) => {
+                let at = Path::new("propagationPolicy");
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                let error = FieldError::invalid(&at, policy.unwrap_or_default(), detail);
+                return Err(invalid(DELETE_OPTIONS, error));
+            }
+            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), None) => Some(Propagation::Foreground),
+            (Some(other), None) => {
+                let at = Path::new("propagationPolicy");
+                let supported = ["Background", "Foreground", "Orphan"];
+                let error = FieldError::not_supported(&at, other, &supported);
+                return Err(invalid(DELETE_OPTIONS, error));
+            }
+            (None, None) => None,
+        };
+        if options
+            .grace_period_seconds
+            .is_some_and(|seconds| seconds < 0)
+        {
+            // What the API once took for "now": one second.
+            return Self::from_options(DeleteOptions {
+                grace_period_seconds: Some(1),
+                ..options
+            });
+        }
+        let dry = options.dry_run.unwrap_or_default();
+        let preconditions = options.preconditions.unwrap_or_default();
+        Ok(Self {
+            grace_period: options.grace_period_seconds,
+            propagation,
+            uid: preconditions.uid,
+            resource_version: preconditions.resource_version,
+            dry_run: dry_run(DELETE_OPTIONS, dry.iter().map(String::as_str))?,
+        })
+    }
+}
