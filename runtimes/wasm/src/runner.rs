@@ -26,7 +26,7 @@ use crate::guest::cpu::{Meter, Metered, Ticker};
 use crate::guest::engine;
 use crate::guest::limits::{Memory, OutOfMemory};
 use crate::guest::log::{Log, LogStream, Stream};
-use crate::guest::sockets::SocketQuota;
+use crate::guest::sockets::{Reach, SocketQuota};
 use crate::guest::state::{self, Environment};
 use crate::guest::volumes::{self, Volumes};
 use crate::launch::SCRATCH;
@@ -102,19 +102,21 @@ impl Service for Runner {
         if self.guest.set(running.clone()).is_err() {
             return Err("this process has its guest already".into());
         }
-        let environment = Environment {
-            argv: running.spec.argv.clone(),
-            env: running.spec.env.clone(),
+        let environment = Arc::new(Environment {
+            argv: running.spec.argv.clone().into(),
+            env: running.spec.env.clone().into(),
             working_dir: running.spec.working_dir.clone(),
             volumes: Volumes::new(preopens),
             stdout: running.stdout.clone(),
             stderr: running.stderr.clone(),
-            network,
             memory: running.memory.clone(),
-            listening: Arc::new(Announcer::new(self.hub.clone(), &running.spec)),
-            sockets: SocketQuota::new(),
+            reach: Arc::new(Reach {
+                network,
+                listening: Arc::new(Announcer::new(self.hub.clone(), &running.spec)),
+                quota: SocketQuota::new(),
+            }),
             may_block: true,
-        };
+        });
         let engine = self.engine.clone();
         let (started, begun) = oneshot::channel();
         std::thread::Builder::new()
@@ -307,7 +309,12 @@ fn write_message(path: &Path, message: &str) {
 
 type Started = oneshot::Sender<Result<(), String>>;
 
-fn guest_thread(running: &Running, environment: &Environment, engine: &Engine, started: Started) {
+fn guest_thread(
+    running: &Running,
+    environment: &Arc<Environment>,
+    engine: &Engine,
+    started: Started,
+) {
     let end = match run(running, environment, engine, started) {
         Ok(end) => end,
         Err(message) => End::new(128, "StartError", message),
@@ -317,7 +324,7 @@ fn guest_thread(running: &Running, environment: &Environment, engine: &Engine, s
 
 fn run(
     running: &Running,
-    environment: &Environment,
+    environment: &Arc<Environment>,
     engine: &Engine,
     started: Started,
 ) -> Result<End, String> {
@@ -353,7 +360,7 @@ fn begin<T>(started: Started, made: wasmtime::Result<T>) -> wasmtime::Result<T> 
 
 async fn core(
     running: &Running,
-    environment: &Environment,
+    environment: &Arc<Environment>,
     engine: &Engine,
     started: Started,
 ) -> wasmtime::Result<Result<(), ()>> {
@@ -373,7 +380,7 @@ async fn core(
 
 async fn command(
     running: &Running,
-    environment: &Environment,
+    environment: &Arc<Environment>,
     engine: &Engine,
     started: Started,
 ) -> wasmtime::Result<Result<(), ()>> {

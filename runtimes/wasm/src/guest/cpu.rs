@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -159,11 +159,45 @@ impl Meter {
 pub(crate) struct Ticker(Arc<TickerState>);
 
 struct TickerState {
+    lanes: [Lane; LANES],
+    parked: AtomicBool,
+    thread: std::sync::OnceLock<Thread>,
+}
+
+/// Guests are entered and left thousands of times a second on every core: threads count in lanes
+/// of their own, so that they need not pass one count between them.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane {
     running: AtomicU32,
     /// Whether a guest ran since the last tick.
     ran: AtomicBool,
-    parked: AtomicBool,
-    thread: std::sync::OnceLock<Thread>,
+}
+
+/// Threads beyond this many share lanes.
+const LANES: usize = 16;
+
+thread_local! {
+    static LANE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % LANES
+    };
+}
+
+impl TickerState {
+    fn are_running(&self) -> bool {
+        let running = |lane: &Lane| lane.running.load(Ordering::SeqCst) > 0;
+        self.lanes.iter().any(running)
+    }
+
+    /// Whether guests ran since this was last asked.
+    fn have_run(&self) -> bool {
+        let mut ran = false;
+        for lane in &self.lanes {
+            ran |= lane.ran.load(Ordering::Relaxed) && lane.ran.swap(false, Ordering::Relaxed);
+        }
+        ran
+    }
 }
 
 impl Ticker {
@@ -171,8 +205,7 @@ impl Ticker {
     /// one end by exiting.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
         let state = Arc::new(TickerState {
-            running: AtomicU32::new(0),
-            ran: AtomicBool::new(false),
+            lanes: Default::default(),
             parked: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
         });
@@ -186,9 +219,14 @@ impl Ticker {
         Ok(Self(state))
     }
 
+    fn lane(&self) -> &Lane {
+        &self.0.lanes[LANE.with(|lane| *lane)]
+    }
+
     fn enter(&self) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
-        if self.0.parked.swap(false, Ordering::SeqCst)
+        self.lane().running.fetch_add(1, Ordering::SeqCst);
+        if self.0.parked.load(Ordering::SeqCst)
+            && self.0.parked.swap(false, Ordering::SeqCst)
             && let Some(thread) = self.0.thread.get()
         {
             thread.unpark();
@@ -196,8 +234,11 @@ impl Ticker {
     }
 
     fn leave(&self) {
-        self.0.ran.store(true, Ordering::Relaxed);
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        let lane = self.lane();
+        if !lane.ran.load(Ordering::Relaxed) {
+            lane.ran.store(true, Ordering::Relaxed);
+        }
+        lane.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -205,10 +246,10 @@ fn tick(state: &TickerState, engine: &Engine) {
     let mut idle = 0;
     loop {
         std::thread::sleep(EPOCH);
-        if state.running.load(Ordering::SeqCst) > 0 {
+        if state.are_running() {
             engine.increment_epoch();
             idle = 0;
-        } else if state.ran.swap(false, Ordering::Relaxed) {
+        } else if state.have_run() {
             idle = 0;
         } else {
             idle += 1;
@@ -219,7 +260,7 @@ fn tick(state: &TickerState, engine: &Engine) {
         // Announce first, look again, then park: a guest that enters in between sees the
         // announcement and unparks.
         state.parked.store(true, Ordering::SeqCst);
-        if state.running.load(Ordering::SeqCst) > 0 {
+        if state.are_running() {
             state.parked.store(false, Ordering::SeqCst);
         }
         while state.parked.load(Ordering::SeqCst) {

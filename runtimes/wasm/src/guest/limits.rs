@@ -64,14 +64,15 @@ impl Memory {
     /// An instance ended that held so much. More is believed at once, less little by little: one
     /// request that needed much does not make all others wait for long.
     fn held(&self, bytes: u64) {
-        // The function gives something always.
+        // As much as ever is no news, and nothing need be written that all cores read.
         let _ = self
             .usual
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |usual| {
-                Some(match usual.checked_sub(bytes) {
-                    Some(less) => usual - less.div_ceil(8),
-                    None => bytes,
-                })
+                match usual.checked_sub(bytes) {
+                    Some(0) => None,
+                    Some(less) => Some(usual - less.div_ceil(8)),
+                    None => Some(bytes),
+                }
             });
     }
 

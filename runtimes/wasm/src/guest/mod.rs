@@ -10,4 +10,5 @@ pub(crate) mod log;
 pub(crate) mod outgoing;
 pub(crate) mod sockets;
 pub(crate) mod state;
+mod variables;
 pub(crate) mod volumes;

@@ -27,7 +27,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, Sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::sockets::{SocketQuota, address, source};
+use super::sockets::{Reach, address, source};
 
 /// What a guest gets that sets no time of its own.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -36,13 +36,12 @@ type Answer = Result<(http::Response<WasiBody>, Io), Error>;
 
 /// The way out for one guest.
 pub(crate) struct Outgoing {
-    network: Arc<dyn GuestNetwork>,
-    quota: SocketQuota,
+    reach: Arc<Reach>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(network: Arc<dyn GuestNetwork>, quota: SocketQuota) -> Self {
-        Self { network, quota }
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
+        Self { reach }
     }
 }
 
@@ -53,15 +52,13 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Answer> + Send> {
-        let network = self.network.clone();
-        let quota = self.quota.clone();
-        Box::new(send(network, quota, request, options.unwrap_or_default()))
+        let reach = self.reach.clone();
+        Box::new(send(reach, request, options.unwrap_or_default()))
     }
 }
 
 async fn send(
-    network: Arc<dyn GuestNetwork>,
-    quota: SocketQuota,
+    reach: Arc<Reach>,
     mut request: http::Request<WasiBody>,
     options: RequestOptions,
 ) -> Answer {
@@ -70,11 +67,12 @@ async fn send(
     let authority = uri.authority().ok_or(Error::HttpRequestUriInvalid)?;
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let permit = quota.take().ok_or(Error::ConnectionLimitReached)?;
+    let permit = reach.quota.take().ok_or(Error::ConnectionLimitReached)?;
     let within = options.connect_timeout.unwrap_or(TIMEOUT);
     let stream = timeout(within, async {
-        let stream = connect(&*network, &host, port).await?;
-        encrypt(stream, &*network, &host, tls).await
+        let network = &*reach.network;
+        let stream = connect(network, &host, port).await?;
+        encrypt(stream, network, &host, tls).await
     })
     .await
     .map_err(|_| Error::ConnectionTimeout)??;

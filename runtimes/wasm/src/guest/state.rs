@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coracle_runtime::{GuestNetwork, Protocol};
+use coracle_runtime::Protocol;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
@@ -13,7 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::limits::{Limits, Memory};
 use super::log::LogStream;
 use super::outgoing::Outgoing;
-use super::sockets::{GuestSockets, Listening, SocketQuota};
+use super::sockets::{GuestSockets, Reach};
 use super::volumes::Volumes;
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
@@ -23,6 +23,7 @@ const MAX_RANDOM: u64 = 1 << 20;
 
 /// State of a component's store.
 pub(crate) struct Guest {
+    pub(super) environment: Arc<Environment>,
     wasi: WasiCtx,
     table: ResourceTable,
     http: WasiHttpCtx,
@@ -37,18 +38,17 @@ pub(crate) struct CoreGuest {
     limits: Limits,
 }
 
-/// What every instance of a container gets.
+/// What every instance of a container gets. Instances begin thousands of times a second and on
+/// several cores: they refer to what they share in as few places as may be.
 pub(crate) struct Environment {
-    pub argv: Vec<String>,
-    pub env: Vec<(String, String)>,
+    pub argv: Arc<[String]>,
+    pub env: Arc<[(String, String)]>,
     pub working_dir: Option<String>,
     pub volumes: Volumes,
     pub stdout: LogStream,
     pub stderr: LogStream,
-    pub network: Arc<dyn GuestNetwork>,
     pub memory: Arc<Memory>,
-    pub listening: Arc<dyn Listening>,
-    pub sockets: SocketQuota,
+    pub reach: Arc<Reach>,
     /// Whether file operations may block the thread that polls the guest: in the runner it is
     /// the guest's own.
     pub may_block: bool,
@@ -58,24 +58,20 @@ impl Environment {
     fn wasi(&self) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         builder
-            .args(&self.argv)
-            .envs(&self.env)
             .stdout(self.stdout.clone())
             .stderr(self.stderr.clone())
             .allow_blocking_current_thread(self.may_block)
             .max_random_size(MAX_RANDOM)
             .allow_tcp(true)
             .allow_udp(true);
-        if let Some(folder) = &self.working_dir {
-            builder.initial_cwd(folder);
-        }
         // Binds and connects were decided, and rewritten, by the shadowing sockets interfaces;
         // what is left is whom the guest hears.
-        let network = self.network.clone();
+        let reach = self.reach.clone();
         builder.socket_addr_check(move |address, purpose| {
+            let heard = |protocol| reach.network.peer(protocol, address).is_ok();
             let allowed = match purpose {
-                SocketAddrUse::TcpAccept => network.peer(Protocol::Tcp, address).is_ok(),
-                SocketAddrUse::UdpReceive => network.peer(Protocol::Udp, address).is_ok(),
+                SocketAddrUse::TcpAccept => heard(Protocol::Tcp),
+                SocketAddrUse::UdpReceive => heard(Protocol::Udp),
                 _ => true,
             };
             Box::pin(std::future::ready(allowed))
@@ -84,21 +80,21 @@ impl Environment {
     }
 
     /// A store for an instance of a component.
-    pub(crate) fn component_store(&self, engine: &Engine) -> wasmtime::Result<Store<Guest>> {
+    pub(crate) fn component_store(
+        self: &Arc<Self>,
+        engine: &Engine,
+    ) -> wasmtime::Result<Store<Guest>> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         let mut wasi = self.wasi().build();
         *wasi.filesystem() = self.volumes.opened(self.may_block)?;
         let guest = Guest {
+            environment: self.clone(),
             wasi,
             table,
             http: WasiHttpCtx::new(),
-            outgoing: Outgoing::new(self.network.clone(), self.sockets.clone()),
-            sockets: GuestSockets::new(
-                self.network.clone(),
-                self.listening.clone(),
-                self.sockets.clone(),
-            ),
+            outgoing: Outgoing::new(self.reach.clone()),
+            sockets: GuestSockets::new(self.reach.clone()),
             limits: Limits::new(self.memory.clone()),
         };
         let mut store = Store::new(engine, guest);
@@ -110,6 +106,10 @@ impl Environment {
     /// A store for an instance of a core module.
     pub(crate) fn core_store(&self, engine: &Engine) -> wasmtime::Result<Store<CoreGuest>> {
         let mut wasi = self.wasi();
+        wasi.args(&self.argv).envs(&self.env);
+        if let Some(folder) = &self.working_dir {
+            wasi.initial_cwd(folder);
+        }
         self.volumes.open(&mut wasi)?;
         let guest = CoreGuest {
             wasi: wasi.build_p1(),
@@ -159,13 +159,14 @@ impl Guest {
     }
 }
 
-/// WASI 0.2 with our own sockets, and `wasi:http`.
+/// WASI 0.2 with our own sockets and environment, and `wasi:http`.
 pub(crate) fn component_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     super::sockets::add_to_linker(&mut linker)?;
+    super::variables::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     Ok(linker)
 }

@@ -229,7 +229,13 @@ impl Acceptor {
 
     /// Gives a connection to a Pod, unless policy denies its peer.
     fn hand_over(&self, pod: &Arc<HttpPod>, stream: OwnedFd, peer: SocketAddr) {
-        if pod.environment.network.peer(Protocol::Tcp, peer).is_ok() {
+        if pod
+            .environment
+            .reach
+            .network
+            .peer(Protocol::Tcp, peer)
+            .is_ok()
+        {
             self.serve(pod, stream);
         }
     }

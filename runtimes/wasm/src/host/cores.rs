@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::Handle;
 
+use super::turns::Rounds;
+
 /// Threads beyond this many add memory and no speed on the nodes that we know.
 const MAX_CORES: usize = 32;
 const STACK: usize = 1 << 20;
@@ -17,6 +19,7 @@ const STACK: usize = 1 << 20;
 /// One core's runtimes.
 pub(super) struct Core {
     pub index: usize,
+    pub rounds: Arc<Rounds>,
     pub handle: Handle,
     pub idle: Handle,
 }
@@ -33,9 +36,14 @@ impl Cores {
         let count = std::thread::available_parallelism()?.get().min(MAX_CORES);
         let cores = (0..count)
             .map(|index| {
+                let handle = thread(format!("core-{index}"), false)?;
+                let rounds = Arc::new(Rounds::default());
+                let of = rounds.clone();
+                handle.spawn(async move { of.run().await });
                 Ok(Arc::new(Core {
                     index,
-                    handle: thread(format!("core-{index}"), false)?,
+                    rounds,
+                    handle,
                     idle: thread(format!("idle-{index}"), true)?,
                 }))
             })

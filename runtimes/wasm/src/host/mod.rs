@@ -13,6 +13,7 @@ mod pod;
 mod ports;
 mod request;
 mod room;
+mod turns;
 
 use std::collections::HashMap;
 use std::ffi::OsString;

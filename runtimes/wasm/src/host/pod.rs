@@ -17,10 +17,11 @@ use super::cores::Core;
 use super::handler::Handler;
 use super::request::{self, AbortOnDrop};
 use super::room::Room;
+use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
 use crate::guest::log::{Log, LogStream, Stream};
-use crate::guest::sockets::{Listening, SocketQuota};
+use crate::guest::sockets::{Listening, Reach, SocketQuota};
 use crate::guest::state::Environment;
 use crate::guest::volumes::{self, Volumes};
 use crate::protocol::{GuestSpec, Use};
@@ -31,9 +32,6 @@ use crate::serve::{Announcer, Hub};
 const INSTANCES: usize = 128;
 /// Requests of a Pod that wait for an instance; more are told to come back.
 const QUEUE: u64 = 1024;
-/// Instances of a Pod that begin at a time on a core. Most handlers end within their first poll,
-/// so this is what keeps a flood from filling a core's run queue before its neighbours.
-const BEGINNING: usize = 2;
 /// How long a trial instantiation may take.
 const TRIAL: Duration = Duration::from_secs(30);
 
@@ -51,7 +49,7 @@ pub(super) struct HttpPod {
     pub exit_file: PathBuf,
     pub started_at: SystemTime,
     pub handler: Arc<Handler>,
-    pub environment: Environment,
+    pub environment: Arc<Environment>,
     pub meter: Arc<Meter>,
     pub ticker: Ticker,
     pub log: Arc<Log>,
@@ -59,8 +57,8 @@ pub(super) struct HttpPod {
     pub instances: Semaphore,
     /// Memory for them.
     pub room: Room,
-    /// Instances that may begin, by core.
-    pub beginning: Box<[Semaphore]>,
+    /// Its turns to begin requests, by core.
+    pub turns: Box<[Turns]>,
     /// Requests that were accepted and not answered.
     pub requests: AtomicU64,
     /// Requests that ended in a trap.
@@ -117,25 +115,27 @@ impl HttpPod {
             exit_file: spec.exit_file,
             started_at: spec.started_at,
             handler,
-            environment: Environment {
-                argv: spec.argv,
-                env: spec.env,
+            environment: Arc::new(Environment {
+                argv: spec.argv.into(),
+                env: spec.env.into(),
                 working_dir: spec.working_dir,
                 volumes: Volumes::new(preopens),
                 stdout: LogStream::new(log.clone(), Stream::Stdout),
                 stderr: LogStream::new(log.clone(), Stream::Stderr),
-                network,
                 memory,
-                listening: announcer.clone(),
-                sockets: SocketQuota::new(),
+                reach: Arc::new(Reach {
+                    network,
+                    listening: announcer.clone(),
+                    quota: SocketQuota::new(),
+                }),
                 may_block: false,
-            },
+            }),
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),
             ticker: ticker.clone(),
             log,
             instances: Semaphore::new(INSTANCES),
             room: Room::new(spec.resources.memory_limit_bytes),
-            beginning: (0..cores).map(|_| Semaphore::new(BEGINNING)).collect(),
+            turns: (0..cores).map(|_| Turns::new()).collect(),
             requests: AtomicU64::new(0),
             traps: AtomicU64::new(0),
             announcer,
@@ -174,7 +174,7 @@ impl HttpPod {
     pub(super) fn listen(self: &Arc<Self>, acceptor: &Acceptor) -> Result<(), String> {
         let failed =
             |error: &dyn std::fmt::Display| format!("listening on {}: {error}", self.address);
-        let network = &self.environment.network;
+        let network = &self.environment.reach.network;
         let wanted = network
             .bind(Protocol::Tcp, self.address)
             .map_err(|error| failed(&error))?;
@@ -201,7 +201,7 @@ impl HttpPod {
     fn withdraw(&self, acceptor: &Acceptor) {
         if let Some(bound) = self.bound.lock().take() {
             acceptor.remove(bound.ticket);
-            let network = &self.environment.network;
+            let network = &self.environment.reach.network;
             network.listening(Protocol::Tcp, bound.view, None);
             if bound.published {
                 self.announcer

@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::sync::{SemaphorePermit, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error, WasiHttpView};
@@ -97,15 +97,24 @@ async fn serve(
         return Ok(busy());
     }
     let counted = Counted::new(&pod);
-    let (answer, answered) = oneshot::channel();
-    let guest = core
-        .handle
-        .spawn(run(counted, core.clone(), request, answer));
-    // A client that goes away before it has its answer takes its instance with it.
-    let mut unanswered = Unanswered(Some(guest.abort_handle()));
-    let answered = answered.await;
-    unanswered.0 = None;
-    match answered {
+    let (answer, mut answered) = oneshot::channel();
+    // The guest runs here, where its answer is waited for: a task of its own would be one more
+    // round of the run queue. A client that goes away before the answer takes the instance along.
+    let mut guest = Some(Box::pin(run(counted, core.clone(), request, answer)));
+    let outcome = std::future::poll_fn(|cx| {
+        if let Some(running) = &mut guest
+            && running.as_mut().poll(cx).is_ready()
+        {
+            guest = None;
+        }
+        Pin::new(&mut answered).poll(cx)
+    })
+    .await;
+    // What has an answer and goes on is sending the body, or working after it.
+    if let Some(guest) = guest {
+        core.handle.spawn(guest);
+    }
+    match outcome {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(code)) => Ok(failed(&pod, &code)),
         // The guest ended without an answer; what it was is in the log.
@@ -113,17 +122,6 @@ async fn serve(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the guest gave no answer\n",
         )),
-    }
-}
-
-/// Ends the guest of a request that is dropped before its answer.
-struct Unanswered(Option<AbortHandle>);
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(guest) = &self.0 {
-            guest.abort();
-        }
     }
 }
 
@@ -192,15 +190,13 @@ async fn run(
     let Ok(_instance) = pod.instances.acquire().await else {
         return;
     };
-    let Some(_room) = pod.room.enter(pod.environment.memory.usual()).await else {
-        return;
-    };
-    let beginning = match pod.beginning.get(core.index) {
-        Some(beginning) => beginning.acquire().await.ok(),
-        None => None,
-    };
-    let slice = Slice::new(&pod, handle(pod.clone(), request, answer), beginning);
+    let _room = pod.room.enter(pod.environment.memory.usual()).await;
+    if let Some(turns) = pod.turns.get(core.index) {
+        core.rounds.turn(turns).await;
+    }
+    let slice = Slice::new(&pod, handle(pod.clone(), request, answer));
     let result = tokio::select! {
+        biased;
         result = drive(slice, &core) => result,
         () = pod.life().ended.cancelled() => return,
     };
@@ -212,23 +208,16 @@ async fn run(
 type Guest = Metered<Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>>;
 
 /// Polls a guest until it ends or has used its slice.
-struct Slice<'a> {
-    guest: Option<Guest>,
-    /// Given back when the guest first waits.
-    beginning: Option<SemaphorePermit<'a>>,
-}
+struct Slice(Option<Guest>);
 
-impl<'a> Slice<'a> {
+impl Slice {
     fn new(
         pod: &HttpPod,
         guest: impl Future<Output = wasmtime::Result<()>> + Send + 'static,
-        beginning: Option<SemaphorePermit<'a>>,
     ) -> Self {
         let guest: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(guest);
-        Self {
-            guest: Some(Metered::new(guest, pod.meter.clone(), pod.ticker.clone())),
-            beginning,
-        }
+        let guest = Metered::new(guest, pod.meter.clone(), pod.ticker.clone());
+        Self(Some(guest))
     }
 }
 
@@ -237,20 +226,17 @@ enum Spent {
     Demoted(Box<Guest>),
 }
 
-impl Future for Slice<'_> {
+impl Future for Slice {
     type Output = Spent;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Spent> {
-        let this = &mut *self;
-        let Some(guest) = &mut this.guest else {
+        let Some(guest) = &mut self.0 else {
             return Poll::Pending;
         };
         let result = Pin::new(&mut *guest).poll(cx);
-        let spent = guest.used() > SLICE;
-        this.beginning = None;
-        if spent
+        if guest.used() > SLICE
             && result.is_pending()
-            && let Some(guest) = this.guest.take()
+            && let Some(guest) = self.0.take()
         {
             return Poll::Ready(Spent::Demoted(Box::new(guest)));
         }
@@ -258,7 +244,7 @@ impl Future for Slice<'_> {
     }
 }
 
-async fn drive(slice: Slice<'_>, core: &Core) -> wasmtime::Result<()> {
+async fn drive(slice: Slice, core: &Core) -> wasmtime::Result<()> {
     match slice.await {
         Spent::Ended(result) => result,
         Spent::Demoted(guest) => {
@@ -276,7 +262,7 @@ pub(super) async fn trial(pod: Arc<HttpPod>, core: Arc<Core>) -> wasmtime::Resul
         of.handler.pre.instantiate_async(&mut store).await?;
         Ok(())
     };
-    drive(Slice::new(&pod, instance, None), &core).await
+    drive(Slice::new(&pod, instance), &core).await
 }
 
 /// Makes an instance, hands it the request, and lets it run until it returns.
@@ -302,8 +288,6 @@ async fn handle(
         .wasi_http_incoming_handler()
         .call_handle(&mut store, request, out)
         .await?;
-    // The connection is on this thread too: it sends the answer before the instance is cleared.
-    tokio::task::yield_now().await;
     Ok(())
 }
 

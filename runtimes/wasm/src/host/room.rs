@@ -6,6 +6,7 @@
 //! fits beside those that live; the requests that wait are bounded elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,7 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const PAGE: u64 = 64 << 10;
 
 /// The room of a container.
-pub(super) struct Room(Mutex<Pages>);
+pub(super) struct Room {
+    /// Whether there is a limit, for who begins an instance: without one there is no count.
+    is_limited: AtomicBool,
+    pages: Mutex<Option<Pages>>,
+}
 
 struct Pages {
     free: Arc<Semaphore>,
@@ -22,10 +27,8 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(limit: Option<u64>) -> Self {
-        let all = limit.map_or(u32::MAX, |bytes| {
-            u32::try_from((bytes / PAGE).max(1)).unwrap_or(u32::MAX)
-        });
+    fn new(limit: u64) -> Self {
+        let all = u32::try_from((limit / PAGE).max(1)).unwrap_or(u32::MAX);
         let count = usize::try_from(all).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             free: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
@@ -36,19 +39,28 @@ impl Pages {
 
 impl Room {
     pub(super) fn new(limit: Option<u64>) -> Self {
-        Self(Mutex::new(Pages::new(limit)))
+        Self {
+            is_limited: AtomicBool::new(limit.is_some()),
+            pages: Mutex::new(limit.map(Pages::new)),
+        }
     }
 
     /// Instances that live keep what they have of the old limit.
     pub(super) fn set_limit(&self, limit: Option<u64>) {
-        *self.0.lock() = Pages::new(limit);
+        let mut pages = self.pages.lock();
+        *pages = limit.map(Pages::new);
+        self.is_limited.store(limit.is_some(), Ordering::Relaxed);
     }
 
     /// Waits until so many bytes fit, in the order of the callers. Whoever expects more than all
-    /// the room gets all of it.
+    /// the room gets all of it; where there is no limit, nobody holds any.
     pub(super) async fn enter(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        if !self.is_limited.load(Ordering::Relaxed) {
+            return None;
+        }
         let (free, pages) = {
-            let pages = self.0.lock();
+            let pages = self.pages.lock();
+            let pages = pages.as_ref()?;
             let wanted = u32::try_from(bytes.div_ceil(PAGE)).unwrap_or(u32::MAX);
             (pages.free.clone(), wanted.clamp(1, pages.all))
         };
@@ -80,7 +92,7 @@ mod tests {
         let one = enter(1).unwrap();
         assert!(enter(1).is_none());
         room.set_limit(None);
-        assert!(enter(1 << 20).is_some());
+        assert!(room.enter(1 << 20).now_or_never().is_some());
         drop(one);
     }
 }

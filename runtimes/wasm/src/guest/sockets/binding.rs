@@ -35,6 +35,13 @@ impl SocketQuota {
     }
 }
 
+/// What a container has of the network, shared by all its instances.
+pub(crate) struct Reach {
+    pub network: Arc<dyn GuestNetwork>,
+    pub listening: Arc<dyn Listening>,
+    pub quota: SocketQuota,
+}
+
 /// A bound socket.
 #[derive(Clone, Copy, Debug)]
 struct Endpoint {
@@ -92,23 +99,15 @@ impl Binding {
 /// What is known of the sockets of one instance of a guest beyond what the host's sockets say.
 /// Kept by the number of the resource.
 pub(crate) struct GuestSockets {
-    pub(super) network: Arc<dyn GuestNetwork>,
-    listening: Arc<dyn Listening>,
-    quota: SocketQuota,
+    pub(super) reach: Arc<Reach>,
     bindings: HashMap<u32, Binding>,
     pub(super) streams: HashMap<u32, udp::Flows>,
 }
 
 impl GuestSockets {
-    pub(crate) fn new(
-        network: Arc<dyn GuestNetwork>,
-        listening: Arc<dyn Listening>,
-        quota: SocketQuota,
-    ) -> Self {
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
         Self {
-            network,
-            listening,
-            quota,
+            reach,
             bindings: HashMap::new(),
             streams: HashMap::new(),
         }
@@ -116,7 +115,7 @@ impl GuestSockets {
 
     /// Room for one more socket.
     pub(super) fn permit(&self) -> SocketResult<Permit> {
-        Ok(self.quota.take().ok_or(ErrorCode::NewSocketLimit)?)
+        Ok(self.reach.quota.take().ok_or(ErrorCode::NewSocketLimit)?)
     }
 
     /// A socket was made.
@@ -146,7 +145,7 @@ impl GuestSockets {
         if asked.port() != 0 && self.is_taken(rep, protocol, asked) {
             return Err(ErrorCode::AddressInUse.into());
         }
-        self.network.bind(protocol, asked).map_err(refused)
+        self.reach.network.bind(protocol, asked).map_err(refused)
     }
 
     /// The host binds the socket.
@@ -160,7 +159,7 @@ impl GuestSockets {
     pub(super) fn bound(&mut self, rep: u32, actual: SocketAddr) {
         if let Some(binding) = self.bindings.get_mut(&rep) {
             let asked = binding.asked.unwrap_or(actual);
-            let (view, published) = self.network.bound(binding.protocol, asked, actual);
+            let (view, published) = self.reach.network.bound(binding.protocol, asked, actual);
             binding.endpoint = Some(Endpoint {
                 view,
                 actual,
@@ -196,10 +195,12 @@ impl GuestSockets {
         {
             binding.serving = true;
             let protocol = binding.protocol;
-            self.network
+            self.reach
+                .network
                 .listening(protocol, endpoint.view, Some(endpoint.actual));
             if endpoint.is_announced() {
-                self.listening
+                self.reach
+                    .listening
                     .bound(protocol, endpoint.view, endpoint.actual);
             }
         }
@@ -209,10 +210,12 @@ impl GuestSockets {
         if let Some(endpoint) = &binding.endpoint
             && binding.serving
         {
-            self.network
+            self.reach
+                .network
                 .listening(binding.protocol, endpoint.view, None);
             if endpoint.is_announced() {
-                self.listening
+                self.reach
+                    .listening
                     .unbound(binding.protocol, endpoint.view, endpoint.actual);
             }
         }
@@ -239,7 +242,12 @@ impl GuestSockets {
         let binding = self.bindings.get(&rep);
         let endpoint = binding.and_then(|binding| binding.endpoint);
         let mut view = endpoint.map_or_else(
-            || self.network.bound(protocol, unspecified(actual), actual).0,
+            || {
+                self.reach
+                    .network
+                    .bound(protocol, unspecified(actual), actual)
+                    .0
+            },
             |endpoint| endpoint.view,
         );
         // An end of a connection has an address that is not the wildcard. One that is no
@@ -260,7 +268,7 @@ impl GuestSockets {
     ) -> SocketResult<SocketAddr> {
         match self.bindings.get(&rep).and_then(|binding| binding.remote) {
             Some(remote) => Ok(remote),
-            None => self.network.peer(protocol, actual).map_err(refused),
+            None => self.reach.network.peer(protocol, actual).map_err(refused),
         }
     }
 
@@ -345,13 +353,17 @@ mod tests {
 
     fn sockets() -> (GuestSockets, Arc<Heard>) {
         let heard = Arc::new(Heard::default());
-        let sockets = GuestSockets::new(Arc::new(Plain), heard.clone(), SocketQuota::new());
+        let sockets = GuestSockets::new(Arc::new(Reach {
+            network: Arc::new(Plain),
+            listening: heard.clone(),
+            quota: SocketQuota::new(),
+        }));
         (sockets, heard)
     }
 
     /// Opens and binds a socket as a guest does.
     fn bind(sockets: &mut GuestSockets, rep: u32, local: &str, actual: &str) -> bool {
-        let permit = sockets.quota.take().unwrap();
+        let permit = sockets.reach.quota.take().unwrap();
         sockets.opened(rep, Protocol::Tcp, permit);
         let local = address(local);
         let free = sockets.bind(rep, Protocol::Tcp, local).is_ok();
@@ -419,7 +431,7 @@ mod tests {
         ] {
             let (mut sockets, _) = sockets();
             bind(&mut sockets, 1, "0.0.0.0:80", actual);
-            let permit = sockets.quota.take().unwrap();
+            let permit = sockets.reach.quota.take().unwrap();
             sockets.accepted(2, 1, permit);
             let local = |rep| sockets.local(rep, Protocol::Tcp, address(actual));
             assert_eq!(local(1), address("0.0.0.0:80"), "{actual}");
@@ -442,7 +454,7 @@ mod tests {
     #[test]
     fn a_source_that_is_bound_is_what_the_guest_sees() {
         let (mut sockets, _) = sockets();
-        let permit = sockets.quota.take().unwrap();
+        let permit = sockets.reach.quota.take().unwrap();
         sockets.opened(1, Protocol::Tcp, permit);
         sockets.connected(1, Some(address("10.42.0.3:80")));
         let actual = address("10.42.0.2:40001");

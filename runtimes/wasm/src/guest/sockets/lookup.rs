@@ -30,7 +30,7 @@ impl Host for Sockets<'_> {
         name: String,
     ) -> SocketResult<Resource<ResolveAddressStream>> {
         self.wasi.table.get(&network)?;
-        let resolver = self.state.network.clone();
+        let resolver = self.state.reach.network.clone();
         let pending = wasmtime_wasi::runtime::spawn(async move { resolver.resolve(&name).await });
         let lookup = self.wasi.table.push(Lookup(State::Pending(pending)))?;
         Ok(Resource::new_own(lookup.rep()))

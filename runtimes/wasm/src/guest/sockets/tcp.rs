@@ -84,6 +84,7 @@ impl HostTcpSocket for Sockets<'_> {
         let remote = address::dialable(Protocol::Tcp, remote.into())?;
         let peer = self
             .state
+            .reach
             .network
             .connect(Protocol::Tcp, remote)
             .map_err(refused)?;

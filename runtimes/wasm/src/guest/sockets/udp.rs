@@ -192,7 +192,7 @@ impl HostUdpSocket for Sockets<'_> {
         let rep = this.rep();
         let wanted = remote.map(SocketAddr::from);
         let flows = match wanted {
-            Some(wanted) => Flows::connected(&*self.state.network, wanted)?,
+            Some(wanted) => Flows::connected(&*self.state.reach.network, wanted)?,
             None => Flows::default(),
         };
         let actual = flows.connected.map(|(_, actual)| actual.into());
@@ -261,7 +261,7 @@ impl HostIncomingDatagramStream for Sockets<'_> {
             .get(&this.rep())
             .cloned()
             .unwrap_or_default();
-        let network = self.state.network.clone();
+        let network = self.state.reach.network.clone();
         let datagrams = self.wasi.receive(this, max)?;
         Ok(datagrams
             .into_iter()
@@ -302,7 +302,7 @@ impl HostOutgoingDatagramStream for Sockets<'_> {
         for datagram in datagrams {
             let remote = match datagram.remote_address {
                 None => None,
-                Some(wanted) => match flows.to(&*self.state.network, wanted.into()) {
+                Some(wanted) => match flows.to(&*self.state.reach.network, wanted.into()) {
                     Ok(actual) => Some(actual.into()),
                     // What comes before is sent; the guest meets the error when it sends the
                     // rest again.

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::bindings::sockets::instance_network;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::super::{GuestSockets, Listening, SocketQuota};
+use super::super::{GuestSockets, Listening, Reach, SocketQuota};
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -68,7 +68,11 @@ impl Instance {
         Self {
             ctx: ctx.build(),
             table: ResourceTable::new(),
-            state: GuestSockets::new(Arc::new(Virtual), Arc::new(Nobody), SocketQuota::new()),
+            state: GuestSockets::new(Arc::new(Reach {
+                network: Arc::new(Virtual),
+                listening: Arc::new(Nobody),
+                quota: SocketQuota::new(),
+            })),
         }
     }
 
