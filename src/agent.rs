@@ -10,6 +10,7 @@ use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
 use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
+use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::{LogLimits, PortDispatcher, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -34,6 +35,8 @@ use crate::{defaults, host, logging, push, shutdown};
 pub(crate) const REGISTRY_HOSTING: &str = "local-registry-hosting";
 /// The key in it.
 pub(crate) const REGISTRY_HOSTING_KEY: &str = "localRegistryHosting.v1";
+/// How long containers of an ephemeral node wait for an agent before they end.
+const ORPHANED: Duration = Duration::from_secs(60);
 /// How long Pods may take to end when the node does.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -94,10 +97,15 @@ impl RunningNode {
                 (credential.user, credential.password),
             )
         });
+        let containers = coracle_oci::lacks();
+        if let Some(lack) = &containers {
+            tracing::info!(lack, "this node runs WebAssembly only");
+        }
         let puller = Puller::new(
             content.clone(),
             PullerConfig {
                 embedded,
+                containers: containers.is_none(),
                 ..PullerConfig::default()
             },
         )?;
@@ -137,15 +145,24 @@ impl RunningNode {
         let wasm = WasmRuntime::new(WasmConfig {
             state_dir: folder("wasm"),
             cache_dir: folder("compiled"),
-            content,
-            exe,
+            content: content.clone(),
+            exe: exe.clone(),
             ephemeral: config.ephemeral,
             network_namespace: network.namespace(),
             guest_users,
         })
         .await?;
         let dispatcher: Arc<dyn PortDispatcher> = Arc::new(wasm.clone());
-        let runtimes: Vec<Arc<dyn RuntimeService>> = vec![Arc::new(wasm)];
+        let mut runtimes: Vec<Arc<dyn RuntimeService>> = vec![Arc::new(wasm)];
+        if containers.is_none() {
+            let oci = OciRuntime::new(OciConfig {
+                state_dir: folder("oci"),
+                content,
+                exe,
+                ephemeral: config.ephemeral.then_some(ORPHANED),
+            });
+            runtimes.push(Arc::new(oci.await?));
+        }
         let tls = kubelet_tls(&config.identity)?;
         let max_pods = usize::try_from(config.max_pods)?;
         let kubelet = Kubelet::new(KubeletConfig {

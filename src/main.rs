@@ -41,6 +41,9 @@ use paths::DataDir;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = coracle_oci::subcommand(&arguments) {
+        return code;
+    }
     if let Some(code) = coracle_wasm::subcommand(&arguments, guest_network) {
         return code;
     }

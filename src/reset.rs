@@ -4,12 +4,14 @@
 //! its folder: guest processes, mounts, the Pods' network. What is in the folder stays, so that a
 //! node that starts again finds its images and its identity, unless it is asked to go too.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coracle_images::ContentStore;
 use coracle_network::NodeNetwork;
+use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::RuntimeService;
 use coracle_wasm::{WasmConfig, WasmRuntime};
 
@@ -23,7 +25,7 @@ pub(crate) async fn run(options: ResetOptions) -> Result<()> {
     if agent.is_dir() {
         // A node that runs holds it.
         let _lock = lock(&agent)?;
-        let ended = end_guests(&agent).await?;
+        let ended = end_pods(&agent).await?;
         println!("{ended} Pods ended");
         let pods = agent.join("pods");
         coracle_kubelet::unmount_volumes(&pods)
@@ -43,28 +45,41 @@ pub(crate) async fn run(options: ResetOptions) -> Result<()> {
     Ok(())
 }
 
-/// Ends every guest that an agent of this folder has left, and says how many Pods they were of.
-async fn end_guests(agent: &Path) -> Result<usize> {
-    let state_dir = agent.join("wasm");
-    if !state_dir.is_dir() {
-        return Ok(0);
-    }
+/// Ends every guest and container that an agent of this folder has left, and says how many Pods
+/// they were of.
+async fn end_pods(agent: &Path) -> Result<usize> {
     // Taken over as a starting agent does it, so that there is one way of knowing them.
-    let runtime = WasmRuntime::new(WasmConfig {
-        state_dir,
-        cache_dir: agent.join("compiled"),
-        content: ContentStore::open(agent.join("images"))?,
-        exe: std::env::current_exe().context("cannot find this program's own file")?,
-        ephemeral: false,
-        network_namespace: None,
-        guest_users: crate::host::guest_users(),
-    })
-    .await?;
-    let runtime: Arc<dyn RuntimeService> = Arc::new(runtime);
-    let sandboxes = runtime.list_pod_sandboxes().await?;
-    for sandbox in &sandboxes {
-        runtime.remove_pod_sandbox(&sandbox.id).await?;
+    let content = ContentStore::open(agent.join("images"))?;
+    let exe = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut runtimes: Vec<Arc<dyn RuntimeService>> = Vec::new();
+    if agent.join("wasm").is_dir() {
+        let wasm = WasmRuntime::new(WasmConfig {
+            state_dir: agent.join("wasm"),
+            cache_dir: agent.join("compiled"),
+            content: content.clone(),
+            exe: exe.clone(),
+            ephemeral: false,
+            network_namespace: None,
+            guest_users: crate::host::guest_users(),
+        });
+        runtimes.push(Arc::new(wasm.await?));
     }
-    runtime.detach().await;
-    Ok(sandboxes.len())
+    if agent.join("oci").is_dir() {
+        let oci = OciRuntime::new(OciConfig {
+            state_dir: agent.join("oci"),
+            content,
+            exe,
+            ephemeral: None,
+        });
+        runtimes.push(Arc::new(oci.await?));
+    }
+    let mut pods = BTreeSet::new();
+    for runtime in runtimes {
+        for sandbox in runtime.list_pod_sandboxes().await? {
+            runtime.remove_pod_sandbox(&sandbox.id).await?;
+            pods.insert(sandbox.config.pod.uid);
+        }
+        runtime.detach().await;
+    }
+    Ok(pods.len())
 }

@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("network", &["apimachinery", "runtime"]),
     ("kubelet", &["runtime", "images", "apimachinery"]),
     ("wasm", &["runtime", "images"]),
+    ("oci", &["runtime", "images"]),
 ];
 
 /// Crates from outside that only these of ours may use.
@@ -29,6 +30,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["wasm"]),
     ("wasmtime-wasi-http", &["wasm"]),
     ("oci-client", &["images"]),
+    ("libcontainer", &["oci"]),
     ("rcgen", &["coracle"]),
     (
         "kube",

@@ -5,6 +5,7 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod cluster;
+mod containers;
 mod faults;
 mod kubectl;
 mod lifecycle;

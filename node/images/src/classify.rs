@@ -27,8 +27,8 @@ pub(crate) enum Plan {
     WasmLayer { module: usize },
     /// The module is the file of this path in the file system that the layers make.
     WasmFile { path: String },
-    /// Layers are left to the container runtime.
-    Container,
+    /// Layers are for the container runtime; the digests of the archives in them, in order.
+    Container { diff_ids: Vec<Digest> },
 }
 
 /// The image configuration, as far as it matters here.
@@ -38,6 +38,13 @@ struct ConfigFile {
     architecture: Option<String>,
     os: Option<String>,
     config: Option<RunConfig>,
+    rootfs: RootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RootFs {
+    diff_ids: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +55,9 @@ struct RunConfig {
     env: Option<Vec<String>>,
     user: Option<String>,
     working_dir: Option<String>,
+    stop_signal: Option<String>,
+    /// The keys are what counts.
+    volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
 }
 
 /// Checks a descriptor of a manifest.
@@ -153,6 +163,8 @@ pub(crate) fn classify(
         env: run.env.unwrap_or_default(),
         user: run.user.unwrap_or_default(),
         working_dir: run.working_dir.unwrap_or_default(),
+        stop_signal: run.stop_signal.unwrap_or_default(),
+        volumes: run.volumes.unwrap_or_default().into_keys().collect(),
     };
     let for_wasm = file.os.is_some_and(|os| os.starts_with("wasi"))
         || file
@@ -169,7 +181,20 @@ pub(crate) fn classify(
             Ok((Plan::WasmFile { path }, config))
         }
         None if for_wasm => Err("the wasm image names no entrypoint".into()),
-        _ => Ok((Plan::Container, config)),
+        _ => {
+            let diff_ids = file.rootfs.diff_ids;
+            if diff_ids.len() != layers.len() {
+                return Err(format!(
+                    "the image has {} layers, and its configuration names {}",
+                    layers.len(),
+                    diff_ids.len()
+                ));
+            }
+            let parsed = diff_ids.iter().map(|id| id.parse::<Digest>());
+            let diff_ids = parsed.collect::<Result<_, _>>();
+            let diff_ids = diff_ids.map_err(|error| error.to_string())?;
+            Ok((Plan::Container { diff_ids }, config))
+        }
     }
 }
 
@@ -211,6 +236,8 @@ mod tests {
         const IMAGE: &str = IMAGE_CONFIG_MEDIA_TYPE;
         const TAR: &str = media_types::OCI_LAYER_GZIP;
         let entry = |value| json!({"os": "linux", "config": {"Entrypoint": value}});
+        let rootfs = |diff_ids| json!({"os": "linux", "rootfs": {"diff_ids": diff_ids}});
+        let id = Digest::of(b"").to_string();
         for (config_type, layers, config, expected) in [
             (
                 media_types::WASM_CONFIG,
@@ -269,8 +296,16 @@ mod tests {
                 json!({"architecture": "wasm", "os": "linux"}),
                 "names no entrypoint",
             ),
-            (IMAGE, vec![TAR], entry(json!(["/bin/sh"])), "Container"),
-            (IMAGE, vec![TAR], entry(json!(null)), "Container"),
+            (IMAGE, vec![TAR], rootfs(json!([id])), "Container"),
+            (IMAGE, vec![], entry(json!(["/bin/sh"])), "Container"),
+            (IMAGE, vec![TAR], entry(json!(null)), "names 0"),
+            (IMAGE, vec![], rootfs(json!([id])), "names 1"),
+            (
+                IMAGE,
+                vec![TAR],
+                rootfs(json!(["sha512:00"])),
+                "not supported",
+            ),
             (IMAGE, vec![TAR], json!([1]), "not valid"),
             (
                 "application/vnd.cncf.helm.config.v1+json",

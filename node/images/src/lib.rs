@@ -6,7 +6,7 @@
 //! - [`registry`] answers the same protocol; [`push`] sends a WebAssembly file to it.
 //!
 //! Deliberately absent: running anything. Compiling a module and unpacking a root file system
-//! belong to the runtimes, which find the blobs here. Whether to pull at all
+//! belong to the runtimes, which find the blobs here and read archives by [`layer`]. Whether to pull at all
 //! (`imagePullPolicy`, back-off) is the kubelet's decision.
 
 mod classify;
@@ -19,13 +19,14 @@ mod pull;
 mod reference;
 mod store;
 
+pub mod layer;
 pub mod media_types;
 pub mod push;
 pub mod registry;
 
 pub use credentials::{CredentialsError, RegistryAuth};
 pub use digest::{Digest, DigestError, Hasher};
-pub use image::{ImageConfig, ImageKind, StoredImage};
+pub use image::{ImageConfig, ImageKind, ImageLayer, StoredImage};
 pub use pull::{
     EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, Puller,
     PullerConfig,

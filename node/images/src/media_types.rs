@@ -29,6 +29,34 @@ pub const MANIFESTS: [&str; 4] = [
     DOCKER_MANIFEST_LIST,
 ];
 
+/// Layers of zstd, which came after the formats that the client knows.
+pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// The same in the words of an older format.
+pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+
+/// Layers that their makers do not let others distribute; they may be used all the same.
+const RESTRICTED: [&str; 4] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+
+/// Whether a layer of this type is an archive of a root file system.
+pub fn is_archive(media_type: &str) -> bool {
+    [
+        OCI_LAYER,
+        OCI_LAYER_GZIP,
+        OCI_LAYER_ZSTD,
+        DOCKER_LAYER,
+        DOCKER_LAYER_GZIP,
+        DOCKER_LAYER_ZSTD,
+    ]
+    .contains(&media_type)
+        || RESTRICTED.contains(&media_type)
+}
+
 /// Annotation that names the file that a layer holds.
 pub const TITLE: &str = "org.opencontainers.image.title";
 

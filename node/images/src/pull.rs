@@ -19,10 +19,13 @@ use tokio::sync::Semaphore;
 
 use crate::classify::{self, Layer, Plan};
 use crate::client::{Basic, ClientError, HttpClients, Manifest, Repository, Timeouts, Trust};
-use crate::extract::{ExtractError, extract};
+use crate::extract::extract;
+use crate::layer::LayerError;
 use crate::media_types::{DOCKER_MANIFEST_LIST, OCI_INDEX};
 use crate::reference::DOCKER_HUB;
-use crate::{ContentStore, Digest, ImageKind, Lease, Reference, RegistryAuth, StoredImage};
+use crate::{
+    ContentStore, Digest, ImageKind, ImageLayer, Lease, Reference, RegistryAuth, StoredImage,
+};
 
 mod types;
 
@@ -82,6 +85,17 @@ impl Puller {
 
     /// The image of a reference, if it is here already. Asks no registry.
     pub fn resolve_local(&self, reference: &str) -> Option<Image> {
+        let image = self.find_local(reference)?;
+        let stored = self.store.image(&image.digest)?;
+        (!self.lacks_layers(&stored)).then_some(image)
+    }
+
+    /// Whether an image was fetched when the node ran no containers, and it does now.
+    fn lacks_layers(&self, image: &StoredImage) -> bool {
+        self.config.containers && matches!(image.kind, ImageKind::Container { layers: None })
+    }
+
+    fn find_local(&self, reference: &str) -> Option<Image> {
         if let Ok(digest) = reference.parse::<Digest>() {
             let image = self.store.image(&digest.to_string())?;
             let first = image.references.first();
@@ -288,7 +302,8 @@ impl Puller {
             }
             references.push(format!("{}@{}", reference.name(), manifest.digest));
         }
-        if let Some(known) = self.store.image(&manifest.digest.to_string()) {
+        let known = self.store.image(&manifest.digest.to_string());
+        if let Some(known) = known.filter(|known| !self.lacks_layers(known)) {
             known.blobs.iter().for_each(|blob| lease.add(blob));
             references.extend(known.references.clone());
             let image = StoredImage {
@@ -331,7 +346,8 @@ impl Puller {
         let (plan, run_config) =
             classify::classify(parsed, &layers, &config).map_err(Failure::Image)?;
         let mut blobs = vec![manifest.digest.clone(), config_layer.digest.clone()];
-        if plan != Plan::Container {
+        let containers = self.config.containers;
+        if containers || !matches!(plan, Plan::Container { .. }) {
             check_size("image", total, limits.image_bytes)?;
             if let Plan::WasmLayer { module } = plan {
                 check_size("module", layers[module].size, limits.module_bytes)?;
@@ -352,7 +368,9 @@ impl Puller {
             }
         }
         let kind = match plan {
-            Plan::Container => ImageKind::Container,
+            Plan::Container { diff_ids } => ImageKind::Container {
+                layers: containers.then(|| image_layers(&layers, diff_ids)),
+            },
             Plan::WasmLayer { module } => ImageKind::Wasm {
                 module: layers[module].digest.clone(),
                 layers: classify::titles(&layers),
@@ -417,8 +435,8 @@ impl Puller {
         });
         match extracted.await.map_err(std::io::Error::other)? {
             Ok(module) => Ok(module),
-            Err(ExtractError::Image(cause)) => Err(Failure::Image(cause)),
-            Err(ExtractError::Io(error)) => Err(Failure::Io(error)),
+            Err(LayerError::Image(cause)) => Err(Failure::Image(cause)),
+            Err(LayerError::Io(error)) => Err(Failure::Io(error)),
         }
     }
 
@@ -427,6 +445,17 @@ impl Puller {
         let recorded = tokio::task::spawn_blocking(move || store.record(image));
         Ok(recorded.await.map_err(std::io::Error::other)??)
     }
+}
+
+fn image_layers(layers: &[Layer], diff_ids: Vec<Digest>) -> Vec<ImageLayer> {
+    let layers = layers.iter().zip(diff_ids);
+    layers
+        .map(|(layer, diff_id)| ImageLayer {
+            digest: layer.digest.clone(),
+            media_type: layer.media_type.clone(),
+            diff_id,
+        })
+        .collect()
 }
 
 /// A qualified reference as the store keeps it: by digest where it has one.

@@ -18,8 +18,8 @@ use futures::StreamExt;
 
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, LogLimits,
-    PodIdentity, PodSandboxConfig, Resources, RuntimeEvent, RuntimeService, SandboxId,
-    SandboxState,
+    Namespaces, PodIdentity, PodSandboxConfig, Resources, RuntimeEvent, RuntimeService, SandboxId,
+    SandboxState, Security,
 };
 
 /// How long anything in the suite may take.
@@ -102,6 +102,7 @@ impl Suite {
             log_directory: self.scratch.join(format!("logs/pod-{n}")),
             labels: BTreeMap::from([("n".to_owned(), n.to_string())]),
             cgroup_parent: None,
+            namespaces: Namespaces::default(),
         }
     }
 
@@ -129,6 +130,7 @@ impl Suite {
             log_limits: LogLimits::default(),
             termination_message: None,
             labels: BTreeMap::new(),
+            security: Security::default(),
         }
     }
 

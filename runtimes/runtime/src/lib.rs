@@ -6,6 +6,10 @@
 //! [`ContainerConfig`]. [`GuestNetwork`] is the other seam: through it a WebAssembly guest
 //! meets the network.
 //!
+//! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
+//! processes that survive the agent ([`connection`], [`frames`], [`identity`]), and the log of a
+//! container ([`log`]).
+//!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
 
@@ -14,7 +18,15 @@ mod service;
 mod types;
 
 pub mod conformance;
+pub mod connection;
+pub mod disk;
 pub mod fake;
+pub mod frames;
+pub mod harness;
+pub mod identity;
+pub mod ledger;
+pub mod log;
+pub mod process;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use service::{Error, Result, RuntimeService};

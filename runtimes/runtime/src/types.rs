@@ -48,6 +48,40 @@ pub struct PodSandboxConfig {
     /// The cgroup under which processes of the Pod live, relative to the hierarchy's root;
     /// none where the agent may not manage cgroups.
     pub cgroup_parent: Option<PathBuf>,
+    /// What the Pod shares with the machine. Guests have nothing to share.
+    #[serde(default)]
+    pub namespaces: Namespaces,
+}
+
+/// The network of a Pod with containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Network {
+    /// A namespace of its own with nothing but a loopback interface.
+    #[default]
+    Loopback,
+    /// The machine's (`hostNetwork`).
+    Host,
+    /// The namespace of that path, which somebody else has furnished.
+    Namespace(PathBuf),
+}
+
+/// The kernel's namespaces in which the containers of a Pod run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Namespaces {
+    /// Network.
+    pub network: Network,
+    /// Whether processes of the machine are seen (`hostPID`).
+    pub host_pid: bool,
+    /// Whether the machine's IPC objects are (`hostIPC`).
+    pub host_ipc: bool,
+    /// Whether containers see each other's processes (`shareProcessNamespace`).
+    pub share_processes: bool,
+    /// Whether root of a container is nobody on the machine (`hostUsers: false`).
+    pub own_users: bool,
+    /// Parameters of the kernel that belong to the Pod's namespaces.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// State of a sandbox.
@@ -142,6 +176,51 @@ pub struct ContainerConfig {
     pub termination_message: Option<PathBuf>,
     /// Labels, for listing.
     pub labels: BTreeMap<String, String>,
+    /// As whom it runs and what it may do. A guest has a sandbox of its own, see
+    /// [`crate::RuntimeService::guest_user`].
+    #[serde(default)]
+    pub security: Security,
+}
+
+/// As whom a container runs, and what it may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// User; none: the image's.
+    pub user: Option<u32>,
+    /// Group; none: the image's, or that of the user in the image.
+    pub group: Option<u32>,
+    /// Groups beside it, and beside those that the user has in the image.
+    pub supplemental_groups: Vec<u32>,
+    /// Refuses to start as root.
+    pub non_root: bool,
+    /// Capabilities beside the default ones, without `CAP_`; `ALL` are all.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities that are taken away, before others are added.
+    pub drop_capabilities: Vec<String>,
+    /// All rights of root on the machine.
+    pub privileged: bool,
+    /// Whether set-id programs and file capabilities give nothing.
+    pub no_new_privileges: bool,
+    /// Whether the container's own files cannot be written.
+    pub read_only_root: bool,
+    /// Whether nothing of `/proc` is hidden or read-only.
+    pub unmasked_proc: bool,
+    /// The filter of system calls.
+    pub seccomp: Seccomp,
+}
+
+/// A filter of system calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Seccomp {
+    /// The runtime's own.
+    #[default]
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// The one of a file of the machine, in the JSON of the OCI runtime specification.
+    Localhost(PathBuf),
 }
 
 /// Bounds of a container's log on disk (`containerLogMaxSize`, `containerLogMaxFiles`).

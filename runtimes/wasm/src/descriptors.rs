@@ -4,22 +4,16 @@
 //! gives it to the read that takes that byte and never lets a read run past it into the next
 //! message, and frames are read exactly: so what came while a frame was read belongs to it.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
-use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-
-use crate::protocol::encode;
+use tokio::net::unix::OwnedReadHalf;
 
 /// Room for one descriptor; the kernel closes any other that comes with it.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
@@ -87,36 +81,15 @@ fn receive(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Optio
     Ok((received.bytes, descriptor))
 }
 
-/// Writes one frame with a descriptor beside it.
-pub(crate) async fn send_with<T: Serialize>(
-    writer: &mut OwnedWriteHalf,
-    message: &T,
-    descriptor: BorrowedFd<'_>,
-) -> io::Result<()> {
-    let frame = encode(message)?;
-    let stream: &UnixStream = writer.as_ref();
-    let sent = stream.async_io(Interest::WRITABLE, || {
-        let mut space = [MaybeUninit::uninit(); SPACE];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
-        let rights = [descriptor];
-        if !beside.push(SendAncillaryMessage::ScmRights(&rights)) {
-            return Err(io::Error::other("no room for a descriptor"));
-        }
-        let bytes = [IoSlice::new(&frame)];
-        Ok(sendmsg(stream, &bytes, &mut beside, SendFlags::NOSIGNAL)?)
-    });
-    // A socket that is nearly full takes a part; the descriptor went with its first byte.
-    let sent = sent.await?;
-    writer.write_all(&frame[sent..]).await
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::{Read, Write};
 
+    use coracle_runtime::connection::send_with;
+    use coracle_runtime::frames;
+
     use super::*;
-    use crate::protocol;
 
     #[tokio::test]
     async fn a_descriptor_arrives_with_its_frame_and_with_no_other() {
@@ -128,14 +101,14 @@ mod tests {
         // Larger than a socket's buffer, so that frames are sent and read in parts.
         let long = "x".repeat(1 << 20);
         let sending = async {
-            protocol::send(&mut writer, &"before").await.unwrap();
-            send_with(&mut writer, &long, end.as_fd()).await.unwrap();
-            protocol::send(&mut writer, &"after").await.unwrap();
+            frames::send(&mut writer, &"before").await.unwrap();
+            send_with(&mut writer, &long, &[end.as_fd()]).await.unwrap();
+            frames::send(&mut writer, &"after").await.unwrap();
         };
         let receiving = async {
             let mut got = Vec::new();
             for _ in 0..3 {
-                let frame: String = protocol::receive(&mut reader).await.unwrap().unwrap();
+                let frame: String = frames::receive(&mut reader).await.unwrap().unwrap();
                 got.push((frame, reader.take()));
             }
             got

@@ -22,13 +22,11 @@ mod agent;
 mod compile;
 mod confine;
 mod descriptors;
-mod disk;
 mod guest;
 mod host;
 mod launch;
 mod process;
 mod protocol;
-mod readiness;
 mod runner;
 mod serve;
 

@@ -1,21 +1,16 @@
 //! What the agent and a guest process say to each other over a Unix socket.
 //!
-//! Frames are a length (u32, little endian) and that many bytes of JSON. The agent opens with
-//! [`Request::Hello`]; a process answers with the version that both speak, so that an agent of
-//! the next release can adopt processes of this one. Every request carries a number that its
-//! response repeats; events come unasked, in order with the responses.
+//! How it is framed, numbered and greeted: [`coracle_runtime::frames`].
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use coracle_runtime::frames;
 use coracle_runtime::{
     ContainerId, Exit, LogLimits, Mount, PodIdentity, Protocol, Resources, SandboxId,
 };
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The version of the protocol that this release speaks.
 pub(crate) const VERSION: u32 = 2;
@@ -23,8 +18,6 @@ pub(crate) const VERSION: u32 = 2;
 pub(crate) const OLDEST: u32 = 1;
 /// The version from which on a process takes ports of the node.
 pub(crate) const TAKES_PORTS: u32 = 2;
-/// No frame is longer: enough for the listeners of 10,000 Pods.
-const MAX_FRAME: usize = 16 << 20;
 
 /// What a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,99 +150,5 @@ pub(crate) enum Event {
     },
 }
 
-/// A request with its number.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Numbered<T> {
-    pub id: u64,
-    pub body: T,
-}
-
 /// A frame from the process to the agent.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum FromProcess {
-    Response(Numbered<Response>),
-    Event(Event),
-}
-
-/// Encodes a frame.
-pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 4];
-    serde_json::to_writer(&mut frame, message)?;
-    let length = frame.len() - 4;
-    if length > MAX_FRAME {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("a frame of {length} bytes is past the bound of {MAX_FRAME}"),
-        ));
-    }
-    frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
-    Ok(frame)
-}
-
-/// Writes one frame.
-pub(crate) async fn send<T: Serialize>(
-    writer: &mut (impl AsyncWrite + Unpin),
-    message: &T,
-) -> io::Result<()> {
-    writer.write_all(&encode(message)?).await
-}
-
-/// Reads one frame; `None` at the end of the stream.
-pub(crate) async fn receive<T: DeserializeOwned>(
-    reader: &mut (impl AsyncRead + Unpin),
-) -> io::Result<Option<T>> {
-    let mut length = [0; 4];
-    match reader.read_exact(&mut length).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX_FRAME {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a frame of {length} bytes is past the bound of {MAX_FRAME}"),
-        ));
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).await?;
-    Ok(Some(serde_json::from_slice(&body)?))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_frame_survives_the_wire() {
-        let (mut near, mut far) = tokio::io::duplex(1024);
-        let sent = Numbered {
-            id: 7,
-            body: Request::Stats,
-        };
-        send(&mut near, &sent).await.unwrap();
-        drop(near);
-        let received: Option<Numbered<Request>> = receive(&mut far).await.unwrap();
-        assert_eq!(received.unwrap().id, 7);
-        let end: Option<Numbered<Request>> = receive(&mut far).await.unwrap();
-        assert!(end.is_none());
-    }
-
-    #[tokio::test]
-    async fn a_frame_past_the_bound_is_refused_before_it_is_read() {
-        let (mut near, mut far) = tokio::io::duplex(64);
-        near.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
-        let result: io::Result<Option<Numbered<Request>>> = receive(&mut far).await;
-        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidData);
-    }
-
-    #[tokio::test]
-    async fn garbage_is_an_error() {
-        let (mut near, mut far) = tokio::io::duplex(64);
-        near.write_all(&3u32.to_le_bytes()).await.unwrap();
-        near.write_all(b"{]!").await.unwrap();
-        let result: io::Result<Option<Numbered<Request>>> = receive(&mut far).await;
-        assert!(result.is_err());
-    }
-}
+pub(crate) type FromProcess = frames::FromProcess<Response, Event>;

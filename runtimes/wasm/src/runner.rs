@@ -21,11 +21,10 @@ use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::confine;
-use crate::disk;
 use crate::guest::cpu::{Meter, Metered, Ticker};
 use crate::guest::engine;
 use crate::guest::limits::{Memory, OutOfMemory};
-use crate::guest::log::{Log, LogStream, Stream};
+use crate::guest::log::LogStream;
 use crate::guest::sockets::{Reach, SocketQuota};
 use crate::guest::state::{self, Environment};
 use crate::guest::volumes::{self, Volumes};
@@ -33,6 +32,8 @@ use crate::launch::SCRATCH;
 use crate::process::NetworkFactory;
 use crate::protocol::{GuestSpec, Kind, Use};
 use crate::serve::{self, Announcer, Hub, Service, Start};
+use coracle_runtime::disk;
+use coracle_runtime::log::{Log, Stream};
 
 /// What a termination message may hold, the kubelet's own bound.
 const MAX_MESSAGE: usize = 4096;

@@ -17,20 +17,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use coracle_runtime::frames::{Numbered, receive, send};
+use coracle_runtime::identity::Identity;
 use coracle_runtime::{ContainerId, Resources};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::descriptors::DescriptorReader;
-use crate::disk;
 use crate::launch::{self, Launch};
-use crate::protocol::{
-    Dispatch, FromProcess, GuestSpec, Numbered, OLDEST, Request, Response, Use, VERSION, receive,
-    send,
-};
+use crate::protocol::{Dispatch, FromProcess, GuestSpec, OLDEST, Request, Response, Use, VERSION};
 
 pub(crate) use hub::{Agent, Announcer, Hub};
 
@@ -60,31 +57,6 @@ pub(crate) trait Service: Send + Sync {
     /// Ends the process, and writes down how its guests ended.
     fn abandon(&self);
 }
-
-/// Who a process is, for the agent that adopts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    pub pid: i32,
-    /// Clock ticks after boot at which it started: tells it from a later process of its number.
-    pub started: u64,
-}
-
-impl Identity {
-    /// The identity of a living process.
-    pub(crate) fn of(pid: i32) -> io::Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may contain anything; field 22 counts from the process id.
-        let started = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(19))
-            .and_then(|field| field.parse().ok())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc stat"))?;
-        Ok(Self { pid, started })
-    }
-}
-
-/// Name of the file with a process's [`Identity`].
-pub(crate) const IDENTITY: &str = "process.json";
 
 /// How the agent started this process.
 pub(crate) struct Start {
@@ -133,8 +105,7 @@ impl Start {
         let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
         listener.set_nonblocking(true)?;
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let identity = Identity::of(std::process::id() as i32)?;
-        disk::write_json(&folder.join(IDENTITY), &identity)?;
+        Identity::record(&folder)?;
         Ok(Self {
             folder,
             ephemeral,

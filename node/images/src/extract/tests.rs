@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tar::EntryType;
 
 use super::*;
+use crate::media_types;
 
 enum Item<'a> {
     File(&'a str, &'a [u8]),
@@ -162,7 +164,7 @@ fn hostile_layers_are_refused() {
         (media_types::OCI_LAYER_GZIP, b"no gzip".to_vec(), "damaged"),
         (media_types::OCI_LAYER, vec![0xff; 2048], "damaged"),
         (
-            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.oci.image.layer.v1.tar+encrypted",
             vec![],
             "cannot be read",
         ),

@@ -35,6 +35,7 @@ impl Node {
                 connect_timeout: Duration::from_secs(2),
                 ..limits
             },
+            ..PullerConfig::default()
         })
     }
 
@@ -69,7 +70,7 @@ async fn push_module(registry: &TestRegistry, reference: &str, wasm: &[u8]) -> S
 fn node_of(registry: &TestRegistry) -> Node {
     Node::new(PullerConfig {
         embedded: Some(registry.embedded("node")),
-        limits: Limits::default(),
+        ..PullerConfig::default()
     })
 }
 
@@ -184,7 +185,7 @@ async fn errors_say_the_cause() {
     stranger.credential = Some(("node".into(), "wrong".into()));
     let stranger = Node::new(PullerConfig {
         embedded: Some(stranger),
-        limits: Limits::default(),
+        ..PullerConfig::default()
     });
     let error = stranger.pull("app:v1").await.unwrap_err();
     assert_eq!(error.reason(), "ErrImagePull");
@@ -199,7 +200,7 @@ async fn an_unreachable_registry_of_ours_is_no_reason_to_ask_docker_hub() {
             endpoints: vec!["http://127.0.0.1:1".into()],
             ..Default::default()
         }),
-        limits: Limits::default(),
+        ..PullerConfig::default()
     });
     let error = node.pull("app:v1").await.unwrap_err();
     assert_eq!(error.kind, PullErrorKind::RegistryUnavailable, "{error}");
@@ -213,7 +214,7 @@ async fn the_second_endpoint_serves_when_the_first_is_down() {
     embedded.endpoints.insert(0, "http://127.0.0.1:1".into());
     let node = Node::new(PullerConfig {
         embedded: Some(embedded),
-        limits: Limits::default(),
+        ..PullerConfig::default()
     });
     node.pull("app:v1").await.unwrap();
 }

@@ -9,6 +9,8 @@ use crate::{Reference, ReferenceError, RegistryAuth};
 pub struct PullerConfig {
     /// The cluster's own registry, if the node knows one.
     pub embedded: Option<EmbeddedRegistry>,
+    /// Whether the node runs containers: fetches the layers of their images too.
+    pub containers: bool,
     /// Bounds.
     pub limits: Limits,
 }

@@ -20,7 +20,7 @@ fn image(store: &ContentStore, name: &str, references: &[&str], shared: &[Digest
     blobs.extend_from_slice(shared);
     StoredImage {
         digest: manifest.to_string(),
-        kind: ImageKind::Container,
+        kind: ImageKind::Container { layers: None },
         config: ImageConfig::default(),
         size_bytes: 1,
         references: references.iter().map(|r| (*r).to_owned()).collect(),

@@ -18,7 +18,7 @@ use crate::images::{ImageError, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
-use crate::pod::{self, service_env};
+use crate::pod::{self, security, service_env};
 use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
@@ -213,6 +213,7 @@ impl Starter<'_> {
             log_directory: self.node.pod_logs(self.pod),
             labels: self.pod.metadata.labels.clone().unwrap_or_default(),
             cgroup_parent: None,
+            namespaces: security::namespaces(self.pod),
         };
         let made = runtime.run_pod_sandbox(config.clone()).await;
         let id = made.map_err(|error| {
@@ -237,6 +238,11 @@ impl Starter<'_> {
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
         check_supported(container)?;
+        let profiles = security::profiles(&node.root);
+        let mut security = security::security(pod, container, &profiles)?;
+        // The Pod's volumes are that group's.
+        let group = self.prepared.user.map(|user| user.gid);
+        security.supplemental_groups.extend(group);
         let around = node.surroundings(&self.prepared.ips);
         let services = node.services.state();
         let links = pod::spec(pod).enable_service_links.unwrap_or(true);
@@ -276,6 +282,7 @@ impl Starter<'_> {
             log_limits: node.log_limits,
             termination_message: Some(message),
             labels,
+            security,
         })
     }
 

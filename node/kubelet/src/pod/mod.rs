@@ -11,6 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 pub(crate) mod env;
 pub(crate) mod expand;
 pub(crate) mod fields;
+pub(crate) mod security;
 pub(crate) mod service_env;
 
 /// Priority from which a Pod is critical to the cluster.

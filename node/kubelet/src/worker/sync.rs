@@ -92,10 +92,6 @@ impl Worker {
     async fn prepare(&mut self, pod: &Pod) -> Result<(), (&'static str, String)> {
         let mount = |error: volumes::VolumeError| ("FailedMount", error.to_string());
         volumes::check(pod).map_err(mount)?;
-        if pod::spec(pod).host_network == Some(true) {
-            let message = "Failed to create pod sandbox: hostNetwork is not supported on this node";
-            return Err(("FailedCreatePodSandBox", message.to_owned()));
-        }
         if self.memory.prepared.is_none() {
             let sandbox = |message| ("FailedCreatePodSandBox", message);
             let handler = objects::runtime_handler(&self.node.client, pod).await;
@@ -104,7 +100,10 @@ impl Worker {
                 let known = self.node.router.check_handler(handler);
                 known.map_err(|error| sandbox(format!("Failed to create pod sandbox: {error}")))?;
             }
-            let ips = self.node.network.allocate(&pod::identity(pod)).await;
+            let ips = match pod::spec(pod).host_network {
+                Some(true) => Ok(self.node.host_ips.clone()),
+                _ => self.node.network.allocate(&pod::identity(pod)).await,
+            };
             let ips = ips.map_err(|error| {
                 sandbox(format!("Failed to create pod sandbox: no address: {error}"))
             })?;

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt};
-use tokio::sync::broadcast;
+use futures::stream::BoxStream;
 
 use super::{FakeRuntime, Verb, containers_of};
 use crate::service::{Error, Result, RuntimeService};
@@ -291,16 +290,7 @@ impl RuntimeService for FakeRuntime {
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {
-        futures::stream::unfold(self.events.subscribe(), |mut events| async move {
-            loop {
-                match events.recv().await {
-                    Ok(event) => return Some((event, events)),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
-        })
-        .boxed()
+        crate::ledger::stream(&self.events)
     }
 
     async fn detach(&self) {}

@@ -5,22 +5,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::{ContainerId, ContainerState};
+use coracle_runtime::ContainerId;
+use coracle_runtime::disk;
+use coracle_runtime::ledger::ContainerRecord;
 
+use super::Inner;
+use super::folders::{self, Folders, Started};
 use super::hosts::Ears;
 use super::process::{Found, Process};
-use super::records::ContainerRecord;
-use super::{Entry, Inner};
-use crate::disk;
 use crate::protocol::{Kind, Request, Response};
 
 /// Reads all records and connects to all processes that live.
 pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
-    for sandbox in inner.records.sandboxes()? {
-        inner.sandboxes.lock().insert(sandbox.id.clone(), sandbox);
-    }
     let hosts = hosts(inner).await?;
-    let records = inner.records.containers()?;
+    let records = inner.ledger.recorded()?;
     let adopted = records
         .into_iter()
         .map(|record| container(inner, record, &hosts));
@@ -47,8 +45,8 @@ struct Served {
 
 async fn hosts(inner: &Arc<Inner>) -> io::Result<Hosts> {
     let mut hosts = Hosts::default();
-    for namespace in inner.records.hosts()? {
-        let folder = inner.records.host_folder(&namespace);
+    for namespace in inner.folders.hosts()? {
+        let folder = inner.folders.host(&namespace);
         let ears = Arc::new(Ears(Arc::downgrade(inner)));
         let user = inner.user(&namespace)?;
         let host = match Process::adopt(&inner.placement, &folder, user, ears).await? {
@@ -78,18 +76,13 @@ async fn guests(process: &Process) -> HashSet<ContainerId> {
 
 async fn container(inner: &Arc<Inner>, record: ContainerRecord, hosts: &Hosts) -> io::Result<()> {
     let id = record.id.clone();
-    let exit = inner.records.exit(&id)?;
-    let started = inner.records.started(&id)?;
-    let state = match (exit, started) {
-        (Some(exit), _) => ContainerState::Exited(exit),
-        (None, None) => ContainerState::Created,
-        (None, Some(started)) => ContainerState::Running {
-            started_at: started.at,
-        },
-    };
-    let running = matches!(state, ContainerState::Running { .. });
-    let entry = Arc::new(Entry::new(record, state));
-    inner.containers.lock().insert(id.clone(), entry.clone());
+    let records = inner.ledger.records();
+    let exit = folders::exit(records, &id)?;
+    let started = records.started::<Started>(&id)?;
+    let entry = inner
+        .ledger
+        .adopt(record, started.map(|started| started.at), exit);
+    let running = entry.is_running();
     let Some(started) = started.filter(|_| running) else {
         return Ok(());
     };
@@ -111,7 +104,7 @@ async fn container(inner: &Arc<Inner>, record: ContainerRecord, hosts: &Hosts) -
                 _ => "the guest's process ended while no agent ran".into(),
             };
             let exit = inner.exit_after(&entry, message);
-            inner.exited(&entry, exit);
+            inner.ledger.exited(&entry, exit);
         }
     }
     Ok(())
@@ -132,7 +125,7 @@ impl Hosts {
 
 async fn runner(inner: &Arc<Inner>, id: &ContainerId, namespace: &str) -> io::Result<Found> {
     let ears = Arc::new(Ears(Arc::downgrade(inner)));
-    let folder = inner.records.runner_folder(id);
+    let folder = Folders::runner(inner.ledger.records(), id);
     let user = inner.user(namespace)?;
     let found = Process::adopt(&inner.placement, &folder, user, ears).await?;
     if let Found::Adopted(process) = &found
@@ -149,7 +142,7 @@ async fn runner(inner: &Arc<Inner>, id: &ContainerId, namespace: &str) -> io::Re
 async fn end_strangers(inner: &Inner, served: &[Served]) {
     for served in served {
         for container in &served.guests {
-            if inner.entry(container).is_err() {
+            if inner.ledger.entry(container).is_err() {
                 let stop = Request::Stop {
                     container: container.clone(),
                     grace: Duration::ZERO,

@@ -6,13 +6,14 @@ use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{Exit, RuntimeEvent};
+use coracle_runtime::process::Ended;
+use coracle_runtime::{Exit, RuntimeEvent, disk};
 use parking_lot::Mutex;
 
 use super::Inner;
 use super::client::Listener;
-use super::process::{Ended, Process};
-use crate::disk;
+use super::folders::{self, Started};
+use super::process::Process;
 use crate::protocol::{Event, Request, Response};
 
 /// How long a host without guests is kept.
@@ -53,11 +54,11 @@ impl Listener for Ears {
             return;
         };
         match event {
-            Event::Bound(_) | Event::Unbound(_) => inner.tell(RuntimeEvent::Listeners),
+            Event::Bound(_) | Event::Unbound(_) => inner.ledger.tell(RuntimeEvent::Listeners),
             Event::Unserved { port, number } => inner.dispatches.unserved(port, number),
             Event::Exited { container, exit } => {
-                if let Ok(entry) = inner.entry(&container) {
-                    inner.exited(&entry, exit);
+                if let Ok(entry) = inner.ledger.entry(&container) {
+                    inner.ledger.exited(&entry, exit);
                 }
             }
         }
@@ -72,7 +73,7 @@ impl Inner {
         if let Some(host) = &*slot {
             return Ok(host.clone());
         }
-        let folder = self.records.host_folder(namespace);
+        let folder = self.folders.host(namespace);
         let host = self.spawn("wasm-http-host", &folder, namespace).await?;
         *slot = Some(host.clone());
         drop(slot);
@@ -126,7 +127,7 @@ impl Inner {
             *slot = None;
         }
         let errors = host.errors();
-        for entry in self.entries() {
+        for entry in self.ledger.entries() {
             if entry.runs_in(host) {
                 let exit = self.exit_after(
                     &entry,
@@ -135,25 +136,26 @@ impl Inner {
                         ended.describe()
                     ),
                 );
-                self.exited(&entry, exit);
+                self.ledger.exited(&entry, exit);
             }
         }
         if let Err(error) = disk::remove_dir(host.folder()) {
             tracing::warn!(%error, "removing the folder of an HTTP host");
         }
-        self.tell(RuntimeEvent::Listeners);
+        self.ledger.tell(RuntimeEvent::Listeners);
     }
 
     /// How a container ended whose process is gone: as the process wrote, else as far as is
     /// known.
     pub(super) fn exit_after(&self, entry: &super::Entry, message: String) -> Exit {
         let id = &entry.record.id;
-        match self.records.exit(id) {
+        match folders::exit(self.ledger.records(), id) {
             Ok(Some(exit)) => return exit,
             Ok(None) => {}
             Err(error) => tracing::warn!(container = id.0, %error, "reading an exit record"),
         }
-        let started = self.records.started(id).ok().flatten();
+        let started = self.ledger.records().started::<Started>(id);
+        let started = started.ok().flatten();
         Exit {
             started_at: started.map(|started| started.at),
             finished_at: SystemTime::now(),
@@ -180,7 +182,12 @@ impl Inner {
         let slot = self.hosts.slot(namespace);
         let mut slot = slot.lock().await;
         let host = slot.clone()?;
-        if self.entries().iter().any(|entry| entry.runs_in(&host)) {
+        if self
+            .ledger
+            .entries()
+            .iter()
+            .any(|entry| entry.runs_in(&host))
+        {
             return None;
         }
         // A host that closes ends before it answers; one that has guests refuses.

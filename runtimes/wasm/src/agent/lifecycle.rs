@@ -5,15 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{
-    ContainerId, ContainerState, Error, Exit, Result, RuntimeEvent, SandboxId, SandboxState,
-};
+use coracle_runtime::{ContainerId, Error, Result, RuntimeEvent, SandboxId, disk};
 
+use super::folders::{self, Folders, Started};
 use super::hosts::Ears;
 use super::process::Process;
-use super::records::Started;
 use super::{Entry, Inner, spec};
-use crate::disk;
 use crate::protocol::{GuestSpec, Kind, Request, Response};
 
 /// How long a guest may take to be instantiated.
@@ -23,21 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Inner {
     pub(super) async fn start_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
-        let entry = self.entry(id)?;
+        let entry = self.ledger.entry(id)?;
         let _starting = entry.starting.lock().await;
-        if *entry.state.borrow() != ContainerState::Created {
-            return Err(Error::State(format!(
-                "container {} was started before: a restart is a new container",
-                id.0
-            )));
-        }
-        let sandbox = self.sandbox(&entry.record.sandbox)?;
-        if sandbox.state != SandboxState::Ready {
-            return Err(Error::State(format!(
-                "sandbox {} of container {} was stopped",
-                sandbox.id.0, id.0
-            )));
-        }
+        let sandbox = self.ledger.startable(&entry)?;
         let image = self.image(&entry.record.config.image_digest)?;
         let artifact = self.artifact(&image, &entry.record.config.image).await?;
         let started = Started {
@@ -46,7 +31,7 @@ impl Inner {
         };
         let user = self.user(&entry.record.pod.namespace);
         let exit_file = user
-            .and_then(|user| self.records.admit(id, user))
+            .and_then(|user| folders::admit(self.ledger.records(), id, user))
             .map_err(|error| Error::io("letting a guest's user into its folders", error))?;
         let spec = spec::guest(
             &entry.record,
@@ -57,7 +42,8 @@ impl Inner {
             exit_file,
         );
         let spec = self.placement.localize(spec);
-        self.records
+        self.ledger
+            .records()
             .write_started(id, &started)
             .map_err(|error| Error::io("recording the start of a container", error))?;
         let served = match spec.kind {
@@ -70,31 +56,14 @@ impl Inner {
                 Ok(())
             }
             Err(message) => {
-                self.exited(
-                    &entry,
-                    Exit {
-                        started_at: None,
-                        finished_at: SystemTime::now(),
-                        code: 128,
-                        reason: "StartError".into(),
-                        message: message.clone(),
-                    },
-                );
+                self.ledger.not_started(&entry, &message);
                 Err(Error::Start(message))
             }
         }
     }
 
     fn running(self: &Arc<Self>, entry: &Arc<Entry>, started_at: SystemTime) {
-        // A guest may have ended before its process could say that it runs.
-        entry.state.send_if_modified(|state| {
-            let created = *state == ContainerState::Created;
-            if created {
-                *state = ContainerState::Running { started_at };
-            }
-            created
-        });
-        self.tell(entry.event());
+        self.ledger.running(entry, started_at);
         if let Some(process) = entry.process()
             && !self
                 .hosts
@@ -124,7 +93,7 @@ impl Inner {
         entry: &Arc<Entry>,
         spec: GuestSpec,
     ) -> std::result::Result<(), String> {
-        let folder = self.records.runner_folder(&entry.record.id);
+        let folder = Folders::runner(self.ledger.records(), &entry.record.id);
         let namespace = &entry.record.pod.namespace;
         let runner = self
             .spawn("wasm-runner", &folder, namespace)
@@ -143,7 +112,8 @@ impl Inner {
                 runner.kill();
                 let ended = runner.wait().await;
                 // One that ran and ended at once had no time to answer.
-                let exit = self.records.exit(&entry.record.id).ok().flatten();
+                let exit = folders::exit(self.ledger.records(), &entry.record.id);
+                let exit = exit.ok().flatten();
                 if exit.is_some_and(|exit| exit.reason != "StartError") {
                     return Ok(());
                 }
@@ -200,25 +170,12 @@ impl Inner {
                 );
                 let exit = inner.exit_after(&entry, message);
                 let listened = !runner.listeners().is_empty();
-                inner.exited(&entry, exit);
+                inner.ledger.exited(&entry, exit);
                 if listened {
-                    inner.tell(RuntimeEvent::Listeners);
+                    inner.ledger.tell(RuntimeEvent::Listeners);
                 }
             }
         });
-    }
-
-    /// The container has ended: records it, and tells.
-    pub(super) fn exited(&self, entry: &Entry, exit: Exit) {
-        let id = &entry.record.id;
-        let first = entry.exited(exit, |exit| {
-            if let Err(error) = self.records.write_exit(id, exit) {
-                tracing::warn!(container = id.0, %error, "recording an exit");
-            }
-        });
-        if first {
-            self.tell(entry.event());
-        }
     }
 
     pub(super) async fn stop(&self, entry: &Entry, grace: Duration) -> Result<()> {
@@ -251,47 +208,25 @@ impl Inner {
     }
 
     pub(super) async fn remove_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
-        let Ok(entry) = self.entry(id) else {
+        let Ok(entry) = self.ledger.entry(id) else {
             return Ok(());
         };
         self.stop(&entry, Duration::ZERO).await?;
-        self.records
-            .remove_container(id)
-            .map_err(|error| Error::io(format!("removing container {}", id.0), error))?;
-        if self.containers.lock().remove(id).is_some() {
-            self.tell(entry.event());
+        if self.ledger.remove_container(&entry)? {
             self.close_idle_host(&entry.record.pod.namespace);
         }
         Ok(())
     }
 
     pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let changed = {
-            let mut sandboxes = self.sandboxes.lock();
-            match sandboxes.get_mut(id) {
-                None => return Ok(()),
-                Some(sandbox) if sandbox.state == SandboxState::NotReady => None,
-                Some(sandbox) => {
-                    sandbox.state = SandboxState::NotReady;
-                    Some(sandbox.clone())
-                }
-            }
-        };
-        if let Some(sandbox) = &changed {
-            self.records
-                .write_sandbox(sandbox)
-                .map_err(|error| Error::io("recording a sandbox", error))?;
-        }
-        let entries = self.entries_of(id);
+        let closed = self.ledger.close_sandbox(id)?;
+        let entries = self.ledger.entries_of(id);
         let stops = entries.iter().map(|entry| self.stop(entry, Duration::ZERO));
         for result in futures::future::join_all(stops).await {
             result?;
         }
-        if let Some(sandbox) = changed {
-            self.tell(RuntimeEvent::Sandbox {
-                pod_uid: sandbox.config.pod.uid,
-                id: id.clone(),
-            });
+        if let Some(sandbox) = closed {
+            self.ledger.tell_sandbox(&sandbox);
         }
         Ok(())
     }
@@ -300,7 +235,7 @@ impl Inner {
     pub(super) fn processes(&self) -> Vec<Arc<Process>> {
         let mut processes = self.hosts.running();
         let hosts = processes.len();
-        for entry in self.entries() {
+        for entry in self.ledger.entries() {
             if let Some(process) = entry.process()
                 && !processes[..hosts]
                     .iter()
@@ -326,7 +261,7 @@ impl Inner {
         self.detached.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        for entry in self.entries() {
+        for entry in self.ledger.entries() {
             entry.set_process(None);
         }
         self.dispatches.clear();

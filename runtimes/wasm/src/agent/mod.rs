@@ -1,23 +1,20 @@
 //! The agent's side: sandboxes and containers of wasm guests.
 //!
-//! A container's life is `Created → Running → Exited`, or `Created → Exited` if it could not be
-//! started; [`entry::Entry::exited`] is the only way into the last. State in memory follows the
-//! records on disk ([`records`]), which the guests' processes write too: after a restart the next
-//! agent reads them and takes over every process that lives.
+//! State in memory follows the records on disk ([`coracle_runtime::ledger`]), which the guests'
+//! processes write too: after a restart the next agent reads them and takes over every process that
+//! lives.
 
 mod adopt;
 mod client;
 mod dispatch;
-mod entry;
+mod folders;
 mod hosts;
 mod lifecycle;
 mod placement;
 mod process;
-mod records;
 mod spec;
 mod users;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,30 +22,27 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use coracle_images::{ContentStore, ImageKind, StoredImage};
+use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, GuestUser,
-    Image, Listener, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
-    SandboxId, SandboxState,
+    Container, ContainerConfig, ContainerId, ContainerStats, Error, GuestUser, Image, Listener,
+    Network, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
+    SandboxId,
 };
 use futures::stream::BoxStream;
-use parking_lot::Mutex;
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::compile::{self, Artifact, Cache};
 use crate::protocol::{Request, Response};
 use dispatch::Dispatches;
-use entry::Entry;
+use folders::Folders;
 use hosts::Hosts;
 use placement::Placement;
-use records::{ContainerRecord, Records, new_id};
+use process::Process;
 use users::Users;
 
 /// The runtime's name, also its RuntimeClass handler.
 const NAME: &str = "wasm";
-/// Events kept for a subscriber that lags.
-const EVENTS: usize = 4096;
 /// How long a process may take to tell what its guests use.
 const STATS: Duration = Duration::from_secs(2);
 
@@ -79,17 +73,18 @@ pub struct WasmConfig {
 #[derive(Clone)]
 pub struct WasmRuntime(Arc<Inner>);
 
+/// A container and the process of its guest.
+type Entry = ledger::Entry<Process>;
+
 struct Inner {
     config: WasmConfig,
-    records: Records,
+    ledger: Ledger<Process>,
+    folders: Folders,
     placement: Placement,
     users: Option<Users>,
     cache: Cache,
-    sandboxes: Mutex<HashMap<SandboxId, PodSandbox>>,
-    containers: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     hosts: Hosts,
     dispatches: Dispatches,
-    events: broadcast::Sender<RuntimeEvent>,
     tasks: TaskTracker,
     detached: CancellationToken,
 }
@@ -105,7 +100,8 @@ impl WasmRuntime {
             )
         };
         let ranges = config.guest_users.clone();
-        let records = Records::open(&config.state_dir, ranges.is_some()).map_err(failed)?;
+        let ledger = Ledger::open(NAME, &config.state_dir).map_err(failed)?;
+        let folders = Folders::open(&config.state_dir, ranges.is_some()).map_err(failed)?;
         let users = ranges.map(|range| Users::open(&config.state_dir, range));
         let users = users.transpose().map_err(failed)?;
         let placement = Placement::new(&config).map_err(failed)?;
@@ -117,15 +113,13 @@ impl WasmRuntime {
             Error::io(context, std::io::Error::other(error.to_string()))
         })?;
         let inner = Arc::new(Inner {
-            records,
+            ledger,
+            folders,
             placement,
             users,
             cache,
-            sandboxes: Mutex::default(),
-            containers: Mutex::default(),
             hosts: Hosts::default(),
             dispatches: Dispatches::default(),
-            events: broadcast::Sender::new(EVENTS),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
             config,
@@ -139,48 +133,13 @@ impl WasmRuntime {
     }
 }
 
-fn not_found(kind: &'static str, id: &str) -> Error {
-    Error::NotFound {
-        kind,
-        id: id.to_owned(),
-        runtime: NAME,
-    }
-}
-
 impl Inner {
-    fn tell(&self, event: RuntimeEvent) {
-        // Nobody may be listening.
-        let _ = self.events.send(event);
-    }
-
-    fn entry(&self, id: &ContainerId) -> Result<Arc<Entry>> {
-        let containers = self.containers.lock();
-        let entry = containers.get(id).cloned();
-        entry.ok_or_else(|| not_found("container", &id.0))
-    }
-
-    fn sandbox(&self, id: &SandboxId) -> Result<PodSandbox> {
-        let sandboxes = self.sandboxes.lock();
-        let sandbox = sandboxes.get(id).cloned();
-        sandbox.ok_or_else(|| not_found("sandbox", &id.0))
-    }
-
-    fn entries(&self) -> Vec<Arc<Entry>> {
-        self.containers.lock().values().cloned().collect()
-    }
-
-    fn entries_of(&self, sandbox: &SandboxId) -> Vec<Arc<Entry>> {
-        let mut entries = self.entries();
-        entries.retain(|entry| entry.record.sandbox == *sandbox);
-        entries
-    }
-
     /// Removes compiled modules whose images went while no agent ran.
     fn sweep_cache(&self) {
         let images = self.config.content.images();
         let modules = images.iter().filter_map(|image| match &image.kind {
             ImageKind::Wasm { module, .. } => Some(module.hex()),
-            ImageKind::Container => None,
+            ImageKind::Container { .. } => None,
         });
         if let Err(error) = self.cache.sweep(&modules.collect()) {
             tracing::warn!(%error, "clearing the cache of compiled modules");
@@ -195,7 +154,7 @@ impl Inner {
 
     fn image(&self, digest: &str) -> Result<StoredImage> {
         let image = self.config.content.image(digest);
-        image.ok_or_else(|| not_found("image", digest))
+        image.ok_or_else(|| self.ledger.not_found("image", digest))
     }
 
     /// The compiled module of an image; compiles it if need be.
@@ -257,24 +216,12 @@ impl RuntimeService for WasmRuntime {
                 "{namespace:?} is no name of a namespace"
             )));
         }
-        let id = SandboxId(new_id());
-        let sandbox = PodSandbox {
-            id: id.clone(),
-            state: SandboxState::Ready,
-            created_at: SystemTime::now(),
-            config,
-        };
-        self.0
-            .records
-            .write_sandbox(&sandbox)
-            .map_err(|error| Error::io("recording a sandbox", error))?;
-        let pod_uid = sandbox.config.pod.uid.clone();
-        self.0.sandboxes.lock().insert(id.clone(), sandbox);
-        self.0.tell(RuntimeEvent::Sandbox {
-            pod_uid,
-            id: id.clone(),
-        });
-        Ok(id)
+        if config.namespaces.network == Network::Host {
+            return Err(Error::InvalidConfig(
+                "hostNetwork is not supported for WebAssembly on this node".into(),
+            ));
+        }
+        self.0.ledger.add_sandbox(config, |_| Ok(()))
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
@@ -283,24 +230,14 @@ impl RuntimeService for WasmRuntime {
 
     async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
         self.0.stop_sandbox(id).await?;
-        for entry in self.0.entries_of(id) {
+        for entry in self.0.ledger.entries_of(id) {
             self.0.remove_container(&entry.record.id).await?;
         }
-        self.0
-            .records
-            .remove_sandbox(id)
-            .map_err(|error| Error::io("removing a sandbox's record", error))?;
-        if let Some(sandbox) = self.0.sandboxes.lock().remove(id) {
-            self.0.tell(RuntimeEvent::Sandbox {
-                pod_uid: sandbox.config.pod.uid,
-                id: id.clone(),
-            });
-        }
-        Ok(())
+        self.0.ledger.remove_sandbox(id)
     }
 
     async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
-        Ok(self.0.sandboxes.lock().values().cloned().collect())
+        Ok(self.0.ledger.sandboxes())
     }
 
     async fn create_container(
@@ -308,30 +245,10 @@ impl RuntimeService for WasmRuntime {
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
-        let of = self.0.sandbox(sandbox)?;
-        if of.state != SandboxState::Ready {
-            return Err(Error::State(format!(
-                "sandbox {} was stopped: containers are created in a new one",
-                sandbox.0
-            )));
-        }
-        self.0.image(&config.image_digest)?;
-        let id = ContainerId(new_id());
-        let record = ContainerRecord {
-            id: id.clone(),
-            sandbox: sandbox.clone(),
-            pod: of.config.pod,
-            config,
-            created_at: SystemTime::now(),
-        };
+        let digest = config.image_digest.clone();
         self.0
-            .records
-            .write_container(&record)
-            .map_err(|error| Error::io("recording a container", error))?;
-        let entry = Arc::new(Entry::new(record, ContainerState::Created));
-        self.0.tell(entry.event());
-        self.0.containers.lock().insert(id.clone(), entry);
-        Ok(id)
+            .ledger
+            .add_container(sandbox, config, |_, _| self.0.image(&digest).map(drop))
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
@@ -346,7 +263,7 @@ impl RuntimeService for WasmRuntime {
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        match self.0.entry(id) {
+        match self.0.ledger.entry(id) {
             Ok(entry) => self.0.stop(&entry, grace).await,
             Err(_) => Ok(()),
         }
@@ -357,16 +274,15 @@ impl RuntimeService for WasmRuntime {
     }
 
     async fn list_containers(&self) -> Result<Vec<Container>> {
-        let entries = self.0.entries();
-        Ok(entries.iter().map(|entry| entry.container()).collect())
+        Ok(self.0.ledger.containers())
     }
 
     async fn container_status(&self, id: &ContainerId) -> Result<Container> {
-        Ok(self.0.entry(id)?.container())
+        Ok(self.0.ledger.entry(id)?.container())
     }
 
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
-        let entry = self.0.entry(id)?;
+        let entry = self.0.ledger.entry(id)?;
         let Some(process) = entry.process() else {
             return Err(Error::State(format!("container {} does not run", id.0)));
         };
@@ -407,12 +323,13 @@ impl RuntimeService for WasmRuntime {
     async fn listeners(&self) -> Result<Vec<Listener>> {
         let bound = self.0.processes();
         let bound = bound.iter().flat_map(|process| process.listeners());
-        let sandboxes = self.0.sandboxes.lock();
         Ok(bound
             .map(|bound| Listener {
-                pod_ips: sandboxes
-                    .get(&bound.sandbox)
-                    .map(|sandbox| sandbox.config.ips.clone())
+                pod_ips: self
+                    .0
+                    .ledger
+                    .sandbox(&bound.sandbox)
+                    .map(|sandbox| sandbox.config.ips)
                     .unwrap_or_default(),
                 sandbox: bound.sandbox,
                 protocol: bound.protocol,
@@ -432,17 +349,7 @@ impl RuntimeService for WasmRuntime {
     }
 
     fn events(&self) -> BoxStream<'static, RuntimeEvent> {
-        let receiver = self.0.events.subscribe();
-        Box::pin(futures::stream::unfold(receiver, |mut receiver| async {
-            loop {
-                match receiver.recv().await {
-                    Ok(event) => return Some((event, receiver)),
-                    // An event is a hint: whoever lagged hears the next one.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
-                }
-            }
-        }))
+        self.0.ledger.events()
     }
 
     async fn detach(&self) {

@@ -17,9 +17,9 @@ use std::process::Command;
 use coracle_runtime::GuestUser;
 
 use super::WasmConfig;
-use crate::disk::{self, Access};
 use crate::launch::{Launch, PATIENCE, SCRATCH};
 use crate::protocol::GuestSpec;
+use coracle_runtime::disk::{self, Access};
 
 /// What of the agent's environment is for guests' processes too: whose certificates they trust.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];

@@ -1,58 +1,20 @@
-//! Guest processes as the agent holds them: started, adopted, watched, killed.
+//! Guest processes as the agent holds them, with the connections to them.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coracle_runtime::GuestUser;
-use parking_lot::Mutex;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::unix::AsyncFd;
-use tokio::sync::watch;
+use coracle_runtime::process::{self, Ended, kill_and_wait};
 
-use super::client::{Client, Listener, SOCKET, socket_path};
+use super::client::{Client, Listener};
 use super::placement::Placement;
-use crate::disk;
 use crate::protocol::{Bound, Request, Response};
-use crate::readiness;
-use crate::serve::{IDENTITY, Identity};
-
-/// What a process wrote to its standard error; guests write to their logs.
-const ERRORS: &str = "errors";
-/// How much of it is told.
-const MAX_ERRORS: u64 = 4096;
-/// How long a process may take to end once it was killed.
-const DEATH: Duration = Duration::from_secs(10);
 
 /// A guest process.
 pub(super) struct Process {
-    folder: PathBuf,
-    pidfd: AsyncFd<OwnedFd>,
-    child: Mutex<Option<Child>>,
+    process: process::Process,
     client: Client,
-    ended: watch::Sender<Option<Ended>>,
-}
-
-/// How a process ended, as far as the agent can know: the status only of its own children.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ended(Option<ExitStatus>);
-
-impl Ended {
-    /// For people.
-    pub(super) fn describe(self) -> String {
-        match self.0.map(|status| (status.signal(), status.code())) {
-            Some((Some(signal), _)) => format!("killed by signal {signal}"),
-            Some((_, Some(code))) => format!("exit code {code}"),
-            _ => "cause unknown".into(),
-        }
-    }
 }
 
 /// What became of the process of a folder.
@@ -75,46 +37,15 @@ impl Process {
         listener: Arc<dyn Listener>,
     ) -> io::Result<Arc<Self>> {
         placement.make_folder(folder, user)?;
-        let opened = File::open(folder)?;
-        let socket = UnixListener::bind(socket_path(&opened))?;
-        let errors = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(folder.join(ERRORS))?;
-        let mut command = placement.command(subcommand, folder, user);
-        command
-            .stdin(Stdio::from(OwnedFd::from(socket)))
-            .stdout(Stdio::null())
-            .stderr(errors);
-        let spawned = command.spawn();
-        // The socket is the child's alone now: should the child die, a connection to it breaks.
-        drop(command);
-        let mut child = spawned?;
-        let pidfd = match child_pidfd(&child) {
-            Ok(pidfd) => pidfd,
+        let command = placement.command(subcommand, folder, user);
+        let process = process::Process::spawn(command, folder)?;
+        match Client::connect(folder, listener).await {
+            Ok(client) => Ok(Arc::new(Self { process, client })),
             Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
-            }
-        };
-        let connected = Client::connect(folder, listener).await;
-        match connected {
-            Ok(client) => Ok(Arc::new(Self {
-                folder: folder.to_owned(),
-                pidfd,
-                child: Mutex::new(Some(child)),
-                client,
-                ended: watch::Sender::new(None),
-            })),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(io::Error::new(
-                    error.kind(),
-                    format!("{error}: {}", read_errors(folder)),
-                ))
+                process.kill();
+                process.wait().await;
+                let errors = process.errors();
+                Err(io::Error::new(error.kind(), format!("{error}: {errors}")))
             }
         }
     }
@@ -126,7 +57,7 @@ impl Process {
         user: Option<GuestUser>,
         listener: Arc<dyn Listener>,
     ) -> io::Result<Found> {
-        let Some((pid, pidfd)) = living(folder)? else {
+        let Some((pid, pidfd)) = process::Process::living(folder)? else {
             return Ok(Found::Gone);
         };
         if let Some(reason) = placement.objection(pid, user) {
@@ -144,13 +75,8 @@ impl Process {
                 return Ok(Found::Gone);
             }
         };
-        Ok(Found::Adopted(Arc::new(Self {
-            folder: folder.to_owned(),
-            pidfd: readiness::readable(pidfd)?,
-            child: Mutex::new(None),
-            client,
-            ended: watch::Sender::new(None),
-        })))
+        let process = process::Process::adopt(folder, (pid, pidfd))?;
+        Ok(Found::Adopted(Arc::new(Self { process, client })))
     }
 
     /// The connection to the process.
@@ -167,7 +93,7 @@ impl Process {
     }
 
     pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        self.process.folder()
     }
 
     /// Resolves when the connection is gone, though the process may live.
@@ -177,83 +103,15 @@ impl Process {
 
     /// Waits for the end of the process.
     pub(super) async fn wait(&self) -> Ended {
-        let known = *self.ended.borrow();
-        if let Some(ended) = known {
-            return ended;
-        }
-        // A pidfd becomes readable when its process ends, and stays so.
-        if let Err(error) = self.pidfd.readable().await {
-            tracing::warn!(%error, "watching a guest process");
-        }
-        let status = match self.child.lock().take() {
-            Some(mut child) => child.wait().ok(),
-            None => None,
-        };
-        self.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            if first {
-                *ended = Some(Ended(status));
-            }
-            first
-        });
-        let ended = *self.ended.borrow();
-        ended.unwrap_or(Ended(None))
+        self.process.wait().await
     }
 
     pub(super) fn kill(&self) {
-        // It has ended already.
-        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        self.process.kill();
     }
 
     /// The end of what the process wrote to its standard error.
     pub(super) fn errors(&self) -> String {
-        read_errors(&self.folder)
+        self.process.errors()
     }
-}
-
-fn child_pidfd(child: &Child) -> io::Result<AsyncFd<OwnedFd>> {
-    let pid = Pid::from_child(child);
-    readiness::readable(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
-async fn kill_and_wait(pidfd: OwnedFd) -> io::Result<()> {
-    // It has ended already.
-    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-    let pidfd = readiness::readable(pidfd)?;
-    // One that the kernel does not let go holds up nobody else.
-    let _ = tokio::time::timeout(DEATH, pidfd.readable()).await;
-    Ok(())
-}
-
-fn read_errors(folder: &Path) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(folder.join(ERRORS))?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(MAX_ERRORS)))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_ERRORS).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    // What cannot be read is no reason to say less of the rest.
-    let bytes = read().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).trim().to_owned()
-}
-
-/// The process that a folder names, if it is the same that wrote the folder.
-fn living(folder: &Path) -> io::Result<Option<(i32, OwnedFd)>> {
-    if !folder.join(SOCKET).exists() {
-        return Ok(None);
-    }
-    let Some(identity) = disk::read_json::<Identity>(&folder.join(IDENTITY))? else {
-        return Ok(None);
-    };
-    let Some(pid) = Pid::from_raw(identity.pid) else {
-        return Ok(None);
-    };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return Ok(None);
-    };
-    // Looked at after the pidfd was taken: the number cannot have changed hands since.
-    let same = Identity::of(identity.pid).is_ok_and(|now| now == identity);
-    Ok(same.then_some((identity.pid, pidfd)))
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use coracle_images::ImageConfig;
+use coracle_runtime::ledger::ContainerRecord;
 use coracle_runtime::{PodSandbox, Protocol};
 
-use super::records::ContainerRecord;
 use crate::compile::Artifact;
 use crate::protocol::GuestSpec;
 
@@ -37,7 +37,7 @@ pub(super) fn guest(
         kind: artifact.kind,
         artifact: artifact.code,
         argv: argv(&config.command, &config.args, image),
-        env: env(&sandbox.config.hostname, &config.env, image),
+        env: image.environment(&[("HOSTNAME", &sandbox.config.hostname)], &config.env),
         working_dir: config
             .working_dir
             .clone()
@@ -55,82 +55,29 @@ pub(super) fn guest(
     }
 }
 
-/// `command` and `args` over the image's entrypoint and cmd, by the rules of the Pod API: a
-/// command discards both of the image's.
+/// What a guest finds as its arguments: the first is its name.
 fn argv(command: &[String], args: &[String], image: &ImageConfig) -> Vec<String> {
-    let (entrypoint, cmd): (&[String], &[String]) = match (command.is_empty(), args.is_empty()) {
-        (false, _) => (command, args),
-        (true, false) => (&image.entrypoint, args),
-        (true, true) => (&image.entrypoint, &image.cmd),
-    };
-    let mut argv: Vec<String> = entrypoint.iter().chain(cmd).cloned().collect();
-    if entrypoint.is_empty() {
+    let mut argv = image.argv(command, args);
+    if command.is_empty() && image.entrypoint.is_empty() {
         argv.insert(0, DEFAULT_ARGV0.to_owned());
     }
     argv
-}
-
-/// The host's name, then the image's environment, then the container's; the last entry of a name
-/// wins and keeps the place of the first.
-fn env(hostname: &str, config: &[(String, String)], image: &ImageConfig) -> Vec<(String, String)> {
-    let hostname = [("HOSTNAME".to_owned(), hostname.to_owned())];
-    let image = image
-        .env
-        .iter()
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut env: Vec<(String, String)> = Vec::new();
-    for (name, value) in hostname
-        .into_iter()
-        .chain(image)
-        .chain(config.iter().cloned())
-    {
-        match env.iter_mut().find(|(known, _)| *known == name) {
-            Some(entry) => entry.1 = value,
-            None => env.push((name, value)),
-        }
-    }
-    env
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn strings(of: &[&str]) -> Vec<String> {
-        of.iter().map(|text| (*text).to_owned()).collect()
-    }
-
     #[test]
-    fn command_and_args_override_as_the_pod_api_says() {
+    fn a_guest_without_a_name_gets_one() {
         let image = ImageConfig {
-            entrypoint: strings(&["app.wasm"]),
-            cmd: strings(&["serve"]),
+            entrypoint: vec!["app.wasm".to_owned()],
             ..ImageConfig::default()
         };
         let bare = ImageConfig::default();
-        for (command, args, image, expected) in [
-            (&[][..], &[][..], &image, &["app.wasm", "serve"][..]),
-            (&[], &["x"], &image, &["app.wasm", "x"]),
-            (&["y"], &[], &image, &["y"]),
-            (&["y"], &["x"], &image, &["y", "x"]),
-            (&[], &["x"], &bare, &["main.wasm", "x"]),
-            (&[], &[], &bare, &["main.wasm"]),
-        ] {
-            let got = argv(&strings(command), &strings(args), image);
-            assert_eq!(got, strings(expected), "{command:?} {args:?}");
-        }
-    }
-
-    #[test]
-    fn the_last_entry_of_a_name_wins() {
-        let image = ImageConfig {
-            env: strings(&["A=1", "B=2"]),
-            ..ImageConfig::default()
-        };
-        let config = [("A".to_owned(), "3".to_owned())];
-        let env = env("pod", &config, &image);
-        let text: Vec<String> = env.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        assert_eq!(text, ["HOSTNAME=pod", "A=3", "B=2"]);
+        let x = ["x".to_owned()];
+        assert_eq!(argv(&[], &x, &image), ["app.wasm", "x"]);
+        assert_eq!(argv(&[], &x, &bare), ["main.wasm", "x"]);
+        assert_eq!(argv(&x, &[], &bare), ["x"]);
     }
 }

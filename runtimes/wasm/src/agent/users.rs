@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use coracle_runtime::GuestUser;
 use parking_lot::Mutex;
 
-use crate::disk;
+use coracle_runtime::disk;
 
 /// Name of the record in the runtime's folder.
 const RECORD: &str = "users.json";

@@ -23,10 +23,10 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use crate::disk::{self, Access};
 use crate::guest::engine;
 use crate::launch;
 use crate::protocol::Kind;
+use coracle_runtime::disk::{self, Access};
 
 /// How long one compilation may take.
 const TIMEOUT: Duration = Duration::from_secs(300);

@@ -1,212 +1,28 @@
-//! The container's log, in the CRI format, written by the guest's own process.
-//!
-//! A line is `<RFC 3339 nanoseconds> stdout|stderr F|P <text>`. A line longer than
-//! [`MAX_LINE`] is written in parts tagged `P`, the last one `F`, as container runtimes do; what
-//! has no newline yet is held back until it has, or until the guest ends. Past the size limit the
-//! file is renamed with a time as its suffix, and the oldest files are removed.
+//! A guest's two output streams, as wasmtime writes to them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use coracle_runtime::LogLimits;
-use jiff::Timestamp;
-use parking_lot::Mutex;
+use coracle_runtime::log::{Lines, Log, Stream};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-/// Bytes of text in one entry, as in containerd and CRI-O.
-const MAX_LINE: usize = 16 << 10;
-
-/// One of a guest's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// The log of one container. The file is opened at the first entry.
-pub(crate) struct Log {
-    path: PathBuf,
-    limits: LogLimits,
-    file: Mutex<Option<Open>>,
-}
-
-struct Open {
-    file: File,
-    size: u64,
-}
-
-impl Log {
-    pub(crate) fn new(path: PathBuf, limits: LogLimits) -> Self {
-        Self {
-            path,
-            limits,
-            file: Mutex::new(None),
-        }
-    }
-
-    /// Makes the file, so that whoever follows the log finds it.
-    pub(crate) fn create(&self) -> io::Result<()> {
-        let mut file = self.file.lock();
-        *file = Some(open(&self.path)?);
-        Ok(())
-    }
-
-    /// Closes the file; the next entry opens it again.
-    pub(crate) fn close(&self) {
-        *self.file.lock() = None;
-    }
-
-    /// Writes one entry. A log that cannot be written is no reason to end a guest: the entry is
-    /// lost.
-    fn entry(&self, stream: Stream, full: bool, text: &[u8]) {
-        let mut line = Vec::with_capacity(text.len() + 48);
-        let tag = if full { 'F' } else { 'P' };
-        // Writing to a Vec does not fail.
-        let _ = write!(line, "{:.9} {} {tag} ", Timestamp::now(), stream.name());
-        line.extend_from_slice(text);
-        line.push(b'\n');
-        let mut file = self.file.lock();
-        if let Err(error) = self.append(&mut file, &line) {
-            tracing::warn!(path = %self.path.display(), %error, "a log entry is lost");
-            *file = None;
-        }
-    }
-
-    fn append(&self, slot: &mut Option<Open>, line: &[u8]) -> io::Result<()> {
-        let full = slot.as_ref().is_some_and(|open| {
-            open.size > 0 && open.size + line.len() as u64 > self.limits.max_bytes
-        });
-        if full {
-            *slot = None;
-            rotate(&self.path, self.limits.max_files)?;
-        }
-        let open = match slot {
-            Some(open) => open,
-            None => slot.insert(open(&self.path)?),
-        };
-        open.file.write_all(line)?;
-        open.size += line.len() as u64;
-        Ok(())
-    }
-
-    /// A complete line of the runtime's own, among the guest's on standard error.
-    pub(crate) fn note(&self, text: &str) {
-        for line in text.lines() {
-            self.entry(Stream::Stderr, true, line.as_bytes());
-        }
-    }
-}
-
-fn open(path: &Path) -> io::Result<Open> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    let size = file.metadata()?.len();
-    Ok(Open { file, size })
-}
-
-fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(());
-    };
-    let prefix = format!("{}.", name.to_string_lossy());
-    let mut rotated: Vec<PathBuf> = fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-        })
-        .collect();
-    rotated.sort();
-    let keep = (max_files.max(2) - 2) as usize;
-    if rotated.len() > keep {
-        for old in rotated.drain(..rotated.len() - keep) {
-            fs::remove_file(old)?;
-        }
-    }
-    let time = Timestamp::now().strftime("%Y%m%d-%H%M%S.%9f");
-    fs::rename(path, folder.join(format!("{prefix}{time}")))
-}
-
-/// A guest's view of one stream: cuts what is written into lines.
+/// A guest's view of one stream of its log.
 #[derive(Clone)]
-pub(crate) struct LogStream(Arc<StreamState>);
-
-struct StreamState {
-    log: Arc<Log>,
-    stream: Stream,
-    pending: Mutex<Vec<u8>>,
-}
+pub(crate) struct LogStream(Arc<Lines>);
 
 impl LogStream {
     pub(crate) fn new(log: Arc<Log>, stream: Stream) -> Self {
-        Self(Arc::new(StreamState {
-            log,
-            stream,
-            pending: Mutex::new(Vec::new()),
-        }))
-    }
-
-    fn put(&self, mut bytes: &[u8]) {
-        let StreamState {
-            log,
-            stream,
-            pending,
-        } = &*self.0;
-        let mut pending = pending.lock();
-        while !bytes.is_empty() {
-            let end = bytes.iter().position(|&byte| byte == b'\n');
-            let room = MAX_LINE - pending.len();
-            let take = end.unwrap_or(bytes.len()).min(room);
-            pending.extend_from_slice(&bytes[..take]);
-            bytes = &bytes[take..];
-            if bytes.first() == Some(&b'\n') {
-                bytes = &bytes[1..];
-                log.entry(*stream, true, &pending);
-                pending.clear();
-            } else if pending.len() == MAX_LINE {
-                log.entry(*stream, false, &pending);
-                pending.clear();
-            }
-        }
+        Self(Arc::new(Lines::new(log, stream)))
     }
 
     /// Writes what has no newline yet: the guest ends.
     pub(crate) fn flush_partial(&self) {
         self.0.flush_partial();
-    }
-}
-
-impl StreamState {
-    fn flush_partial(&self) {
-        let mut pending = self.pending.lock();
-        if !pending.is_empty() {
-            self.log.entry(self.stream, true, &pending);
-            pending.clear();
-        }
-    }
-}
-
-impl Drop for StreamState {
-    fn drop(&mut self) {
-        self.flush_partial();
     }
 }
 
@@ -233,7 +49,7 @@ impl Pollable for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.put(&bytes);
+        self.0.put(&bytes);
         Ok(())
     }
 
@@ -252,7 +68,7 @@ impl AsyncWrite for LogStream {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.put(bytes);
+        self.0.put(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -262,75 +78,5 @@ impl AsyncWrite for LogStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn texts(path: &Path) -> Vec<String> {
-        fs::read_to_string(path)
-            .unwrap()
-            .lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
-            .collect()
-    }
-
-    #[test]
-    fn output_is_cut_into_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pod/0.log");
-        let log = Arc::new(Log::new(path.clone(), LogLimits::default()));
-        let stdout = LogStream::new(log.clone(), Stream::Stdout);
-        let stderr = LogStream::new(log.clone(), Stream::Stderr);
-        stdout.put(b"one\ntw");
-        stderr.put(b"oops\n");
-        stdout.put(b"o\n\nrest");
-        drop(stdout);
-        let expected = [
-            "stdout F one",
-            "stderr F oops",
-            "stdout F two",
-            "stdout F ",
-            "stdout F rest",
-        ];
-        assert_eq!(texts(&path), expected);
-        let first = fs::read_to_string(&path).unwrap();
-        let time = first.split(' ').next().unwrap();
-        assert_eq!(time.len(), "2026-01-02T03:04:05.123456789Z".len(), "{time}");
-    }
-
-    #[test]
-    fn a_long_line_is_written_in_parts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("0.log");
-        let log = Arc::new(Log::new(path.clone(), LogLimits::default()));
-        let stdout = LogStream::new(log, Stream::Stdout);
-        stdout.put(&vec![b'x'; MAX_LINE + 3]);
-        stdout.put(b"\n");
-        let entries = texts(&path);
-        assert_eq!(entries.len(), 2);
-        assert!(entries[0].starts_with("stdout P xxx"));
-        assert_eq!(entries[1], "stdout F xxx");
-    }
-
-    #[test]
-    fn a_full_file_is_rotated_and_old_ones_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("0.log");
-        let limits = LogLimits {
-            max_bytes: 200,
-            max_files: 3,
-        };
-        let log = Arc::new(Log::new(path.clone(), limits));
-        let stdout = LogStream::new(log, Stream::Stdout);
-        for number in 0..100 {
-            stdout.put(format!("line {number}\n").as_bytes());
-        }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
-        assert!(fs::metadata(&path).unwrap().len() <= 200);
-        assert!(texts(&path).last().unwrap().ends_with("line 99"));
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn prepare(mounts: &[Mount], scratch: &Path) -> io::Result<Vec<Preope
     }
     for (number, ((parent, read_only), mounts)) in files.into_iter().enumerate() {
         let folder = scratch.join(number.to_string());
-        crate::disk::private_dir(&folder)?;
+        coracle_runtime::disk::private_dir(&folder)?;
         for mount in mounts {
             let Some(name) = mount.container_path.file_name() else {
                 continue;

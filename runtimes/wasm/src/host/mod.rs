@@ -27,12 +27,12 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::confine;
-use crate::disk;
 use crate::guest::cpu::Ticker;
 use crate::guest::engine;
 use crate::process::NetworkFactory;
 use crate::protocol::{Dispatch, Event, GuestSpec, Kind, Use};
 use crate::serve::{self, Agent, Hub, Service, Start};
+use coracle_runtime::disk;
 
 use acceptor::Acceptor;
 use cores::Cores;

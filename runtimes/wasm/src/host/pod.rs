@@ -20,13 +20,14 @@ use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
-use crate::guest::log::{Log, LogStream, Stream};
+use crate::guest::log::LogStream;
 use crate::guest::sockets::{Listening, Reach, SocketQuota};
 use crate::guest::state::Environment;
 use crate::guest::volumes::{self, Volumes};
 use crate::protocol::{GuestSpec, Use};
 use crate::runner::describe;
 use crate::serve::{Announcer, Hub};
+use coracle_runtime::log::{Log, Stream};
 
 /// Requests of a Pod that have an instance at a time.
 const INSTANCES: usize = 128;

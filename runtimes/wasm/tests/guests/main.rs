@@ -1,7 +1,6 @@
 //! Guests, end to end: real processes, real sockets, no cluster.
 //!
-//! The test executes itself as the guest processes, so it has a harness of its own: every test is
-//! a function in [`TESTS`], run in parallel; arguments select by a part of the name.
+//! The test executes itself as the guest processes, see [`harness`].
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod commands;
@@ -16,26 +15,13 @@ mod suite;
 mod users;
 
 use std::ffi::OsString;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
+use coracle_runtime::harness::{self, Test};
+use coracle_runtime::tests;
 
-type Test = (&'static str, fn() -> BoxFuture<'static, ()>);
-
-macro_rules! tests {
-    ($($module:ident :: $name:ident),* $(,)?) => {
-        const TESTS: &[Test] = &[
-            $((concat!(stringify!($module), "::", stringify!($name)), || $module::$name().boxed()),)*
-        ];
-    };
-}
-
-tests![
+const TESTS: &[Test] = tests![
     suite::the_runtime_conforms,
     commands::output_arguments_and_environment_arrive,
     commands::a_component_runs,
@@ -91,55 +77,5 @@ fn main() -> ExitCode {
     if let Some(code) = coracle_wasm::subcommand(&args, network::open) {
         return code;
     }
-    let filters: Vec<String> = args
-        .iter()
-        .filter_map(|arg| arg.to_str())
-        .filter(|arg| !arg.starts_with("--"))
-        .map(str::to_owned)
-        .collect();
-    if args.iter().any(|arg| arg == "--list") {
-        for (name, _) in TESTS {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let (passed, failed) = runtime.block_on(run(&filters));
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed");
-    ExitCode::from(u8::from(failed > 0))
-}
-
-/// Runs the tests that the filters choose: how many passed and failed.
-async fn run(filters: &[String]) -> (usize, usize) {
-    let mut chosen = 0;
-    let failed = Arc::new(AtomicUsize::new(0));
-    let mut running = tokio::task::JoinSet::new();
-    for (name, test) in TESTS {
-        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
-            continue;
-        }
-        chosen += 1;
-        let failed = failed.clone();
-        running.spawn(async move {
-            let result = AssertUnwindSafe(test()).catch_unwind().await;
-            if result.is_err() {
-                failed.fetch_add(1, Ordering::Relaxed);
-            }
-            println!(
-                "test {name} ... {}",
-                if result.is_ok() { "ok" } else { "FAILED" }
-            );
-        });
-        // A few at a time: they measure nothing, but they have deadlines.
-        while running.len() >= 4 {
-            running.join_next().await;
-        }
-    }
-    while running.join_next().await.is_some() {}
-    let failed = failed.load(Ordering::Relaxed);
-    (chosen - failed, failed)
+    harness::run(TESTS, &args)
 }

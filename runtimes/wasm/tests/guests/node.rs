@@ -157,6 +157,7 @@ impl Node {
             log_directory: logs.clone(),
             labels: BTreeMap::new(),
             cgroup_parent: None,
+            namespaces: Default::default(),
         };
         let sandbox = self.runtime.run_pod_sandbox(sandbox).await.unwrap();
         let mut config = ContainerConfig {
@@ -175,6 +176,7 @@ impl Node {
             log_limits: LogLimits::default(),
             termination_message: None,
             labels: BTreeMap::new(),
+            security: Default::default(),
         };
         edit(&mut config);
         let container = self.runtime.create_container(&sandbox, config).await;

@@ -84,24 +84,57 @@ async fn a_wasm_entrypoint_that_is_not_there() {
     );
 }
 
+/// The configuration of a container image of one layer.
+fn container() -> Value {
+    json!({
+        "os": "linux",
+        "config": {"Cmd": ["/bin/sh"], "StopSignal": "SIGQUIT", "Volumes": {"/data": {}}},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(b"archive")]},
+    })
+}
+
 #[tokio::test]
-async fn a_container_image_comes_without_its_layers() {
+async fn layers_of_containers_come_where_they_are_of_use() {
     let registry = TestRegistry::start().await;
-    let config = json!({"os": "linux", "config": {"Cmd": ["/bin/sh"]}});
-    push_image(&registry, "app", Some("v1"), config).await;
+    push_image(&registry, "app", Some("v1"), container()).await;
     let node = node_of(&registry);
     let image = node.pull("app:v1").await.unwrap();
     let stored = node.puller.store().image(&image.digest).unwrap();
-    assert_eq!(stored.kind, ImageKind::Container);
+    assert_eq!(stored.kind, ImageKind::Container { layers: None });
     assert_eq!(stored.config.cmd, ["/bin/sh"]);
+    assert_eq!(stored.config.stop_signal, "SIGQUIT");
+    assert_eq!(stored.config.volumes, ["/data"]);
     assert_eq!(stored.blobs.len(), 2);
+
+    // The same node, started anew with a runtime for containers.
+    let config = PullerConfig {
+        embedded: Some(registry.embedded("node")),
+        containers: true,
+        ..PullerConfig::default()
+    };
+    let puller = Puller::new(node.puller.store().clone(), config).unwrap();
+    assert_eq!(puller.resolve_local("app:v1"), None, "it lacks its layers");
+    let request = PullRequest {
+        reference: "app:v1".into(),
+        auths: Vec::new(),
+    };
+    puller.pull(&request, &|_| {}).await.unwrap();
+    assert!(puller.resolve_local("app:v1").is_some());
+    let stored = puller.store().image(&image.digest).unwrap();
+    let ImageKind::Container {
+        layers: Some(layers),
+    } = stored.kind
+    else {
+        panic!("{stored:?}");
+    };
+    assert_eq!(layers[0].diff_id, Digest::of(b"archive"));
+    assert!(puller.store().has(&layers[0].digest));
 }
 
 #[tokio::test]
 async fn an_index_gives_the_wasm_image() {
     let registry = TestRegistry::start().await;
-    let linux = json!({"os": "linux", "config": {"Cmd": ["/bin/sh"]}});
-    let linux = push_image(&registry, "app", None, linux).await;
+    let linux = push_image(&registry, "app", None, container()).await;
     let wasm = json!({"os": "wasip1", "config": {"Entrypoint": ["/srv/app.wasm"]}});
     let wasm = push_image(&registry, "app", None, wasm).await;
     let entry = |digest: &str, os: &str, architecture: &str| {

@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::push::{PushError, PushRequest, push};
-use crate::{ContentStore, Limits, PullRequest, Puller, PullerConfig};
+use crate::{ContentStore, PullRequest, Puller, PullerConfig};
 
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -100,7 +100,7 @@ impl TlsRegistry {
         let store = ContentStore::open(self.folder.path().join("node")).unwrap();
         let config = PullerConfig {
             embedded: Some(self.embedded("node")),
-            limits: Limits::default(),
+            ..PullerConfig::default()
         };
         let puller = Puller::new(store, config).unwrap();
         let request = PullRequest {

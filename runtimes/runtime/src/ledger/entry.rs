@@ -1,24 +1,26 @@
 //! A container in the agent's memory.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use coracle_runtime::{Container, ContainerState, Exit, RuntimeEvent};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::process::Process;
-use super::records::ContainerRecord;
+use super::ContainerRecord;
+use crate::{Container, ContainerState, Exit, RuntimeEvent};
 
 /// A container: its record, its state, and the process that runs it.
-pub(super) struct Entry {
+pub struct Entry<P> {
+    /// The container as it was made.
     pub record: ContainerRecord,
+    /// Where it is in its life.
     pub state: watch::Sender<ContainerState>,
     /// Held while the container is started.
     pub starting: tokio::sync::Mutex<()>,
-    process: Mutex<Option<Arc<Process>>>,
+    process: Mutex<Option<Arc<P>>>,
 }
 
-impl Entry {
+impl<P> Entry<P> {
     pub(super) fn new(record: ContainerRecord, state: ContainerState) -> Self {
         Self {
             record,
@@ -28,32 +30,49 @@ impl Entry {
         }
     }
 
-    pub(super) fn container(&self) -> Container {
+    /// The container as a runtime reports it.
+    pub fn container(&self) -> Container {
         self.record.with_state(self.state.borrow().clone())
     }
 
-    pub(super) fn is_running(&self) -> bool {
+    /// Whether it was started and has not ended.
+    pub fn is_running(&self) -> bool {
         matches!(*self.state.borrow(), ContainerState::Running { .. })
     }
 
-    pub(super) fn event(&self) -> RuntimeEvent {
+    /// The event that it has changed.
+    pub fn event(&self) -> RuntimeEvent {
         RuntimeEvent::Container {
             pod_uid: self.record.pod.uid.clone(),
             id: self.record.id.clone(),
         }
     }
 
-    pub(super) fn process(&self) -> Option<Arc<Process>> {
+    /// The process that runs it, if any does.
+    pub fn process(&self) -> Option<Arc<P>> {
         self.process.lock().clone()
     }
 
-    pub(super) fn set_process(&self, process: Option<Arc<Process>>) {
+    /// Sets the process that runs it.
+    pub fn set_process(&self, process: Option<Arc<P>>) {
         *self.process.lock() = process;
     }
 
-    pub(super) fn runs_in(&self, process: &Arc<Process>) -> bool {
+    /// Whether that process runs it.
+    pub fn runs_in(&self, process: &Arc<P>) -> bool {
         let own = self.process.lock();
         own.as_ref().is_some_and(|own| Arc::ptr_eq(own, process))
+    }
+
+    /// The container runs. It may have ended before its process could say so.
+    pub(super) fn running(&self, started_at: SystemTime) {
+        self.state.send_if_modified(|state| {
+            let created = *state == ContainerState::Created;
+            if created {
+                *state = ContainerState::Running { started_at };
+            }
+            created
+        });
     }
 
     /// The container has ended. Only the first call counts; says whether this was it. `record` is
@@ -71,7 +90,7 @@ impl Entry {
     }
 
     /// Waits until the container has ended.
-    pub(super) async fn ended(&self) {
+    pub async fn ended(&self) {
         let mut state = self.state.subscribe();
         // The sender lives as long as `self`.
         let _ = state

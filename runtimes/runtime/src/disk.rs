@@ -1,23 +1,25 @@
-//! Small JSON records on disk, replaced atomically, and folders with their modes.
+//! What runtimes keep on disk: small JSON records, replaced atomically, and folders with their
+//! modes.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
-use coracle_runtime::GuestUser;
 use rustix::fs::OFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::GuestUser;
+
 /// Makes a folder, and its parents, that only the owner may enter.
-pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
+pub fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Who may enter a folder that guests with users of their own have to do with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Access {
+pub enum Access {
     /// Everybody may pass, who knows the name of what lies in it.
     Passage,
     /// The members of a group may pass.
@@ -28,7 +30,7 @@ pub(crate) enum Access {
 
 /// Makes a folder, or brings it to what it should be. Its parents, if they are missing, are the
 /// owner's only.
-pub(crate) fn folder(path: &Path, access: Access) -> io::Result<()> {
+pub fn folder(path: &Path, access: Access) -> io::Result<()> {
     private_dir(path)?;
     let mode = match access {
         Access::Passage => 0o711,
@@ -45,14 +47,14 @@ pub(crate) fn folder(path: &Path, access: Access) -> io::Result<()> {
 }
 
 /// Sets the mode of a file or folder, whatever the umask.
-pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 /// Replaces `path` with `value`: a reader sees the old record or the new one, never a part.
 ///
 /// The file is not synced: what it describes is a process, and that does not outlive a power cut.
-pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let temporary = path.with_extension("new");
     let mut file = create_private(&temporary)?;
@@ -61,7 +63,7 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()>
 }
 
 /// As [`write_json`], for what must outlive a power cut.
-pub(crate) fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+pub fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(value)?;
     let temporary = path.with_extension("new");
     let mut file = create_private(&temporary)?;
@@ -84,7 +86,7 @@ fn create_private(path: &Path) -> io::Result<File> {
 }
 
 /// Reads a record; `None` if there is none.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -94,7 +96,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 
 /// Reads a record that a guest's user may have replaced by anything: links lead nowhere, a pipe
 /// holds nobody up, and no more is read than a record has.
-pub(crate) fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+pub fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     const MAX_RECORD: u64 = 1 << 20;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let opened = OpenOptions::new()
@@ -115,7 +117,7 @@ pub(crate) fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<
 }
 
 /// Removes a folder and all in it; it is no error if it is gone.
-pub(crate) fn remove_dir(path: &Path) -> io::Result<()> {
+pub fn remove_dir(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,48 +1,36 @@
 //! Sandboxes and containers on disk: one folder each, so that the next agent finds them.
 //!
 //! `sandboxes/<id>/sandbox.json`, and for a container `containers/<id>/` with `container.json`,
-//! `started.json` once it was started, and `exit.json` once it has ended; the latter is written
-//! by the guest's own process, which may end when no agent is there. A process with a user of its
-//! own writes it into `guest/`, the only folder there that is its user's; what the agent writes
-//! itself lies where guests cannot put anything in its place.
+//! `started.json` once it was started, and `exit.json` once it has ended; the latter may be
+//! written by the container's own process, which may end when no agent is there.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, Exit, GuestUser, PodIdentity,
-    PodSandbox, SandboxId,
-};
-use rand::Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{self, Access};
-use crate::protocol::Kind;
-
-/// A new identity: 64 hexadecimal digits.
-pub(super) fn new_id() -> String {
-    let bytes: [u8; 32] = rand::rng().random();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use crate::disk;
+use crate::{
+    Container, ContainerConfig, ContainerId, ContainerState, Exit, PodIdentity, PodSandbox,
+    SandboxId,
+};
 
 /// A container as it was made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct ContainerRecord {
+pub struct ContainerRecord {
+    /// Its identity.
     pub id: ContainerId,
+    /// The sandbox that it runs in.
     pub sandbox: SandboxId,
+    /// The Pod that it belongs to.
     pub pod: PodIdentity,
+    /// The configuration that it was made from.
     pub config: ContainerConfig,
+    /// When it was made.
     pub created_at: SystemTime,
-}
-
-/// That a container was started.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Started {
-    pub at: SystemTime,
-    pub kind: Kind,
 }
 
 impl ContainerRecord {
@@ -58,64 +46,32 @@ impl ContainerRecord {
     }
 }
 
-/// Where a guest's process with a user of its own writes.
-const GUEST: &str = "guest";
-const EXIT: &str = "exit.json";
+/// Name of the file that says how a container ended.
+pub const EXIT: &str = "exit.json";
 
-/// The runtime's folder.
-pub(super) struct Records {
+/// The folders of sandboxes and containers. Only one agent may use them at a time.
+pub struct Records {
     root: PathBuf,
 }
 
 impl Records {
-    /// Opens the folder. Guests with users of their own pass through parts of it.
-    pub(super) fn open(root: &Path, users: bool) -> io::Result<Self> {
-        for folder in ["sandboxes", "containers", "hosts"] {
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["sandboxes", "containers"] {
             disk::private_dir(&root.join(folder))?;
-        }
-        if users {
-            for folder in [root.to_owned(), root.join("containers"), root.join("hosts")] {
-                disk::folder(&folder, Access::Passage)?;
-            }
         }
         Ok(Self {
             root: root.to_owned(),
         })
     }
 
-    fn sandbox_folder(&self, id: &SandboxId) -> PathBuf {
+    /// The folder of a sandbox.
+    pub fn sandbox_folder(&self, id: &SandboxId) -> PathBuf {
         self.root.join("sandboxes").join(&id.0)
     }
 
-    pub(super) fn container_folder(&self, id: &ContainerId) -> PathBuf {
+    /// The folder of a container.
+    pub fn container_folder(&self, id: &ContainerId) -> PathBuf {
         self.root.join("containers").join(&id.0)
-    }
-
-    /// Where the process of a command guest lives.
-    pub(super) fn runner_folder(&self, id: &ContainerId) -> PathBuf {
-        self.container_folder(id).join("runner")
-    }
-
-    /// Where the HTTP host of a namespace lives.
-    pub(super) fn host_folder(&self, namespace: &str) -> PathBuf {
-        self.root.join("hosts").join(namespace)
-    }
-
-    /// Namespaces that have a folder for an HTTP host.
-    pub(super) fn hosts(&self) -> io::Result<Vec<String>> {
-        names(&self.root.join("hosts"))
-    }
-
-    /// Lets the process of a container in, and says where it writes how the guest ended.
-    pub(super) fn admit(&self, id: &ContainerId, user: Option<GuestUser>) -> io::Result<PathBuf> {
-        let folder = self.container_folder(id);
-        let Some(user) = user else {
-            return Ok(folder.join(EXIT));
-        };
-        let guest = folder.join(GUEST);
-        disk::folder(&folder, Access::Group(user.gid))?;
-        disk::folder(&guest, Access::User(user))?;
-        Ok(guest.join(EXIT))
     }
 
     pub(super) fn write_sandbox(&self, sandbox: &PodSandbox) -> io::Result<()> {
@@ -146,11 +102,13 @@ impl Records {
         read_all(&self.root.join("containers"), "container.json")
     }
 
-    pub(super) fn write_started(&self, id: &ContainerId, started: &Started) -> io::Result<()> {
+    /// Writes down that a container was started, with what a runtime must know of it.
+    pub fn write_started<T: Serialize>(&self, id: &ContainerId, started: &T) -> io::Result<()> {
         disk::write_json(&self.container_folder(id).join("started.json"), started)
     }
 
-    pub(super) fn started(&self, id: &ContainerId) -> io::Result<Option<Started>> {
+    /// What [`Self::write_started`] wrote.
+    pub fn started<T: DeserializeOwned>(&self, id: &ContainerId) -> io::Result<Option<T>> {
         disk::read_json(&self.container_folder(id).join("started.json"))
     }
 
@@ -158,16 +116,14 @@ impl Records {
         disk::write_json(&self.container_folder(id).join(EXIT), exit)
     }
 
-    pub(super) fn exit(&self, id: &ContainerId) -> io::Result<Option<Exit>> {
-        let folder = self.container_folder(id);
-        match disk::read_json(&folder.join(EXIT))? {
-            Some(exit) => Ok(Some(exit)),
-            None => disk::read_foreign_json(&folder.join(GUEST).join(EXIT)),
-        }
+    /// How a container ended.
+    pub fn exit(&self, id: &ContainerId) -> io::Result<Option<Exit>> {
+        disk::read_json(&self.container_folder(id).join(EXIT))
     }
 }
 
-fn names(folder: &Path) -> io::Result<Vec<String>> {
+/// Names of what is in a folder.
+pub fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         names.push(entry?.file_name().to_string_lossy().into_owned());

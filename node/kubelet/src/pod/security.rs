@@ -1,0 +1,155 @@
+//! What a Pod says of isolation, as a runtime takes it. The container's own fields win over the
+//! Pod's (SecurityContext and PodSecurityContext in the API reference).
+
+use std::path::{Path, PathBuf};
+
+use coracle_runtime::{Namespaces, Network, Seccomp, Security};
+use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+
+/// What the Pod shares with the machine.
+pub(crate) fn namespaces(pod: &Pod) -> Namespaces {
+    let spec = super::spec(pod);
+    let context = spec.security_context.as_ref();
+    let sysctls = context.and_then(|context| context.sysctls.as_ref());
+    Namespaces {
+        network: match spec.host_network {
+            Some(true) => Network::Host,
+            _ => Network::Loopback,
+        },
+        host_pid: spec.host_pid == Some(true),
+        host_ipc: spec.host_ipc == Some(true),
+        share_processes: spec.share_process_namespace == Some(true),
+        own_users: spec.host_users == Some(false),
+        sysctls: sysctls
+            .into_iter()
+            .flatten()
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .collect(),
+    }
+}
+
+/// As whom a container runs and what it may do; `profiles` is the folder of localhost profiles.
+pub(crate) fn security(
+    pod: &Pod,
+    container: &Container,
+    profiles: &Path,
+) -> Result<Security, String> {
+    let of_pod = super::spec(pod).security_context.as_ref();
+    let own = container.security_context.as_ref();
+    let id = |field: &str, value: Option<i64>| match value.map(u32::try_from) {
+        None => Ok(None),
+        Some(Ok(id)) => Ok(Some(id)),
+        Some(Err(_)) => Err(format!("{field} is no id")),
+    };
+    let groups = of_pod.iter().flat_map(|context| {
+        let more = context.supplemental_groups.iter().flatten().copied();
+        more.chain(context.fs_group)
+    });
+    let groups = groups.map(|group| id("a group", Some(group)));
+    let groups: Vec<Option<u32>> = groups.collect::<Result<_, _>>()?;
+    let user = own
+        .and_then(|c| c.run_as_user)
+        .or(of_pod.and_then(|c| c.run_as_user));
+    let group = own
+        .and_then(|c| c.run_as_group)
+        .or(of_pod.and_then(|c| c.run_as_group));
+    let non_root = own.and_then(|c| c.run_as_non_root);
+    let non_root = non_root.or(of_pod.and_then(|c| c.run_as_non_root));
+    let capabilities = own.and_then(|context| context.capabilities.as_ref());
+    let list = |of: Option<&Vec<String>>| of.cloned().unwrap_or_default();
+    let profile = own.and_then(|context| context.seccomp_profile.as_ref());
+    let profile = profile.or(of_pod.and_then(|context| context.seccomp_profile.as_ref()));
+    Ok(Security {
+        user: id("runAsUser", user)?,
+        group: id("runAsGroup", group)?,
+        supplemental_groups: groups.into_iter().flatten().collect(),
+        non_root: non_root == Some(true),
+        add_capabilities: list(capabilities.and_then(|c| c.add.as_ref())),
+        drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
+        privileged: own.and_then(|context| context.privileged) == Some(true),
+        no_new_privileges: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
+        read_only_root: own.and_then(|c| c.read_only_root_filesystem) == Some(true),
+        unmasked_proc: own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked"),
+        seccomp: seccomp(profile, profiles),
+    })
+}
+
+/// Containers without a profile get the runtime's, as with `seccompDefault` of the kubelet.
+fn seccomp(profile: Option<&SeccompProfile>, profiles: &Path) -> Seccomp {
+    match profile.map(|profile| (&*profile.type_, &profile.localhost_profile)) {
+        Some(("Unconfined", _)) => Seccomp::Unconfined,
+        Some(("Localhost", file)) => {
+            Seccomp::Localhost(profiles.join(file.as_ref().map_or(Path::new(""), Path::new)))
+        }
+        _ => Seccomp::RuntimeDefault,
+    }
+}
+
+/// Where profiles of the machine are, below the kubelet's folder.
+pub(crate) fn profiles(root: &Path) -> PathBuf {
+    root.join("seccomp")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(spec: Value, own: Value) -> (Namespaces, Result<Security, String>) {
+        let mut pod = json!({"spec": spec});
+        pod["spec"]["containers"] = json!([{"name": "c", "securityContext": own}]);
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let container = &super::super::spec(&pod).containers[0];
+        let security = security(&pod, container, Path::new("/profiles"));
+        (namespaces(&pod), security)
+    }
+
+    #[test]
+    fn the_containers_own_context_wins() {
+        let of_pod = json!({"securityContext": {
+            "runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true, "fsGroup": 3,
+            "supplementalGroups": [4], "seccompProfile": {"type": "Unconfined"},
+        }});
+        let (_, inherited) = check(of_pod.clone(), Value::Null);
+        let inherited = inherited.unwrap();
+        assert_eq!((inherited.user, inherited.group), (Some(1), Some(2)));
+        assert_eq!(inherited.supplemental_groups, [4, 3]);
+        assert_eq!(inherited.seccomp, Seccomp::Unconfined);
+        assert!(inherited.non_root && !inherited.no_new_privileges);
+        let (_, own) = check(
+            of_pod,
+            json!({
+                "runAsUser": 9, "runAsNonRoot": false, "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true, "capabilities": {"add": ["A"], "drop": ["B"]},
+                "seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"},
+            }),
+        );
+        let own = own.unwrap();
+        assert_eq!(
+            (own.user, own.group, own.non_root),
+            (Some(9), Some(2), false)
+        );
+        assert!(own.no_new_privileges && own.read_only_root && !own.privileged);
+        assert_eq!(own.add_capabilities, ["A"]);
+        assert_eq!(own.drop_capabilities, ["B"]);
+        assert_eq!(own.seccomp, Seccomp::Localhost("/profiles/p.json".into()));
+    }
+
+    #[test]
+    fn what_is_not_said_is_not_shared() {
+        let (namespaces, security) = check(json!({}), Value::Null);
+        assert_eq!(namespaces, Namespaces::default());
+        assert_eq!(security, Ok(Security::default()));
+        let spec = json!({
+            "hostNetwork": true, "hostPID": true, "hostUsers": false, "shareProcessNamespace": true,
+            "securityContext": {"sysctls": [{"name": "net.a", "value": "1"}], "runAsUser": -1},
+        });
+        let (namespaces, security) = check(spec, Value::Null);
+        assert_eq!(namespaces.network, Network::Host);
+        assert!(namespaces.host_pid && namespaces.own_users && namespaces.share_processes);
+        assert_eq!(namespaces.sysctls["net.a"], "1");
+        assert_eq!(security, Err("runAsUser is no id".to_owned()));
+    }
+}

@@ -1,0 +1,405 @@
+//! Sandboxes and containers: made, started, stopped, removed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use coracle_images::ImageLayer;
+use coracle_runtime::ledger::{ContainerRecord, EXIT};
+use coracle_runtime::{
+    ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Result, SandboxId,
+    Seccomp, disk,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::shim::Shim;
+use super::{Entry, ExecStdio, Inner, files, signals};
+use crate::cgroup::Cgroup;
+use crate::protocol::{Confinement, Event, Exec, Launch, Request, Response, Start};
+use crate::spec::{self, Input};
+
+/// How long after its grace period a container may take to end before its shim is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Above the Pods' cgroups where the kubelet has made none.
+const CGROUPS: &str = "/coracle";
+/// Name of the file with a container's [`Made`].
+const MADE: &str = "made.json";
+/// Name of a container's specification, which libcontainer expects.
+const SPEC: &str = "config.json";
+
+/// What was made of a container's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Made {
+    pub(super) layers: Vec<ImageLayer>,
+    stop_signal: i32,
+    start: Start,
+}
+
+/// That a container was started.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub(super) at: SystemTime,
+}
+
+impl Inner {
+    pub(super) fn shim_folder(&self, id: &SandboxId) -> PathBuf {
+        self.ledger.records().sandbox_folder(id).join("shim")
+    }
+
+    /// Hears what shims tell.
+    pub(super) fn ears(self: &Arc<Self>) -> impl FnMut(Event) + Send + use<> {
+        let inner: Weak<Self> = Arc::downgrade(self);
+        move |event| {
+            let Event::Exited { container, exit } = event;
+            if let Some(inner) = inner.upgrade()
+                && let Ok(entry) = inner.ledger.entry(&container)
+            {
+                inner.ledger.exited(&entry, exit);
+            }
+        }
+    }
+
+    pub(super) async fn run_sandbox(
+        self: &Arc<Self>,
+        config: PodSandboxConfig,
+    ) -> Result<SandboxId> {
+        let uid = &config.pod.uid;
+        if uid.is_empty() || uid.starts_with('.') || uid.contains('/') {
+            return Err(Error::InvalidConfig(format!("{uid:?} is no UID of a Pod")));
+        }
+        let (hostname, namespaces) = (config.hostname.clone(), config.namespaces.clone());
+        let id = self.ledger.add_sandbox(config, |sandbox| {
+            let folder = self.ledger.records().sandbox_folder(&sandbox.id);
+            let written = files::write(&folder, &sandbox.config);
+            written.map_err(|error| Error::io("writing the files of a sandbox", error))
+        })?;
+        let launch = Launch {
+            folder: self.shim_folder(&id),
+            hostname,
+            namespaces,
+            ephemeral: self.config.ephemeral,
+        };
+        match Shim::spawn(&self.binary, &launch, self.ears()).await {
+            Ok(shim) => {
+                self.keep(&id, shim);
+                Ok(id)
+            }
+            Err(error) => {
+                self.ledger.remove_sandbox(&id)?;
+                Err(Error::io("starting the shim of a Pod", error))
+            }
+        }
+    }
+
+    /// Remembers a shim, and watches it.
+    pub(super) fn keep(self: &Arc<Self>, id: &SandboxId, shim: Arc<Shim>) {
+        self.shims.lock().insert(id.clone(), shim.clone());
+        let (inner, id) = (self.clone(), id.clone());
+        self.tasks.spawn(async move {
+            let watched = inner.detached.run_until_cancelled(shim.ended()).await;
+            if let Some(ended) = watched {
+                let message = format!(
+                    "the Pod's shim ended ({}): {}",
+                    ended.describe(),
+                    shim.errors()
+                );
+                inner.shim_ended(&id, &message);
+            }
+        });
+    }
+
+    /// The shim of a sandbox is gone, and with it what it kept.
+    pub(super) fn shim_ended(&self, id: &SandboxId, message: &str) {
+        self.shims.lock().remove(id);
+        for entry in self.ledger.entries_of(id) {
+            if entry.is_running() {
+                self.lost(&entry, message);
+            }
+        }
+        match self.ledger.close_sandbox(id) {
+            Ok(Some(sandbox)) => {
+                tracing::warn!(sandbox = id.0, message, "a sandbox has died");
+                self.ledger.tell_sandbox(&sandbox);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(sandbox = id.0, %error, "recording a sandbox's end"),
+        }
+    }
+
+    /// A container has no shim any more: it has ended, as the shim wrote or else as far as is
+    /// known.
+    pub(super) fn lost(&self, entry: &Entry, message: &str) {
+        let cgroup = self.cgroup(&entry.record);
+        // The kernel kills what a shim has started when that ends; not all that this has started.
+        cgroup.kill();
+        cgroup.remove();
+        let records = self.ledger.records();
+        let exit = records.exit(&entry.record.id).ok().flatten();
+        let started: Option<Started> = records.started(&entry.record.id).ok().flatten();
+        let exit = exit.unwrap_or_else(|| Exit {
+            started_at: started.map(|started| started.at),
+            finished_at: SystemTime::now(),
+            code: 137,
+            reason: "Error".into(),
+            message: message.to_owned(),
+        });
+        self.ledger.exited(entry, exit);
+    }
+
+    pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
+        let closed = self.ledger.close_sandbox(id)?;
+        let entries = self.ledger.entries_of(id);
+        let stops = entries.iter().map(|entry| self.stop(entry, Duration::ZERO));
+        for stopped in futures::future::join_all(stops).await {
+            stopped?;
+        }
+        let shim = self.shims.lock().get(id).cloned();
+        if let Some(shim) = shim {
+            shim.close().await;
+        }
+        if let Some(sandbox) = closed {
+            self.ledger.tell_sandbox(&sandbox);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.stop_sandbox(id).await?;
+        for entry in self.ledger.entries_of(id) {
+            self.remove_container(&entry).await?;
+        }
+        if let Ok(sandbox) = self.ledger.sandbox(id)
+            && sandbox.config.cgroup_parent.is_none()
+        {
+            // The Pod may have another sandbox, and the node other Pods: those are not empty.
+            self.hierarchies
+                .cgroup(&pod_cgroup(&sandbox.config))
+                .remove();
+            self.hierarchies.cgroup(Path::new(CGROUPS)).remove();
+        }
+        self.ledger.remove_sandbox(id)
+    }
+
+    /// The cgroup of a container.
+    pub(super) fn cgroup(&self, record: &ContainerRecord) -> Cgroup {
+        let path = match self.ledger.sandbox(&record.sandbox) {
+            Ok(sandbox) => pod_cgroup(&sandbox.config),
+            Err(_) => Path::new(CGROUPS).join(format!("pod{}", record.pod.uid)),
+        };
+        self.hierarchies.cgroup(&path.join(&record.id.0))
+    }
+
+    pub(super) fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        let image = self.image(&config.image_digest)?;
+        let layers = self.layers(&image, &config.image)?;
+        self.ledger.add_container(sandbox, config, |record, of| {
+            let shim = self.shims.lock().get(sandbox).map(|shim| shim.pid());
+            let shim = shim.ok_or_else(|| {
+                Error::State(format!("the shim of sandbox {} has ended", sandbox.0))
+            })?;
+            self.make(record, of, &image.config, layers, shim)
+        })
+    }
+
+    /// Writes a container's specification, and makes its folders.
+    fn make(
+        &self,
+        record: &ContainerRecord,
+        sandbox: &PodSandbox,
+        image: &coracle_images::ImageConfig,
+        layers: Vec<ImageLayer>,
+        shim: i32,
+    ) -> Result<()> {
+        let records = self.ledger.records();
+        let bundle = records.container_folder(&record.id);
+        let users = self.snapshots.users(&layers);
+        let users = users.map_err(|error| Error::io("reading the users of an image", error))?;
+        let cgroup = pod_cgroup(&sandbox.config).join(&record.id.0);
+        let volumes = volumes(record, image, &bundle);
+        let plan = spec::plan(&Input {
+            sandbox: &sandbox.config,
+            config: &record.config,
+            image,
+            users: &users,
+            cgroup: &cgroup,
+            unified: self.hierarchies.unified(),
+            hierarchies: &self.hierarchies.older(),
+            files: &files::list(&records.sandbox_folder(&sandbox.id)),
+            volumes: &volumes,
+            shim,
+        });
+        let plan = plan.map_err(Error::InvalidConfig)?;
+        let security = &record.config.security;
+        let made = Made {
+            stop_signal: signals::stop_signal(&image.stop_signal),
+            start: Start {
+                container: record.id.clone(),
+                bundle: bundle.clone(),
+                lowers: self.snapshots.lowers(&layers),
+                cwd: plan.spec["process"]["cwd"].as_str().unwrap_or("/").into(),
+                cgroup,
+                confinement: Confinement {
+                    filtered: security.seccomp != Seccomp::Unconfined,
+                    capabilities: plan.capabilities,
+                },
+                log_file: sandbox.config.log_directory.join(&record.config.log_path),
+                log_limits: record.config.log_limits,
+                started_at: record.created_at,
+                exit_file: bundle.join(EXIT),
+            },
+            layers,
+        };
+        let write = || -> io::Result<()> {
+            for folder in ["rootfs", "upper", "work"] {
+                disk::private_dir(&bundle.join(folder))?;
+            }
+            // The root of the container, which everybody in it may enter.
+            disk::set_mode(&bundle.join("upper"), 0o755)?;
+            for (folder, _) in &volumes {
+                disk::private_dir(folder)?;
+                disk::set_mode(folder, 0o755)?;
+            }
+            disk::write_json(&bundle.join(SPEC), &plan.spec)?;
+            disk::write_json(&bundle.join(MADE), &made)
+        };
+        write().map_err(|error| Error::io("making a container's folder", error))
+    }
+
+    /// What was made of a container.
+    pub(super) fn made(&self, entry: &Entry) -> Result<Made> {
+        let folder = self.ledger.records().container_folder(&entry.record.id);
+        let made = disk::read_json(&folder.join(MADE));
+        let made = made.and_then(|made| made.ok_or_else(|| io::Error::other("there is none")));
+        made.map_err(|error| Error::io("reading what was made of a container", error))
+    }
+
+    pub(super) async fn start_container(self: &Arc<Self>, id: &ContainerId) -> Result<()> {
+        let entry = self.ledger.entry(id)?;
+        let _starting = entry.starting.lock().await;
+        let sandbox = self.ledger.startable(&entry)?;
+        let shim = self.shims.lock().get(&sandbox.id).cloned();
+        let shim = shim.ok_or_else(|| {
+            Error::State(format!("the shim of sandbox {} has ended", sandbox.id.0))
+        })?;
+        let mut start = self.made(&entry)?.start;
+        let started = Started {
+            at: SystemTime::now(),
+        };
+        start.started_at = started.at;
+        self.ledger
+            .records()
+            .write_started(id, &started)
+            .map_err(|error| Error::io("recording the start of a container", error))?;
+        entry.set_process(Some(shim.clone()));
+        let cause = match shim.request(Request::Start(Box::new(start))).await {
+            Ok(Response::Done) => {
+                self.ledger.running(&entry, started.at);
+                return Ok(());
+            }
+            Ok(Response::Failed(cause)) => cause,
+            Ok(other) => format!("the shim answered {other:?}"),
+            Err(error) => format!("the shim does not answer: {error}"),
+        };
+        self.ledger.not_started(&entry, &cause);
+        Err(Error::Start(cause))
+    }
+
+    pub(super) async fn exec(
+        &self,
+        entry: &Entry,
+        command: Vec<String>,
+        stdio: ExecStdio,
+    ) -> Result<i32> {
+        let id = &entry.record.id;
+        let shim = entry.process().filter(|_| entry.is_running());
+        let shim = shim.ok_or_else(|| Error::State(format!("container {} does not run", id.0)))?;
+        let spec = self.ledger.records().container_folder(id).join(SPEC);
+        let spec: Option<Value> = disk::read_json(&spec)
+            .map_err(|error| Error::io("reading a container's specification", error))?;
+        let mut process = spec
+            .map(|mut spec| spec["process"].take())
+            .unwrap_or_default();
+        process["args"] = command.into();
+        let request = Request::Exec(Box::new(Exec {
+            container: id.clone(),
+            process,
+        }));
+        match shim.request_with(request, stdio.into()).await {
+            Ok(Response::Ended(code)) => Ok(code),
+            Ok(Response::Failed(cause)) => Err(Error::Start(cause)),
+            Ok(other) => Err(Error::Start(format!("the shim answered {other:?}"))),
+            Err(error) => Err(Error::io("asking the shim for a process", error)),
+        }
+    }
+
+    pub(super) async fn stop(&self, entry: &Entry, grace: Duration) -> Result<()> {
+        // One that is being started is stopped when it runs.
+        let starting = entry.starting.lock().await;
+        if !entry.is_running() {
+            return Ok(());
+        }
+        drop(starting);
+        let Some(shim) = entry.process() else {
+            entry.ended().await;
+            return Ok(());
+        };
+        let request = shim.request(Request::Stop {
+            container: entry.record.id.clone(),
+            signal: self.made(entry)?.stop_signal,
+            grace,
+        });
+        let ended = async {
+            // It may end before it answers; either way the state tells.
+            let _ = request.await;
+            entry.ended().await;
+        };
+        if tokio::time::timeout(grace + PATIENCE, ended).await.is_err() {
+            self.lost(entry, "its shim did not end it");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove_container(&self, entry: &Entry) -> Result<()> {
+        self.stop(entry, Duration::ZERO).await?;
+        self.cgroup(&entry.record).remove();
+        self.ledger.remove_container(entry).map(drop)
+    }
+}
+
+/// The cgroup of a Pod, from the root of every hierarchy.
+fn pod_cgroup(config: &PodSandboxConfig) -> PathBuf {
+    match &config.cgroup_parent {
+        Some(parent) => Path::new("/").join(parent),
+        None => Path::new(CGROUPS).join(format!("pod{}", config.pod.uid)),
+    }
+}
+
+/// Folders for the image's volumes where its own files cannot be written. Elsewhere they are a part
+/// of what the container writes.
+fn volumes(
+    record: &ContainerRecord,
+    image: &coracle_images::ImageConfig,
+    bundle: &Path,
+) -> Vec<(PathBuf, PathBuf)> {
+    if !record.config.security.read_only_root {
+        return Vec::new();
+    }
+    let named: BTreeMap<PathBuf, usize> = image
+        .volumes
+        .iter()
+        .enumerate()
+        .map(|(index, path)| (Path::new("/").join(path), index))
+        .collect();
+    let folder = |index: usize| bundle.join("volumes").join(index.to_string());
+    named
+        .into_iter()
+        .map(|(path, index)| (folder(index), path))
+        .collect()
+}

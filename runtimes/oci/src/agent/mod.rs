@@ -1,0 +1,301 @@
+//! The agent's side: images, sandboxes and containers.
+//!
+//! A sandbox is ready as long as its shim lives. State in memory follows the records on disk
+//! ([`coracle_runtime::ledger`]), to which shims add how containers ended: after a restart the next
+//! agent reads them and takes over every shim that lives.
+
+mod adopt;
+mod files;
+mod lifecycle;
+mod shim;
+mod signals;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use coracle_images::layer::{Budget, LayerError};
+use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
+use coracle_runtime::ledger::{self, Ledger};
+use coracle_runtime::{
+    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, Listener, PodSandbox,
+    PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
+};
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::binary::Binary;
+use crate::cgroup::Hierarchies;
+use crate::snapshots::Snapshots;
+use shim::Shim;
+
+/// The runtime's name, also its RuntimeClass handler.
+const NAME: &str = "oci";
+/// The version of libcontainer.
+const VERSION: &str = "0.7.0";
+/// What an image may hold unpacked.
+const LIMITS: Budget = Budget {
+    bytes: 16 << 30,
+    entries: 4 << 20,
+};
+
+/// Standard input, output and error of a further process.
+pub type ExecStdio = [OwnedFd; 3];
+
+/// What the runtime needs.
+#[derive(Clone)]
+pub struct OciConfig {
+    /// Folder of its records and of unpacked images. Only one runtime may use it at a time.
+    pub state_dir: PathBuf,
+    /// Where images are.
+    pub content: Arc<ContentStore>,
+    /// The binary that is executed for shims; it calls [`crate::subcommand`] first of all.
+    pub exe: PathBuf,
+    /// Whether shims end, with their containers, when no agent was connected to them for that
+    /// long.
+    pub ephemeral: Option<Duration>,
+}
+
+/// The container runtime of a node. It takes root.
+#[derive(Clone)]
+pub struct OciRuntime(Arc<Inner>);
+
+/// A container and the shim that keeps it.
+type Entry = ledger::Entry<Shim>;
+
+struct Inner {
+    config: OciConfig,
+    ledger: Ledger<Shim>,
+    snapshots: Snapshots,
+    hierarchies: Hierarchies,
+    binary: Binary,
+    shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
+    tasks: TaskTracker,
+    detached: CancellationToken,
+}
+
+impl OciRuntime {
+    /// Opens the runtime: reads the records of an earlier agent and takes over its shims.
+    pub async fn new(config: OciConfig) -> Result<Self> {
+        let folder = config.state_dir.clone();
+        let failed = |error| {
+            let folder = folder.display();
+            Error::io(
+                format!("opening the container runtime's state in {folder}"),
+                error,
+            )
+        };
+        let ledger = Ledger::open(NAME, &config.state_dir).map_err(failed)?;
+        let snapshots = Snapshots::open(config.state_dir.join("snapshots"), LIMITS);
+        let inner = Arc::new(Inner {
+            ledger,
+            snapshots: snapshots.map_err(failed)?,
+            hierarchies: Hierarchies::detect().map_err(failed)?,
+            binary: Binary::of(&config.exe).map_err(failed)?,
+            shims: Mutex::default(),
+            tasks: TaskTracker::new(),
+            detached: CancellationToken::new(),
+            config,
+        });
+        adopt::all(&inner).await.map_err(failed)?;
+        inner.sweep(None).map_err(failed)?;
+        Ok(Self(inner))
+    }
+
+    /// Runs a further process in a container, with its user, environment and folder, and waits for
+    /// its end: its exit code.
+    pub async fn exec(
+        &self,
+        id: &ContainerId,
+        command: Vec<String>,
+        stdio: ExecStdio,
+    ) -> Result<i32> {
+        let entry = self.0.ledger.entry(id)?;
+        self.0.exec(&entry, command, stdio).await
+    }
+}
+
+impl Inner {
+    fn image(&self, digest: &str) -> Result<StoredImage> {
+        let image = self.config.content.image(digest);
+        image.ok_or_else(|| self.ledger.not_found("image", digest))
+    }
+
+    /// The layers of an image.
+    fn layers(&self, image: &StoredImage, reference: &str) -> Result<Vec<ImageLayer>> {
+        match &image.kind {
+            ImageKind::Container {
+                layers: Some(layers),
+            } => Ok(layers.clone()),
+            // It was pulled when the node ran no containers; a pull completes it.
+            ImageKind::Container { layers: None } => {
+                Err(self.ledger.not_found("image", &image.digest))
+            }
+            ImageKind::Wasm { .. } => Err(Error::InvalidImage(format!(
+                "image {reference} holds WebAssembly and no root file system: \
+                 runtime {NAME} cannot run it"
+            ))),
+        }
+    }
+
+    /// Removes unpacked layers that neither an image, but for the one that goes, nor a container
+    /// needs.
+    fn sweep(&self, going: Option<&str>) -> std::io::Result<()> {
+        let mut needed: Vec<Vec<ImageLayer>> = Vec::new();
+        for image in self.config.content.images() {
+            if let ImageKind::Container {
+                layers: Some(layers),
+            } = image.kind
+                && Some(&*image.digest) != going
+            {
+                needed.push(layers);
+            }
+        }
+        for entry in self.ledger.entries() {
+            needed.extend(self.made(&entry).ok().map(|made| made.layers));
+        }
+        self.snapshots.retain(needed.iter().map(Vec::as_slice))
+    }
+}
+
+#[async_trait]
+impl RuntimeService for OciRuntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        VERSION.to_owned()
+    }
+
+    async fn ensure_image(&self, image: &Image) -> Result<()> {
+        let stored = self.0.image(&image.digest)?;
+        let layers = self.0.layers(&stored, &image.reference)?;
+        let unpacked = self
+            .0
+            .snapshots
+            .ensure(&self.0.config.content, &layers)
+            .await;
+        unpacked.map_err(|error| match error {
+            LayerError::Image(reason) => {
+                Error::InvalidImage(format!("image {} cannot run: {reason}", image.reference))
+            }
+            LayerError::Io(error) => {
+                Error::io(format!("unpacking image {}", image.reference), error)
+            }
+        })
+    }
+
+    async fn remove_image(&self, digest: &str) -> Result<()> {
+        let (inner, going) = (self.0.clone(), digest.to_owned());
+        let swept = tokio::task::spawn_blocking(move || inner.sweep(Some(&going))).await;
+        let swept = swept.map_err(std::io::Error::other).flatten();
+        swept.map_err(|error| Error::io(format!("removing unpacked layers of {digest}"), error))
+    }
+
+    async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId> {
+        self.0.run_sandbox(config).await
+    }
+
+    async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.stop_sandbox(id).await
+    }
+
+    async fn remove_pod_sandbox(&self, id: &SandboxId) -> Result<()> {
+        self.0.remove_sandbox(id).await
+    }
+
+    async fn list_pod_sandboxes(&self) -> Result<Vec<PodSandbox>> {
+        Ok(self.0.ledger.sandboxes())
+    }
+
+    async fn create_container(
+        &self,
+        sandbox: &SandboxId,
+        config: ContainerConfig,
+    ) -> Result<ContainerId> {
+        self.0.create_container(sandbox, config)
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<()> {
+        // The start goes on if the caller gives up, and a stop waits for it.
+        let (inner, id) = (self.0.clone(), id.clone());
+        let start = async move { inner.start_container(&id).await };
+        match self.0.tasks.spawn(start).await {
+            Ok(started) => started,
+            Err(error) => Err(Error::Start(format!("the start was cut off: {error}"))),
+        }
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        match self.0.ledger.entry(id) {
+            Ok(entry) => self.0.stop(&entry, grace).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<()> {
+        match self.0.ledger.entry(id) {
+            Ok(entry) => self.0.remove_container(&entry).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>> {
+        Ok(self.0.ledger.containers())
+    }
+
+    async fn container_status(&self, id: &ContainerId) -> Result<Container> {
+        Ok(self.0.ledger.entry(id)?.container())
+    }
+
+    async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
+        let entry = self.0.ledger.entry(id)?;
+        if !entry.is_running() {
+            return Err(Error::State(format!("container {} does not run", id.0)));
+        }
+        let updated = self.0.cgroup(&entry.record).update(&r);
+        updated.map_err(|error| Error::io(format!("changing limits of container {}", id.0), error))
+    }
+
+    async fn stats(&self) -> Result<Vec<ContainerStats>> {
+        let entries = self.0.ledger.entries();
+        let running = entries.iter().filter(|entry| entry.is_running());
+        Ok(running
+            .filter_map(|entry| {
+                let usage = self.0.cgroup(&entry.record).usage()?;
+                Some(ContainerStats {
+                    id: entry.record.id.clone(),
+                    at: SystemTime::now(),
+                    cpu: usage.cpu,
+                    memory_bytes: usage.memory_bytes,
+                    traps: 0,
+                })
+            })
+            .collect())
+    }
+
+    async fn listeners(&self) -> Result<Vec<Listener>> {
+        // Where a container listens is known to the kernel alone, and dialled as it is.
+        Ok(Vec::new())
+    }
+
+    fn events(&self) -> BoxStream<'static, RuntimeEvent> {
+        self.0.ledger.events()
+    }
+
+    async fn detach(&self) {
+        self.0.detached.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        for entry in self.0.ledger.entries() {
+            entry.set_process(None);
+        }
+        self.0.shims.lock().clear();
+    }
+}

@@ -1,0 +1,280 @@
+//! The cgroup of a container, in whatever hierarchies the machine has.
+//!
+//! libcontainer makes it and sets its limits; this module reads what is used, whether the kernel
+//! has ended something for want of memory, changes limits later, ends what is left, and removes
+//! it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use coracle_runtime::Resources;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::spec;
+
+/// The control groups of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hierarchies {
+    /// Mount points of the older hierarchies, with their controllers.
+    v1: Vec<(PathBuf, Vec<String>)>,
+    /// Mount point of the unified one.
+    v2: Option<PathBuf>,
+}
+
+/// What is used of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) cpu: Duration,
+    pub(crate) memory_bytes: u64,
+}
+
+impl Hierarchies {
+    /// Those of this machine.
+    pub(crate) fn detect() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/self/mounts")?))
+    }
+
+    fn parse(mounts: &str) -> Self {
+        let mut found = Self {
+            v1: Vec::new(),
+            v2: None,
+        };
+        for line in mounts.lines() {
+            let mut fields = line.split(' ').skip(1);
+            let (Some(path), Some(kind), Some(options)) =
+                (fields.next(), fields.next(), fields.next())
+            else {
+                continue;
+            };
+            match kind {
+                "cgroup" => {
+                    let options = options.split(',').map(str::to_owned).collect();
+                    found.v1.push((path.into(), options));
+                }
+                "cgroup2" => found.v2 = Some(path.into()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// Whether the machine has the unified hierarchy alone.
+    pub(crate) fn unified(&self) -> bool {
+        self.v1.is_empty()
+    }
+
+    /// Whether there is something that limits memory.
+    pub(crate) fn limit_memory(&self) -> bool {
+        self.controller("memory").is_some() || (self.unified() && self.v2.is_some())
+    }
+
+    /// Mount points of the older hierarchies.
+    pub(crate) fn older(&self) -> Vec<PathBuf> {
+        self.v1.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// A cgroup by its path from the root of every hierarchy.
+    pub(crate) fn cgroup(&self, path: &Path) -> Cgroup {
+        Cgroup {
+            hierarchies: self.clone(),
+            path: path.strip_prefix("/").unwrap_or(path).to_owned(),
+        }
+    }
+
+    fn controller(&self, name: &str) -> Option<&Path> {
+        self.v1
+            .iter()
+            .find(|(_, options)| options.iter().any(|option| option == name))
+            .map(|(path, _)| path.as_path())
+    }
+}
+
+/// A cgroup.
+pub(crate) struct Cgroup {
+    hierarchies: Hierarchies,
+    path: PathBuf,
+}
+
+impl Cgroup {
+    fn file(&self, controller: &str, v1: &str, v2: &str) -> Option<PathBuf> {
+        match self.hierarchies.controller(controller) {
+            Some(root) => Some(root.join(&self.path).join(v1)),
+            None => Some(self.hierarchies.v2.as_ref()?.join(&self.path).join(v2)),
+        }
+    }
+
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let v1 = self.hierarchies.v1.iter().map(|(root, _)| root);
+        let roots = v1.chain(&self.hierarchies.v2);
+        roots.map(|root| root.join(&self.path))
+    }
+
+    /// Whether the kernel has killed a process of the cgroup because it had no memory left. The
+    /// counts go with the cgroup.
+    pub(crate) fn out_of_memory(&self) -> bool {
+        let path = self.file("memory", "memory.oom_control", "memory.events");
+        let text = path.and_then(|path| fs::read_to_string(path).ok());
+        text.is_some_and(|text| value(&text, "oom_kill").is_some_and(|kills| kills > 0))
+    }
+
+    /// What is used now; none once the cgroup is gone.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let read = |path: Option<PathBuf>| fs::read_to_string(path?).ok();
+        let memory: u64 = read(self.file("memory", "memory.usage_in_bytes", "memory.current"))?
+            .trim()
+            .parse()
+            .ok()?;
+        let stat = read(self.file("memory", "memory.stat", "memory.stat"))?;
+        let inactive = value(&stat, "total_inactive_file").or(value(&stat, "inactive_file"));
+        let cpu = read(self.file("cpuacct", "cpuacct.usage", "cpu.stat"))?;
+        let cpu = match cpu.trim().parse() {
+            Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
+            Err(_) => Duration::from_micros(value(&cpu, "usage_usec")?),
+        };
+        Some(Usage {
+            cpu,
+            // What can be given back at once is not counted, as the kubelet has it.
+            memory_bytes: memory.saturating_sub(inactive.unwrap_or(0)),
+        })
+    }
+
+    /// Changes the limits of what runs.
+    pub(crate) fn update(&self, resources: &Resources) -> io::Result<()> {
+        let wanted = spec::resources(resources);
+        let number = |pointer: &str| wanted.pointer(pointer).and_then(serde_json::Value::as_u64);
+        let shares = number("/cpu/shares").unwrap_or(2);
+        let period = number("/cpu/period").unwrap_or(100_000);
+        let quota = number("/cpu/quota");
+        let memory = number("/memory/limit");
+        if self.hierarchies.unified() {
+            // From shares, 2 to 262144, to a weight, 1 to 10000, as in KEP-2254.
+            let weight = 1 + (shares - 2) * 9999 / 262_142;
+            let or_max = |value: Option<u64>| value.map_or("max".to_owned(), |v| v.to_string());
+            self.write("cpu", "cpu.weight", &weight.to_string())?;
+            self.write("cpu", "cpu.max", &format!("{} {period}", or_max(quota)))?;
+            return self.write("memory", "memory.max", &or_max(memory));
+        }
+        let or_none = |value: Option<u64>| value.map_or("-1".to_owned(), |v| v.to_string());
+        self.write("cpu", "cpu.shares", &shares.to_string())?;
+        self.write("cpu", "cpu.cfs_period_us", &period.to_string())?;
+        self.write("cpu", "cpu.cfs_quota_us", &or_none(quota))?;
+        let memory = or_none(memory);
+        let (limit, both) = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes");
+        let swap = self
+            .file("memory", both, both)
+            .is_some_and(|path| path.exists());
+        // Both together is never less than memory alone: which is changed first depends on
+        // whether it grows.
+        if !swap {
+            return self.write("memory", limit, &memory);
+        }
+        self.write("memory", both, &memory)
+            .and_then(|()| self.write("memory", limit, &memory))
+            .or_else(|_| {
+                self.write("memory", limit, &memory)?;
+                self.write("memory", both, &memory)
+            })
+    }
+
+    fn write(&self, controller: &str, file: &str, value: &str) -> io::Result<()> {
+        match self.file(controller, file, file) {
+            Some(path) => fs::write(&path, value).map_err(|error| {
+                let path = path.display();
+                io::Error::new(error.kind(), format!("writing {value} to {path}: {error}"))
+            }),
+            None => Err(io::Error::other(format!(
+                "no cgroup has the controller {controller}"
+            ))),
+        }
+    }
+
+    /// Kills whatever is in the cgroup, until nothing is.
+    pub(crate) fn kill(&self) {
+        for _ in 0..100 {
+            let mut alive = false;
+            for folder in self.folders() {
+                let Ok(processes) = fs::read_to_string(folder.join("cgroup.procs")) else {
+                    continue;
+                };
+                for pid in processes
+                    .lines()
+                    .flat_map(str::parse)
+                    .flat_map(Pid::from_raw)
+                {
+                    alive = true;
+                    // It may have ended since.
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            if !alive {
+                return;
+            }
+            // What is killed takes a moment to go, and tells nobody here.
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        tracing::warn!(cgroup = %self.path.display(), "processes of a cgroup do not end");
+    }
+
+    /// Removes the cgroup, unless something is in it.
+    pub(crate) fn remove(&self) {
+        for folder in self.folders() {
+            match fs::remove_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::debug!(folder = %folder.display(), %error, "a cgroup stays");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The number that follows a name on a line of its own.
+fn value(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .find(|(found, _)| *found == name)?
+        .1
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_among_the_mounts() {
+        let hybrid = "\
+            tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0\n\
+            cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n\
+            cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\n\
+            cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
+        let found = Hierarchies::parse(hybrid);
+        assert!(!found.unified());
+        let cgroup = found.cgroup(Path::new("/pod/c"));
+        let file = cgroup.file("cpuacct", "cpuacct.usage", "cpu.stat").unwrap();
+        let expected = "/sys/fs/cgroup/cpu,cpuacct/pod/c/cpuacct.usage";
+        assert_eq!(file, Path::new(expected));
+        assert_eq!(cgroup.folders().count(), 3);
+
+        let found = Hierarchies::parse("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
+        assert!(found.unified());
+        let file = found
+            .cgroup(Path::new("/pod"))
+            .file("memory", "v1", "memory.max");
+        assert_eq!(file.unwrap(), Path::new("/sys/fs/cgroup/pod/memory.max"));
+    }
+
+    #[test]
+    fn values_are_read_by_their_names() {
+        let events = "low 0\noom 3\noom_kill 1\noom_group_kill 0\n";
+        assert_eq!(value(events, "oom_kill"), Some(1));
+        assert_eq!(value(events, "oom_kil"), None);
+        let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n";
+        assert_eq!(value(control, "oom_kill"), Some(2));
+    }
+}

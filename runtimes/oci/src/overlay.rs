@@ -1,0 +1,75 @@
+//! Overlay mounts, each in a mount namespace of its own: nothing of them is seen on the machine,
+//! and they end with whoever is in the namespace.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+/// Layers that one mount takes, less than the kernel's 500: their names have to fit one page.
+pub(crate) const LAYERS: usize = 200;
+
+/// Gives the calling thread a mount namespace of its own, into which mounts of the machine come
+/// and out of which none go. For a thread that does nothing else afterwards.
+pub(crate) fn enter_own_namespace() -> io::Result<()> {
+    // SAFETY: unshare with CLONE_NEWNS touches no memory. The thread shares its working directory
+    // with no other afterwards, which is what its callers want.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(mount_change("/", downstream)?)
+}
+
+/// Where writes to an overlay go.
+pub(crate) struct Upper<'a> {
+    pub(crate) files: &'a Path,
+    /// An empty folder of the same file system.
+    pub(crate) work: &'a Path,
+}
+
+/// Mounts folders over each other at `target`, the lowest first.
+pub(crate) fn overlay(
+    lowers: &[impl AsRef<Path>],
+    upper: &Upper<'_>,
+    target: &Path,
+    flags: MountFlags,
+) -> io::Result<()> {
+    if lowers.len() > LAYERS {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} layers, of which at most {LAYERS} can be mounted",
+                lowers.len()
+            ),
+        ));
+    }
+    // Descriptors stand for the folders: all options have to fit one page, and folders may have
+    // names of any length and with any character.
+    let open = |path: &Path| File::open(path);
+    let lowers: Vec<File> = lowers
+        .iter()
+        .rev()
+        .map(|path| open(path.as_ref()))
+        .collect::<io::Result<_>>()?;
+    let (files, work) = (open(upper.files)?, open(upper.work)?);
+    let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let lowers: Vec<String> = lowers.iter().map(name).collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lowers.join(":"),
+        name(&files),
+        name(&work)
+    );
+    let options = CString::new(options)?;
+    Ok(mount(
+        "overlay",
+        target,
+        "overlay",
+        flags,
+        options.as_c_str(),
+    )?)
+}

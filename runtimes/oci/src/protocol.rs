@@ -1,0 +1,110 @@
+//! What the agent and the shim of a Pod say to each other; how it is framed:
+//! [`coracle_runtime::frames`].
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use coracle_runtime::frames;
+use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Capabilities;
+
+/// The version of the protocol that this release speaks.
+pub(crate) const VERSION: u32 = 1;
+/// The oldest version that it still understands.
+pub(crate) const OLDEST: u32 = 1;
+
+/// What a shim is told on its command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// The folder of the shim.
+    pub folder: PathBuf,
+    /// Name of the host that containers see.
+    pub hostname: String,
+    /// What the Pod shares with the machine; the shim makes and holds the rest.
+    pub namespaces: Namespaces,
+    /// How long the shim waits for an agent before it ends with its containers, if it does not
+    /// wait for ever.
+    pub ephemeral: Option<Duration>,
+}
+
+/// All that a shim needs to run a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub container: ContainerId,
+    /// The container's folder: `config.json` is the specification, `rootfs` where its files are
+    /// mounted, `upper` and `work` what it writes.
+    pub bundle: PathBuf,
+    /// The unpacked layers, the lowest first.
+    pub lowers: Vec<PathBuf>,
+    /// Its working directory, made if the image lacks it.
+    pub cwd: PathBuf,
+    pub cgroup: PathBuf,
+    pub confinement: Confinement,
+    pub log_file: PathBuf,
+    pub log_limits: LogLimits,
+    pub started_at: SystemTime,
+    /// Where the shim writes how the container ended, before it tells so.
+    pub exit_file: PathBuf,
+}
+
+/// What the executor does to each process of a container before it runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Confinement {
+    /// Whether the default filter of system calls is installed.
+    pub filtered: bool,
+    /// What is left of the capabilities after that.
+    pub capabilities: Capabilities,
+}
+
+/// A further process of a container. Its standard input, output and error come beside the frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Exec {
+    pub container: ContainerId,
+    /// The process, as in the OCI runtime specification.
+    pub process: serde_json::Value,
+}
+
+/// What the agent asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Hello {
+        version: u32,
+        oldest: u32,
+    },
+    /// Runs a container; answered when its program has been executed.
+    Start(Box<Start>),
+    /// Ends a container: by the signal, and by force when the grace period is over. Answered when
+    /// it has ended.
+    Stop {
+        container: ContainerId,
+        signal: i32,
+        grace: Duration,
+    },
+    /// Runs a further process; answered when it has ended.
+    Exec(Box<Exec>),
+    /// The containers that run.
+    Running,
+    /// Ends what runs, and then the shim.
+    Close,
+}
+
+/// What a shim answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Response {
+    Hello { version: u32 },
+    Done,
+    Ended(i32),
+    Running(Vec<ContainerId>),
+    Failed(String),
+}
+
+/// What a shim tells without being asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Event {
+    Exited { container: ContainerId, exit: Exit },
+}
+
+/// A frame from the shim to the agent.
+pub(crate) type FromShim = frames::FromProcess<Response, Event>;

@@ -1,0 +1,196 @@
+//! Making a container, or a further process in one: in a process that is forked for it.
+//!
+//! The forked process mounts the container's files in a mount namespace of its own, of which the
+//! container gets a copy, drives libcontainer, says what came of it, and ends. What it has started
+//! is its sibling, a child of the shim: the kernel ties a container to the parent that it has when it
+//! begins ([`super::executor`]), which must be the shim.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use rustix::mount::MountFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::executor::Confined;
+use crate::overlay::{self, Upper};
+use crate::protocol::{Confinement, Exec, Start};
+use crate::seccomp;
+use crate::unpack::root::Root;
+
+/// Standard input, output and error of a process.
+pub(super) type Stdio = [OwnedFd; 3];
+
+/// A process that makes another.
+pub(super) struct Maker {
+    /// Its number.
+    pub(super) pid: i32,
+    /// Where it says what came of it, see [`Outcome`].
+    pub(super) outcome: OwnedFd,
+}
+
+/// What came of making a process: its number, or why there is none.
+pub(super) type Outcome = Result<i32, String>;
+
+/// Reads an outcome; none if the maker died without one.
+pub(super) fn read_outcome(text: &[u8]) -> Option<Outcome> {
+    serde_json::from_slice(text).ok()
+}
+
+/// Forks a maker of a container; `failure` is for its executor.
+pub(super) fn container(start: &Start, stdio: Stdio, failure: OwnedFd) -> io::Result<Maker> {
+    fork(|| {
+        let executor = confined(&start.confinement, Some(failure.as_raw_fd()))?;
+        mount(start)?;
+        let [stdin, stdout, stderr] = stdio;
+        let build = || {
+            let mut container = builder(&start.container.0, &start.bundle)?
+                .with_executor(executor)
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr)
+                .as_init(&start.bundle)
+                .with_systemd(false)
+                .with_detach(true)
+                .as_sibling(true)
+                .build()?;
+            container.start()?;
+            Ok(container.pid().map(|pid| pid.as_raw()))
+        };
+        let pid: Option<i32> = build().map_err(causes)?;
+        pid.ok_or_else(|| "the container has no process".to_owned())
+    })
+}
+
+/// Forks a maker of a further process in a container.
+pub(super) fn process(
+    exec: &Exec,
+    bundle: &Path,
+    confinement: &Confinement,
+    stdio: Stdio,
+) -> io::Result<Maker> {
+    fork(|| {
+        let executor = confined(confinement, None)?;
+        let file = tempfile::NamedTempFile::new_in(bundle)
+            .and_then(|mut file| {
+                serde_json::to_writer(&mut file, &exec.process)?;
+                Ok(file)
+            })
+            .map_err(|error| format!("writing what is to be run: {error}"))?;
+        let [stdin, stdout, stderr] = stdio;
+        let build = || {
+            builder(&exec.container.0, bundle)?
+                .with_executor(executor)
+                .with_stdin(stdin)
+                .with_stdout(stdout)
+                .with_stderr(stderr)
+                .as_tenant()
+                .with_detach(true)
+                .as_sibling(true)
+                .with_process(Some(file.path()))
+                .build()
+        };
+        build().map(|pid| pid.as_raw()).map_err(causes)
+    })
+}
+
+type Built<T> = Result<T, libcontainer::error::LibcontainerError>;
+
+fn builder(id: &str, bundle: &Path) -> Built<ContainerBuilder> {
+    ContainerBuilder::new(id.to_owned(), SyscallType::default())
+        .with_root_path(bundle.join("state"))
+}
+
+fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined, String> {
+    let capabilities = confinement.capabilities.clone();
+    let filter = confinement.filtered.then(|| {
+        let profile = seccomp::default_profile(&capabilities);
+        profile.and_then(seccomp::Profile::compile)
+    });
+    let filter = filter.transpose();
+    Ok(Confined {
+        filter: filter.map_err(|error| format!("compiling the filter of system calls: {error}"))?,
+        capabilities,
+        failure,
+    })
+}
+
+fn mount(start: &Start) -> Result<(), String> {
+    let of = |name: &str| start.bundle.join(name);
+    let mount = || -> io::Result<()> {
+        overlay::enter_own_namespace()?;
+        let upper = Upper {
+            files: &of("upper"),
+            work: &of("work"),
+        };
+        // Devices are those that the runtime makes in /dev: one of an image is none.
+        overlay::overlay(&start.lowers, &upper, &of("rootfs"), MountFlags::NODEV)?;
+        Root::open(&of("rootfs"))?
+            .make_folder(start.cwd.strip_prefix("/").unwrap_or(&start.cwd))?;
+        Ok(())
+    };
+    mount().map_err(|error| format!("mounting the container's files: {error}"))
+}
+
+/// An error with all its causes, each once.
+fn causes(error: libcontainer::error::LibcontainerError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Runs `make` in a new process, which ends with it.
+fn fork(make: impl FnOnce() -> Outcome) -> io::Result<Maker> {
+    let (outcome, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+    // SAFETY: this process has one thread, so that the child finds everything as it was; it ends
+    // below without returning.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let made = as_containers_find_it().and_then(|()| make());
+            let text = serde_json::to_vec(&made).unwrap_or_default();
+            // If nobody reads it, nobody waits for it.
+            let _ = fs::File::from(tell).write_all(&text);
+            // SAFETY: ends the process without running what the shim has registered for its own
+            // end.
+            unsafe { libc::_exit(0) }
+        }
+        pid => Ok(Maker { pid, outcome }),
+    }
+}
+
+/// Undoes what this program has of its own that containers would inherit.
+fn as_containers_find_it() -> Result<(), String> {
+    // SAFETY: the default action of a signal is no function of ours. Rust ignores SIGPIPE, and
+    // what is ignored stays so in programs that are executed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // libcontainer leaves the groups as they are where a specification names none.
+    let prepare = || -> io::Result<()> {
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        Ok(())
+    };
+    prepare().map_err(|error| format!("preparing the container's process: {error}"))
+}
+
+/// Reads what is there of a pipe that does not block; true at its end.
+pub(super) fn drain(pipe: &OwnedFd, into: &mut Vec<u8>) -> bool {
+    let Ok(pipe) = pipe.try_clone() else {
+        return true;
+    };
+    match fs::File::from(pipe).read_to_end(into) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}

@@ -1,0 +1,83 @@
+//! The last thing that happens in a process before it is the container's.
+//!
+//! libcontainer calls it for first and later processes alike, inside the container and with the
+//! capabilities of the specification. It installs the filter of system calls, gives up the rights
+//! that took, and executes the program. What fails here fails closed: nothing is executed.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::FromRawFd;
+
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+
+use crate::seccomp::{self, Programs};
+use crate::spec::Capabilities;
+
+/// Executes the program of a container.
+#[derive(Clone)]
+pub(super) struct Confined {
+    pub(super) filter: Option<Programs>,
+    pub(super) capabilities: Capabilities,
+    /// A descriptor into which the cause is written if the program is not executed. It closes when
+    /// it is.
+    pub(super) failure: Option<i32>,
+}
+
+impl Executor for Confined {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let process = spec.process().as_ref();
+        let args = process.and_then(|process| process.args().as_deref());
+        let error = match self.execute(args.unwrap_or_default()) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        if let Some(failure) = self.failure {
+            // SAFETY: the descriptor is this process's own, of which nobody else makes use.
+            let mut failure = unsafe { File::from_raw_fd(failure) };
+            // Whoever reads it is told by its end too.
+            let _ = failure.write_all(error.as_bytes());
+        }
+        Err(ExecutorError::Other(error))
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        // What can be executed shows when it is.
+        Ok(())
+    }
+}
+
+impl Confined {
+    fn execute(&self, args: &[String]) -> Result<std::convert::Infallible, String> {
+        let confined = |error: io::Error| format!("confining the container's process: {error}");
+        if let Some(filter) = &self.filter {
+            filter.install().map_err(confined)?;
+        }
+        seccomp::keep_only(&self.capabilities).map_err(confined)?;
+        die_with_parent().map_err(confined)?;
+        let program = args.first().ok_or("no command specified")?;
+        let strings: Result<Vec<CString>, _> =
+            args.iter().map(|arg| CString::new(&**arg)).collect();
+        let strings = strings.map_err(|_| "an argument holds a zero byte")?;
+        let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        // SAFETY: the pointers lead to strings that live on, and a null ends them.
+        unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
+        let error = io::Error::last_os_error();
+        Err(match error.kind() {
+            io::ErrorKind::NotFound if !program.contains('/') => {
+                format!("exec: {program:?}: executable file not found in $PATH")
+            }
+            io::ErrorKind::NotFound => format!("exec: {program:?}: no such file or directory"),
+            io::ErrorKind::PermissionDenied => format!("exec: {program:?}: permission denied"),
+            _ => format!("exec: {program:?}: {error}"),
+        })
+    }
+}
+
+/// Has the kernel kill this process when the shim ends: nobody would know of it any more.
+fn die_with_parent() -> io::Result<()> {
+    let kill = Some(rustix::process::Signal::KILL);
+    Ok(rustix::process::set_parent_process_death_signal(kill)?)
+}

@@ -1,0 +1,74 @@
+//! `oci-shim`: the process that keeps the containers of one Pod.
+//!
+//! It has one thread, makes and holds the Pod's namespaces, owns the output of the containers and
+//! writes their logs, waits for them, and keeps on disk how they ended. It outlives its agent and is
+//! adopted by the next; should it die itself, the kernel kills what it keeps ([`executor`]).
+//!
+//! libcontainer is never driven in this process but in one that is forked for each container
+//! ([`create`]): it changes its caller, and what it waits for must hold up no other container.
+//!
+//! ```text
+//!             fork              executed            ended
+//! Start ──▶ Starting ────────▶ Running ────────▶ (exit.json, Event::Exited)
+//!               └── failed ──▶ (Response::Failed)
+//! ```
+
+mod connection;
+mod create;
+mod executor;
+mod namespaces;
+mod output;
+mod run;
+mod tasks;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use coracle_runtime::disk;
+use coracle_runtime::identity::Identity;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::protocol::Launch;
+
+/// Name of the file in a shim's folder with its [`Launch`].
+pub(crate) const LAUNCH: &str = "launch.json";
+
+/// Runs a shim; what is given is its folder. To be called before any thread exists.
+pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
+    let [folder] = args else {
+        return Err("usage: <folder>".into());
+    };
+    let folder = Path::new(folder);
+    let launch: Option<Launch> = disk::read_json(&folder.join(LAUNCH))
+        .map_err(|error| format!("reading {}: {error}", folder.join(LAUNCH).display()))?;
+    let launch = launch.ok_or("the shim's folder does not say what it is for")?;
+    let listener = prepare().map_err(|error| format!("starting the shim: {error}"))?;
+    namespaces::enter(&launch).map_err(|error| format!("making the Pod's namespaces: {error}"))?;
+    // Only now is it what the folder says: an agent that finds the record may rely on it.
+    Identity::record(folder).map_err(|error| format!("recording the shim: {error}"))?;
+    run::Shim::new(listener, launch.ephemeral)
+        .run()
+        .map_err(|error| format!("the shim cannot go on: {error}"))
+}
+
+fn prepare() -> io::Result<UnixListener> {
+    // Already the leader of a session when started by hand.
+    let _ = rustix::process::setsid();
+    // What containers write through it is not for core files.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    listener.set_nonblocking(true)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    // Whatever folder the agent stood in may be unmounted.
+    std::env::set_current_dir("/")?;
+    Ok(listener)
+}

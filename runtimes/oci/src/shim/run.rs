@@ -1,0 +1,396 @@
+//! The loop of a shim: one thread that waits for whatever happens.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use coracle_runtime::disk;
+use coracle_runtime::frames::{FromProcess, Numbered};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
+
+use super::connection::Agent;
+use super::tasks::{Asked, Container, Task, What, code};
+use crate::cgroup::Hierarchies;
+use crate::protocol::{Event, OLDEST, Request, Response, VERSION};
+
+/// Agents at the same time: one goes while the next one comes.
+const AGENTS: usize = 8;
+
+/// The state of a shim.
+pub(super) struct Shim {
+    listener: UnixListener,
+    agents: Vec<Agent>,
+    tasks: BTreeMap<u64, Task>,
+    hierarchies: Hierarchies,
+    next: u64,
+    patience: Option<Duration>,
+    /// Since when no agent is connected.
+    lonely: Option<Instant>,
+    closing: bool,
+    buffer: Vec<u8>,
+}
+
+/// What was waited for.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Listener,
+    Agent(u64),
+    Maker(u64),
+    Output(u64, usize),
+    End(u64),
+}
+
+impl Shim {
+    pub(super) fn new(listener: UnixListener, patience: Option<Duration>) -> Self {
+        Self {
+            listener,
+            agents: Vec::new(),
+            tasks: BTreeMap::new(),
+            // Without cgroups nothing is started: libcontainer says so.
+            hierarchies: Hierarchies::detect().unwrap_or_default(),
+            next: 0,
+            patience,
+            lonely: Some(Instant::now()),
+            closing: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Runs until it is told to close.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        while !self.closing || !self.tasks.is_empty() {
+            for source in self.wait()? {
+                self.handle(source);
+            }
+            self.reap_strangers();
+            self.keep_time();
+            self.agents.retain(|agent| !agent.is_gone());
+            self.lonely = match (self.agents.is_empty(), self.lonely) {
+                (false, _) => None,
+                (true, known) => Some(known.unwrap_or_else(Instant::now)),
+            };
+        }
+        Ok(())
+    }
+
+    /// Waits until something happens or is due.
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let mut sources = vec![Source::Listener];
+        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        for agent in &self.agents {
+            let mut flags = PollFlags::IN;
+            flags.set(PollFlags::OUT, agent.is_behind());
+            sources.push(Source::Agent(agent.number));
+            fds.push(PollFd::from_borrowed_fd(agent.fd(), flags));
+        }
+        for (number, task) in &self.tasks {
+            if let Some(making) = &task.making {
+                sources.push(Source::Maker(*number));
+                fds.push(PollFd::new(&making.maker.outcome, PollFlags::IN));
+            }
+            if let Some(running) = &task.running {
+                sources.push(Source::End(*number));
+                fds.push(PollFd::new(&running.pidfd, PollFlags::IN));
+            }
+            for (index, output) in task
+                .as_container()
+                .iter()
+                .flat_map(|c| c.outputs.iter().enumerate())
+            {
+                sources.push(Source::Output(*number, index));
+                fds.push(PollFd::from_borrowed_fd(output.fd(), PollFlags::IN));
+            }
+        }
+        let due = self.tasks.values().filter_map(Task::due);
+        let lonely = self.lonely.filter(|_| !self.closing).zip(self.patience);
+        let lonely = lonely.map(|(since, long)| since + long);
+        let due = due.chain(lonely).min();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            polled => polled?,
+        };
+        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(sources
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+            .map(|(s, _)| s)
+            .collect())
+    }
+
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Listener => self.accept(),
+            Source::Agent(number) => self.hear(number),
+            Source::Maker(number) => {
+                let outcome = self.tasks.get_mut(&number).and_then(Task::hear);
+                if let Some(outcome) = outcome {
+                    self.made(number, outcome);
+                }
+            }
+            Source::Output(number, index) => {
+                let task = self.tasks.get_mut(&number);
+                if let Some(What::Container(container)) = task.map(|task| &mut task.what)
+                    && let Some(output) = container.outputs.get(index)
+                    && !output.take(&mut self.buffer)
+                {
+                    container.outputs.remove(index);
+                }
+            }
+            Source::End(number) => {
+                let running = self
+                    .tasks
+                    .get(&number)
+                    .and_then(|task| task.running.as_ref());
+                let Some(pid) = running.map(|running| running.pid) else {
+                    return;
+                };
+                if let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG) {
+                    self.ended(number, status);
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        // Whoever cannot be taken is let go, and tries again.
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.agents.len() < AGENTS {
+                self.next += 1;
+                self.agents.extend(Agent::new(self.next, stream));
+            }
+        }
+    }
+
+    fn hear(&mut self, number: u64) {
+        let mut requests = Vec::new();
+        if let Some(agent) = self.agents.iter_mut().find(|agent| agent.number == number) {
+            agent.write();
+            agent.read();
+            while let Some(request) = agent.request() {
+                let descriptors = match &request.body {
+                    Request::Exec(_) => agent.descriptors(),
+                    _ => Vec::new(),
+                };
+                requests.push((request, descriptors));
+            }
+        }
+        for (Numbered { id, body }, descriptors) in requests {
+            let asked = (number, id);
+            let answer = match body {
+                Request::Hello { version, oldest } => Some(hello(version, oldest)),
+                Request::Running => Some(Response::Running(self.running())),
+                Request::Close => {
+                    self.close();
+                    None
+                }
+                Request::Start(start) => self.begin(Task::container(*start, asked)),
+                Request::Exec(exec) => {
+                    let of = self
+                        .find(&exec.container.0)
+                        .and_then(|n| self.tasks.get(&n));
+                    match of.and_then(Task::as_container) {
+                        Some(Container { start, .. }) => {
+                            let (bundle, confinement) = (&start.bundle, &start.confinement);
+                            let task =
+                                Task::process(&exec, bundle, confinement, descriptors, asked);
+                            self.begin(task)
+                        }
+                        None => Some(Response::Failed("the container does not run".into())),
+                    }
+                }
+                Request::Stop {
+                    container,
+                    signal,
+                    grace,
+                } => match self.find(&container.0).and_then(|n| self.tasks.get_mut(&n)) {
+                    Some(task) => {
+                        task.stop(signal, grace, asked);
+                        None
+                    }
+                    None => Some(Response::Done),
+                },
+            };
+            if let Some(answer) = answer {
+                self.answer(asked, answer);
+            }
+        }
+    }
+
+    /// The task of a container.
+    fn find(&self, container: &str) -> Option<u64> {
+        let fits = |task: &Task| {
+            let known = task.as_container();
+            known.is_some_and(|known| known.start.container.0 == container)
+        };
+        self.tasks
+            .iter()
+            .find(|(_, task)| fits(task))
+            .map(|(number, _)| *number)
+    }
+
+    fn running(&self) -> Vec<coracle_runtime::ContainerId> {
+        let containers = self.tasks.values().filter_map(Task::as_container);
+        containers
+            .map(|container| container.start.container.clone())
+            .collect()
+    }
+
+    fn begin(&mut self, task: io::Result<Task>) -> Option<Response> {
+        match task {
+            Ok(_) if self.closing => Some(Response::Failed("the shim is closing".into())),
+            Ok(task) => {
+                self.next += 1;
+                self.tasks.insert(self.next, task);
+                None
+            }
+            Err(error) => Some(Response::Failed(format!("starting a process: {error}"))),
+        }
+    }
+
+    fn made(&mut self, number: u64, outcome: super::create::Outcome) {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        if let Some(making) = &task.making {
+            // It ends by itself, or was killed.
+            let _ = waitpid(Pid::from_raw(making.maker.pid), WaitOptions::empty());
+        }
+        let made = outcome.and_then(|pid| task.made(pid).map_err(|error| error.to_string()));
+        let (asked, container) = (task.asked, task.as_container().is_some());
+        match made {
+            Ok(()) if container => self.answer(asked, Response::Done),
+            Ok(()) => {}
+            Err(cause) => {
+                self.clear(number);
+                self.answer(asked, Response::Failed(cause));
+            }
+        }
+    }
+
+    /// Forgets a task, and what of a container is on the machine.
+    fn clear(&mut self, number: u64) {
+        let Some(task) = self.tasks.remove(&number) else {
+            return;
+        };
+        if let Some(container) = task.as_container() {
+            let cgroup = container.cgroup(&self.hierarchies);
+            cgroup.kill();
+            cgroup.remove();
+        }
+        for asked in task.stops {
+            self.answer(asked, Response::Done);
+        }
+    }
+
+    fn ended(&mut self, number: u64, status: WaitStatus) {
+        let Some(task) = self.tasks.get_mut(&number) else {
+            return;
+        };
+        let asked = task.asked;
+        match &mut task.what {
+            What::Process => {
+                self.tasks.remove(&number);
+                self.answer(asked, Response::Ended(code(status)));
+            }
+            What::Container(container) => {
+                for output in container.outputs.drain(..) {
+                    output.finish(&mut self.buffer);
+                }
+                let cgroup = container.cgroup(&self.hierarchies);
+                let exit = container.exit(status, &cgroup);
+                let id = container.start.container.clone();
+                if let Err(error) = disk::write_json(&container.start.exit_file, &exit) {
+                    eprintln!("recording the exit of container {}: {error}", id.0);
+                }
+                let event = FromProcess::Event(Event::Exited {
+                    container: id,
+                    exit,
+                });
+                for agent in &mut self.agents {
+                    agent.send(&event);
+                }
+                self.clear(number);
+            }
+        }
+    }
+
+    /// Reaps what containers have left to the shim. While a process is being made its end must be
+    /// kept for it.
+    fn reap_strangers(&mut self) {
+        while self.tasks.values().all(|task| task.making.is_none()) {
+            let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) else {
+                return;
+            };
+            let of = |task: &Task| {
+                task.running
+                    .as_ref()
+                    .is_some_and(|running| running.pid == pid)
+            };
+            let known = self
+                .tasks
+                .iter()
+                .find(|(_, task)| of(task))
+                .map(|(number, _)| *number);
+            if let Some(number) = known {
+                self.ended(number, status);
+            }
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        let lonely = self.lonely.zip(self.patience);
+        if !self.closing && lonely.is_some_and(|(since, long)| since + long <= now) {
+            self.close();
+        }
+        let stuck: Vec<u64> = self
+            .tasks
+            .iter_mut()
+            .filter_map(|(number, task)| {
+                task.kill_if_due(now);
+                task.is_stuck(now).then_some(*number)
+            })
+            .collect();
+        for number in stuck {
+            let making = self
+                .tasks
+                .get(&number)
+                .and_then(|task| task.making.as_ref());
+            if let Some(pid) = making.and_then(|making| Pid::from_raw(making.maker.pid)) {
+                // It has just ended.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            self.made(number, Err("making the process took too long".into()));
+        }
+    }
+
+    fn close(&mut self) {
+        self.closing = true;
+        for task in self.tasks.values_mut() {
+            task.kill();
+        }
+    }
+
+    fn answer(&mut self, (agent, id): Asked, body: Response) {
+        // It may be gone; the next one asks anew.
+        if let Some(agent) = self.agents.iter_mut().find(|known| known.number == agent) {
+            agent.send(&FromProcess::Response(Numbered { id, body }));
+        }
+    }
+}
+
+fn hello(version: u32, oldest: u32) -> Response {
+    let common = version.min(VERSION);
+    match common >= oldest.max(OLDEST) {
+        true => Response::Hello { version: common },
+        false => Response::Failed(format!(
+            "this shim speaks versions {OLDEST} to {VERSION} of the protocol, \
+             the agent {oldest} to {version}"
+        )),
+    }
+}

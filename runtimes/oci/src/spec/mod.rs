@@ -1,0 +1,242 @@
+//! From a container's configuration and its image's to the OCI runtime specification.
+//!
+//! A function from data to data: what must be read for it (users of the image, what kind of
+//! cgroups the machine has) comes in. What a container may do by default follows what container
+//! engines have in common, as their documentation states it.
+//!
+//! `linux.seccomp` and an explicit `noNewPrivileges: false` are left out on purpose: the filter is
+//! installed by the runtime's own executor ([`crate::seccomp`]), for later processes of a container
+//! too.
+
+mod capabilities;
+mod mounts;
+mod user;
+
+use std::path::{Path, PathBuf};
+
+use coracle_images::ImageConfig;
+use coracle_runtime::{ContainerConfig, Namespaces, Network, PodSandboxConfig, Resources, Seccomp};
+use serde_json::{Value, json};
+
+use crate::snapshots::UserFiles;
+
+pub(crate) use capabilities::Capabilities;
+
+/// Where programs are looked for if neither the image nor the container says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The period of CPU limits, microseconds.
+const CPU_PERIOD: u64 = 100_000;
+
+/// Files of `/proc` and `/sys` that say or change too much of the machine.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Everything that a specification is made of.
+pub(crate) struct Input<'a> {
+    pub(crate) sandbox: &'a PodSandboxConfig,
+    pub(crate) config: &'a ContainerConfig,
+    pub(crate) image: &'a ImageConfig,
+    pub(crate) users: &'a UserFiles,
+    /// Absolute, from the root of every hierarchy.
+    pub(crate) cgroup: &'a Path,
+    /// Whether the machine has the unified hierarchy alone.
+    pub(crate) unified: bool,
+    /// Where the older hierarchies are mounted.
+    pub(crate) hierarchies: &'a [PathBuf],
+    /// Files of the sandbox that a container sees if no volume is there.
+    pub(crate) files: &'a [(PathBuf, &'static str)],
+    /// Folders for the image's volumes, where a container may write also if its root is
+    /// read-only: of the machine, and in the container.
+    pub(crate) volumes: &'a [(PathBuf, PathBuf)],
+    /// The process that holds the Pod's namespaces.
+    pub(crate) shim: i32,
+}
+
+/// What is run, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Plan {
+    /// The OCI runtime specification.
+    pub(crate) spec: Value,
+    /// What every process of the container may do once its filter is in.
+    pub(crate) capabilities: Capabilities,
+}
+
+/// The specification, or why there is none.
+pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
+    let (config, security) = (input.config, &input.config.security);
+    if security.privileged {
+        return Err("privileged containers are not supported on this node".into());
+    }
+    if let Seccomp::Localhost(path) = &security.seccomp {
+        return Err(format!(
+            "seccomp profiles of files are not supported on this node: {}",
+            path.display()
+        ));
+    }
+    let shared = &input.sandbox.namespaces;
+    for (asked, field) in [
+        (shared.share_processes, "shareProcessNamespace"),
+        (shared.own_users, "hostUsers: false"),
+    ] {
+        if asked {
+            return Err(format!(
+                "{field} is not supported for containers on this node"
+            ));
+        }
+    }
+    let argv = input.image.argv(&config.command, &config.args);
+    if argv.is_empty() {
+        return Err(format!(
+            "no command specified: neither the container nor its image {} names one",
+            config.image
+        ));
+    }
+    let user = user::resolve(security, &input.image.user, input.users)?;
+    if security.non_root && user.uid == 0 {
+        return Err("container has runAsNonRoot and image will run as root".into());
+    }
+    let own = [("PATH", PATH), ("HOSTNAME", &*input.sandbox.hostname)];
+    let env = input.image.environment(&own, &config.env);
+    let env: Vec<String> = env
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let cwd = config.working_dir.as_deref();
+    let cwd = cwd
+        .or(Some(&*input.image.working_dir))
+        .filter(|cwd| !cwd.is_empty());
+    let cwd = Path::new("/").join(cwd.unwrap_or("/"));
+    let capabilities = Capabilities::of(security, input.unified)?;
+    // The right to install the filter, which the executor takes away again.
+    let filtered = security.seccomp != Seccomp::Unconfined && !security.no_new_privileges;
+    let granted = match filtered {
+        true => capabilities.with_filter_rights(),
+        false => capabilities.clone(),
+    };
+    let mut process = json!({
+        "terminal": false,
+        "user": user.to_json(),
+        "args": argv,
+        "env": env,
+        "cwd": cwd,
+        "capabilities": {
+            "bounding": granted.names(),
+            "effective": granted.names(),
+            "permitted": granted.names(),
+        },
+    });
+    if security.no_new_privileges {
+        process["noNewPrivileges"] = true.into();
+    }
+    let mut linux = json!({
+        "namespaces": namespaces(shared, input.shim, input.unified),
+        "cgroupsPath": input.cgroup,
+        "resources": resources(&config.resources),
+        "sysctl": sysctls(shared)?,
+    });
+    // libcontainer mounts the container's part of each older hierarchy, and for writing.
+    let own = input.hierarchies.iter().filter_map(|path| path.file_name());
+    let own = own.map(|name| Path::new("/sys/fs/cgroup").join(name));
+    let mut read_only: Vec<PathBuf> = own.collect();
+    if !security.unmasked_proc {
+        linux["maskedPaths"] = json!(MASKED);
+        read_only.extend(READ_ONLY.map(PathBuf::from));
+    }
+    linux["readonlyPaths"] = json!(read_only);
+    let spec = json!({
+        "ociVersion": "1.2.0",
+        "process": process,
+        "root": {"path": "rootfs", "readonly": security.read_only_root},
+        "mounts": mounts::mounts(input)?,
+        "linux": linux,
+    });
+    Ok(Plan { spec, capabilities })
+}
+
+/// Namespaces of a container: those of the Pod are held by its shim.
+fn namespaces(shared: &Namespaces, shim: i32, unified: bool) -> Value {
+    let of_shim =
+        |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{shim}/ns/{file}")});
+    let mut namespaces = vec![json!({"type": "mount"}), of_shim("uts", "uts")];
+    match &shared.network {
+        Network::Host => {}
+        Network::Loopback => namespaces.push(of_shim("network", "net")),
+        Network::Namespace(path) => namespaces.push(json!({"type": "network", "path": path})),
+    }
+    if !shared.host_pid {
+        namespaces.push(json!({"type": "pid"}));
+    }
+    if !shared.host_ipc {
+        namespaces.push(of_shim("ipc", "ipc"));
+    }
+    // On the older hierarchies engines show a container's cgroup under its full name.
+    if unified {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
+    namespaces.into()
+}
+
+/// Limits in the units of the kernel. Of devices nothing is allowed but what every container has.
+pub(crate) fn resources(of: &Resources) -> Value {
+    let mut cpu = json!({
+        // As the kubelet computes it; 2 is the kernel's least.
+        "shares": of.cpu_request_millis.map_or(2, |millis| (millis * 1024 / 1000).clamp(2, 262_144)),
+    });
+    if let Some(millis) = of.cpu_limit_millis {
+        cpu["period"] = CPU_PERIOD.into();
+        // The least that the kernel takes is a millisecond.
+        cpu["quota"] = (millis * CPU_PERIOD / 1000).max(1000).into();
+    }
+    let mut resources = json!({
+        "cpu": cpu,
+        "devices": [{"allow": false, "access": "rwm"}],
+    });
+    if let Some(bytes) = of.memory_limit_bytes {
+        resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    resources
+}
+
+/// Parameters of the kernel that belong to namespaces of the Pod's own.
+fn sysctls(of: &Namespaces) -> Result<Value, String> {
+    const IPC: [&str; 4] = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."];
+    for name in of.sysctls.keys() {
+        let shared = if name.starts_with("net.") {
+            of.network == Network::Host
+        } else if IPC.iter().any(|prefix| name.starts_with(prefix)) {
+            of.host_ipc
+        } else {
+            return Err(format!(
+                "sysctl \"{name}\" is not of a namespace of the Pod's"
+            ));
+        };
+        if shared {
+            return Err(format!(
+                "sysctl \"{name}\" is the machine's where the Pod shares that namespace with it"
+            ));
+        }
+    }
+    Ok(json!(of.sysctls))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,504 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use coracle_runtime::{LogLimits, Mount, PodIdentity, Security};
+
+use super::*;
+
+/// A Pod of one container, for tests to edit.
+struct Pod {
+    sandbox: PodSandboxConfig,
+    config: ContainerConfig,
+    image: ImageConfig,
+    users: UserFiles,
+    unified: bool,
+    volumes: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Pod {
+    fn new() -> Self {
+        Self {
+            sandbox: PodSandboxConfig {
+                pod: PodIdentity {
+                    namespace: "ns".into(),
+                    name: "pod".into(),
+                    uid: "uid".into(),
+                },
+                attempt: 0,
+                hostname: "host".into(),
+                ips: Vec::new(),
+                network_snapshot: PathBuf::new(),
+                log_directory: PathBuf::new(),
+                labels: BTreeMap::new(),
+                cgroup_parent: None,
+                namespaces: Namespaces::default(),
+            },
+            config: ContainerConfig {
+                name: "main".into(),
+                attempt: 0,
+                image_digest: String::new(),
+                image: "app:1".into(),
+                command: Vec::new(),
+                args: Vec::new(),
+                working_dir: None,
+                env: Vec::new(),
+                mounts: Vec::new(),
+                resources: Resources::default(),
+                ports: Vec::new(),
+                log_path: PathBuf::new(),
+                log_limits: LogLimits::default(),
+                termination_message: None,
+                labels: BTreeMap::new(),
+                security: Security::default(),
+            },
+            image: ImageConfig {
+                cmd: vec!["app".into()],
+                ..ImageConfig::default()
+            },
+            users: UserFiles {
+                passwd: "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/bin/sh\n".into(),
+                group: "root:x:0:\nweb:x:44:\nlogs:x:55:other,web\n".into(),
+            },
+            unified: false,
+            volumes: Vec::new(),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, String> {
+        plan(&Input {
+            sandbox: &self.sandbox,
+            config: &self.config,
+            image: &self.image,
+            users: &self.users,
+            cgroup: Path::new("/coracle/poduid/id"),
+            unified: self.unified,
+            hierarchies: &["/sys/fs/cgroup/cpu,cpuacct".into()],
+            files: &[("/sandbox/hosts".into(), "/etc/hosts")],
+            volumes: &self.volumes,
+            shim: 4711,
+        })
+    }
+
+    fn at(&self, pointer: &str) -> Value {
+        self.plan()
+            .unwrap()
+            .spec
+            .pointer(pointer)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// What the specification has at a place after an edit, or the error.
+fn check(edit: impl FnOnce(&mut Pod), pointer: &str, expected: Value) {
+    let mut pod = Pod::new();
+    edit(&mut pod);
+    let found = match pod.plan() {
+        Ok(plan) => plan.spec.pointer(pointer).cloned().unwrap_or_default(),
+        Err(error) => error.into(),
+    };
+    assert_eq!(found, expected, "{pointer}");
+}
+
+#[test]
+fn the_process_is_the_pods_over_the_images() {
+    check(|_| (), "/process/args", json!(["app"]));
+    check(
+        |p| p.config.args = vec!["x".into()],
+        "/process/args",
+        json!(["x"]),
+    );
+    let path = format!("PATH={PATH}");
+    check(
+        |pod| {
+            pod.image.env = vec!["PATH=/own".into(), "A=1".into()];
+            pod.config.env = vec![("A".into(), "2".into())];
+        },
+        "/process/env",
+        json!(["PATH=/own", "HOSTNAME=host", "A=2"]),
+    );
+    check(|_| (), "/process/env", json!([path, "HOSTNAME=host"]));
+    check(|_| (), "/process/cwd", json!("/"));
+    check(
+        |p| p.image.working_dir = "/srv".into(),
+        "/process/cwd",
+        json!("/srv"),
+    );
+    check(
+        |p| p.config.working_dir = Some("rel".into()),
+        "/process/cwd",
+        json!("/rel"),
+    );
+    let none = "no command specified: neither the container nor its image app:1 names one";
+    check(|pod| pod.image.cmd.clear(), "", json!(none));
+}
+
+#[test]
+fn users_are_looked_up_in_the_image() {
+    let user = |uid: u32, gid: u32, groups: &[u32]| json!({"uid": uid, "gid": gid, "additionalGids": groups});
+    for (image, run_as, expected) in [
+        ("", (None, None), user(0, 0, &[0])),
+        ("web", (None, None), user(33, 44, &[44, 55])),
+        ("33", (None, None), user(33, 44, &[44, 55])),
+        ("web:logs", (None, None), user(33, 55, &[55])),
+        ("web:7", (None, None), user(33, 7, &[7, 55])),
+        ("1234", (None, None), user(1234, 0, &[0])),
+        ("web:logs", (Some(1000), None), user(1000, 0, &[0])),
+        ("root", (Some(33), None), user(33, 44, &[44, 55])),
+        ("web", (None, Some(9)), user(33, 9, &[9, 55])),
+        (
+            "nobody",
+            (None, None),
+            json!("unable to find user nobody: no matching entries in passwd file"),
+        ),
+        (
+            "web:none",
+            (None, None),
+            json!("unable to find group none: no matching entries in group file"),
+        ),
+    ] {
+        check(
+            |pod| {
+                pod.image.user = image.into();
+                (pod.config.security.user, pod.config.security.group) = run_as;
+            },
+            "/process/user",
+            expected,
+        );
+    }
+    let more = |pod: &mut Pod| pod.config.security.supplemental_groups = vec![5, 3];
+    check(more, "/process/user/additionalGids", json!([0, 3, 5]));
+    let refused = json!("container has runAsNonRoot and image will run as root");
+    check(|pod| pod.config.security.non_root = true, "", refused);
+    check(
+        |pod| (pod.config.security.non_root, pod.image.user) = (true, "web".into()),
+        "/process/user/uid",
+        json!(33),
+    );
+}
+
+#[test]
+fn capabilities_are_dropped_and_added() {
+    let check = |add: &[&str], drop: &[&str], unified, has: &[&str], lacks: &[&str]| {
+        let mut pod = Pod::new();
+        let strings = |of: &[&str]| of.iter().map(|s| (*s).to_owned()).collect();
+        pod.config.security.add_capabilities = strings(add);
+        pod.config.security.drop_capabilities = strings(drop);
+        pod.unified = unified;
+        let capabilities = pod.plan().unwrap().capabilities;
+        assert!(
+            has.iter().all(|c| capabilities.has(c)),
+            "{capabilities:?} lacks one of {has:?}"
+        );
+        assert!(
+            !lacks.iter().any(|c| capabilities.has(c)),
+            "{capabilities:?} has one of {lacks:?}"
+        );
+    };
+    check(
+        &[],
+        &[],
+        false,
+        &["CHOWN", "MKNOD", "KILL"],
+        &["SYS_ADMIN", "NET_ADMIN"],
+    );
+    check(
+        &["NET_ADMIN"],
+        &["KILL"],
+        false,
+        &["CHOWN", "NET_ADMIN"],
+        &["KILL"],
+    );
+    check(
+        &["CAP_SYS_TIME"],
+        &["ALL"],
+        false,
+        &["SYS_TIME"],
+        &["CHOWN", "KILL"],
+    );
+    check(
+        &["ALL"],
+        &["SYS_BOOT"],
+        false,
+        &["SYS_ADMIN", "BPF"],
+        &["SYS_BOOT"],
+    );
+    // Where devices are not filtered, nobody makes one.
+    check(&[], &[], true, &["CHOWN"], &["MKNOD"]);
+    check(&["ALL"], &[], true, &["SYS_ADMIN"], &["MKNOD"]);
+
+    let refused = |add: &str, unified| {
+        let mut pod = Pod::new();
+        pod.config.security.add_capabilities = vec![add.into()];
+        pod.unified = unified;
+        pod.plan().unwrap_err()
+    };
+    assert!(refused("MKNOD", true).contains("do not filter devices"));
+    assert_eq!(refused("FLY", false), "unknown capability \"FLY\"");
+}
+
+#[test]
+fn the_right_to_install_the_filter_is_lent() {
+    let granted = |edit: fn(&mut Security)| {
+        let mut pod = Pod::new();
+        edit(&mut pod.config.security);
+        let lists = ["bounding", "effective", "permitted"];
+        let lists = lists.map(|list| pod.at(&format!("/process/capabilities/{list}")));
+        assert!(lists[0] == lists[1] && lists[1] == lists[2]);
+        lists[0]
+            .as_array()
+            .unwrap()
+            .contains(&json!("CAP_SYS_ADMIN"))
+    };
+    assert!(granted(|_| ()));
+    assert!(!granted(|security| security.no_new_privileges = true));
+    assert!(!granted(|security| security.seccomp = Seccomp::Unconfined));
+    assert!(!Pod::new().plan().unwrap().capabilities.has("SYS_ADMIN"));
+    // libcontainer leaves them empty only if they are not there.
+    assert_eq!(
+        Pod::new().at("/process/capabilities/inheritable"),
+        Value::Null
+    );
+    assert_eq!(Pod::new().at("/process/capabilities/ambient"), Value::Null);
+}
+
+#[test]
+fn what_fails_in_libcontainer_is_left_out() {
+    // An explicit false fails the creation of a container with a filter.
+    check(|_| (), "/process/noNewPrivileges", Value::Null);
+    let set = |pod: &mut Pod| pod.config.security.no_new_privileges = true;
+    check(set, "/process/noNewPrivileges", json!(true));
+    // Its own filter would leave later processes without.
+    check(|_| (), "/linux/seccomp", Value::Null);
+}
+
+#[test]
+fn namespaces_are_the_pods_or_the_machines() {
+    let check = |edit: fn(&mut Pod), expected: &[(&str, &str)]| {
+        let mut pod = Pod::new();
+        edit(&mut pod);
+        let found = pod.at("/linux/namespaces");
+        let found: Vec<(&str, &str)> = found
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| {
+                (
+                    n["type"].as_str().unwrap(),
+                    n["path"].as_str().unwrap_or(""),
+                )
+            })
+            .collect();
+        assert_eq!(found, expected);
+    };
+    let (uts, net, ipc) = (
+        ("uts", "/proc/4711/ns/uts"),
+        ("network", "/proc/4711/ns/net"),
+        ("ipc", "/proc/4711/ns/ipc"),
+    );
+    let (mount, pid) = (("mount", ""), ("pid", ""));
+    check(|_| (), &[mount, uts, net, pid, ipc]);
+    check(
+        |pod| {
+            pod.sandbox.namespaces = Namespaces {
+                network: Network::Host,
+                host_pid: true,
+                host_ipc: true,
+                ..Namespaces::default()
+            };
+        },
+        &[mount, uts],
+    );
+    check(
+        |pod| {
+            pod.sandbox.namespaces.network = Network::Namespace("/run/netns/a".into());
+            pod.unified = true;
+        },
+        &[
+            mount,
+            uts,
+            ("network", "/run/netns/a"),
+            pid,
+            ipc,
+            ("cgroup", ""),
+        ],
+    );
+}
+
+#[test]
+fn limits_are_in_the_units_of_the_kernel() {
+    for (request, limit, memory, expected) in [
+        (None, None, None, json!({"cpu": {"shares": 2}})),
+        (
+            Some(500),
+            Some(1500),
+            Some(64 << 20),
+            json!({
+                "cpu": {"shares": 512, "quota": 150_000, "period": 100_000},
+                "memory": {"limit": 64 << 20, "swap": 64 << 20},
+            }),
+        ),
+        (
+            Some(1),
+            Some(1),
+            None,
+            json!({"cpu": {"shares": 2, "quota": 1000, "period": 100_000}}),
+        ),
+        (
+            Some(1 << 40),
+            None,
+            None,
+            json!({"cpu": {"shares": 262_144}}),
+        ),
+    ] {
+        let mut found = resources(&Resources {
+            cpu_request_millis: request,
+            cpu_limit_millis: limit,
+            memory_limit_bytes: memory,
+        });
+        let devices = found.as_object_mut().unwrap().remove("devices");
+        assert_eq!(devices, Some(json!([{"allow": false, "access": "rwm"}])));
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn volumes_take_the_place_of_what_is_there() {
+    let mut pod = Pod::new();
+    let mount = |host: &str, inside: &str, read_only| Mount {
+        host_path: host.into(),
+        container_path: inside.into(),
+        read_only,
+    };
+    pod.config.mounts = vec![
+        mount("/v/deep", "/data/deep", true),
+        mount("/v/data", "/data/", false),
+        mount("/v/shm", "/dev/shm", false),
+        mount("/v/hosts", "/etc/hosts", true),
+    ];
+    pod.config.termination_message = Some("/pods/message".into());
+    pod.volumes = vec![("/c/volumes/0".into(), "/data".into())];
+    let mounts = pod.at("/mounts");
+    let bound: Vec<String> = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|mount| mount["type"] == "bind")
+        .map(|mount| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let access = mount["options"].as_array().unwrap().last().unwrap();
+            format!(
+                "{} {} {}",
+                text(&mount["source"]),
+                text(&mount["destination"]),
+                text(access)
+            )
+        })
+        .collect();
+    assert_eq!(
+        bound,
+        [
+            "/v/data /data rw",
+            "/pods/message /dev/termination-log rw",
+            "/v/deep /data/deep ro",
+            "/v/shm /dev/shm rw",
+            "/v/hosts /etc/hosts ro",
+        ]
+    );
+    let kernels: Vec<&Value> = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| &m["type"])
+        .collect();
+    assert!(kernels.contains(&&json!("proc")) && kernels.contains(&&json!("mqueue")));
+    let shm = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["destination"] == "/dev/shm");
+    assert_eq!(shm.count(), 1);
+
+    pod.config.mounts = vec![mount("/v", "relative", false)];
+    assert!(pod.plan().unwrap_err().contains("not absolute"));
+}
+
+#[test]
+fn the_machine_is_hidden_unless_asked_for() {
+    let masked = Pod::new().at("/linux/maskedPaths");
+    assert!(masked.as_array().unwrap().contains(&json!("/proc/kcore")));
+    let read_only = Pod::new().at("/linux/readonlyPaths");
+    assert!(read_only.as_array().unwrap().contains(&json!("/proc/sys")));
+    let unmask = |pod: &mut Pod| pod.config.security.unmasked_proc = true;
+    check(unmask, "/linux/maskedPaths", Value::Null);
+    // What would let a container out of its limits is no matter of /proc.
+    let cgroups = json!(["/sys/fs/cgroup/cpu,cpuacct"]);
+    check(unmask, "/linux/readonlyPaths", cgroups);
+    check(|_| (), "/root/readonly", json!(false));
+    check(
+        |pod| pod.config.security.read_only_root = true,
+        "/root/readonly",
+        json!(true),
+    );
+}
+
+#[test]
+fn sysctls_are_of_namespaces_of_the_pod() {
+    let with = |name: &str, namespaces: Namespaces| {
+        let mut pod = Pod::new();
+        pod.sandbox.namespaces = namespaces;
+        pod.sandbox.namespaces.sysctls = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+        pod.plan().map(|plan| plan.spec["linux"]["sysctl"].clone())
+    };
+    let own = Namespaces::default;
+    assert_eq!(
+        with("net.core.somaxconn", own()),
+        Ok(json!({"net.core.somaxconn": "1"}))
+    );
+    assert!(with("kernel.shm_rmid_forced", own()).is_ok());
+    assert!(
+        with("kernel.panic", own())
+            .unwrap_err()
+            .contains("not of a namespace")
+    );
+    let host = Namespaces {
+        network: Network::Host,
+        ..own()
+    };
+    assert!(
+        with("net.core.somaxconn", host)
+            .unwrap_err()
+            .contains("the machine's")
+    );
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (edit, named) in [
+        ((|s| s.privileged = true) as fn(&mut Security), "privileged"),
+        (
+            |s| s.seccomp = Seccomp::Localhost("/p.json".into()),
+            "/p.json",
+        ),
+    ] {
+        let mut pod = Pod::new();
+        edit(&mut pod.config.security);
+        let error = pod.plan().unwrap_err();
+        assert!(
+            error.contains(named) && error.contains("not supported"),
+            "{error}"
+        );
+    }
+    for (edit, named) in [
+        (
+            (|n| n.share_processes = true) as fn(&mut Namespaces),
+            "shareProcessNamespace",
+        ),
+        (|n| n.own_users = true, "hostUsers"),
+    ] {
+        let mut pod = Pod::new();
+        edit(&mut pod.sandbox.namespaces);
+        assert!(pod.plan().unwrap_err().contains(named));
+    }
+}

@@ -1,0 +1,102 @@
+//! As whom a container runs: what the Pod says over what the image says, by the image's own files
+//! of users and groups (passwd(5), group(5)).
+
+use coracle_runtime::Security;
+use serde_json::{Value, json};
+
+use crate::snapshots::UserFiles;
+
+/// A user with all its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+}
+
+impl User {
+    pub(super) fn to_json(&self) -> Value {
+        json!({"uid": self.uid, "gid": self.gid, "additionalGids": self.groups})
+    }
+}
+
+/// The user of a container. `image` is `user`, `uid`, `user:group` or `uid:gid`, or empty.
+pub(super) fn resolve(security: &Security, image: &str, files: &UserFiles) -> Result<User, String> {
+    let (user, group) = image.split_once(':').unwrap_or((image, ""));
+    let known = match security.user {
+        Some(uid) => entry(&files.passwd, |fields| number(fields, 2) == Some(uid)),
+        None => entry(&files.passwd, |fields| names(fields, user)),
+    };
+    let uid = match (security.user, user.parse(), &known) {
+        (Some(uid), ..) | (None, Ok(uid), _) => uid,
+        (None, Err(_), Some(fields)) => number(fields, 2).unwrap_or_default(),
+        (None, Err(_), None) if user.is_empty() => 0,
+        (None, Err(_), None) => {
+            return Err(format!(
+                "unable to find user {user}: no matching entries in passwd file"
+            ));
+        }
+    };
+    // The image's group belongs to the image's user.
+    let group = match security.user {
+        Some(_) => "",
+        None => group,
+    };
+    let gid = match (security.group, group) {
+        (Some(gid), _) => gid,
+        (None, "") => known
+            .as_ref()
+            .and_then(|fields| number(fields, 3))
+            .unwrap_or(0),
+        (None, group) => {
+            let found = entry(&files.group, |fields| names(fields, group));
+            found
+                .and_then(|fields| number(&fields, 2))
+                .or_else(|| group.parse().ok())
+                .ok_or_else(|| {
+                    format!("unable to find group {group}: no matching entries in group file")
+                })?
+        }
+    };
+    let name = known.as_ref().and_then(|fields| fields.first().copied());
+    let mut groups: Vec<u32> = match name {
+        Some(name) => member_of(&files.group, name),
+        None => Vec::new(),
+    };
+    groups.push(gid);
+    groups.extend(&security.supplemental_groups);
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(User { uid, gid, groups })
+}
+
+fn entry(file: &str, fits: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
+    file.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fits(fields))
+}
+
+/// Whether a line is of that name, or of that number if it is one.
+fn names(fields: &[&str], wanted: &str) -> bool {
+    let same = fields.first() == Some(&wanted) && !wanted.is_empty();
+    let number: Option<u32> = wanted.parse().ok();
+    same || (number.is_some() && self::number(fields, 2) == number)
+}
+
+fn number(fields: &[&str], at: usize) -> Option<u32> {
+    fields.get(at)?.parse().ok()
+}
+
+fn member_of(file: &str, user: &str) -> Vec<u32> {
+    file.lines()
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let members = fields.get(3)?;
+            members
+                .split(',')
+                .any(|member| member == user)
+                .then_some(())?;
+            number(&fields, 2)
+        })
+        .collect()
+}

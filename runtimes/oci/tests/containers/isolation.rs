@@ -1,0 +1,214 @@
+//! What containers cannot do.
+
+use coracle_images::ImageConfig;
+use coracle_runtime::identity::Identity;
+use coracle_runtime::{ContainerConfig, Mount, RuntimeService, Seccomp};
+
+use crate::node::{self, Node};
+
+const STATUS: &str = "grep -E '^(Seccomp|NoNewPrivs|CapEff|CapBnd|Groups):' /proc/self/status";
+const RUNS: &str = "; while true; do sleep 1; done";
+/// The capabilities that every container has, less what this machine's root lacks.
+const DEFAULT: &str = "00000000a80425fb";
+
+/// The fields of a status, as first and as further process.
+async fn statuses(edit: impl FnOnce(&mut ContainerConfig)) -> [Vec<String>; 2] {
+    let node = Node::new().await;
+    let pod = node.start(&format!("{STATUS}{RUNS}"), edit).await;
+    let (code, further) = node.exec(&pod, &["sh", "-c", STATUS]).await;
+    assert_eq!(code, 0, "{further}");
+    let first = async {
+        while pod.output().lines().count() < 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(node::DEADLINE, first).await.unwrap();
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+    let fields = |text: &str| {
+        let lines = text.lines();
+        lines
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    let log = pod_output(&node);
+    [fields(&log), fields(&further)]
+}
+
+/// The log of the one container of a node; its Pod is gone.
+fn pod_output(node: &Node) -> String {
+    let log = std::fs::read_to_string(node.folder.path().join("logs/0/main/0.log")).unwrap();
+    let lines = log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) async fn first_and_further_processes_are_filtered() {
+    let [first, further] = statuses(|_| ()).await;
+    assert_eq!(first, further, "what joins later is no freer");
+    for field in [
+        "Seccomp: 2",
+        "NoNewPrivs: 0",
+        &format!("CapEff: {DEFAULT}"),
+        &format!("CapBnd: {DEFAULT}"),
+        "Groups: 0",
+    ] {
+        assert!(
+            first.iter().any(|found| found == field),
+            "{first:?} lacks {field}"
+        );
+    }
+}
+
+pub(crate) async fn no_new_privileges_and_no_filter_are_honoured() {
+    let [first, further] = statuses(|config| config.security.no_new_privileges = true).await;
+    assert_eq!(first, further);
+    let has = |fields: &[String], field: &str| fields.iter().any(|found| found == field);
+    assert!(
+        has(&first, "NoNewPrivs: 1") && has(&first, "Seccomp: 2"),
+        "{first:?}"
+    );
+    let [first, further] = statuses(|config| config.security.seccomp = Seccomp::Unconfined).await;
+    assert_eq!(first, further);
+    assert!(has(&first, "Seccomp: 0"), "{first:?}");
+    assert!(has(&first, &format!("CapEff: {DEFAULT}")), "{first:?}");
+}
+
+pub(crate) async fn users_keep_no_rights_of_roots() {
+    let [first, further] = statuses(|config| {
+        config.security.user = Some(33);
+        config.security.supplemental_groups = vec![77];
+    })
+    .await;
+    assert_eq!(first, further);
+    for field in [
+        "Seccomp: 2",
+        "CapEff: 0000000000000000",
+        &format!("CapBnd: {DEFAULT}"),
+        "Groups: 44 55 77",
+    ] {
+        assert!(
+            first.iter().any(|found| found == field),
+            "{first:?} lacks {field}"
+        );
+    }
+}
+
+pub(crate) async fn the_runtimes_own_program_cannot_be_written() {
+    let node = Node::new().await;
+    let pod = node.start(&format!("true{RUNS}"), |_| ()).await;
+    let (pid, _pidfd) = Identity::living(&node.shim_folder(&pod.sandbox))
+        .unwrap()
+        .unwrap();
+    // What somebody holds who has found it under /proc: a file of a mount that cannot be written, or
+    // one that is sealed, also when nothing runs it any more.
+    let exe = std::fs::File::open(format!("/proc/{pid}/exe")).unwrap();
+    let mount = rustix::fs::fstatvfs(&exe).unwrap();
+    let read_only = mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+    let sealed = rustix::fs::fcntl_get_seals(&exe);
+    let sealed = sealed.is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::WRITE));
+    assert!(read_only || sealed, "{:?}", mount.f_flag);
+
+    // A container that tries to be there at the moment when a process of the runtime is.
+    let hostile = "while true; do for p in /proc/[0-9]*; do \
+                   [ -e $p/exe ] && ( : >> $p/exe ) 2>/dev/null && \
+                   [ \"$(readlink $p/exe)\" != /bin/busybox ] && echo WRITTEN $p; done; done";
+    let attacker = node.start(hostile, |_| ()).await;
+    for _ in 0..5 {
+        node.exec(&attacker, &["true"]).await;
+    }
+    assert_eq!(attacker.output(), "");
+    let own = std::fs::metadata(std::env::current_exe().unwrap()).unwrap();
+    assert!(own.len() > 1 << 20);
+    node.runtime
+        .remove_pod_sandbox(&attacker.sandbox)
+        .await
+        .unwrap();
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+}
+
+pub(crate) async fn devices_are_those_that_every_container_has() {
+    let node = Node::new().await;
+    let script = "cat /dev/null && head -c 4 /dev/urandom > /dev/zero && echo usual; \
+                  mknod /dev/disk b 254 0; cat /dev/disk 2>&1 | head -c 60; \
+                  mknod /tmp-zero c 1 5; head -c 1 /tmp-zero 2>&1";
+    let (_, output) = node.run(script, |_| ()).await;
+    assert!(output.starts_with("usual"), "{output}");
+    assert!(
+        !output.contains('\0') && output.contains("denied") || output.contains("permitted"),
+        "{output}"
+    );
+
+    // One that the image brings.
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Char);
+    header.set_mode(0o666);
+    header.set_device_major(1).unwrap();
+    header.set_device_minor(5).unwrap();
+    header.set_size(0);
+    tar.append_data(&mut header, "zero", &[][..]).unwrap();
+    let layers: [Vec<u8>; 2] = [node::archive(&[]), tar.into_inner().unwrap()];
+    let brings = node::image(&node.content, "brings", &layers, ImageConfig::default());
+    node.runtime.ensure_image(&brings).await.unwrap();
+    let edit = |config: &mut ContainerConfig| config.image_digest = brings.digest.clone();
+    let (_, output) = node.run("ls /zero; head -c 1 /zero", edit).await;
+    assert!(
+        output.contains("/zero\n") && output.contains("denied"),
+        "{output}"
+    );
+}
+
+pub(crate) async fn hostile_programs_gain_nothing() {
+    let node = Node::new().await;
+    let secret = node.folder.path().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let volume = node.folder.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    for (script, gains) in [
+        ("mount -t tmpfs none /mnt", "mounted"),
+        ("unshare -m true", "a namespace"),
+        (
+            "echo 1 > /proc/sys/vm/overcommit_memory",
+            "a setting of the machine",
+        ),
+        ("echo b > /proc/sysrq-trigger", "the machine's end"),
+        (
+            "cat /proc/kcore | head -c 1 | grep .",
+            "the machine's memory",
+        ),
+        (
+            "echo 1 > /sys/kernel/mm/ksm/run",
+            "a setting of the machine",
+        ),
+        ("mkdir /sys/fs/cgroup/memory/x", "a cgroup"),
+        ("ls /volume/link", "a file of the machine"),
+        ("touch /volume/x", "a read-only volume"),
+    ] {
+        let link = volume.join("link");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(&secret, &link).unwrap();
+        let script = format!("({script}) 2>&1 && echo GAINED");
+        let edit = |config: &mut ContainerConfig| {
+            config.mounts = vec![Mount {
+                host_path: volume.clone(),
+                container_path: "/volume".into(),
+                read_only: true,
+            }];
+        };
+        let (_, output) = node.run(&script, edit).await;
+        let gained = output.contains("GAINED") && !output.contains("link\n");
+        assert!(!gained, "{gains}: {output}");
+    }
+    let (_, output) = node
+        .run("cat /volume/link 2>&1; echo done", |config| {
+            config.mounts = vec![Mount {
+                host_path: volume.clone(),
+                container_path: "/volume".into(),
+                read_only: true,
+            }];
+        })
+        .await;
+    assert!(
+        !output.contains("secret\n") && output.ends_with("done"),
+        "{output}"
+    );
+}

@@ -1,0 +1,57 @@
+//! Containers, end to end: real shims, real namespaces and cgroups, no cluster.
+//!
+//! It takes root, and busybox, of which its images are made. The test executes itself as the shims,
+//! see [`harness`].
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod isolation;
+mod lifecycle;
+mod limits;
+mod node;
+mod suite;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use coracle_runtime::harness::{self, Test};
+use coracle_runtime::tests;
+
+const TESTS: &[Test] = tests![
+    suite::the_runtime_conforms,
+    lifecycle::what_cannot_be_executed_is_named,
+    lifecycle::further_processes_run_beside_the_first,
+    lifecycle::a_container_ends_while_no_agent_is_there,
+    lifecycle::the_death_of_a_shim_ends_its_containers,
+    lifecycle::signals_end_containers_with_their_codes,
+    lifecycle::containers_of_a_pod_share_what_is_the_pods,
+    lifecycle::what_a_container_writes_is_its_own,
+    lifecycle::a_shim_that_no_agent_comes_back_for_ends,
+    isolation::first_and_further_processes_are_filtered,
+    isolation::no_new_privileges_and_no_filter_are_honoured,
+    isolation::users_keep_no_rights_of_roots,
+    isolation::the_runtimes_own_program_cannot_be_written,
+    isolation::devices_are_those_that_every_container_has,
+    isolation::hostile_programs_gain_nothing,
+    limits::too_much_memory_is_told_as_such,
+    limits::use_is_measured_and_limits_change,
+];
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = coracle_oci::subcommand(&args) {
+        return code;
+    }
+    if let Some(reason) = node::lacks() {
+        println!("SKIPPED: all tests of containers: {reason}");
+        println!("test result: ok. 0 passed; 0 failed");
+        return ExitCode::SUCCESS;
+    }
+    let before = node::Machine::now();
+    let code = harness::run(TESTS, &args);
+    let after = node::Machine::now();
+    if before != after {
+        println!("the machine is not as it was:\n{before:#?}\n{after:#?}");
+        return ExitCode::FAILURE;
+    }
+    code
+}

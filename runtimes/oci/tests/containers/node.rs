@@ -1,0 +1,397 @@
+//! A node of containers, and images of busybox for it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use coracle_images::{
+    ContentStore, Digest, ImageConfig, ImageKind, ImageLayer, StoredImage, media_types,
+};
+use coracle_oci::{OciConfig, OciRuntime};
+use coracle_runtime::identity::Identity;
+use coracle_runtime::{
+    ContainerConfig, ContainerId, ContainerState, Exit, Image, LogLimits, Network, PodIdentity,
+    PodSandboxConfig, Resources, RuntimeService, SandboxId,
+};
+use futures::StreamExt;
+
+/// How long anything may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// A program without libraries that is many.
+const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: &[&str] = &[
+    "cat", "chmod", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "ls",
+    "mkdir", "mknod", "mount", "ps", "sh", "sleep", "stat", "su", "tail", "touch", "true",
+    "unshare",
+];
+
+/// Why containers cannot be run here; none if they can.
+pub(crate) fn lacks() -> Option<String> {
+    if let Some(lack) = coracle_oci::lacks() {
+        return Some(lack);
+    }
+    if !Path::new(BUSYBOX).exists() {
+        return Some(format!("no {BUSYBOX}: install busybox-static"));
+    }
+    let linked = Command::new("ldd").arg(BUSYBOX).output();
+    if linked.is_ok_and(|output| output.status.success()) {
+        return Some(format!("{BUSYBOX} needs libraries: install busybox-static"));
+    }
+    None
+}
+
+/// What a run of tests must leave as it was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Machine {
+    mounts: String,
+    cgroups: BTreeSet<PathBuf>,
+    interfaces: BTreeSet<PathBuf>,
+}
+
+impl Machine {
+    pub(crate) fn now() -> Self {
+        let list = |path: &Path| -> BTreeSet<PathBuf> {
+            fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path())
+                .collect()
+        };
+        let hierarchies = list(Path::new("/sys/fs/cgroup"));
+        let ours = hierarchies.iter().map(|root| root.join("coracle"));
+        let ours = ours.chain(["/sys/fs/cgroup/coracle".into()]);
+        Self {
+            mounts: fs::read_to_string("/proc/self/mounts").unwrap(),
+            cgroups: ours
+                .flat_map(|path| list(&path))
+                .filter(|path| path.is_dir())
+                .collect(),
+            interfaces: list(Path::new("/sys/class/net")),
+        }
+    }
+}
+
+/// A node with a runtime.
+pub(crate) struct Node {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) content: Arc<ContentStore>,
+    pub(crate) runtime: OciRuntime,
+    config: OciConfig,
+    /// Busybox, whose container runs `sh` until it is told what else.
+    pub(crate) busybox: Image,
+    pods: AtomicU32,
+}
+
+/// A Pod of one container.
+pub(crate) struct Pod {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) container: ContainerId,
+    log: PathBuf,
+}
+
+impl Pod {
+    /// What the container has written, without times.
+    pub(crate) fn output(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap();
+        let lines = log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Node {
+    pub(crate) async fn new() -> Self {
+        Self::patient(None).await
+    }
+
+    pub(crate) async fn patient(ephemeral: Option<Duration>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(folder.path().join("images")).unwrap();
+        let busybox = image(
+            &content,
+            "busybox",
+            &[archive(&[])],
+            ImageConfig {
+                cmd: vec!["sh".into()],
+                ..ImageConfig::default()
+            },
+        );
+        let config = OciConfig {
+            state_dir: folder.path().join("oci"),
+            content: content.clone(),
+            exe: std::env::current_exe().unwrap(),
+            ephemeral,
+        };
+        let runtime = OciRuntime::new(config.clone()).await.unwrap();
+        Self {
+            folder,
+            content,
+            runtime,
+            config,
+            busybox,
+            pods: AtomicU32::new(0),
+        }
+    }
+
+    /// The next agent.
+    pub(crate) async fn restart(&self) -> OciRuntime {
+        OciRuntime::new(self.config.clone()).await.unwrap()
+    }
+
+    pub(crate) fn sandbox_config(&self) -> PodSandboxConfig {
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        let uid = format!(
+            "test-{}-{}-{number}",
+            std::process::id(),
+            self.folder.path().display()
+        );
+        PodSandboxConfig {
+            pod: PodIdentity {
+                namespace: "test".into(),
+                name: format!("pod-{number}"),
+                uid: uid.replace(['/', '.'], "-"),
+            },
+            attempt: 0,
+            hostname: format!("pod-{number}"),
+            ips: vec![[10, 42, 0, number as u8].into()],
+            network_snapshot: self.folder.path().join("network.json"),
+            log_directory: self.folder.path().join(format!("logs/{number}")),
+            labels: Default::default(),
+            cgroup_parent: None,
+            namespaces: Default::default(),
+        }
+    }
+
+    pub(crate) fn container_config(&self, script: &str) -> ContainerConfig {
+        ContainerConfig {
+            name: "main".into(),
+            attempt: 0,
+            image_digest: self.busybox.digest.clone(),
+            image: self.busybox.reference.clone(),
+            command: ["sh", "-c", script].map(str::to_owned).into(),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            ports: Vec::new(),
+            log_path: "main/0.log".into(),
+            log_limits: LogLimits::default(),
+            termination_message: None,
+            labels: Default::default(),
+            security: Default::default(),
+        }
+    }
+
+    pub(crate) async fn sandbox(&self) -> (SandboxId, PodSandboxConfig) {
+        let config = self.sandbox_config();
+        let id = self.runtime.run_pod_sandbox(config.clone()).await.unwrap();
+        (id, config)
+    }
+
+    pub(crate) async fn create(
+        &self,
+        script: &str,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> Pod {
+        self.runtime.ensure_image(&self.busybox).await.unwrap();
+        let (sandbox, config) = self.sandbox().await;
+        let mut container = self.container_config(script);
+        edit(&mut container);
+        let log = config.log_directory.join(&container.log_path);
+        let container = self
+            .runtime
+            .create_container(&sandbox, container)
+            .await
+            .unwrap();
+        Pod {
+            sandbox,
+            container,
+            log,
+        }
+    }
+
+    /// Starts a container of busybox that runs a script.
+    pub(crate) async fn start(&self, script: &str, edit: impl FnOnce(&mut ContainerConfig)) -> Pod {
+        let pod = self.create(script, edit).await;
+        self.runtime.start_container(&pod.container).await.unwrap();
+        pod
+    }
+
+    /// Runs a script to its end: how it ended, and what it wrote.
+    pub(crate) async fn run(
+        &self,
+        script: &str,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> (Exit, String) {
+        let pod = self.start(script, edit).await;
+        let exit = exit(&self.runtime, &pod.container).await;
+        (exit, pod.output())
+    }
+
+    /// Runs a further process to its end: its code, and what it wrote.
+    pub(crate) async fn exec(&self, pod: &Pod, command: &[&str]) -> (i32, String) {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let error = writer.try_clone().unwrap();
+        let null: OwnedFd = fs::File::open("/dev/null").unwrap().into();
+        let command = command.iter().map(|arg| (*arg).to_owned()).collect();
+        let stdio = [null, writer.into(), error.into()];
+        let code = self.runtime.exec(&pod.container, command, stdio).await;
+        let mut output = String::new();
+        reader.read_to_string(&mut output).unwrap();
+        match code {
+            Ok(code) => (code, output),
+            Err(error) => (-1, error.to_string()),
+        }
+    }
+
+    /// A folder of the state of a sandbox.
+    pub(crate) fn shim_folder(&self, sandbox: &SandboxId) -> PathBuf {
+        self.config
+            .state_dir
+            .join("sandboxes")
+            .join(&sandbox.0)
+            .join("shim")
+    }
+}
+
+impl Drop for Node {
+    /// Ends what is left, also after a failure.
+    fn drop(&mut self) {
+        let sandboxes = self.config.state_dir.join("sandboxes");
+        for sandbox in fs::read_dir(sandboxes).into_iter().flatten().flatten() {
+            if let Ok(Some((_, pidfd))) = Identity::living(&sandbox.path().join("shim")) {
+                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            }
+        }
+        // What the shims kept ends with them, but not at once.
+        let began = Instant::now();
+        let prefix = format!("podtest-{}-", std::process::id());
+        let own = self
+            .folder
+            .path()
+            .display()
+            .to_string()
+            .replace(['/', '.'], "-");
+        while began.elapsed() < DEADLINE {
+            let mut left = false;
+            for root in fs::read_dir("/sys/fs/cgroup")
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                for pod in fs::read_dir(root.path().join("coracle"))
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                {
+                    let name = pod.file_name().to_string_lossy().into_owned();
+                    if !name.starts_with(&prefix) || !name.contains(&own) {
+                        continue;
+                    }
+                    for container in fs::read_dir(pod.path()).into_iter().flatten().flatten() {
+                        let _ = fs::remove_dir(container.path());
+                    }
+                    left |= fs::remove_dir(pod.path()).is_err();
+                }
+                let _ = fs::remove_dir(root.path().join("coracle"));
+            }
+            if !left {
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Waits for an exit, woken by events.
+pub(crate) async fn exit(runtime: &OciRuntime, id: &ContainerId) -> Exit {
+    let mut events = runtime.events();
+    let wait = async {
+        loop {
+            let status = runtime.container_status(id).await.unwrap();
+            if let ContainerState::Exited(exit) = status.state {
+                return exit;
+            }
+            events.next().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait)
+        .await
+        .expect("the container ends")
+}
+
+/// A layer with busybox and its names, and more files.
+pub(crate) fn archive(more: &[(&str, u32, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    let program = fs::read(BUSYBOX).unwrap();
+    header.set_mode(0o755);
+    header.set_size(program.len() as u64);
+    tar.append_data(&mut header, "bin/busybox", &program[..])
+        .unwrap();
+    for applet in APPLETS {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")
+            .unwrap();
+    }
+    let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/bin/sh\n";
+    let files = [
+        ("etc/passwd", 0o644, passwd),
+        ("etc/group", 0o644, "logs:x:55:web\n"),
+    ];
+    for (path, mode, content) in files.iter().chain(more) {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(*mode);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, content.as_bytes())
+            .unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// Puts an image into the store, as a pull would.
+pub(crate) fn image(
+    content: &ContentStore,
+    name: &str,
+    archives: &[Vec<u8>],
+    config: ImageConfig,
+) -> Image {
+    let manifest = content.put(name.as_bytes()).unwrap();
+    let layers: Vec<ImageLayer> = archives
+        .iter()
+        .map(|bytes| ImageLayer {
+            digest: content.put(bytes).unwrap(),
+            media_type: media_types::OCI_LAYER.into(),
+            diff_id: Digest::of(bytes),
+        })
+        .collect();
+    let blobs = layers.iter().map(|layer| layer.digest.clone());
+    let stored = content.record(StoredImage {
+        digest: manifest.to_string(),
+        blobs: blobs.chain([manifest]).collect(),
+        kind: ImageKind::Container {
+            layers: Some(layers),
+        },
+        config,
+        size_bytes: 1,
+        references: vec![format!("registry.test/{name}:v1")],
+    });
+    Image {
+        reference: format!("registry.test/{name}:v1"),
+        digest: stored.unwrap().digest,
+    }
+}
+
+/// Network of the machine, for a sandbox.
+pub(crate) fn host_network(config: &mut PodSandboxConfig) {
+    config.namespaces.network = Network::Host;
+}

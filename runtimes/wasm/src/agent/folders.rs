@@ -1,0 +1,85 @@
+//! Folders of guests' processes, beside the records of the containers that they run.
+//!
+//! A process with a user of its own writes how its guest ended into `guest/` of the container's
+//! folder, the only folder there that is its user's; what the agent writes itself lies where
+//! guests cannot put anything in its place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use coracle_runtime::disk::{self, Access};
+use coracle_runtime::ledger::{EXIT, Records, names};
+use coracle_runtime::{ContainerId, Exit, GuestUser};
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Kind;
+
+/// Where a guest's process with a user of its own writes.
+const GUEST: &str = "guest";
+
+/// That a container was started.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub at: SystemTime,
+    pub kind: Kind,
+}
+
+/// The runtime's folder, as guests' processes meet it.
+pub(super) struct Folders {
+    root: PathBuf,
+}
+
+impl Folders {
+    /// Makes the folders. Guests with users of their own pass through parts of them.
+    pub(super) fn open(root: &Path, users: bool) -> io::Result<Self> {
+        disk::private_dir(&root.join("hosts"))?;
+        if users {
+            for folder in [root.to_owned(), root.join("containers"), root.join("hosts")] {
+                disk::folder(&folder, Access::Passage)?;
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// Where the process of a command guest lives.
+    pub(super) fn runner(records: &Records, id: &ContainerId) -> PathBuf {
+        records.container_folder(id).join("runner")
+    }
+
+    /// Where the HTTP host of a namespace lives.
+    pub(super) fn host(&self, namespace: &str) -> PathBuf {
+        self.root.join("hosts").join(namespace)
+    }
+
+    /// Namespaces that have a folder for an HTTP host.
+    pub(super) fn hosts(&self) -> io::Result<Vec<String>> {
+        names(&self.root.join("hosts"))
+    }
+}
+
+/// Lets the process of a container in, and says where it writes how the guest ended.
+pub(super) fn admit(
+    records: &Records,
+    id: &ContainerId,
+    user: Option<GuestUser>,
+) -> io::Result<PathBuf> {
+    let folder = records.container_folder(id);
+    let Some(user) = user else {
+        return Ok(folder.join(EXIT));
+    };
+    let guest = folder.join(GUEST);
+    disk::folder(&folder, Access::Group(user.gid))?;
+    disk::folder(&guest, Access::User(user))?;
+    Ok(guest.join(EXIT))
+}
+
+/// How a guest ended, as its process or the agent wrote it.
+pub(super) fn exit(records: &Records, id: &ContainerId) -> io::Result<Option<Exit>> {
+    match records.exit(id)? {
+        Some(exit) => Ok(Some(exit)),
+        None => disk::read_foreign_json(&records.container_folder(id).join(GUEST).join(EXIT)),
+    }
+}

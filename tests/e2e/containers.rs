@@ -1,0 +1,178 @@
+//! Containers as users meet them: an image of busybox in the cluster's own registry, run by root.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::cluster::{Cluster, is_root, kubectl_available, succeeded};
+
+/// A program without libraries that is many.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Whether images of containers can be made and run here.
+fn containers_available() -> bool {
+    if !is_root() {
+        return false;
+    }
+    let skopeo = Command::new("skopeo").arg("--version").output().is_ok();
+    let available = skopeo && Path::new(BUSYBOX).exists();
+    let in_ci = std::env::var_os("CI").is_some();
+    assert!(
+        available || !in_ci,
+        "skopeo or busybox-static is not installed"
+    );
+    if !available {
+        eprintln!("SKIPPED: images of containers are made of skopeo and busybox-static");
+    }
+    available
+}
+
+/// Writes a blob of an image layout: its descriptor.
+fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    std::fs::write(layout.join("blobs/sha256").join(&hex), bytes).unwrap();
+    json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
+}
+
+/// Makes an image of busybox and pushes it into the cluster's registry as `busybox:v1`.
+fn push_busybox(cluster: &Cluster) {
+    let root = cluster.folder().join("busybox");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
+    for applet in ["cat", "echo", "id", "sh", "sleep"] {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
+    let archive = Command::new("tar")
+        .args(["--owner=0", "--group=0", "-C"])
+        .arg(&root)
+        .args(["-cf", "-", "bin"])
+        .output()
+        .unwrap();
+    succeeded(&archive);
+    let layout = cluster.folder().join("layout");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    let layer = blob(
+        &layout,
+        "application/vnd.oci.image.layer.v1.tar",
+        &archive.stdout,
+    );
+    let config = json!({
+        "architecture": match std::env::consts::ARCH { "x86_64" => "amd64", _ => "arm64" },
+        "os": "linux",
+        "config": {"Cmd": ["sh"], "Env": ["FROM=image"]},
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    });
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let config = blob(&layout, config_type, config.to_string().as_bytes());
+    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
+    });
+    let mut manifest = blob(&layout, manifest_type, manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    std::fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+
+    let certificates = cluster.folder().join("certificates");
+    std::fs::create_dir_all(&certificates).unwrap();
+    std::fs::copy(
+        cluster.data().join("pki/ca.crt"),
+        certificates.join("ca.crt"),
+    )
+    .unwrap();
+    let address = std::fs::read_to_string(cluster.data().join("registry-address")).unwrap();
+    let credentials = cluster.coracle(&["registry", "credentials"]);
+    let copied = Command::new("skopeo")
+        .args(["--insecure-policy", "copy"])
+        .arg(format!("--dest-cert-dir={}", certificates.display()))
+        .arg(format!("--dest-creds={}", credentials.trim()))
+        .arg(format!("oci:{}:v1", layout.display()))
+        .arg(format!("docker://{}/busybox:v1", address.trim()))
+        .env("HOME", cluster.folder())
+        .env_remove("XDG_RUNTIME_DIR")
+        .output()
+        .unwrap();
+    succeeded(&copied);
+}
+
+#[test]
+fn busybox_runs() {
+    if !containers_available() || !kubectl_available() {
+        return;
+    }
+    let cluster = Cluster::up(&[]);
+    push_busybox(&cluster);
+    let kubectl = cluster.kubectl();
+    let script = "echo hello $FROM as $(id -u); exit 3";
+    kubectl.ok(&[
+        "run",
+        "busybox",
+        "--image=busybox:v1",
+        "--restart=Never",
+        "--command",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    kubectl.wait_value(&["pod", "busybox"], ".status.phase", "Failed");
+    assert_eq!(kubectl.ok(&["logs", "busybox"]), "hello image as 0\n");
+    let state = ".status.containerStatuses[0].state.terminated";
+    assert_eq!(
+        kubectl.value(&["pod", "busybox"], &format!("{state}.exitCode")),
+        "3"
+    );
+    assert_eq!(
+        kubectl.value(&["pod", "busybox"], &format!("{state}.reason")),
+        "Error"
+    );
+
+    kubectl.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: confined}
+spec:
+  hostNetwork: true
+  securityContext: {runAsUser: 33, runAsNonRoot: true}
+  containers:
+  - name: main
+    image: busybox:v1
+    command: [sh, -c, 'trap \"exit 0\" TERM; id -u; while true; do sleep 0.1; done']
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+    resources: {limits: {memory: 32Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: refused}
+spec:
+  containers:
+  - {name: main, image: 'busybox:v1', securityContext: {privileged: true}}
+",
+    );
+    kubectl.wait_value(&["pod", "confined"], ".status.phase", "Running");
+    let host = kubectl.value(&["pod", "confined"], ".status.hostIP");
+    assert_eq!(kubectl.value(&["pod", "confined"], ".status.podIP"), host);
+    let waiting = ".status.containerStatuses[0].state.waiting";
+    kubectl.wait_value(
+        &["pod", "refused"],
+        &format!("{waiting}.reason"),
+        "CreateContainerError",
+    );
+    let why = kubectl.value(&["pod", "refused"], &format!("{waiting}.message"));
+    assert!(
+        why.contains("privileged containers are not supported"),
+        "{why}"
+    );
+    kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
+}
