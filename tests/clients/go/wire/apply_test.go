@@ -56,7 +56,7 @@ func TestWritesDoWithManagedFieldsWhatGoDoes(t *testing.T) {
 		{corev1.SchemeGroupVersion.WithKind("ConfigMap"), corev1.ConfigMap{}},
 	}
 	taken, refused := 0, 0
-	for range 100 * number("ROUNDS", 20) {
+	for range 50 * number("ROUNDS", 20) {
 		kind := kinds[r.Intn(len(kinds))]
 		known := scheme.Scheme
 		manager, err := managedfields.NewDefaultFieldManager(converter, known, known, known, kind.gvk, kind.gvk.GroupVersion(), "", nil)
