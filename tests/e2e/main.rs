@@ -5,8 +5,8 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod cluster;
+mod conformance;
 mod faults;
-mod kubectl;
 mod lifecycle;
 mod nodes;
 mod pod_network;
