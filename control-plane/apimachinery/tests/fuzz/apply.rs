@@ -9,7 +9,7 @@ use coracle_apimachinery::apply::{PathElement, Set, Whole, compare, field_set, v
 use coracle_apimachinery::managed::{
     self, Applied, Error, Manager, Managers, Operation, Versions, Write,
 };
-use coracle_apimachinery::schema::Node;
+use coracle_apimachinery::schema::{Node, Shape};
 use serde_json::{Map, Value, json};
 
 use crate::draw::{Draw, text_of};
@@ -120,7 +120,11 @@ fn is_there(value: &Value, path: &[PathElement], of: Node<'_>) -> bool {
             let field = of.field(name);
             match value.get(&**name) {
                 Some(below) => is_there(below, rest, field.node),
-                None => field.always && is_there(&Value::Null, rest, field.node),
+                // Of a list or a map of which nothing is left, whoever had it still has it whole.
+                None if rest.is_empty() => {
+                    field.always || !matches!(field.node.shape(None), Shape::Scalar)
+                }
+                None => is_there(&Value::Null, rest, field.node),
             }
         }
         PathElement::Key(keys) => items
@@ -257,12 +261,14 @@ impl History {
             managed::update(&mut managers, &old, &new, write)
         });
         let what = format!("{new} by {manager} to {old}");
-        if outcome.is_err() {
-            let sound = validate(&new, structure, true).is_empty()
-                && validate(&old, structure, true).is_empty();
-            return assert!(!sound, "{what}");
-        }
-        let changed = compare(&old, &new, structure, Whole::BOTH).unwrap();
+        let changed = match (outcome, compare(&old, &new, structure, Whole::BOTH)) {
+            (Ok(()), Ok(changed)) => changed,
+            _ => {
+                let sound = validate(&new, structure, true).is_empty()
+                    && validate(&old, structure, true).is_empty();
+                return assert!(!sound, "{what}");
+            }
+        };
         let taken =
             manageable(changed.modified.union(changed.added)).recursive_difference(&reset(""));
         let tracked = !self.managers.is_empty() || old["metadata"]["uid"].is_null();
