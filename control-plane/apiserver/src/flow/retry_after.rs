@@ -91,6 +91,6 @@ mod tests {
     fn it_falls_by_one_when_few_are_refused() {
         let mut counts = vec![50; 4];
         counts.extend([0, 0, 0, 0, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(told(&counts), [1, 2, 2, 4, 0, 0, 0, 0, 4, 3, 2, 2, 2, 2]);
+        assert_eq!(told(&counts), [1, 2, 2, 4, 0, 0, 0, 0, 3, 2, 2, 2, 2, 2]);
     }
 }
