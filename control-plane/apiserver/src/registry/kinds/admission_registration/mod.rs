@@ -27,9 +27,5 @@ const UNSET: &str = "<unset>";
 
 /// A validation that compiles expressions, which is not done where requests are served.
 fn compiling(validate: impl FnOnce() -> ErrorList + Send) -> ErrorList {
-    cel::apart(validate).unwrap_or_else(|error| {
-        let mut errors = ErrorList::default();
-        errors.push(Error::internal(&Path::new("spec"), &error));
-        errors
-    })
+    cel::apart(validate).unwrap_or_else(|error| vec![Error::internal(&Path::new("spec"), &error)])
 }
