@@ -8,7 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails, fails loudly")]
 
-#[path = "../e2e/cluster.rs"]
+#[path = "../e2e/cluster/mod.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod cluster;
 mod control_plane;

@@ -5,9 +5,9 @@
 #[path = "../clients/mod.rs"]
 mod clients;
 mod cluster;
+mod conformance;
 mod containers;
 mod faults;
-mod kubectl;
 mod lifecycle;
 mod nodes;
 mod pod_network;

@@ -183,17 +183,20 @@ fn serviceaccounts_should_mount_projected_service_account_token() {
     }
     let cluster = Cluster::up(&[]);
     let kubectl = cluster.kubectl();
+    cluster.coracle(&["push", sample("hello-http").to_str().unwrap()]);
     cluster.coracle(&["push", sample("whoami").to_str().unwrap()]);
+    // The token goes with the last container, and the second one goes on.
     kubectl.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: projected}, spec: {
-            automountServiceAccountToken: false, restartPolicy: Never,
+            automountServiceAccountToken: false, terminationGracePeriodSeconds: 0,
             volumes: [{name: test-volume, projected: {sources: [
                 {serviceAccountToken: {path: token, expirationSeconds: 3600}}]}}],
-            containers: [{name: test, image: 'whoami:v1', args: [/test-volume/token],
-                volumeMounts: [{name: test-volume, mountPath: /test-volume, readOnly: true}]}]}}",
+            initContainers: [{name: reads, image: 'whoami:v1', args: [/test-volume/token],
+                volumeMounts: [{name: test-volume, mountPath: /test-volume, readOnly: true}]}],
+            containers: [{name: test, image: 'hello-http:v1'}]}}",
     );
-    kubectl.wait_value(&["pod", "projected"], ".status.phase", "Succeeded");
-    let said = kubectl.ok(&["logs", "projected"]);
+    kubectl.wait_value(&["pod", "projected"], ".status.phase", "Running");
+    let said = kubectl.ok(&["logs", "projected", "-c", "reads"]);
     assert!(
         said.contains("system:serviceaccount:default:default"),
         "{said}"

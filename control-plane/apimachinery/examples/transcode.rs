@@ -7,14 +7,17 @@
 //!
 //! So are other texts read and printed: `q` a quantity, `l` a label selector, `f` a field
 //! selector, `n` a name, for which the answer is what each rule says of it. `j`, `m` and `s` apply
-//! a JSON patch, a merge patch and a strategic one: `{"document": …, "patch": …}`.
+//! a JSON patch, a merge patch and a strategic one: `{"document": …, "patch": …}`. `a` writes
+//! an object to one with managed fields: `{"live": …, "object": …, "manager": …, "apply": …, "force": …}`.
 
 use std::io::{self, Read, Write};
 
+use coracle_apimachinery::apply::Set;
 use coracle_apimachinery::gvk::{GroupVersion, GroupVersionKind};
+use coracle_apimachinery::managed::{self, Managers, Versions, Write as ManagedWrite};
 use coracle_apimachinery::patch::{json, merge, strategic};
 use coracle_apimachinery::quantity::Quantity;
-use coracle_apimachinery::schema::Schema;
+use coracle_apimachinery::schema::{Node, Schema};
 use coracle_apimachinery::selector::{FieldSelector, Selector};
 use coracle_apimachinery::{cbor, names, protobuf, yaml};
 use serde_json::Value;
@@ -51,6 +54,7 @@ fn transcode(what: u8, body: &[u8]) -> Result<Vec<u8>, String> {
         b'P' => shown(protobuf::Kind::of(body).and_then(|kind| kind.encode(body))),
         b'c' => shown(cbor::to_json(body, LIMIT)),
         b'C' => shown(cbor::from_json(body)),
+        b'a' => write(body).map(|written| written.to_string().into_bytes()),
         b'j' | b'm' | b's' => patch(what, body).map(|patched| patched.to_string().into_bytes()),
         _ => read(
             what,
@@ -85,6 +89,62 @@ fn read(what: u8, text: &str) -> Result<Vec<u8>, String> {
     Ok(printed.into_bytes())
 }
 
+/// Only one version is served.
+struct One;
+
+impl Versions for One {
+    fn structure(&self, _: &str) -> Option<Node<'_>> {
+        None
+    }
+
+    fn convert(&self, _: &Value, _: &str, _: &str) -> Option<Value> {
+        None
+    }
+}
+
+/// The type of an object.
+fn type_of(object: &Value) -> Result<(String, Node<'static>), String> {
+    let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+    let version = GroupVersion::parse(&text("apiVersion")).ok_or("no apiVersion")?;
+    let kind = GroupVersionKind::new(version.group, version.version, text("kind"));
+    let schema = Schema::built_in().kind(&kind).ok_or("no such kind")?;
+    Ok((text("apiVersion"), schema))
+}
+
+/// Applies an object, or updates another to it.
+fn write(body: &[u8]) -> Result<Value, String> {
+    let mut case: Value = shown(serde_json::from_slice(body))?;
+    let (mut live, object) = (case["live"].take(), case["object"].take());
+    let entries = live["metadata"]
+        .as_object_mut()
+        .and_then(|metadata| metadata.remove("managedFields"))
+        .unwrap_or_else(|| Value::Array(Vec::new()));
+    let entries: Vec<_> = shown(serde_json::from_value(entries))?;
+    let mut managers = shown(Managers::read(&entries))?;
+    let (api_version, structure) = type_of(&object)?;
+    let write = ManagedWrite {
+        api_version: &api_version,
+        structure,
+        versions: &One,
+        reset: &Set::default(),
+        manager: case["manager"].as_str().unwrap_or_default(),
+        subresource: "",
+        now: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let (mut written, managers) = if case["apply"] == true {
+        let force = case["force"] == true;
+        let applied = shown(managed::apply(&live, &object, &managers, &write, force))?;
+        (applied.object, applied.managers)
+    } else {
+        shown(managed::update(&mut managers, &live, &object, &write))?;
+        (object, managers)
+    };
+    if let Some(entries) = managers.write() {
+        written["metadata"]["managedFields"] = shown(serde_json::to_value(entries))?;
+    }
+    Ok(written)
+}
+
 fn patch(what: u8, body: &[u8]) -> Result<Value, String> {
     let mut case: Value = shown(serde_json::from_slice(body))?;
     let (document, patch) = (case["document"].take(), case["patch"].take());
@@ -95,10 +155,7 @@ fn patch(what: u8, body: &[u8]) -> Result<Value, String> {
         ),
         b'm' => shown(merge::apply(document, &patch)),
         _ => {
-            let text = |name: &str| document[name].as_str().unwrap_or_default().to_owned();
-            let version = GroupVersion::parse(&text("apiVersion")).ok_or("no apiVersion")?;
-            let kind = GroupVersionKind::new(version.group, version.version, text("kind"));
-            let schema = Schema::built_in().kind(&kind).ok_or("no such kind")?;
+            let (_, schema) = type_of(&document)?;
             shown(strategic::apply(document, patch, schema))
         }
     }

@@ -20,7 +20,9 @@ const QUALIFIED_MESSAGE: &str = "must consist of alphanumeric characters, '-', '
 #[must_use]
 pub fn dns_label(value: &str) -> Vec<String> {
     let mut faults = too_long(value, LABEL_MAX);
-    if !is_label(value) {
+    if !is_label(value) && value.split('.').all(is_label) {
+        faults.push("must not contain dots".to_owned());
+    } else if !is_label(value) {
         faults.push(pattern(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             LABEL_FORMAT,
@@ -67,7 +69,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         None => value,
         Some((_, name)) if name.contains('/') => {
             faults.push(format!(
-                "a qualified name {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
                 pattern(QUALIFIED_MESSAGE, QUALIFIED_FORMAT, &["MyName", "my.name", "123-abc"])
             ));
             return faults;

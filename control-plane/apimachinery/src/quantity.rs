@@ -49,6 +49,9 @@ pub enum Error {
     /// The suffix is none that is known.
     #[error("unable to parse quantity's suffix")]
     Suffix,
+    /// There is no digit.
+    #[error("unable to parse numeric part of quantity")]
+    Numeric,
 }
 
 impl Quantity {
@@ -182,6 +185,17 @@ struct Suffix {
     exponent: i64,
 }
 
+impl Suffix {
+    /// Whether it is a quantity without any digit, which is zero. Kubernetes takes those, `Mi`,
+    /// `k` and even a sign, whose factor it can multiply by in 64 bits.
+    fn stands_alone(&self) -> bool {
+        match self.format {
+            Format::BinarySi => self.exponent <= 4,
+            Format::DecimalSi | Format::DecimalExponent => self.exponent >= -9,
+        }
+    }
+}
+
 const DECIMAL: [(&str, i64); 10] = [
     ("n", -9),
     ("u", -6),
@@ -234,10 +248,13 @@ impl FromStr for Quantity {
             .unwrap_or(unsigned.len());
         let (number, rest) = unsigned.split_at(number_end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if number.is_empty() || fraction.contains('.') || !well_formed_suffix(rest) {
+        if text.is_empty() || fraction.contains('.') || !well_formed_suffix(rest) {
             return Err(Error::Format);
         }
         let suffix = suffix(rest)?;
+        if number.bytes().all(|b| b == b'.') && !suffix.stands_alone() {
+            return Err(Error::Numeric);
+        }
         let magnitude = magnitude(whole, fraction, &suffix);
         let nanos = if negative { -magnitude } else { magnitude };
         let format = match suffix.format {

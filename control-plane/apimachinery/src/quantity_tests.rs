@@ -13,6 +13,10 @@ fn canonical_spelling() {
     let table = [
         ("0", "0"),
         ("0Ki", "0"),
+        ("Mi", "0"),
+        ("-k", "0"),
+        ("+", "0"),
+        (".", "0"),
         ("-0.0", "0"),
         ("1", "1"),
         ("+1", "1"),
@@ -70,11 +74,15 @@ fn canonical_spelling() {
 #[test]
 fn errors() {
     for text in [
-        "", "-", "a", "1.2.3", "1 ", " 1", "1a", "1e1.5", "--1", "1e+-1", "1\u{663}",
+        "", "a", "1.2.3", "1 ", " 1", "1a", "1e1.5", "1e+-1", "1\u{663}",
     ] {
         assert_eq!(text.parse::<Quantity>(), Err(Error::Format), "{text:?}");
     }
+    for text in ["Pi", "-Ei", "e-10"] {
+        assert_eq!(text.parse::<Quantity>(), Err(Error::Numeric), "{text:?}");
+    }
     for text in [
+        "--1",
         "1e",
         "1ki",
         "1Kii",

@@ -1,6 +1,7 @@
 //! JSON patch, RFC 6902 (`application/json-patch+json`).
 
-use json_patch::PatchOperation;
+use json_patch::jsonptr::Pointer;
+use json_patch::{AddOperation, PatchOperation};
 use serde_json::Value;
 
 use super::Error;
@@ -59,6 +60,39 @@ impl Patch {
 }
 
 fn apply_one(document: &mut Value, operation: &PatchOperation) -> Result<(), String> {
+    // A member that is not there is null to Kubernetes: it is replaced, tested and copied.
+    let instead = |path: &Pointer, value: Value| {
+        PatchOperation::Add(AddOperation {
+            path: path.to_owned(),
+            value,
+        })
+    };
+    let (lacks, add) = match operation {
+        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
+        PatchOperation::Copy(copy) => (&copy.from, Some(&Value::Null)),
+        PatchOperation::Test(test) if test.value.is_null() => (&test.path, None),
+        _ => return carry_out(document, operation),
+    };
+    if !lacks_member(document, lacks.as_str()) {
+        return carry_out(document, operation);
+    }
+    match add {
+        Some(value) => carry_out(document, &instead(operation.path(), value.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Whether the last step of a path is a member that an object lacks.
+fn lacks_member(document: &Value, path: &str) -> bool {
+    let Some((parent, name)) = path.rsplit_once('/') else {
+        return false;
+    };
+    let name = name.replace("~1", "/").replace("~0", "~");
+    let parent = document.pointer(parent).and_then(Value::as_object);
+    parent.is_some_and(|parent| !parent.contains_key(&name))
+}
+
+fn carry_out(document: &mut Value, operation: &PatchOperation) -> Result<(), String> {
     json_patch::patch_unsafe(document, std::slice::from_ref(operation)).map_err(|error| {
         match operation {
             PatchOperation::Test(test) => match document.pointer(test.path.as_str()) {
@@ -183,6 +217,10 @@ mod tests {
                 json!({"a": {}, "c": [1, 2], "x/y": 1, "m~n": 2}),
             ),
             (
+                json!([{"op": "replace", "path": "/a/c", "value": 3}, {"op": "test", "path": "/~1", "value": null}]),
+                json!({"a": {"b": [1, 2], "c": 3}, "x/y": 1, "m~n": 2}),
+            ),
+            (
                 json!([{"op": "copy", "from": "/x~1y", "path": "/a/b/1"}]),
                 json!({"a": {"b": [1, 1, 2]}, "x/y": 1, "m~n": 2}),
             ),
@@ -212,8 +250,8 @@ mod tests {
                 "add of \"/b/c\" (operation 0): path is invalid",
             ),
             (
-                json!([{"op": "copy", "from": "/b", "path": "/c"}]),
-                "copy of \"/b\" to \"/c\" (operation 0): \"from\" path is invalid",
+                json!([{"op": "copy", "from": "/b/c", "path": "/c"}]),
+                "copy of \"/b/c\" to \"/c\" (operation 0): \"from\" path is invalid",
             ),
         ];
         for (patch, want) in table {

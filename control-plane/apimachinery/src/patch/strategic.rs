@@ -7,10 +7,12 @@
 //! | `$patch: replace` | an item of a list | the other items replace the whole list |
 //! | `$patch: delete` | an object | it becomes empty |
 //! | `$patch: delete` | an item of a list | the item of that key is removed |
-//! | `$patch: merge` | an object, an item | it is merged, as it would be anyway |
 //! | `$deleteFromPrimitiveList/f` | an object | these scalars are removed from the list `f` |
 //! | `$setElementOrder/f` | an object | the items of `f` stand in this order |
 //! | `$retainKeys` | an object | members that are not named are removed |
+//!
+//! What the patch adds, with nothing there to merge it with, is added without the objects that have a
+//! `$patch`. `$patch: merge` is known and refused, as in Kubernetes.
 //!
 //! Items that the patch does not mention keep their place relative to those it does; items that
 //! are new stand before them, as Kubernetes has it.
@@ -47,7 +49,6 @@ pub fn apply(document: Value, patch: Value, schema: Node<'_>) -> Result<Value, E
 /// What `$patch` says.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directive {
-    Merge,
     Replace,
     Delete,
 }
@@ -56,11 +57,10 @@ impl Directive {
     fn of(object: &Object) -> Result<Option<Self>, Error> {
         match object.get(PATCH) {
             None => Ok(None),
-            Some(Value::String(directive)) if directive == "merge" => Ok(Some(Self::Merge)),
             Some(Value::String(directive)) if directive == "replace" => Ok(Some(Self::Replace)),
             Some(Value::String(directive)) if directive == "delete" => Ok(Some(Self::Delete)),
             Some(other) => Err(Error::Malformed(format!(
-                "unknown patch type {other} in the patch: $patch is one of merge, replace and delete"
+                "unknown patch type {other} in the patch: $patch is one of replace and delete"
             ))),
         }
     }
@@ -74,9 +74,9 @@ fn merge_objects(
     let directive = Directive::of(&patch)?;
     patch.remove(PATCH);
     match directive {
-        Some(Directive::Replace) => return cleaned_object(patch),
+        Some(Directive::Replace) => return Ok(bare_object(patch)),
         Some(Directive::Delete) => return Ok(Object::new()),
-        Some(Directive::Merge) | None => {}
+        None => {}
     }
     retain_keys(&mut document, &mut patch)?;
     set_element_orders(&mut document, &mut patch, schema)?;
@@ -94,7 +94,7 @@ fn merge_objects(
             (Some(Value::Array(old)), Value::Array(new)) => {
                 Some(Value::Array(merge_lists(&key, old, new, field)?))
             }
-            (_, new) => cleaned(new)?,
+            (_, new) => added(new),
         };
         if let Some(merged) = merged {
             document.insert(key, merged);
@@ -113,7 +113,7 @@ fn merge_lists(
         let key = field.patch.merge_key.as_deref();
         lists::merge(name, old, new, key, field.node.inner())
     } else {
-        cleaned_list(new)
+        Ok(new.into_iter().map(bare).collect())
     }
 }
 
@@ -191,7 +191,7 @@ fn set_element_orders(
         let merged = match (&old, new) {
             (None, None) => continue,
             (Some(old), None) => old.clone(),
-            (None, Some(new)) => match cleaned(new)? {
+            (None, Some(new)) => match added(new) {
                 Some(Value::Array(new)) => new,
                 _ => continue,
             },
@@ -210,47 +210,42 @@ fn set_element_orders(
     Ok(())
 }
 
-/// A value of the patch that there is nothing to merge with: without directives, and without the
-/// members that are null. `None` where the directive is to delete it.
-fn cleaned(value: Value) -> Result<Option<Value>, Error> {
-    Ok(match value {
-        Value::Object(object) if Directive::of(&object)? == Some(Directive::Delete) => None,
-        Value::Object(object) => Some(Value::Object(cleaned_object(object)?)),
-        Value::Array(list) => Some(Value::Array(cleaned_list(list)?)),
+/// A value of the patch that there is nothing to merge with: without the objects that have a
+/// directive of their own. `None` where it is such an object.
+fn added(value: Value) -> Option<Value> {
+    match value {
+        Value::Object(object) if object.contains_key(PATCH) => None,
+        Value::Object(object) => {
+            let members = object.into_iter().filter(is_data);
+            let members = members.filter_map(|(key, value)| Some((key, added(value)?)));
+            Some(Value::Object(members.collect()))
+        }
+        Value::Array(list) => Some(Value::Array(list.into_iter().filter_map(added).collect())),
         scalar => Some(scalar),
-    })
+    }
 }
 
-fn cleaned_object(object: Object) -> Result<Object, Error> {
-    let is_directive = |key: &str| {
-        key == PATCH
-            || key == RETAIN_KEYS
-            || key.starts_with(DELETE_FROM_PRIMITIVE_LIST)
-            || key.starts_with(SET_ELEMENT_ORDER)
-    };
-    let members = object
-        .into_iter()
-        .filter(|(key, value)| !value.is_null() && !is_directive(key));
-    let mut cleaned_members = Object::new();
-    for (key, value) in members {
-        if let Some(value) = cleaned(value)? {
-            cleaned_members.insert(key, value);
-        }
+/// A value that is taken as it is: without directives, and without the members that are null.
+fn bare(value: Value) -> Value {
+    match value {
+        Value::Object(object) => Value::Object(bare_object(object)),
+        Value::Array(list) => Value::Array(list.into_iter().map(bare).collect()),
+        scalar => scalar,
     }
-    Ok(cleaned_members)
 }
 
-fn cleaned_list(list: Vec<Value>) -> Result<Vec<Value>, Error> {
-    let mut items = Vec::with_capacity(list.len());
-    for item in list {
-        // `$patch: replace` in a list stands for the list, it is no item of it.
-        let replaces =
-            item.as_object().map(Directive::of).transpose()?.flatten() == Some(Directive::Replace);
-        if !replaces {
-            items.extend(cleaned(item)?);
-        }
-    }
-    Ok(items)
+fn bare_object(object: Object) -> Object {
+    let members = object.into_iter().filter(is_data);
+    members.map(|(key, value)| (key, bare(value))).collect()
+}
+
+/// Whether a member of the patch is no directive, and not null.
+fn is_data((key, value): &(String, Value)) -> bool {
+    let is_directive = key == PATCH
+        || key == RETAIN_KEYS
+        || key.starts_with(DELETE_FROM_PRIMITIVE_LIST)
+        || key.starts_with(SET_ELEMENT_ORDER);
+    !value.is_null() && !is_directive
 }
 
 #[cfg(test)]

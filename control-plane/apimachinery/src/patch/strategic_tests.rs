@@ -100,18 +100,19 @@ fn patch_directives() {
             json!({"containers": spec()["containers"], "nodeSelector": {}}),
         ),
         (
-            "merging is the rule",
-            json!({"containers": [{"name": "b", "$patch": "merge", "image": "y"}, {"$patch": "merge"}], "nodeSelector": {"$patch": "merge", "b": "2"}}),
-            json!({"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}], "nodeSelector": {"a": "1", "b": "2"}}),
-        ),
-        (
             "directives for what is not there",
             json!({"initContainers": [{"name": "i", "$patch": "delete"}, {"$patch": "replace"}, {"name": "j"}], "affinity": {"$patch": "delete"}, "dnsConfig": {"$patch": "replace", "options": []}}),
-            json!({"containers": spec()["containers"], "nodeSelector": {"a": "1"}, "initContainers": named(&["j"]), "dnsConfig": {"options": []}}),
+            json!({"containers": spec()["containers"], "nodeSelector": {"a": "1"}, "initContainers": named(&["j"])}),
         ),
     ];
     for (what, patch, want) in table {
         assert_eq!(patched(spec(), patch), Ok(want), "{what}");
+    }
+    for merging in [
+        json!({"nodeSelector": {"$patch": "merge", "b": "2"}}),
+        json!({"containers": [{"name": "b", "$patch": "merge", "image": "y"}]}),
+    ] {
+        assert!(patched(spec(), merging.clone()).is_err(), "{merging}");
     }
 }
 
@@ -224,7 +225,7 @@ fn retained_keys() {
 
 #[test]
 fn errors() {
-    let spec = || json!({"containers": named(&["a"]), "volumes": [{"name": "v"}], "hostAliases": [{"ip": "1"}]});
+    let spec = || json!({"containers": named(&["a"]), "volumes": [{"name": "v"}], "hostAliases": [{"ip": "1"}], "nodeSelector": {"a": "1"}});
     let table = [
         (
             json!({"containers": [{"image": "x"}]}),

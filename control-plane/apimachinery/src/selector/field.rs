@@ -41,10 +41,13 @@ impl FieldSelector {
 
     /// Parses the form of query parameters: `=`, `==` and `!=`, joined by commas; a backslash
     /// before a comma, an equals sign or a backslash takes its meaning away. An empty string
-    /// matches everything.
+    /// matches everything. What is required stands in the order of the terms' text, as in
+    /// Kubernetes, so that the same selector is printed alike however it was put.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut requirements = Vec::new();
-        for term in terms(text).filter(|term| !term.is_empty()) {
+        let mut terms: Vec<&str> = terms(text).filter(|term| !term.is_empty()).collect();
+        terms.sort_unstable();
+        for term in terms {
             let fault = || {
                 Error(format!(
                     "invalid selector: '{text}'; can't understand '{term}'"
@@ -65,7 +68,7 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
-    /// The requirements, in the order given.
+    /// The requirements.
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements
     }
@@ -237,10 +240,11 @@ mod tests {
     proptest! {
         #[test]
         fn display_parses_to_the_same(terms in proptest::collection::vec(("[a-z.]{1,8}", "\\PC{0,8}", any::<bool>()), 0..4)) {
-            let requirements = terms
+            let mut requirements: Vec<_> = terms
                 .into_iter()
                 .map(|(field, value, negated)| FieldRequirement { field, value, negated })
                 .collect();
+            requirements.sort_by_key(|one| FieldSelector { requirements: vec![one.clone()] }.to_string());
             let selector = FieldSelector { requirements };
             prop_assert_eq!(FieldSelector::parse(&selector.to_string()).unwrap(), selector);
         }

@@ -81,6 +81,9 @@ fn remove(document: &mut Value, path: &[String]) -> Option<Value> {
 }
 
 /// The document with a JSON patch applied (RFC 6902); `None` where an operation fails.
+///
+/// Unlike there, a member that an object lacks is null where it is replaced, copied or tested, as
+/// in Kubernetes.
 pub(crate) fn json_patch(mut document: Value, patch: &[Value]) -> Option<Value> {
     for operation in patch {
         let path = parts(operation["path"].as_str()?)?;
@@ -89,9 +92,9 @@ pub(crate) fn json_patch(mut document: Value, patch: &[Value]) -> Option<Value> 
         match operation["op"].as_str()? {
             "add" => add(&mut document, &path, value?)?,
             "remove" => drop(remove(&mut document, &path)?),
-            "replace" => *find_mut(&mut document, &path)? = value?,
+            "replace" => *member_mut(&mut document, &path)? = value?,
             "copy" => {
-                let copied = find(&document, &from?)?.clone();
+                let copied = member(&document, &from?)?.clone();
                 add(&mut document, &path, copied)?;
             }
             "move" => {
@@ -108,7 +111,7 @@ pub(crate) fn json_patch(mut document: Value, patch: &[Value]) -> Option<Value> 
                 }
             }
             "test" => {
-                if *find(&document, &path)? != value? {
+                if *member(&document, &path)? != value? {
                     return None;
                 }
             }
@@ -116,6 +119,24 @@ pub(crate) fn json_patch(mut document: Value, patch: &[Value]) -> Option<Value> 
         }
     }
     Some(document)
+}
+
+/// What is at a path, or null where an object could have it as a member.
+fn member<'a>(document: &'a Value, path: &[String]) -> Option<&'a Value> {
+    find(document, path).or_else(|| {
+        let parent = find(document, path.split_last()?.1)?;
+        parent.is_object().then_some(&Value::Null)
+    })
+}
+
+/// The same to be changed: the member is then there.
+fn member_mut<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
+    if find(document, path).is_none() {
+        let (name, parent) = path.split_last()?;
+        let parent = find_mut(document, parent)?.as_object_mut()?;
+        return Some(parent.entry(name.clone()).or_insert(Value::Null));
+    }
+    find_mut(document, path)
 }
 
 /// RFC 7386, section 2.

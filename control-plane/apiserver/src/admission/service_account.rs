@@ -1,9 +1,11 @@
 //! ServiceAccount: every Pod runs as one, takes its image pull secrets, and finds its token where
 //! clients look for it, with the certificates of the API server and the namespace beside it.
 //!
-//! A namespace's `default` account need not exist yet: its controller makes it, and the node that
-//! has the Pod waits for its token. Deliberately absent: what the deprecated annotation
+//! A namespace's `default` account may not exist yet, as its controller makes it: it is waited for a
+//! little, as in Kubernetes, and then the Pod is refused. Deliberately absent: what the deprecated annotation
 //! `kubernetes.io/enforce-mountable-secrets` refuses.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_apimachinery::names;
@@ -22,6 +24,9 @@ use crate::validation::items;
 use crate::validation::pod::resize::is_mirror;
 
 const DEFAULT: &str = "default";
+/// How often the default account is looked for before it is missing.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(150);
 /// Where clients in a Pod look for its token.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What the name of the volume begins with.
@@ -59,9 +64,8 @@ impl Admission for ServiceAccount {
             .unwrap_or_else(|| DEFAULT.to_owned());
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
-        let account = match registry.find::<Account>(review.namespace, &name).await? {
+        let account = match find(registry, review.namespace, &name).await? {
             Some(account) => account,
-            None if name == DEFAULT => Account::default(),
             None => {
                 let cause = format!(
                     "error looking up service account {}/{name}: serviceaccount {name:?} not found",
@@ -83,6 +87,20 @@ impl Admission for ServiceAccount {
         }
         Ok(())
     }
+}
+
+/// The account of this name, once it is there.
+async fn find(registry: &Registry, namespace: &str, name: &str) -> Result<Option<Account>, Status> {
+    let looks = if name == DEFAULT { LOOKS } else { 1 };
+    for look in 0..looks {
+        if look > 0 {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        if let Some(account) = registry.find::<Account>(namespace, name).await? {
+            return Ok(Some(account));
+        }
+    }
+    Ok(None)
 }
 
 /// Gives every container the token's volume that has nothing at its path.

@@ -4,16 +4,22 @@
 //! The TLS layer has verified the certificate against the cluster's CA already (`serving/tls.rs`);
 //! here it is only read. An identity in the process is an extension of the request: extensions
 //! cannot be sent, so the wire cannot forge one. A token is looked at where neither says who asks,
-//! as Kubernetes does it.
+//! as Kubernetes does it. Browsers cannot set the header of one when they open a WebSocket: there it
+//! comes as one of the protocols that they offer.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coracle_apimachinery::status::Status;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::tokens::{Refusal, Tokens};
 use super::{AUTHENTICATED, UserInfo};
+use crate::handlers::websocket;
 use crate::registry::Registry;
 
 /// The identity that a request brings, if any: set by the connection or by an in-process
@@ -37,10 +43,12 @@ pub(crate) async fn authenticate(
         }
         return Ok(user);
     }
-    let (Some(tokens), Some(token)) = (tokens, bearer(&parts.headers)) else {
+    let token = bearer(&parts.headers).map(Cow::Borrowed);
+    let token = token.or_else(|| protocol_token(&parts.headers).map(Cow::Owned));
+    let (Some(tokens), Some(token)) = (tokens, token) else {
         return Err(Status::unauthorized());
     };
-    match tokens.authenticate(registry, token, &[]).await {
+    match tokens.authenticate(registry, &token, &[]).await {
         Ok(found) => Ok(found.user),
         Err(Refusal::Lookup(status)) => Err(*status),
         Err(refusal) => {
@@ -56,6 +64,24 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_start();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The token that comes as a protocol of a WebSocket. There is no more than one, and another protocol
+/// beside it that the server can choose.
+fn protocol_token(headers: &HeaderMap) -> Option<String> {
+    if !websocket::is_asked(headers) {
+        return None;
+    }
+    let protocols = websocket::words(headers, &SEC_WEBSOCKET_PROTOCOL);
+    let (tokens, others): (Vec<&str>, Vec<&str>) =
+        protocols.partition(|protocol| protocol.starts_with(websocket::BEARER));
+    let ([token], [_, ..]) = (&*tokens, &*others) else {
+        return None;
+    };
+    let token = URL_SAFE_NO_PAD.decode(&token[websocket::BEARER.len()..]);
+    String::from_utf8(token.ok()?)
+        .ok()
+        .filter(|token| !token.is_empty())
 }
 
 /// The user that a verified client certificate names: common name and organizations, as in
@@ -101,5 +127,33 @@ mod tests {
             assert_eq!(bearer(&headers), want, "{value}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn tokens_are_found_among_protocols() {
+        const TOKEN: &str = "base64url.bearer.authorization.k8s.io.YWJj";
+        for (offered, want) in [
+            (&["v1", TOKEN][..], Some("abc")),
+            (
+                &["base64url.bearer.authorization.k8s.io.YWJj, v1"],
+                Some("abc"),
+            ),
+            (&[TOKEN], None),
+            (&["v1", TOKEN, TOKEN], None),
+            (&["v1", "base64url.bearer.authorization.k8s.io."], None),
+            (&["v1", "base64url.bearer.authorization.k8s.io.a"], None),
+            (&["v1", "base64url.bearer.authorization.k8s.io._w"], None),
+            (&["v1"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for protocol in offered {
+                let protocol = HeaderValue::from_static(protocol);
+                headers.append(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+            assert_eq!(protocol_token(&headers), None, "no socket: {offered:?}");
+            headers.insert("connection", HeaderValue::from_static("Upgrade"));
+            headers.insert("upgrade", HeaderValue::from_static("websocket"));
+            assert_eq!(protocol_token(&headers).as_deref(), want, "{offered:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`width`] | how many seats it takes |
 //! | [`queues`], [`shuffle`] | who is served next |
 //! | [`borrowing`] | how many seats each level has |
+//! | `retry_after` | when who was refused may try again |
 //! | `controller` | reads the configuration, and writes whether schemas dangle |
 //! | `dump`, `metrics` | what can be seen of it |
 //!
@@ -28,6 +29,7 @@ mod counts;
 mod dump;
 mod metrics;
 mod queues;
+mod retry_after;
 mod shuffle;
 pub(crate) mod width;
 
@@ -48,11 +50,10 @@ use config::{Configuration, Level, Shape};
 pub(crate) use counts::Counts;
 pub(crate) use metrics::FlowMetrics;
 use queues::{Arrival, Description, QueueSet, Refusal, Ticket};
+use retry_after::RetryAfter;
 
 /// How often seats are lent anew.
 const ADJUST_EVERY: Duration = Duration::from_secs(10);
-/// After so many seconds a client that was refused may try again.
-const RETRY_AFTER: i32 = 1;
 /// The part of a request's time that it may wait.
 const WAITING_PART: u32 = 4;
 
@@ -82,6 +83,7 @@ struct LevelState {
     observed: Observed,
     smoothed: f64,
     target: f64,
+    retry_after: RetryAfter,
     /// Its object is gone; it serves whom it has, and ends.
     quiescing: bool,
 }
@@ -95,6 +97,7 @@ impl LevelState {
             observed: Observed::default(),
             smoothed: 0.0,
             target: 0.0,
+            retry_after: RetryAfter::default(),
             quiescing: false,
             level,
         }
@@ -103,6 +106,12 @@ impl LevelState {
     fn note_demand(&mut self, now: f64) {
         let wanted = self.queues.seats_in_use() + self.queues.seats_waiting();
         self.demand.note(now, wanted);
+    }
+
+    /// Notes a refusal. Returns the seconds after which the client may try again.
+    fn refused(&mut self, now: f64) -> i32 {
+        let seconds = self.retry_after.refused(now as u64);
+        i32::try_from(seconds).unwrap_or(i32::MAX)
     }
 
     fn claim(&self) -> Claim {
@@ -323,7 +332,11 @@ impl Flow {
         if !woken {
             permit.refusal = Refusal::TimeOut;
             let place = permit.place.clone();
-            return Err(refuse(place));
+            let now = self.now();
+            let mut state = self.state.lock();
+            let level = state.levels.get_mut(&place.level);
+            let seconds = level.map_or(1, |level| level.refused(now));
+            return Err(refuse(place, seconds));
         }
         permit.began = Some(Instant::now());
         self.metrics.begun(&permit.place, permit.waited());
@@ -386,7 +399,7 @@ impl Flow {
             Ok(begun) => begun,
             Err(refusal) => {
                 self.metrics.refused(&place, refusal);
-                return Err(refuse(place));
+                return Err(refuse(place, level.refused(now)));
             }
         };
         let permit = Permit {
@@ -432,10 +445,10 @@ impl Flow {
     }
 }
 
-fn refuse(place: Place) -> Box<Refused> {
+fn refuse(place: Place, seconds: i32) -> Box<Refused> {
     let status = Status::too_many_requests(
         "too many requests are being served, please try again later",
-        RETRY_AFTER,
+        seconds,
     );
     Box::new(Refused { place, status })
 }

@@ -18,7 +18,7 @@ mod reviews;
 mod scale;
 mod shapes;
 mod token;
-mod websocket;
+pub(crate) mod websocket;
 mod write;
 
 use std::sync::Arc;

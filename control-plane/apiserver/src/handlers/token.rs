@@ -23,6 +23,7 @@ use crate::registry::encoding::decode as decode_record;
 use crate::registry::errors::internal;
 use crate::registry::strategy::{ApiType, ErrorList};
 use crate::registry::{Target, meta, typed};
+use crate::request::options::{FieldValidation, WriteOptions};
 use crate::validation::text;
 
 /// The life of a token for which none is asked.
@@ -32,21 +33,32 @@ const LEAST_SECONDS: i64 = 600;
 /// The longest.
 const MOST_SECONDS: i64 = 1 << 32;
 
+/// The name of the type in the OpenAPI document.
+const SCHEMA: &str = "io.k8s.api.authentication.v1.TokenRequest";
+
 /// Makes a token.
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
     let Some(tokens) = &call.server.tokens else {
         return Err(Status::unknown_path());
     };
-    let mut request = read(call, body).await?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
+    let (mut request, mut warnings) = read(call, body, options.field_validation).await?;
     let account: ServiceAccount = newest(call, &call.info.namespace, &call.info.name).await?;
     let now = meta::now();
     let meta = &mut request.metadata;
     meta.name = Some(call.info.name.clone());
     meta.namespace = Some(call.info.namespace.clone());
     meta.creation_timestamp = Some(now.clone());
+    match (&meta.uid, &account.metadata.uid) {
+        (Some(given), Some(uid)) if given != uid => warnings.push(format!(
+            "the UID in the token request ({given}) does not match the UID of the service account ({uid}) but TokenRequestServiceAccountUIDValidation is not enabled. In the future, this will return a conflict error"
+        )),
+        _ => meta.uid.clone_from(&account.metadata.uid),
+    }
     request.status = None;
-    let warnings = admit(call, &mut request, tokens.audiences()).await?;
+    let dry_run = options.dry_run;
+    warnings.extend(admit(call, &mut request, tokens.audiences(), dry_run).await?);
 
     let spec = request.spec.clone().unwrap_or_default();
     let seconds = spec.expiration_seconds.unwrap_or(DEFAULT_SECONDS);
@@ -74,13 +86,24 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
     Ok(response)
 }
 
-async fn read(call: &Call<'_>, body: Body) -> Result<TokenRequest, Status> {
+/// The request, with the warnings of field validation.
+async fn read(
+    call: &Call<'_>,
+    body: Body,
+    validation: FieldValidation,
+) -> Result<(TokenRequest, Vec<String>), Status> {
     let json = decode::json(call, body).await?;
-    let request: TokenRequest = serde_json::from_slice(&json).map_err(|error| {
+    let cannot_handle = |error: &dyn std::fmt::Display| {
         Status::bad_request(format!(
             "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: {error}"
         ))
-    })?;
+    };
+    let faults = decode::faults(call, SCHEMA, &json, validation);
+    if let Some(error) = decode::refusal(&faults, validation) {
+        return Err(cannot_handle(&error));
+    }
+    let request: TokenRequest =
+        serde_json::from_slice(&json).map_err(|error| cannot_handle(&error))?;
     let mut errors = ErrorList::default();
     let at = Path::new("metadata");
     for (field, given, wanted, what) in [
@@ -99,7 +122,7 @@ async fn read(call: &Call<'_>, body: Body) -> Result<TokenRequest, Status> {
         }
     }
     if errors.is_empty() {
-        Ok(request)
+        Ok((request, faults))
     } else {
         Err(Status::invalid(&kind(), &call.info.name, errors))
     }
@@ -114,6 +137,7 @@ async fn admit(
     call: &Call<'_>,
     request: &mut TokenRequest,
     own: &[String],
+    dry_run: bool,
 ) -> Result<Vec<String>, Status> {
     let registry = &call.server.registry;
     let mut review = Review {
@@ -121,7 +145,7 @@ async fn admit(
         kind: call.kind,
         namespace: &call.info.namespace,
         subresource: &call.info.subresource,
-        caller: call.caller(false),
+        caller: call.caller(dry_run),
         warnings: Vec::new(),
     };
     registry

@@ -36,14 +36,18 @@ const STALL: Duration = Duration::from_secs(60);
 /// How long the end of a watch may take to reach the client.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A protocol that is no protocol, but carries a token.
-const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
+pub(crate) const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Whether a request asks for a WebSocket.
-pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     has(headers, &CONNECTION, "upgrade") && has(headers, &UPGRADE, "websocket")
 }
 
-fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+/// The words of a header, which may come as several and in lists.
+pub(crate) fn words<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter();
     let texts = values.filter_map(|value| value.to_str().ok());
     texts.flat_map(|text| text.split(',')).map(str::trim)

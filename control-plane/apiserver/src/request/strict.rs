@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -39,17 +41,20 @@ pub struct Schemas {
 }
 
 impl Schemas {
-    /// Compiles the schemas of these kinds.
+    /// Compiles the schemas of these kinds, and of requests for tokens.
     #[must_use]
     pub fn compile(kinds: &[Arc<dyn Kind>]) -> Self {
         let mut generator = SchemaSettings::openapi3().into_generator();
-        let names: Vec<String> = kinds
+        let mut names: Vec<String> = kinds
             .iter()
             .map(|kind| {
                 kind.schema(&mut generator);
                 kind.schema_name()
             })
             .collect();
+        // It is no kind of its own, but what an account's subresource takes.
+        generator.subschema_for::<TokenRequest>();
+        names.push(TokenRequest::schema_name().into_owned());
         let definitions = generator.take_definitions(false);
         let mut compiler = Compiler {
             definitions: &definitions,

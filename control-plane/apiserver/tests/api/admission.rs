@@ -107,3 +107,22 @@ async fn runtime_classes() {
     assert_eq!(created["spec"]["overhead"]["memory"], "1Mi");
     assert_eq!(created["spec"]["nodeSelector"]["wasm"], "yes");
 }
+
+#[tokio::test]
+async fn the_default_account_is_waited_for() {
+    let api = Api::new().await;
+    let namespaces = "/api/v1/namespaces";
+    let named = |name: &str| json!({"metadata": {"name": name}});
+    api.post(namespaces, &named("new")).await.ok(201);
+    let pods = "/api/v1/namespaces/new/pods";
+    let (first, second) = (pod("first"), pod("second"));
+    let refused = api.post(pods, &first).await.fails(403, "Forbidden");
+    assert!(
+        refused.contains(
+            "error looking up service account new/default: serviceaccount \"default\" not found"
+        ),
+        "{refused}"
+    );
+    let (made, ()) = tokio::join!(api.post(pods, &second), api.default_account("new"));
+    assert_eq!(made.ok(201)["spec"]["serviceAccountName"], "default");
+}

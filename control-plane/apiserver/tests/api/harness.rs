@@ -73,10 +73,22 @@ impl Api {
         let advertise = config.advertise;
         let server = ApiServer::new(config);
         bootstrap::make(server.registry(), advertise).await.unwrap();
-        Self {
+        let api = Self {
             server,
             user: Some(UserInfo::new("admin", &["system:masters"])),
-        }
+        };
+        api.default_account("default").await;
+        api
+    }
+
+    /// Makes the account that Pods of a namespace run as, as its controller does.
+    pub(crate) async fn default_account(&self, namespace: &str) {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let made = self
+            .post(&path, &json!({"metadata": {"name": "default"}}))
+            .await;
+        // A store may have it from before.
+        assert!([201, 409].contains(&made.code), "{}", made.text);
     }
 
     /// The same server, for another user; `None` is nobody.

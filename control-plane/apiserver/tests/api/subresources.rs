@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::{Api, PODS, deployment, pod};
+use crate::kinds::tokens::{ACCOUNTS, account};
 
 #[tokio::test]
 async fn scale_is_a_view_of_replicas() {
@@ -113,4 +114,42 @@ async fn the_status_of_a_pod_is_its_own() {
         .ok(200);
     assert_eq!(main["status"]["phase"], "Running");
     assert_eq!(api.get(&format!("{PODS}/p/status")).await.ok(200), main);
+}
+
+#[tokio::test]
+async fn a_request_for_a_token_has_the_options_of_a_write() {
+    let api = Api::new().await;
+    let robot = account(&api, "robot").await;
+    let path = format!("{ACCOUNTS}/robot/token");
+    let body = json!({"spec": {"colour": "blue"}});
+    let strict = api
+        .post(&format!("{path}?fieldValidation=Strict"), &body)
+        .await;
+    let message = strict.fails(400, "BadRequest");
+    assert!(
+        message.contains(r#"unknown field "spec.colour""#),
+        "{message}"
+    );
+    let warned = api.post(&path, &body).await;
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert!(
+        warning.contains(r#"unknown field \"spec.colour\""#),
+        "{warning}"
+    );
+    let ignored = api
+        .post(&format!("{path}?fieldValidation=Ignore"), &body)
+        .await;
+    assert_eq!(ignored.headers.get("warning"), None);
+    assert_eq!(ignored.ok(201)["metadata"]["uid"], robot["metadata"]["uid"]);
+    // Nothing is written of a token, so that one is made all the same, as in Kubernetes.
+    let tried = api.post(&format!("{path}?dryRun=All"), &json!({})).await;
+    assert!(tried.ok(201)["status"]["token"].is_string());
+    for unknown in ["dryRun=Some", "fieldValidation=Some"] {
+        let refused = api.post(&format!("{path}?{unknown}"), &json!({})).await;
+        refused.fails(422, "Invalid");
+    }
+    let other = json!({"metadata": {"uid": "another"}});
+    let warned = api.post(&path, &other).await;
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert!(warning.contains("does not match the UID"), "{warning}");
 }

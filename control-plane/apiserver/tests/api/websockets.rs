@@ -1,9 +1,11 @@
 //! Watches over WebSockets.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use coracle_apimachinery::{cbor, protobuf};
 use futures::{SinkExt, StreamExt};
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
@@ -12,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
+use crate::kinds::tokens::{account, token};
 use crate::tls::{Served, connect, serve};
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
@@ -23,6 +26,15 @@ async fn open(
 ) -> Result<(Socket, Response), Error> {
     let admin = served.ca.sign("admin", &["system:masters"], &[]);
     let stream = connect(served, Some(admin), false).await?;
+    shake_hands(served, stream, path, headers).await
+}
+
+async fn shake_hands(
+    served: &Served,
+    stream: TlsStream<TcpStream>,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<(Socket, Response), Error> {
     let mut request = Request::get(path)
         .header("host", served.address.to_string())
         .header("connection", "keep-alive, Upgrade")
@@ -151,5 +163,33 @@ async fn handshakes_that_are_refused() {
         let request = request.body(axum::body::Body::empty()).unwrap();
         let message = api.request(request).await.fails(400, "BadRequest");
         assert!(message.starts_with("websocket: "), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_may_come_as_a_protocol() {
+    let api = Api::new().await;
+    let served = serve(&api).await;
+    account(&api, "robot").await;
+    let token = token(&api, "robot", &json!({})).await;
+    let token = format!(
+        "base64url.bearer.authorization.k8s.io.{}",
+        URL_SAFE_NO_PAD.encode(token)
+    );
+    let path = format!("{CONFIG_MAPS}?watch=1");
+    for (protocols, code) in [
+        // Who asks is known, and may not.
+        (format!("v1, {token}"), 403),
+        // The server has no protocol to choose.
+        (token.clone(), 401),
+        (format!("v1, {token}x"), 401),
+    ] {
+        let stream = connect(&served, None, false).await.unwrap();
+        let headers = [("sec-websocket-protocol", &*protocols)];
+        let refused = shake_hands(&served, stream, &path, &headers).await;
+        let Err(Error::Http(answer)) = refused else {
+            panic!("{protocols}: {refused:?}");
+        };
+        assert_eq!(answer.status(), code, "{protocols}");
     }
 }

@@ -138,5 +138,8 @@ async fn a_token_is_asked_for_until_it_is_given() {
     assert!(mount.read_only);
     let token = std::fs::read_to_string(mount.host_path.join("token")).unwrap();
     assert_eq!(token, "token-of-uid-tok");
+    // It lies in memory where it can, and goes with the node.
+    let stopped = kubelet.kubelet.stop_all(std::time::Duration::from_secs(10));
+    assert!(stopped.await);
     kubelet.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Volumes in memory: `emptyDir` with `medium: Memory`.
+//! Volumes in memory: `emptyDir` with `medium: Memory`, and those with tokens.
 //!
 //! A file system in memory, bounded by the smallest of the volume's `sizeLimit`, the memory limits
 //! of the Pod's containers if all have one, and what the node can allocate (KEP-1967). Only root

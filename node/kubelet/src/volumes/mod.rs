@@ -103,7 +103,7 @@ fn source(volume: &Volume) -> Result<Source, VolumeError> {
                 return Err(unsupported("projected podCertificate"));
             }
         }
-        return Ok(Source::Projected("kubernetes.io~projected"));
+        return Ok(Source::Projected(PROJECTED));
     }
     // A volume without a source is an emptyDir, as the API says.
     match source_name(volume) {
@@ -161,6 +161,8 @@ pub(crate) fn may_change(pod: &Pod) -> bool {
 
 /// Folder of a Pod's emptyDir volumes among its volumes.
 const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+/// Folder of its projected volumes.
+const PROJECTED: &str = "kubernetes.io~projected";
 
 /// Folder of everything that belongs to a Pod.
 pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
@@ -215,12 +217,33 @@ pub(crate) fn set_up(
                 empty_dir(&folder, user).map_err(|e| io("cannot open up", e))?;
             }
             Source::Projected(_) => {
+                if has_token(volume) {
+                    token_folder(&folder).map_err(|e| io("cannot mount", e))?;
+                }
                 let files = projection::files(pod, volume, sources, around)?;
                 atomic::write(&folder, &files, user).map_err(|e| io("cannot write", e))?;
             }
         }
     }
     Ok(on_disk)
+}
+
+/// Whether a volume has a token, which is not written to a disk where that can be helped.
+fn has_token(volume: &Volume) -> bool {
+    let projected = volume.projected.iter();
+    let mut parts = projected.flat_map(|projected| projected.sources.iter().flatten());
+    parts.any(|part| part.service_account_token.is_some())
+}
+
+/// Makes a folder in memory; on disk where this process may not mount.
+fn token_folder(folder: &Path) -> io::Result<()> {
+    if folder.exists() {
+        return memory::set_up(folder, None).map(drop);
+    }
+    std::fs::create_dir_all(folder)?;
+    memory::set_up(folder, None)?;
+    // Only the kubelet writes it.
+    set_mode(folder, 0o755)
 }
 
 /// Makes a folder that all guests of the Pod may write.
@@ -240,11 +263,13 @@ fn empty_dir(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
 /// Blocking.
 pub(crate) fn release_memory(root: &Path, uid: &str) -> io::Result<()> {
     let volumes = pod_folder(root, uid).join("volumes");
-    for entry in std::fs::read_dir(volumes.join(EMPTY_DIR))
-        .into_iter()
-        .flatten()
-    {
-        memory::tear_down(&entry?.path())?;
+    for plugin in [EMPTY_DIR, PROJECTED] {
+        for entry in std::fs::read_dir(volumes.join(plugin))
+            .into_iter()
+            .flatten()
+        {
+            memory::tear_down(&entry?.path())?;
+        }
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ fn projected_files_change_as_one() {
             {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         {"serviceAccountToken": {"path": "token"}},
     ]}}]);
+    let _torn_down = TornDown(root.path());
     let pod = pod(volumes, json!([]));
     let around = Surroundings::default();
     set_up(root.path(), &pod, &sources("red"), &around, None).unwrap();
@@ -318,4 +319,42 @@ fn a_used_folder_stays_where_it_is() {
     assert_eq!(made, memory::Made::OnDisk);
     assert!(folder.join("file").exists());
     memory::tear_down(&folder).unwrap();
+}
+
+#[test]
+fn tokens_lie_in_memory() {
+    if !is_root("tokens_lie_in_memory") {
+        return;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let root = tempfile::tempdir().unwrap();
+    let sources_of = |part: Value| json!({"sources": [part]});
+    let volumes = json!([
+        {"name": "t", "projected": sources_of(json!({"serviceAccountToken": {"path": "token"}}))},
+        {"name": "c", "projected": sources_of(json!({"configMap": {"name": "cm"}}))},
+    ]);
+    let pod = pod(volumes, json!([]));
+    let _torn_down = TornDown(root.path());
+    let around = Surroundings::default();
+    let user = GuestUser {
+        uid: 2_000_200_001,
+        gid: 2_000_200_001,
+    };
+    for _ in 0..2 {
+        set_up(root.path(), &pod, &sources("red"), &around, Some(user)).unwrap();
+    }
+    let volumes = pod::spec(&pod).volumes.as_ref().unwrap();
+    let path = |index: usize| folder(root.path(), &pod, &volumes[index]).unwrap();
+    let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+    if device(&path(0)) == device(root.path()) {
+        assert!(std::env::var_os("CI").is_none(), "root may not mount");
+        eprintln!("SKIPPED tokens_lie_in_memory: root may not mount");
+        return;
+    }
+    assert_eq!(device(&path(1)), device(root.path()));
+    let mode = std::fs::metadata(path(0)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    release_memory(root.path(), "u").unwrap();
+    assert_eq!(device(&path(0)), device(root.path()));
+    assert_eq!(std::fs::read_dir(path(0)).unwrap().count(), 0);
 }

@@ -1,5 +1,7 @@
 // Package wire holds our transcoding between the wire formats of the Kubernetes API against
-// that of apimachinery: objects of every kind, filled at random, must come out alike.
+// that of apimachinery: objects of every kind, filled at random, must come out alike. So must
+// texts that are drawn of quantities, selectors, names and YAML, patches, and histories of objects
+// that are applied and updated.
 //
 //	cargo build -p coracle-apimachinery --example transcode
 //	TRANSCODE=$PWD/target/debug/examples/transcode go test -C tests/clients/go ./wire

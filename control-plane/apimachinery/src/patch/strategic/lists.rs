@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::super::Error;
-use super::{Directive, PATCH, cleaned, merge_objects};
+use super::{Directive, PATCH, bare, merge_objects};
 use crate::schema::Node;
 
 /// What tells items apart: the JSON of a scalar, or of the value of the merge key.
@@ -62,6 +62,9 @@ pub(super) fn check_order(
     order: &[Value],
     merge_key: Option<&str>,
 ) -> Result<(), Error> {
+    if order.is_empty() {
+        return Ok(());
+    }
     let order_keys = keys(name, order, merge_key)?;
     let mut expected = order_keys.iter();
     for item in new {
@@ -129,7 +132,7 @@ fn special_items(
 ) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let (mut kept, mut doomed, mut replaces) =
         (Vec::with_capacity(new.len()), HashSet::new(), false);
-    for mut item in new {
+    for item in new {
         let directive = item.as_object().map(Directive::of).transpose()?.flatten();
         match directive {
             None => kept.push(item),
@@ -137,24 +140,10 @@ fn special_items(
                 doomed.insert(key_of(name, &item, Some(merge_key))?);
             }
             Some(Directive::Replace) => replaces = true,
-            Some(Directive::Merge) => {
-                if let Some(object) = item.as_object_mut() {
-                    object.remove(PATCH);
-                    // Alone it says what is so anyway.
-                    if !object.is_empty() {
-                        kept.push(item);
-                    }
-                }
-            }
         }
     }
     if replaces {
-        let kept = kept
-            .into_iter()
-            .map(cleaned)
-            .filter_map(Result::transpose)
-            .collect::<Result<_, _>>()?;
-        return Ok((kept, Vec::new()));
+        return Ok((kept.into_iter().map(bare).collect(), Vec::new()));
     }
     let mut remaining = Vec::with_capacity(old.len());
     for item in old {
@@ -190,10 +179,8 @@ fn merge_items(
                 }
             }
             None => {
-                if let Some(item) = cleaned(item)? {
-                    places.insert(key, merged.len());
-                    merged.push(item);
-                }
+                places.insert(key, merged.len());
+                merged.push(bare(item));
             }
         }
     }

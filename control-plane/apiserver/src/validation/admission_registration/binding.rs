@@ -7,8 +7,8 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicyBindingSpec,
 };
 
-use super::mutating::validate_operations;
 use super::rules::validate_match_resources;
+use super::subject::validate_operations;
 use crate::validation::labels::validate_label_selector;
 use crate::validation::{faults, shown, text};
 

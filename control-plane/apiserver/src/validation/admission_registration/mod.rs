@@ -10,4 +10,5 @@ mod conditions;
 pub(crate) mod mutating;
 pub(crate) mod policy;
 mod rules;
+mod subject;
 pub(crate) mod webhook;

@@ -1,18 +1,14 @@
 //! Policies that change objects.
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use k8s_openapi::api::admissionregistration::v1::{
-    MatchResources, MutatingAdmissionPolicySpec, Mutation,
-};
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicySpec, Mutation};
 
-use super::conditions::{validate_expression, validate_match_conditions, validate_variables};
-use super::policy::validate_scope;
+use super::conditions::validate_expression;
+use super::subject::{Subject, validate_subject};
 use super::webhook::REINVOCATION_POLICIES;
 use crate::validation::cel::{Environment, Type};
 use crate::validation::{items, one_of, text};
 
-/// What a policy that changes objects can be about.
-const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
 const PATCH_TYPES: &[&str] = &["ApplyConfiguration", "JSONPatch"];
 
 /// The spec of a policy, and the one that it had before.
@@ -22,34 +18,15 @@ pub(crate) fn validate_mutating_policy(
 ) -> ErrorList {
     let mut errors = ErrorList::default();
     let at = Path::new("spec");
-    let environment = validate_scope(
-        spec.failure_policy.as_deref(),
-        spec.param_kind.as_ref(),
-        spec.match_constraints.as_ref(),
-        &mut errors,
-    )
-    .authorizer();
-    let constraints = spec.match_constraints.as_ref();
-    validate_operations(constraints, &at.child("matchConstraints"), &mut errors);
-    let conditions = items(&spec.match_conditions);
-    let stored = old.is_some_and(|old| {
-        old.param_kind == spec.param_kind && items(&old.match_conditions) == conditions
-    });
-    validate_match_conditions(
-        conditions,
-        &environment,
-        stored,
-        &at.child("matchConditions"),
-        &mut errors,
-    );
-    let environment = validate_variables(
-        items(&spec.variables),
-        &environment,
-        &at.child("variables"),
-        &mut errors,
-    );
-    let mutations_at = at.child("mutations");
     let mutations = items(&spec.mutations);
+    let old = old.map(Subject::from);
+    let expressions = mutations.iter().flat_map(expressions);
+    let subject = Subject::from(spec);
+    let Some(environment) = validate_subject(&subject, old.as_ref(), expressions, &mut errors)
+    else {
+        return errors;
+    };
+    let mutations_at = at.child("mutations");
     if mutations.is_empty() {
         let detail = "mutations must contain at least one item";
         errors.push(Error::required(&mutations_at, detail));
@@ -70,20 +47,12 @@ pub(crate) fn validate_mutating_policy(
     errors
 }
 
-/// Only what is written can be changed.
-pub(super) fn validate_operations(
-    resources: Option<&MatchResources>,
-    at: &Path,
-    errors: &mut ErrorList,
-) {
-    let at = at.child("resourceRules").child("operations");
-    let rules = resources.map(|resources| items(&resources.resource_rules));
-    let rules = rules.unwrap_or_default().iter();
-    for operation in rules.flat_map(|rule| items(&rule.operations)) {
-        if !OPERATIONS.contains(&operation.as_str()) {
-            errors.push(Error::not_supported(&at, operation.as_str(), OPERATIONS));
-        }
-    }
+/// The expressions of a change.
+fn expressions(mutation: &Mutation) -> impl Iterator<Item = &str> {
+    let applied = mutation.apply_configuration.iter();
+    let applied = applied.map(|applied| text(&applied.expression));
+    let patched = mutation.json_patch.iter();
+    applied.chain(patched.map(|patched| text(&patched.expression)))
 }
 
 /// One change: an expression of the type of patch that is said.

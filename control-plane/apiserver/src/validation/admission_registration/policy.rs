@@ -3,15 +3,13 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
-    AuditAnnotation, ExpressionWarning, MatchResources, ParamKind, ValidatingAdmissionPolicySpec,
+    AuditAnnotation, ExpressionWarning, ValidatingAdmissionPolicySpec,
     ValidatingAdmissionPolicyStatus, Validation,
 };
 
-use super::conditions::{
-    validate_expression, validate_match_conditions, validate_param_kind, validate_variables,
-};
-use super::rules::validate_match_resources;
-use super::webhook::{FAILURE_POLICIES, validate_choice};
+use super::conditions::validate_expression;
+use super::subject::{Subject, validate_subject};
+use super::webhook::validate_choice;
 use crate::validation::cel::{Environment, Type};
 use crate::validation::conditions::validate_conditions;
 use crate::validation::{faults, items, shown, text};
@@ -30,31 +28,23 @@ pub(crate) fn validate_policy(
 ) -> ErrorList {
     let mut errors = ErrorList::default();
     let at = Path::new("spec");
-    let environment = validate_scope(
-        spec.failure_policy.as_deref(),
-        spec.param_kind.as_ref(),
-        spec.match_constraints.as_ref(),
-        &mut errors,
-    );
-    let conditions = items(&spec.match_conditions);
-    let stored = old.is_some_and(|old| {
-        old.param_kind == spec.param_kind && items(&old.match_conditions) == conditions
+    let (validations, annotations) = (items(&spec.validations), items(&spec.audit_annotations));
+    let judged = validations.iter().flat_map(|validation| {
+        [
+            &*validation.expression,
+            text(&validation.message_expression),
+        ]
     });
-    validate_match_conditions(
-        conditions,
-        &environment.clone().authorizer(),
-        stored,
-        &at.child("matchConditions"),
-        &mut errors,
-    );
-    let variables_at = at.child("variables");
-    let variables = items(&spec.variables);
-    let judging = environment.clone().authorizer();
-    let judging = validate_variables(variables, &judging, &variables_at, &mut errors);
+    let told = annotations.iter().map(|one| &*one.value_expression);
+    let old = old.map(Subject::from);
+    let subject = Subject::from(spec);
+    let judging = validate_subject(&subject, old.as_ref(), judged.chain(told), &mut errors);
+    let Some(judging) = judging else {
+        return errors;
+    };
     let telling = judging.clone().without_authorizer();
     let validations_at = at.child("validations");
     let annotations_at = at.child("auditAnnotations");
-    let (validations, annotations) = (items(&spec.validations), items(&spec.audit_annotations));
     if validations.is_empty() && annotations.is_empty() {
         errors.push(Error::required(&validations_at, NOTHING));
         errors.push(Error::required(&annotations_at, NOTHING));
@@ -79,40 +69,6 @@ pub(crate) fn validate_policy(
         }
     }
     errors
-}
-
-/// What both sorts of policies say of the requests that they are about. Returns what their
-/// expressions may name.
-pub(super) fn validate_scope(
-    failure_policy: Option<&str>,
-    params: Option<&ParamKind>,
-    constraints: Option<&MatchResources>,
-    errors: &mut ErrorList,
-) -> Environment {
-    let at = Path::new("spec");
-    let policy_at = at.child("failurePolicy");
-    match failure_policy {
-        None => errors.push(Error::required(&policy_at, "")),
-        Some(policy) if !FAILURE_POLICIES.contains(&policy) => {
-            errors.push(Error::not_supported(&policy_at, policy, FAILURE_POLICIES));
-        }
-        Some(_) => {}
-    }
-    if let Some(params) = params {
-        validate_param_kind(params, &at.child("paramKind"), errors);
-    }
-    let constraints_at = at.child("matchConstraints");
-    match constraints {
-        None => errors.push(Error::required(&constraints_at, "")),
-        Some(constraints) => {
-            validate_match_resources(constraints, &constraints_at, errors);
-            if items(&constraints.resource_rules).is_empty() {
-                let at = constraints_at.child("resourceRules");
-                errors.push(Error::required(&at, ""));
-            }
-        }
-    }
-    Environment::admission().params(params.is_some())
 }
 
 fn validate_validation(

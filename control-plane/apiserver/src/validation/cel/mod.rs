@@ -15,9 +15,12 @@ mod environment;
 mod nesting;
 mod types;
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 use ::cel::parser::Parser;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub(crate) use self::environment::Environment;
 pub(crate) use self::types::Type;
@@ -38,18 +41,44 @@ pub(crate) fn compile(expression: &str, environment: &Environment) -> Result<Typ
         return Err(failed(fault));
     }
     nesting::check(expression).map_err(failed)?;
-    // The parser recurses, and it is not ours: it has a stack of its own, and may not take the
-    // server with it.
-    let compiled = thread::scope(|scope| {
-        thread::Builder::new()
-            .stack_size(STACK)
-            .spawn_scoped(scope, || parse_and_check(expression, environment))
-            .map(|reader| reader.join())
-    });
-    match compiled {
-        Ok(Ok(compiled)) => compiled,
-        Ok(Err(_)) => Err(failed("ERROR: <input>: Syntax error".to_owned())),
-        Err(error) => Err(failed(error.to_string())),
+    let compile = || {
+        let compiled = catch_unwind(AssertUnwindSafe(|| {
+            parse_and_check(expression, environment)
+        }));
+        compiled.unwrap_or_else(|_| Err(failed("ERROR: <input>: Syntax error".to_owned())))
+    };
+    apart(compile).unwrap_or_else(|error| Err(failed(error.to_string())))
+}
+
+thread_local! {
+    /// Whether this thread is one for expressions.
+    static IS_APART: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does something that compiles expressions on a thread for that, while others do the work of this
+/// one: it may take long, and the parser, which is not ours, recurses. It has a stack of its own, and
+/// may not take the server with it.
+///
+/// # Errors
+/// Where there is no such thread to be had.
+pub(crate) fn apart<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    if IS_APART.get() {
+        return Ok(work());
+    }
+    let run = || {
+        let worked = thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(STACK);
+            let thread = thread.spawn_scoped(scope, || {
+                IS_APART.set(true);
+                work()
+            })?;
+            Ok(thread.join())
+        });
+        worked.map(|worked| worked.unwrap_or_else(|panic| resume_unwind(panic)))
+    };
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
+        _ => run(),
     }
 }
 

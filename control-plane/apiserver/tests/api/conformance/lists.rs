@@ -23,7 +23,7 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ),
     (
         "scheduling",
-        "preemption, and Pods that run where they are put",
+        "preemption, and ports of nodes that Pods ask for",
     ),
     ("several nodes", "a test cluster of more than one node"),
     ("webhooks", "webhooks that the API server asks"),

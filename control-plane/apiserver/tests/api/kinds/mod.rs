@@ -17,7 +17,7 @@ mod quotas;
 mod rbac;
 mod reviews;
 mod storage;
-mod tokens;
+pub(crate) mod tokens;
 mod workloads;
 
 use serde_json::{Value, json};

@@ -11,6 +11,11 @@ mod policy;
 mod tests;
 mod webhook;
 
+use coracle_apimachinery::field::{Error, Path};
+
+use crate::registry::strategy::ErrorList;
+use crate::validation::cel;
+
 pub(super) use binding::{MutatingBindingStrategy, ValidatingBindingStrategy};
 pub(super) use policy::{MutatingPolicyStrategy, ValidatingPolicyStrategy};
 pub(super) use webhook::{MutatingWebhookStrategy, ValidatingWebhookStrategy};
@@ -19,3 +24,8 @@ pub(super) use webhook::{MutatingWebhookStrategy, ValidatingWebhookStrategy};
 const CATEGORY: &str = "api-extensions";
 /// What a cell shows of what is not there.
 const UNSET: &str = "<unset>";
+
+/// A validation that compiles expressions, which is not done where requests are served.
+fn compiling(validate: impl FnOnce() -> ErrorList + Send) -> ErrorList {
+    cel::apart(validate).unwrap_or_else(|error| vec![Error::internal(&Path::new("spec"), &error)])
+}

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 
 use super::super::workload::spec_and_status;
-use super::{CATEGORY, UNSET, defaults};
+use super::{CATEGORY, UNSET, compiling, defaults};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::admission_registration::mutating::validate_mutating_policy;
@@ -35,7 +35,7 @@ impl Strategy for ValidatingPolicyStrategy {
 
     fn validate(&self, object: &ValidatingAdmissionPolicy) -> ErrorList {
         let spec = object.spec.clone().unwrap_or_default();
-        validate_policy(text(&object.metadata.name), &spec, None)
+        compiling(|| validate_policy(text(&object.metadata.name), &spec, None))
     }
 
     fn validate_update(
@@ -44,7 +44,7 @@ impl Strategy for ValidatingPolicyStrategy {
         old: &ValidatingAdmissionPolicy,
     ) -> ErrorList {
         let spec = new.spec.clone().unwrap_or_default();
-        validate_policy(text(&new.metadata.name), &spec, old.spec.as_ref())
+        compiling(|| validate_policy(text(&new.metadata.name), &spec, old.spec.as_ref()))
     }
 
     fn validate_status_update(
@@ -94,7 +94,8 @@ impl Strategy for MutatingPolicyStrategy {
     }
 
     fn validate(&self, object: &MutatingAdmissionPolicy) -> ErrorList {
-        validate_mutating_policy(&object.spec.clone().unwrap_or_default(), None)
+        let spec = object.spec.clone().unwrap_or_default();
+        compiling(|| validate_mutating_policy(&spec, None))
     }
 
     fn validate_update(
@@ -102,7 +103,8 @@ impl Strategy for MutatingPolicyStrategy {
         new: &MutatingAdmissionPolicy,
         old: &MutatingAdmissionPolicy,
     ) -> ErrorList {
-        validate_mutating_policy(&new.spec.clone().unwrap_or_default(), old.spec.as_ref())
+        let spec = new.spec.clone().unwrap_or_default();
+        compiling(|| validate_mutating_policy(&spec, old.spec.as_ref()))
     }
 
     fn spec_changed(&self, new: &MutatingAdmissionPolicy, old: &MutatingAdmissionPolicy) -> bool {

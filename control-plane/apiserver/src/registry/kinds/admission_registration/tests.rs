@@ -151,6 +151,31 @@ fn policy(change: Value) -> Value {
 }
 
 #[test]
+fn policies_have_no_more_expressions_than_can_be_compiled() {
+    let many = |count: usize, expression: &str| {
+        let validations = vec![json!({"expression": expression}); count];
+        policy(json!({"validations": validations}))
+    };
+    assert_causes(&found(&ValidatingPolicyStrategy, &many(1000, "true")), &[]);
+    assert_causes(
+        &found(&ValidatingPolicyStrategy, &many(1001, "true")),
+        &["spec FieldValueTooMany"],
+    );
+    let long = format!("'{}' == ''", "a".repeat(90_000));
+    assert_causes(
+        &found(&ValidatingPolicyStrategy, &many(3, &long)),
+        &["spec FieldValueInvalid expressions must not exceed 262144 bytes in all"],
+    );
+    let mutation = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}});
+    let mutations =
+        policy(json!({"reinvocationPolicy": "Never", "mutations": vec![mutation; 1001]}));
+    assert_causes(
+        &found(&MutatingPolicyStrategy, &mutations),
+        &["spec FieldValueTooMany"],
+    );
+}
+
+#[test]
 fn validating_policies() {
     let table: Vec<(Value, &[&str])> = vec![
         (

@@ -6,7 +6,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{CATEGORY, defaults};
+use super::{CATEGORY, compiling, defaults};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::admission_registration::webhook::{Webhook, validate_webhooks};
@@ -44,13 +44,13 @@ macro_rules! webhook_strategy {
 
             fn validate(&self, object: &$object) -> ErrorList {
                 let new = items(&object.webhooks).iter().map(Webhook::from);
-                validate_webhooks(new, None)
+                compiling(|| validate_webhooks(new, None))
             }
 
             fn validate_update(&self, new: &$object, old: &$object) -> ErrorList {
                 let old = items(&old.webhooks).iter().map(Webhook::from);
                 let new = items(&new.webhooks).iter().map(Webhook::from);
-                validate_webhooks(new, Some(old.collect()))
+                compiling(|| validate_webhooks(new, Some(old.collect())))
             }
 
             fn spec_changed(&self, new: &$object, old: &$object) -> bool {

@@ -9,6 +9,8 @@ mod claim;
 mod class;
 mod defaults;
 mod slice;
+#[cfg(test)]
+mod slice_tests;
 mod taint_rule;
 mod template;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What upstream tests in `test/e2e/apps`.
 
+mod controller_revision;
 mod cronjob;
 mod daemon_set;
 mod deployment;

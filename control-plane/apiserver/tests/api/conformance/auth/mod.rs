@@ -1,3 +1,4 @@
 //! What upstream tests in `test/e2e/auth`.
 
+mod service_accounts;
 mod subjectreviews;
