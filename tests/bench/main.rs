@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a measurement that fails, fails loudly")]
 
+mod applies;
 #[path = "../e2e/cluster/mod.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod cluster;
@@ -68,6 +69,7 @@ const GROUPS: &[Group] = &[
     ("pods", pods::rows),
     ("control-plane", control_plane::rows),
     ("reads", reads::rows),
+    ("reads-applies", applies::rows),
     ("serving", serving::rows),
 ];
 

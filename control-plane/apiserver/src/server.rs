@@ -173,7 +173,8 @@ impl Inner {
         let answer = match &limit {
             Err(refused) => Ok(Ok(Err(refused.clone()))),
             Ok(limit) => {
-                let answer = self.answer(parts, body, &mut passage);
+                // It is large: what is awaited around it moves no more than a pointer.
+                let answer = Box::pin(self.answer(parts, body, &mut passage));
                 let answer = AssertUnwindSafe(answer).catch_unwind();
                 if long_running {
                     Ok(answer.await)

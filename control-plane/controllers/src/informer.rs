@@ -22,8 +22,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::api::DynamicObject;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -157,13 +155,15 @@ where
     }
 }
 
-/// Watches the metadata of one resource and tells `see` every event, until `cancel`. For
-/// resources that no informer of this process holds.
-pub(crate) async fn watch_metadata(
-    api: Api<PartialObjectMeta<DynamicObject>>,
-    mut see: impl FnMut(watcher::Event<PartialObjectMeta<DynamicObject>>) + Send,
+/// Watches one resource and tells `see` every event, until `cancel`. For resources that no
+/// informer of this process holds.
+pub(crate) async fn watch_events<K>(
+    api: Api<K>,
+    mut see: impl FnMut(watcher::Event<K>) + Send,
     cancel: CancellationToken,
-) {
+) where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
     let resource = api.resource_url().to_owned();
     let events = watcher(api, watcher::Config::default()).backoff(Retry::default());
     let mut events = std::pin::pin!(events);

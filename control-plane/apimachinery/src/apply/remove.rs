@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{PathElement, Set, element};
+use super::set::Node;
+use super::{Set, element};
 use crate::schema::{ListType, Node as Type, Shape};
 
 /// The object without these fields and what is below them. What is left without any part becomes
@@ -15,7 +16,7 @@ pub fn remove(object: Value, fields: &Set, of: Type<'_>) -> Value {
             let kept: Vec<Value> = values
                 .into_iter()
                 .filter_map(|value| match element(list, &value) {
-                    Ok(element) => keep(value, &element, fields, items),
+                    Ok(element) => keep(value, fields.node(&element), items),
                     Err(_) => Some(value),
                 })
                 .collect();
@@ -32,8 +33,7 @@ pub fn remove(object: Value, fields: &Set, of: Type<'_>) -> Value {
             let kept: serde_json::Map<String, Value> = members
                 .into_iter()
                 .filter_map(|(name, value)| {
-                    let element = PathElement::field(&name);
-                    let value = keep(value, &element, fields, of.field(&name).node)?;
+                    let value = keep(value, fields.named(&name), of.field(&name).node)?;
                     Some((name, value))
                 })
                 .collect();
@@ -47,12 +47,11 @@ pub fn remove(object: Value, fields: &Set, of: Type<'_>) -> Value {
     }
 }
 
-fn keep(value: Value, element: &PathElement, fields: &Set, of: Type<'_>) -> Option<Value> {
-    if fields.contains(std::slice::from_ref(element)) {
-        return None;
+/// The value without what is to go of it; `None` where all of it is.
+fn keep(value: Value, doomed: Option<&Node>, of: Type<'_>) -> Option<Value> {
+    match doomed {
+        None => Some(value),
+        Some(node) if node.member => None,
+        Some(node) => Some(remove(value, &node.children, of)),
     }
-    Some(match fields.below(element) {
-        Some(below) => remove(value, below, of),
-        None => value,
-    })
 }

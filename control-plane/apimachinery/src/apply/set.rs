@@ -66,6 +66,16 @@ impl Set {
         self.nodes.binary_search_by(|(other, _)| other.cmp(element))
     }
 
+    /// What is known of a field of an object or a key of a map.
+    pub(super) fn named(&self, name: &str) -> Option<&Node> {
+        let found = self.nodes.binary_search_by(|(other, _)| match other {
+            PathElement::Field(other) => (**other).cmp(name),
+            // Names come first.
+            _ => Ordering::Greater,
+        });
+        found.ok().map(|index| &self.nodes[index].1)
+    }
+
     pub(super) fn node(&self, element: &PathElement) -> Option<&Node> {
         self.find(element).ok().map(|index| &self.nodes[index].1)
     }
@@ -121,6 +131,16 @@ impl Set {
                 .node(element)
                 .is_some_and(|node| node.children.contains(rest)),
         }
+    }
+
+    /// Whether every field of it is in the other set too.
+    #[must_use]
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.nodes.iter().all(|(element, node)| {
+            other.node(element).is_some_and(|found| {
+                (found.member || !node.member) && node.children.is_subset(&found.children)
+            })
+        })
     }
 
     /// The fields below an element.

@@ -60,6 +60,13 @@ fn is_below(path: &Path, others: &Paths) -> bool {
 
 proptest! {
     #[test]
+    fn a_subset_has_nothing_that_the_other_lacks(a in paths(), b in paths()) {
+        prop_assert_eq!(set(&a).is_subset(&set(&b)), a.is_subset(&b));
+        let both: Paths = a.union(&b).cloned().collect();
+        prop_assert!(set(&a).is_subset(&set(&both)));
+    }
+
+    #[test]
     fn sets_are_sets(a in paths(), b in paths()) {
         let (x, y) = (set(&a), set(&b));
         prop_assert_eq!(members(&x), a.clone());

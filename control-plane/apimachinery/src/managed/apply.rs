@@ -42,7 +42,7 @@ pub struct Applied {
 pub fn apply(
     live: &Value,
     config: &Value,
-    managers: &Managers,
+    mut managers: Managers,
     write: &Write<'_>,
     force: bool,
 ) -> Result<Applied, Error> {
@@ -52,7 +52,6 @@ pub fn apply(
     if let Some(error) = validate(live, write.structure, true).into_iter().next() {
         return Err(Error::Live(error));
     }
-    let mut managers = managers.clone();
     if managers.is_empty() {
         let before = Write {
             manager: BEFORE,
@@ -62,22 +61,18 @@ pub fn apply(
         let nothing = Value::Object(serde_json::Map::new());
         update::give(&mut managers, &nothing, live, &before).map_err(Error::Live)?;
     }
-    let applied = match attempt(live, config, &managers, write, force) {
-        Err(Error::Conflicts(conflicts)) if write.manager == last_applied::KUBECTL => {
-            let left = last_applied::not_own(live, write, conflicts);
-            match left {
-                None => attempt(live, config, &managers, write, true)?,
-                Some(conflicts) => return Err(Error::Conflicts(conflicts)),
-            }
-        }
+    if write.manager != last_applied::KUBECTL {
+        return attempt(live, config, managers, write, force);
+    }
+    let applied = match attempt(live, config, managers.clone(), write, force) {
+        Err(Error::Conflicts(conflicts)) => match last_applied::not_own(live, write, conflicts) {
+            None => attempt(live, config, managers, write, true)?,
+            Some(conflicts) => return Err(Error::Conflicts(conflicts)),
+        },
         other => other?,
     };
     Ok(Applied {
-        object: if write.manager == last_applied::KUBECTL {
-            last_applied::refreshed(applied.object, config)
-        } else {
-            applied.object
-        },
+        object: last_applied::refreshed(applied.object, config),
         managers: applied.managers,
     })
 }
@@ -85,11 +80,10 @@ pub fn apply(
 fn attempt(
     live: &Value,
     config: &Value,
-    managers: &Managers,
+    mut managers: Managers,
     write: &Write<'_>,
     force: bool,
 ) -> Result<Applied, Error> {
-    let mut managers = managers.clone();
     reconcile(&mut managers, write);
     let merged = merge(live.clone(), config, write.structure).map_err(Error::Config)?;
     let fields = field_set(config, write.structure)
@@ -104,7 +98,7 @@ fn attempt(
     };
     managers.insert(writer.clone(), entry);
     let object = match &last {
-        Some(last) if !last.fields.is_empty() => {
+        Some(last) if drops(last, &managers, &writer) => {
             prune(merged, &managers, &writer, last, write).map_err(Error::Live)?
         }
         _ => merged,
@@ -126,6 +120,15 @@ fn attempt(
         }
     }
     Ok(Applied { object, managers })
+}
+
+/// Whether the writer applied something last time that it does not apply this time: most applies
+/// drop nothing, and there is nothing to prune then. A configuration has the keys and items above
+/// whatever it has below them, so what is in both sets stays with all that is above it.
+fn drops(last: &Entry, managers: &Managers, writer: &Manager) -> bool {
+    !managers.get(writer).is_some_and(|entry| {
+        entry.api_version == last.api_version && last.fields.is_subset(&entry.fields)
+    })
 }
 
 /// Removes what the writer applied last time and not this time, unless another has it.

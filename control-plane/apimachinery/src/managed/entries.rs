@@ -242,9 +242,23 @@ pub fn same_but_times(
         a.map_or(&[][..], Vec::as_slice),
         b.map_or(&[][..], Vec::as_slice),
     );
-    let untimed = |entry: &ManagedFieldsEntry| ManagedFieldsEntry {
-        time: None,
-        ..entry.clone()
-    };
-    a.len() == b.len() && a.iter().all(|a| b.iter().any(|b| untimed(a) == untimed(b)))
+    a.len() == b.len() && a.iter().all(|a| b.iter().any(|b| same_but_time(a, b)))
+}
+
+fn same_but_time(a: &ManagedFieldsEntry, b: &ManagedFieldsEntry) -> bool {
+    let ManagedFieldsEntry {
+        api_version,
+        fields_type,
+        fields_v1,
+        manager,
+        operation,
+        subresource,
+        time: _,
+    } = a;
+    *manager == b.manager
+        && *operation == b.operation
+        && *subresource == b.subresource
+        && *api_version == b.api_version
+        && *fields_type == b.fields_type
+        && *fields_v1 == b.fields_v1
 }

@@ -21,8 +21,6 @@ pub mod entries;
 pub mod last_applied;
 pub mod update;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 pub use apply::{Applied, Error, apply};
@@ -103,7 +101,8 @@ struct Comparisons<'w, 'a> {
     old: &'w Value,
     new: &'w Value,
     whole: Whole,
-    done: BTreeMap<String, Option<Comparison>>,
+    /// By version, of which there are few.
+    done: Vec<(String, Option<Comparison>)>,
 }
 
 impl<'w, 'a> Comparisons<'w, 'a> {
@@ -113,17 +112,31 @@ impl<'w, 'a> Comparisons<'w, 'a> {
             old,
             new,
             whole,
-            done: BTreeMap::new(),
+            done: Vec::new(),
         }
     }
 
     /// `None` where the version is not served.
     fn of(&mut self, api_version: &str) -> Result<Option<&Comparison>, TypeError> {
-        if !self.done.contains_key(api_version) {
-            let comparison = self.compare(api_version)?;
-            self.done.insert(api_version.to_owned(), comparison);
+        let known = self.done.iter().position(|(of, _)| of == api_version);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let comparison = self.compare(api_version)?;
+                self.done.push((api_version.to_owned(), comparison));
+                self.done.len() - 1
+            }
+        };
+        Ok(self.done.get(index).and_then(|(_, done)| done.as_ref()))
+    }
+
+    /// The comparison in the version that is written.
+    fn into_written(mut self) -> Result<Option<Comparison>, TypeError> {
+        let version = self.write.api_version;
+        match self.done.iter().position(|(of, _)| of == version) {
+            Some(index) => Ok(self.done.swap_remove(index).1),
+            None => self.compare(version),
         }
-        Ok(self.done.get(api_version).and_then(Option::as_ref))
     }
 
     fn compare(&self, api_version: &str) -> Result<Option<Comparison>, TypeError> {

@@ -83,7 +83,7 @@ fn times_are_those_of_changes() {
     let first = super::apply(
         &nothing(),
         &config,
-        &Managers::default(),
+        Managers::default(),
         &write("x", &reset, 1),
         false,
     )
@@ -91,7 +91,7 @@ fn times_are_those_of_changes() {
     let again = super::apply(
         &first.object,
         &config,
-        &first.managers,
+        first.managers.clone(),
         &write("x", &reset, 2),
         false,
     )
@@ -101,7 +101,7 @@ fn times_are_those_of_changes() {
     let shared = super::apply(
         &first.object,
         &config,
-        &first.managers,
+        first.managers.clone(),
         &write("y", &reset, 3),
         false,
     )
@@ -114,7 +114,7 @@ fn times_are_those_of_changes() {
     let error = super::apply(
         &first.object,
         &changed,
-        &shared.managers,
+        shared.managers.clone(),
         &write("y", &reset, 4),
         false,
     )
@@ -126,7 +126,7 @@ fn times_are_those_of_changes() {
     let forced = super::apply(
         &first.object,
         &changed,
-        &shared.managers,
+        shared.managers.clone(),
         &write("y", &reset, 4),
         true,
     )
@@ -146,16 +146,23 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
     let x = super::apply(
         &nothing(),
         &both,
-        &Managers::default(),
+        Managers::default(),
         &write("x", &reset, 1),
         false,
     )
     .unwrap();
-    let shared = super::apply(&x.object, &one, &x.managers, &write("y", &reset, 1), false).unwrap();
+    let shared = super::apply(
+        &x.object,
+        &one,
+        x.managers.clone(),
+        &write("y", &reset, 1),
+        false,
+    )
+    .unwrap();
     let none = super::apply(
         &shared.object,
         &config(json!({})),
-        &shared.managers,
+        shared.managers.clone(),
         &write("x", &reset, 2),
         false,
     )
@@ -164,7 +171,7 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
     let all = super::apply(
         &x.object,
         &config(json!({})),
-        &x.managers,
+        x.managers.clone(),
         &write("x", &reset, 2),
         false,
     )
@@ -203,7 +210,14 @@ fn nobody_is_tracked_after_a_reset_until_an_apply() {
     update(&mut managers, &old, &new, &write("x", &reset, 1)).unwrap();
     assert!(managers.is_empty());
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "2", "b": "1"}});
-    let applied = super::apply(&new, &config, &managers, &write("y", &reset, 2), false).unwrap();
+    let applied = super::apply(
+        &new,
+        &config,
+        managers.clone(),
+        &write("y", &reset, 2),
+        false,
+    )
+    .unwrap();
     let names: Vec<_> = applied
         .managers
         .iter()
@@ -213,7 +227,7 @@ fn nobody_is_tracked_after_a_reset_until_an_apply() {
     let error = super::apply(
         &new,
         &json!({"data": {"a": "3"}}),
-        &managers,
+        managers.clone(),
         &write("y", &reset, 2),
         false,
     )
@@ -242,7 +256,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
     let done = super::apply(
         &live,
         &config("3", "2"),
-        &managers,
+        managers.clone(),
         &write("kubectl", &reset, 2),
         false,
     )
@@ -256,7 +270,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
     let error = super::apply(
         &live,
         &config("3", "3"),
-        &managers,
+        managers.clone(),
         &write("kubectl", &reset, 2),
         false,
     )
@@ -270,7 +284,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
         super::apply(
             &live,
             &config("3", "2"),
-            &managers,
+            managers.clone(),
             &write("other", &reset, 2),
             false
         )
@@ -323,7 +337,7 @@ fn configurations_that_make_no_sense() {
     ];
     for (config, want) in table {
         let error =
-            super::apply(&nothing(), &config, &Managers::default(), &write, false).unwrap_err();
+            super::apply(&nothing(), &config, Managers::default(), &write, false).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("failed to create typed patch object: {want}")

@@ -38,12 +38,7 @@ pub(super) fn give(
     if settle(managers, &mut comparisons, None, true)?.is_err() {
         return Ok(());
     }
-    let known = comparisons.done.remove(write.api_version).flatten();
-    let comparison = match known {
-        Some(comparison) => Some(comparison),
-        None => comparisons.compare(write.api_version)?,
-    };
-    if let Some(comparison) = comparison {
+    if let Some(comparison) = comparisons.into_written()? {
         take(managers, comparison, write);
     }
     Ok(())

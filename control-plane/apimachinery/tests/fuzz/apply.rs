@@ -147,7 +147,7 @@ impl History {
         force: bool,
     ) -> Result<Applied, Error> {
         with_write(self, manager, subresource, |write| {
-            managed::apply(&self.live, config, &self.managers, write, force)
+            managed::apply(&self.live, config, self.managers.clone(), write, force)
         })
     }
 

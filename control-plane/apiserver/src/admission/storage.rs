@@ -131,21 +131,18 @@ impl Admission for PersistentVolumeClaimResize {
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        let claim = |object: Option<&dyn Object>| {
-            object?
-                .as_any()
-                .downcast_ref::<PersistentVolumeClaim>()
-                .cloned()
-        };
+        fn claim(object: Option<&dyn Object>) -> Option<&PersistentVolumeClaim> {
+            object?.as_any().downcast_ref()
+        }
         let (Some(new), Some(old)) = (claim(object), claim(old)) else {
             return Ok(());
         };
         let size = |claim: &PersistentVolumeClaim| {
-            let spec = claim.spec.clone().unwrap_or_default();
-            let requests = spec.resources.and_then(|resources| resources.requests);
-            parse(requests.as_ref()).get("storage").copied()
+            let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+            let requests = resources.and_then(|resources| resources.requests.as_ref());
+            parse(requests).get("storage").copied()
         };
-        if !review.subresource.is_empty() || size(&new) <= size(&old) {
+        if !review.subresource.is_empty() || size(new) <= size(old) {
             return Ok(());
         }
         let name = text(&old.metadata.name);

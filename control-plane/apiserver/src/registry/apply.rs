@@ -6,14 +6,12 @@ use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
 use coracle_store::Read;
 use serde_json::{Map, Value};
 
+use super::encoding::decode;
 use super::erased::Object;
 use super::errors::internal;
 use super::managed::{FieldManager, reset_fields, without_nulls};
-use super::update::Part;
+use super::update::{ATTEMPTS, Part};
 use super::{Caller, Outcome, Registry, Target};
-
-/// How often an apply is tried against those that create and delete the object.
-const ATTEMPTS: usize = 8;
 
 /// What is applied, and by whom.
 #[derive(Clone, Copy)]
@@ -46,54 +44,68 @@ impl Registry {
             ..caller
         };
         for _ in 0..ATTEMPTS {
-            let exists = match self.get(target, Read::Latest).await {
-                Ok(_) => true,
-                Err(status) if status.code() == 404 && part == Part::Main => false,
+            let current = match self.get(target, Read::Latest).await {
+                Ok(current) => current,
+                Err(status) if status.code() == 404 && part == Part::Main => {
+                    match self.apply_new(target, part, application, caller).await {
+                        // Somebody was faster in creating it.
+                        Err(status) if status.reason() == "AlreadyExists" => continue,
+                        done => return done,
+                    }
+                }
                 Err(status) => return Err(status),
             };
-            let done = if exists {
-                let change =
-                    |current: &dyn Object| self.applied(target, part, application, Some(current));
-                self.update(target, part, &change, caller).await
-            } else {
-                let object = self.applied(target, part, application, None)?;
-                if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
-                    return Err(target.conflict(format!(
-                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
-                    )));
-                }
-                (application.may_create)()?;
-                self.create(target, object, caller).await
-            };
-            match done {
-                // Somebody was faster in deleting or creating it.
-                Err(status) if exists && status.code() == 404 && part == Part::Main => {}
-                Err(status) if !exists && status.reason() == "AlreadyExists" => {}
-                done => return done,
+            let mut old = decode(&**target.kind, &current)?;
+            let new = self.applied(target, part, application, Some(&mut *old))?;
+            match self
+                .try_update(target, part, old, new, caller, current)
+                .await
+            {
+                // Somebody was faster in changing or deleting it.
+                Ok(None) => {}
+                Err(status) if status.code() == 404 && part == Part::Main => {}
+                Ok(Some(done)) => return Ok(done),
+                Err(status) => return Err(status),
             }
         }
         Err(target.conflict(OBJECT_MODIFIED))
     }
 
-    /// The object with the configuration applied, and its managers.
+    /// Creates the object that the configuration makes of nothing.
+    async fn apply_new(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        application: Application<'_>,
+        caller: Caller<'_>,
+    ) -> Result<Outcome, Status> {
+        let object = self.applied(target, part, application, None)?;
+        if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
+            return Err(target.conflict(format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            )));
+        }
+        (application.may_create)()?;
+        self.create(target, object, caller).await
+    }
+
+    /// The object with the configuration applied, and its managers. The current object is as it
+    /// was afterwards.
     fn applied(
         &self,
         target: Target<'_>,
         part: Part,
         application: Application<'_>,
-        current: Option<&dyn Object>,
+        current: Option<&mut dyn Object>,
     ) -> Result<Box<dyn Object>, Status> {
         let (mut live, mut managers) = (Value::Object(Map::new()), Managers::default());
         if let Some(current) = current {
-            live = current
-                .to_value()
-                .map_err(|error| internal("encode an object", &error))?;
-            if let Some(Value::Object(meta)) = live.get_mut("metadata") {
-                meta.remove("managedFields");
-            }
-            let entries = current.meta().managed_fields.as_deref().unwrap_or_default();
+            let entries = current.meta_mut().managed_fields.take();
             // What cannot be read is nobody's.
-            managers = Managers::read(entries).unwrap_or_default();
+            managers = Managers::read(entries.as_deref().unwrap_or_default()).unwrap_or_default();
+            let value = current.to_value();
+            current.meta_mut().managed_fields = entries;
+            live = value.map_err(|error| internal("encode an object", &error))?;
         }
         let kind = &**target.kind;
         let api_version = kind.descriptor().api_version();
@@ -108,7 +120,7 @@ impl Registry {
             now: super::meta::now().0,
         };
         let Application { config, force, .. } = application;
-        let applied = managed::apply(&live, config, &managers, &write, force);
+        let applied = managed::apply(&live, config, managers, &write, force);
         let applied = applied.map_err(|error| match error {
             Error::Conflicts(conflicts) => conflicts.into(),
             Error::Config(error) => malformed(target, "patch", &error),

@@ -126,11 +126,11 @@ fn splice_offset(json: &[u8]) -> Option<usize> {
 fn end_of_string(json: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += 1;
-        match json.get(at)? {
-            b'\\' => at += 1,
-            b'"' => return Some(at),
-            _ => {}
+        at += memchr::memchr2(b'"', b'\\', json.get(at..)?)?;
+        if json.get(at) == Some(&b'"') {
+            return Some(at);
         }
+        at += 1;
     }
 }
 

@@ -489,7 +489,10 @@ pub trait Strategy: Send + Sync + 'static {
     /// Encodes for the store; only a [`Descriptor::converted`] kind overrides it. The bytes are
     /// JSON, begin with `apiVersion` and `kind`, and carry no `metadata.resourceVersion`.
     fn encode_stored(&self, object: &Self::Object) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(object)
+        // Most objects are larger than what the vector would begin with.
+        let mut bytes = Vec::with_capacity(2048);
+        serde_json::to_writer(&mut bytes, object)?;
+        Ok(bytes)
     }
 
     /// Decodes what the store holds; only a [`Descriptor::converted`] kind overrides it.

@@ -16,7 +16,7 @@ use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
 use crate::admission::{Operation, Review};
 
 /// How often an update is tried against writers that are faster.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// Which part of an object an update changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,29 +63,29 @@ impl Registry {
     ) -> Result<Outcome, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.get(target, Read::Latest).await?;
-            if let Some(outcome) = self
-                .try_update(target, part, change, caller, current)
-                .await?
-            {
+            let old = decode(&**target.kind, &current)?;
+            let new = change(&*old)?;
+            let tried = self.try_update(target, part, old, new, caller, current);
+            if let Some(outcome) = tried.await? {
                 return Ok(outcome);
             }
         }
         Err(target.conflict(OBJECT_MODIFIED))
     }
 
-    /// Tries once; `None` where another writer was faster.
-    async fn try_update(
+    /// Puts the new object in the place of the old one, which `current` decodes to; `None` where
+    /// another writer was faster.
+    pub(super) async fn try_update(
         &self,
         target: Target<'_>,
         part: Part,
-        change: &Change<'_>,
+        mut old: Box<dyn Object>,
+        mut new: Box<dyn Object>,
         caller: Caller<'_>,
         current: Record,
     ) -> Result<Option<Outcome>, Status> {
         let kind = &**target.kind;
         let descriptor = kind.descriptor();
-        let mut old = decode(kind, &current)?;
-        let mut new = change(&*old)?;
         match_namespace(target, &mut *new)?;
         match_name(target, &mut *new)?;
         self.check_version(target, &*new, &current)?;

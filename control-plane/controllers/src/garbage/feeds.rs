@@ -6,8 +6,6 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use kube::api::DynamicObject;
-use kube::core::PartialObjectMeta;
 use kube::core::discovery::ApiResource;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::Event;
@@ -16,11 +14,12 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::graph::Uid;
+use super::sighting::Sighting;
 use super::{Garbage, lock};
 use crate::Error;
 use crate::context::Change;
 use crate::discovery::{Served, resource_name};
-use crate::informer::{Informer, watch_metadata};
+use crate::informer::{Informer, watch_events};
 
 /// The feeds that run, by resource.
 pub(super) struct Feeds {
@@ -140,10 +139,9 @@ impl Feeds {
 
     fn watch(&self, resource: ApiResource, cancel: CancellationToken) {
         let garbage = self.garbage.clone();
-        let api: Api<PartialObjectMeta<DynamicObject>> =
-            Api::all_with(self.garbage.context.client.clone(), &resource);
+        let api: Api<Sighting> = Api::all_with(self.garbage.context.client.clone(), &resource);
         let mut listed: HashSet<Uid> = HashSet::new();
-        let see = move |event: Event<PartialObjectMeta<DynamicObject>>| match event {
+        let see = move |event: Event<Sighting>| match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.extend(object.metadata.uid.clone());
@@ -165,7 +163,7 @@ impl Feeds {
         self.garbage
             .context
             .tasks
-            .spawn(watch_metadata(api, see, cancel));
+            .spawn(watch_events(api, see, cancel));
     }
 }
 

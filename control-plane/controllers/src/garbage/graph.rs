@@ -2,11 +2,17 @@
 //!
 //! The graph decides nothing. Each change returns the uids of objects that are worth a look;
 //! until [`Graph::start`], while the first lists come in, it returns none.
+//!
+//! All objects of a cluster are in it, and most have no owners and are not being deleted: of
+//! those it keeps that they are there, and where, in some 50 bytes.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::discovery::ApiResource;
+use uuid::Uuid;
 
 use crate::discovery::resource_name;
 use crate::inventory::Tally;
@@ -25,20 +31,64 @@ pub(super) struct Identity {
     pub(super) uid: Uid,
 }
 
-impl Identity {
-    /// What its coming or going changes in the numbers of its namespace, if it has one.
+/// A uid in less room than its text takes: those that the API server gives are UUIDs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Id {
+    Uuid(Uuid),
+    Other(Box<str>),
+}
+
+impl From<&str> for Id {
+    fn from(uid: &str) -> Self {
+        let mut text = Uuid::encode_buffer();
+        match Uuid::try_parse(uid) {
+            // In another spelling it is another uid.
+            Ok(uuid) if uuid.hyphenated().encode_lower(&mut text) == uid => Self::Uuid(uuid),
+            _ => Self::Other(uid.into()),
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => uuid.hyphenated().fmt(f),
+            Self::Other(uid) => f.write_str(uid),
+        }
+    }
+}
+
+/// What objects of one resource in one namespace share.
+#[derive(Debug)]
+struct Place {
+    resource: ApiResource,
+    /// Empty for objects of the cluster.
+    namespace: Arc<str>,
+}
+
+impl Place {
+    /// What an object that comes or goes here changes in the numbers of its namespace, if it has
+    /// one.
     fn tally(&self, more: bool) -> Option<Tally> {
-        Some(Tally {
-            namespace: self.namespace.as_deref()?.into(),
+        (!self.namespace.is_empty()).then(|| Tally {
+            namespace: self.namespace.clone(),
             resource: resource_name(&self.resource),
             more,
         })
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Object {
-    identity: Identity,
+    place: Arc<Place>,
+    /// `None` of an object that has no owners and that nobody waits for.
+    ties: Option<Box<Ties>>,
+}
+
+/// What binds an object to others.
+#[derive(Debug)]
+struct Ties {
+    name: String,
     owners: Vec<OwnerReference>,
     /// It is being deleted and waits for its dependents.
     foreground: bool,
@@ -46,12 +96,28 @@ struct Object {
     orphaning: bool,
 }
 
+impl Object {
+    fn owners(&self) -> &[OwnerReference] {
+        self.ties.as_ref().map_or(&[], |ties| &ties.owners)
+    }
+
+    fn foreground(&self) -> bool {
+        self.ties.as_ref().is_some_and(|ties| ties.foreground)
+    }
+
+    fn orphaning(&self) -> bool {
+        self.ties.as_ref().is_some_and(|ties| ties.orphaning)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    objects: HashMap<Uid, Object>,
+    objects: HashMap<Id, Object>,
     /// By the owner's uid, whether or not the owner was ever seen.
-    dependents: HashMap<Uid, HashSet<Uid>>,
+    dependents: HashMap<Id, HashSet<Id>>,
+    /// Where objects are, by resource and namespace.
+    places: HashMap<ApiResource, HashMap<Arc<str>, Arc<Place>>>,
     started: bool,
     /// Objects that came or went since somebody asked.
     tallies: Vec<Tally>,
@@ -66,122 +132,121 @@ impl Graph {
     /// From now on changes are worth a look; so are these objects already.
     pub(super) fn start(&mut self) -> Vec<Uid> {
         self.started = true;
-        let objects = self.objects.values();
-        let worth = objects.filter(|o| o.foreground || o.orphaning || self.lacks_owner(o));
-        worth.map(|object| object.identity.uid.clone()).collect()
+        let worth =
+            |object: &Object| object.foreground() || object.orphaning() || self.lacks_owner(object);
+        let objects = self.objects.iter();
+        let objects = objects.filter(|(_, object)| worth(object));
+        objects.map(|(id, _)| id.to_string()).collect()
     }
 
     /// An object is there, in this form.
     pub(super) fn observe(&mut self, resource: &ApiResource, meta: &ObjectMeta) -> Vec<Uid> {
-        let Some(uid) = meta.uid.clone() else {
+        let Some(uid) = meta.uid.as_deref() else {
             return Vec::new();
         };
-        let deleted = meta.deletion_timestamp.is_some();
-        let finalized = |f: &str| meta.finalizers.iter().flatten().any(|name| name == f);
+        let id = Id::from(uid);
         let object = Object {
-            identity: Identity {
-                resource: resource.clone(),
-                namespace: meta.namespace.clone(),
-                name: meta.name.clone().unwrap_or_default(),
-                uid: uid.clone(),
-            },
-            owners: meta.owner_references.clone().unwrap_or_default(),
-            foreground: deleted && finalized(FOREGROUND),
-            orphaning: deleted && finalized(ORPHAN),
+            place: self.place(resource, meta.namespace.as_deref().unwrap_or_default()),
+            ties: ties(meta),
         };
         let mut worth = Vec::new();
-        let old = self.objects.remove(&uid);
+        let old = self.objects.remove(&id);
         if old.is_none() {
-            self.tallies.extend(object.identity.tally(true));
+            self.tallies.extend(object.place.tally(true));
         }
-        let old_owners = old.as_ref().map_or(&[][..], |old| &old.owners);
-        for owner in old_owners {
-            if !object.owners.contains(owner) {
-                self.unlink(&owner.uid, &uid);
+        for owner in old.as_ref().map_or(&[][..], Object::owners) {
+            if !object.owners().contains(owner) {
+                self.unlink(&owner.uid, &id);
                 // It may have been what this owner waited for.
                 worth.extend(self.foreground(&owner.uid));
             }
         }
-        for owner in &object.owners {
-            self.dependents
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(uid.clone());
+        for owner in object.owners() {
+            let dependents = self.dependents.entry(Id::from(owner.uid.as_str()));
+            dependents.or_default().insert(id.clone());
         }
-        let waited_for = object
-            .owners
-            .iter()
-            .any(|o| self.foreground(&o.uid).is_some());
+        let mut owners = object.owners().iter();
+        let waited_for = owners.any(|o| self.foreground(&o.uid).is_some());
         let news = old.as_ref().is_none_or(|old| {
-            old.owners != object.owners
-                || old.foreground != object.foreground
-                || old.orphaning != object.orphaning
+            old.owners() != object.owners()
+                || old.foreground() != object.foreground()
+                || old.orphaning() != object.orphaning()
         });
         if news
-            && (object.orphaning || object.foreground || waited_for || self.lacks_owner(&object))
+            && (object.orphaning()
+                || object.foreground()
+                || waited_for
+                || self.lacks_owner(&object))
         {
-            worth.push(uid.clone());
+            worth.push(uid.to_owned());
         }
-        if object.foreground && !old.is_some_and(|old| old.foreground) {
-            worth.extend(self.dependents(&uid));
+        if object.foreground() && !old.is_some_and(|old| old.foreground()) {
+            worth.extend(self.dependents(uid));
         }
-        self.objects.insert(uid, object);
+        self.objects.insert(id, object);
         self.suggest(worth)
     }
 
     /// An object is gone.
     pub(super) fn forget(&mut self, uid: &str) -> Vec<Uid> {
+        let id = Id::from(uid);
         let mut worth = self.dependents(uid);
-        if let Some(object) = self.objects.remove(uid) {
-            self.tallies.extend(object.identity.tally(false));
-            for owner in object.owners {
-                self.unlink(&owner.uid, uid);
+        if let Some(object) = self.objects.remove(&id) {
+            self.tallies.extend(object.place.tally(false));
+            for owner in object.owners() {
+                self.unlink(&owner.uid, &id);
                 worth.extend(self.foreground(&owner.uid));
             }
+            self.leave(object.place);
         }
         self.suggest(worth)
     }
 
     /// All objects of a resource are these: others of it are gone.
     pub(super) fn retain(&mut self, resource: &ApiResource, present: &HashSet<Uid>) -> Vec<Uid> {
-        let gone: Vec<Uid> = self
-            .objects
-            .values()
-            .filter(|o| o.identity.resource == *resource && !present.contains(&o.identity.uid))
-            .map(|object| object.identity.uid.clone())
-            .collect();
+        let here = self.objects.iter();
+        let here = here.filter(|(_, object)| object.place.resource == *resource);
+        let uids = here.map(|(id, _)| id.to_string());
+        let gone: Vec<Uid> = uids.filter(|uid| !present.contains(uid)).collect();
         gone.iter().flat_map(|uid| self.forget(uid)).collect()
     }
 
+    /// Where an object is that is bound to others; of no other is it ever asked.
     pub(super) fn identity(&self, uid: &str) -> Option<Identity> {
-        self.objects.get(uid).map(|object| object.identity.clone())
+        let object = self.objects.get(&Id::from(uid))?;
+        let namespace = &object.place.namespace;
+        Some(Identity {
+            resource: object.place.resource.clone(),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+            name: object.ties.as_ref()?.name.clone(),
+            uid: uid.to_owned(),
+        })
     }
 
     /// The uids of those that name it as an owner.
     pub(super) fn dependents(&self, uid: &str) -> Vec<Uid> {
-        self.dependents
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        let dependents = self.dependents.get(&Id::from(uid));
+        let dependents = dependents.into_iter().flatten();
+        dependents.map(ToString::to_string).collect()
     }
 
     /// Dependents that block its foreground deletion.
     pub(super) fn blocking(&self, uid: &str) -> Vec<Uid> {
-        let blocks = |dependent: &Uid| {
-            let object = self.objects.get(dependent);
-            let mut owners = object.into_iter().flat_map(|object| &object.owners);
+        let blocks = |dependent: &&Id| {
+            let object = self.objects.get(*dependent);
+            let mut owners = object.into_iter().flat_map(Object::owners);
             owners.any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
         };
-        self.dependents(uid).into_iter().filter(blocks).collect()
+        let dependents = self.dependents.get(&Id::from(uid));
+        let dependents = dependents.into_iter().flatten().filter(blocks);
+        dependents.map(ToString::to_string).collect()
     }
 
     /// Whether an object is being deleted in the foreground.
     pub(super) fn waits(&self, uid: &str) -> bool {
         self.objects
-            .get(uid)
-            .is_some_and(|object| object.foreground)
+            .get(&Id::from(uid))
+            .is_some_and(Object::foreground)
     }
 
     fn foreground(&self, uid: &str) -> Option<Uid> {
@@ -189,17 +254,43 @@ impl Graph {
     }
 
     fn lacks_owner(&self, object: &Object) -> bool {
-        object
-            .owners
-            .iter()
-            .any(|owner| !self.objects.contains_key(&owner.uid))
+        let mut owners = object.owners().iter();
+        owners.any(|owner| !self.objects.contains_key(&Id::from(owner.uid.as_str())))
     }
 
-    fn unlink(&mut self, owner: &str, dependent: &str) {
-        if let Some(dependents) = self.dependents.get_mut(owner) {
+    fn place(&mut self, resource: &ApiResource, namespace: &str) -> Arc<Place> {
+        let known = self.places.get(resource).and_then(|of| of.get(namespace));
+        if let Some(place) = known {
+            return place.clone();
+        }
+        let place = Arc::new(Place {
+            resource: resource.clone(),
+            namespace: namespace.into(),
+        });
+        let of = self.places.entry(resource.clone()).or_default();
+        of.insert(place.namespace.clone(), place.clone());
+        place
+    }
+
+    /// Forgets a place that its last object has left.
+    fn leave(&mut self, place: Arc<Place>) {
+        // Here, and in the map.
+        if Arc::strong_count(&place) <= 2
+            && let Some(of) = self.places.get_mut(&place.resource)
+        {
+            of.remove(&place.namespace);
+            if of.is_empty() {
+                self.places.remove(&place.resource);
+            }
+        }
+    }
+
+    fn unlink(&mut self, owner: &str, dependent: &Id) {
+        let owner = Id::from(owner);
+        if let Some(dependents) = self.dependents.get_mut(&owner) {
             dependents.remove(dependent);
             if dependents.is_empty() {
-                self.dependents.remove(owner);
+                self.dependents.remove(&owner);
             }
         }
     }
@@ -207,6 +298,25 @@ impl Graph {
     fn suggest(&self, worth: Vec<Uid>) -> Vec<Uid> {
         if self.started { worth } else { Vec::new() }
     }
+}
+
+/// What binds an object of this form to others.
+fn ties(meta: &ObjectMeta) -> Option<Box<Ties>> {
+    let deleted = meta.deletion_timestamp.is_some();
+    let finalized = |f: &str| meta.finalizers.iter().flatten().any(|name| name == f);
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let (foreground, orphaning) = (
+        deleted && finalized(FOREGROUND),
+        deleted && finalized(ORPHAN),
+    );
+    (foreground || orphaning || !owners.is_empty()).then(|| {
+        Box::new(Ties {
+            name: meta.name.clone().unwrap_or_default(),
+            owners: owners.to_vec(),
+            foreground,
+            orphaning,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -301,6 +411,43 @@ mod tests {
         graph.start();
         let worth = graph.retain(&kind(), &HashSet::from(["a".to_owned()]));
         assert_eq!(worth, ["a"]);
-        assert!(graph.identity("owner").is_none());
+        assert!(!graph.objects.contains_key(&Id::from("owner")));
+    }
+
+    #[test]
+    fn who_is_suggested_can_be_found() {
+        let mut graph = graph(&[meta("a", &[("owner", true)], None)]);
+        let started = graph.start();
+        assert_eq!(started, ["a"]);
+        let waiting = meta("b", &[], Some(ORPHAN));
+        let observed = graph.observe(&kind(), &waiting);
+        assert_eq!(observed, ["b"]);
+        for uid in [started, observed].concat() {
+            let identity = graph.identity(&uid).unwrap();
+            assert_eq!((identity.name, identity.uid), (uid.clone(), uid));
+            assert_eq!(identity.namespace.as_deref(), Some("ns"));
+        }
+    }
+
+    #[test]
+    fn a_uid_is_kept_as_it_is_spelled() {
+        let uid = "123e4567-e89b-12d3-a456-426614174000";
+        assert!(matches!(Id::from(uid), Id::Uuid(_)));
+        for uid in [uid, &uid.to_uppercase(), &uid.replace('-', ""), "", "u"] {
+            assert_eq!(Id::from(uid).to_string(), uid);
+        }
+        assert!(size_of::<(Id, Object)>() <= 40, "of every object");
+    }
+
+    #[test]
+    fn places_go_with_their_last_object() {
+        let mut graph = graph(&[meta("a", &[], None), meta("b", &[], None)]);
+        assert_eq!(graph.take_tallies().len(), 2);
+        graph.forget("a");
+        assert_eq!(graph.places.len(), 1);
+        graph.forget("b");
+        assert!(graph.places.is_empty());
+        let left: Vec<bool> = graph.take_tallies().iter().map(|t| t.more).collect();
+        assert_eq!(left, [false, false]);
     }
 }

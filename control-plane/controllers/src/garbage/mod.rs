@@ -15,6 +15,7 @@
 mod collect;
 mod feeds;
 mod graph;
+mod sighting;
 mod verdict;
 
 use std::collections::HashSet;

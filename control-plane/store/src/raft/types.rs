@@ -35,11 +35,13 @@ pub struct Batch(pub(crate) Arc<Requests>);
 pub(crate) struct Requests {
     /// Milliseconds since 1970, as the leader's clock had it.
     pub(crate) time: u64,
-    pub(crate) requests: Vec<Request>,
+    /// Without room for more: entries wait in memory until the base has them.
+    pub(crate) requests: Box<[Request]>,
 }
 
 impl Batch {
     pub(crate) fn new(time: u64, requests: Vec<Request>) -> Self {
+        let requests = requests.into_boxed_slice();
         Self(Arc::new(Requests { time, requests }))
     }
 

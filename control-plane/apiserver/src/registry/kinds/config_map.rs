@@ -29,12 +29,11 @@ impl Strategy for ConfigMapStrategy {
         let binary = object.binary_data.as_ref().unwrap_or(&empty_binary);
         let mut size = 0;
         for (key, value) in data {
-            let path = Path::new("data").key(key);
-            for message in names::config_map_key(key) {
-                errors.push(field::Error::invalid(&path, key.as_str(), message));
-            }
-            if binary.contains_key(key) {
-                let message = "duplicate of key present in binaryData";
+            let twice = binary
+                .contains_key(key)
+                .then(|| "duplicate of key present in binaryData".to_owned());
+            for message in names::config_map_key(key).into_iter().chain(twice) {
+                let path = Path::new("data").key(key);
                 errors.push(field::Error::invalid(&path, key.as_str(), message));
             }
             size += value.len();
