@@ -10,9 +10,12 @@ use crate::cluster::{Cluster, is_root, kubectl_available, succeeded};
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: [&str; 12] = [
+    "cat", "echo", "head", "httpd", "id", "ls", "mkdir", "sh", "sleep", "stty", "tar", "test",
+];
 
 /// Whether images of containers can be made and run here.
-fn containers_available() -> bool {
+pub(crate) fn containers_available() -> bool {
     if !is_root() {
         return false;
     }
@@ -40,11 +43,11 @@ fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
 }
 
 /// Makes an image of busybox and pushes it into the cluster's registry as `busybox:v1`.
-fn push_busybox(cluster: &Cluster) {
+pub(crate) fn push_busybox(cluster: &Cluster) {
     let root = cluster.folder().join("busybox");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-    for applet in ["cat", "echo", "id", "sh", "sleep"] {
+    for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
     let archive = Command::new("tar")
@@ -174,5 +177,62 @@ spec:
         why.contains("privileged containers are not supported"),
         "{why}"
     );
+    kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
+}
+
+#[test]
+fn hooks_and_probes_run_commands_in_containers() {
+    if !containers_available() || !kubectl_available() {
+        return;
+    }
+    let cluster = Cluster::up(&[]);
+    push_busybox(&cluster);
+    let kubectl = cluster.kubectl();
+    kubectl.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked}
+spec:
+  terminationGracePeriodSeconds: 20
+  containers:
+  - name: main
+    image: busybox:v1
+    command: [sh, -c, 'trap \"exit 0\" TERM; while true; do sleep 0.1; done']
+    lifecycle:
+      postStart: {exec: {command: [sh, -c, 'echo began > /began']}}
+      preStop: {exec: {command: [sh, -c, 'echo stopping > /proc/1/fd/1']}}
+    readinessProbe: {exec: {command: [test, -e, /ready]}, periodSeconds: 1}
+    livenessProbe: {exec: {command: [test, '!', -e, /dead]}, periodSeconds: 1, failureThreshold: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: unhooked}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: busybox:v1
+    command: [sleep, '1000']
+    lifecycle: {postStart: {exec: {command: [sh, -c, 'echo no luck; exit 3']}}}
+",
+    );
+    kubectl.wait_value(&["pod", "hooked"], ".status.phase", "Running");
+    assert_eq!(
+        kubectl.ok(&["exec", "hooked", "--", "cat", "/began"]),
+        "began\n"
+    );
+    let ready = ".status.containerStatuses[0].ready";
+    assert_eq!(kubectl.value(&["pod", "hooked"], ready), "false");
+    kubectl.ok(&["exec", "hooked", "--", "sh", "-c", ": > /ready"]);
+    kubectl.wait_value(&["pod", "hooked"], ready, "true");
+    kubectl.ok(&["exec", "hooked", "--", "sh", "-c", ": > /dead"]);
+    let restarts = ".status.containerStatuses[0].restartCount";
+    kubectl.wait_value(&["pod", "hooked"], restarts, "1");
+    assert_eq!(kubectl.ok(&["logs", "--previous", "hooked"]), "stopping\n");
+    kubectl.wait_value(&["pod", "unhooked"], ".status.phase", "Failed");
+    let events = kubectl.ok(&["events", "--for", "pod/unhooked"]);
+    assert!(events.contains("PostStartHook failed: no luck"), "{events}");
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }

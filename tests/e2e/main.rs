@@ -12,5 +12,6 @@ mod lifecycle;
 mod nodes;
 mod pod_network;
 mod samples;
+mod streaming;
 mod tokens;
 mod walk;

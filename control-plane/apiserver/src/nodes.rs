@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coracle_apimachinery::gvk::GroupResource;
 use coracle_apimachinery::status::Status;
-use http::{Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -47,6 +47,20 @@ impl Nodes {
         node: &str,
         path: &str,
     ) -> Result<Response<Incoming>, Status> {
+        self.get_with(registry, node, path, HeaderMap::new()).await
+    }
+
+    /// Sends a GET with headers of the caller's, which may ask for an upgrade of the connection.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn get_with(
+        &self,
+        registry: &Registry,
+        node: &str,
+        path: &str,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, Status> {
         let resource = GroupResource::new("", "nodes");
         let found = registry.find::<Node>("", node).await?;
         let found = found.ok_or_else(|| Status::not_found(&resource, node))?;
@@ -60,7 +74,8 @@ impl Nodes {
             host: &host,
             port,
         };
-        self.send(endpoint, path).await.map_err(|error| {
+        let sent = self.send(endpoint, path, headers).await;
+        sent.map_err(|error| {
             tracing::warn!(node, host, port, %error, "failed to reach a kubelet");
             Status::internal(format!(
                 "the kubelet of node {node:?} at {host}:{port} cannot be reached: {error}"
@@ -72,6 +87,7 @@ impl Nodes {
         &self,
         endpoint: Endpoint<'_>,
         path: &str,
+        headers: HeaderMap,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
         let tls = self
             .tls
@@ -84,13 +100,14 @@ impl Nodes {
         // The task owns the connection and ends with the response's body: the other half is
         // dropped then, or when the node hangs up.
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to a kubelet ended");
             }
         });
-        let request = Request::get(path)
+        let mut request = Request::get(path)
             .header(header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
             .body(Empty::<Bytes>::new())?;
+        request.headers_mut().extend(headers);
         Ok(sender.send_request(request).await?)
     }
 }

@@ -364,7 +364,7 @@ impl Inner {
         {
             response = trail.response(response);
         }
-        let whole = matches!(info.verb.as_str(), "get" | "list") && !text;
+        let whole = matches!(info.verb.as_str(), "get" | "list") && !text && !passage.long_running;
         if whole {
             return Ok(compress(&parts.headers, response).await);
         }

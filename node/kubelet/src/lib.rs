@@ -29,6 +29,7 @@ mod node_context;
 mod objects;
 mod orphans;
 mod pod;
+mod pod_dial;
 mod pod_network;
 mod probes;
 mod puller;

@@ -91,6 +91,9 @@ impl Hierarchies {
     }
 }
 
+/// What a Pod's cgroup limits.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
 /// A cgroup.
 pub(crate) struct Cgroup {
     hierarchies: Hierarchies,
@@ -109,6 +112,51 @@ impl Cgroup {
         let v1 = self.hierarchies.v1.iter().map(|(root, _)| root);
         let roots = v1.chain(&self.hierarchies.v2);
         roots.map(|root| root.join(&self.path))
+    }
+
+    /// Makes the cgroup, and those above it, in which limits can be set.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        let failed = |path: &Path, error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        };
+        for root in CONTROLLERS.map(|name| self.hierarchies.controller(name)) {
+            if let Some(root) = root {
+                let path = root.join(&self.path);
+                fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
+            }
+        }
+        if let Some(root) = self
+            .hierarchies
+            .v2
+            .as_ref()
+            .filter(|_| self.hierarchies.unified())
+        {
+            let mut at = root.clone();
+            for part in &self.path {
+                // What is below may be limited in what is named here.
+                let control = at.join("cgroup.subtree_control");
+                let all = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
+                fs::write(&control, all).map_err(|error| failed(&control, error))?;
+                at.push(part);
+                fs::create_dir_all(&at).map_err(|error| failed(&at, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Limits the processes and threads in it.
+    pub(crate) fn limit_pids(&self, limit: Option<u64>) -> io::Result<()> {
+        let limit = limit.map_or("max".to_owned(), |limit| limit.to_string());
+        self.write("pids", "pids.max", &limit)
+    }
+
+    /// Sets its share of the processor, by thousandths of a core that were asked for.
+    pub(crate) fn weigh(&self, millis: u64) -> io::Result<()> {
+        let shares = spec::shares(millis);
+        match self.hierarchies.unified() {
+            true => self.write("cpu", "cpu.weight", &weight(shares).to_string()),
+            false => self.write("cpu", "cpu.shares", &shares.to_string()),
+        }
     }
 
     /// Whether the kernel has killed a process of the cgroup because it had no memory left. The
@@ -149,8 +197,7 @@ impl Cgroup {
         let quota = number("/cpu/quota");
         let memory = number("/memory/limit");
         if self.hierarchies.unified() {
-            // From shares, 2 to 262144, to a weight, 1 to 10000, as in KEP-2254.
-            let weight = 1 + (shares - 2) * 9999 / 262_142;
+            let weight = weight(shares);
             let or_max = |value: Option<u64>| value.map_or("max".to_owned(), |v| v.to_string());
             self.write("cpu", "cpu.weight", &weight.to_string())?;
             self.write("cpu", "cpu.max", &format!("{} {period}", or_max(quota)))?;
@@ -217,6 +264,13 @@ impl Cgroup {
         tracing::warn!(cgroup = %self.path.display(), "processes of a cgroup do not end");
     }
 
+    /// Removes the cgroup and those above it, but for those in which something is.
+    pub(crate) fn remove_upwards(&self) {
+        for path in self.path.ancestors().filter(|path| *path != Path::new("")) {
+            self.hierarchies.cgroup(path).remove();
+        }
+    }
+
     /// Removes the cgroup, unless something is in it.
     pub(crate) fn remove(&self) {
         for folder in self.folders() {
@@ -228,6 +282,11 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// From shares, 2 to 262144, to a weight, 1 to 10000, as in KEP-2254.
+fn weight(shares: u64) -> u64 {
+    1 + (shares - 2) * 9999 / 262_142
 }
 
 /// The number that follows a name on a line of its own.

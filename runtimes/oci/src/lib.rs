@@ -15,6 +15,8 @@
 mod agent;
 mod binary;
 mod cgroup;
+mod console;
+mod dial;
 mod overlay;
 mod protocol;
 mod seccomp;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 
 use rustix::thread::CapabilitySet;
 
-pub use agent::{ExecStdio, OciConfig, OciRuntime};
+pub use agent::{OciConfig, OciRuntime};
 
 /// Runs the hidden subcommand if `args` (what follows the program's name) names it. To be called
 /// before a runtime or any thread is started; `None` means that this is not for us.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::frames;
-use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces};
+use coracle_runtime::streaming::{TerminalSize, Wanted};
+use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Capabilities;
@@ -44,6 +45,7 @@ pub(crate) struct Start {
     pub confinement: Confinement,
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
+    pub stdio: Stdio,
     pub started_at: SystemTime,
     /// Where the shim writes how the container ended, before it tells so.
     pub exit_file: PathBuf,
@@ -58,12 +60,15 @@ pub(crate) struct Confinement {
     pub capabilities: Capabilities,
 }
 
-/// A further process of a container. Its standard input, output and error come beside the frame.
+/// A further process of a container. Its standard input, output and error come beside the frame;
+/// one on a terminal makes no use of them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Exec {
     pub container: ContainerId,
     /// The process, as in the OCI runtime specification.
     pub process: serde_json::Value,
+    /// Where the master of its terminal is sent, see [`crate::console`].
+    pub console: Option<PathBuf>,
 }
 
 /// What the agent asks.
@@ -84,6 +89,17 @@ pub(crate) enum Request {
     },
     /// Runs a further process; answered when it has ended.
     Exec(Box<Exec>),
+    /// Joins the streams of a container. Beside the frame come, of those that are wanted, the end
+    /// from which input is read, and those to which output and errors are written.
+    Attach {
+        container: ContainerId,
+        wanted: Wanted,
+    },
+    /// Changes the size of a container's terminal.
+    Resize {
+        container: ContainerId,
+        size: TerminalSize,
+    },
     /// The containers that run.
     Running,
     /// Ends what runs, and then the shim.

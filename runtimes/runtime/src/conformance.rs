@@ -102,6 +102,8 @@ impl Suite {
             log_directory: self.scratch.join(format!("logs/pod-{n}")),
             labels: BTreeMap::from([("n".to_owned(), n.to_string())]),
             cgroup_parent: None,
+            resources: Default::default(),
+            pids_limit: None,
             namespaces: Namespaces::default(),
         }
     }
@@ -130,6 +132,7 @@ impl Suite {
             log_limits: LogLimits::default(),
             termination_message: None,
             labels: BTreeMap::new(),
+            stdio: Default::default(),
             security: Security::default(),
         }
     }

@@ -9,9 +9,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::mpsc;
 
 use crate::LogLimits;
 
@@ -143,11 +146,17 @@ fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
     fs::rename(path, folder.join(format!("{prefix}{time}")))
 }
 
+/// Pieces of output on their way to a listener.
+const HEARD: usize = 256;
+/// How long a listener may take nothing.
+const STALL: Duration = Duration::from_secs(30);
+
 /// One stream of a container: cuts what is written into lines.
 pub struct Lines {
     log: Arc<Log>,
     stream: Stream,
     pending: Mutex<Vec<u8>>,
+    listeners: Mutex<Vec<mpsc::Sender<Bytes>>>,
 }
 
 impl Lines {
@@ -157,11 +166,57 @@ impl Lines {
             log,
             stream,
             pending: Mutex::new(Vec::new()),
+            listeners: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// What is written from now on, as it comes. Whoever takes nothing holds the container up
+    /// where that waits for [`Self::room`], but not for ever, and is let go otherwise.
+    pub fn listen(&self) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(HEARD);
+        self.listeners.lock().push(sender);
+        receiver
+    }
+
+    /// Nothing more is written: whoever listens hears the end.
+    pub fn end(&self) {
+        self.flush_partial();
+        self.listeners.lock().clear();
+    }
+
+    /// Whether a listener has no room.
+    pub fn is_full(&self) -> bool {
+        let listeners = self.listeners.lock();
+        listeners
+            .iter()
+            .any(|listener| listener.capacity() == 0 && !listener.is_closed())
+    }
+
+    /// Waits until listeners have room, and lets go those that have none for too long.
+    pub async fn room(&self) {
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners {
+            if tokio::time::timeout(STALL, listener.reserve())
+                .await
+                .is_err()
+            {
+                let mut listeners = self.listeners.lock();
+                listeners.retain(|other| !other.same_channel(&listener));
+            }
+        }
+    }
+
+    fn tell(&self, bytes: &[u8]) {
+        let mut listeners = self.listeners.lock();
+        if !listeners.is_empty() {
+            let bytes = Bytes::copy_from_slice(bytes);
+            listeners.retain(|listener| listener.try_send(bytes.clone()).is_ok());
         }
     }
 
     /// Takes what was written.
     pub fn put(&self, mut bytes: &[u8]) {
+        self.tell(bytes);
         let mut pending = self.pending.lock();
         while !bytes.is_empty() {
             let end = bytes.iter().position(|&byte| byte == b'\n');

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
+use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
 
 /// Why a runtime could not do what was asked.
@@ -59,8 +60,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// A runtime of the node. Verbs are idempotent where the CRI asks it: stopping what is stopped
 /// and removing what is gone succeed. Every implementation passes [`crate::conformance`].
-///
-/// Exec, attach and port-forward join with the streaming of containers.
 #[async_trait]
 pub trait RuntimeService: Send + Sync {
     /// Name of the runtime, also the default RuntimeClass handler: `wasm`, `oci`.
@@ -110,6 +109,21 @@ pub trait RuntimeService: Send + Sync {
 
     /// One container.
     async fn container_status(&self, id: &ContainerId) -> Result<Container>;
+
+    /// Runs a further process in a running container. Why it was never run is told by the end of
+    /// the session.
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<Session>;
+
+    /// Joins the streams of a running container: what it writes from now on, and its input if it
+    /// was made with one.
+    async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Session>;
+
+    /// Connects to a TCP port of a Pod as from within it. `None`: the runtime's Pods are dialled
+    /// at their addresses, where [`Self::listeners`] says.
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Option<PortConnection>> {
+        let _ = (sandbox, port);
+        Ok(None)
+    }
 
     /// Changes limits of a running container.
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()>;

@@ -48,6 +48,12 @@ pub struct PodSandboxConfig {
     /// The cgroup under which processes of the Pod live, relative to the hierarchy's root;
     /// none where the agent may not manage cgroups.
     pub cgroup_parent: Option<PathBuf>,
+    /// What its containers may use together.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Processes and threads that its containers may have together.
+    #[serde(default)]
+    pub pids_limit: Option<u64>,
     /// What the Pod shares with the machine. Guests have nothing to share.
     #[serde(default)]
     pub namespaces: Namespaces,
@@ -176,10 +182,25 @@ pub struct ContainerConfig {
     pub termination_message: Option<PathBuf>,
     /// Labels, for listing.
     pub labels: BTreeMap<String, String>,
+    /// How it is connected.
+    #[serde(default)]
+    pub stdio: Stdio,
     /// As whom it runs and what it may do. A guest has a sandbox of its own, see
     /// [`crate::RuntimeService::guest_user`].
     #[serde(default)]
     pub security: Security,
+}
+
+/// How a container's first process is connected (`stdin`, `stdinOnce`, `tty`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stdio {
+    /// Whether it has an input, which those have who attach.
+    pub stdin: bool,
+    /// Whether its input ends with the first of them.
+    pub once: bool,
+    /// Whether it runs on a terminal.
+    pub terminal: bool,
 }
 
 /// As whom a container runs, and what it may do.

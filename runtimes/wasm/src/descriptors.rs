@@ -10,31 +10,32 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use coracle_runtime::connection::DESCRIPTORS;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 
-/// Room for one descriptor; the kernel closes any other that comes with it.
-const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
+/// Room for the descriptors of a frame; the kernel closes any other that comes with it.
+const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS));
 
-/// Reads a stream, and keeps the last descriptor that came.
+/// Reads a stream, and keeps the descriptors that came last.
 pub(crate) struct DescriptorReader {
     stream: OwnedReadHalf,
-    received: Option<OwnedFd>,
+    received: Vec<OwnedFd>,
 }
 
 impl DescriptorReader {
     pub(crate) fn new(stream: OwnedReadHalf) -> Self {
         Self {
             stream,
-            received: None,
+            received: Vec::new(),
         }
     }
 
-    /// The descriptor that came with the frame that was just read.
-    pub(crate) fn take(&mut self) -> Option<OwnedFd> {
-        self.received.take()
+    /// The descriptors that came with the frame that was just read.
+    pub(crate) fn take(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.received)
     }
 }
 
@@ -52,10 +53,10 @@ impl AsyncRead for DescriptorReader {
                 receive(stream.as_fd(), buffer.initialize_unfilled())
             });
             match received {
-                Ok((bytes, descriptor)) => {
+                Ok((bytes, descriptors)) => {
                     buffer.advance(bytes);
-                    if descriptor.is_some() {
-                        this.received = descriptor;
+                    if !descriptors.is_empty() {
+                        this.received = descriptors;
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -66,19 +67,18 @@ impl AsyncRead for DescriptorReader {
     }
 }
 
-fn receive(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+fn receive(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut into = [IoSliceMut::new(bytes)];
     let received = recvmsg(stream, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-    let descriptor = beside
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => Some(descriptors.next()),
-            _ => None,
-        })
-        .flatten();
-    Ok((received.bytes, descriptor))
+    let mut descriptors = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(came) = message {
+            descriptors.extend(came);
+        }
+    }
+    Ok((received.bytes, descriptors))
 }
 
 #[cfg(test)]
@@ -119,10 +119,10 @@ mod tests {
         assert!(got.iter().map(|(frame, _)| frame.as_str()).eq(sent));
         let came: Vec<bool> = got
             .iter()
-            .map(|(_, descriptor)| descriptor.is_some())
+            .map(|(_, descriptors)| !descriptors.is_empty())
             .collect();
         assert_eq!(came, [false, true, false]);
-        let descriptor = got.swap_remove(1).1.unwrap();
+        let descriptor = got.swap_remove(1).1.remove(0);
         std::fs::File::from(descriptor).write_all(b"hello").unwrap();
         let mut text = String::new();
         pipe.read_to_string(&mut text).unwrap();

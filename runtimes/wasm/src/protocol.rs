@@ -7,17 +7,20 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::frames;
+use coracle_runtime::streaming::Wanted;
 use coracle_runtime::{
-    ContainerId, Exit, LogLimits, Mount, PodIdentity, Protocol, Resources, SandboxId,
+    ContainerId, Exit, LogLimits, Mount, PodIdentity, Protocol, Resources, SandboxId, Stdio,
 };
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that this release speaks.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 /// The oldest version that it still understands.
 pub(crate) const OLDEST: u32 = 1;
 /// The version from which on a process takes ports of the node.
 pub(crate) const TAKES_PORTS: u32 = 2;
+/// The version from which on somebody may attach to a guest.
+pub(crate) const ATTACHES: u32 = 3;
 
 /// What a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,9 @@ pub(crate) struct GuestSpec {
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
     pub termination_message: Option<PathBuf>,
+    /// Whether it has an input, which those have who attach. Guests have no terminals.
+    #[serde(default)]
+    pub stdio: Stdio,
     pub started_at: SystemTime,
     /// Where the process writes how the guest ended, before it tells so.
     pub exit_file: PathBuf,
@@ -118,6 +124,12 @@ pub(crate) enum Request {
     /// Stops accepting for a port of the node.
     Withdraw {
         port: u16,
+    },
+    /// Joins the streams of a guest. Beside the frame come, of those that are wanted, the end from
+    /// which input is read, and those to which output and errors are written.
+    Attach {
+        container: ContainerId,
+        wanted: Wanted,
     },
     /// Ends the process if it has no guest left.
     Close,

@@ -24,16 +24,16 @@ use crate::confine;
 use crate::guest::cpu::{Meter, Metered, Ticker};
 use crate::guest::engine;
 use crate::guest::limits::{Memory, OutOfMemory};
-use crate::guest::log::LogStream;
 use crate::guest::sockets::{Reach, SocketQuota};
 use crate::guest::state::{self, Environment};
+use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
 use crate::launch::SCRATCH;
 use crate::process::NetworkFactory;
 use crate::protocol::{GuestSpec, Kind, Use};
 use crate::serve::{self, Announcer, Hub, Service, Start};
 use coracle_runtime::disk;
-use coracle_runtime::log::{Log, Stream};
+use coracle_runtime::log::Log;
 
 /// What a termination message may hold, the kubelet's own bound.
 const MAX_MESSAGE: usize = 4096;
@@ -77,8 +77,7 @@ struct Running {
     spec: GuestSpec,
     meter: Arc<Meter>,
     memory: Arc<Memory>,
-    stdout: LogStream,
-    stderr: LogStream,
+    streams: GuestStreams,
     ended: OnceLock<()>,
 }
 
@@ -95,8 +94,7 @@ impl Service for Runner {
         let running = Arc::new(Running {
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),
             memory: Arc::new(Memory::new(spec.resources.memory_limit_bytes)),
-            stdout: LogStream::new(log.clone(), Stream::Stdout),
-            stderr: LogStream::new(log, Stream::Stderr),
+            streams: GuestStreams::new(&log, spec.stdio),
             ended: OnceLock::new(),
             spec,
         });
@@ -108,8 +106,7 @@ impl Service for Runner {
             env: running.spec.env.clone().into(),
             working_dir: running.spec.working_dir.clone(),
             volumes: Volumes::new(preopens),
-            stdout: running.stdout.clone(),
-            stderr: running.stderr.clone(),
+            streams: running.streams.clone(),
             memory: running.memory.clone(),
             reach: Arc::new(Reach {
                 network,
@@ -167,6 +164,12 @@ impl Service for Runner {
         running
             .map(|running| running.spec.container.clone())
             .collect()
+    }
+
+    fn streams(&self, container: &ContainerId) -> Option<GuestStreams> {
+        let running = self.guest.get();
+        let running = running.filter(|running| running.spec.container == *container);
+        running.map(|running| running.streams.clone())
     }
 
     fn abandon(&self) {
@@ -279,8 +282,7 @@ impl Running {
         if self.ended.set(()).is_err() {
             return;
         }
-        self.stdout.flush_partial();
-        self.stderr.flush_partial();
+        self.streams.end();
         if !end.message.is_empty()
             && let Some(path) = &self.spec.termination_message
         {
@@ -320,6 +322,10 @@ fn guest_thread(
         Ok(end) => end,
         Err(message) => End::new(128, "StartError", message),
     };
+    running.streams.end();
+    if let Err(error) = running.streams.heard() {
+        eprintln!("those who attached have not heard the end: {error}");
+    }
     running.finish(end);
 }
 

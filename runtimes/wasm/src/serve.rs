@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::descriptors::DescriptorReader;
+use crate::guest::streams::GuestStreams;
 use crate::launch::{self, Launch};
 use crate::protocol::{Dispatch, FromProcess, GuestSpec, OLDEST, Request, Response, Use, VERSION};
 
@@ -50,6 +51,8 @@ pub(crate) trait Service: Send + Sync {
     fn dispatch(&self, _: &Arc<Agent>, _: Dispatch, _: OwnedFd) -> Result<(), String> {
         Err("ports of the node are dispatched to HTTP guests alone".into())
     }
+    /// The streams of a guest.
+    fn streams(&self, container: &ContainerId) -> Option<GuestStreams>;
     /// Stops accepting for a port.
     fn withdraw(&self, _: &Agent, _: u16) {}
     /// An agent is gone, and with it what was done for it alone.
@@ -196,8 +199,27 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
     let room = Arc::new(Semaphore::new(REQUESTS));
     let read = async {
         while let Some(request) = receive::<Numbered<Request>>(&mut reader).await? {
-            let descriptor = reader.take();
+            let descriptors = reader.take();
+            let request = match request.body {
+                Request::Attach { container, wanted } => {
+                    let body = match service.streams(&container) {
+                        Some(streams) => streams.attach(wanted, descriptors),
+                        None => Err("the guest does not run".into()),
+                    };
+                    let id = request.id;
+                    let body = body.map_or_else(Response::Failed, |()| Response::Done);
+                    let response = FromProcess::Response(Numbered { id, body });
+                    // The writing half tells of the end.
+                    let _ = outbox.send(response).await;
+                    continue;
+                }
+                body => Numbered {
+                    id: request.id,
+                    body,
+                },
+            };
             // Ports are this connection's: nothing that is done for them may outlive it.
+            let descriptor = descriptors.into_iter().next();
             if let Some(body) = ports(&request.body, descriptor, &agent, &*service) {
                 let id = request.id;
                 let response = FromProcess::Response(Numbered { id, body });
@@ -295,8 +317,8 @@ async fn answer(request: Request, hub: &Hub, service: &dyn Service) -> Response 
         Request::Stats => Response::Stats(service.stats()),
         Request::Listeners => Response::Listeners(hub.listeners()),
         Request::Guests => Response::Guests(service.guests()),
-        Request::Dispatch(_) | Request::Withdraw { .. } => {
-            Response::Failed("ports are asked about in order".into())
+        Request::Dispatch(_) | Request::Withdraw { .. } | Request::Attach { .. } => {
+            Response::Failed("this is answered in order".into())
         }
         Request::Close => {
             if service.guests().is_empty() {

@@ -85,17 +85,39 @@ impl Kubectl {
     /// Applies a manifest from standard input.
     #[track_caller]
     pub(crate) fn apply(&self, manifest: &str) -> String {
+        succeeded(&self.feed(&["apply", "-f", "-"], manifest.as_bytes()))
+    }
+
+    /// Runs it with something on its standard input, whatever comes.
+    pub(crate) fn feed(&self, arguments: &[&str], input: &[u8]) -> Output {
         let mut child = self
-            .command(&["apply", "-f", "-"])
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(manifest.as_bytes()).unwrap();
-        drop(stdin);
-        succeeded(&child.wait_with_output().unwrap())
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Whoever has ended takes no more, and says why.
+                let _ = stdin.write_all(input);
+            });
+            child.wait_with_output().unwrap()
+        })
+    }
+
+    /// Runs it through a shell on a terminal of a size; all that the terminal shows.
+    pub(crate) fn on_terminal(&self, rows: u16, columns: u16, line: &str) -> Output {
+        let line = format!("stty rows {rows} cols {columns}; exec \"$KUBECTL\" {line}");
+        Command::new("script")
+            .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+            .env("KUBECTL", &self.program)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", &self.home)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// Starts it in the background with its output in a file.

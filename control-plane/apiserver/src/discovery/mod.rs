@@ -157,6 +157,7 @@ pub(crate) struct Shown {
 
 pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
     let change: &[&str] = &["get", "patch", "update"];
+    let connect: &[&str] = &["create", "get"];
     let (foreign, verbs) = match subresource {
         part if part.is_part() => (None, change),
         Subresource::Scale => (Some(("autoscaling", "v1", "Scale")), change),
@@ -167,6 +168,9 @@ pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown 
             &["create"][..],
         ),
         Subresource::Log => (None, &["get"][..]),
+        Subresource::Exec => (Some(("", "v1", "PodExecOptions")), connect),
+        Subresource::Attach => (Some(("", "v1", "PodAttachOptions")), connect),
+        Subresource::PortForward => (Some(("", "v1", "PodPortForwardOptions")), connect),
         _ => (None, &["update"][..]),
     };
     let (group, version, kind) =

@@ -106,7 +106,11 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
 }
 
 /// Which container is meant.
-fn container(call: &Call<'_>, spec: &PodSpec, default: Option<&str>) -> Result<String, Status> {
+pub(super) fn container(
+    call: &Call<'_>,
+    spec: &PodSpec,
+    default: Option<&str>,
+) -> Result<String, Status> {
     let init = spec
         .init_containers
         .iter()

@@ -17,6 +17,7 @@ mod read;
 mod reviews;
 mod scale;
 mod shapes;
+mod streaming;
 mod token;
 pub(crate) mod websocket;
 mod write;
@@ -141,6 +142,10 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         (Subresource::Binding, "create") => pods::bind(call, body).await,
         (Subresource::Eviction, "create") => eviction::evict(call, body).await,
         (Subresource::Log, "get") => log::log(call).await,
+        (
+            which @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward),
+            "get" | "create",
+        ) => streaming::answer(call, which).await,
         (Subresource::Finalize, "update") => finalize::update(call, body).await,
         (Subresource::Token, "create") => token::create(call, body).await,
         _ => Err(call.refuse()),

@@ -57,6 +57,11 @@ fn has(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     words(headers, name).any(|word| word.eq_ignore_ascii_case(wanted))
 }
 
+/// The protocols that a client offers.
+pub(super) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    words(headers, &SEC_WEBSOCKET_PROTOCOL).filter(|word| !word.starts_with(BEARER))
+}
+
 /// Answers with the upgrade, and sends the events once it is done.
 ///
 /// # Errors
@@ -92,8 +97,7 @@ pub(super) fn answer(
     fields.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
     fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    let mut protocols = words(headers, &SEC_WEBSOCKET_PROTOCOL);
-    if let Some(protocol) = protocols.find(|word| !word.starts_with(BEARER))
+    if let Some(protocol) = protocols(headers).next()
         && let Ok(protocol) = HeaderValue::from_str(protocol)
     {
         fields.insert(SEC_WEBSOCKET_PROTOCOL, protocol);

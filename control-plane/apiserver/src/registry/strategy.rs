@@ -99,6 +99,12 @@ pub enum Subresource {
     Eviction,
     /// `pods/NAME/log`: get, proxied to the kubelet.
     Log,
+    /// `pods/NAME/exec`: a WebSocket, proxied to the kubelet.
+    Exec,
+    /// `pods/NAME/attach`: a WebSocket, proxied to the kubelet.
+    Attach,
+    /// `pods/NAME/portforward`: a WebSocket, proxied to the kubelet.
+    PortForward,
     /// `certificatesigningrequests/NAME/approval`: get, update, patch.
     Approval,
     /// `namespaces/NAME/finalize`: update.
@@ -121,6 +127,9 @@ impl Subresource {
             Self::Binding => "binding",
             Self::Eviction => "eviction",
             Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
             Self::Approval => "approval",
             Self::Finalize => "finalize",
             Self::EphemeralContainers => "ephemeralcontainers",

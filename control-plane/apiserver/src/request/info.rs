@@ -45,7 +45,8 @@ impl RequestInfo {
     /// flight, nor cut off by a timeout.
     #[must_use]
     pub fn is_long_running(&self, follow: bool) -> bool {
-        self.verb == "watch" || (self.subresource == "log" && follow)
+        let streams = matches!(self.subresource.as_str(), "exec" | "attach" | "portforward");
+        self.verb == "watch" || streams || (self.subresource == "log" && follow)
     }
 
     /// Whether the request changes nothing.

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod back_off;
+pub(crate) mod handler;
 pub(crate) mod observed;
 pub(crate) mod start;
 pub(crate) mod stop;

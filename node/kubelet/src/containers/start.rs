@@ -8,17 +8,18 @@ use std::time::Duration;
 use coracle_apimachinery::resources;
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, PodSandboxConfig, Port, Protocol, Resources,
-    RuntimeService, SandboxId,
+    RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::access;
+use crate::containers::handler::Hooked;
 use crate::events::Severity;
-use crate::images::{ImageError, LocalImage, Obtained, PullPolicy};
+use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
-use crate::pod::{self, security, service_env};
+use crate::pod::{self, cgroups, security, service_env};
 use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
@@ -152,6 +153,36 @@ impl Starter<'_> {
         Ok(())
     }
 
+    /// Does what the container wants done when it has been started, however long it takes; should
+    /// that fail, the container is stopped, and is started again as its Pod says.
+    pub(crate) async fn post_start(&self, runtime: &Arc<dyn RuntimeService>, id: &ContainerId) {
+        let hooks = self.container.lifecycle.as_ref();
+        let Some(hook) = hooks.and_then(|hooks| hooks.post_start.as_ref()) else {
+            return;
+        };
+        let uid = pod::uid(self.pod);
+        let hooked = Hooked {
+            node: self.node,
+            runtime: runtime.as_ref(),
+            uid,
+            ips: &self.prepared.ips,
+            container: self.container,
+            id,
+        };
+        let Err(error) = hooked.run(hook).await else {
+            return;
+        };
+        let text = format!("PostStartHook failed: {error}");
+        self.own_event(Severity::Warning, "FailedPostStartHook", text);
+        let text = "FailedPostStartHook".to_owned();
+        self.own_event(Severity::Normal, "Killing", text);
+        let stopped = runtime.stop_container(id, pod::grace(self.pod)).await;
+        let seen = self.node.cache.refresh(runtime.as_ref(), uid, id).await;
+        if let Err(error) = stopped.and(seen.map(drop)) {
+            tracing::warn!(%error, container = id.0, "cannot stop a container whose hook failed");
+        }
+    }
+
     /// Creates it in the sandbox that is known, or in a new one if that has died unnoticed.
     async fn create_in_sandbox(
         &self,
@@ -212,7 +243,9 @@ impl Starter<'_> {
             network_snapshot: self.node.network.snapshot_path(),
             log_directory: self.node.pod_logs(self.pod),
             labels: self.pod.metadata.labels.clone().unwrap_or_default(),
-            cgroup_parent: None,
+            cgroup_parent: Some(cgroups::path(self.pod)),
+            resources: cgroups::resources(self.pod),
+            pids_limit: Some(cgroups::PIDS),
             namespaces: security::namespaces(self.pod),
         };
         let made = runtime.run_pod_sandbox(config.clone()).await;
@@ -237,7 +270,7 @@ impl Starter<'_> {
 
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
-        check_supported(container)?;
+        check_supported(container, image.kind)?;
         let profiles = security::profiles(&node.root);
         let mut security = security::security(pod, container, &profiles)?;
         // The Pod's volumes are that group's.
@@ -282,6 +315,11 @@ impl Starter<'_> {
             log_limits: node.log_limits,
             termination_message: Some(message),
             labels,
+            stdio: Stdio {
+                stdin: container.stdin == Some(true),
+                once: container.stdin_once == Some(true),
+                terminal: container.tty == Some(true),
+            },
             security,
         })
     }
@@ -298,7 +336,7 @@ impl Starter<'_> {
 }
 
 /// Refuses by name what would otherwise be left out in silence.
-fn check_supported(container: &Container) -> Result<(), String> {
+fn check_supported(container: &Container, kind: Kind) -> Result<(), String> {
     let probes = [
         ("startupProbe", &container.startup_probe),
         ("livenessProbe", &container.liveness_probe),
@@ -306,18 +344,32 @@ fn check_supported(container: &Container) -> Result<(), String> {
     ];
     for (field, probe) in probes {
         let Some(probe) = probe else { continue };
-        let kind = match (&probe.exec, &probe.grpc) {
-            (Some(_), _) => "exec",
-            (_, Some(_)) => "grpc",
-            _ => continue,
-        };
-        return Err(format!(
-            "{field}: {kind} probes are not supported on this node; use httpGet or tcpSocket"
-        ));
+        if probe.grpc.is_some() {
+            return Err(format!(
+                "{field}: grpc probes are not supported on this node; use httpGet or tcpSocket"
+            ));
+        }
+        if probe.exec.is_some() && kind == Kind::Wasm {
+            return Err(format!(
+                "{field}: exec probes are not supported for WebAssembly, which has no programs to \
+                 run; use httpGet or tcpSocket"
+            ));
+        }
     }
-    let lifecycle = container.lifecycle.as_ref();
-    if lifecycle.is_some_and(|l| l.post_start.is_some() || l.pre_stop.is_some()) {
-        return Err("lifecycle: hooks are not supported on this node".to_owned());
+    let hooks = container.lifecycle.as_ref();
+    let hooks = hooks.map(|hooks| {
+        [
+            ("postStart", &hooks.post_start),
+            ("preStop", &hooks.pre_stop),
+        ]
+    });
+    for (field, hook) in hooks.into_iter().flatten() {
+        if kind == Kind::Wasm && hook.as_ref().is_some_and(|hook| hook.exec.is_some()) {
+            return Err(format!(
+                "lifecycle.{field}: exec is not supported for WebAssembly, which has no programs to \
+                 run; use httpGet or sleep"
+            ));
+        }
     }
     Ok(())
 }

@@ -8,12 +8,16 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::handler::Hooked;
 use super::observed::{ObservedContainer, PodRuntime};
+use crate::events::Severity;
 use crate::node_context::NodeContext;
 use crate::pod::{self, Role};
 
 /// Pause before a runtime that failed to stop a container is asked again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Least time that a container has to end after its hook, as in Kubernetes.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// Stops everything that runs in the Pod: its own containers first and together, then its
 /// sidecars one after another in reverse order, as KEP-753 says. `deadline` only comes nearer.
@@ -31,21 +35,68 @@ pub(crate) async fn stop_pod(
     let apps: FuturesUnordered<_> = runtime
         .running()
         .filter(|of| !sidecars.contains(&of.name()))
-        .map(|of| stop_one(node, pod::uid(pod), of, deadline.clone()))
+        .map(|of| stop_one(node, pod, of, deadline.clone()))
         .collect();
     apps.collect::<Vec<()>>().await;
     for name in sidecars.iter().rev() {
         let running = runtime.running().filter(|of| of.name() == *name);
         for of in running {
-            stop_one(node, pod::uid(pod), of, deadline.clone()).await;
+            stop_one(node, pod, of, deadline.clone()).await;
         }
     }
+}
+
+/// Does what a container wants done before it is stopped, within its grace period; says whether
+/// there was anything.
+async fn pre_stop(
+    node: &NodeContext,
+    pod: &Pod,
+    of: &ObservedContainer,
+    mut deadline: watch::Receiver<Instant>,
+) -> bool {
+    let container = pod::container(pod, of.name()).map(|(container, _)| container);
+    let hook = container.and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    let runtime = node.router.by_name(of.runtime);
+    let (Some(container), Some(hook), Some(runtime)) = (container, hook, runtime) else {
+        return false;
+    };
+    let ips = pod::reported_ips(pod);
+    let hooked = Hooked {
+        node,
+        runtime: runtime.as_ref(),
+        uid: pod::uid(pod),
+        ips: &ips,
+        container,
+        id: of.id(),
+    };
+    let mut running = std::pin::pin!(hooked.run(hook));
+    let failed = loop {
+        let until = *deadline.borrow_and_update();
+        tokio::select! {
+            ended = &mut running => break ended.err(),
+            () = tokio::time::sleep_until(until) => {
+                break Some("it did not end within the grace period".to_owned());
+            }
+            // Whoever could shorten it is gone: it stays as it is.
+            () = async {
+                if deadline.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            } => {}
+        }
+    };
+    if let Some(error) = failed {
+        let text = format!("PreStopHook failed: {error}");
+        let (recorder, name) = (&node.recorder, Some(of.name()));
+        recorder.pod(pod, name, Severity::Warning, "FailedPreStopHook", text);
+    }
+    true
 }
 
 /// Stops one container; returns when it has ended. A runtime that fails is asked again.
 pub(crate) async fn stop_one(
     node: &NodeContext,
-    uid: &str,
+    pod: &Pod,
     of: &ObservedContainer,
     mut deadline: watch::Receiver<Instant>,
 ) {
@@ -53,10 +104,17 @@ pub(crate) async fn stop_one(
         return;
     };
     let id: &ContainerId = of.id();
+    let hooked = pre_stop(node, pod, of, deadline.clone()).await;
+    // What a hook has used up is not all that its container gets.
+    let least = hooked.then(|| Instant::now() + LEAST);
+    let grace = |until: Instant| {
+        let until = least.map_or(until, |least| until.max(least));
+        until.saturating_duration_since(Instant::now())
+    };
     loop {
         let mut stops = FuturesUnordered::new();
         let until = *deadline.borrow_and_update();
-        stops.push(runtime.stop_container(id, until.saturating_duration_since(Instant::now())));
+        stops.push(runtime.stop_container(id, grace(until)));
         let stopped = loop {
             tokio::select! {
                 stopped = stops.next() => break stopped,
@@ -65,8 +123,7 @@ pub(crate) async fn stop_one(
                         break stops.next().await;
                     }
                     let until = *deadline.borrow_and_update();
-                    let left = until.saturating_duration_since(Instant::now());
-                    stops.push(runtime.stop_container(id, left));
+                    stops.push(runtime.stop_container(id, grace(until)));
                 }
             }
         };
@@ -78,7 +135,11 @@ pub(crate) async fn stop_one(
             }
         }
     }
-    if let Err(error) = node.cache.refresh(runtime.as_ref(), uid, id).await {
+    if let Err(error) = node
+        .cache
+        .refresh(runtime.as_ref(), pod::uid(pod), id)
+        .await
+    {
         tracing::warn!(%error, container = id.0, "cannot look at a stopped container");
     }
 }

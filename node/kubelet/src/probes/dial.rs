@@ -1,13 +1,13 @@
-//! Dialling a container: TCP, HTTP and HTTPS probes.
+//! Trying a container: TCP, HTTP, HTTPS and exec probes.
 //!
 //! The messages are those that users of Kubernetes know. Certificates are not verified, as
 //! the API reference says of probes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::Protocol;
+use coracle_runtime::streaming::PortConnection;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, Probe};
@@ -15,7 +15,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::pod_network::PodNetwork;
+use crate::containers::handler;
+use crate::containers::observed::ObservedContainer;
+use crate::node_context::NodeContext;
+use crate::pod_dial;
 
 /// Redirects that are followed, to the same host only.
 const REDIRECTS: usize = 10;
@@ -34,6 +37,8 @@ pub(crate) enum Target {
     },
     /// The probe names nothing that can be dialled.
     Invalid(String),
+    /// A command of the container; an end with 0 is a success.
+    Exec(Vec<String>),
 }
 
 /// A host that a probe names, or the Pod itself.
@@ -61,6 +66,9 @@ impl Target {
             };
             Ok(Address { host, port, of_pod })
         };
+        if let Some(exec) = &probe.exec {
+            return Self::Exec(exec.command.clone().unwrap_or_default());
+        }
         if let Some(tcp) = &probe.tcp_socket {
             return match address(tcp.host.as_deref(), &tcp.port) {
                 Ok(address) => Self::Tcp(address),
@@ -68,7 +76,7 @@ impl Target {
             };
         }
         let Some(get) = &probe.http_get else {
-            return Self::Invalid("the probe names neither httpGet nor tcpSocket".to_owned());
+            return Self::Invalid("the probe names nothing to try".to_owned());
         };
         let path = get.path.clone().unwrap_or_default();
         let headers = get.http_headers.iter().flatten();
@@ -86,43 +94,81 @@ impl Target {
         }
     }
 
-    /// Dials once; the error is the message of the event.
+    /// Tries once within a time; the error is the message of the event.
     pub(crate) async fn probe(
         &self,
-        network: &dyn PodNetwork,
+        node: &NodeContext,
+        of: &ObservedContainer,
         timeout: Duration,
     ) -> Result<(), String> {
+        let tried = async {
+            match self {
+                Self::Exec(command) => {
+                    let runtime = node.router.by_name(of.runtime);
+                    let runtime = runtime.ok_or("the runtime of the container is gone")?;
+                    handler::command(runtime.as_ref(), of.id(), command)
+                        .await
+                        .map(|_| None)
+                }
+                _ => self.reach(node, &of.container.pod.uid).await,
+            }
+        };
+        let status = match tokio::time::timeout(timeout, tried).await {
+            Ok(tried) => tried?,
+            Err(_) => return Err(self.timed_out(timeout)),
+        };
+        match status {
+            Some(status) if !(200..400).contains(&status) => {
+                Err(format!("HTTP probe failed with statuscode: {status}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Dials once: the status of an HTTP response.
+    pub(crate) async fn reach(&self, node: &NodeContext, uid: &str) -> Result<Option<u16>, String> {
         match self {
             Self::Invalid(error) => Err(error.clone()),
-            Self::Tcp(address) => {
-                let dialled = tokio::time::timeout(timeout, address.dial(network)).await;
-                let timed_out = || format!("dial tcp {}: i/o timeout", address.text());
-                dialled.map_err(|_| timed_out())?.map(drop)
-            }
+            Self::Exec(_) => Err("a command cannot be dialled".to_owned()),
+            Self::Tcp(address) => address.dial(node, uid).await.map(|_| None),
             Self::Http {
                 address,
                 tls,
                 path,
                 headers,
+            } => match get(node, uid, address, *tls, path, headers).await {
+                Ok(status) => Ok(Some(status)),
+                Err(error) => Err(format!("Get \"{}\": {error}", self.url())),
+            },
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Http {
+                address, tls, path, ..
             } => {
                 let scheme = if *tls { "https" } else { "http" };
-                let url = format!("{scheme}://{}{path}", address.text());
-                let got = get(network, address, *tls, path, headers);
-                let status = match tokio::time::timeout(timeout, got).await {
-                    Ok(Ok(status)) => status,
-                    Ok(Err(error)) => return Err(format!("Get \"{url}\": {error}")),
-                    Err(_) => {
-                        return Err(format!(
-                            "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded \
-                             while awaiting headers)"
-                        ));
-                    }
-                };
-                match (200..400).contains(&status) {
-                    true => Ok(()),
-                    false => Err(format!("HTTP probe failed with statuscode: {status}")),
-                }
+                format!("{scheme}://{}{path}", address.text())
             }
+            _ => String::new(),
+        }
+    }
+
+    fn timed_out(&self, timeout: Duration) -> String {
+        match self {
+            Self::Tcp(address) => format!("dial tcp {}: i/o timeout", address.text()),
+            Self::Http { .. } => format!(
+                "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting \
+                 headers)",
+                self.url()
+            ),
+            Self::Exec(command) => format!(
+                "command timed out: {:?} timed out after {}s",
+                command.join(" "),
+                timeout.as_secs()
+            ),
+            Self::Invalid(error) => error.clone(),
         }
     }
 }
@@ -135,18 +181,17 @@ impl Address {
         }
     }
 
-    async fn dial(&self, network: &dyn PodNetwork) -> Result<TcpStream, String> {
-        let refused = || format!("dial tcp {}: connect: connection refused", self.text());
+    async fn dial(&self, node: &NodeContext, uid: &str) -> Result<PortConnection, String> {
         let connected = match self.of_pod {
-            Some(ip) => {
-                let virtual_address = SocketAddr::new(ip, self.port);
-                let actual = network.dial(Protocol::Tcp, virtual_address);
-                TcpStream::connect(actual.ok_or_else(refused)?).await
-            }
-            None => TcpStream::connect((self.host.as_str(), self.port)).await,
+            Some(ip) => pod_dial::connect(node, uid, &[ip], self.port).await,
+            None => TcpStream::connect((self.host.as_str(), self.port))
+                .await
+                .map(|stream| Box::new(stream) as PortConnection),
         };
         connected.map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => refused(),
+            std::io::ErrorKind::ConnectionRefused => {
+                format!("dial tcp {}: connect: connection refused", self.text())
+            }
             _ => format!("dial tcp {}: {error}", self.text()),
         })
     }
@@ -174,7 +219,8 @@ fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String>
 
 /// Follows redirects to the same host, as far as the last response.
 async fn get(
-    network: &dyn PodNetwork,
+    node: &NodeContext,
+    uid: &str,
     address: &Address,
     tls: bool,
     path: &str,
@@ -182,7 +228,7 @@ async fn get(
 ) -> Result<u16, String> {
     let mut path = path.to_owned();
     for _ in 0..=REDIRECTS {
-        let stream = address.dial(network).await?;
+        let stream = address.dial(node, uid).await?;
         let response = match tls {
             false => request(stream, address, &path, headers).await?,
             true => {
@@ -262,9 +308,9 @@ where
 }
 
 async fn secure(
-    stream: TcpStream,
+    stream: PortConnection,
     host: &str,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+) -> Result<tokio_rustls::client::TlsStream<PortConnection>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

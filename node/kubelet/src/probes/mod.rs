@@ -4,7 +4,7 @@
 //! when a result changes what it would do. [`threshold`] holds the rule of how many results
 //! make a change, [`dial`] the I/O.
 //!
-//! Deliberately absent: exec and grpc probes. A Pod that asks for one is refused by name.
+//! Deliberately absent: grpc probes. A Pod that asks for one is refused by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::dial::Target;
 use super::threshold::Threshold;
 use super::{ProbeKind, ProbeView};
+use crate::containers::observed::ObservedContainer;
 use crate::events::Severity;
 use crate::node_context::NodeContext;
 use crate::worker::inbox::Handle;
@@ -20,7 +21,7 @@ pub(crate) struct ProbeTask {
     pub(crate) worker: Arc<Handle>,
     pub(crate) pod: Arc<Pod>,
     pub(crate) container: Container,
-    pub(crate) id: ContainerId,
+    pub(crate) of: ObservedContainer,
     pub(crate) started_at: SystemTime,
     pub(crate) kind: ProbeKind,
     pub(crate) target: Target,
@@ -48,7 +49,7 @@ impl ProbeTask {
         let Some(probe) = probe_of(&self.container, self.kind) else {
             return;
         };
-        if self.kind == ProbeKind::Startup && self.node.probes.started(&self.id) {
+        if self.kind == ProbeKind::Startup && self.node.probes.started(self.of.id()) {
             return;
         }
         let seconds = |value: Option<i32>, default: u64, least: u64| {
@@ -60,7 +61,7 @@ impl ProbeTask {
         let timeout = seconds(probe.timeout_seconds, 1, 1);
         let waits = self.kind != ProbeKind::Startup && self.container.startup_probe.is_some();
         if waits {
-            self.node.probes.wait_started(&self.id).await;
+            self.node.probes.wait_started(self.of.id()).await;
         }
         let due = self.started_at + delay;
         let left = due.duration_since(SystemTime::now()).unwrap_or_default();
@@ -71,7 +72,7 @@ impl ProbeTask {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let result = self.target.probe(self.node.network.as_ref(), timeout).await;
+            let result = self.target.probe(&self.node, &self.of, timeout).await;
             if let Err(message) = &result {
                 let text = format!("{} probe failed: {message}", self.kind.title());
                 let name = Some(self.container.name.as_str());
@@ -81,7 +82,7 @@ impl ProbeTask {
             let Some(settled) = threshold.settle(result.is_ok()) else {
                 continue;
             };
-            if self.node.probes.set(&self.id, self.kind, settled) {
+            if self.node.probes.set(self.of.id(), self.kind, settled) {
                 self.worker.hint();
             }
             let done = match self.kind {

@@ -1,10 +1,8 @@
-//! The kubelet's own API: logs, Pods, stats.
+//! The kubelet's own API: logs, Pods, stats, and what runs in containers ([`streaming`]).
 //!
 //! TLS only. A caller proves itself by a certificate of the cluster's CA; only the group
 //! `system:masters` and the users of the configuration, the API server's, may call. [`tls`]
 //! says who calls, [`handlers`] answers.
-//!
-//! Deliberately absent: exec, attach and port-forward, which join with streaming.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,8 +29,10 @@ use crate::worker::Workers;
 
 mod handlers;
 mod stats;
+mod streaming;
 pub(crate) mod tls;
 
+use streaming::Sockets;
 use tls::Caller;
 
 /// Connections at a time; each follower of a log holds one.
@@ -45,6 +45,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub(crate) struct ApiState {
     pub(crate) node: Arc<NodeContext>,
     pub(crate) workers: Workers,
+    pub(crate) sockets: Sockets,
 }
 
 /// The routes, for callers whose [`Caller`] is in the request's extensions.
@@ -57,6 +58,15 @@ pub(crate) fn router(state: ApiState, allowed: Vec<String>) -> Router {
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(handlers::container_logs),
+        )
+        .route("/exec/{namespace}/{pod}/{container}", get(streaming::exec))
+        .route(
+            "/attach/{namespace}/{pod}/{container}",
+            get(streaming::attach),
+        )
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(streaming::port_forward),
         )
         .with_state(state)
         .layer(middleware::from_fn(move |request, next| {
@@ -87,10 +97,15 @@ pub(crate) async fn serve(
     workers: Workers,
     cancel: CancellationToken,
 ) {
-    let router = router(ApiState { node, workers }, api.allowed_users);
+    let tasks = TaskTracker::new();
+    let state = ApiState {
+        node,
+        workers,
+        sockets: Sockets::new(tasks.clone(), cancel.clone()),
+    };
+    let router = router(state, api.allowed_users);
     let acceptor = TlsAcceptor::from(api.tls);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let tasks = TaskTracker::new();
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else {
             break;

@@ -8,5 +8,6 @@ mod probing;
 mod restart;
 mod serving;
 mod starting;
+mod streaming;
 mod volumes;
 mod world;

@@ -12,15 +12,15 @@ use serde_json::json;
 use super::world::{World, is_ready, path};
 use crate::{KubeletApi, server_tls};
 
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
+    pub(super) certificate: CertificateDer<'static>,
 }
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(super) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -32,7 +32,7 @@ impl Authority {
         }
     }
 
-    fn issue(&self, user: &str, group: &str) -> Identity {
+    pub(super) fn issue(&self, user: &str, group: &str) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["node".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, user);
@@ -45,6 +45,23 @@ impl Authority {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
     }
+
+    /// TLS of a client with that identity.
+    pub(super) fn client(&self, identity: Option<Identity>) -> rustls::ClientConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        match identity {
+            Some((certificate, key)) => config
+                .with_client_auth_cert(vec![certificate], key)
+                .unwrap(),
+            None => config.with_no_client_auth(),
+        }
+    }
 }
 
 async fn get(
@@ -53,19 +70,7 @@ async fn get(
     port: u16,
     path: &str,
 ) -> Result<(u16, String), String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(authority.certificate.clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let config = match identity {
-        Some((certificate, key)) => config
-            .with_client_auth_cert(vec![certificate], key)
-            .unwrap(),
-        None => config.with_no_client_auth(),
-    };
+    let config = authority.client(identity);
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
         .await

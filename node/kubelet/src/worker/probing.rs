@@ -50,7 +50,7 @@ impl Worker {
                     worker: self.handle.clone(),
                     pod: shared.clone(),
                     container: container.clone(),
-                    id: of.id().clone(),
+                    of: of.clone(),
                     started_at,
                     kind,
                     target: Target::of(container, probe, &ips),

@@ -247,7 +247,7 @@ impl Worker {
             let deadline = tokio::time::Instant::now() + grace;
             let (_keep, deadline) = tokio::sync::watch::channel(deadline);
             tokio::select! {
-                () = stop::stop_one(&self.node, uid, of, deadline) => {}
+                () = stop::stop_one(&self.node, pod, of, deadline) => {}
                 // The end of the Pod goes on with this, within its own grace period.
                 () = Self::ends(self.inbox.clone()) => return true,
             }
@@ -312,8 +312,13 @@ impl Worker {
             let (runtime, image) = found;
             let id = starter.create(&runtime, &image).await?;
             // What is given up half started is ended with the Pod's sandbox.
+            let start = async {
+                starter.start(&runtime, &id).await?;
+                starter.post_start(&runtime, &id).await;
+                Ok(true)
+            };
             tokio::select! {
-                started = starter.start(&runtime, &id) => started.map(|()| true),
+                started = start => started,
                 () = Self::ends(inbox) => Ok(false),
             }
         };

@@ -10,15 +10,14 @@ use coracle_images::ImageLayer;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
 use coracle_runtime::{
     ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Result, SandboxId,
-    Seccomp, disk,
+    SandboxState, Seccomp, disk,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::shim::Shim;
-use super::{Entry, ExecStdio, Inner, files, signals};
+use super::{Entry, Inner, files, signals};
 use crate::cgroup::Cgroup;
-use crate::protocol::{Confinement, Event, Exec, Launch, Request, Response, Start};
+use crate::protocol::{Confinement, Event, Launch, Request, Response, Start};
 use crate::spec::{self, Input};
 
 /// How long after its grace period a container may take to end before its shim is given up.
@@ -28,7 +27,7 @@ const CGROUPS: &str = "/coracle";
 /// Name of the file with a container's [`Made`].
 const MADE: &str = "made.json";
 /// Name of a container's specification, which libcontainer expects.
-const SPEC: &str = "config.json";
+pub(super) const SPEC: &str = "config.json";
 
 /// What was made of a container's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,12 +81,17 @@ impl Inner {
             namespaces,
             ephemeral: self.config.ephemeral,
         };
+        if let Err(error) = self.make_pod_cgroup(&id) {
+            self.ledger.remove_sandbox(&id)?;
+            return Err(Error::io("making the control group of a Pod", error));
+        }
         match Shim::spawn(&self.binary, &launch, self.ears()).await {
             Ok(shim) => {
                 self.keep(&id, shim);
                 Ok(id)
             }
             Err(error) => {
+                self.remove_pod_cgroup(&id);
                 self.ledger.remove_sandbox(&id)?;
                 Err(Error::io("starting the shim of a Pod", error))
             }
@@ -171,16 +175,45 @@ impl Inner {
         for entry in self.ledger.entries_of(id) {
             self.remove_container(&entry).await?;
         }
-        if let Ok(sandbox) = self.ledger.sandbox(id)
-            && sandbox.config.cgroup_parent.is_none()
-        {
-            // The Pod may have another sandbox, and the node other Pods: those are not empty.
-            self.hierarchies
-                .cgroup(&pod_cgroup(&sandbox.config))
-                .remove();
-            self.hierarchies.cgroup(Path::new(CGROUPS)).remove();
-        }
+        self.remove_pod_cgroup(id);
         self.ledger.remove_sandbox(id)
+    }
+
+    /// Makes the cgroup of a Pod, above its containers', with its limits.
+    fn make_pod_cgroup(&self, id: &SandboxId) -> io::Result<()> {
+        let Ok(PodSandbox { config, .. }) = self.ledger.sandbox(id) else {
+            return Ok(());
+        };
+        let path = pod_cgroup(&config);
+        let cgroup = self.hierarchies.cgroup(&path);
+        cgroup.create()?;
+        cgroup.update(&config.resources)?;
+        cgroup.limit_pids(config.pids_limit)?;
+        self.weigh_class(&path)
+    }
+
+    /// Removes it. The Pod may have another sandbox, and the node other Pods: those stay.
+    fn remove_pod_cgroup(&self, id: &SandboxId) {
+        if let Ok(sandbox) = self.ledger.sandbox(id) {
+            let path = pod_cgroup(&sandbox.config);
+            self.hierarchies.cgroup(&path).remove_upwards();
+            // There may be no Pod of the class left.
+            let _ = self.weigh_class(&path);
+        }
+    }
+
+    /// A class of Pods has the share of the processor that its Pods have asked for together.
+    fn weigh_class(&self, pod: &Path) -> io::Result<()> {
+        // What is right below the root is weighed by whoever owns the machine.
+        let class = pod.parent().filter(|class| class.components().count() > 2);
+        let Some(class) = class else { return Ok(()) };
+        let sandboxes = self.ledger.sandboxes();
+        let of_class = sandboxes.iter().filter(|sandbox| {
+            sandbox.state == SandboxState::Ready
+                && pod_cgroup(&sandbox.config).parent() == Some(class)
+        });
+        let asked = of_class.filter_map(|sandbox| sandbox.config.resources.cpu_request_millis);
+        self.hierarchies.cgroup(class).weigh(asked.sum())
     }
 
     /// The cgroup of a container.
@@ -251,6 +284,7 @@ impl Inner {
                 },
                 log_file: sandbox.config.log_directory.join(&record.config.log_path),
                 log_limits: record.config.log_limits,
+                stdio: record.config.stdio,
                 started_at: record.created_at,
                 exit_file: bundle.join(EXIT),
             },
@@ -309,34 +343,6 @@ impl Inner {
         };
         self.ledger.not_started(&entry, &cause);
         Err(Error::Start(cause))
-    }
-
-    pub(super) async fn exec(
-        &self,
-        entry: &Entry,
-        command: Vec<String>,
-        stdio: ExecStdio,
-    ) -> Result<i32> {
-        let id = &entry.record.id;
-        let shim = entry.process().filter(|_| entry.is_running());
-        let shim = shim.ok_or_else(|| Error::State(format!("container {} does not run", id.0)))?;
-        let spec = self.ledger.records().container_folder(id).join(SPEC);
-        let spec: Option<Value> = disk::read_json(&spec)
-            .map_err(|error| Error::io("reading a container's specification", error))?;
-        let mut process = spec
-            .map(|mut spec| spec["process"].take())
-            .unwrap_or_default();
-        process["args"] = command.into();
-        let request = Request::Exec(Box::new(Exec {
-            container: id.clone(),
-            process,
-        }));
-        match shim.request_with(request, stdio.into()).await {
-            Ok(Response::Ended(code)) => Ok(code),
-            Ok(Response::Failed(cause)) => Err(Error::Start(cause)),
-            Ok(other) => Err(Error::Start(format!("the shim answered {other:?}"))),
-            Err(error) => Err(Error::io("asking the shim for a process", error)),
-        }
     }
 
     pub(super) async fn stop(&self, entry: &Entry, grace: Duration) -> Result<()> {

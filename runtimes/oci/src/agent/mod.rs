@@ -9,17 +9,19 @@ mod files;
 mod lifecycle;
 mod shim;
 mod signals;
+mod streaming;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use coracle_images::layer::{Budget, LayerError};
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
 use coracle_runtime::ledger::{self, Ledger};
+use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, Listener, PodSandbox,
     PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
@@ -43,9 +45,6 @@ const LIMITS: Budget = Budget {
     bytes: 16 << 30,
     entries: 4 << 20,
 };
-
-/// Standard input, output and error of a further process.
-pub type ExecStdio = [OwnedFd; 3];
 
 /// What the runtime needs.
 #[derive(Clone)]
@@ -74,6 +73,8 @@ struct Inner {
     snapshots: Snapshots,
     hierarchies: Hierarchies,
     binary: Binary,
+    /// Counts terminals, for names.
+    terminals: AtomicU64,
     shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
     tasks: TaskTracker,
     detached: CancellationToken,
@@ -97,6 +98,7 @@ impl OciRuntime {
             snapshots: snapshots.map_err(failed)?,
             hierarchies: Hierarchies::detect().map_err(failed)?,
             binary: Binary::of(&config.exe).map_err(failed)?,
+            terminals: AtomicU64::new(0),
             shims: Mutex::default(),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
@@ -105,18 +107,6 @@ impl OciRuntime {
         adopt::all(&inner).await.map_err(failed)?;
         inner.sweep(None).map_err(failed)?;
         Ok(Self(inner))
-    }
-
-    /// Runs a further process in a container, with its user, environment and folder, and waits for
-    /// its end: its exit code.
-    pub async fn exec(
-        &self,
-        id: &ContainerId,
-        command: Vec<String>,
-        stdio: ExecStdio,
-    ) -> Result<i32> {
-        let entry = self.0.ledger.entry(id)?;
-        self.0.exec(&entry, command, stdio).await
     }
 }
 
@@ -252,6 +242,20 @@ impl RuntimeService for OciRuntime {
 
     async fn container_status(&self, id: &ContainerId) -> Result<Container> {
         Ok(self.0.ledger.entry(id)?.container())
+    }
+
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<Session> {
+        let entry = self.0.ledger.entry(id)?;
+        self.0.exec(&entry, config).await
+    }
+
+    async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Session> {
+        let entry = self.0.ledger.entry(id)?;
+        self.0.attach(&entry, wanted).await
+    }
+
+    async fn connect(&self, sandbox: &SandboxId, port: u16) -> Result<Option<PortConnection>> {
+        self.0.connect(sandbox, port).await.map(Some)
     }
 
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {

@@ -40,8 +40,14 @@ pub(super) fn read_outcome(text: &[u8]) -> Option<Outcome> {
     serde_json::from_slice(text).ok()
 }
 
-/// Forks a maker of a container; `failure` is for its executor.
-pub(super) fn container(start: &Start, stdio: Stdio, failure: OwnedFd) -> io::Result<Maker> {
+/// Forks a maker of a container; `failure` is for its executor. One with a `console` runs on a
+/// terminal, and `stdio` leads nowhere.
+pub(super) fn container(
+    start: &Start,
+    stdio: Stdio,
+    console: Option<&Path>,
+    failure: OwnedFd,
+) -> io::Result<Maker> {
     fork(|| {
         let executor = confined(&start.confinement, Some(failure.as_raw_fd()))?;
         mount(start)?;
@@ -49,6 +55,7 @@ pub(super) fn container(start: &Start, stdio: Stdio, failure: OwnedFd) -> io::Re
         let build = || {
             let mut container = builder(&start.container.0, &start.bundle)?
                 .with_executor(executor)
+                .with_console_socket(console)
                 .with_stdin(stdin)
                 .with_stdout(stdout)
                 .with_stderr(stderr)
@@ -84,6 +91,7 @@ pub(super) fn process(
         let build = || {
             builder(&exec.container.0, bundle)?
                 .with_executor(executor)
+                .with_console_socket(exec.console.as_deref())
                 .with_stdin(stdin)
                 .with_stdout(stdout)
                 .with_stderr(stderr)

@@ -17,8 +17,8 @@ mod connection;
 mod create;
 mod executor;
 mod namespaces;
-mod output;
 mod run;
+mod streams;
 mod tasks;
 
 use std::ffi::OsString;

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
 
 use super::connection::Agent;
+use super::streams::{self, Streams};
 use super::tasks::{Asked, Container, Task, What, code};
 use crate::cgroup::Hierarchies;
 use crate::protocol::{Event, OLDEST, Request, Response, VERSION};
@@ -29,6 +30,8 @@ pub(super) struct Shim {
     /// Since when no agent is connected.
     lonely: Option<Instant>,
     closing: bool,
+    /// What those still have to read who were attached to containers that have ended.
+    left: Vec<Streams>,
     buffer: Vec<u8>,
 }
 
@@ -38,7 +41,8 @@ enum Source {
     Listener,
     Agent(u64),
     Maker(u64),
-    Output(u64, usize),
+    Stream(u64, streams::Source),
+    Left(usize, streams::Source),
     End(u64),
 }
 
@@ -54,15 +58,16 @@ impl Shim {
             patience,
             lonely: Some(Instant::now()),
             closing: false,
+            left: Vec::new(),
             buffer: Vec::new(),
         }
     }
 
     /// Runs until it is told to close.
     pub(super) fn run(mut self) -> io::Result<()> {
-        while !self.closing || !self.tasks.is_empty() {
-            for source in self.wait()? {
-                self.handle(source);
+        while !self.closing || !self.tasks.is_empty() || !self.left.is_empty() {
+            for (source, told) in self.wait()? {
+                self.handle(source, told);
             }
             self.reap_strangers();
             self.keep_time();
@@ -76,7 +81,7 @@ impl Shim {
     }
 
     /// Waits until something happens or is due.
-    fn wait(&self) -> io::Result<Vec<Source>> {
+    fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let mut sources = vec![Source::Listener];
         let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
         for agent in &self.agents {
@@ -94,35 +99,35 @@ impl Shim {
                 sources.push(Source::End(*number));
                 fds.push(PollFd::new(&running.pidfd, PollFlags::IN));
             }
-            for (index, output) in task
-                .as_container()
-                .iter()
-                .flat_map(|c| c.outputs.iter().enumerate())
-            {
-                sources.push(Source::Output(*number, index));
-                fds.push(PollFd::from_borrowed_fd(output.fd(), PollFlags::IN));
+            let streams = task.as_container().map(|container| &container.streams);
+            for (source, fd, flags) in streams.into_iter().flat_map(Streams::sources) {
+                sources.push(Source::Stream(*number, source));
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
+            }
+        }
+        for (index, streams) in self.left.iter().enumerate() {
+            for (source, fd, flags) in streams.sources() {
+                sources.push(Source::Left(index, source));
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
             }
         }
         let due = self.tasks.values().filter_map(Task::due);
         let lonely = self.lonely.filter(|_| !self.closing).zip(self.patience);
         let lonely = lonely.map(|(since, long)| since + long);
-        let due = due.chain(lonely).min();
+        let left = self.left.iter().filter_map(Streams::due);
+        let due = due.chain(lonely).chain(left).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             polled => polled?,
         };
-        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        Ok(sources
-            .into_iter()
-            .zip(ready)
-            .filter(|(_, ready)| *ready)
-            .map(|(s, _)| s)
-            .collect())
+        let told = fds.iter().map(PollFd::revents);
+        let ready = sources.into_iter().zip(told);
+        Ok(ready.filter(|(_, told)| !told.is_empty()).collect())
     }
 
-    fn handle(&mut self, source: Source) {
+    fn handle(&mut self, source: Source, told: PollFlags) {
         match source {
             Source::Listener => self.accept(),
             Source::Agent(number) => self.hear(number),
@@ -132,13 +137,14 @@ impl Shim {
                     self.made(number, outcome);
                 }
             }
-            Source::Output(number, index) => {
-                let task = self.tasks.get_mut(&number);
-                if let Some(What::Container(container)) = task.map(|task| &mut task.what)
-                    && let Some(output) = container.outputs.get(index)
-                    && !output.take(&mut self.buffer)
-                {
-                    container.outputs.remove(index);
+            Source::Stream(number, source) => {
+                if let Some(streams) = self.tasks.get_mut(&number).and_then(Task::streams) {
+                    streams.handle(source, told, &mut self.buffer);
+                }
+            }
+            Source::Left(index, source) => {
+                if let Some(streams) = self.left.get_mut(index) {
+                    streams.handle(source, told, &mut self.buffer);
                 }
             }
             Source::End(number) => {
@@ -173,7 +179,7 @@ impl Shim {
             agent.read();
             while let Some(request) = agent.request() {
                 let descriptors = match &request.body {
-                    Request::Exec(_) => agent.descriptors(),
+                    Request::Exec(_) | Request::Attach { .. } => agent.descriptors(),
                     _ => Vec::new(),
                 };
                 requests.push((request, descriptors));
@@ -203,6 +209,18 @@ impl Shim {
                         None => Some(Response::Failed("the container does not run".into())),
                     }
                 }
+                Request::Attach { container, wanted } => {
+                    Some(done(match self.streams(&container.0) {
+                        Some(streams) => streams.attach(wanted, descriptors),
+                        None => Err("the container does not run".into()),
+                    }))
+                }
+                Request::Resize { container, size } => {
+                    Some(done(match self.streams(&container.0) {
+                        Some(streams) => streams.resize(size),
+                        None => Err("the container does not run".into()),
+                    }))
+                }
                 Request::Stop {
                     container,
                     signal,
@@ -231,6 +249,11 @@ impl Shim {
             .iter()
             .find(|(_, task)| fits(task))
             .map(|(number, _)| *number)
+    }
+
+    fn streams(&mut self, container: &str) -> Option<&mut Streams> {
+        let number = self.find(container)?;
+        self.tasks.get_mut(&number)?.streams()
     }
 
     fn running(&self) -> Vec<coracle_runtime::ContainerId> {
@@ -298,9 +321,7 @@ impl Shim {
                 self.answer(asked, Response::Ended(code(status)));
             }
             What::Container(container) => {
-                for output in container.outputs.drain(..) {
-                    output.finish(&mut self.buffer);
-                }
+                self.left.push(container.streams.finish(&mut self.buffer));
                 let cgroup = container.cgroup(&self.hierarchies);
                 let exit = container.exit(status, &cgroup);
                 let id = container.start.container.clone();
@@ -353,9 +374,16 @@ impl Shim {
             .iter_mut()
             .filter_map(|(number, task)| {
                 task.kill_if_due(now);
+                if let Some(streams) = task.streams() {
+                    streams.keep_time(now);
+                }
                 task.is_stuck(now).then_some(*number)
             })
             .collect();
+        for streams in &mut self.left {
+            streams.keep_time(now);
+        }
+        self.left.retain(|streams| !streams.is_read());
         for number in stuck {
             let making = self
                 .tasks
@@ -381,6 +409,13 @@ impl Shim {
         if let Some(agent) = self.agents.iter_mut().find(|known| known.number == agent) {
             agent.send(&FromProcess::Response(Numbered { id, body }));
         }
+    }
+}
+
+fn done(did: Result<(), String>) -> Response {
+    match did {
+        Ok(()) => Response::Done,
+        Err(cause) => Response::Failed(cause),
     }
 }
 

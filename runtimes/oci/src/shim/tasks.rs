@@ -13,8 +13,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, pidfd_open, pidfd_send_signal};
 
 use super::create::{self, Maker};
-use super::output::Output;
+use super::streams::{Output, Streams};
 use crate::cgroup::{Cgroup, Hierarchies};
+use crate::console::Console;
 use crate::protocol::{Confinement, Exec, Start};
 
 /// How long making a process may take.
@@ -33,8 +34,10 @@ pub(super) enum What {
 /// A container.
 pub(super) struct Container {
     pub(super) start: Start,
-    /// The streams that have not ended.
-    pub(super) outputs: Vec<Output>,
+    pub(super) streams: Streams,
+    /// Where its terminal is sent while it is made.
+    console: Option<Console>,
+    log: Arc<Log>,
 }
 
 /// A process that is being made.
@@ -70,14 +73,32 @@ impl Task {
     pub(super) fn container(start: Start, asked: Asked) -> io::Result<Self> {
         let log = Arc::new(Log::new(start.log_file.clone(), start.log_limits));
         log.create()?;
-        let (stdout, out) = Output::new(&log, Stream::Stdout)?;
-        let (stderr, err) = Output::new(&log, Stream::Stderr)?;
-        let null = std::fs::File::open("/dev/null")?;
         let (failure, tell) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&failure, true)?;
-        let maker = create::container(&start, [null.into(), out, err], tell)?;
-        let outputs = vec![stdout, stderr];
-        let what = What::Container(Box::new(Container { start, outputs }));
+        let null = || std::fs::File::open("/dev/null").map(OwnedFd::from);
+        let mut streams = Streams::default();
+        let mut console = None;
+        let stdio = if start.stdio.terminal {
+            console = Some(Console::listen(&start.bundle, "terminal")?);
+            [null()?, null()?, null()?]
+        } else {
+            let (stdout, out) = Output::pipe(&log, Stream::Stdout)?;
+            let (stderr, err) = Output::pipe(&log, Stream::Stderr)?;
+            streams.outputs = vec![stdout, stderr];
+            let stdin = match start.stdio.stdin {
+                true => streams.input(start.stdio.once)?,
+                false => null()?,
+            };
+            [stdin, out, err]
+        };
+        let path = console.as_ref().map(Console::path);
+        let maker = create::container(&start, stdio, path, tell)?;
+        let what = What::Container(Box::new(Container {
+            start,
+            streams,
+            console,
+            log,
+        }));
         Self::new(what, maker, Some(failure), asked)
     }
 
@@ -114,6 +135,14 @@ impl Task {
         })
     }
 
+    /// The streams of a container.
+    pub(super) fn streams(&mut self) -> Option<&mut Streams> {
+        match &mut self.what {
+            What::Container(container) => Some(&mut container.streams),
+            What::Process => None,
+        }
+    }
+
     /// The container, if it is one.
     pub(super) fn as_container(&self) -> Option<&Container> {
         match &self.what {
@@ -146,6 +175,13 @@ impl Task {
         let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no number of a process"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         self.running = Some(Running { pid, pidfd });
+        if let What::Container(container) = &mut self.what
+            && let Some(console) = container.console.take()
+        {
+            let stdin = container.start.stdio.stdin;
+            let master = console.take()?;
+            container.streams.terminal(&container.log, master, stdin)?;
+        }
         if let Some(signal) = self.signal.take() {
             self.send(signal);
         }
@@ -155,7 +191,8 @@ impl Task {
     /// When something is to be done if nothing happens until then.
     pub(super) fn due(&self) -> Option<Instant> {
         let making = self.making.as_ref().map(|making| making.until);
-        making.or(self.kill_at)
+        let reader = self.as_container().and_then(|c| c.streams.due());
+        making.or(self.kill_at).into_iter().chain(reader).min()
     }
 
     /// Whether making it has taken too long.

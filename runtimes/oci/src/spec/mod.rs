@@ -133,7 +133,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         false => capabilities.clone(),
     };
     let mut process = json!({
-        "terminal": false,
+        "terminal": config.stdio.terminal,
         "user": user.to_json(),
         "args": argv,
         "env": env,
@@ -198,8 +198,7 @@ fn namespaces(shared: &Namespaces, shim: i32, unified: bool) -> Value {
 /// Limits in the units of the kernel. Of devices nothing is allowed but what every container has.
 pub(crate) fn resources(of: &Resources) -> Value {
     let mut cpu = json!({
-        // As the kubelet computes it; 2 is the kernel's least.
-        "shares": of.cpu_request_millis.map_or(2, |millis| (millis * 1024 / 1000).clamp(2, 262_144)),
+        "shares": shares(of.cpu_request_millis.unwrap_or(0)),
     });
     if let Some(millis) = of.cpu_limit_millis {
         cpu["period"] = CPU_PERIOD.into();
@@ -214,6 +213,11 @@ pub(crate) fn resources(of: &Resources) -> Value {
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
     }
     resources
+}
+
+/// The share of the processor, as the kubelet computes it; 2 is the kernel's least.
+pub(crate) fn shares(millis: u64) -> u64 {
+    (millis * 1024 / 1000).clamp(2, 262_144)
 }
 
 /// Parameters of the kernel that belong to namespaces of the Pod's own.

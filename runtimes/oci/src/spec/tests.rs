@@ -32,6 +32,8 @@ impl Pod {
                 log_directory: PathBuf::new(),
                 labels: BTreeMap::new(),
                 cgroup_parent: None,
+                resources: Default::default(),
+                pids_limit: None,
                 namespaces: Namespaces::default(),
             },
             config: ContainerConfig {
@@ -50,6 +52,7 @@ impl Pod {
                 log_limits: LogLimits::default(),
                 termination_message: None,
                 labels: BTreeMap::new(),
+                stdio: Default::default(),
                 security: Security::default(),
             },
             image: ImageConfig {

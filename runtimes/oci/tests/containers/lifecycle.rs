@@ -171,7 +171,8 @@ pub(crate) async fn signals_end_containers_with_their_codes() {
         .stop_container(&pod.container, DEADLINE)
         .await
         .unwrap();
-    assert_eq!(exit(&node.runtime, &pod.container).await.code, 4);
+    let ended = exit(&node.runtime, &pod.container).await;
+    assert_eq!(ended.code, 4, "{ended:?}");
 
     // The first process of a namespace hears no signal that it has no answer for.
     let (exit, _) = node

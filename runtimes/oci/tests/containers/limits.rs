@@ -1,10 +1,11 @@
 //! Limits, and what is measured.
 
+use std::path::Path;
 use std::time::Duration;
 
-use coracle_runtime::{Resources, RuntimeService};
+use coracle_runtime::{Exit, Resources, RuntimeService};
 
-use crate::node::{DEADLINE, Node};
+use crate::node::{DEADLINE, Node, exit, request};
 
 pub(crate) async fn too_much_memory_is_told_as_such() {
     let node = Node::new().await;
@@ -13,15 +14,15 @@ pub(crate) async fn too_much_memory_is_told_as_such() {
     let limit = |config: &mut coracle_runtime::ContainerConfig| {
         config.resources.memory_limit_bytes = Some(16 << 20);
     };
-    let (exit, _) = node.run(script, limit).await;
-    assert_eq!((exit.code, &*exit.reason), (137, "OOMKilled"));
+    let (ended, _) = node.run(script, limit).await;
+    assert_eq!((ended.code, &*ended.reason), (137, "OOMKilled"));
     // Not what merely was killed.
     let pod = node.start("sleep 1000", limit).await;
     node.runtime
         .stop_container(&pod.container, Duration::ZERO)
         .await
         .unwrap();
-    let exit = crate::node::exit(&node.runtime, &pod.container).await;
+    let exit = exit(&node.runtime, &pod.container).await;
     assert_eq!((exit.code, &*exit.reason), (137, "Error"));
 }
 
@@ -55,4 +56,50 @@ pub(crate) async fn use_is_measured_and_limits_change() {
     }
     node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
     assert!(node.runtime.stats().await.unwrap().is_empty());
+}
+
+/// Runs a script in a Pod with limits of its own: how it ended, and what it wrote.
+async fn run_within(
+    node: &Node,
+    resources: Resources,
+    pids: Option<u64>,
+    script: &str,
+) -> (Exit, String) {
+    node.runtime.ensure_image(&node.busybox).await.unwrap();
+    let mut config = node.sandbox_config();
+    let place = format!("coracle-test-{}", std::process::id());
+    let path = Path::new(&place).join("class").join(&config.pod.uid);
+    config.cgroup_parent = Some(path.clone());
+    config.resources = resources;
+    config.pids_limit = pids;
+    let log = config.log_directory.join("main/0.log");
+    let sandbox = node.runtime.run_pod_sandbox(config).await.unwrap();
+    let container = node.container_config(script);
+    let container = node.runtime.create_container(&sandbox, container);
+    let container = container.await.unwrap();
+    node.runtime.start_container(&container).await.unwrap();
+    let exit = exit(&node.runtime, &container).await;
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap();
+    for root in hierarchies.flatten().map(|entry| entry.path()) {
+        assert!(!root.join(&path).exists(), "{} is left", root.display());
+    }
+    (exit, std::fs::read_to_string(log).unwrap_or_default())
+}
+
+pub(crate) async fn a_pods_containers_share_its_limits() {
+    let node = Node::new().await;
+    let resources = Resources {
+        cpu_request_millis: Some(500),
+        cpu_limit_millis: Some(1000),
+        memory_limit_bytes: Some(16 << 20),
+    };
+    let script = "x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done";
+    let (exit, _) = run_within(&node, resources, None, script).await;
+    assert_eq!((exit.code, &*exit.reason), (137, "OOMKilled"));
+    let forks = "i=0; while [ $i -lt 40 ]; do sleep 100 & i=$((i+1)); done; echo all";
+    let (exit, log) = run_within(&node, request(), Some(20), forks).await;
+    assert!(exit.code != 0 && !log.contains("all"), "{exit:?}: {log}");
+    let (exit, log) = run_within(&node, request(), Some(80), forks).await;
+    assert!(exit.code == 0 && log.contains("all"), "{exit:?}: {log}");
 }

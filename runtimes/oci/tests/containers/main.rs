@@ -8,6 +8,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod node;
+mod streaming;
 mod suite;
 
 use std::ffi::OsString;
@@ -32,8 +33,15 @@ const TESTS: &[Test] = tests![
     isolation::the_runtimes_own_program_cannot_be_written,
     isolation::devices_are_those_that_every_container_has,
     isolation::hostile_programs_gain_nothing,
+    streaming::further_processes_have_streams_of_their_own,
+    streaming::further_processes_may_run_on_a_terminal,
+    streaming::those_who_attach_hear_and_are_heard,
+    streaming::a_container_may_run_on_a_terminal,
+    streaming::what_was_written_last_is_heard,
+    streaming::ports_of_a_pod_are_reached_from_within,
     limits::too_much_memory_is_told_as_such,
     limits::use_is_measured_and_limits_change,
+    limits::a_pods_containers_share_its_limits,
 ];
 
 fn main() -> ExitCode {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,11 +13,13 @@ use coracle_images::{
 };
 use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::identity::Identity;
+use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
 use coracle_runtime::{
     ContainerConfig, ContainerId, ContainerState, Exit, Image, LogLimits, Network, PodIdentity,
     PodSandboxConfig, Resources, RuntimeService, SandboxId,
 };
 use futures::StreamExt;
+use tokio::io::AsyncReadExt;
 
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -27,9 +27,17 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "cat", "chmod", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "ls",
-    "mkdir", "mknod", "mount", "ps", "sh", "sleep", "stat", "su", "tail", "touch", "true",
-    "unshare",
+    "mkdir", "mknod", "mount", "nc", "ps", "sh", "sleep", "stat", "stty", "su", "tail", "touch",
+    "true", "tty", "unshare",
 ];
+
+/// What tests ask of the processor: who asks for nothing gets nothing where others are busy.
+pub(crate) fn request() -> Resources {
+    Resources {
+        cpu_request_millis: Some(1000),
+        ..Resources::default()
+    }
+}
 
 /// Why containers cannot be run here; none if they can.
 pub(crate) fn lacks() -> Option<String> {
@@ -164,6 +172,8 @@ impl Node {
             log_directory: self.folder.path().join(format!("logs/{number}")),
             labels: Default::default(),
             cgroup_parent: None,
+            resources: request(),
+            pids_limit: None,
             namespaces: Default::default(),
         }
     }
@@ -179,12 +189,13 @@ impl Node {
             working_dir: None,
             env: Vec::new(),
             mounts: Vec::new(),
-            resources: Resources::default(),
+            resources: request(),
             ports: Vec::new(),
             log_path: "main/0.log".into(),
             log_limits: LogLimits::default(),
             termination_message: None,
             labels: Default::default(),
+            stdio: Default::default(),
             security: Default::default(),
         }
     }
@@ -237,16 +248,17 @@ impl Node {
 
     /// Runs a further process to its end: its code, and what it wrote.
     pub(crate) async fn exec(&self, pod: &Pod, command: &[&str]) -> (i32, String) {
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        let error = writer.try_clone().unwrap();
-        let null: OwnedFd = fs::File::open("/dev/null").unwrap().into();
-        let command = command.iter().map(|arg| (*arg).to_owned()).collect();
-        let stdio = [null, writer.into(), error.into()];
-        let code = self.runtime.exec(&pod.container, command, stdio).await;
-        let mut output = String::new();
-        reader.read_to_string(&mut output).unwrap();
-        match code {
-            Ok(code) => (code, output),
+        let config = ExecConfig {
+            command: command.iter().map(|arg| (*arg).to_owned()).collect(),
+            terminal: false,
+            wanted: Wanted {
+                stdin: false,
+                stdout: true,
+                stderr: true,
+            },
+        };
+        match self.runtime.exec(&pod.container, config).await {
+            Ok(session) => finish(session).await,
             Err(error) => (-1, error.to_string()),
         }
     }
@@ -308,6 +320,28 @@ impl Drop for Node {
             std::thread::yield_now();
         }
     }
+}
+
+/// The end of a session: its code, and what was written.
+pub(crate) async fn finish(session: Session) -> (i32, String) {
+    let read = async |output: Option<Output>| {
+        let mut text = String::new();
+        if let Some(mut output) = output {
+            output.read_to_string(&mut text).await.unwrap();
+        }
+        text
+    };
+    let ended = async {
+        let (out, errors) = (read(session.stdout), read(session.stderr));
+        let (out, errors, code) = tokio::join!(out, errors, session.exit);
+        match code {
+            Ok(code) => (code, out + &errors),
+            Err(error) => (-1, error.to_string()),
+        }
+    };
+    tokio::time::timeout(DEADLINE, ended)
+        .await
+        .expect("the session ends")
 }
 
 /// Waits for an exit, woken by events.

@@ -1,14 +1,16 @@
 //! The verbs of the fake.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::io::AsyncWriteExt;
 
 use super::{FakeRuntime, Verb, containers_of};
 use crate::service::{Error, Result, RuntimeService};
+use crate::streaming::{ExecConfig, Session, Wanted};
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Image, Listener,
     PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId, SandboxState,
@@ -32,6 +34,38 @@ fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[S
     })();
     if let Err(error) = written {
         tracing::warn!(%error, path = %path.display(), "cannot write the log");
+    }
+}
+
+/// A process that says something, and then what it hears, until it hears no more.
+fn echo(said: String, listens: bool) -> (Session, tokio::task::JoinHandle<io::Result<()>>) {
+    let (stdin, mut heard) = tokio::io::duplex(1024);
+    let (mut says, stdout) = tokio::io::duplex(1024);
+    let done = tokio::spawn(async move {
+        says.write_all(said.as_bytes()).await?;
+        if listens {
+            tokio::io::copy(&mut heard, &mut says).await?;
+        }
+        Ok(())
+    });
+    let session = Session {
+        stdin: listens.then(|| Box::pin(stdin) as _),
+        stdout: Some(Box::pin(stdout)),
+        stderr: None,
+        resize: None,
+        exit: Box::pin(std::future::pending()),
+    };
+    (session, done)
+}
+
+impl FakeRuntime {
+    fn check_running(&self, id: &ContainerId) -> Result<()> {
+        let state = self.state.lock();
+        match state.containers.get(id).map(|container| &container.state) {
+            Some(ContainerState::Running { .. }) => Ok(()),
+            Some(_) => Err(Error::State(format!("container {} does not run", id.0))),
+            None => Err(self.not_found("container", &id.0)),
+        }
     }
 }
 
@@ -238,6 +272,34 @@ impl RuntimeService for FakeRuntime {
         let state = self.state.lock();
         let found = state.containers.get(id).cloned();
         found.ok_or_else(|| self.not_found("container", &id.0))
+    }
+
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<Session> {
+        self.check_running(id)?;
+        let said = config.command.join(" ");
+        let code = config.command.last().and_then(|word| word.parse().ok());
+        let (mut session, done) = echo(said, config.wanted.stdin);
+        session.exit = Box::pin(async move {
+            // Without an echo it ends all the same.
+            let _ = done.await;
+            Ok(code.unwrap_or(0))
+        });
+        Ok(session)
+    }
+
+    async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Session> {
+        self.check_running(id)?;
+        let (mut session, _) = echo(String::new(), wanted.stdin);
+        let (this, id) = (self.clone(), id.clone());
+        session.exit = Box::pin(async move {
+            let mut changed = this.changed.subscribe();
+            while this.check_running(&id).is_ok() {
+                // The sender lives as long as `this`.
+                let _ = changed.changed().await;
+            }
+            Ok(0)
+        });
+        Ok(session)
     }
 
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {

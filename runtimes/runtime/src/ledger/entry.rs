@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::ContainerRecord;
-use crate::{Container, ContainerState, Exit, RuntimeEvent};
+use crate::{Container, ContainerState, Error, Exit, Result, RuntimeEvent};
 
 /// A container: its record, its state, and the process that runs it.
 pub struct Entry<P> {
@@ -87,6 +87,18 @@ impl<P> Entry<P> {
             }
             first
         })
+    }
+
+    /// The exit code, once the container has ended.
+    pub fn exit_code(&self) -> impl Future<Output = Result<i32>> + Send + 'static {
+        let mut state = self.state.subscribe();
+        async move {
+            let ended = state.wait_for(|state| matches!(state, ContainerState::Exited(_)));
+            match ended.await.as_deref() {
+                Ok(ContainerState::Exited(exit)) => Ok(exit.code),
+                _ => Err(Error::State("the container is not kept any more".into())),
+            }
+        }
     }
 
     /// Waits until the container has ended.

@@ -71,15 +71,18 @@ impl Client {
         self.connection.request(request).await
     }
 
-    /// Asks with a descriptor beside the request, and waits for the answer.
+    /// Asks with descriptors beside the request, and waits for the answer.
     pub(super) async fn request_with(
         &self,
         request: Request,
-        descriptor: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> io::Result<Response> {
-        self.connection
-            .request_with(request, vec![descriptor])
-            .await
+        self.connection.request_with(request, descriptors).await
+    }
+
+    /// The version of the protocol that both sides speak.
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     /// Sockets on which guests of the process listen.

@@ -145,7 +145,7 @@ impl PortDispatcher for WasmRuntime {
             endpoints,
             affinity,
         });
-        let answer = host.client().request_with(request, socket);
+        let answer = host.client().request_with(request, vec![socket]);
         let failure = match tokio::time::timeout(ANSWER, answer).await {
             Ok(Ok(Response::Done)) => {
                 let gone = host.client().closed_token();

@@ -13,6 +13,7 @@ mod lifecycle;
 mod placement;
 mod process;
 mod spec;
+mod streaming;
 mod users;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use coracle_images::{ContentStore, ImageKind, StoredImage};
 use coracle_runtime::ledger::{self, Ledger};
+use coracle_runtime::streaming::{ExecConfig, Session, Wanted};
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, GuestUser, Image, Listener,
     Network, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
@@ -43,6 +45,9 @@ use users::Users;
 
 /// The runtime's name, also its RuntimeClass handler.
 const NAME: &str = "wasm";
+/// What exec says in a container that has no programs.
+const NO_PROGRAMS: &str = "exec: WebAssembly runs without an operating system: there are no \
+                           programs beside the container's own on this node\n";
 /// How long a process may take to tell what its guests use.
 const STATS: Duration = Duration::from_secs(2);
 
@@ -279,6 +284,19 @@ impl RuntimeService for WasmRuntime {
 
     async fn container_status(&self, id: &ContainerId) -> Result<Container> {
         Ok(self.0.ledger.entry(id)?.container())
+    }
+
+    async fn exec(&self, id: &ContainerId, _: ExecConfig) -> Result<Session> {
+        let entry = self.0.ledger.entry(id)?;
+        if !entry.is_running() {
+            return Err(Error::State(format!("container {} does not run", id.0)));
+        }
+        Ok(Session::refused(126, NO_PROGRAMS))
+    }
+
+    async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Session> {
+        let entry = self.0.ledger.entry(id)?;
+        self.0.attach(&entry, wanted).await
     }
 
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {

@@ -50,6 +50,7 @@ pub(super) fn guest(
         log_file: sandbox.config.log_directory.join(&config.log_path),
         log_limits: config.log_limits,
         termination_message: config.termination_message.clone(),
+        stdio: config.stdio,
         started_at,
         exit_file,
     }

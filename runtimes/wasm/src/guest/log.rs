@@ -20,9 +20,9 @@ impl LogStream {
         Self(Arc::new(Lines::new(log, stream)))
     }
 
-    /// Writes what has no newline yet: the guest ends.
-    pub(crate) fn flush_partial(&self) {
-        self.0.flush_partial();
+    /// What is written, for others who hear it.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.0
     }
 }
 
@@ -44,7 +44,9 @@ impl StdoutStream for LogStream {
 
 #[async_trait::async_trait]
 impl Pollable for LogStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        self.0.room().await;
+    }
 }
 
 impl OutputStream for LogStream {
@@ -58,7 +60,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> Result<usize, StreamError> {
-        Ok(64 << 10)
+        Ok(if self.0.is_full() { 0 } else { 64 << 10 })
     }
 }
 

@@ -10,5 +10,6 @@ pub(crate) mod log;
 pub(crate) mod outgoing;
 pub(crate) mod sockets;
 pub(crate) mod state;
+pub(crate) mod streams;
 mod variables;
 pub(crate) mod volumes;

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use coracle_runtime::Protocol;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::limits::{Limits, Memory};
-use super::log::LogStream;
 use super::outgoing::Outgoing;
 use super::sockets::{GuestSockets, Reach};
+use super::streams::GuestStreams;
 use super::volumes::Volumes;
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
@@ -45,8 +46,7 @@ pub(crate) struct Environment {
     pub env: Arc<[(String, String)]>,
     pub working_dir: Option<String>,
     pub volumes: Volumes,
-    pub stdout: LogStream,
-    pub stderr: LogStream,
+    pub streams: GuestStreams,
     pub memory: Arc<Memory>,
     pub reach: Arc<Reach>,
     /// Whether file operations may block the thread that polls the guest: in the runner it is
@@ -58,12 +58,15 @@ impl Environment {
     fn wasi(&self) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         builder
-            .stdout(self.stdout.clone())
-            .stderr(self.stderr.clone())
+            .stdout(self.streams.stdout.clone())
+            .stderr(self.streams.stderr.clone())
             .allow_blocking_current_thread(self.may_block)
             .max_random_size(MAX_RANDOM)
             .allow_tcp(true)
             .allow_udp(true);
+        if let Some(input) = self.streams.take_input() {
+            builder.stdin(AsyncStdinStream::new(input));
+        }
         // Binds and connects were decided, and rewritten, by the shadowing sockets interfaces;
         // what is left is whom the guest hears.
         let reach = self.reach.clone();

@@ -29,6 +29,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::confine;
 use crate::guest::cpu::Ticker;
 use crate::guest::engine;
+use crate::guest::streams::GuestStreams;
 use crate::process::NetworkFactory;
 use crate::protocol::{Dispatch, Event, GuestSpec, Kind, Use};
 use crate::serve::{self, Agent, Hub, Service, Start};
@@ -175,6 +176,11 @@ impl Service for Host {
 
     fn stats(&self) -> Vec<Use> {
         self.pods.lock().values().map(|pod| pod.stats()).collect()
+    }
+
+    fn streams(&self, container: &ContainerId) -> Option<GuestStreams> {
+        let pod = self.pod(container);
+        pod.map(|pod| pod.environment.streams.clone())
     }
 
     fn guests(&self) -> Vec<ContainerId> {

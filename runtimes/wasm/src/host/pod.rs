@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{ContainerId, GuestNetwork, Protocol, Resources};
+use coracle_runtime::{ContainerId, GuestNetwork, Protocol, Resources, Stdio};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,14 +20,14 @@ use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
-use crate::guest::log::LogStream;
 use crate::guest::sockets::{Listening, Reach, SocketQuota};
 use crate::guest::state::Environment;
+use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
 use crate::protocol::{GuestSpec, Use};
 use crate::runner::describe;
 use crate::serve::{Announcer, Hub};
-use coracle_runtime::log::{Log, Stream};
+use coracle_runtime::log::Log;
 
 /// Requests of a Pod that have an instance at a time.
 const INSTANCES: usize = 128;
@@ -121,8 +121,8 @@ impl HttpPod {
                 env: spec.env.into(),
                 working_dir: spec.working_dir,
                 volumes: Volumes::new(preopens),
-                stdout: LogStream::new(log.clone(), Stream::Stdout),
-                stderr: LogStream::new(log.clone(), Stream::Stderr),
+                // Requests bring what an HTTP guest reads.
+                streams: GuestStreams::new(&log, Stdio::default()),
                 memory,
                 reach: Arc::new(Reach {
                     network,
@@ -239,8 +239,7 @@ impl HttpPod {
         };
         life.ended.cancel();
         life.connections.wait().await;
-        self.environment.stdout.flush_partial();
-        self.environment.stderr.flush_partial();
+        self.environment.streams.end();
         match stopped {
             Stopped::Cut(0) => Stopped::Finished,
             stopped => stopped,

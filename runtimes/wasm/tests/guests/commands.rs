@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use coracle_runtime::streaming::Wanted;
 use coracle_runtime::{ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{DEADLINE, Node, entries, kill};
-use crate::programs::{EXIT_3, HELLO, SLEEP, SPIN};
+use crate::programs::{ECHO, EXIT_3, HELLO, SILENT, SLEEP, SPIN, handler};
 
 pub(crate) async fn output_arguments_and_environment_arrive() {
     let node = Node::new().await;
@@ -14,6 +15,59 @@ pub(crate) async fn output_arguments_and_environment_arrive() {
     let (exit, pod) = node.run(&image, |_| ()).await;
     assert_eq!((exit.code, exit.reason.as_str()), (0, "Completed"));
     assert_eq!(entries(&pod.log), ["stdout F hello"]);
+}
+
+pub(crate) async fn those_who_attach_hear_and_are_heard() {
+    let node = Node::new().await;
+    let pod = node
+        .start(&node.image(ECHO.as_bytes()), |config| {
+            config.stdio.stdin = true;
+            config.stdio.once = true;
+        })
+        .await;
+    let wanted = Wanted {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    };
+    let mut session = node.runtime.attach(&pod.container, wanted).await.unwrap();
+    let (mut stdin, mut stdout) = (
+        session.stdin.take().unwrap(),
+        session.stdout.take().unwrap(),
+    );
+    stdin.write_all(b"no end of line").await.unwrap();
+    let mut heard = [0; 14];
+    stdout.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"no end of line");
+    // More than waits anywhere on the way.
+    let text = vec![b'x'; 1 << 20];
+    let mut rest = Vec::new();
+    let write = async {
+        stdin.write_all(&text).await.unwrap();
+        drop(stdin);
+    };
+    let both = async { tokio::join!(write, stdout.read_to_end(&mut rest)) };
+    let ((), read) = tokio::time::timeout(DEADLINE, both).await.unwrap();
+    assert_eq!(read.unwrap(), text.len());
+    assert_eq!(session.exit.await.unwrap(), 0);
+    let attached = node.runtime.attach(&pod.container, wanted).await;
+    assert!(attached.is_err(), "it has ended");
+    // An HTTP guest has no input, and nothing to say.
+    let http = node
+        .start(&node.image(handler(SILENT).as_bytes()), |_| ())
+        .await;
+    let session = node.runtime.attach(&http.container, wanted).await.unwrap();
+    assert!(session.stdin.is_none());
+    let stop = node.runtime.stop_container(&http.container, DEADLINE);
+    stop.await.unwrap();
+    let mut silence = Vec::new();
+    session
+        .stdout
+        .unwrap()
+        .read_to_end(&mut silence)
+        .await
+        .unwrap();
+    assert_eq!((silence.len(), session.exit.await.unwrap()), (0, 0));
 }
 
 pub(crate) async fn a_component_runs() {

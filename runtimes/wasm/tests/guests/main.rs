@@ -24,6 +24,7 @@ use coracle_runtime::tests;
 const TESTS: &[Test] = tests![
     suite::the_runtime_conforms,
     commands::output_arguments_and_environment_arrive,
+    commands::those_who_attach_hear_and_are_heard,
     commands::a_component_runs,
     commands::faults_end_with_their_codes,
     commands::what_cannot_run_is_named,

@@ -157,6 +157,8 @@ impl Node {
             log_directory: logs.clone(),
             labels: BTreeMap::new(),
             cgroup_parent: None,
+            resources: Default::default(),
+            pids_limit: None,
             namespaces: Default::default(),
         };
         let sandbox = self.runtime.run_pod_sandbox(sandbox).await.unwrap();
@@ -176,6 +178,7 @@ impl Node {
             log_limits: LogLimits::default(),
             termination_message: None,
             labels: BTreeMap::new(),
+            stdio: Default::default(),
             security: Default::default(),
         };
         edit(&mut config);

@@ -9,6 +9,24 @@ pub(crate) const HELLO: &str = r#"(module
   (func (export "_start")
     (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 0)))))"#;
 
+/// Writes what it reads, to the end of its input.
+pub(crate) const ECHO: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read"
+    (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write"
+    (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (loop $again
+      (i32.store (i32.const 8) (i32.const 64))
+      (i32.store (i32.const 12) (i32.const 1024))
+      (drop (call $read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 0)))
+      (i32.store (i32.const 12) (i32.load (i32.const 0)))
+      (if (i32.load (i32.const 0))
+        (then
+          (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 4)))
+          (br $again))))))"#;
+
 /// Exits with 3.
 pub(crate) const EXIT_3: &str = r#"(module
   (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

@@ -171,6 +171,14 @@ impl Caller {
                 let left: Vec<Answer> = left.map(answer_of).collect();
                 self.is_gone(&left)
             }
+            // A stream begins with an upgrade, and that on a node that runs the Pod: this one has none.
+            "connect" => {
+                let asked = format!("{path}?command=id&stdout=true");
+                let answer = self.api.get(&asked).await;
+                let status = wants(&answer, 400, Some("Status"))?;
+                let message = format!("pod {name} does not have a host assigned");
+                same(&status["message"], message)
+            }
             other => Err(format!("no way to call {other}")),
         }
     }

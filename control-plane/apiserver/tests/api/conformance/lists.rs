@@ -17,10 +17,7 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ),
     ("controllers", "controllers of kinds that have none yet"),
     ("custom resources", "CustomResourceDefinitions"),
-    (
-        "proxies",
-        "exec, port-forward and proxies through the API server",
-    ),
+    ("proxies", "proxies through the API server"),
     (
         "scheduling",
         "preemption, and ports of nodes that Pods ask for",

@@ -34,6 +34,9 @@ impl Strategy for PodStrategy {
                 Subresource::Binding,
                 Subresource::Eviction,
                 Subresource::Log,
+                Subresource::Exec,
+                Subresource::Attach,
+                Subresource::PortForward,
                 Subresource::EphemeralContainers,
                 Subresource::Resize,
             ])

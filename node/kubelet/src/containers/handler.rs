@@ -1,0 +1,102 @@
+//! What a container is asked to do beside its own program: the commands of probes, and hooks
+//! (`lifecycle`).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
+use coracle_runtime::{ContainerId, RuntimeService};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
+use tokio::io::AsyncReadExt;
+
+use crate::node_context::NodeContext;
+use crate::probes::dial::Target;
+
+/// What is read of a command's output; the rest is let go.
+const MAX_OUTPUT: usize = 10 << 10;
+
+/// Runs a command to its end: its output, or why it is no success.
+pub(crate) async fn command(
+    runtime: &dyn RuntimeService,
+    id: &ContainerId,
+    command: &[String],
+) -> Result<String, String> {
+    let config = ExecConfig {
+        command: command.to_vec(),
+        terminal: false,
+        wanted: Wanted {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        },
+    };
+    let session = runtime.exec(id, config).await;
+    let Session {
+        stdout,
+        stderr,
+        exit,
+        ..
+    } = session.map_err(|error| error.to_string())?;
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    let reading = async {
+        tokio::join!(read(stdout, &mut out), read(stderr, &mut errors));
+        // What it has left behind may hold its output open.
+        std::future::pending::<()>().await
+    };
+    let code = tokio::select! {
+        biased;
+        () = reading => Ok(0),
+        code = exit => code,
+    };
+    let said = [out, errors].concat();
+    let said = String::from_utf8_lossy(&said).trim_end().to_owned();
+    match code {
+        Ok(0) => Ok(said),
+        Ok(code) if said.is_empty() => Err(format!("command failed with exit code {code}")),
+        Ok(_) => Err(said),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn read(output: Option<Output>, into: &mut Vec<u8>) {
+    let Some(mut output) = output else { return };
+    let mut chunk = vec![0; MAX_OUTPUT];
+    // What cannot be read has ended.
+    while let Ok(n @ 1..) = output.read(&mut chunk).await {
+        let room = MAX_OUTPUT.saturating_sub(into.len());
+        into.extend_from_slice(&chunk[..n.min(room)]);
+    }
+}
+
+/// The container whose hook it is.
+pub(crate) struct Hooked<'a> {
+    pub(crate) node: &'a NodeContext,
+    pub(crate) runtime: &'a dyn RuntimeService,
+    pub(crate) uid: &'a str,
+    pub(crate) ips: &'a [IpAddr],
+    pub(crate) container: &'a Container,
+    pub(crate) id: &'a ContainerId,
+}
+
+impl Hooked<'_> {
+    /// Does what a hook asks, however long it takes.
+    pub(crate) async fn run(&self, hook: &LifecycleHandler) -> Result<(), String> {
+        if let Some(exec) = &hook.exec {
+            let asked = exec.command.clone().unwrap_or_default();
+            return command(self.runtime, self.id, &asked).await.map(drop);
+        }
+        if let Some(sleep) = &hook.sleep {
+            let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            return Ok(());
+        }
+        let request = Probe {
+            http_get: hook.http_get.clone(),
+            tcp_socket: hook.tcp_socket.clone(),
+            ..Probe::default()
+        };
+        let target = Target::of(self.container, &request, self.ips);
+        // Whatever is answered, it has been told.
+        target.reach(self.node, self.uid).await.map(drop)
+    }
+}
