@@ -119,11 +119,10 @@ impl Cgroup {
         let failed = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
-        for root in CONTROLLERS.map(|name| self.hierarchies.controller(name)) {
-            if let Some(root) = root {
-                let path = root.join(&self.path);
-                fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
-            }
+        let older = CONTROLLERS.map(|name| self.hierarchies.controller(name));
+        for root in older.into_iter().flatten() {
+            let path = root.join(&self.path);
+            fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
         }
         if let Some(root) = self
             .hierarchies

@@ -74,7 +74,7 @@ mod tests {
         let both = json!({"requests": most, "limits": most});
         let mebi = Some(1 << 20);
         check(
-            &[none.clone()],
+            std::slice::from_ref(&none),
             "kubepods/besteffort/podu",
             (None, None, None),
         );
