@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 mod kubectl;
 
-pub(crate) use kubectl::{Kubectl, kubectl_available, tool_available};
+pub(crate) use kubectl::{Background, Kubectl, kubectl_available, tool_available};
 
 /// Nothing here takes this long on a machine that works, however loaded.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);

@@ -58,10 +58,16 @@ async fn controllerrevision_should_manage_the_lifecycle_of_a_controllerrevision(
     let sets = Objects::namespaced(&api, "/apis/apps/v1", "daemonsets");
     let revisions = Objects::namespaced(&api, "/apis/apps/v1", "controllerrevisions");
     let set = sets.create(&daemon_set()).await;
-    assert_eq!(sets.list_everywhere(LABEL).await, [set.clone()]);
+    assert_eq!(
+        sets.list_everywhere(LABEL).await,
+        std::slice::from_ref(&set)
+    );
 
     let first = revisions.create(&revision(&set, "6b9", 1)).await;
-    assert_eq!(revisions.list_everywhere(LABEL).await, [first.clone()]);
+    assert_eq!(
+        revisions.list_everywhere(LABEL).await,
+        std::slice::from_ref(&first)
+    );
     let owner = &first["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], set["metadata"]["uid"]);
     let patched = revisions.label(name(&first), name(&first), "patched").await;
@@ -75,7 +81,7 @@ async fn controllerrevision_should_manage_the_lifecycle_of_a_controllerrevision(
     assert_eq!(revisions.list(LABEL).await.len(), 2);
     revisions.delete(name(&first)).await;
     revisions.gone(name(&first)).await;
-    assert_eq!(revisions.list(LABEL).await, [second.clone()]);
+    assert_eq!(revisions.list(LABEL).await, std::slice::from_ref(&second));
     revisions
         .relabel(name(&second), name(&second), "updated")
         .await;
@@ -89,6 +95,6 @@ async fn controllerrevision_should_manage_the_lifecycle_of_a_controllerrevision(
     revisions
         .delete_all(&format!("{}=updated", name(&second)))
         .await;
-    assert_eq!(revisions.list(LABEL).await, [third.clone()]);
+    assert_eq!(revisions.list(LABEL).await, std::slice::from_ref(&third));
     assert_eq!(revisions.get(name(&third)).await["revision"], 3);
 }
