@@ -116,8 +116,18 @@ pub(crate) async fn the_death_of_a_shim_ends_its_containers() {
     let (pid, shim) = Identity::living(&node.shim_folder(&pod.sandbox))
         .unwrap()
         .unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let child: i32 = children.trim().parse().unwrap();
+    // What made the container may still be on its way out.
+    let only_child = async {
+        loop {
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            let children = std::fs::read_to_string(children).unwrap();
+            if let Ok(child) = children.trim().parse::<i32>() {
+                return child;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let child = tokio::time::timeout(DEADLINE, only_child).await.unwrap();
     let container = Identity::of(child).unwrap();
     rustix::process::pidfd_send_signal(&shim, rustix::process::Signal::KILL).unwrap();
     let exit = exit(&node.runtime, &pod.container).await;

@@ -138,7 +138,8 @@ pub(crate) async fn a_container_may_run_on_a_terminal() {
     let heard = until(more.stdout.as_mut().unwrap(), "got a line").await;
     assert!(heard.contains("11 99"), "{heard}");
     assert_eq!(exit(&node.runtime, &pod.container).await.code, 0);
-    assert!(pod.output().starts_with("terminal"), "{}", pod.output());
+    // The terminal may echo the line before the program has come so far.
+    assert!(pod.output().contains("terminal"), "{}", pod.output());
     node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
 }
 
