@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{Cluster, is_root, kubectl_available, succeeded};
+use crate::cluster::{Cluster, Kubectl, is_root, kubectl_available, succeeded};
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
@@ -15,8 +15,9 @@ const APPLETS: [&str; 12] = [
 ];
 
 /// Whether images of containers can be made and run here.
-pub(crate) fn containers_available() -> bool {
+fn containers_available() -> bool {
     if !is_root() {
+        eprintln!("SKIPPED: containers take root");
         return false;
     }
     let skopeo = Command::new("skopeo").arg("--version").output().is_ok();
@@ -42,8 +43,19 @@ fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
 }
 
+/// A cluster whose registry has an image of busybox, where there can be one.
+pub(crate) fn cluster_with_busybox() -> Option<(Cluster, Kubectl)> {
+    if !containers_available() || !kubectl_available() {
+        return None;
+    }
+    let cluster = Cluster::up(&[]);
+    push_busybox(&cluster);
+    let kubectl = cluster.kubectl();
+    Some((cluster, kubectl))
+}
+
 /// Makes an image of busybox and pushes it into the cluster's registry as `busybox:v1`.
-pub(crate) fn push_busybox(cluster: &Cluster) {
+fn push_busybox(cluster: &Cluster) {
     let root = cluster.folder().join("busybox");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
@@ -110,12 +122,9 @@ pub(crate) fn push_busybox(cluster: &Cluster) {
 
 #[test]
 fn busybox_runs() {
-    if !containers_available() || !kubectl_available() {
+    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
         return;
-    }
-    let cluster = Cluster::up(&[]);
-    push_busybox(&cluster);
-    let kubectl = cluster.kubectl();
+    };
     let script = "echo hello $FROM as $(id -u); exit 3";
     kubectl.ok(&[
         "run",
@@ -182,12 +191,9 @@ spec:
 
 #[test]
 fn hooks_and_probes_run_commands_in_containers() {
-    if !containers_available() || !kubectl_available() {
+    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
         return;
-    }
-    let cluster = Cluster::up(&[]);
-    push_busybox(&cluster);
-    let kubectl = cluster.kubectl();
+    };
     kubectl.apply(
         "
 apiVersion: v1

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cluster::{
     Background, Cluster, Kubectl, eventually, http_get, kubectl_available, sample, succeeded,
 };
-use crate::containers::{containers_available, push_busybox};
+use crate::containers::cluster_with_busybox;
 
 /// Forwards a port of this machine, chosen by the kernel: where it leads from.
 fn forward(kubectl: &Kubectl, to: &str, port: u16, output: &Path) -> (Background, String) {
@@ -24,12 +24,9 @@ fn forward(kubectl: &Kubectl, to: &str, port: u16, output: &Path) -> (Background
 
 #[test]
 fn kubectl_reaches_into_containers() {
-    if !containers_available() || !kubectl_available() {
+    let Some((cluster, kubectl)) = cluster_with_busybox() else {
         return;
-    }
-    let cluster = Cluster::up(&[]);
-    push_busybox(&cluster);
-    let kubectl = cluster.kubectl();
+    };
     kubectl.apply(
         "
 apiVersion: v1

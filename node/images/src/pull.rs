@@ -13,22 +13,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_client::manifest::{OciImageIndex, OciImageManifest};
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::classify::{self, Layer, Plan};
 use crate::client::{Basic, ClientError, HttpClients, Manifest, Repository, Timeouts, Trust};
 use crate::extract::extract;
 use crate::layer::LayerError;
-use crate::media_types::{DOCKER_MANIFEST_LIST, OCI_INDEX};
 use crate::reference::DOCKER_HUB;
-use crate::{
-    ContentStore, Digest, ImageKind, ImageLayer, Lease, Reference, RegistryAuth, StoredImage,
-};
+use crate::{ContentStore, Digest, ImageKind, Lease, Reference, RegistryAuth, StoredImage};
 
+mod manifest;
 mod types;
 
+use manifest::{as_index, image_layers, parse_manifest};
 pub use types::{
     EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, PullerConfig,
 };
@@ -447,17 +444,6 @@ impl Puller {
     }
 }
 
-fn image_layers(layers: &[Layer], diff_ids: Vec<Digest>) -> Vec<ImageLayer> {
-    let layers = layers.iter().zip(diff_ids);
-    layers
-        .map(|(layer, diff_id)| ImageLayer {
-            digest: layer.digest.clone(),
-            media_type: layer.media_type.clone(),
-            diff_id,
-        })
-        .collect()
-}
-
 /// A qualified reference as the store keeps it: by digest where it has one.
 fn key(reference: &Reference) -> String {
     match reference.digest() {
@@ -477,39 +463,6 @@ fn check_size(what: &str, size: u64, limit: u64) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Versioned {
-    schema_version: u32,
-    media_type: Option<String>,
-}
-
-fn as_index(manifest: &Manifest) -> Result<Option<OciImageIndex>, Failure> {
-    let not_valid = |error| Failure::Image(format!("the manifest is not valid: {error}"));
-    let versioned: Versioned = serde_json::from_slice(&manifest.bytes).map_err(not_valid)?;
-    if versioned.schema_version != 2 {
-        return Err(Failure::Image(format!(
-            "manifests of schema version {} are not supported",
-            versioned.schema_version
-        )));
-    }
-    let media_type = versioned
-        .media_type
-        .as_ref()
-        .or(manifest.media_type.as_ref());
-    match media_type.map(String::as_str) {
-        Some(OCI_INDEX | DOCKER_MANIFEST_LIST) => serde_json::from_slice(&manifest.bytes)
-            .map(Some)
-            .map_err(not_valid),
-        _ => Ok(None),
-    }
-}
-
-fn parse_manifest(manifest: &Manifest) -> Result<OciImageManifest, Failure> {
-    serde_json::from_slice(&manifest.bytes)
-        .map_err(|error| Failure::Image(format!("the manifest is not valid: {error}")))
 }
 
 pub(crate) fn is_loopback(registry: &str) -> bool {

@@ -95,16 +95,12 @@ impl Suite {
                 name: format!("pod-{n}"),
                 uid: format!("00000000-0000-4000-8000-{n:012}"),
             },
-            attempt: 0,
             hostname: format!("pod-{n}"),
             ips: vec![std::net::IpAddr::from([127, 0, 0, 1])],
             network_snapshot: self.scratch.join("network-snapshot"),
             log_directory: self.scratch.join(format!("logs/pod-{n}")),
             labels: BTreeMap::from([("n".to_owned(), n.to_string())]),
-            cgroup_parent: None,
-            resources: Default::default(),
-            pids_limit: None,
-            namespaces: Namespaces::default(),
+            ..Default::default()
         }
     }
 
@@ -118,22 +114,11 @@ impl Suite {
     fn container_config(&self, image: &Image) -> ContainerConfig {
         ContainerConfig {
             name: "main".to_owned(),
-            attempt: 0,
             image_digest: image.digest.clone(),
             image: image.reference.clone(),
-            command: Vec::new(),
-            args: Vec::new(),
-            working_dir: None,
             env: vec![("A".to_owned(), "b".to_owned())],
-            mounts: Vec::new(),
-            resources: Resources::default(),
-            ports: Vec::new(),
             log_path: PathBuf::from("main/0.log"),
-            log_limits: LogLimits::default(),
-            termination_message: None,
-            labels: BTreeMap::new(),
-            stdio: Default::default(),
-            security: Security::default(),
+            ..Default::default()
         }
     }
 

@@ -18,7 +18,7 @@ pub struct SandboxId(pub String);
 pub struct ContainerId(pub String);
 
 /// The Pod to which a sandbox belongs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodIdentity {
     /// Namespace of the Pod.
     pub namespace: String,
@@ -29,7 +29,7 @@ pub struct PodIdentity {
 }
 
 /// What a runtime needs to know to make the sandbox of a Pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodSandboxConfig {
     /// The Pod.
     pub pod: PodIdentity,
@@ -147,7 +147,7 @@ pub struct Port {
 }
 
 /// What a runtime needs to know to make a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Name of the container in its Pod.
     pub name: String,

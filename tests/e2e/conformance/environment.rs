@@ -6,21 +6,69 @@ use serde_json::{Value, json};
 use super::{cluster_with, create, has_lines, shown, whole};
 use crate::cluster::{Kubectl, eventually};
 
-fn config_map(kubectl: &Kubectl) {
-    let data = json!({"data-1": "value-1", "data_2": "value-2", "data_3": "value-3"});
-    create(
-        kubectl,
-        &json!({"kind": "ConfigMap", "metadata": {"name": "configmap-test"}, "data": data}),
-    );
+/// A kind of object whose keys become variables.
+struct Source {
+    kind: &'static str,
+    /// The member that has its texts.
+    data: &'static str,
+    /// How a variable names a key of it, and a container all of them.
+    key: &'static str,
+    all: &'static str,
 }
 
-fn secret(kubectl: &Kubectl) {
-    let data = json!({"data-1": "value-1", "data_2": "value-2", "data_3": "value-3"});
-    create(
-        kubectl,
-        &json!({"kind": "Secret", "metadata": {"name": "secret-test"}, "stringData": data}),
-    );
+const CONFIG_MAP: Source = Source {
+    kind: "ConfigMap",
+    data: "data",
+    key: "configMapKeyRef",
+    all: "configMapRef",
+};
+const SECRET: Source = Source {
+    kind: "Secret",
+    data: "stringData",
+    key: "secretKeyRef",
+    all: "secretRef",
+};
+
+impl Source {
+    fn make(&self, kubectl: &Kubectl) {
+        let data = json!({"data-1": "value-1", "data_2": "value-2", "data_3": "value-3"});
+        create(
+            kubectl,
+            &json!({"kind": self.kind, "metadata": {"name": "source"}, self.data: data}),
+        );
+    }
+
+    /// A variable has the value of a key.
+    fn gives_a_variable(&self) {
+        let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
+            return;
+        };
+        self.make(&kubectl);
+        let key = json!({"name": "source", "key": "data-1"});
+        let env = json!([from("DATA_1", self.key, key)]);
+        let said = shown(&kubectl, json!({"env": env}), json!({}));
+        has_lines(&said, &["DATA_1=value-1"]);
+    }
+
+    /// All keys are variables under each prefix.
+    fn gives_variables(&self, prefixes: &[&str]) {
+        let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
+            return;
+        };
+        self.make(&kubectl);
+        let source = |prefix: &&str| json!({"prefix": prefix, self.all: {"name": "source"}});
+        let sources: Vec<Value> = prefixes.iter().map(source).collect();
+        let said = shown(&kubectl, json!({"envFrom": sources}), json!({}));
+        for prefix in prefixes {
+            for key in ["data-1=value-1", "data_2=value-2", "data_3=value-3"] {
+                has_lines(&said, &[&format!("{prefix}{key}")]);
+            }
+        }
+    }
 }
+
+/// Digits, signs, letters.
+const PREFIXES: [&str; 5] = ["", "1-", "$_-", "ABC_", "#@!"];
 
 /// A variable whose value comes from elsewhere.
 fn from(name: &str, source: &str, what: Value) -> Value {
@@ -30,104 +78,38 @@ fn from(name: &str, source: &str, what: Value) -> Value {
 /// Must: a variable has the value of a key of a ConfigMap.
 #[test]
 fn configmap_should_be_consumable_via_environment_variable() {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    config_map(&kubectl);
-    let key = json!({"name": "configmap-test", "key": "data-1"});
-    let env = json!([from("CONFIG_DATA_1", "configMapKeyRef", key)]);
-    let said = shown(&kubectl, json!({"env": env}), json!({}));
-    has_lines(&said, &["CONFIG_DATA_1=value-1"]);
+    CONFIG_MAP.gives_a_variable();
 }
 
 /// Must: all keys of a ConfigMap are variables, with a prefix where one is asked for.
 #[test]
 fn configmap_should_be_consumable_via_the_environment() {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    config_map(&kubectl);
-    let map = json!({"name": "configmap-test"});
-    let sources = json!([{"configMapRef": map}, {"prefix": "p-", "configMapRef": map}]);
-    let said = shown(&kubectl, json!({"envFrom": sources}), json!({}));
-    for (key, value) in [
-        ("data-1", "value-1"),
-        ("data_2", "value-2"),
-        ("data_3", "value-3"),
-    ] {
-        has_lines(
-            &said,
-            &[&format!("{key}={value}"), &format!("p-{key}={value}")],
-        );
-    }
+    CONFIG_MAP.gives_variables(&["", "p-"]);
 }
 
 /// Must: a variable has the value of a key of a Secret.
 #[test]
 fn secrets_should_be_consumable_from_pods_in_env_vars() {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    secret(&kubectl);
-    let key = json!({"name": "secret-test", "key": "data-1"});
-    let env = json!([from("SECRET_DATA", "secretKeyRef", key)]);
-    let said = shown(&kubectl, json!({"env": env}), json!({}));
-    has_lines(&said, &["SECRET_DATA=value-1"]);
+    SECRET.gives_a_variable();
 }
 
 /// Must: all keys of a Secret are variables, with a prefix where one is asked for.
 #[test]
 fn secrets_should_be_consumable_via_the_environment() {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    secret(&kubectl);
-    let of = json!({"name": "secret-test"});
-    let sources = json!([{"secretRef": of}, {"prefix": "p-", "secretRef": of}]);
-    let said = shown(&kubectl, json!({"envFrom": sources}), json!({}));
-    for (key, value) in [
-        ("data-1", "value-1"),
-        ("data_2", "value-2"),
-        ("data_3", "value-3"),
-    ] {
-        has_lines(
-            &said,
-            &[&format!("{key}={value}"), &format!("p-{key}={value}")],
-        );
-    }
-}
-
-/// All keys of a source are variables under each prefix that may be one: digits, signs, letters.
-fn prefixed(kubectl: &Kubectl, source: &str, name: &str) {
-    let prefixes = ["", "1-", "$_-", "ABC_", "#@!"];
-    let sources = prefixes.map(|prefix| json!({"prefix": prefix, source: {"name": name}}));
-    let said = shown(kubectl, json!({"envFrom": sources}), json!({}));
-    for prefix in prefixes {
-        for key in ["data-1=value-1", "data_2=value-2", "data_3=value-3"] {
-            has_lines(&said, &[&format!("{prefix}{key}")]);
-        }
-    }
+    SECRET.gives_variables(&["", "p-"]);
 }
 
 /// Must: the keys of a ConfigMap are variables with prefixes of printable characters.
 #[test]
 fn configmap_should_be_consumable_as_environment_variable_names_with_various_prefixes() {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    config_map(&kubectl);
-    prefixed(&kubectl, "configMapRef", "configmap-test");
+    CONFIG_MAP.gives_variables(&PREFIXES);
 }
 
 /// Must: the keys of a Secret are variables with prefixes of printable characters.
 #[test]
 fn secrets_should_be_consumable_as_environment_variable_names_variable_names_with_various_prefixes()
 {
-    let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
-        return;
-    };
-    secret(&kubectl);
-    prefixed(&kubectl, "secretRef", "secret-test");
+    SECRET.gives_variables(&PREFIXES);
 }
 
 fn field(name: &str, path: &str) -> Value {
@@ -284,13 +266,13 @@ fn variable_expansion_should_allow_substituting_values_in_a_container_s_args() {
     let Some((_cluster, kubectl)) = cluster_with(&["inspect"]) else {
         return;
     };
-    config_map(&kubectl);
+    CONFIG_MAP.make(&kubectl);
     let container = json!({
         "env": [variable("KEY", "data-1")],
         "args": ["/etc/config/$(KEY)"],
         "volumeMounts": [{"name": "config", "mountPath": "/etc/config"}],
     });
-    let spec = json!({"volumes": [{"name": "config", "configMap": {"name": "configmap-test"}}]});
+    let spec = json!({"volumes": [{"name": "config", "configMap": {"name": "source"}}]});
     let said = shown(&kubectl, container, spec);
     has_lines(&said, &["/etc/config/data-1: value-1"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`strategy`], [`kinds`], [`erased`], [`lookup`] | the kinds |
+//! | [`strategy`] with `descriptor`, [`kinds`], [`erased`], [`lookup`] | the kinds |
 //! | [`encoding`] | objects as the store holds them and as clients see them |
 //! | [`create`], [`update`], [`delete`], [`list`], [`watch`] | the verbs |
 //! | [`continuation`] | the tokens by which lists go on |
@@ -17,6 +17,7 @@ pub mod apply;
 pub mod continuation;
 pub mod create;
 pub mod delete;
+mod descriptor;
 pub mod encoding;
 pub mod erased;
 pub mod errors;

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 
-use super::world::{World, is_ready, path};
+use super::world::{Running, World, is_ready, path};
 use crate::{KubeletApi, server_tls};
 
 pub(super) struct Authority {
@@ -96,15 +96,8 @@ async fn get(
     Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
 }
 
-#[tokio::test]
-async fn logs_are_served_to_those_who_may_read_them() {
-    let world = World::new();
-    let speaks = Behaviour {
-        output: vec!["one".to_owned(), "two".to_owned()],
-        ..Behaviour::default()
-    };
-    world.runtime.behave("main", speaks);
-    let (authority, other) = (Authority::new(), Authority::new());
+/// Starts a kubelet whose API takes that authority's `apiserver`: on which port.
+pub(super) async fn serve(world: &World, authority: &Authority) -> (Running, u16) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (certificate, key) = authority.issue("node", "nodes");
@@ -114,6 +107,19 @@ async fn logs_are_served_to_those_who_may_read_them() {
         tls: server_tls(vec![certificate], key, [ca]).unwrap(),
         allowed_users: vec!["apiserver".to_owned()],
     }));
+    (kubelet, port)
+}
+
+#[tokio::test]
+async fn logs_are_served_to_those_who_may_read_them() {
+    let world = World::new();
+    let speaks = Behaviour {
+        output: vec!["one".to_owned(), "two".to_owned()],
+        ..Behaviour::default()
+    };
+    world.runtime.behave("main", speaks);
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (kubelet, port) = serve(&world, &authority).await;
     world.pod("web", json!({}), json!({}));
     world
         .api

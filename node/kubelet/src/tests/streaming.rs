@@ -14,9 +14,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::serving::Authority;
+use super::serving::{Authority, serve};
 use super::world::{Running, World, is_ready, path};
-use crate::{KubeletApi, server_tls};
 
 type Client = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -33,15 +32,7 @@ impl Node {
         let world = World::new();
         world.runtime.behave("main", behaviour);
         let authority = Authority::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (certificate, key) = authority.issue("node", "nodes");
-        let ca = authority.certificate.clone();
-        let kubelet = world.start_with(Some(KubeletApi {
-            listener,
-            tls: server_tls(vec![certificate], key, [ca]).unwrap(),
-            allowed_users: vec!["apiserver".to_owned()],
-        }));
+        let (kubelet, port) = serve(&world, &authority).await;
         world.pod("web", json!({}), json!({}));
         let api = &world.api;
         api.object(&path("web"), "web is ready", is_ready).await;

@@ -165,38 +165,24 @@ impl Node {
                 name: format!("pod-{number}"),
                 uid: uid.replace(['/', '.'], "-"),
             },
-            attempt: 0,
             hostname: format!("pod-{number}"),
             ips: vec![[10, 42, 0, number as u8].into()],
             network_snapshot: self.folder.path().join("network.json"),
             log_directory: self.folder.path().join(format!("logs/{number}")),
-            labels: Default::default(),
-            cgroup_parent: None,
             resources: request(),
-            pids_limit: None,
-            namespaces: Default::default(),
+            ..Default::default()
         }
     }
 
     pub(crate) fn container_config(&self, script: &str) -> ContainerConfig {
         ContainerConfig {
             name: "main".into(),
-            attempt: 0,
             image_digest: self.busybox.digest.clone(),
             image: self.busybox.reference.clone(),
             command: ["sh", "-c", script].map(str::to_owned).into(),
-            args: Vec::new(),
-            working_dir: None,
-            env: Vec::new(),
-            mounts: Vec::new(),
             resources: request(),
-            ports: Vec::new(),
             log_path: "main/0.log".into(),
-            log_limits: LogLimits::default(),
-            termination_message: None,
-            labels: Default::default(),
-            stdio: Default::default(),
-            security: Default::default(),
+            ..Default::default()
         }
     }
 

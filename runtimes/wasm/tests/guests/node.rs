@@ -150,36 +150,19 @@ impl Node {
                 name: format!("pod-{number}"),
                 uid: format!("uid-{number}"),
             },
-            attempt: 0,
             hostname: format!("pod-{number}"),
             ips: vec![[10, 42, (number >> 8) as u8, number as u8].into()],
             network_snapshot: self.folder.path().join("network.json"),
             log_directory: logs.clone(),
-            labels: BTreeMap::new(),
-            cgroup_parent: None,
-            resources: Default::default(),
-            pids_limit: None,
-            namespaces: Default::default(),
+            ..Default::default()
         };
         let sandbox = self.runtime.run_pod_sandbox(sandbox).await.unwrap();
         let mut config = ContainerConfig {
             name: "main".into(),
-            attempt: 0,
             image_digest: image.digest.clone(),
             image: image.reference.clone(),
-            command: Vec::new(),
-            args: Vec::new(),
-            working_dir: None,
-            env: Vec::new(),
-            mounts: Vec::new(),
-            resources: Resources::default(),
-            ports: Vec::new(),
             log_path: "main/0.log".into(),
-            log_limits: LogLimits::default(),
-            termination_message: None,
-            labels: BTreeMap::new(),
-            stdio: Default::default(),
-            security: Default::default(),
+            ..Default::default()
         };
         edit(&mut config);
         let container = self.runtime.create_container(&sandbox, config).await;

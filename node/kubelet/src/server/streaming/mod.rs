@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use coracle_runtime::ContainerId;
 use coracle_runtime::RuntimeService;
 use coracle_runtime::streaming::{ExecConfig, Wanted};
@@ -77,32 +77,27 @@ pub(super) async fn exec(
     Path((namespace, name, container)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
     request: Request,
-) -> Response {
-    let asked = || -> Result<_, Refused> {
-        let options = Options::parse_streams(query.as_deref().unwrap_or_default())?;
-        if options.command.is_empty() {
-            let text = "you must specify at least one command".to_owned();
-            return Err((StatusCode::BAD_REQUEST, text));
-        }
-        let pod = find(&state, &namespace, &name)?;
-        Ok((options, running(&state, &pod, &container)?))
-    };
-    let (options, (runtime, id)) = match asked() {
-        Ok(asked) => asked,
-        Err(refused) => return refused.into_response(),
-    };
+) -> Result<Response, Refused> {
+    let options = Options::parse_streams(query.as_deref().unwrap_or_default())?;
+    if options.command.is_empty() {
+        let text = "you must specify at least one command".to_owned();
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    let pod = find(&state, &namespace, &name)?;
+    let (runtime, id) = running(&state, &pod, &container)?;
     let config = ExecConfig {
         command: options.command,
         terminal: options.terminal,
         wanted: options.wanted,
     };
     let known = &remote_command::PROTOCOLS;
-    state
+    let upgraded = state
         .sockets
         .upgrade(request, known, async move |socket, protocol| {
             let session = runtime.exec(&id, config).await;
             remote_command::serve(socket, protocol, session, Ending::Code).await;
-        })
+        });
+    Ok(upgraded)
 }
 
 /// Joins the streams of a container.
@@ -111,23 +106,18 @@ pub(super) async fn attach(
     Path((namespace, name, container)): Path<(String, String, String)>,
     RawQuery(query): RawQuery,
     request: Request,
-) -> Response {
-    let asked = || -> Result<_, Refused> {
-        let options = Options::parse_streams(query.as_deref().unwrap_or_default())?;
-        let pod = find(&state, &namespace, &name)?;
-        Ok((options, running(&state, &pod, &container)?))
-    };
-    let (options, (runtime, id)) = match asked() {
-        Ok(asked) => asked,
-        Err(refused) => return refused.into_response(),
-    };
+) -> Result<Response, Refused> {
+    let options = Options::parse_streams(query.as_deref().unwrap_or_default())?;
+    let pod = find(&state, &namespace, &name)?;
+    let (runtime, id) = running(&state, &pod, &container)?;
     let known = &remote_command::PROTOCOLS;
-    state
+    let upgraded = state
         .sockets
         .upgrade(request, known, async move |socket, protocol| {
             let session = runtime.attach(&id, options.wanted).await;
             remote_command::serve(socket, protocol, session, Ending::Detached).await;
-        })
+        });
+    Ok(upgraded)
 }
 
 /// Connects to ports of a Pod.
@@ -136,30 +126,24 @@ pub(super) async fn port_forward(
     Path((namespace, name)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     request: Request,
-) -> Response {
-    let asked = || -> Result<_, Refused> {
-        let options = Options::parse(query.as_deref().unwrap_or_default())?;
-        let pod = find(&state, &namespace, &name)?;
-        if state.node.cache.pod(pod::uid(&pod)).sandboxes.is_empty() {
-            let text = format!("pod {name:?} does not run");
-            return Err((StatusCode::NOT_FOUND, text));
-        }
-        Ok((options, pod))
-    };
-    let (options, pod) = match asked() {
-        Ok(asked) => asked,
-        Err(refused) => return refused.into_response(),
-    };
+) -> Result<Response, Refused> {
+    let options = Options::parse(query.as_deref().unwrap_or_default())?;
+    let pod = find(&state, &namespace, &name)?;
+    if state.node.cache.pod(pod::uid(&pod)).sandboxes.is_empty() {
+        let text = format!("pod {name:?} does not run");
+        return Err((StatusCode::NOT_FOUND, text));
+    }
     let target = Arc::new(port_forward::Target {
         node: state.node.clone(),
         pod,
     });
     let known = &port_forward::PROTOCOLS;
-    state
+    let upgraded = state
         .sockets
         .upgrade(request, known, async move |socket, protocol| {
             port_forward::serve(socket, protocol, target, options.ports).await;
-        })
+        });
+    Ok(upgraded)
 }
 
 fn find(state: &ApiState, namespace: &str, name: &str) -> Result<Arc<Pod>, Refused> {
