@@ -1,6 +1,7 @@
 //! Lets the linker fold functions that came out alike, where it can: generic code is compiled for
 //! each of its types, and much of it is the same to the byte. That is several megabytes of the
-//! released program. Only lld and its like know how, so the linker is asked first.
+//! released program. Only lld and its like know how, so the linker is asked first. Functions that are
+//! folded have one address: nothing here tells functions apart by theirs.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,6 +11,10 @@ const FOLD: &str = "-Wl,--icf=all";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    // Another linker may have come with them.
+    for variable in ["RUSTFLAGS", "RUSTC_LINKER", "PATH"] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
     // Other builds are linked often, and by whoever works on them.
     if env::var("PROFILE").is_ok_and(|profile| profile == "release") && folds() == Some(true) {
         println!("cargo:rustc-link-arg-bins={FOLD}");

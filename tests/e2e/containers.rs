@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::{Cluster, Kubectl, is_root, kubectl_available, succeeded};
+use crate::cluster::{Cluster, Kubectl, eventually, is_root, kubectl_available, succeeded};
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
@@ -238,7 +238,10 @@ spec:
     kubectl.wait_value(&["pod", "hooked"], restarts, "1");
     assert_eq!(kubectl.ok(&["logs", "--previous", "hooked"]), "stopping\n");
     kubectl.wait_value(&["pod", "unhooked"], ".status.phase", "Failed");
-    let events = kubectl.ok(&["events", "--for", "pod/unhooked"]);
-    assert!(events.contains("PostStartHook failed: no luck"), "{events}");
+    eventually("the event of the hook", || {
+        let events = kubectl.ok(&["events", "--for", "pod/unhooked"]);
+        let told = events.contains("PostStartHook failed: no luck");
+        told.then_some(()).ok_or(events)
+    });
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }

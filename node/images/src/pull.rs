@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oci_client::manifest::OciImageManifest;
 use tokio::sync::Semaphore;
 
 use crate::classify::{self, Layer, Plan};

@@ -17,9 +17,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, LogLimits,
-    Namespaces, PodIdentity, PodSandboxConfig, Resources, RuntimeEvent, RuntimeService, SandboxId,
-    SandboxState, Security,
+    Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, PodIdentity,
+    PodSandboxConfig, RuntimeEvent, RuntimeService, SandboxId, SandboxState,
 };
 
 /// How long anything in the suite may take.

@@ -3,21 +3,13 @@
 
 use std::path::Path;
 
-use crate::cluster::{Cluster, Kubectl, eventually, kubectl_available, sample};
+use super::cluster_with_named;
+use crate::cluster::{Cluster, Kubectl, eventually, sample};
 
 /// A cluster whose registry has `app:v1` and `app:v2`, where there is a kubectl.
 fn cluster() -> Option<(Cluster, Kubectl)> {
-    if !kubectl_available() {
-        return None;
-    }
-    let cluster = Cluster::up(&[]);
-    let guest = sample("hello-http").join("hello-http.wasm");
-    for image in ["app:v1", "app:v2"] {
-        cluster.coracle(&["push", guest.to_str().unwrap(), image]);
-    }
-    let kubectl = cluster.kubectl();
-    kubectl.wait_value(&["serviceaccount", "default"], ".metadata.name", "default");
-    Some((cluster, kubectl))
+    let versions = ["app:v1", "app:v2"];
+    cluster_with_named(versions.map(|name| ("hello-http", name.to_owned())).into())
 }
 
 fn write(folder: &Path, text: &str) -> String {

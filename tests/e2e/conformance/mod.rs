@@ -13,14 +13,19 @@ use crate::cluster::{Cluster, Kubectl, kubectl_available, sample};
 
 /// A cluster whose registry has some of the samples' images, where there is a kubectl.
 fn cluster_with(images: &[&str]) -> Option<(Cluster, Kubectl)> {
+    let named = images.iter().map(|image| (*image, format!("{image}:v1")));
+    cluster_with_named(named.collect())
+}
+
+/// The same with names of one's own.
+fn cluster_with_named(images: Vec<(&str, String)>) -> Option<(Cluster, Kubectl)> {
     if !kubectl_available() {
         return None;
     }
     let cluster = Cluster::up(&[]);
-    for image in images {
-        let folder = if *image == "exit3" { "faults" } else { image };
+    for (image, name) in images {
+        let folder = if image == "exit3" { "faults" } else { image };
         let guest = sample(folder).join(format!("{image}.wasm"));
-        let name = format!("{image}:v1");
         cluster.coracle(&["push", guest.to_str().unwrap(), &name]);
     }
     let kubectl = cluster.kubectl();

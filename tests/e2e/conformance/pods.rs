@@ -40,6 +40,9 @@ fn pods_should_be_submitted_and_removed() {
         template,
     ];
     let watch = kubectl.spawn(&watching, &cluster.folder().join("watch"));
+    // It is watched before it runs.
+    let node = kubectl.value(&["nodes"], ".items[0].metadata.name");
+    kubectl.ok(&["cordon", &node]);
     serving(&kubectl, "submitted", json!({}));
     assert_eq!(found(), "pod/submitted\n");
     let sees = |what: &str, wanted: &dyn Fn(&str) -> bool| {
@@ -52,6 +55,8 @@ fn pods_should_be_submitted_and_removed() {
             }
         });
     };
+    sees("it is there", &|line| line.trim_end() == "ADDED Pending");
+    kubectl.ok(&["uncordon", &node]);
     sees("it runs", &|line| line.trim_end() == "MODIFIED Running");
     kubectl.ok(&["delete", "pod", "submitted", "--grace-period=30"]);
     sees("it is to end", &|line| {

@@ -1,11 +1,8 @@
 //! Tables for the difference between what should run and what runs.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
-
 use coracle_runtime::{
-    Container as RuntimeContainer, ContainerConfig, Exit, LogLimits, PodIdentity, PodSandbox,
-    PodSandboxConfig, Resources,
+    Container as RuntimeContainer, ContainerConfig, Exit, PodIdentity, PodSandbox, PodSandboxConfig,
 };
 use serde_json::{Value, json};
 

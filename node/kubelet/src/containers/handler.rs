@@ -12,6 +12,8 @@ use tokio::io::AsyncReadExt;
 use crate::node_context::NodeContext;
 use crate::probes::dial::Target;
 
+/// How long a hook waits for the answer to its request.
+const ANSWER: Duration = Duration::from_secs(30);
 /// What is read of a command's output; the rest is let go.
 const MAX_OUTPUT: usize = 10 << 10;
 
@@ -79,7 +81,7 @@ pub(crate) struct Hooked<'a> {
 }
 
 impl Hooked<'_> {
-    /// Does what a hook asks, however long it takes.
+    /// Does what a hook asks, however long its command takes.
     pub(crate) async fn run(&self, hook: &LifecycleHandler) -> Result<(), String> {
         if let Some(exec) = &hook.exec {
             let asked = exec.command.clone().unwrap_or_default();
@@ -96,7 +98,11 @@ impl Hooked<'_> {
             ..Probe::default()
         };
         let target = Target::of(self.container, &request, self.ips);
-        // Whatever is answered, it has been told.
-        target.reach(self.node, self.uid).await.map(drop)
+        // Whatever is answered, it has been told. Who never answers does not hold the Pod.
+        let told = tokio::time::timeout(ANSWER, target.reach(self.node, self.uid));
+        match told.await {
+            Ok(told) => told.map(drop),
+            Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
+        }
     }
 }

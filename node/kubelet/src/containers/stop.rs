@@ -60,6 +60,10 @@ async fn pre_stop(
     let (Some(container), Some(hook), Some(runtime)) = (container, hook, runtime) else {
         return false;
     };
+    // Without grace there is no hook either.
+    if *deadline.borrow() <= Instant::now() {
+        return false;
+    }
     let ips = pod::reported_ips(pod);
     let hooked = Hooked {
         node,

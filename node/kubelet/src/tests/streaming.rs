@@ -183,3 +183,20 @@ async fn ports_are_forwarded_in_channels() {
     );
     node.kubelet.stop().await;
 }
+
+/// A client that is still sending when its process has ended hears how it ended.
+#[tokio::test]
+async fn the_end_is_heard_by_those_who_still_send() {
+    let node = Node::new(Behaviour::default()).await;
+    // Without input of its own the process reads none of what comes.
+    let path = "/exec/ns/web/main?command=said&command=4&output=1";
+    let mut client = node.open(path, "v5.channel.k8s.io").await.unwrap();
+    for _ in 0..64 {
+        send(&mut client, 0, &[b'x'; 16 << 10]).await;
+    }
+    let [_, said, _, status] = all(&mut client).await;
+    assert_eq!(said, b"said 4");
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    assert_eq!(status["details"]["causes"][0]["message"], "4");
+    node.kubelet.stop().await;
+}

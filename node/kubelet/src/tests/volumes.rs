@@ -141,5 +141,7 @@ async fn a_token_is_asked_for_until_it_is_given() {
     // It lies in memory where it can, and goes with the node.
     let stopped = kubelet.kubelet.stop_all(std::time::Duration::from_secs(10));
     assert!(stopped.await);
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(mount.host_path.join("token").exists(), !is_root);
     kubelet.stop().await;
 }

@@ -29,15 +29,16 @@ pub(crate) enum Made {
 }
 
 /// Mounts a file system in memory at a folder, unless that was done. A folder that holds anything
-/// is left as it is: it was used before, when nothing could be mounted.
-pub(crate) fn set_up(folder: &Path, bytes: Option<u64>) -> io::Result<Made> {
+/// is left as it is: it was used before, when nothing could be mounted. `mode` is that of the new
+/// file system's root.
+pub(crate) fn set_up(folder: &Path, bytes: Option<u64>, mode: u32) -> io::Result<Made> {
     if is_mounted(folder)? {
         return Ok(Made::InMemory);
     }
     if std::fs::read_dir(folder)?.next().is_some() {
         return Ok(Made::OnDisk);
     }
-    match mount(folder, bytes) {
+    match mount(folder, bytes, mode) {
         Ok(()) => Ok(Made::InMemory),
         Err(error) => match error.raw_os_error() {
             // No right to, or a kernel without it.
@@ -73,10 +74,10 @@ fn is_mounted(folder: &Path) -> io::Result<bool> {
     Ok(own.is_dir() && own.dev() != std::fs::metadata(parent)?.dev())
 }
 
-fn mount(folder: &Path, bytes: Option<u64>) -> io::Result<()> {
+fn mount(folder: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()> {
     let path = CString::new(folder.as_os_str().as_bytes())?;
     let size = bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
-    let options = CString::new(format!("mode=0777{size}"))?;
+    let options = CString::new(format!("mode={mode:04o}{size}"))?;
     // SAFETY: all four are strings that end, and live during the call.
     let result = unsafe {
         libc::mount(

@@ -210,7 +210,7 @@ pub(crate) fn set_up(
             Source::Memory => {
                 empty_dir(&folder, None).map_err(|e| io("cannot make", e))?;
                 let size = memory::size(pod, volume, around.allocatable.get("memory"));
-                let made = memory::set_up(&folder, size);
+                let made = memory::set_up(&folder, size, 0o777);
                 if made.map_err(|e| io("cannot mount", e))? == memory::Made::OnDisk {
                     on_disk.push(volume.name.clone());
                 }
@@ -237,13 +237,12 @@ fn has_token(volume: &Volume) -> bool {
 
 /// Makes a folder in memory; on disk where this process may not mount.
 fn token_folder(folder: &Path) -> io::Result<()> {
-    if folder.exists() {
-        return memory::set_up(folder, None).map(drop);
-    }
     std::fs::create_dir_all(folder)?;
-    memory::set_up(folder, None)?;
     // Only the kubelet writes it.
-    set_mode(folder, 0o755)
+    match memory::set_up(folder, None, 0o755)? {
+        memory::Made::InMemory => Ok(()),
+        memory::Made::OnDisk => set_mode(folder, 0o755),
+    }
 }
 
 /// Makes a folder that all guests of the Pod may write.

@@ -315,7 +315,7 @@ fn a_used_folder_stays_where_it_is() {
     let folder = root.path().join("v");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("file"), "kept").unwrap();
-    let made = memory::set_up(&folder, Some(4096)).unwrap();
+    let made = memory::set_up(&folder, Some(4096), 0o777).unwrap();
     assert_eq!(made, memory::Made::OnDisk);
     assert!(folder.join("file").exists());
     memory::tear_down(&folder).unwrap();

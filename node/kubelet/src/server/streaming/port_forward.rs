@@ -7,15 +7,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use coracle_runtime::streaming::PortConnection;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::socket::{Incoming, Outgoing, Socket};
+use super::socket::{CHUNK, Incoming, MAX_MESSAGE, Outgoing, Socket, framed};
 use super::spdy::{Decoder, Encoder, Frame};
 use crate::node_context::NodeContext;
 use crate::pod;
@@ -26,10 +27,12 @@ const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 /// The protocols, see [`super::socket::Sockets::upgrade`].
 pub(super) const PROTOCOLS: [&str; 2] = [TUNNEL, "v4.channel.k8s.io"];
 
-/// Bytes in one message.
-const CHUNK: usize = 32 << 10;
-/// Messages on their way to a connection; one that takes no more holds the tunnel up.
+/// Messages on their way to a connection, and bytes on their way to all of a client's; where there is
+/// no more room, the client is not read.
 const INBOX: usize = 64;
+const UNDER_WAY: usize = MAX_MESSAGE;
+/// How long a client may not read.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams that a client may have open.
 const STREAMS: usize = 1024;
 /// Ports of the channel form at most, by which a byte numbers its channels.
@@ -54,18 +57,39 @@ impl Target {
 
 /// Serves a client until it ends, or all its connections have.
 pub(super) async fn serve(socket: Socket, protocol: &str, target: Arc<Target>, ports: Vec<u16>) {
-    let (incoming, outgoing, writer) = socket.split();
+    let (mut incoming, outgoing, writer) = socket.split(PATIENCE);
     let run = async move {
         match protocol {
-            TUNNEL => tunnel(incoming, outgoing, target).await,
-            _ => channels(incoming, outgoing, target, ports).await,
+            TUNNEL => tunnel(&mut incoming, outgoing, target).await,
+            _ => channels(&mut incoming, outgoing, target, ports).await,
         }
+        incoming
     };
     writer.beside(run).await;
 }
 
-/// Bytes for a connection; none: the client sends no more.
-type Inbox = mpsc::Receiver<Bytes>;
+/// Bytes for a connection, with their part of what may be under way; none: the client sends no more.
+type Inbox = mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>;
+type ToInbox = mpsc::Sender<(Bytes, OwnedSemaphorePermit)>;
+
+/// Bytes that a client may have under way.
+struct Budget(Arc<Semaphore>);
+
+impl Budget {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(UNDER_WAY)))
+    }
+
+    /// Gives bytes to a connection as soon as there is room for them.
+    async fn give(&self, inbox: &ToInbox, bytes: Bytes) {
+        let size = bytes.len().min(UNDER_WAY) as u32;
+        // Nobody closes it.
+        if let Ok(part) = self.0.clone().acquire_many_owned(size).await {
+            // The connection may have ended.
+            let _ = inbox.send((bytes, part)).await;
+        }
+    }
+}
 
 /// Carries bytes between a connection and the client. What comes from the connection goes to
 /// `send`, which says whether anybody takes it; both halves end by themselves.
@@ -75,7 +99,7 @@ where
 {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let to_pod = async {
-        while let Some(bytes) = inbox.recv().await {
+        while let Some((bytes, _part)) = inbox.recv().await {
             if writer.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -108,10 +132,16 @@ enum Opened {
     /// Takes what went wrong with the connection of that number.
     Error { request: String },
     /// Is the connection.
-    Data { inbox: Option<mpsc::Sender<Bytes>> },
+    Data {
+        inbox: Option<ToInbox>,
+        task: AbortHandle,
+        /// Its stream for what goes wrong.
+        errors: Option<u32>,
+    },
 }
 
-async fn tunnel(mut incoming: Incoming, outgoing: Outgoing, target: Arc<Target>) {
+async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>) {
+    let budget = Budget::new();
     let (mut decoder, mut encoder) = (Decoder::new(), Encoder::default());
     let mut streams: HashMap<u32, Opened> = HashMap::new();
     let mut connections = JoinSet::new();
@@ -140,7 +170,10 @@ async fn tunnel(mut incoming: Incoming, outgoing: Outgoing, target: Arc<Target>)
                 Frame::Open {
                     stream, headers, ..
                 } => {
-                    if streams.len() >= STREAMS {
+                    // A client opens each number once; one that ends is counted until it has.
+                    if streams.len().max(connections.len()) >= STREAMS
+                        || streams.contains_key(&stream)
+                    {
                         return;
                     }
                     let header = |name| headers.get(name).map_or("", String::as_str);
@@ -157,19 +190,23 @@ async fn tunnel(mut incoming: Incoming, outgoing: Outgoing, target: Arc<Target>)
                         };
                         let errors = streams.iter().find_map(of_request);
                         let (sender, inbox) = mpsc::channel(INBOX);
-                        let inbox_of = Some(sender);
-                        streams.insert(stream, Opened::Data { inbox: inbox_of });
                         let port = header("port").parse().map_err(|_| {
                             format!("port {:?} is no number of a port", header("port"))
                         });
                         let (target, outgoing) = (target.clone(), outgoing.clone());
-                        connections.spawn(async move {
+                        let task = connections.spawn(async move {
                             connection(&target, &outgoing, port, inbox, stream, errors).await;
                             [Some(stream), errors]
                                 .into_iter()
                                 .flatten()
                                 .collect::<Vec<u32>>()
                         });
+                        let opened = Opened::Data {
+                            inbox: Some(sender),
+                            task,
+                            errors,
+                        };
+                        streams.insert(stream, opened);
                     }
                     answered
                 }
@@ -178,10 +215,9 @@ async fn tunnel(mut incoming: Incoming, outgoing: Outgoing, target: Arc<Target>)
                     bytes,
                     last,
                 } => {
-                    if let Some(Opened::Data { inbox }) = streams.get_mut(&stream) {
+                    if let Some(Opened::Data { inbox, .. }) = streams.get_mut(&stream) {
                         if let Some(inbox) = inbox.as_ref().filter(|_| !bytes.is_empty()) {
-                            // It may have ended.
-                            let _ = inbox.send(bytes).await;
+                            budget.give(inbox, bytes).await;
                         }
                         if last {
                             *inbox = None;
@@ -189,12 +225,18 @@ async fn tunnel(mut incoming: Incoming, outgoing: Outgoing, target: Arc<Target>)
                     }
                     true
                 }
-                Frame::Reset { stream } => {
-                    if let Some(Opened::Data { inbox }) = streams.get_mut(&stream) {
-                        *inbox = None;
+                // Nobody is there any more for the connection. The client waits for the end of its
+                // errors.
+                Frame::Reset { stream } => match streams.remove(&stream) {
+                    Some(Opened::Data { task, errors, .. }) => {
+                        task.abort();
+                        match errors.filter(|errors| streams.remove(errors).is_some()) {
+                            Some(errors) => outgoing.send(Encoder::data(errors, &[], true)).await,
+                            None => true,
+                        }
                     }
-                    true
-                }
+                    Some(Opened::Error { .. }) | None => true,
+                },
                 Frame::Ping { id } => outgoing.send(Encoder::ping(id)).await,
                 Frame::GoAway => return,
                 Frame::Other => true,
@@ -238,11 +280,12 @@ async fn connection(
 }
 
 async fn channels(
-    mut incoming: Incoming,
+    incoming: &mut Incoming,
     outgoing: Outgoing,
     target: Arc<Target>,
     ports: Vec<u16>,
 ) {
+    let budget = Budget::new();
     let mut inboxes = Vec::new();
     let mut connections = JoinSet::new();
     for (index, port) in ports.into_iter().take(PORTS).enumerate() {
@@ -254,7 +297,7 @@ async fn channels(
                 return;
             }
         }
-        let (sender, mut inbox) = mpsc::channel::<Bytes>(INBOX);
+        let (sender, mut inbox) = mpsc::channel(INBOX);
         inboxes.push(sender);
         let (target, outgoing) = (target.clone(), outgoing.clone());
         connections.spawn(async move {
@@ -287,8 +330,7 @@ async fn channels(
                 let channel = usize::from(message[0]);
                 let inbox = inboxes.get(channel / 2).filter(|_| channel % 2 == 0);
                 if let Some(inbox) = inbox.filter(|_| !bytes.is_empty()) {
-                    // It may have ended.
-                    let _ = inbox.send(bytes).await;
+                    budget.give(inbox, bytes).await;
                 }
             }
             ended = connections.join_next() => {
@@ -298,11 +340,4 @@ async fn channels(
             }
         }
     }
-}
-
-fn framed(channel: u8, content: &[u8]) -> Bytes {
-    let mut message = BytesMut::with_capacity(content.len() + 1);
-    message.put_u8(channel);
-    message.put_slice(content);
-    message.freeze()
 }

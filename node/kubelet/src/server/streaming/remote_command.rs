@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use coracle_runtime::streaming::{Input, Output, Resize, Session, TerminalSize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
-use super::socket::{Incoming, Outgoing, Socket};
+use super::socket::{CHUNK, Incoming, Outgoing, Socket, framed};
 
 const V5: &str = "v5.channel.k8s.io";
 const V1: &str = "channel.k8s.io";
@@ -23,10 +24,13 @@ const STATUS: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 
-/// Bytes of output in one message.
-const CHUNK: usize = 32 << 10;
 /// How long output may pause when the process has ended: one that it left behind may hold it open.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a client may pause that has a process of its own, as the kubelet's
+/// `streamingConnectionIdleTimeout` is.
+const OWN: Duration = Duration::from_secs(4 * 60 * 60);
+/// How long one may that hears a container, which others hear too.
+const SHARED: Duration = Duration::from_secs(60);
 
 /// What the end of a session means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +48,15 @@ pub(super) async fn serve(
     session: coracle_runtime::Result<Session>,
     ending: Ending,
 ) {
-    let (incoming, outgoing, writer) = socket.split();
+    let patience = match ending {
+        Ending::Code => OWN,
+        Ending::Detached => SHARED,
+    };
+    let (mut incoming, outgoing, writer) = socket.split(patience);
     let (closes, plain) = (protocol == V5, protocol == V1);
     let run = async move {
         let status = match session {
-            Ok(session) => relay(incoming, &outgoing, session, closes, ending).await,
+            Ok(session) => relay(&mut incoming, &outgoing, session, closes, ending).await,
             Err(error) => Some(failure(&error)),
         };
         let text = status.and_then(|status| match plain {
@@ -56,15 +64,16 @@ pub(super) async fn serve(
             true => Some(status["message"].as_str()?.to_owned()),
         });
         if let Some(text) = text {
-            outgoing.send(message(STATUS, text.as_bytes())).await;
+            outgoing.send(framed(STATUS, text.as_bytes())).await;
         }
+        incoming
     };
     writer.beside(run).await;
 }
 
 /// Carries the streams; the status with which the session ends, if there is anybody to tell.
 async fn relay(
-    incoming: Incoming,
+    incoming: &mut Incoming,
     outgoing: &Outgoing,
     session: Session,
     closes: bool,
@@ -78,31 +87,17 @@ async fn relay(
         exit,
     } = session;
     // Tells the client that there is something at the other end.
-    outgoing.send(message(STDOUT, &[])).await;
-    let (alive, mut quiet) = tokio::sync::watch::channel(());
-    let output = async {
-        let out = pump(stdout, STDOUT, outgoing, &alive);
-        let errors = pump(stderr, STDERR, outgoing, &alive);
-        tokio::join!(out, errors);
-    };
+    outgoing.send(framed(STDOUT, &[])).await;
+    let (gone, _) = watch::channel(false);
     let ended = async {
-        let mut output = std::pin::pin!(output);
-        let mut exit = exit;
-        let mut all = false;
-        let end = loop {
-            tokio::select! {
-                end = &mut exit => break end,
-                () = &mut output, if !all => all = true,
-            }
+        let exit = async {
+            let end = exit.await;
+            gone.send_replace(true);
+            end
         };
-        // What it has written is on its way, and stays so as long as there is more.
-        while !all {
-            tokio::select! {
-                () = &mut output => all = true,
-                more = tokio::time::timeout(DRAIN, quiet.changed()) => all = more.is_err(),
-            }
-        }
-        end
+        let out = pump(stdout, STDOUT, outgoing, gone.subscribe());
+        let errors = pump(stderr, STDERR, outgoing, gone.subscribe());
+        tokio::join!(exit, out, errors).0
     };
     tokio::select! {
         end = ended => Some(match (end, ending) {
@@ -114,21 +109,30 @@ async fn relay(
     }
 }
 
-/// Sends an output to the client until it ends.
+/// Sends an output to the client until it ends, or says nothing more once its process is `gone`. How
+/// long the client takes is no pause of the output.
 async fn pump(
     output: Option<Output>,
     channel: u8,
     outgoing: &Outgoing,
-    alive: &tokio::sync::watch::Sender<()>,
+    mut gone: watch::Receiver<bool>,
 ) {
     let Some(mut output) = output else { return };
     loop {
         let mut bytes = BytesMut::with_capacity(CHUNK);
         bytes.put_u8(channel);
-        match output.read_buf(&mut bytes).await {
-            Ok(n @ 1..) => {
-                tracing::trace!(channel, n, "output");
-                alive.send_replace(());
+        let quiet = async {
+            // It is told before its sender goes.
+            let _ = gone.wait_for(|gone| *gone).await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let read = tokio::select! {
+            biased;
+            read = output.read_buf(&mut bytes) => read,
+            () = quiet => return,
+        };
+        match read {
+            Ok(1..) => {
                 if !outgoing.send(bytes.freeze()).await {
                     return;
                 }
@@ -144,7 +148,7 @@ async fn pump(
 
 /// Does what the client says until it ends.
 async fn take(
-    mut incoming: Incoming,
+    incoming: &mut Incoming,
     mut stdin: Option<Input>,
     resize: Option<Resize>,
     closes: bool,
@@ -173,13 +177,6 @@ async fn take(
             _ => {}
         }
     }
-}
-
-fn message(channel: u8, content: &[u8]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(content.len() + 1);
-    bytes.put_u8(channel);
-    bytes.put_slice(content);
-    bytes.freeze()
 }
 
 fn failure(error: &coracle_runtime::Error) -> Value {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -25,12 +25,16 @@ use tokio_util::task::TaskTracker;
 
 /// WebSockets at a time.
 const SOCKETS: usize = 1024;
-/// Bytes of a message at most, as of the largest frame of a tunnel.
-const MAX_MESSAGE: usize = 16 << 20;
+/// Bytes of a message at most: a tunnel's largest frame with what is around it. Clients send tens of
+/// kilobytes.
+pub(super) const MAX_MESSAGE: usize = 2 << 20;
+/// Bytes of output in one message.
+pub(super) const CHUNK: usize = 32 << 10;
 /// Messages on their way to the client.
 const OUTBOX: usize = 16;
-/// How long a client may not read.
-const STALL: Duration = Duration::from_secs(60);
+/// How long nothing may be sent. Then a ping shows whether the client is still there: nobody may be
+/// reading from it, such as while its input waits for a process.
+const QUIET: Duration = Duration::from_secs(30);
 /// How long the end may take to reach the client.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -121,6 +125,16 @@ pub(super) struct Outgoing(mpsc::Sender<Bytes>);
 pub(super) struct Writer {
     sink: SplitSink<Inner, Message>,
     outbox: mpsc::Receiver<Bytes>,
+    /// How long the client may not read.
+    patience: Duration,
+}
+
+/// A message of a protocol in which each begins with the number of a channel.
+pub(super) fn framed(channel: u8, content: &[u8]) -> Bytes {
+    let mut message = BytesMut::with_capacity(content.len() + 1);
+    message.put_u8(channel);
+    message.put_slice(content);
+    message.freeze()
 }
 
 impl Socket {
@@ -132,14 +146,16 @@ impl Socket {
         Self(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
     }
 
-    pub(super) fn split(self) -> (Incoming, Outgoing, Writer) {
+    /// Its halves; a client that reads nothing for longer than `patience` is given up.
+    pub(super) fn split(self, patience: Duration) -> (Incoming, Outgoing, Writer) {
         let (sink, stream) = self.0.split();
         let (outgoing, outbox) = mpsc::channel(OUTBOX);
-        (
-            Incoming(stream),
-            Outgoing(outgoing),
-            Writer { sink, outbox },
-        )
+        let writer = Writer {
+            sink,
+            outbox,
+            patience,
+        };
+        (Incoming(stream), Outgoing(outgoing), writer)
     }
 }
 
@@ -168,19 +184,29 @@ impl Outgoing {
 impl Writer {
     /// Sends while `run` has anything to send, and closes the socket when it has ended; a client
     /// that is gone or does not read ends it.
-    pub(super) async fn beside(self, run: impl Future<Output = ()>) {
+    pub(super) async fn beside(self, run: impl Future<Output = Incoming>) {
         let mut sending = std::pin::pin!(self.send());
-        tokio::select! {
-            () = run => sending.await,
-            () = &mut sending => {}
-        }
+        let mut incoming = tokio::select! {
+            incoming = run => incoming,
+            () = &mut sending => return,
+        };
+        sending.await;
+        // A connection that is closed with something unread is reset, and what was sent last may be
+        // lost with it: the client closes first.
+        let rest = async { while incoming.next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE, rest).await;
     }
 
     /// Sends until there is nobody left who has anything to send.
     async fn send(mut self) {
-        while let Some(message) = self.outbox.recv().await {
-            let sent = self.sink.send(Message::Binary(message));
-            if !matches!(tokio::time::timeout(STALL, sent).await, Ok(Ok(()))) {
+        loop {
+            let message = match tokio::time::timeout(QUIET, self.outbox.recv()).await {
+                Ok(Some(message)) => Message::Binary(message),
+                Ok(None) => break,
+                Err(_) => Message::Ping(Bytes::new()),
+            };
+            let sent = self.sink.send(message);
+            if !matches!(tokio::time::timeout(self.patience, sent).await, Ok(Ok(()))) {
                 return;
             }
         }
