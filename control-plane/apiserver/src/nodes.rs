@@ -1,11 +1,13 @@
 //! Requests to kubelets: over HTTPS, on a byte stream that [`Dial`] opens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::gvk::GroupResource;
 use coracle_apimachinery::status::Status;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -16,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::dial::{Dial, Endpoint};
 use crate::registry::Registry;
+use crate::request::body::collect;
 
 /// Address types of a node, the preferred ones first.
 const ADDRESS_TYPES: &[&str] = &[
@@ -25,6 +28,27 @@ const ADDRESS_TYPES: &[&str] = &[
     "Hostname",
     "ExternalDNS",
 ];
+
+/// How long a kubelet may take to begin its answer, and to end one that refuses.
+const BEGIN: Duration = Duration::from_secs(30);
+
+/// What a kubelet says instead of what it was asked for.
+pub(crate) struct Refusal {
+    pub(crate) code: StatusCode,
+    pub(crate) text: String,
+}
+
+impl Refusal {
+    async fn read(answer: Response<Incoming>) -> Self {
+        let (parts, body) = answer.into_parts();
+        // The code says enough where the text cannot be read.
+        let text = collect(Body::new(body)).await.unwrap_or_default();
+        Self {
+            code: parts.status,
+            text: String::from_utf8_lossy(&text).trim().to_owned(),
+        }
+    }
+}
 
 /// The client of all kubelets.
 pub(crate) struct Nodes {
@@ -37,24 +61,37 @@ impl Nodes {
         Self { dial, tls }
     }
 
-    /// Sends a GET to the kubelet of a node.
+    /// Sends a GET to the kubelet of a node, with headers of the caller's, which may ask for an
+    /// upgrade of the connection. An answer of another code than is wanted is read whole.
     ///
     /// # Errors
-    /// 404 for a node that does not exist, 500 where its kubelet cannot be reached.
+    /// 404 for a node that does not exist, 500 where its kubelet cannot be reached or takes too
+    /// long.
     pub(crate) async fn get(
         &self,
         registry: &Registry,
         node: &str,
         path: &str,
-    ) -> Result<Response<Incoming>, Status> {
-        self.get_with(registry, node, path, HeaderMap::new()).await
+        headers: HeaderMap,
+        wanted: StatusCode,
+    ) -> Result<Result<Response<Incoming>, Refusal>, Status> {
+        let asked = async {
+            let answer = self.ask(registry, node, path, headers).await?;
+            Ok(if answer.status() == wanted {
+                Ok(answer)
+            } else {
+                Err(Refusal::read(answer).await)
+            })
+        };
+        let asked = tokio::time::timeout(BEGIN, asked).await;
+        asked.unwrap_or_else(|_| {
+            Err(Status::internal(format!(
+                "the kubelet of node {node:?} did not answer in time"
+            )))
+        })
     }
 
-    /// Sends a GET with headers of the caller's, which may ask for an upgrade of the connection.
-    ///
-    /// # Errors
-    /// As [`Self::get`].
-    pub(crate) async fn get_with(
+    async fn ask(
         &self,
         registry: &Registry,
         node: &str,

@@ -135,11 +135,12 @@ impl Inner {
             parts.uri.path(),
             query.flag("watch").unwrap_or(false),
         );
-        let long_running = info.is_long_running(query.flag("follow").unwrap_or(false));
         let kinds = self.registry.kinds();
         let kind = kinds.resource(&info.group, &info.version, &info.resource);
         let kind = kind.filter(|_| info.is_resource).cloned();
         let descriptor = kind.as_ref().map(|kind| kind.descriptor());
+        let follow = query.flag("follow").unwrap_or(false);
+        let long_running = info.is_long_running(descriptor, follow);
         let labels = RequestLabels::new(descriptor, &info, &parts.headers);
         let headers = parts.headers.clone();
         let audit_id = audit_id(&headers);

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_runtime::Resources;
 use rustix::process::{Pid, Signal, kill_process};
@@ -94,6 +94,13 @@ impl Hierarchies {
 /// What a Pod's cgroup limits.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
+/// How often a cgroup is made in those that others remove at the same time.
+const TRIES: u32 = 10;
+/// How long a cgroup may take to let go of what has ended in it.
+const BUSY: Duration = Duration::from_secs(1);
+/// Between looks at what tells nobody when it is done.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// A cgroup.
 pub(crate) struct Cgroup {
     hierarchies: Hierarchies,
@@ -114,8 +121,34 @@ impl Cgroup {
         roots.map(|root| root.join(&self.path))
     }
 
+    /// The cgroup and all below it, in every hierarchy; each after what is below it.
+    fn tree(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = self.folders().collect();
+        let mut seen = 0;
+        while let Some(folder) = found.get(seen) {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+            found.extend(below);
+            seen += 1;
+        }
+        found.reverse();
+        found
+    }
+
     /// Makes the cgroup, and those above it, in which limits can be set.
     pub(crate) fn create(&self) -> io::Result<()> {
+        // Whoever removes the last Pod of a class takes the class with it, also from under this.
+        for _ in 1..TRIES {
+            match self.try_create() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                created => return created,
+            }
+        }
+        self.try_create()
+    }
+
+    fn try_create(&self) -> io::Result<()> {
         let failed = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
@@ -236,11 +269,11 @@ impl Cgroup {
         }
     }
 
-    /// Kills whatever is in the cgroup, until nothing is.
-    pub(crate) fn kill(&self) {
+    /// Kills whatever is in the cgroup or below it, until nothing is.
+    fn kill(&self) {
         for _ in 0..100 {
             let mut alive = false;
-            for folder in self.folders() {
+            for folder in self.tree() {
                 let Ok(processes) = fs::read_to_string(folder.join("cgroup.procs")) else {
                     continue;
                 };
@@ -258,26 +291,46 @@ impl Cgroup {
                 return;
             }
             // What is killed takes a moment to go, and tells nobody here.
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(PAUSE);
         }
         tracing::warn!(cgroup = %self.path.display(), "processes of a cgroup do not end");
+    }
+
+    /// Ends what is left in the cgroup, and removes it with all below it. Blocks.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.kill();
+        let until = Instant::now() + BUSY;
+        for folder in self.tree() {
+            loop {
+                match fs::remove_dir(&folder) {
+                    // A process that has ended leaves a moment later.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::ResourceBusy
+                            && Instant::now() < until =>
+                    {
+                        std::thread::sleep(PAUSE);
+                    }
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        let folder = folder.display();
+                        return Err(io::Error::new(error.kind(), format!("{folder}: {error}")));
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes the cgroup and those above it, but for those in which something is.
     pub(crate) fn remove_upwards(&self) {
         for path in self.path.ancestors().filter(|path| *path != Path::new("")) {
-            self.hierarchies.cgroup(path).remove();
-        }
-    }
-
-    /// Removes the cgroup, unless something is in it.
-    pub(crate) fn remove(&self) {
-        for folder in self.folders() {
-            match fs::remove_dir(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::debug!(folder = %folder.display(), %error, "a cgroup stays");
+            for folder in self.hierarchies.cgroup(path).folders() {
+                match fs::remove_dir(&folder) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::debug!(folder = %folder.display(), %error, "a cgroup stays");
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }

@@ -2,13 +2,12 @@
 //! in the file system, of which it is told the path.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use coracle_runtime::connection::receive_with;
 
 /// A socket for one terminal, which goes with it.
 pub(crate) struct Console {
@@ -60,16 +59,8 @@ impl Drop for Console {
 
 /// The master that was sent.
 pub(crate) fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
-    const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
-    let mut space = [MaybeUninit::uninit(); SPACE];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 64];
-    let mut into = [IoSliceMut::new(&mut bytes)];
-    recvmsg(stream, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-    let mut messages = beside.drain();
-    let descriptor = messages.find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptor.ok_or_else(|| io::Error::other("no terminal was sent"))
+    let (_, descriptors) = receive_with(stream, &mut [0; 64])?;
+    let mut descriptors = descriptors.into_iter();
+    let master = descriptors.next();
+    master.ok_or_else(|| io::Error::other("no terminal was sent"))
 }

@@ -21,6 +21,7 @@ mod overlay;
 mod protocol;
 mod seccomp;
 mod shim;
+mod signals;
 mod snapshots;
 mod spec;
 mod unpack;

@@ -25,6 +25,8 @@ pub(crate) struct Launch {
     pub hostname: String,
     /// What the Pod shares with the machine; the shim makes and holds the rest.
     pub namespaces: Namespaces,
+    /// The Pod's control group, which goes with the shim if nothing else is in it.
+    pub cgroup: PathBuf,
     /// How long the shim waits for an agent before it ends with its containers, if it does not
     /// wait for ever.
     pub ephemeral: Option<Duration>,
@@ -69,6 +71,9 @@ pub(crate) struct Exec {
     pub process: serde_json::Value,
     /// Where the master of its terminal is sent, see [`crate::console`].
     pub console: Option<PathBuf>,
+    /// A number by which the agent can have it killed, as it is if the agent goes; none for one
+    /// that goes on whoever listens.
+    pub kill: Option<u64>,
 }
 
 /// What the agent asks.
@@ -89,6 +94,8 @@ pub(crate) enum Request {
     },
     /// Runs a further process; answered when it has ended.
     Exec(Box<Exec>),
+    /// Kills the further process of that number if it runs.
+    Kill(u64),
     /// Joins the streams of a container. Beside the frame come, of those that are wanted, the end
     /// from which input is read, and those to which output and errors are written.
     Attach {

@@ -140,7 +140,8 @@ impl Snapshots {
                 files: &files,
                 work: &work,
             };
-            overlay::overlay(&lowers, &upper, &merged, MountFlags::empty())?;
+            // What a layer has of devices is for nobody to open here.
+            overlay::overlay(&lowers, &upper, &merged, MountFlags::NODEV)?;
             merged
         };
         let tree = Root::open(&root)?;
@@ -190,7 +191,12 @@ impl Snapshots {
         })
     }
 
-    /// Removes all layers but those of these images.
+    /// Waits until nothing is being unpacked, and holds off what would be.
+    pub(crate) async fn quiet(&self) -> impl Send + use<> {
+        self.unpacking.clone().lock_owned().await
+    }
+
+    /// Removes all layers but those of these images. Nothing may be unpacked meanwhile.
     pub(crate) fn retain<'a>(
         &self,
         images: impl Iterator<Item = &'a [ImageLayer]>,

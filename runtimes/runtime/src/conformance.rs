@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::streaming::{ExecConfig, Output, Wanted};
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, PodIdentity,
     PodSandboxConfig, RuntimeEvent, RuntimeService, SandboxId, SandboxState,
@@ -35,6 +37,8 @@ pub struct Fixtures {
     pub prints_hello: Image,
     /// Exits with 3.
     pub exits_3: Image,
+    /// A command that writes what it reads; none where nothing runs beside a container's program.
+    pub echoes: Option<Vec<String>>,
     /// Is in the content store, but the runtime cannot run it.
     pub invalid: Image,
 }
@@ -71,6 +75,8 @@ pub async fn run(factory: &dyn Factory) {
     suite.exit_codes_and_logs().await;
     suite.stopping_is_bounded_by_grace().await;
     suite.a_shorter_grace_wins().await;
+    suite.the_longest_grace_is_kept().await;
+    suite.sessions_end_their_processes_or_not().await;
     suite.removal_ends_what_runs().await;
     suite.wrong_states_are_refused().await;
     suite.images_are_checked().await;
@@ -281,6 +287,52 @@ impl Suite {
         self.remove(&sandbox).await;
     }
 
+    /// It is the user's to choose, and any number of seconds.
+    async fn the_longest_grace_is_kept(&self) {
+        let (sandbox, _) = self.sandbox().await;
+        let id = self.start(&sandbox, &self.fixtures.runs).await;
+        let grace = Duration::from_secs(i64::MAX as u64);
+        let stopped = tokio::time::timeout(DEADLINE, self.runtime.stop_container(&id, grace)).await;
+        stopped.expect("it ends as asked").expect("stop_container");
+        self.exit(&id).await;
+        self.remove(&sandbox).await;
+    }
+
+    async fn sessions_end_their_processes_or_not(&self) {
+        let Some(command) = &self.fixtures.echoes else {
+            return;
+        };
+        let (sandbox, _) = self.sandbox().await;
+        let id = self.start(&sandbox, &self.fixtures.runs).await;
+        for kill_on_drop in [true, false] {
+            let config = ExecConfig {
+                command: command.clone(),
+                terminal: false,
+                wanted: Wanted {
+                    stdin: true,
+                    stdout: true,
+                    stderr: false,
+                },
+                kill_on_drop,
+            };
+            let session = self.runtime.exec(&id, config).await.expect("exec");
+            let mut stdin = session.stdin.expect("its input");
+            let mut stdout = session.stdout.expect("its output");
+            // It runs once it answers.
+            stdin.write_all(b"<").await.expect("it reads");
+            until(&mut stdout, "<").await.expect("it answers");
+            drop(session.exit);
+            if kill_on_drop {
+                let ended = until(&mut stdout, ">").await;
+                assert!(ended.is_none(), "it is killed though its input is open");
+            } else {
+                stdin.write_all(b">").await.expect("it reads on");
+                until(&mut stdout, ">").await.expect("it goes on");
+            }
+        }
+        self.remove(&sandbox).await;
+    }
+
     async fn removal_ends_what_runs(&self) {
         let (sandbox, _) = self.sandbox().await;
         let first = self.start(&sandbox, &self.fixtures.runs).await;
@@ -391,6 +443,22 @@ impl Suite {
     }
 }
 
+/// Reads until a text has come; none if the output ends before.
+async fn until(output: &mut Output, text: &str) -> Option<()> {
+    let mut read = Vec::new();
+    let come = async {
+        while !String::from_utf8_lossy(&read).contains(text) {
+            match output.read_buf(&mut read).await {
+                Ok(1..) => {}
+                _ => return None,
+            }
+        }
+        Some(())
+    };
+    let come = tokio::time::timeout(DEADLINE, come).await;
+    come.expect("it says something or ends")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,6 +492,7 @@ mod tests {
                 ignores_stop: image("ignores"),
                 prints_hello: image("hello"),
                 exits_3: image("exits"),
+                echoes: Some(vec!["echo".to_owned()]),
                 invalid: image("invalid"),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt, Interest};
@@ -209,13 +212,31 @@ async fn read<A: DeserializeOwned, E: DeserializeOwned>(
     }
 }
 
+/// Room for the descriptors of a frame; the kernel closes any other that comes with it.
+const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS));
+
+/// Reads what is there, no further than to where the next descriptors were sent: how many bytes,
+/// and the descriptors that came beside them.
+pub fn receive_with(stream: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(bytes)];
+    let received = recvmsg(stream, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(came) = message {
+            descriptors.extend(came);
+        }
+    }
+    Ok((received.bytes, descriptors))
+}
+
 /// Writes one frame with descriptors beside it, at most [`DESCRIPTORS`].
 pub async fn send_with<T: Serialize>(
     writer: &mut OwnedWriteHalf,
     message: &T,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS));
     let frame = encode(message)?;
     let stream: &UnixStream = writer.as_ref();
     let sent = stream.async_io(Interest::WRITABLE, || {

@@ -1,12 +1,15 @@
 //! What runtimes keep on disk: small JSON records, replaced atomically, and folders with their
 //! modes.
 
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, openat, renameat_with, unlinkat};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -117,16 +120,69 @@ pub fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<
 }
 
 /// Removes a folder and all in it; it is no error if it is gone.
+///
+/// A container may have made folders deeper than a recursion could go: what lies deeper is brought
+/// to the top, one level at a time.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = match openat(CWD, path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        top => top?,
+    };
+    let mut number = 0_u64;
+    loop {
+        let folders = remove_files(&top)?;
+        if folders.is_empty() {
+            break;
+        }
+        for name in folders {
+            let folder = openat(&top, &name, flags, Mode::empty())?;
+            for inner in remove_files(&folder)? {
+                loop {
+                    let risen = format!("removed-{number}");
+                    number += 1;
+                    match renameat_with(&folder, &inner, &top, risen, RenameFlags::NOREPLACE) {
+                        Err(Errno::EXIST) => {}
+                        moved => break moved?,
+                    }
+                }
+            }
+            unlinkat(&top, &name, AtFlags::REMOVEDIR)?;
+        }
+    }
+    match fs::remove_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
+/// Removes what is in a folder, but for folders in which something is: their names.
+fn remove_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut full = Vec::new();
+    let entries: Result<Vec<_>, Errno> = Dir::read_from(folder)?.collect();
+    for entry in entries? {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let removed = match unlinkat(folder, name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => unlinkat(folder, name, AtFlags::REMOVEDIR),
+            removed => removed,
+        };
+        match removed {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => full.push(name.to_owned()),
+            Err(Errno::NOENT) => {}
+            removed => removed?,
+        }
+    }
+    Ok(full)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use rustix::fs::mkdirat;
+
     use super::*;
 
     #[test]
@@ -144,5 +200,30 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(read().is_err(), "a folder is no record");
+    }
+
+    #[test]
+    fn folders_deeper_than_any_path_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep");
+        fs::create_dir_all(path.join("wide/a")).unwrap();
+        fs::write(path.join("wide/a/file"), "").unwrap();
+        fs::create_dir_all(path.join("removed-0/removed-1/x")).unwrap();
+        let outside = folder.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("stays"), "").unwrap();
+        std::os::unix::fs::symlink(&outside, path.join("link")).unwrap();
+        let mut at: OwnedFd = File::open(&path).unwrap().into();
+        for _ in 0..5000 {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = openat(&at, "d", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove_dir(&path).unwrap();
+        assert!(!path.exists());
+        assert!(outside.join("stays").exists(), "links are not followed");
+        remove_dir(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(remove_dir(&path).is_err(), "a file is no folder");
     }
 }

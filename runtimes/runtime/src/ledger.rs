@@ -147,21 +147,16 @@ impl<P> Ledger<P> {
 
     /// Records that nothing is created in a sandbox any more; says what it was if it was ready.
     pub fn close_sandbox(&self, id: &SandboxId) -> Result<Option<PodSandbox>> {
-        let changed = {
-            let mut sandboxes = self.sandboxes.lock();
-            match sandboxes.get_mut(id) {
-                None => return Ok(None),
-                Some(sandbox) if sandbox.state == SandboxState::NotReady => None,
-                Some(sandbox) => {
-                    sandbox.state = SandboxState::NotReady;
-                    Some(sandbox.clone())
-                }
+        // Written under the lock, or else it might be written after the sandbox was removed.
+        let mut sandboxes = self.sandboxes.lock();
+        match sandboxes.get_mut(id) {
+            Some(sandbox) if sandbox.state == SandboxState::Ready => {
+                sandbox.state = SandboxState::NotReady;
+                self.write_sandbox(sandbox)?;
+                Ok(Some(sandbox.clone()))
             }
-        };
-        if let Some(sandbox) = &changed {
-            self.write_sandbox(sandbox)?;
+            _ => Ok(None),
         }
-        Ok(changed)
     }
 
     fn write_sandbox(&self, sandbox: &PodSandbox) -> Result<()> {
@@ -179,10 +174,13 @@ impl<P> Ledger<P> {
 
     /// Forgets a sandbox; its containers must have been.
     pub fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
-        self.records
-            .remove_sandbox(id)
-            .map_err(|error| Error::io("removing a sandbox's record", error))?;
-        let removed = self.sandboxes.lock().remove(id);
+        let removed = {
+            let mut sandboxes = self.sandboxes.lock();
+            self.records
+                .remove_sandbox(id)
+                .map_err(|error| Error::io("removing a sandbox's record", error))?;
+            sandboxes.remove(id)
+        };
         if let Some(sandbox) = removed {
             self.tell_sandbox(&sandbox);
         }
@@ -222,8 +220,10 @@ impl<P> Ledger<P> {
             return Err(error);
         }
         let entry = Arc::new(Entry::new(record, ContainerState::Created));
-        self.tell(entry.event());
+        let event = entry.event();
         self.containers.lock().insert(id.clone(), entry);
+        // Whoever hears of it finds it.
+        self.tell(event);
         Ok(id)
     }
 
@@ -290,16 +290,7 @@ impl<P> Ledger<P> {
 
     /// A container could not be started.
     pub fn not_started(&self, entry: &Entry<P>, message: &str) {
-        self.exited(
-            entry,
-            Exit {
-                started_at: None,
-                finished_at: SystemTime::now(),
-                code: 128,
-                reason: "StartError".into(),
-                message: message.to_owned(),
-            },
-        );
+        self.exited(entry, Exit::not_started(message));
     }
 
     /// Forgets a container that has ended; says whether it was known.

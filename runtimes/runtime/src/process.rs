@@ -57,7 +57,7 @@ impl Ended {
 
 impl Process {
     /// Starts a command in its folder, with the socket as its standard input.
-    pub fn spawn(mut command: Command, folder: &Path) -> io::Result<Self> {
+    fn spawn(mut command: Command, folder: &Path) -> io::Result<Self> {
         let opened = File::open(folder)?;
         let socket = UnixListener::bind(socket_path(&opened))?;
         let errors = OpenOptions::new()
@@ -86,6 +86,42 @@ impl Process {
         }
     }
 
+    /// Starts a command as [`Self::spawn`] does, and connects to the process; one that cannot be
+    /// spoken to is killed.
+    pub async fn spawn_connected<C>(
+        command: Command,
+        folder: &Path,
+        connect: impl Future<Output = io::Result<C>>,
+    ) -> io::Result<(Self, C)> {
+        let process = Self::spawn(command, folder)?;
+        match connect.await {
+            Ok(connection) => Ok((process, connection)),
+            Err(error) => {
+                process.kill();
+                process.wait().await;
+                let errors = process.errors();
+                Err(io::Error::new(error.kind(), format!("{error}: {errors}")))
+            }
+        }
+    }
+
+    /// Takes over a living process and connects to it; none if it cannot be spoken to: what it
+    /// keeps cannot be known or ended in order, so it is killed.
+    pub async fn adopt_connected<C>(
+        folder: &Path,
+        (pid, pidfd): (i32, OwnedFd),
+        connect: impl Future<Output = io::Result<C>>,
+    ) -> io::Result<Option<(Self, C)>> {
+        match connect.await {
+            Ok(connection) => Ok(Some((Self::adopt(folder, (pid, pidfd))?, connection))),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "killing a process");
+                kill_and_wait(pidfd).await?;
+                Ok(None)
+            }
+        }
+    }
+
     /// The process of a folder, if it lives.
     pub fn living(folder: &Path) -> io::Result<Option<(i32, OwnedFd)>> {
         if !folder.join(SOCKET).exists() {
@@ -95,7 +131,7 @@ impl Process {
     }
 
     /// Takes over a living process.
-    pub fn adopt(folder: &Path, (pid, pidfd): (i32, OwnedFd)) -> io::Result<Self> {
+    fn adopt(folder: &Path, (pid, pidfd): (i32, OwnedFd)) -> io::Result<Self> {
         Ok(Self::new(folder, pid, readiness::readable(pidfd)?, None))
     }
 

@@ -61,13 +61,16 @@ pub struct ExecConfig {
     pub terminal: bool,
     /// Its streams; the others lead nowhere.
     pub wanted: Wanted,
+    /// Whether dropping its session, or of that the future of its end, kills it.
+    pub kill_on_drop: bool,
 }
 
 /// Changes the size of a terminal.
 pub type Resize = Arc<dyn Fn(TerminalSize) + Send + Sync>;
 
 /// The streams of a process. Dropping `stdin` is its end; dropping all lets go of the process,
-/// which goes on, but for one on a terminal of its own, which is hung up on.
+/// which goes on, but for one on a terminal of its own, which is hung up on, and one that is to be
+/// killed ([`ExecConfig::kill_on_drop`]).
 pub struct Session {
     /// Its input, if that was wanted and it has any.
     pub stdin: Option<Input>,

@@ -292,6 +292,19 @@ pub struct Exit {
     pub message: String,
 }
 
+impl Exit {
+    /// The end of a container that could not be started, for that reason.
+    pub fn not_started(message: &str) -> Self {
+        Self {
+            started_at: None,
+            finished_at: SystemTime::now(),
+            code: 128,
+            reason: "StartError".into(),
+            message: message.to_owned(),
+        }
+    }
+}
+
 /// A container as the runtime reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {

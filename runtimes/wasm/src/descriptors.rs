@@ -4,20 +4,15 @@
 //! gives it to the read that takes that byte and never lets a read run past it into the next
 //! message, and frames are read exactly: so what came while a frame was read belongs to it.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use coracle_runtime::connection::DESCRIPTORS;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use coracle_runtime::connection::receive_with;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-
-/// Room for the descriptors of a frame; the kernel closes any other that comes with it.
-const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS));
 
 /// Reads a stream, and keeps the descriptors that came last.
 pub(crate) struct DescriptorReader {
@@ -50,7 +45,7 @@ impl AsyncRead for DescriptorReader {
         loop {
             ready!(stream.poll_read_ready(cx))?;
             let received = stream.try_io(Interest::READABLE, || {
-                receive(stream.as_fd(), buffer.initialize_unfilled())
+                receive_with(stream, buffer.initialize_unfilled())
             });
             match received {
                 Ok((bytes, descriptors)) => {
@@ -67,24 +62,11 @@ impl AsyncRead for DescriptorReader {
     }
 }
 
-fn receive(stream: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); SPACE];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let mut into = [IoSliceMut::new(bytes)];
-    let received = recvmsg(stream, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(came) = message {
-            descriptors.extend(came);
-        }
-    }
-    Ok((received.bytes, descriptors))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::fd::AsFd;
 
     use coracle_runtime::connection::send_with;
     use coracle_runtime::frames;

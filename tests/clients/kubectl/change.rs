@@ -120,6 +120,8 @@ fn replace_force_makes_an_object_anew() {
     kubectl.ok(&["create", "-f", path]);
     let object = ["pod", "batch"];
     let first = kubectl.value(&object, ".metadata.uid");
+    // Or else its node may change it between kubectl's read and write.
+    kubectl.wait_value(&object, ".status.phase", "Succeeded");
     write("Grace");
     let immutable = kubectl.fails(&["replace", "-f", path]);
     assert!(

@@ -172,7 +172,11 @@ fn kubectl_client_kubectl_replace_should_update_a_single_container_pod_s_image()
         return;
     };
     kubectl.ok(&["run", "replaced", "--image=app:v1", "--labels=run=replaced"]);
-    kubectl.wait_value(&["pod", "replaced"], ".status.phase", "Running");
+    kubectl.wait_value(
+        &["pod", "replaced"],
+        ".status.containerStatuses[0].ready",
+        "true",
+    );
     let object = kubectl.ok(&["get", "pod", "replaced", "-o", "json"]);
     let other = object.replacen(r#""image": "app:v1""#, r#""image": "app:v2""#, 1);
     assert_ne!(object, other);

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Comparisons, Conflicts, Entry, Manager, Managers, Operation, Write, last_applied, reconcile,
-    settle, unmanaged, update,
+    Comparisons, Conflicts, Entry, Managers, Operation, Write, last_applied, reconcile, settle,
+    unmanaged, update,
 };
 use crate::apply::{Set, TypeError, Whole, field_set, merge, path, remove, validate};
 
@@ -96,12 +96,18 @@ fn attempt(
         fields,
         time: last.as_ref().and_then(|last| last.time),
     };
+    // Most applies drop nothing of what the writer applied last time, and there is nothing to prune
+    // then. A configuration has the keys and items above whatever it has below them, so what is in
+    // both sets stays with all that is above it.
+    let drops = |last: &&Entry| {
+        let same = last.api_version == entry.api_version;
+        !last.fields.is_empty() && !(same && last.fields.is_subset(&entry.fields))
+    };
+    let dropping = last.as_ref().filter(drops);
     managers.insert(writer.clone(), entry);
-    let object = match &last {
-        Some(last) if drops(last, &managers, &writer) => {
-            prune(merged, &managers, &writer, last, write).map_err(Error::Live)?
-        }
-        _ => merged,
+    let object = match dropping {
+        Some(last) => prune(merged, &managers, last, write).map_err(Error::Live)?,
+        None => merged,
     };
     let mut comparisons = Comparisons::new(write, live, &object, Whole::OLD);
     settle(&mut managers, &mut comparisons, Some(&writer), force)
@@ -122,20 +128,10 @@ fn attempt(
     Ok(Applied { object, managers })
 }
 
-/// Whether the writer applied something last time that it does not apply this time: most applies
-/// drop nothing, and there is nothing to prune then. A configuration has the keys and items above
-/// whatever it has below them, so what is in both sets stays with all that is above it.
-fn drops(last: &Entry, managers: &Managers, writer: &Manager) -> bool {
-    !managers.get(writer).is_some_and(|entry| {
-        entry.api_version == last.api_version && last.fields.is_subset(&entry.fields)
-    })
-}
-
 /// Removes what the writer applied last time and not this time, unless another has it.
 fn prune(
     merged: Value,
     managers: &Managers,
-    writer: &Manager,
     last: &Entry,
     write: &Write<'_>,
 ) -> Result<Value, TypeError> {
@@ -156,9 +152,7 @@ fn prune(
         .difference(&kept)
         .intersection(&last_fields);
     let pruned = remove(merged_then, &doomed, structure);
-    let to = managers
-        .get(writer)
-        .map_or(write.api_version, |entry| &entry.api_version);
+    let to = write.api_version;
     if to == version {
         return Ok(pruned);
     }

@@ -61,25 +61,22 @@ impl Patch {
 
 fn apply_one(document: &mut Value, operation: &PatchOperation) -> Result<(), String> {
     // A member that is not there is null to Kubernetes: it is replaced, tested and copied.
-    let instead = |path: &Pointer, value: Value| {
-        PatchOperation::Add(AddOperation {
+    let lacks = |path: &Pointer| lacks_member(document, path.as_str());
+    let add = |path: &Pointer, value: &Value| {
+        Some(PatchOperation::Add(AddOperation {
             path: path.to_owned(),
-            value,
-        })
+            value: value.clone(),
+        }))
     };
-    let (lacks, add) = match operation {
-        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
-        PatchOperation::Copy(copy) => (&copy.from, Some(&Value::Null)),
-        PatchOperation::Test(test) if test.value.is_null() => (&test.path, None),
-        _ => return carry_out(document, operation),
+    let instead = match operation {
+        PatchOperation::Replace(replace) if lacks(&replace.path) => {
+            add(&replace.path, &replace.value)
+        }
+        PatchOperation::Copy(copy) if lacks(&copy.from) => add(&copy.path, &Value::Null),
+        PatchOperation::Test(test) if test.value.is_null() && lacks(&test.path) => return Ok(()),
+        _ => None,
     };
-    if !lacks_member(document, lacks.as_str()) {
-        return carry_out(document, operation);
-    }
-    match add {
-        Some(value) => carry_out(document, &instead(operation.path(), value.clone())),
-        None => Ok(()),
-    }
+    carry_out(document, instead.as_ref().unwrap_or(operation))
 }
 
 /// Whether the last step of a path is a member that an object lacks.
@@ -252,6 +249,10 @@ mod tests {
             (
                 json!([{"op": "copy", "from": "/b/c", "path": "/c"}]),
                 "copy of \"/b/c\" to \"/c\" (operation 0): \"from\" path is invalid",
+            ),
+            (
+                json!([{"op": "copy", "from": "/b", "path": "/b/c"}]),
+                "copy of \"/b\" to \"/b/c\" (operation 0): path is invalid",
             ),
         ];
         for (patch, want) in table {

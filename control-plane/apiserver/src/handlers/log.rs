@@ -1,21 +1,15 @@
 //! pods/log: checked here, read by the kubelet of the Pod's node, streamed through.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use coracle_store::Read;
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue};
 use http::{Response, StatusCode, header};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use url::form_urlencoded;
 
-use super::Call;
 use super::encode::response;
-use crate::registry::{encoding, typed};
-
-/// How long the kubelet may take to begin its answer.
-const BEGIN: Duration = Duration::from_secs(30);
+use super::{Call, newest};
+use crate::nodes::Refusal;
 
 /// Options that are the kubelet's to read.
 const PASSED_ON: &[&str] = &[
@@ -30,12 +24,7 @@ const PASSED_ON: &[&str] = &[
 ];
 
 pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let record = call
-        .server
-        .registry
-        .get(call.target(), Read::Latest)
-        .await?;
-    let pod: Pod = typed(encoding::decode(&**call.kind, &record)?)?;
+    let pod: Pod = newest(call, &call.info.namespace, &call.info.name).await?;
     let spec = pod.spec.unwrap_or_default();
     let annotations = pod.metadata.annotations.unwrap_or_default();
     let default = annotations
@@ -60,52 +49,48 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
         "/containerLogs/{}/{}/{container}?{query}",
         call.info.namespace, call.info.name
     );
-    let answer = tokio::time::timeout(
-        BEGIN,
-        call.server.nodes.get(&call.server.registry, &node, &path),
-    )
-    .await
-    .map_err(|_| {
-        Status::internal(format!(
-            "the kubelet of node {node:?} did not answer in time"
-        ))
-    })??;
-
-    let (parts, body) = answer.into_parts();
-    if parts.status == StatusCode::OK {
-        let mut response = response(StatusCode::OK, "text/plain", Body::new(body));
-        if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, kind.clone());
+    let server = call.server;
+    let asked = server
+        .nodes
+        .get(
+            &server.registry,
+            &node,
+            &path,
+            HeaderMap::new(),
+            StatusCode::OK,
+        )
+        .await?;
+    match asked {
+        Ok(answer) => {
+            let (parts, body) = answer.into_parts();
+            let mut response = response(StatusCode::OK, "text/plain", Body::new(body));
+            let headers = response.headers_mut();
+            if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+                headers.insert(header::CONTENT_TYPE, kind.clone());
+            }
+            let nosniff = HeaderValue::from_static("nosniff");
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+            Ok(response)
         }
-        let nosniff = HeaderValue::from_static("nosniff");
-        response
-            .headers_mut()
-            .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-        return Ok(response);
-    }
-    let text = crate::request::body::collect(Body::new(body))
-        .await
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
-    Err(match parts.status {
-        StatusCode::BAD_REQUEST => Status::bad_request(text),
-        StatusCode::NOT_FOUND => Status::failure(
-            404,
-            "NotFound",
-            format!(
-                "the server could not find the requested resource ( pods/log {}): {text}",
-                call.info.name
+        Err(Refusal { code, text }) => Err(match code {
+            StatusCode::BAD_REQUEST => Status::bad_request(text),
+            StatusCode::NOT_FOUND => Status::failure(
+                404,
+                "NotFound",
+                format!(
+                    "the server could not find the requested resource ( pods/log {}): {text}",
+                    call.info.name
+                ),
             ),
-        ),
-        code => Status::internal(format!(
-            "the kubelet of node {node:?} answered {code}: {text}"
-        )),
-    })
+            code => Status::internal(format!(
+                "the kubelet of node {node:?} answered {code}: {text}"
+            )),
+        }),
+    }
 }
 
-/// Which container is meant.
+/// Which container is meant: where none is named, the only one that is neither an init nor an
+/// ephemeral one.
 pub(super) fn container(
     call: &Call<'_>,
     spec: &PodSpec,
@@ -135,10 +120,10 @@ pub(super) fn container(
         ))),
         None => match (
             default.filter(|default| all.contains(default)),
-            all.as_slice(),
+            spec.containers.as_slice(),
         ) {
             (Some(default), _) => Ok(default.to_owned()),
-            (None, [only]) => Ok((*only).to_owned()),
+            (None, [only]) => Ok(only.name.clone()),
             (None, _) => Err(Status::bad_request(format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]",
                 all.join(" ")

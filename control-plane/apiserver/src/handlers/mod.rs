@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
+use coracle_store::Read;
 use http::Response;
 use http::request::Parts;
 use parking_lot::Mutex;
@@ -33,8 +34,8 @@ use parking_lot::Mutex;
 use crate::auth::UserInfo;
 use crate::flow::Permit;
 use crate::registry::erased::Kind;
-use crate::registry::strategy::Subresource;
-use crate::registry::{Caller, Target};
+use crate::registry::strategy::{ApiType, Subresource};
+use crate::registry::{Caller, Target, encoding, typed};
 use crate::request::info::RequestInfo;
 use crate::request::options::Query;
 use crate::server::Inner;
@@ -78,9 +79,26 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// The subresource that it names, where its kind has it.
+    fn subresource(&self) -> Option<Subresource> {
+        self.kind.descriptor().subresource(&self.info.subresource)
+    }
+
     fn refuse(&self) -> Status {
         Status::method_not_supported(&self.kind.descriptor().group_resource(), &self.info.verb)
     }
+}
+
+/// An object as it is in the store now.
+async fn newest<T: ApiType>(call: &Call<'_>, namespace: &str, name: &str) -> Result<T, Status> {
+    let registry = &call.server.registry;
+    let target = Target {
+        kind: registry.kind_of::<T>()?,
+        namespace,
+        name,
+    };
+    let record = registry.get(target, Read::Latest).await?;
+    typed(encoding::decode(&**target.kind, &record)?)
 }
 
 /// Answers a request for a resource.
@@ -124,14 +142,8 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     }
 }
 
-/// The subresource that a call names, where its kind has it.
-fn known_subresource(call: &Call<'_>) -> Option<Subresource> {
-    let mut all = call.kind.descriptor().subresources.iter().copied();
-    all.find(|known| known.name() == call.info.subresource)
-}
-
 async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let known = known_subresource(call).ok_or_else(Status::unknown_path)?;
+    let known = call.subresource().ok_or_else(Status::unknown_path)?;
     match (known, call.info.verb.as_str()) {
         (part, "get") if part.is_part() => read::get(call).await,
         (part, "update") if part.is_part() => write::replace(call, body, patch::part(call)).await,
@@ -142,10 +154,7 @@ async fn subresource(call: &Call<'_>, body: Body) -> Result<Response<Body>, Stat
         (Subresource::Binding, "create") => pods::bind(call, body).await,
         (Subresource::Eviction, "create") => eviction::evict(call, body).await,
         (Subresource::Log, "get") => log::log(call).await,
-        (
-            which @ (Subresource::Exec | Subresource::Attach | Subresource::PortForward),
-            "get" | "create",
-        ) => streaming::answer(call, which).await,
+        (stream, "get" | "create") if stream.is_stream() => streaming::answer(call, stream).await,
         (Subresource::Finalize, "update") => finalize::update(call, body).await,
         (Subresource::Token, "create") => token::create(call, body).await,
         _ => Err(call.refuse()),

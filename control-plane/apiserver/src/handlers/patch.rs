@@ -116,7 +116,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
 
 /// The part of the object that the call writes.
 pub(super) fn part(call: &Call<'_>) -> Part {
-    match super::known_subresource(call) {
+    match call.subresource() {
         Some(Subresource::Status) => Part::Status,
         Some(part) if part.is_part() => Part::Own(part),
         _ => Part::Main,

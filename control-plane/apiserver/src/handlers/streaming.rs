@@ -1,37 +1,34 @@
 //! pods/exec, pods/attach and pods/portforward: checked here, and then a byte stream between the
 //! client and the kubelet of the Pod's node, whose WebSocket it is.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use coracle_store::Read;
 use http::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::{Call, log, websocket};
+use super::{Call, log, newest, websocket};
+use crate::nodes::Refusal;
 use crate::registry::strategy::Subresource;
-use crate::registry::{encoding, typed};
-
-/// How long the kubelet may take to begin its answer.
-const BEGIN: Duration = Duration::from_secs(30);
 
 /// Answers for one of the three.
 pub(super) async fn answer(
     call: &Call<'_>,
     subresource: Subresource,
 ) -> Result<Response<Body>, Status> {
-    let found = call.server.registry.get(call.target(), Read::Latest);
-    let pod: Pod = typed(encoding::decode(&**call.kind, &found.await?)?)?;
-    let spec = pod.spec.unwrap_or_default();
     let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let pod: Pod = newest(call, namespace, name).await?;
+    let spec = pod.spec.unwrap_or_default();
     let path = match subresource {
         Subresource::PortForward => format!("/portForward/{namespace}/{name}?{}", ports(call)?),
         _ => {
@@ -47,21 +44,30 @@ pub(super) async fn answer(
             "pod {name} does not have a host assigned"
         )));
     }
-    let (server, headers) = (call.server, handshake(&call.parts.headers));
+    let headers = &call.parts.headers;
+    // Nothing is begun for a client that could not be connected with it.
+    let client = websocket::is_asked(headers).then(|| websocket::upgrade(call));
+    let client = client.transpose()?;
+    let server = call.server;
     let asked = server
         .nodes
-        .get_with(&server.registry, &node, &path, headers);
-    let answer = tokio::time::timeout(BEGIN, asked).await.map_err(|_| {
+        .get(
+            &server.registry,
+            &node,
+            &path,
+            handshake(headers),
+            StatusCode::SWITCHING_PROTOCOLS,
+        )
+        .await?;
+    let answer = asked.map_err(|Refusal { code, text }| match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        _ => Status::internal(format!("unable to upgrade connection: {text}")),
+    })?;
+    let client = client.ok_or_else(|| {
         Status::internal(format!(
-            "the kubelet of node {node:?} did not answer in time"
+            "the kubelet of node {node:?} upgraded a connection unasked"
         ))
-    })??;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refused(answer).await);
-    }
-    let client = call.parts.extensions.get::<OnUpgrade>().cloned();
-    let client = client
-        .ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))?;
+    })?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for name in [
@@ -78,9 +84,8 @@ pub(super) async fn answer(
     tokio::spawn(async move {
         let carried = async {
             let (client, kubelet) = tokio::try_join!(client, hyper::upgrade::on(answer))?;
-            let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
-            // How it ended is in what was carried.
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut kubelet).await;
+            let (client, kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
+            carry(client, kubelet, websocket::GOODBYE).await;
             Ok::<_, hyper::Error>(())
         };
         if let Some(Err(error)) = stopping.run_until_cancelled(carried).await {
@@ -153,15 +158,73 @@ fn ports(call: &Call<'_>) -> Result<String, Status> {
     Ok(query.finish())
 }
 
-/// What the kubelet says instead of an upgrade.
-async fn refused(answer: Response<hyper::body::Incoming>) -> Status {
-    let (parts, body) = answer.into_parts();
-    let text = crate::request::body::collect(Body::new(body)).await;
-    let text = String::from_utf8_lossy(&text.unwrap_or_default())
-        .trim()
-        .to_owned();
-    match parts.status {
-        StatusCode::BAD_REQUEST => Status::bad_request(text),
-        _ => Status::internal(format!("unable to upgrade connection: {text}")),
+/// Carries bytes both ways until one side ends. What the other has still to say it says within the
+/// grace.
+async fn carry(
+    client: impl AsyncRead + AsyncWrite,
+    kubelet: impl AsyncRead + AsyncWrite,
+    grace: Duration,
+) {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_kubelet, to_kubelet) = tokio::io::split(kubelet);
+    let mut up = pin!(copy(from_client, to_kubelet));
+    let mut down = pin!(copy(from_kubelet, to_client));
+    let _ = tokio::select! {
+        () = &mut up => timeout(grace, down).await,
+        () = &mut down => timeout(grace, up).await,
+    };
+}
+
+/// Carries bytes one way until that ends.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    // How it ended is in what was carried.
+    let _ = tokio::io::copy(&mut from, &mut to).await;
+    let _ = to.shutdown().await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    /// More than a test takes.
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// What is said last arrives, whichever side ends, though the other stays.
+    #[tokio::test]
+    async fn a_stream_ends_with_its_first_end() {
+        for client_ends in [true, false] {
+            let (mut client, near) = duplex(64);
+            let (mut kubelet, far) = duplex(64);
+            let carried = tokio::spawn(carry(near, far, Duration::ZERO));
+            let (ending, staying) = if client_ends {
+                (&mut client, &mut kubelet)
+            } else {
+                (&mut kubelet, &mut client)
+            };
+            ending.write_all(b"bye").await.unwrap();
+            ending.shutdown().await.unwrap();
+            let mut said = String::new();
+            staying.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "bye");
+            timeout(LONG, carried).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_to_say_has_its_grace() {
+        let (mut client, near) = duplex(64);
+        let (mut kubelet, far) = duplex(64);
+        let carried = tokio::spawn(carry(near, far, LONG));
+        kubelet.shutdown().await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        client.write_all(b"bye").await.unwrap();
+        drop(client);
+        kubelet.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "bye");
+        timeout(LONG, carried).await.unwrap().unwrap();
     }
 }

@@ -5,7 +5,6 @@ use axum::body::Body;
 use coracle_apimachinery::field::{Error as FieldError, Path};
 use coracle_apimachinery::gvk::{GroupKind, GroupResource};
 use coracle_apimachinery::status::Status;
-use coracle_store::Read;
 use http::{Response, StatusCode};
 use k8s_openapi::Resource;
 use k8s_openapi::api::authentication::v1::{
@@ -16,13 +15,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::SignedDuration;
 
 use super::encode::{accepted, value, warn};
-use super::{Call, decode};
+use super::{Call, decode, newest};
 use crate::admission::{Operation, Review};
 use crate::auth::tokens::{Bound, Grant, Reference};
-use crate::registry::encoding::decode as decode_record;
 use crate::registry::errors::internal;
-use crate::registry::strategy::{ApiType, ErrorList};
-use crate::registry::{Target, meta, typed};
+use crate::registry::meta;
+use crate::registry::strategy::ErrorList;
 use crate::request::options::{FieldValidation, WriteOptions};
 use crate::validation::text;
 
@@ -255,17 +253,6 @@ fn reference(meta: &ObjectMeta) -> Reference {
         name: text(&meta.name).to_owned(),
         uid: text(&meta.uid).to_owned(),
     }
-}
-
-async fn newest<T: ApiType>(call: &Call<'_>, namespace: &str, name: &str) -> Result<T, Status> {
-    let registry = &call.server.registry;
-    let target = Target {
-        kind: registry.kind_of::<T>()?,
-        namespace,
-        name,
-    };
-    let record = registry.get(target, Read::Latest).await?;
-    typed(decode_record(&**target.kind, &record)?)
 }
 
 #[cfg(test)]

@@ -33,8 +33,8 @@ const MAX_MESSAGE: usize = 16 * 1024;
 const MAX_UNSENT: usize = 64 << 20;
 /// How long a client may not read an event.
 const STALL: Duration = Duration::from_secs(60);
-/// How long the end of a watch may take to reach the client.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long the end of a watch or a stream may take to reach the client.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 /// A protocol that is no protocol, but carries a token.
 pub(crate) const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
@@ -62,6 +62,15 @@ pub(super) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     words(headers, &SEC_WEBSOCKET_PROTOCOL).filter(|word| !word.starts_with(BEARER))
 }
 
+/// The connection of a call, once it has been upgraded.
+///
+/// # Errors
+/// 400 over connections that cannot be.
+pub(super) fn upgrade(call: &Call<'_>) -> Result<OnUpgrade, Status> {
+    let upgrade = call.parts.extensions.get::<OnUpgrade>().cloned();
+    upgrade.ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))
+}
+
 /// Answers with the upgrade, and sends the events once it is done.
 ///
 /// # Errors
@@ -78,12 +87,7 @@ pub(super) fn answer(
         .ok_or_else(|| Status::bad_request("websocket: the handshake is not that of version 13"))?;
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
         .map_err(|_| Status::bad_request("websocket: the key is malformed"))?;
-    let upgrade = call
-        .parts
-        .extensions
-        .get::<OnUpgrade>()
-        .cloned()
-        .ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))?;
+    let upgrade = upgrade(call)?;
     let stopping = call.server.stopping.clone();
     tokio::spawn(async move {
         match upgrade.await {

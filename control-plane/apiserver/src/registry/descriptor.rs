@@ -123,6 +123,12 @@ impl Subresource {
             Self::Status | Self::Approval | Self::EphemeralContainers | Self::Resize
         )
     }
+
+    /// Whether it is bytes in both directions for as long as both sides want.
+    #[must_use]
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Exec | Self::Attach | Self::PortForward)
+    }
 }
 
 /// How a kind is named and served. Read once, when the kind is registered.
@@ -338,6 +344,13 @@ impl Descriptor {
     #[must_use]
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
+    }
+
+    /// The subresource of this name in paths, where it is served.
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<Subresource> {
+        let mut all = self.subresources.iter().copied();
+        all.find(|known| known.name() == name)
     }
 
     /// Whether it serves the subresource.

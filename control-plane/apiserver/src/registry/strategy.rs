@@ -23,6 +23,7 @@
 
 pub use coracle_apimachinery::field::{self, ErrorList};
 pub use coracle_apimachinery::table::{Cell, Column};
+use k8s_openapi::Metadata;
 
 pub use super::descriptor::{ApiType, Descriptor, NameRule, Scope, Subresource};
 

@@ -4,6 +4,8 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::registry::strategy::{Descriptor, Subresource};
+
 /// What a request is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestInfo {
@@ -42,11 +44,12 @@ impl RequestInfo {
     }
 
     /// Whether the request may stay open for long: it is not counted against the requests in
-    /// flight, nor cut off by a timeout.
+    /// flight, nor cut off by a timeout. What its kind does not serve is refused at once.
     #[must_use]
-    pub fn is_long_running(&self, follow: bool) -> bool {
-        let streams = matches!(self.subresource.as_str(), "exec" | "attach" | "portforward");
-        self.verb == "watch" || streams || (self.subresource == "log" && follow)
+    pub fn is_long_running(&self, kind: Option<&Descriptor>, follow: bool) -> bool {
+        let subresource = kind.and_then(|kind| kind.subresource(&self.subresource));
+        let lasts = |one: Subresource| one.is_stream() || (one == Subresource::Log && follow);
+        self.verb == "watch" || subresource.is_some_and(lasts)
     }
 
     /// Whether the request changes nothing.
@@ -116,6 +119,8 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+
     use super::*;
 
     #[test]
@@ -198,6 +203,29 @@ mod tests {
             );
             assert_eq!(got, want, "{path}");
         }
+    }
+
+    #[test]
+    fn what_its_kind_does_not_serve_takes_not_long() {
+        let pods = Descriptor::of::<Pod>().subresources(&[Subresource::Exec, Subresource::Log]);
+        let maps = Descriptor::of::<ConfigMap>();
+        for (kind, subresource, follow, want) in [
+            (Some(&pods), "exec", false, true),
+            (Some(&pods), "log", true, true),
+            (Some(&pods), "log", false, false),
+            (Some(&pods), "attach", false, false),
+            (Some(&maps), "exec", false, false),
+            (Some(&maps), "log", true, false),
+            (None, "exec", false, false),
+        ] {
+            let path = format!("/api/v1/namespaces/a/pods/p/{subresource}");
+            let info = request_info(&Method::GET, &path, false);
+            let plural = kind.map(|kind| &kind.plural);
+            let got = info.is_long_running(kind, follow);
+            assert_eq!(got, want, "{plural:?} {subresource} {follow}");
+        }
+        let watch = request_info(&Method::GET, "/api/v1/pods", true);
+        assert!(watch.is_long_running(Some(&pods), false));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! pods/log: what is checked before a kubelet is asked. The way to the kubelet itself is in
+//! pods/log and pods/exec: what is checked before a kubelet is asked. The way to the kubelet itself is in
 //! `tls.rs`, where there are certificates.
 
+use axum::body::Body;
+use http::Request;
 use serde_json::json;
 
 use crate::harness::{Api, PODS, pod};
@@ -17,9 +19,14 @@ async fn the_container_must_be_clear() {
         json!({"name": "chosen", "annotations": {"kubectl.kubernetes.io/default-container": "b"}});
     api.post(PODS, &chosen).await.ok(201);
 
+    let mut prepared = pod("prepared");
+    prepared["spec"]["initContainers"] = json!([{"name": "a", "image": "i"}]);
+    api.post(PODS, &prepared).await.ok(201);
+
     // Nothing has run yet: there is nothing to show.
     for path in [
         "one/log",
+        "prepared/log",
         "one/log?container=c",
         "two/log?container=a",
         "chosen/log",
@@ -55,4 +62,24 @@ async fn the_container_must_be_clear() {
             .await
             .fails(code, reason);
     }
+}
+
+/// A command would have begun by the time that is found out otherwise.
+#[tokio::test]
+async fn no_kubelet_is_asked_for_a_connection_that_cannot_be_upgraded() {
+    let api = Api::new().await;
+    let mut body = pod("p");
+    body["spec"]["nodeName"] = json!("nowhere");
+    api.post(PODS, &body).await.ok(201);
+    let exec = format!("{PODS}/p/exec?command=a&stdout=1");
+    let asked = |upgrade: &str| {
+        let request = Request::get(exec.as_str())
+            .header("connection", "upgrade")
+            .header("upgrade", upgrade);
+        api.request(request.body(Body::empty()).unwrap())
+    };
+    let message = asked("websocket").await.fails(400, "BadRequest");
+    assert!(message.contains("cannot be upgraded"), "{message}");
+    // What is wrong with another one is the kubelet's to say.
+    asked("SPDY/3.1").await.fails(404, "NotFound");
 }

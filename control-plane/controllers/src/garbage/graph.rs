@@ -180,10 +180,14 @@ impl Graph {
         {
             worth.push(uid.to_owned());
         }
-        if object.foreground() && !old.is_some_and(|old| old.foreground()) {
+        if object.foreground() && !old.as_ref().is_some_and(Object::foreground) {
             worth.extend(self.dependents(uid));
         }
         self.objects.insert(id, object);
+        if let Some(old) = old {
+            // Its kind may be watched in another version than before.
+            self.leave(old.place);
+        }
         self.suggest(worth)
     }
 
@@ -449,5 +453,14 @@ mod tests {
         assert!(graph.places.is_empty());
         let left: Vec<bool> = graph.take_tallies().iter().map(|t| t.more).collect();
         assert_eq!(left, [false, false]);
+
+        let newer = ApiResource {
+            version: "v2".to_owned(),
+            ..kind()
+        };
+        for resource in [kind(), newer.clone()] {
+            graph.observe(&resource, &meta("a", &[], None));
+        }
+        assert_eq!(graph.places.keys().collect::<Vec<_>>(), [&newer]);
     }
 }

@@ -31,6 +31,7 @@ pub(crate) async fn command(
             stdout: true,
             stderr: true,
         },
+        kill_on_drop: true,
     };
     let session = runtime.exec(id, config).await;
     let Session {

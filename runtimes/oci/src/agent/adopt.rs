@@ -46,7 +46,10 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
                     inner.ledger.exited(&entry, exit);
                 }
             }
-            None => inner.lost(&entry, "the container ended while no agent ran"),
+            None => {
+                let message = "the container ended while no agent ran";
+                inner.lost(&entry, message).await;
+            }
         }
     }
     let shims = inner.shims.lock().clone();
@@ -54,7 +57,8 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
         inner.keep(&id, shim);
     }
     for id in died {
-        inner.shim_ended(&id, "the Pod's shim ended while no agent ran");
+        let message = "the Pod's shim ended while no agent ran";
+        inner.shim_ended(&id, message).await;
     }
     Ok(())
 }

@@ -15,9 +15,10 @@ use coracle_runtime::{
 use serde::{Deserialize, Serialize};
 
 use super::shim::Shim;
-use super::{Entry, Inner, files, signals};
+use super::{Entry, Inner, files};
 use crate::cgroup::Cgroup;
 use crate::protocol::{Confinement, Event, Launch, Request, Response, Start};
+use crate::signals;
 use crate::spec::{self, Input};
 
 /// How long after its grace period a container may take to end before its shim is given up.
@@ -70,6 +71,7 @@ impl Inner {
             return Err(Error::InvalidConfig(format!("{uid:?} is no UID of a Pod")));
         }
         let (hostname, namespaces) = (config.hostname.clone(), config.namespaces.clone());
+        let cgroup = pod_cgroup(&config);
         let id = self.ledger.add_sandbox(config, |sandbox| {
             let folder = self.ledger.records().sandbox_folder(&sandbox.id);
             let written = files::write(&folder, &sandbox.config);
@@ -79,10 +81,13 @@ impl Inner {
             folder: self.shim_folder(&id),
             hostname,
             namespaces,
+            cgroup,
             ephemeral: self.config.ephemeral,
         };
-        if let Err(error) = self.make_pod_cgroup(&id) {
-            self.ledger.remove_sandbox(&id)?;
+        let of = id.clone();
+        let made = self.blocking(move |inner| inner.make_pod_cgroup(&of)).await;
+        if let Err(error) = made {
+            self.undo_sandbox(&id).await;
             return Err(Error::io("making the control group of a Pod", error));
         }
         match Shim::spawn(&self.binary, &launch, self.ears()).await {
@@ -91,11 +96,48 @@ impl Inner {
                 Ok(id)
             }
             Err(error) => {
-                self.remove_pod_cgroup(&id);
-                self.ledger.remove_sandbox(&id)?;
+                self.undo_sandbox(&id).await;
                 Err(Error::io("starting the shim of a Pod", error))
             }
         }
+    }
+
+    /// Removes a sandbox that was not made. Should that fail, it is one that has ended.
+    async fn undo_sandbox(self: &Arc<Self>, id: &SandboxId) {
+        let undone = async {
+            self.close_sandbox(id).await?;
+            self.remove_pod_cgroup(id).await?;
+            self.ledger.remove_sandbox(id)
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(sandbox = id.0, %error, "removing a sandbox that was not made");
+        }
+    }
+
+    /// Records that nothing is created in a sandbox any more; its class no longer has what it has
+    /// asked for.
+    async fn close_sandbox(self: &Arc<Self>, id: &SandboxId) -> Result<Option<PodSandbox>> {
+        let closed = self.ledger.close_sandbox(id)?;
+        if let Some(sandbox) = &closed {
+            let path = pod_cgroup(&sandbox.config);
+            let weigh = move |inner: &Self| {
+                let _cgroups = inner.cgroups.lock();
+                inner.weigh_class(&path)
+            };
+            // It may have no cgroup yet, or none any more.
+            let _ = self.blocking(weigh).await;
+        }
+        Ok(closed)
+    }
+
+    /// Does something that blocks where nothing waits for it but the caller.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let inner = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.map_err(io::Error::other).flatten()
     }
 
     /// Remembers a shim, and watches it.
@@ -110,20 +152,20 @@ impl Inner {
                     ended.describe(),
                     shim.errors()
                 );
-                inner.shim_ended(&id, &message);
+                inner.shim_ended(&id, &message).await;
             }
         });
     }
 
     /// The shim of a sandbox is gone, and with it what it kept.
-    pub(super) fn shim_ended(&self, id: &SandboxId, message: &str) {
+    pub(super) async fn shim_ended(self: &Arc<Self>, id: &SandboxId, message: &str) {
         self.shims.lock().remove(id);
         for entry in self.ledger.entries_of(id) {
             if entry.is_running() {
-                self.lost(&entry, message);
+                self.lost(&entry, message).await;
             }
         }
-        match self.ledger.close_sandbox(id) {
+        match self.close_sandbox(id).await {
             Ok(Some(sandbox)) => {
                 tracing::warn!(sandbox = id.0, message, "a sandbox has died");
                 self.ledger.tell_sandbox(&sandbox);
@@ -135,11 +177,13 @@ impl Inner {
 
     /// A container has no shim any more: it has ended, as the shim wrote or else as far as is
     /// known.
-    pub(super) fn lost(&self, entry: &Entry, message: &str) {
-        let cgroup = self.cgroup(&entry.record);
+    pub(super) async fn lost(self: &Arc<Self>, entry: &Entry, message: &str) {
         // The kernel kills what a shim has started when that ends; not all that this has started.
-        cgroup.kill();
-        cgroup.remove();
+        let cgroup = self.cgroup(&entry.record);
+        if let Err(error) = self.blocking(move |_| cgroup.clear()).await {
+            // Tried again before the container is forgotten.
+            tracing::warn!(container = entry.record.id.0, %error, "removing a control group");
+        }
         let records = self.ledger.records();
         let exit = records.exit(&entry.record.id).ok().flatten();
         let started: Option<Started> = records.started(&entry.record.id).ok().flatten();
@@ -153,8 +197,8 @@ impl Inner {
         self.ledger.exited(entry, exit);
     }
 
-    pub(super) async fn stop_sandbox(&self, id: &SandboxId) -> Result<()> {
-        let closed = self.ledger.close_sandbox(id)?;
+    pub(super) async fn stop_sandbox(self: &Arc<Self>, id: &SandboxId) -> Result<()> {
+        let closed = self.close_sandbox(id).await?;
         let entries = self.ledger.entries_of(id);
         let stops = entries.iter().map(|entry| self.stop(entry, Duration::ZERO));
         for stopped in futures::future::join_all(stops).await {
@@ -170,12 +214,12 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn remove_sandbox(&self, id: &SandboxId) -> Result<()> {
+    pub(super) async fn remove_sandbox(self: &Arc<Self>, id: &SandboxId) -> Result<()> {
         self.stop_sandbox(id).await?;
         for entry in self.ledger.entries_of(id) {
             self.remove_container(&entry).await?;
         }
-        self.remove_pod_cgroup(id);
+        self.remove_pod_cgroup(id).await?;
         self.ledger.remove_sandbox(id)
     }
 
@@ -186,20 +230,38 @@ impl Inner {
         };
         let path = pod_cgroup(&config);
         let cgroup = self.hierarchies.cgroup(&path);
+        let _cgroups = self.cgroups.lock();
         cgroup.create()?;
         cgroup.update(&config.resources)?;
         cgroup.limit_pids(config.pids_limit)?;
         self.weigh_class(&path)
     }
 
-    /// Removes it. The Pod may have another sandbox, and the node other Pods: those stay.
-    fn remove_pod_cgroup(&self, id: &SandboxId) {
-        if let Ok(sandbox) = self.ledger.sandbox(id) {
+    /// Removes it, with whatever is left in it. The Pod may have another sandbox, and the node
+    /// other Pods: those stay.
+    async fn remove_pod_cgroup(self: &Arc<Self>, id: &SandboxId) -> Result<()> {
+        let id = id.clone();
+        let removed = self.blocking(move |inner| {
+            let _cgroups = inner.cgroups.lock();
+            let Ok(sandbox) = inner.ledger.sandbox(&id) else {
+                return Ok(());
+            };
             let path = pod_cgroup(&sandbox.config);
-            self.hierarchies.cgroup(&path).remove_upwards();
+            let others = inner.ledger.sandboxes();
+            let mut others = others.iter().filter(|other| other.id != id);
+            if others.any(|other| pod_cgroup(&other.config) == path) {
+                return Ok(());
+            }
+            let cgroup = inner.hierarchies.cgroup(&path);
+            // What does not go keeps the sandbox on the records, and whoever removes it asks again.
+            cgroup.clear()?;
+            cgroup.remove_upwards();
             // There may be no Pod of the class left.
-            let _ = self.weigh_class(&path);
-        }
+            let _ = inner.weigh_class(&path);
+            Ok(())
+        });
+        let failed = |error| Error::io("removing the control group of a Pod", error);
+        removed.await.map_err(failed)
     }
 
     /// A class of Pods has the share of the processor that its Pods have asked for together.
@@ -213,7 +275,8 @@ impl Inner {
                 && pod_cgroup(&sandbox.config).parent() == Some(class)
         });
         let asked = of_class.filter_map(|sandbox| sandbox.config.resources.cpu_request_millis);
-        self.hierarchies.cgroup(class).weigh(asked.sum())
+        let asked = asked.fold(0, u64::saturating_add);
+        self.hierarchies.cgroup(class).weigh(asked)
     }
 
     /// The cgroup of a container.
@@ -306,10 +369,15 @@ impl Inner {
         write().map_err(|error| Error::io("making a container's folder", error))
     }
 
-    /// What was made of a container.
-    pub(super) fn made(&self, entry: &Entry) -> Result<Made> {
+    /// What was made of a container, if its making was not cut off.
+    pub(super) fn read_made(&self, entry: &Entry) -> io::Result<Option<Made>> {
         let folder = self.ledger.records().container_folder(&entry.record.id);
-        let made = disk::read_json(&folder.join(MADE));
+        disk::read_json(&folder.join(MADE))
+    }
+
+    /// What was made of a container.
+    fn made(&self, entry: &Entry) -> Result<Made> {
+        let made = self.read_made(entry);
         let made = made.and_then(|made| made.ok_or_else(|| io::Error::other("there is none")));
         made.map_err(|error| Error::io("reading what was made of a container", error))
     }
@@ -345,7 +413,7 @@ impl Inner {
         Err(Error::Start(cause))
     }
 
-    pub(super) async fn stop(&self, entry: &Entry, grace: Duration) -> Result<()> {
+    pub(super) async fn stop(self: &Arc<Self>, entry: &Entry, grace: Duration) -> Result<()> {
         // One that is being started is stopped when it runs.
         let starting = entry.starting.lock().await;
         if !entry.is_running() {
@@ -366,16 +434,23 @@ impl Inner {
             let _ = request.await;
             entry.ended().await;
         };
-        if tokio::time::timeout(grace + PATIENCE, ended).await.is_err() {
-            self.lost(entry, "its shim did not end it");
+        let patience = grace.saturating_add(PATIENCE);
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            self.lost(entry, "its shim did not end it").await;
         }
         Ok(())
     }
 
-    pub(super) async fn remove_container(&self, entry: &Entry) -> Result<()> {
+    pub(super) async fn remove_container(self: &Arc<Self>, entry: &Arc<Entry>) -> Result<()> {
         self.stop(entry, Duration::ZERO).await?;
-        self.cgroup(&entry.record).remove();
-        self.ledger.remove_container(entry).map(drop)
+        let cgroup = self.cgroup(&entry.record);
+        let cleared = self.blocking(move |_| cgroup.clear()).await;
+        cleared.map_err(|error| Error::io("removing the control group of a container", error))?;
+        let entry = entry.clone();
+        // It may have written much.
+        let removed = self.blocking(move |inner| Ok(inner.ledger.remove_container(&entry)));
+        let failed = |error| Error::io("removing a container", error);
+        removed.await.map_err(failed)?.map(drop)
     }
 }
 

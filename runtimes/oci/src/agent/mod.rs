@@ -8,10 +8,10 @@ mod adopt;
 mod files;
 mod lifecycle;
 mod shim;
-mod signals;
 mod streaming;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -73,8 +73,11 @@ struct Inner {
     snapshots: Snapshots,
     hierarchies: Hierarchies,
     binary: Binary,
-    /// Counts terminals, for names.
-    terminals: AtomicU64,
+    /// Counts further processes, for numbers and names.
+    processes: AtomicU64,
+    /// Held while the Pods' cgroups are made and removed: one Pod's must not go between those above
+    /// it and itself.
+    cgroups: Mutex<()>,
     shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
     tasks: TaskTracker,
     detached: CancellationToken,
@@ -98,14 +101,18 @@ impl OciRuntime {
             snapshots: snapshots.map_err(failed)?,
             hierarchies: Hierarchies::detect().map_err(failed)?,
             binary: Binary::of(&config.exe).map_err(failed)?,
-            terminals: AtomicU64::new(0),
+            processes: AtomicU64::new(0),
+            cgroups: Mutex::default(),
             shims: Mutex::default(),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
             config,
         });
         adopt::all(&inner).await.map_err(failed)?;
-        inner.sweep(None).map_err(failed)?;
+        if let Err(error) = inner.sweep(None).await {
+            // What is not swept now is when an image is removed.
+            tracing::warn!(%error, "removing unpacked layers that nothing needs");
+        }
         Ok(Self(inner))
     }
 }
@@ -135,7 +142,18 @@ impl Inner {
 
     /// Removes unpacked layers that neither an image, but for the one that goes, nor a container
     /// needs.
-    fn sweep(&self, going: Option<&str>) -> std::io::Result<()> {
+    async fn sweep(self: &Arc<Self>, going: Option<String>) -> io::Result<()> {
+        let quiet = self.snapshots.quiet().await;
+        let inner = self.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            let _quiet = quiet;
+            let needed = inner.needed(going.as_deref())?;
+            inner.snapshots.retain(needed.iter().map(Vec::as_slice))
+        });
+        swept.await.map_err(io::Error::other).flatten()
+    }
+
+    fn needed(&self, going: Option<&str>) -> io::Result<Vec<Vec<ImageLayer>>> {
         let mut needed: Vec<Vec<ImageLayer>> = Vec::new();
         for image in self.config.content.images() {
             if let ImageKind::Container {
@@ -147,9 +165,11 @@ impl Inner {
             }
         }
         for entry in self.ledger.entries() {
-            needed.extend(self.made(&entry).ok().map(|made| made.layers));
+            // One whose making was cut off is never started. One whose record cannot be read may
+            // be running.
+            needed.extend(self.read_made(&entry)?.map(|made| made.layers));
         }
-        self.snapshots.retain(needed.iter().map(Vec::as_slice))
+        Ok(needed)
     }
 }
 
@@ -182,14 +202,19 @@ impl RuntimeService for OciRuntime {
     }
 
     async fn remove_image(&self, digest: &str) -> Result<()> {
-        let (inner, going) = (self.0.clone(), digest.to_owned());
-        let swept = tokio::task::spawn_blocking(move || inner.sweep(Some(&going))).await;
-        let swept = swept.map_err(std::io::Error::other).flatten();
+        let swept = self.0.sweep(Some(digest.to_owned())).await;
         swept.map_err(|error| Error::io(format!("removing unpacked layers of {digest}"), error))
     }
 
     async fn run_pod_sandbox(&self, config: PodSandboxConfig) -> Result<SandboxId> {
-        self.0.run_sandbox(config).await
+        // It goes on if the caller gives up: what it has started is on the records then, and is
+        // removed like every sandbox that nobody wants.
+        let inner = self.0.clone();
+        let run = async move { inner.run_sandbox(config).await };
+        match self.0.tasks.spawn(run).await {
+            Ok(run) => run,
+            Err(error) => Err(Error::Start(format!("the start was cut off: {error}"))),
+        }
     }
 
     async fn stop_pod_sandbox(&self, id: &SandboxId) -> Result<()> {

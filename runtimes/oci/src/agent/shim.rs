@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::connection::Connection;
-use coracle_runtime::process::{Ended, Process, kill_and_wait};
+use coracle_runtime::process::{Ended, Process};
 use coracle_runtime::{ContainerId, disk};
 
 use crate::binary::Binary;
@@ -37,19 +37,12 @@ impl Shim {
         disk::write_json(&folder.join(LAUNCH), launch)?;
         let mut command = Command::new(binary.path());
         command.arg(crate::SHIM).arg(folder).env_clear();
-        let process = Process::spawn(command, folder)?;
-        match connect(folder, hear).await {
-            Ok(connection) => Ok(Arc::new(Self {
-                process,
-                connection,
-            })),
-            Err(error) => {
-                process.kill();
-                process.wait().await;
-                let errors = process.errors();
-                Err(io::Error::new(error.kind(), format!("{error}: {errors}")))
-            }
-        }
+        let connect = connect(folder, hear);
+        let (process, connection) = Process::spawn_connected(command, folder, connect).await?;
+        Ok(Arc::new(Self {
+            process,
+            connection,
+        }))
     }
 
     /// Takes over the shim of a folder, if it lives.
@@ -57,21 +50,16 @@ impl Shim {
         folder: &Path,
         hear: impl FnMut(Event) + Send + 'static,
     ) -> io::Result<Option<Arc<Self>>> {
-        let Some((pid, pidfd)) = Process::living(folder)? else {
+        let Some(living) = Process::living(folder)? else {
             return Ok(None);
         };
-        match connect(folder, hear).await {
-            Ok(connection) => Ok(Some(Arc::new(Self {
-                process: Process::adopt(folder, (pid, pidfd))?,
+        let adopted = Process::adopt_connected(folder, living, connect(folder, hear)).await?;
+        Ok(adopted.map(|(process, connection)| {
+            Arc::new(Self {
+                process,
                 connection,
-            }))),
-            Err(error) => {
-                // What it keeps cannot be known or ended in order, so it must not go on.
-                tracing::warn!(folder = %folder.display(), %error, "killing a shim");
-                kill_and_wait(pidfd).await?;
-                Ok(None)
-            }
-        }
+            })
+        }))
     }
 
     pub(super) fn pid(&self) -> i32 {

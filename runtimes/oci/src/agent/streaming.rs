@@ -17,6 +17,7 @@ use coracle_runtime::{Error, Network, Result, SandboxId, disk};
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::lifecycle::SPEC;
 use super::shim::Shim;
@@ -34,22 +35,41 @@ impl Inner {
         let folder = self.ledger.records().container_folder(id);
         let spec: Option<Value> = disk::read_json(&folder.join(SPEC))
             .map_err(|error| Error::io("reading a container's specification", error))?;
-        let mut process = spec
-            .map(|mut spec| spec["process"].take())
-            .unwrap_or_default();
+        let spec = spec.ok_or_else(|| {
+            Error::State(format!("container {} has lost its specification", id.0))
+        })?;
+        let mut process = spec["process"].clone();
         process["args"] = config.command.into();
         process["terminal"] = config.terminal.into();
         let mut exec = Exec {
             container: id.clone(),
             process,
             console: None,
+            kill: config.kill_on_drop.then(|| self.number()),
         };
-        let ask = |exec, stdio: Vec<OwnedFd>| -> Answer {
+        let left = CancellationToken::new();
+        // Goes with whoever waits for the end.
+        let session = config.kill_on_drop.then(|| left.clone().drop_guard());
+        let ask = |exec: Exec, stdio: Vec<OwnedFd>| -> Answer {
             let detached = self.detached.clone();
-            self.tasks.spawn(async move {
+            let until_left = async move {
+                let kill = exec.kill;
                 let answer = shim.request_with(Request::Exec(Box::new(exec)), stdio);
-                detached.run_until_cancelled(answer).await
-            })
+                let mut answer = std::pin::pin!(answer);
+                tokio::select! {
+                    // Asked before it is killed.
+                    biased;
+                    answer = &mut answer => return answer,
+                    () = left.cancelled() => {}
+                }
+                if let Some(number) = kill {
+                    // A shim that does not hear has ended, and the process with it.
+                    let _ = shim.request(Request::Kill(number)).await;
+                }
+                answer.await
+            };
+            self.tasks
+                .spawn(async move { detached.run_until_cancelled(until_left).await })
         };
         let io = |error| Error::io("making the streams of a process", error);
         if !config.terminal {
@@ -58,10 +78,10 @@ impl Inner {
             let stdio: io::Result<Vec<OwnedFd>> =
                 [stdin, stdout, stderr].into_iter().map(or_null).collect();
             let answer = ask(exec, stdio.map_err(io)?);
-            return Ok(streams.session(None, Box::pin(code(answer))));
+            return Ok(streams.session(None, Box::pin(code(answer, session))));
         }
-        let number = self.terminals.fetch_add(1, Ordering::Relaxed);
-        let console = Console::listen(&folder, &format!("terminal-{number}")).map_err(io)?;
+        let name = format!("terminal-{}", self.number());
+        let console = Console::listen(&folder, &name).map_err(io)?;
         exec.console = Some(console.path().to_owned());
         let stdio: io::Result<Vec<OwnedFd>> = (0..3).map(|_| or_null(None)).collect();
         let mut answer = ask(exec, stdio.map_err(io)?);
@@ -98,9 +118,13 @@ impl Inner {
             })),
             exit: match answered {
                 Some(answer) => Box::pin(std::future::ready(ended(answer))),
-                None => Box::pin(code(answer)),
+                None => Box::pin(code(answer, session)),
             },
         })
+    }
+
+    fn number(&self) -> u64 {
+        self.processes.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) async fn attach(&self, entry: &Entry, wanted: Wanted) -> Result<Session> {
@@ -174,8 +198,8 @@ fn or_null(end: Option<OwnedFd>) -> io::Result<OwnedFd> {
 /// What is known of a process that has ended.
 type Answered = std::result::Result<Option<io::Result<Response>>, tokio::task::JoinError>;
 
-/// The exit code of a process.
-async fn code(answer: Answer) -> Result<i32> {
+/// The exit code of a process, which may end with its session.
+async fn code(answer: Answer, _session: Option<DropGuard>) -> Result<i32> {
     ended(answer.await)
 }
 

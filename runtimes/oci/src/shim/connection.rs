@@ -1,14 +1,12 @@
 //! A shim's end of the connection to an agent.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSliceMut, Write};
-use std::mem::MaybeUninit;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use coracle_runtime::connection::DESCRIPTORS;
+use coracle_runtime::connection::receive_with;
 use coracle_runtime::frames::{Numbered, decode, encode};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::protocol::{FromShim, Request};
 
@@ -54,42 +52,37 @@ impl Agent {
         self.gone
     }
 
-    /// Reads what is there.
+    /// Reads what is there, but no more groups of descriptors than are kept: the rest is still
+    /// there when requests have taken theirs.
     pub(super) fn read(&mut self) {
-        const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS));
         let mut bytes = [0; 16 << 10];
-        loop {
-            let mut space = [MaybeUninit::uninit(); SPACE];
-            let mut beside = RecvAncillaryBuffer::new(&mut space);
-            let mut into = [IoSliceMut::new(&mut bytes)];
-            let flags = RecvFlags::CMSG_CLOEXEC;
-            match recvmsg(&self.stream, &mut into, &mut beside, flags) {
-                Ok(received) if received.bytes > 0 => {
-                    for message in beside.drain() {
-                        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                            self.descriptors.push_back(descriptors.collect());
-                        }
+        while self.descriptors.len() < GROUPS {
+            match receive_with(&self.stream, &mut bytes) {
+                Ok((read @ 1.., descriptors)) => {
+                    if !descriptors.is_empty() {
+                        self.descriptors.push_back(descriptors);
                     }
-                    self.came.extend_from_slice(&bytes[..received.bytes]);
+                    self.came.extend_from_slice(&bytes[..read]);
                 }
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(rustix::io::Errno::INTR) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => {
                     self.gone = true;
                     return;
                 }
             }
-            if self.descriptors.len() > GROUPS {
-                self.gone = true;
-                return;
-            }
         }
     }
 
-    /// The next request that has come whole.
+    /// The next request that has come whole. Whoever sends descriptors that no request takes is
+    /// let go.
     pub(super) fn request(&mut self) -> Option<Numbered<Request>> {
         match decode(&mut self.came) {
-            Ok(request) => request,
+            Ok(Some(request)) => Some(request),
+            Ok(None) => {
+                self.gone |= self.descriptors.len() >= GROUPS;
+                None
+            }
             Err(_) => {
                 self.gone = true;
                 None
@@ -128,5 +121,59 @@ impl Agent {
             }
             return;
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use coracle_runtime::ContainerId;
+    use coracle_runtime::connection::send_with;
+    use coracle_runtime::streaming::Wanted;
+
+    use super::*;
+
+    /// An agent that has sent that many requests, each with a pipe's ends beside it.
+    async fn asked(request: &Request, times: u64) -> Agent {
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let (_reader, mut writer) = far.into_split();
+        let (reader, end) = io::pipe().unwrap();
+        for id in 0..times {
+            let body = request.clone();
+            let numbered = Numbered { id, body };
+            let beside = [reader.as_fd(), end.as_fd()];
+            send_with(&mut writer, &numbered, &beside).await.unwrap();
+        }
+        writer.forget();
+        Agent::new(1, near.into_std().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn more_requests_with_descriptors_come_than_are_kept_at_once() {
+        let request = Request::Attach {
+            container: ContainerId("c".into()),
+            wanted: Wanted::default(),
+        };
+        let times = 3 * GROUPS as u64 + 1;
+        let mut agent = asked(&request, times).await;
+        let mut taken = 0;
+        while taken < times {
+            agent.read();
+            let before = taken;
+            while let Some(request) = agent.request() {
+                assert_eq!((request.id, agent.descriptors().len()), (taken, 2));
+                taken += 1;
+            }
+            assert!(!agent.is_gone() && taken > before, "{taken} were taken");
+        }
+    }
+
+    #[tokio::test]
+    async fn descriptors_that_nobody_takes_are_bounded() {
+        let mut agent = asked(&Request::Running, 2 * GROUPS as u64).await;
+        agent.read();
+        while agent.request().is_some() {}
+        assert!(agent.is_gone());
+        assert_eq!(agent.descriptors.len(), GROUPS);
     }
 }

@@ -180,9 +180,19 @@ fn fork(make: impl FnOnce() -> Outcome) -> io::Result<Maker> {
 
 /// Undoes what this program has of its own that containers would inherit.
 fn as_containers_find_it() -> Result<(), String> {
-    // SAFETY: the default action of a signal is no function of ours. Rust ignores SIGPIPE, and
-    // what is ignored stays so in programs that are executed.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // What is ignored or blocked stays so in programs that are executed: Rust ignores SIGPIPE, and a
+    // shell that starts a node in the background ignores SIGINT and SIGQUIT for it.
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action of a signal is no function of ours. Those that have no other
+        // action are refused, and need nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is made before it is read, on this thread, which is the process's only one.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
     // libcontainer leaves the groups as they are where a specification names none.
     let prepare = || -> io::Result<()> {
         rustix::thread::set_thread_groups(&[])?;

@@ -32,6 +32,7 @@ use coracle_runtime::disk;
 use coracle_runtime::identity::Identity;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::cgroup::Hierarchies;
 use crate::protocol::Launch;
 
 /// Name of the file in a shim's folder with its [`Launch`].
@@ -52,7 +53,12 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
     Identity::record(folder).map_err(|error| format!("recording the shim: {error}"))?;
     run::Shim::new(listener, launch.ephemeral)
         .run()
-        .map_err(|error| format!("the shim cannot go on: {error}"))
+        .map_err(|error| format!("the shim cannot go on: {error}"))?;
+    // There may be no agent to do it. One that is there does the same.
+    if let Ok(hierarchies) = Hierarchies::detect() {
+        hierarchies.cgroup(&launch.cgroup).remove_upwards();
+    }
+    Ok(())
 }
 
 fn prepare() -> io::Result<UnixListener> {

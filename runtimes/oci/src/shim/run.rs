@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use coracle_runtime::disk;
 use coracle_runtime::frames::{FromProcess, Numbered};
+use coracle_runtime::{Exit, disk};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
 
@@ -14,7 +14,7 @@ use super::connection::Agent;
 use super::streams::{self, Streams};
 use super::tasks::{Asked, Container, Task, What, code};
 use crate::cgroup::Hierarchies;
-use crate::protocol::{Event, OLDEST, Request, Response, VERSION};
+use crate::protocol::{Event, OLDEST, Request, Response, Start, VERSION};
 
 /// Agents at the same time: one goes while the next one comes.
 const AGENTS: usize = 8;
@@ -71,13 +71,24 @@ impl Shim {
             }
             self.reap_strangers();
             self.keep_time();
-            self.agents.retain(|agent| !agent.is_gone());
+            self.let_go();
             self.lonely = match (self.agents.is_empty(), self.lonely) {
                 (false, _) => None,
                 (true, known) => Some(known.unwrap_or_else(Instant::now)),
             };
         }
         Ok(())
+    }
+
+    /// Forgets agents that are gone, and ends what ends with them.
+    fn let_go(&mut self) {
+        for gone in self.agents.extract_if(.., |agent| agent.is_gone()) {
+            for task in self.tasks.values_mut() {
+                if task.ends_with(gone.number) {
+                    task.kill();
+                }
+            }
+        }
     }
 
     /// Waits until something happens or is due.
@@ -209,6 +220,14 @@ impl Shim {
                         None => Some(Response::Failed("the container does not run".into())),
                     }
                 }
+                Request::Kill(process) => {
+                    for task in self.tasks.values_mut() {
+                        if task.is_of_session(number, process) {
+                            task.kill();
+                        }
+                    }
+                    Some(Response::Done)
+                }
                 Request::Attach { container, wanted } => {
                     Some(done(match self.streams(&container.0) {
                         Some(streams) => streams.attach(wanted, descriptors),
@@ -284,11 +303,16 @@ impl Shim {
             let _ = waitpid(Pid::from_raw(making.maker.pid), WaitOptions::empty());
         }
         let made = outcome.and_then(|pid| task.made(pid).map_err(|error| error.to_string()));
-        let (asked, container) = (task.asked, task.as_container().is_some());
-        match made {
-            Ok(()) if container => self.answer(asked, Response::Done),
-            Ok(()) => {}
-            Err(cause) => {
+        let asked = task.asked;
+        match (made, task.as_container()) {
+            (Ok(()), Some(_)) => self.answer(asked, Response::Done),
+            (Ok(()), None) => {}
+            (Err(cause), container) => {
+                // Whoever asked may be gone, and the next agent must learn of it.
+                if let Some(container) = container {
+                    let start = container.start.clone();
+                    self.exited(&start, Exit::not_started(&cause));
+                }
                 self.clear(number);
                 self.answer(asked, Response::Failed(cause));
             }
@@ -302,8 +326,10 @@ impl Shim {
         };
         if let Some(container) = task.as_container() {
             let cgroup = container.cgroup(&self.hierarchies);
-            cgroup.kill();
-            cgroup.remove();
+            if let Err(error) = cgroup.clear() {
+                // The agent tries again before it forgets the container.
+                eprintln!("removing a control group: {error}");
+            }
         }
         for asked in task.stops {
             self.answer(asked, Response::Done);
@@ -316,7 +342,7 @@ impl Shim {
         };
         let asked = task.asked;
         match &mut task.what {
-            What::Process => {
+            What::Process(_) => {
                 self.tasks.remove(&number);
                 self.answer(asked, Response::Ended(code(status)));
             }
@@ -324,19 +350,25 @@ impl Shim {
                 self.left.push(container.streams.finish(&mut self.buffer));
                 let cgroup = container.cgroup(&self.hierarchies);
                 let exit = container.exit(status, &cgroup);
-                let id = container.start.container.clone();
-                if let Err(error) = disk::write_json(&container.start.exit_file, &exit) {
-                    eprintln!("recording the exit of container {}: {error}", id.0);
-                }
-                let event = FromProcess::Event(Event::Exited {
-                    container: id,
-                    exit,
-                });
-                for agent in &mut self.agents {
-                    agent.send(&event);
-                }
+                let start = container.start.clone();
+                self.exited(&start, exit);
                 self.clear(number);
             }
+        }
+    }
+
+    /// Writes down how a container has ended, and tells.
+    fn exited(&mut self, start: &Start, exit: Exit) {
+        let id = start.container.clone();
+        if let Err(error) = disk::write_json(&start.exit_file, &exit) {
+            eprintln!("recording the exit of container {}: {error}", id.0);
+        }
+        let event = FromProcess::Event(Event::Exited {
+            container: id,
+            exit,
+        });
+        for agent in &mut self.agents {
+            agent.send(&event);
         }
     }
 
@@ -429,3 +461,6 @@ fn hello(version: u32, oldest: u32) -> Response {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

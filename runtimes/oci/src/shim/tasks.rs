@@ -17,6 +17,7 @@ use super::streams::{Output, Streams};
 use crate::cgroup::{Cgroup, Hierarchies};
 use crate::console::Console;
 use crate::protocol::{Confinement, Exec, Start};
+use crate::signals;
 
 /// How long making a process may take.
 const MAKING: Duration = Duration::from_secs(60);
@@ -27,8 +28,8 @@ pub(super) type Asked = (u64, u64);
 /// What is run.
 pub(super) enum What {
     Container(Box<Container>),
-    /// A further process of one.
-    Process,
+    /// A further process of one, with its number if it ends with its session.
+    Process(Option<u64>),
 }
 
 /// A container.
@@ -114,7 +115,7 @@ impl Task {
             .try_into()
             .map_err(|_| io::Error::other("three descriptors belong to a process"))?;
         let maker = create::process(exec, bundle, confinement, stdio)?;
-        Self::new(What::Process, maker, None, asked)
+        Self::new(What::Process(exec.kill), maker, None, asked)
     }
 
     fn new(what: What, maker: Maker, failure: Option<OwnedFd>, asked: Asked) -> io::Result<Self> {
@@ -135,11 +136,25 @@ impl Task {
         })
     }
 
+    /// One that is not made yet, and by nobody.
+    #[cfg(test)]
+    pub(super) fn unmade(what: What, asked: Asked) -> Self {
+        Self {
+            what,
+            making: None,
+            running: None,
+            asked,
+            stops: Vec::new(),
+            signal: None,
+            kill_at: None,
+        }
+    }
+
     /// The streams of a container.
     pub(super) fn streams(&mut self) -> Option<&mut Streams> {
         match &mut self.what {
             What::Container(container) => Some(&mut container.streams),
-            What::Process => None,
+            What::Process(_) => None,
         }
     }
 
@@ -147,7 +162,7 @@ impl Task {
     pub(super) fn as_container(&self) -> Option<&Container> {
         match &self.what {
             What::Container(container) => Some(container),
-            What::Process => None,
+            What::Process(_) => None,
         }
     }
 
@@ -167,6 +182,16 @@ impl Task {
             true => outcome,
             false => Err(String::from_utf8_lossy(&why).into_owned()),
         })
+    }
+
+    /// Whether it is a process that ends with its session, which that agent has.
+    pub(super) fn is_of_session(&self, agent: u64, number: u64) -> bool {
+        self.asked.0 == agent && matches!(self.what, What::Process(Some(own)) if own == number)
+    }
+
+    /// Whether it ends with that agent.
+    pub(super) fn ends_with(&self, agent: u64) -> bool {
+        self.asked.0 == agent && matches!(self.what, What::Process(Some(_)))
     }
 
     /// The process is made.
@@ -205,9 +230,9 @@ impl Task {
     /// Asks it to end, and kills it when the grace period is over; the shortest of several counts.
     pub(super) fn stop(&mut self, signal: i32, grace: Duration, asked: Asked) {
         self.stops.push(asked);
-        let until = Instant::now() + grace;
-        let until = self.kill_at.map_or(until, |known| known.min(until));
-        self.kill_at = Some(until);
+        // One that is over after the end of time is none.
+        let until = Instant::now().checked_add(grace);
+        self.kill_at = self.kill_at.into_iter().chain(until).min();
         match &self.running {
             // It hears of it once it runs.
             None => self.signal = Some(signal),
@@ -219,7 +244,7 @@ impl Task {
         let Some(running) = &self.running else {
             return;
         };
-        let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
+        let signal = signals::numbered(signal).unwrap_or(Signal::TERM);
         // It has ended already.
         let _ = pidfd_send_signal(&running.pidfd, signal);
     }
@@ -240,6 +265,17 @@ impl Task {
 }
 
 impl Container {
+    /// One whose start is to fail.
+    #[cfg(test)]
+    pub(super) fn unmade(start: Start) -> Self {
+        Self {
+            log: Arc::new(Log::new(start.log_file.clone(), start.log_limits)),
+            start,
+            streams: Streams::default(),
+            console: None,
+        }
+    }
+
     pub(super) fn cgroup(&self, hierarchies: &Hierarchies) -> Cgroup {
         hierarchies.cgroup(&self.start.cgroup)
     }

@@ -291,6 +291,48 @@ async fn hostile_layers_are_refused() {
 }
 
 #[tokio::test]
+async fn users_that_are_a_device_are_not_opened() {
+    for layers in [
+        &[&[Device("etc/passwd", 1, 3)][..]][..],
+        &[&[File("a", "a")], &[Device("etc/passwd", 1, 3)]],
+        &[&[Device("null", 1, 3)], &[Symlink("etc/passwd", "../null")]],
+    ] {
+        let Some(image) = Image::of(layers) else {
+            return;
+        };
+        // Where devices are none, opening one is an error.
+        image.unpack().await.unwrap();
+        let users = image.snapshots.users(&image.layers).unwrap();
+        assert_eq!(users, UserFiles::default());
+    }
+}
+
+/// A second name of a file of a layer below is a copy of it.
+#[tokio::test]
+async fn second_names_of_what_lies_below_take_room() {
+    let content = "x".repeat(400 << 10);
+    let big = [File("a", &content), File("b", &content)];
+    let own = [File("c", &content), Hard("d", "c"), Hard("e", "d")];
+    let same = [Hard("c", "a"), Hard("d", "a"), Hard("e", "c")];
+    let both = [Hard("c", "a"), Hard("d", "b")];
+    for (below, above, fits) in [
+        (&big[..1], &same[..], true),
+        (&big[..1], &own, true),
+        (&big, &same, false),
+        (&big[..1], &[Hard("c", "a"), File("d", &content)], false),
+        (&big, &both, false),
+    ] {
+        let Some(image) = Image::of(&[below, above]) else {
+            return;
+        };
+        match image.unpack().await {
+            Ok(()) => assert!(fits, "{:?}", image.tree().keys()),
+            Err(error) => assert!(!fits && error.contains("larger than allowed"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn folders_lie_no_deeper_than_can_be_removed() {
     // Every layer goes on where the link of the one before leads.
     let step = "d/".repeat(40);

@@ -203,13 +203,15 @@ pub(crate) fn resources(of: &Resources) -> Value {
     if let Some(millis) = of.cpu_limit_millis {
         cpu["period"] = CPU_PERIOD.into();
         // The least that the kernel takes is a millisecond.
-        cpu["quota"] = (millis * CPU_PERIOD / 1000).max(1000).into();
+        let quota = millis.saturating_mul(CPU_PERIOD) / 1000;
+        cpu["quota"] = quota.clamp(1000, i64::MAX as u64).into();
     }
     let mut resources = json!({
         "cpu": cpu,
         "devices": [{"allow": false, "access": "rwm"}],
     });
     if let Some(bytes) = of.memory_limit_bytes {
+        let bytes = bytes.min(i64::MAX as u64);
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
     }
     resources
@@ -217,7 +219,7 @@ pub(crate) fn resources(of: &Resources) -> Value {
 
 /// The share of the processor, as the kubelet computes it; 2 is the kernel's least.
 pub(crate) fn shares(millis: u64) -> u64 {
-    (millis * 1024 / 1000).clamp(2, 262_144)
+    (millis.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// Parameters of the kernel that belong to namespaces of the Pod's own.

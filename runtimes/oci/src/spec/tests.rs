@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_runtime::{LogLimits, Mount, PodIdentity, Security};
+use coracle_runtime::{Mount, PodIdentity, Security};
 
 use super::*;
 

@@ -23,7 +23,7 @@ use coracle_images::layer::{self, Budget, Entry, EntryKind, LayerError};
 use coracle_images::{ContentStore, ImageLayer};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    linkat, lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat, utimensat,
+    linkat, lsetxattr, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -33,6 +33,9 @@ use root::Root;
 const WHITEOUT: &[u8] = b".wh.";
 /// The name that says that of a folder nothing below shows through.
 const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Why what takes more room than an image may have is refused.
+const TOO_LARGE: &str = "the image's layers are larger than allowed";
 
 /// Unpacks a layer into `root` and checks that it is what the image's configuration says.
 /// Blocks.
@@ -45,8 +48,11 @@ pub(crate) fn apply(
     let mut unpacked = Unpacked {
         root,
         added: HashSet::new(),
+        copied: HashSet::new(),
+        room: budget.bytes,
         folders: Vec::new(),
     };
+    let room = budget.bytes;
     let digest = layer::read::<LayerError>(
         store,
         &layer.digest,
@@ -60,6 +66,8 @@ pub(crate) fn apply(
         },
     )?;
     unpacked.finish()?;
+    let left = budget.bytes.checked_sub(room - unpacked.room);
+    budget.bytes = left.ok_or_else(|| LayerError::Image(TOO_LARGE.into()))?;
     match digest {
         Some(digest) if digest == layer.diff_id => Ok(()),
         _ => Err(LayerError::Image(format!(
@@ -114,6 +122,10 @@ struct Unpacked<'a> {
     root: &'a Root,
     /// What this layer has added, with the folders above it: whiteouts do not apply to it.
     added: HashSet<PathBuf>,
+    /// Files of layers below that second names have brought into this one.
+    copied: HashSet<PathBuf>,
+    /// Bytes that such copies may still take.
+    room: u64,
     /// Folders and the times that they get when nothing more changes in them.
     folders: Vec<(PathBuf, (i64, u32))>,
 }
@@ -156,7 +168,7 @@ impl Unpacked<'_> {
     }
 
     fn make(
-        &self,
+        &mut self,
         folder: &OwnedFd,
         name: &OsStr,
         kind: &EntryKind,
@@ -185,6 +197,11 @@ impl Unpacked<'_> {
                     return Err(Fault::Entry("a second name of a whiteout"));
                 }
                 let parent = self.root.folder(parent)?;
+                if !self.added.contains(&target) && self.copied.insert(target.clone()) {
+                    let size = statat(&parent, of, AtFlags::SYMLINK_NOFOLLOW)?.st_size;
+                    let left = self.room.checked_sub(size.unsigned_abs());
+                    self.room = left.ok_or(Fault::Entry(TOO_LARGE))?;
+                }
                 linkat(&parent, of, folder, name, AtFlags::empty())?;
             }
             EntryKind::Character(0, 0) => {

@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, mkdirat, openat, openat2,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, openat,
+    openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -98,18 +98,20 @@ impl Root {
     /// A regular file's content, links followed; no more than `limit` bytes of it. None if there
     /// is no such file.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(file) => File::from(file),
+        let found = match self.resolve(path, OFlags::PATH) {
+            Ok(found) => found,
             Err(error) => {
                 return match Errno::from_io_error(&error) {
-                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => Ok(None),
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
                     _ => Err(error),
                 };
             }
         };
-        if !file.metadata()?.is_file() {
+        // Merely to open a device may be to do something with it.
+        if FileType::from_raw_mode(fstat(&found)?.st_mode) != FileType::RegularFile {
             return Ok(None);
         }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
         let mut bytes = Vec::new();
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(Some(bytes))

@@ -290,7 +290,85 @@ pub(crate) async fn a_shim_that_no_agent_comes_back_for_ends() {
             .unwrap()
             .unwrap()
     );
+    let left = node.cgroups(&pod.sandbox).await;
+    assert!(left.is_empty(), "{left:?} are left");
     let next = node.restart().await;
     assert_eq!(exit(&next, &pod.container).await.code, 137);
     next.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+}
+
+/// A container's process may have moved itself further down, and outlive the first where it sees
+/// the machine's processes.
+pub(crate) async fn no_cgroup_of_a_pod_is_left() {
+    let node = Node::new().await;
+    node.runtime.ensure_image(&node.busybox).await.unwrap();
+    let mut config = node.sandbox_config();
+    config.namespaces.host_pid = true;
+    let sandbox = node.runtime.run_pod_sandbox(config.clone()).await.unwrap();
+    let script = "sleep 100000 & echo $!; trap 'exit 0' TERM; while true; do sleep 0.1; done";
+    let container = node.container_config(script);
+    let log = config.log_directory.join(&container.log_path);
+    let container = node.runtime.create_container(&sandbox, container);
+    let container = container.await.unwrap();
+    node.runtime.start_container(&container).await.unwrap();
+    let said = async {
+        loop {
+            let log = std::fs::read_to_string(&log).unwrap();
+            if let Some(pid) = log
+                .trim()
+                .rsplit(' ')
+                .next()
+                .and_then(|pid| pid.parse().ok())
+            {
+                return pid;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let sleeper: i32 = tokio::time::timeout(DEADLINE, said).await.unwrap();
+    let sleeper = Identity::of(sleeper).unwrap();
+    let pods = node.cgroups(&sandbox).await;
+    assert!(!pods.is_empty());
+    for pod in &pods {
+        let below = pod.join(&container.0).join("further/down");
+        std::fs::create_dir_all(&below).unwrap();
+        let moved = std::fs::write(below.join("cgroup.procs"), sleeper.pid.to_string());
+        // Not every hierarchy takes processes where nothing is set up for them.
+        assert!(moved.is_ok() || pods.len() > 1, "{moved:?}");
+    }
+    node.runtime
+        .stop_container(&container, DEADLINE)
+        .await
+        .unwrap();
+    assert_eq!(exit(&node.runtime, &container).await.code, 0);
+    assert!(
+        sleeper.open().is_none_or(|pidfd| ended(&pidfd)),
+        "what the container has left lives on"
+    );
+    for pod in &pods {
+        assert!(
+            !pod.join(&container.0).exists(),
+            "{} is left",
+            pod.display()
+        );
+    }
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+    for pod in &pods {
+        assert!(!pod.exists(), "{} is left", pod.display());
+    }
+}
+
+/// Probes may come due all at once.
+pub(crate) async fn many_further_processes_begin_at_once() {
+    let node = Node::new().await;
+    let pod = node.start(RUNS, |_| ()).await;
+    let runs = (0..24).map(|_| node.exec(&pod, &["true"]));
+    for (code, output) in futures::future::join_all(runs).await {
+        assert_eq!((code, &*output), (0, ""));
+    }
+    let status = node.runtime.container_status(&pod.container).await.unwrap();
+    assert!(
+        matches!(status.state, ContainerState::Running { .. }),
+        "{status:?}"
+    );
 }

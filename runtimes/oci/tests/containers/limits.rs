@@ -103,3 +103,33 @@ pub(crate) async fn a_pods_containers_share_its_limits() {
     let (exit, log) = run_within(&node, request(), Some(80), forks).await;
     assert!(exit.code == 0 && log.contains("all"), "{exit:?}: {log}");
 }
+
+pub(crate) async fn a_class_has_the_share_of_the_pods_that_run() {
+    let node = Node::new().await;
+    let place = format!("coracle-test-{}/share", std::process::id());
+    let weight = || {
+        let mut roots = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+        let below = std::fs::read_dir(&roots[0]).unwrap();
+        roots.extend(below.flatten().map(|entry| entry.path()));
+        let files = ["cpu.shares", "cpu.weight"];
+        let paths = roots.iter().map(|root| root.join(&place));
+        let mut read =
+            paths.flat_map(|path| files.map(|file| std::fs::read_to_string(path.join(file))));
+        let text = read.find_map(Result::ok).unwrap();
+        text.trim().parse::<u64>().unwrap()
+    };
+    let mut sandboxes = Vec::new();
+    let mut weights = Vec::new();
+    for _ in 0..2 {
+        let mut config = node.sandbox_config();
+        config.cgroup_parent = Some(Path::new(&place).join(&config.pod.uid));
+        sandboxes.push(node.runtime.run_pod_sandbox(config).await.unwrap());
+        weights.push(weight());
+    }
+    assert!(weights[1] > weights[0], "{weights:?}");
+    node.runtime.stop_pod_sandbox(&sandboxes[1]).await.unwrap();
+    assert_eq!(weight(), weights[0], "what has ended asks for nothing");
+    for sandbox in &sandboxes {
+        node.runtime.remove_pod_sandbox(sandbox).await.unwrap();
+    }
+}

@@ -15,7 +15,7 @@ use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::identity::Identity;
 use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, ContainerState, Exit, Image, LogLimits, Network, PodIdentity,
+    ContainerConfig, ContainerId, ContainerState, Exit, Image, Network, PodIdentity,
     PodSandboxConfig, Resources, RuntimeService, SandboxId,
 };
 use futures::StreamExt;
@@ -242,11 +242,23 @@ impl Node {
                 stdout: true,
                 stderr: true,
             },
+            kill_on_drop: false,
         };
         match self.runtime.exec(&pod.container, config).await {
             Ok(session) => finish(session).await,
             Err(error) => (-1, error.to_string()),
         }
+    }
+
+    /// The cgroups of a sandbox's Pod, in all hierarchies.
+    pub(crate) async fn cgroups(&self, sandbox: &SandboxId) -> Vec<PathBuf> {
+        let sandboxes = self.runtime.list_pod_sandboxes().await.unwrap();
+        let found = sandboxes.iter().find(|known| known.id == *sandbox);
+        let name = format!("coracle/pod{}", found.unwrap().config.pod.uid);
+        let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
+        roots.extend(fs::read_dir(&roots[0]).unwrap().map(|e| e.unwrap().path()));
+        let paths = roots.iter().map(|root| root.join(&name));
+        paths.filter(|path| path.exists()).collect()
     }
 
     /// A folder of the state of a sandbox.

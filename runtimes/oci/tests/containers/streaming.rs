@@ -19,6 +19,7 @@ async fn exec(node: &Node, pod: &Pod, script: &str, terminal: bool) -> Session {
         command: ["sh", "-c", script].map(str::to_owned).into(),
         terminal,
         wanted: ALL,
+        kill_on_drop: false,
     };
     node.runtime.exec(&pod.container, config).await.unwrap()
 }

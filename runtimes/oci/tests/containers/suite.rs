@@ -49,6 +49,7 @@ pub(crate) async fn the_runtime_conforms() {
         ignores_stop: runs("ignores", "trap '' TERM; while true; do sleep 1; done"),
         prints_hello: runs("hello", "echo hello"),
         exits_3: runs("exits", "exit 3"),
+        echoes: Some(vec!["cat".into()]),
         invalid: node::image(
             &node.content,
             "invalid",

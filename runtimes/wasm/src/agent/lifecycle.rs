@@ -196,7 +196,10 @@ impl Inner {
             let _ = request.await;
             entry.ended().await;
         };
-        if tokio::time::timeout(grace + PATIENCE, ended).await.is_err() {
+        if tokio::time::timeout(grace.saturating_add(PATIENCE), ended)
+            .await
+            .is_err()
+        {
             tracing::warn!(
                 container = entry.record.id.0,
                 "killing a guest process that does not end its guest"

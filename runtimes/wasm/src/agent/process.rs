@@ -38,16 +38,10 @@ impl Process {
     ) -> io::Result<Arc<Self>> {
         placement.make_folder(folder, user)?;
         let command = placement.command(subcommand, folder, user);
-        let process = process::Process::spawn(command, folder)?;
-        match Client::connect(folder, listener).await {
-            Ok(client) => Ok(Arc::new(Self { process, client })),
-            Err(error) => {
-                process.kill();
-                process.wait().await;
-                let errors = process.errors();
-                Err(io::Error::new(error.kind(), format!("{error}: {errors}")))
-            }
-        }
+        let connect = Client::connect(folder, listener);
+        let spawned = process::Process::spawn_connected(command, folder, connect);
+        let (process, client) = spawned.await?;
+        Ok(Arc::new(Self { process, client }))
     }
 
     /// Takes over the process of a folder, if it lives, and where that user's guests should.
@@ -65,18 +59,12 @@ impl Process {
             kill_and_wait(pidfd).await?;
             return Ok(Found::Misplaced(reason));
         }
-        let client = match Client::connect(folder, listener).await {
-            Ok(client) => client,
-            Err(error) => {
-                // It lives and cannot be spoken to: what it runs cannot be known or ended in
-                // order, so it must not run on.
-                tracing::warn!(folder = %folder.display(), %error, "killing a guest process");
-                kill_and_wait(pidfd).await?;
-                return Ok(Found::Gone);
-            }
-        };
-        let process = process::Process::adopt(folder, (pid, pidfd))?;
-        Ok(Found::Adopted(Arc::new(Self { process, client })))
+        let connect = Client::connect(folder, listener);
+        let adopted = process::Process::adopt_connected(folder, (pid, pidfd), connect);
+        Ok(match adopted.await? {
+            Some((process, client)) => Found::Adopted(Arc::new(Self { process, client })),
+            None => Found::Gone,
+        })
     }
 
     /// The connection to the process.

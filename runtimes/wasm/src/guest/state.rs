@@ -167,6 +167,12 @@ pub(crate) fn component_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    // Beside a newer version of wasmtime's own it would not be found, and guests would have no
+    // environment.
+    wasmtime::ensure!(
+        super::variables::add_to_linker(&mut linker).is_err(),
+        "wasmtime has no environment of the version that is to be shadowed"
+    );
     linker.allow_shadowing(true);
     super::sockets::add_to_linker(&mut linker)?;
     super::variables::add_to_linker(&mut linker)?;

@@ -36,6 +36,9 @@ const QUEUE: u64 = 1024;
 /// How long a trial instantiation may take.
 const TRIAL: Duration = Duration::from_secs(30);
 
+/// The longest grace period that is kept, as there is an end of time.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 86400);
+
 /// How a Pod stopped.
 pub(super) enum Stopped {
     /// All requests were answered.
@@ -215,7 +218,7 @@ impl HttpPod {
     /// A later call may shorten the grace period.
     pub(super) async fn stop(&self, acceptor: &Acceptor, grace: Duration) -> Stopped {
         let life = self.life();
-        let until = tokio::time::Instant::now() + grace;
+        let until = tokio::time::Instant::now() + grace.min(LONGEST);
         life.grace.send_if_modified(|current| {
             let sooner = current.is_none_or(|current| until < current);
             if sooner {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use coracle_images::{ContentStore, Digest, ImageConfig, ImageKind, StoredImage};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, LogLimits, PodIdentity,
-    PodSandboxConfig, Resources, RuntimeService, SandboxId,
+    ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, PodIdentity,
+    PodSandboxConfig, RuntimeService, SandboxId,
 };
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;

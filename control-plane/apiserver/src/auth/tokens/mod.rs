@@ -37,7 +37,8 @@ pub use keys::{KeyError, SigningKey, VerifyingKey};
 
 /// The group of all service accounts.
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
-/// Good signatures that are remembered: more than there are Pods on the largest node.
+/// Good signatures that are remembered. A server that is asked with more tokens than that checks
+/// some of them anew.
 const REMEMBERED: usize = 32_768;
 
 /// What tokens are made and believed by.
@@ -156,7 +157,8 @@ impl Tokens {
         token: &str,
         audiences: &[String],
     ) -> Result<Authenticated, Refusal> {
-        let claims = self.verified(token)?;
+        let now = meta::now().0.as_second();
+        let claims = self.verified(token, now)?;
         let wanted = match audiences {
             [] => self.audiences(),
             some => some,
@@ -173,7 +175,6 @@ impl Tokens {
                 "token audiences {given:?} is invalid for the target audiences {wanted:?}"
             )));
         }
-        let now = meta::now().0.as_second();
         claims.timely(now).map_err(|fault| {
             Refusal::invalid(match fault {
                 Untimely::Expired => "service account token has expired",
@@ -192,7 +193,7 @@ impl Tokens {
     }
 
     /// The claims of a token that one of our keys has signed for one of our issuers.
-    fn verified(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
+    fn verified(&self, token: &str, now: i64) -> Result<Arc<Claims>, Refusal> {
         let fingerprint: Fingerprint = Sha256::digest(token).into();
         if let Some(known) = self.remembered.lock().get(&fingerprint) {
             return Ok(known.clone());
@@ -223,11 +224,20 @@ impl Tokens {
         }
         let claims = Arc::new(claims);
         let mut remembered = self.remembered.lock();
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
-        }
+        make_room(&mut remembered, REMEMBERED, now);
         remembered.insert(fingerprint, claims.clone());
         Ok(claims)
+    }
+}
+
+/// Makes room for one more token: those that do not hold at this time are forgotten first, and all
+/// where all of them hold.
+fn make_room(remembered: &mut HashMap<Fingerprint, Arc<Claims>>, most: usize, now: i64) {
+    if remembered.len() >= most {
+        remembered.retain(|_, claims| claims.timely(now).is_ok());
+    }
+    if remembered.len() >= most {
+        remembered.clear();
     }
 }
 
@@ -268,10 +278,10 @@ mod tests {
         let new = tokens(signing_key(), vec![old.public().clone()]);
         let before = tokens(old, Vec::new());
         let token = before.issue(grant(), 1000).unwrap();
-        assert_eq!(new.verified(&token).unwrap().exp, Some(1600));
-        assert_eq!(new.verified(&token).unwrap().sub, user_name("ns", ""));
+        assert_eq!(new.verified(&token, 1000).unwrap().exp, Some(1600));
+        assert_eq!(new.verified(&token, 1000).unwrap().sub, user_name("ns", ""));
         let token = new.issue(grant(), 1000).unwrap();
-        let fault = before.verified(&token).unwrap_err();
+        let fault = before.verified(&token, 1000).unwrap_err();
         assert!(fault.to_string().contains("no keys found"), "{fault}");
 
         // One letter of the payload, and one of the signature.
@@ -286,7 +296,7 @@ mod tests {
             format!("{}.{}.", parts[0], parts[1]),
         ];
         for forged in forged {
-            assert!(new.verified(&forged).is_err(), "{forged}");
+            assert!(new.verified(&forged, 1000).is_err(), "{forged}");
         }
         let elsewhere = TokenConfig {
             issuers: vec!["https://elsewhere".to_owned()],
@@ -295,6 +305,24 @@ mod tests {
             verifying: Vec::new(),
         };
         let token = Tokens::new(elsewhere, None).issue(grant(), 1000).unwrap();
-        assert!(matches!(new.verified(&token), Err(Refusal::Foreign)));
+        assert!(matches!(new.verified(&token, 1000), Err(Refusal::Foreign)));
+    }
+
+    #[test]
+    fn what_holds_no_longer_makes_room_first() {
+        let until = |(byte, exp)| {
+            let claims = Claims {
+                exp: Some(exp),
+                ..Claims::default()
+            };
+            ([byte; 32], Arc::new(claims))
+        };
+        let mut remembered = HashMap::from([(1, 1000), (2, 3000)].map(until));
+        make_room(&mut remembered, 3, 2000);
+        assert_eq!(remembered.len(), 2, "there is room");
+        make_room(&mut remembered, 2, 2000);
+        assert_eq!(remembered.keys().collect::<Vec<_>>(), [&[2; 32]]);
+        make_room(&mut remembered, 1, 2000);
+        assert!(remembered.is_empty());
     }
 }

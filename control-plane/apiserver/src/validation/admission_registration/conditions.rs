@@ -8,6 +8,32 @@ use crate::validation::cel::{self, Environment, Type};
 use crate::validation::{faults, text};
 
 const MAX_CONDITIONS: usize = 64;
+/// Expressions of one policy, or of all webhooks of one configuration, and the bytes of them in all.
+/// Kubernetes bounds neither but by the size of a body; compiling takes a thousand times the time
+/// that reading does.
+const MAX_EXPRESSIONS: usize = 1_000;
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Nothing where expressions are too many, or too long in all.
+pub(super) fn bound<'a>(
+    expressions: impl Iterator<Item = &'a str>,
+    at: &Path,
+    errors: &mut ErrorList,
+) -> Option<()> {
+    let (count, bytes) = expressions
+        .filter(|expression| !expression.is_empty())
+        .fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.len()));
+    if count > MAX_EXPRESSIONS {
+        errors.push(Error::too_many(at, count, MAX_EXPRESSIONS));
+        return None;
+    }
+    if bytes > MAX_BYTES {
+        let detail = format!("expressions must not exceed {MAX_BYTES} bytes in all");
+        errors.push(Error::invalid(at, bytes, detail));
+        return None;
+    }
+    Some(())
+}
 
 /// An expression that has to be there and to be of one of some types.
 pub(super) fn validate_expression(

@@ -7,18 +7,16 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicySpec, Variable,
 };
 
-use super::conditions::{validate_match_conditions, validate_param_kind, validate_variables};
+use super::conditions::{
+    bound, validate_match_conditions, validate_param_kind, validate_variables,
+};
 use super::rules::validate_match_resources;
-use super::webhook::FAILURE_POLICIES;
+use super::webhook::{FAILURE_POLICIES, validate_choice};
 use crate::validation::cel::Environment;
 use crate::validation::items;
 
 /// What a policy that changes objects can be about.
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
-/// Expressions of one policy, and the bytes of them in all. Kubernetes bounds neither but by the size
-/// of a body; compiling takes a thousand times the time that reading does.
-const MAX_EXPRESSIONS: usize = 1_000;
-const MAX_BYTES: usize = 256 * 1024;
 
 pub(super) struct Subject<'a> {
     failure_policy: Option<&'a str>,
@@ -30,31 +28,25 @@ pub(super) struct Subject<'a> {
     writes: bool,
 }
 
-impl<'a> From<&'a ValidatingAdmissionPolicySpec> for Subject<'a> {
-    fn from(spec: &'a ValidatingAdmissionPolicySpec) -> Self {
-        Self {
-            failure_policy: spec.failure_policy.as_deref(),
-            params: spec.param_kind.as_ref(),
-            constraints: spec.match_constraints.as_ref(),
-            conditions: items(&spec.match_conditions),
-            variables: items(&spec.variables),
-            writes: false,
+macro_rules! subject_of {
+    ($spec:ident, $writes:expr) => {
+        impl<'a> From<&'a $spec> for Subject<'a> {
+            fn from(spec: &'a $spec) -> Self {
+                Self {
+                    failure_policy: spec.failure_policy.as_deref(),
+                    params: spec.param_kind.as_ref(),
+                    constraints: spec.match_constraints.as_ref(),
+                    conditions: items(&spec.match_conditions),
+                    variables: items(&spec.variables),
+                    writes: $writes,
+                }
+            }
         }
-    }
+    };
 }
 
-impl<'a> From<&'a MutatingAdmissionPolicySpec> for Subject<'a> {
-    fn from(spec: &'a MutatingAdmissionPolicySpec) -> Self {
-        Self {
-            failure_policy: spec.failure_policy.as_deref(),
-            params: spec.param_kind.as_ref(),
-            constraints: spec.match_constraints.as_ref(),
-            conditions: items(&spec.match_conditions),
-            variables: items(&spec.variables),
-            writes: true,
-        }
-    }
-}
+subject_of!(ValidatingAdmissionPolicySpec, false);
+subject_of!(MutatingAdmissionPolicySpec, true);
 
 /// Checks it, with what it was before. Returns what the policy's other expressions, which `others`
 /// has, may name; nothing where there is so much of them that they are not to be compiled.
@@ -66,13 +58,10 @@ pub(super) fn validate_subject<'a>(
 ) -> Option<Environment> {
     let at = Path::new("spec");
     let policy_at = at.child("failurePolicy");
-    match subject.failure_policy {
-        None => errors.push(Error::required(&policy_at, "")),
-        Some(policy) if !FAILURE_POLICIES.contains(&policy) => {
-            errors.push(Error::not_supported(&policy_at, policy, FAILURE_POLICIES));
-        }
-        Some(_) => {}
+    if subject.failure_policy.is_none() {
+        errors.push(Error::required(&policy_at, ""));
     }
+    validate_choice(subject.failure_policy, FAILURE_POLICIES, &policy_at, errors);
     if let Some(params) = subject.params {
         validate_param_kind(params, &at.child("paramKind"), errors);
     }
@@ -112,27 +101,6 @@ pub(super) fn validate_subject<'a>(
         &variables_at,
         errors,
     ))
-}
-
-/// Nothing where expressions are too many, or too long in all.
-fn bound<'a>(
-    expressions: impl Iterator<Item = &'a str>,
-    at: &Path,
-    errors: &mut ErrorList,
-) -> Option<()> {
-    let (count, bytes) = expressions
-        .filter(|expression| !expression.is_empty())
-        .fold((0, 0), |(count, bytes), one| (count + 1, bytes + one.len()));
-    if count > MAX_EXPRESSIONS {
-        errors.push(Error::too_many(at, count, MAX_EXPRESSIONS));
-        return None;
-    }
-    if bytes > MAX_BYTES {
-        let detail = format!("expressions must not exceed {MAX_BYTES} bytes in all");
-        errors.push(Error::invalid(at, bytes, detail));
-        return None;
-    }
-    Some(())
 }
 
 /// Only what is written can be changed.

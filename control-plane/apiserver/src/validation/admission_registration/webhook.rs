@@ -8,7 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::client::validate_client_config;
-use super::conditions::validate_match_conditions;
+use super::conditions::{bound, validate_match_conditions};
 use super::rules::{MATCH_POLICIES, validate_rule};
 use crate::validation::cel::Environment;
 use crate::validation::labels::validate_label_selector;
@@ -80,6 +80,13 @@ pub(crate) fn validate_webhooks<'a>(
         };
         conditions(&old) == conditions(&new)
     });
+    if !stored {
+        let conditions = new.iter().flat_map(|webhook| webhook.conditions);
+        let expressions = conditions.map(|condition| &*condition.expression);
+        if bound(expressions, &Path::new("webhooks"), &mut errors).is_none() {
+            return errors;
+        }
+    }
     for (i, webhook) in new.iter().enumerate() {
         let at = Path::new("webhooks").index(i);
         validate_webhook(webhook, stored, &at, &mut errors);

@@ -89,6 +89,7 @@ pub(super) async fn exec(
         command: options.command,
         terminal: options.terminal,
         wanted: options.wanted,
+        kill_on_drop: false,
     };
     let known = &remote_command::PROTOCOLS;
     let upgraded = state

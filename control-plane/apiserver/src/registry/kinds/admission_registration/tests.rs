@@ -121,6 +121,28 @@ fn webhooks() {
         &found(&ValidatingWebhookStrategy, &twice),
         &["webhooks[1].name FieldValueDuplicate"],
     );
+    let many = |webhooks: usize, expression: &str| {
+        let condition = |i: usize| condition(&format!("c{i}"), expression);
+        let conditions: Vec<Value> = (0..64).map(condition).collect();
+        let one = |i: usize| {
+            let name = format!("a{i}.example.com");
+            let fields = json!({"name": name, "matchConditions": conditions});
+            webhook(fields)["webhooks"][0].clone()
+        };
+        json!({"webhooks": (0..webhooks).map(one).collect::<Vec<_>>()})
+    };
+    let long = format!("'{}' == ''", "a".repeat(5_000));
+    for (fields, want) in [
+        (many(15, "true"), &[][..]),
+        (many(16, "true"), &["webhooks FieldValueTooMany"]),
+        (
+            many(1, &long),
+            &["webhooks FieldValueInvalid expressions must not exceed 262144 bytes in all"],
+        ),
+    ] {
+        assert_causes(&found(&ValidatingWebhookStrategy, &fields), want);
+        assert_causes(&found(&MutatingWebhookStrategy, &fields), want);
+    }
 }
 
 #[test]
