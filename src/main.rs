@@ -14,6 +14,7 @@ mod defaults;
 mod host;
 mod identity;
 mod logging;
+mod memory;
 mod paths;
 mod pod_network;
 mod push;
@@ -38,6 +39,7 @@ use coracle_runtime::GuestNetwork;
 use cli::{Cli, Command, DataOptions, RegistryCommand, TokenCommand};
 use identity::token;
 use paths::DataDir;
+use tokio_util::task::AbortOnDropHandle;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
     if let Some(code) = coracle_wasm::subcommand(&arguments, guest_network) {
         return code;
     }
+    memory::limit_arenas();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,6 +88,7 @@ fn run(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
+    let _giving_back = AbortOnDropHandle::new(runtime.spawn(memory::give_back()));
     runtime.block_on(async {
         match cli.command {
             Command::Up(options) => up::up(options).await,

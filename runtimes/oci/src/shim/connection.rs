@@ -164,7 +164,9 @@ mod tests {
                 assert_eq!((request.id, agent.descriptors().len()), (taken, 2));
                 taken += 1;
             }
-            assert!(!agent.is_gone() && taken > before, "{taken} were taken");
+            assert!(taken > before, "{taken} were taken");
+            // It has hung up when it has asked all.
+            assert!(taken == times || !agent.is_gone(), "{taken} were taken");
         }
     }
 
