@@ -101,7 +101,8 @@ fn attempt(
     // both sets stays with all that is above it.
     let drops = |last: &&Entry| {
         let same = last.api_version == entry.api_version;
-        !last.fields.is_empty() && !(same && last.fields.is_subset(&entry.fields))
+        let keeps = same && last.fields.is_subset(&entry.fields);
+        !(last.fields.is_empty() || keeps)
     };
     let dropping = last.as_ref().filter(drops);
     managers.insert(writer.clone(), entry);
