@@ -6,6 +6,8 @@ use std::path::Path;
 use coracle_apimachinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
+use super::machine;
+
 /// Reads the machine.
 pub struct Capacity;
 
@@ -21,23 +23,14 @@ impl Capacity {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         put("cpu", cpus.to_string());
         put("pods", max_pods.to_string());
-        if let Some(kibibytes) = memory_kibibytes() {
-            put("memory", format!("{kibibytes}Ki"));
+        if let Some(memory) = machine::memory() {
+            put("memory", format!("{}Ki", memory.total >> 10));
         }
-        if let Ok(disk) = rustix::fs::statvfs(root) {
-            let bytes = disk.f_blocks.saturating_mul(disk.f_frsize);
-            put("ephemeral-storage", format!("{}Ki", bytes >> 10));
+        if let Some(disk) = machine::disk(root) {
+            put("ephemeral-storage", format!("{}Ki", disk.capacity >> 10));
         }
         capacity
     }
-}
-
-fn memory_kibibytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// `status.nodeInfo`; the runtime's version is its name and engine's version.

@@ -55,6 +55,8 @@ pub(crate) fn router(state: ApiState, allowed: Vec<String>) -> Router {
         .route("/healthz", get(handlers::healthz))
         .route("/pods", get(handlers::pods))
         .route("/stats/summary", get(stats::summary))
+        .route("/metrics/resource", get(stats::resource))
+        .route("/metrics/cadvisor", get(stats::cadvisor))
         .route(
             "/containerLogs/{namespace}/{pod}/{container}",
             get(handlers::container_logs),

@@ -147,6 +147,13 @@ async fn logs_are_served_to_those_who_may_read_them() {
     assert_eq!(ask("/healthz").await, (200, "ok".to_owned()));
     assert!(ask("/pods").await.1.contains("\"web\""));
     assert!(ask("/stats/summary").await.1.contains("workingSetBytes"));
+    let (_, metrics) = ask("/metrics/resource").await;
+    assert!(
+        metrics.contains("node_cpu_usage_seconds_total "),
+        "{metrics}"
+    );
+    let (_, metrics) = ask("/metrics/cadvisor").await;
+    assert!(metrics.contains("machine_cpu_cores "), "{metrics}");
 
     let master = Some(authority.issue("admin", "system:masters"));
     assert_eq!(get(&authority, master, port, logs).await.unwrap().0, 200);
