@@ -14,4 +14,5 @@ mod pod_network;
 mod samples;
 mod streaming;
 mod tokens;
+mod usage;
 mod walk;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coracle_store::Store;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -138,6 +139,7 @@ impl ApiServer {
                 .tokens
                 .map(|tokens| Tokens::new(tokens, config.advertise)),
             nodes: Nodes::new(config.node_dialer, config.kubelet_tls),
+            usage: Mutex::default(),
             flow,
             counts: Counts::default(),
             audit: config.audit,

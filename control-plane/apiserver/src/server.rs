@@ -36,6 +36,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
+use crate::handlers::usage::Samples;
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
 use crate::metrics::Metrics;
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) nodes: Nodes,
+    /// What kubelets have said lately of what their nodes use.
+    pub(crate) usage: Mutex<Samples>,
     pub(crate) flow: Arc<Flow>,
     pub(crate) counts: Counts,
     pub(crate) audit: Option<Arc<Audit>>,

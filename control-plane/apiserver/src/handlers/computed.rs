@@ -2,9 +2,18 @@
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use http::Response;
+use coracle_store::{Record, Stored};
+use http::{Response, StatusCode};
 
-use super::{Call, components, reviews};
+use super::encode::{accepted_of, object};
+use super::read::respond_page;
+use super::shapes::Include;
+use super::{Call, components, reviews, usage};
+use crate::registry::Target;
+use crate::registry::encoding::encode;
+use crate::registry::erased::Object;
+use crate::registry::list::{Page, Selection};
+use crate::request::options::ListOptions;
 
 /// Answers a request for a kind whose objects are computed.
 pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -19,6 +28,57 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
         "create" if !info.name.is_empty() => Err(call.refuse()),
         "create" if descriptor.is_namespaced() && info.namespace.is_empty() => Err(call.refuse()),
         "create" => reviews::answer(call, body).await,
-        _ => components::answer(call).await,
+        _ => match descriptor.kind.as_str() {
+            "NodeMetrics" => usage::nodes(call).await,
+            "PodMetrics" => usage::pods(call).await,
+            _ => components::answer(call).await,
+        },
     }
+}
+
+/// An object of the call's kind as if it were stored.
+pub(super) fn record(
+    call: &Call<'_>,
+    namespace: &str,
+    name: &str,
+    made: &mut dyn Object,
+) -> Result<Record, Status> {
+    let value = encode(&**call.kind, made)?;
+    let target = Target {
+        kind: call.kind,
+        namespace,
+        name,
+    };
+    let stored = Stored {
+        key: target.key().into(),
+        revision: 0,
+        created: 0,
+        value,
+    };
+    Ok(stored.into())
+}
+
+/// Answers get with the one object, which may be none.
+pub(super) fn one(call: &Call<'_>, record: Option<&Record>) -> Result<Response<Body>, Status> {
+    let record = record.ok_or_else(|| call.target().not_found())?;
+    object(call, StatusCode::OK, record)
+}
+
+/// Answers list with those of the objects that are selected.
+pub(super) async fn some(
+    call: &Call<'_>,
+    mut records: Vec<Record>,
+) -> Result<Response<Body>, Status> {
+    let options = ListOptions::parse(call.query, false)?;
+    let selection = Selection::parse(&**call.kind, &options)?;
+    records.retain(|record| selection.matches(record));
+    let page = Page {
+        records,
+        revision: 0,
+        continue_token: String::new(),
+        remaining: None,
+    };
+    let accepted = accepted_of(call, false)?;
+    let include = Include::parse(call.query, accepted.shape)?;
+    respond_page(call.kind, page, accepted, include).await
 }

@@ -19,6 +19,7 @@ mod scale;
 mod shapes;
 mod streaming;
 mod token;
+pub(crate) mod usage;
 pub(crate) mod websocket;
 mod write;
 

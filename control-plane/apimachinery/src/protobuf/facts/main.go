@@ -29,6 +29,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	metrics "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 )
 
 // Types that are one value in JSON.
@@ -70,6 +71,7 @@ func main() {
 	must(apiextensions.AddToScheme(scheme.Scheme))
 	must(apiregistration.AddToScheme(scheme.Scheme))
 	must(metav1.AddMetaToScheme(scheme.Scheme))
+	must(metrics.AddToScheme(scheme.Scheme))
 	t := table{messages: map[string]*message{}, protos: map[string]map[string]map[int]string{}}
 	kinds := map[string]bool{}
 	for gvk, kind := range scheme.Scheme.AllKnownTypes() {

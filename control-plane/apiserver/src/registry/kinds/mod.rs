@@ -25,6 +25,7 @@ mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
+pub(crate) mod metrics;
 mod namespace;
 mod network_policy;
 mod node;
@@ -101,6 +102,8 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(lease::LeaseStrategy),
         kind(endpoint_slice::EndpointSliceStrategy),
         kind(versions::Viewed(event::EventView)),
+        kind(metrics::NodeMetricsStrategy),
+        kind(metrics::PodMetricsStrategy),
         kind(ingress_class::IngressClassStrategy),
         kind(ingress::IngressStrategy),
         kind(ip_address::IPAddressStrategy),

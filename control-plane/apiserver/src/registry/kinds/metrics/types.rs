@@ -1,0 +1,129 @@
+//! The types of `metrics.k8s.io/v1beta1`, which are not among those of `k8s-openapi`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::{ClusterResourceScope, Metadata, NamespaceResourceScope, Resource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const GROUP: &str = "metrics.k8s.io";
+const VERSION: &str = "v1beta1";
+const API_VERSION: &str = "metrics.k8s.io/v1beta1";
+
+/// Resources by their names: `cpu`, `memory`.
+pub(crate) type Usage = BTreeMap<String, Quantity>;
+
+/// What a node used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics")]
+pub(crate) struct NodeMetrics {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) metadata: ObjectMeta,
+    /// The end of the window.
+    pub(crate) timestamp: Option<Time>,
+    /// The interval from which rates were taken, as Go writes durations.
+    pub(crate) window: String,
+    pub(crate) usage: Usage,
+}
+
+/// What the containers of a Pod used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics")]
+pub(crate) struct PodMetrics {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) metadata: ObjectMeta,
+    /// The end of the window.
+    pub(crate) timestamp: Option<Time>,
+    /// The interval from which rates were taken, as Go writes durations.
+    pub(crate) window: String,
+    pub(crate) containers: Vec<ContainerMetrics>,
+}
+
+/// What one container used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.ContainerMetrics")]
+pub(crate) struct ContainerMetrics {
+    pub(crate) name: String,
+    pub(crate) usage: Usage,
+}
+
+impl Default for NodeMetrics {
+    fn default() -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: Self::KIND.to_owned(),
+            metadata: ObjectMeta::default(),
+            timestamp: None,
+            window: "0s".to_owned(),
+            usage: Usage::default(),
+        }
+    }
+}
+
+impl Default for PodMetrics {
+    fn default() -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: Self::KIND.to_owned(),
+            metadata: ObjectMeta::default(),
+            timestamp: None,
+            window: "0s".to_owned(),
+            containers: Vec::new(),
+        }
+    }
+}
+
+impl Resource for NodeMetrics {
+    const API_VERSION: &'static str = API_VERSION;
+    const GROUP: &'static str = GROUP;
+    const KIND: &'static str = "NodeMetrics";
+    const VERSION: &'static str = VERSION;
+    const URL_PATH_SEGMENT: &'static str = "nodes";
+    type Scope = ClusterResourceScope;
+}
+
+impl Resource for PodMetrics {
+    const API_VERSION: &'static str = API_VERSION;
+    const GROUP: &'static str = GROUP;
+    const KIND: &'static str = "PodMetrics";
+    const VERSION: &'static str = VERSION;
+    const URL_PATH_SEGMENT: &'static str = "pods";
+    type Scope = NamespaceResourceScope;
+}
+
+impl NodeMetrics {
+    pub(super) fn usages(&self) -> impl Iterator<Item = &Usage> + Clone {
+        std::iter::once(&self.usage)
+    }
+}
+
+impl PodMetrics {
+    pub(super) fn usages(&self) -> impl Iterator<Item = &Usage> + Clone {
+        self.containers.iter().map(|container| &container.usage)
+    }
+}
+
+macro_rules! metadata {
+    ($($kind:ident),*) => {$(
+        impl Metadata for $kind {
+            type Ty = ObjectMeta;
+
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    )*};
+}
+
+metadata!(NodeMetrics, PodMetrics);
