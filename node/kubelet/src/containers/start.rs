@@ -344,15 +344,10 @@ fn check_supported(container: &Container, kind: Kind) -> Result<(), String> {
     ];
     for (field, probe) in probes {
         let Some(probe) = probe else { continue };
-        if probe.grpc.is_some() {
-            return Err(format!(
-                "{field}: grpc probes are not supported on this node; use httpGet or tcpSocket"
-            ));
-        }
         if probe.exec.is_some() && kind == Kind::Wasm {
             return Err(format!(
                 "{field}: exec probes are not supported for WebAssembly, which has no programs to \
-                 run; use httpGet or tcpSocket"
+                 run; use httpGet, tcpSocket or grpc"
             ));
         }
     }
