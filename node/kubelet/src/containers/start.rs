@@ -285,6 +285,9 @@ impl Starter<'_> {
         let env = env.map_err(|error| error.to_string())?;
         let mounts = mounts::mounts(&node.root, pod, container, &env);
         let mounts = mounts.map_err(|error| error.to_string())?;
+        if image.kind == Kind::Wasm {
+            mounts::check_for_guest(pod, container, &mounts).map_err(|error| error.to_string())?;
+        }
         let uid = pod::uid(pod);
         let message = node.termination_file(uid, &container.name, self.attempt);
         let user = self.prepared.user;

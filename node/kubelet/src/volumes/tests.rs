@@ -34,7 +34,6 @@ fn sources(color: &str) -> Sources {
 #[test]
 fn unknown_volumes_are_refused_by_name() {
     let table = [
-        (json!({"hostPath": {"path": "/"}}), "type hostPath"),
         (json!({"nfs": {"server": "s", "path": "/"}}), "type nfs"),
         (
             json!({"emptyDir": {"medium": "HugePages"}}),
@@ -49,7 +48,7 @@ fn unknown_volumes_are_refused_by_name() {
             .to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c"}}]);
+    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "b", "configMap": {"name": "c"}}]);
     check(&pod(fine, json!([]))).unwrap();
 }
 
@@ -357,4 +356,39 @@ fn tokens_lie_in_memory() {
     release_memory(root.path(), "u").unwrap();
     assert_eq!(device(&path(0)), device(root.path()));
     assert_eq!(std::fs::read_dir(path(0)).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_of_the_machine_is_led_to_and_left_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = tempfile::tempdir().unwrap();
+    let path = machine.path().join("data");
+    let volumes = json!([{"name": "h", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]);
+    let pod = pod(
+        volumes,
+        json!([
+            {"name": "h", "mountPath": "/whole"},
+            {"name": "h", "mountPath": "/part", "subPath": "made/below"},
+        ]),
+    );
+    let (around, user) = (Surroundings::default(), GuestUser { uid: 1, gid: 1 });
+    let container = &pod::spec(&pod).containers[0];
+    set_up(root.path(), &pod, &sources("red"), &around, Some(user)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
+    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    assert_eq!(made[0].host_path, path);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&made[1].host_path), 0o750, "as open as the volume");
+    mounts::check_for_guest(&pod, container, &made).unwrap();
+
+    std::fs::remove_dir(&made[1].host_path).unwrap();
+    std::fs::write(&made[1].host_path, "").unwrap();
+    let error = mounts::check_for_guest(&pod, container, &made).unwrap_err();
+    assert!(error.to_string().contains("/made/below is no folder"));
+
+    let owner =
+        |path: &Path| std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(path).unwrap());
+    assert_eq!(owner(&path), rustix::process::getegid().as_raw());
+    tear_down(root.path(), "u").unwrap();
+    assert!(made[1].host_path.exists(), "the machine keeps what it has");
 }
