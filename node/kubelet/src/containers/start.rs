@@ -271,8 +271,10 @@ impl Starter<'_> {
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
         check_supported(container, image.kind)?;
-        let profiles = security::profiles(&node.root);
-        let mut security = security::security(pod, container, &profiles)?;
+        let mut security = security::security(pod, container, &node.seccomp)?;
+        if image.kind == Kind::Wasm {
+            security::check_for_guest(&security)?;
+        }
         // The Pod's volumes are that group's.
         let group = self.prepared.user.map(|user| user.gid);
         security.supplemental_groups.extend(group);

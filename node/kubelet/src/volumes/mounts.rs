@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_runtime::Mount;
+use coracle_runtime::{Mount, Propagation};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -56,7 +56,9 @@ pub(crate) fn mounts(
         let from_expression = mount.sub_path_expr.as_deref();
         let expanded = from_expression.map(|e| expand(e, |name| known.get(name).copied()));
         let sub_path = expanded.as_deref().or(mount.sub_path.as_deref());
-        let host_path = match sub_path.filter(|path| !path.is_empty()) {
+        let sub_path = sub_path.filter(|path| !path.is_empty());
+        let without_links = sub_path.is_some();
+        let host_path = match sub_path {
             None => folder,
             Some(path) => {
                 check_sub_path(path)?;
@@ -75,6 +77,18 @@ pub(crate) fn mounts(
             host_path,
             container_path,
             read_only: mount.read_only == Some(true) || owned,
+            // What is mounted can be made so at all depths by every kernel that this runs on.
+            recursive_read_only: mount.read_only == Some(true)
+                && matches!(
+                    mount.recursive_read_only.as_deref(),
+                    Some("Enabled" | "IfPossible")
+                ),
+            propagation: match mount.mount_propagation.as_deref() {
+                Some("HostToContainer") => Propagation::FromMachine,
+                Some("Bidirectional") => Propagation::Both,
+                _ => Propagation::Private,
+            },
+            without_links,
         })
     };
     container.volume_mounts.iter().flatten().map(of).collect()

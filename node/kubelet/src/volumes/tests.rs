@@ -169,6 +169,8 @@ fn mounts_stay_in_their_volumes() {
     let read_only: Vec<bool> = made.iter().map(|mount| mount.read_only).collect();
     assert_eq!(read_only, [false, true, true]);
     assert!(made[1].host_path.ends_with("data/me/deep"));
+    // What was resolved is not to be followed anew.
+    assert!(made[1].without_links && !made[0].without_links);
     assert_eq!(std::fs::read_to_string(&made[2].host_path).unwrap(), "red");
 
     // A link out of the volume, as a hostile guest would leave it.
@@ -356,6 +358,34 @@ fn tokens_lie_in_memory() {
     release_memory(root.path(), "u").unwrap();
     assert_eq!(device(&path(0)), device(root.path()));
     assert_eq!(std::fs::read_dir(path(0)).unwrap().count(), 0);
+}
+
+#[test]
+fn depth_and_propagation_are_as_the_mount_asks() {
+    let root = tempfile::tempdir().unwrap();
+    let mounts = json!([
+        {"name": "v", "mountPath": "/a"},
+        {"name": "v", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Disabled"},
+        {"name": "v", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "v", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "Enabled",
+            "mountPropagation": "None"},
+        {"name": "v", "mountPath": "/e", "mountPropagation": "HostToContainer"},
+        {"name": "v", "mountPath": "/f", "mountPropagation": "Bidirectional"},
+    ]);
+    let pod = pod(json!([{"name": "v", "hostPath": {"path": "/"}}]), mounts);
+    let container = &pod::spec(&pod).containers[0];
+    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    let made = made.iter().map(|m| (m.recursive_read_only, m.propagation));
+    use coracle_runtime::Propagation::{Both, FromMachine, Private};
+    let expected = [
+        (false, Private),
+        (false, Private),
+        (true, Private),
+        (true, Private),
+        (false, FromMachine),
+        (false, Both),
+    ];
+    assert!(made.eq(expected));
 }
 
 #[test]
