@@ -174,6 +174,7 @@ impl RunningNode {
             .into(),
             taints: Vec::new(),
             root_dir: folder("pods"),
+            seccomp_dir: folder("seccomp"),
             log_dir: folder("logs"),
             log_limits: LogLimits::default(),
             client: config.client.clone(),

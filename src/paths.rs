@@ -7,6 +7,8 @@
 //! DIR/db/                   the store
 //! DIR/registry/             the embedded registry
 //! DIR/agent/                the node: its certificate, images, Pods, compiled guests
+//! DIR/agent/seccomp/        filters of system calls that the administrator puts there for
+//!                           containers (`localhostProfile`)
 //! ```
 //!
 //! DIR is its owner's alone. Guests that run as users of their own begin inside `agent/` and pass

@@ -26,6 +26,8 @@ pub struct KubeletConfig {
     pub taints: Vec<Taint>,
     /// Folder for Pods and their volumes.
     pub root_dir: PathBuf,
+    /// Folder of the machine's filters of system calls (`seccompProfile` of type `Localhost`).
+    pub seccomp_dir: PathBuf,
     /// Folder for the logs of containers, as `/var/log/pods`.
     pub log_dir: PathBuf,
     /// Bounds of a container's log.

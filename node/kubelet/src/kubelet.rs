@@ -113,6 +113,7 @@ impl Kubelet {
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
             root: config.root_dir,
+            seccomp: config.seccomp_dir,
             log_root: config.log_dir,
             log_limits: config.log_limits,
             host_ips: config.addresses,

@@ -26,6 +26,7 @@ use crate::status::publisher::StatusPublisher;
 pub(crate) struct NodeContext {
     pub(crate) node_name: String,
     pub(crate) root: PathBuf,
+    pub(crate) seccomp: PathBuf,
     pub(crate) log_root: PathBuf,
     pub(crate) log_limits: LogLimits,
     pub(crate) host_ips: Vec<IpAddr>,

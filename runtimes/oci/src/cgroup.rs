@@ -152,8 +152,9 @@ impl Cgroup {
         let failed = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
-        let older = CONTROLLERS.map(|name| self.hierarchies.controller(name));
-        for root in older.into_iter().flatten() {
+        // Also where it limits nothing: libcontainer makes a container's cgroup in all hierarchies, and
+        // what is in use below them is taken away by nobody meanwhile.
+        for (root, _) in &self.hierarchies.v1 {
             let path = root.join(&self.path);
             fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
         }

@@ -15,13 +15,19 @@ pub(crate) const LAYERS: usize = 200;
 /// Gives the calling thread a mount namespace of its own, into which mounts of the machine come
 /// and out of which none go. For a thread that does nothing else afterwards.
 pub(crate) fn enter_own_namespace() -> io::Result<()> {
-    // SAFETY: unshare with CLONE_NEWNS touches no memory. The thread shares its working directory
-    // with no other afterwards, which is what its callers want.
-    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    unshare_mounts()?;
     let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     Ok(mount_change("/", downstream)?)
+}
+
+/// The same with mounts that still are shared with the machine's.
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: unshare with CLONE_NEWNS touches no memory. The thread shares its working directory
+    // with no other afterwards, which is what its callers want.
+    match unsafe { libc::unshare(libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Where writes to an overlay go.

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use coracle_runtime::frames;
 use coracle_runtime::streaming::{TerminalSize, Wanted};
-use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces, Stdio};
+use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces, Propagation, Stdio};
+use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Capabilities;
@@ -44,6 +45,15 @@ pub(crate) struct Start {
     /// Its working directory, made if the image lacks it.
     pub cwd: PathBuf,
     pub cgroup: PathBuf,
+    /// Folders of the cgroup that are to be there before it is made, since they are mounted.
+    #[serde(default)]
+    pub cgroup_folders: Vec<PathBuf>,
+    /// Whether devices of its own files are devices.
+    #[serde(default)]
+    pub devices: bool,
+    /// Volumes that are put in their places first.
+    #[serde(default)]
+    pub staged: Vec<Staged>,
     pub confinement: Confinement,
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
@@ -53,11 +63,26 @@ pub(crate) struct Start {
     pub exit_file: PathBuf,
 }
 
+/// A volume that is put in its place before libcontainer looks at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Staged {
+    pub source: PathBuf,
+    /// Below the container's folder.
+    pub at: PathBuf,
+    pub propagation: Propagation,
+    /// Whether no part of its path may be a link.
+    #[serde(default)]
+    pub without_links: bool,
+}
+
 /// What the executor does to each process of a container before it runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Confinement {
-    /// Whether the default filter of system calls is installed.
+    /// Whether a filter of system calls is installed.
     pub filtered: bool,
+    /// The filter, if it is not the default one.
+    #[serde(default)]
+    pub profile: Option<LinuxSeccomp>,
     /// What is left of the capabilities after that.
     pub capabilities: Capabilities,
 }

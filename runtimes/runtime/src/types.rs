@@ -113,7 +113,7 @@ pub struct PodSandbox {
 }
 
 /// A volume as a container sees it: a mount, or for a guest a preopened directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Path on the host: a directory or a file.
     pub host_path: PathBuf,
@@ -121,6 +121,30 @@ pub struct Mount {
     pub container_path: PathBuf,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// Whether they are refused also in what is mounted below (`recursiveReadOnly`). Nothing below a
+    /// guest's read-only directory can be written in any case.
+    #[serde(default)]
+    pub recursive_read_only: bool,
+    /// What becomes of mounts that are made below it later.
+    #[serde(default)]
+    pub propagation: Propagation,
+    /// Whether the path on the host was found free of links, and has to be so still when it is
+    /// mounted: what containers write could lead out of their volume meanwhile (`subPath`).
+    #[serde(default)]
+    pub without_links: bool,
+}
+
+/// Where mounts are seen that are made below a volume while a container runs (`mountPropagation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Propagation {
+    /// Where they are made.
+    #[default]
+    Private,
+    /// Those of the machine in the container too.
+    FromMachine,
+    /// Those of the container on the machine as well.
+    Both,
 }
 
 /// Limits and requests of a container, already in the units of the kernel.

@@ -199,6 +199,7 @@ fn mounts(spec: &GuestSpec) -> Vec<Mount> {
             host_path: message.clone(),
             container_path: path.to_owned(),
             read_only: false,
+            ..Mount::default()
         });
     }
     mounts

@@ -271,8 +271,10 @@ impl Starter<'_> {
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
         check_supported(container, image.kind)?;
-        let profiles = security::profiles(&node.root);
-        let mut security = security::security(pod, container, &profiles)?;
+        let mut security = security::security(pod, container, &node.seccomp)?;
+        if image.kind == Kind::Wasm {
+            security::check_for_guest(&security)?;
+        }
         // The Pod's volumes are that group's.
         let group = self.prepared.user.map(|user| user.gid);
         security.supplemental_groups.extend(group);
@@ -285,6 +287,9 @@ impl Starter<'_> {
         let env = env.map_err(|error| error.to_string())?;
         let mounts = mounts::mounts(&node.root, pod, container, &env);
         let mounts = mounts.map_err(|error| error.to_string())?;
+        if image.kind == Kind::Wasm {
+            mounts::check_for_guest(pod, container, &mounts).map_err(|error| error.to_string())?;
+        }
         let uid = pod::uid(pod);
         let message = node.termination_file(uid, &container.name, self.attempt);
         let user = self.prepared.user;
@@ -344,15 +349,10 @@ fn check_supported(container: &Container, kind: Kind) -> Result<(), String> {
     ];
     for (field, probe) in probes {
         let Some(probe) = probe else { continue };
-        if probe.grpc.is_some() {
-            return Err(format!(
-                "{field}: grpc probes are not supported on this node; use httpGet or tcpSocket"
-            ));
-        }
         if probe.exec.is_some() && kind == Kind::Wasm {
             return Err(format!(
                 "{field}: exec probes are not supported for WebAssembly, which has no programs to \
-                 run; use httpGet or tcpSocket"
+                 run; use httpGet, tcpSocket or grpc"
             ));
         }
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use coracle_apimachinery::resources;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeRuntimeHandler, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -88,7 +88,11 @@ pub(crate) fn status(
     images.truncate(MAX_IMAGES);
     let handler = |name: &String| NodeRuntimeHandler {
         name: Some(name.clone()),
-        features: None,
+        // Mounts and preopened directories alike are read-only to any depth.
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(true),
+            user_namespaces: Some(false),
+        }),
     };
     NodeStatus {
         addresses: Some(addresses),

@@ -1,7 +1,7 @@
 //! What a Pod says of isolation, as a runtime takes it. The container's own fields win over the
 //! Pod's (SecurityContext and PodSecurityContext in the API reference).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coracle_runtime::{Namespaces, Network, Seccomp, Security};
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
@@ -74,6 +74,25 @@ pub(crate) fn security(
     })
 }
 
+/// Refuses for a guest what is of the rights of a process on the machine, of which it has none.
+pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
+    if security.privileged {
+        return Err(
+            "securityContext.privileged is not supported for WebAssembly, which has no rights on the \
+             machine that could be widened"
+                .into(),
+        );
+    }
+    match security.seccomp {
+        Seccomp::Localhost(_) => Err(
+            "seccompProfile of type Localhost is not supported for WebAssembly, which makes no \
+             system calls of its own; use RuntimeDefault"
+                .into(),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// Containers without a profile get the runtime's, as with `seccompDefault` of the kubelet.
 fn seccomp(profile: Option<&SeccompProfile>, profiles: &Path) -> Seccomp {
     match profile.map(|profile| (&*profile.type_, &profile.localhost_profile)) {
@@ -83,11 +102,6 @@ fn seccomp(profile: Option<&SeccompProfile>, profiles: &Path) -> Seccomp {
         }
         _ => Seccomp::RuntimeDefault,
     }
-}
-
-/// Where profiles of the machine are, below the kubelet's folder.
-pub(crate) fn profiles(root: &Path) -> PathBuf {
-    root.join("seccomp")
 }
 
 #[cfg(test)]
@@ -135,6 +149,19 @@ mod tests {
         assert_eq!(own.add_capabilities, ["A"]);
         assert_eq!(own.drop_capabilities, ["B"]);
         assert_eq!(own.seccomp, Seccomp::Localhost("/profiles/p.json".into()));
+    }
+
+    #[test]
+    fn guests_are_given_no_rights_on_the_machine() {
+        let refused = |own: Value| {
+            let (_, security) = check(json!({}), own);
+            check_for_guest(&security.unwrap()).unwrap_err()
+        };
+        assert!(refused(json!({"privileged": true})).contains("privileged"));
+        let profile = json!({"type": "Localhost", "localhostProfile": "p.json"});
+        assert!(refused(json!({"seccompProfile": profile})).contains("Localhost"));
+        let (_, fine) = check(json!({}), json!({"runAsUser": 7}));
+        assert_eq!(check_for_guest(&fine.unwrap()), Ok(()));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Trying a container: TCP, HTTP, HTTPS and exec probes.
+//! Trying a container: TCP, HTTP, HTTPS and exec probes; [`super::grpc`] has those of gRPC.
 //!
 //! The messages are those that users of Kubernetes know. Certificates are not verified, as
 //! the API reference says of probes.
@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::grpc::GrpcCheck;
 use crate::containers::handler;
 use crate::containers::observed::ObservedContainer;
 use crate::node_context::NodeContext;
@@ -35,6 +36,8 @@ pub(crate) enum Target {
         path: String,
         headers: Vec<(String, String)>,
     },
+    /// An answer that it serves is a success.
+    Grpc(GrpcCheck),
     /// The probe names nothing that can be dialled.
     Invalid(String),
     /// A command of the container; an end with 0 is a success.
@@ -44,7 +47,7 @@ pub(crate) enum Target {
 /// A host that a probe names, or the Pod itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
-    host: String,
+    pub(super) host: String,
     port: u16,
     /// The address is the Pod's, and the network knows where it really is.
     of_pod: Option<IpAddr>,
@@ -75,6 +78,16 @@ impl Target {
                 Err(error) => Self::Invalid(error),
             };
         }
+        if let Some(grpc) = &probe.grpc {
+            return match address(None, &IntOrString::Int(grpc.port)) {
+                Ok(address) => Self::Grpc(GrpcCheck {
+                    address,
+                    tls: grpc.mode.as_deref() == Some("TLS"),
+                    service: grpc.service.clone().unwrap_or_default(),
+                }),
+                Err(error) => Self::Invalid(error),
+            };
+        }
         let Some(get) = &probe.http_get else {
             return Self::Invalid("the probe names nothing to try".to_owned());
         };
@@ -101,6 +114,10 @@ impl Target {
         of: &ObservedContainer,
         timeout: Duration,
     ) -> Result<(), String> {
+        if let Self::Grpc(check) = self {
+            // What took too long is a part of its message.
+            return check.probe(node, &of.container.pod.uid, timeout).await;
+        }
         let tried = async {
             match self {
                 Self::Exec(command) => {
@@ -129,7 +146,9 @@ impl Target {
     pub(crate) async fn reach(&self, node: &NodeContext, uid: &str) -> Result<Option<u16>, String> {
         match self {
             Self::Invalid(error) => Err(error.clone()),
-            Self::Exec(_) => Err("a command cannot be dialled".to_owned()),
+            Self::Exec(_) | Self::Grpc(_) => {
+                Err("what is more than a connection cannot be dialled".to_owned())
+            }
             Self::Tcp(address) => address.dial(node, uid).await.map(|_| None),
             Self::Http {
                 address,
@@ -168,20 +187,25 @@ impl Target {
                 command.join(" "),
                 timeout.as_secs()
             ),
+            Self::Grpc(check) => format!("timeout: {}", check.address.text()),
             Self::Invalid(error) => error.clone(),
         }
     }
 }
 
 impl Address {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
             false => format!("{}:{}", self.host, self.port),
         }
     }
 
-    async fn dial(&self, node: &NodeContext, uid: &str) -> Result<PortConnection, String> {
+    pub(super) async fn dial(
+        &self,
+        node: &NodeContext,
+        uid: &str,
+    ) -> Result<PortConnection, String> {
         let connected = match self.of_pod {
             Some(ip) => pod_dial::connect(node, uid, &[ip], self.port).await,
             None => TcpStream::connect((self.host.as_str(), self.port))
@@ -232,7 +256,7 @@ async fn get(
         let response = match tls {
             false => request(stream, address, &path, headers).await?,
             true => {
-                let stream = secure(stream, &address.host).await?;
+                let stream = secure(stream, &address.host, &[]).await?;
                 request(stream, address, &path, headers).await?
             }
         };
@@ -307,17 +331,20 @@ where
     }
 }
 
-async fn secure(
+/// Speaks TLS, with one of these protocols above it if any is named.
+pub(super) async fn secure(
     stream: PortConnection,
     host: &str,
+    protocols: &[&[u8]],
 ) -> Result<tokio_rustls::client::TlsStream<PortConnection>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let name = rustls::pki_types::ServerName::try_from(host.to_owned());
     let name = name.map_err(|error| error.to_string())?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));

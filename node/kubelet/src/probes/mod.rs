@@ -2,9 +2,7 @@
 //!
 //! A task per probe, owned by the Pod's worker, writes into [`Results`]; the worker is woken
 //! when a result changes what it would do. [`threshold`] holds the rule of how many results
-//! make a change, [`dial`] the I/O.
-//!
-//! Deliberately absent: grpc probes. A Pod that asks for one is refused by name.
+//! make a change, [`dial`] and [`grpc`] the I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub(crate) mod dial;
+pub(crate) mod grpc;
 pub(crate) mod task;
 pub(crate) mod threshold;
 

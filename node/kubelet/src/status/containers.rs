@@ -3,7 +3,7 @@
 use coracle_runtime::ContainerState as Runs;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus,
+    ContainerStateWaiting, ContainerStatus, VolumeMount, VolumeMountStatus,
 };
 
 use super::StatusInput;
@@ -98,6 +98,26 @@ fn lost() -> ContainerState {
     }
 }
 
+/// How the volumes are mounted (KEP-3857).
+fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref()?.iter();
+    let of = |mount: &VolumeMount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        let recursive = match mount.recursive_read_only.as_deref() {
+            Some("Enabled" | "IfPossible") => "Enabled",
+            _ => "Disabled",
+        };
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            recursive_read_only: read_only.map(|_| recursive.to_owned()),
+            ..VolumeMountStatus::default()
+        }
+    };
+    Some(mounts.map(of).collect())
+}
+
 fn seen(
     input: &StatusInput<'_>,
     status: &mut ContainerStatus,
@@ -107,6 +127,7 @@ fn seen(
 ) {
     let config = &latest.container.config;
     status.restart_count = i32::try_from(config.attempt).unwrap_or(i32::MAX);
+    status.volume_mounts = mounts(container);
     status.container_id = Some(latest.api_id());
     status.image_id = match config.labels.get(RESOLVED_LABEL) {
         Some(resolved) => resolved.clone(),

@@ -68,3 +68,62 @@ async fn readiness_follows_its_probe() {
     kubelet.stop().await;
     server.abort();
 }
+
+#[tokio::test]
+async fn grpc_probes_hear_the_health_service() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    // Says how it is in the one way of the protocol: the name of the service decides.
+    let check = |request: axum::extract::Request| async {
+        let asked = axum::body::to_bytes(request.into_body(), 100).await;
+        let serves = asked.unwrap().ends_with(b"fine");
+        let answer = bytes::Bytes::from(vec![0, 0, 0, 0, 2, 8, if serves { 1 } else { 2 }]);
+        let status = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("0"),
+        )]);
+        use http_body_util::BodyExt;
+        let ended = std::future::ready(Some(Ok(status)));
+        axum::body::Body::new(http_body_util::Full::new(answer).with_trailers(ended))
+    };
+    let app = axum::Router::new().route("/grpc.health.v1.Health/Check", axum::routing::post(check));
+    let server = tokio::spawn(async move { axum::serve(socket, app).await });
+    let listens = Behaviour {
+        listens: vec![port],
+        ..Behaviour::default()
+    };
+    world.runtime.behave("main", listens);
+    let kubelet = world.start();
+    let probe = |service: &str, port: u16| {
+        let grpc = json!({"port": port, "service": service});
+        json!({"readinessProbe": {"grpc": grpc, "periodSeconds": 1}})
+    };
+    world.pod("good", probe("fine", port), json!({}));
+    world
+        .api
+        .object(&path("good"), "good is ready", is_ready)
+        .await;
+    world.pod("bad", probe("ill", port), json!({}));
+    world.pod("gone", probe("fine", 9), json!({}));
+    for [begins, ends] in [
+        ["service unhealthy (responded with \"NOT_SERVING\")", ""],
+        [
+            "error: failed to connect service at \"10.42.0.",
+            ":9: connect: connection refused",
+        ],
+    ] {
+        let begins = format!("Unhealthy: Readiness probe failed: {begins}");
+        let said = |event: &String| event.starts_with(&begins) && event.ends_with(ends);
+        world
+            .api
+            .until(&begins, |api| api.events().iter().any(said))
+            .await;
+    }
+    for name in ["bad", "gone"] {
+        let pod = world.api.get(&path(name)).unwrap();
+        assert_ne!(condition(&pod, "Ready"), "True");
+    }
+    kubelet.stop().await;
+    server.abort();
+}

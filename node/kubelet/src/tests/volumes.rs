@@ -48,9 +48,9 @@ async fn volumes_are_made_before_containers_and_follow_the_pod() {
 async fn unsupported_volumes_and_probes_are_refused_by_name() {
     let world = World::new();
     let kubelet = world.start();
-    let volumes = json!([{"name": "host", "hostPath": {"path": "/"}}]);
-    world.pod("host", json!({}), json!({"volumes": volumes}));
-    let said = |event: &String| event.starts_with("FailedMount") && event.contains("type hostPath");
+    let volumes = json!([{"name": "far", "nfs": {"server": "s", "path": "/"}}]);
+    world.pod("far", json!({}), json!({"volumes": volumes}));
+    let said = |event: &String| event.starts_with("FailedMount") && event.contains("type nfs");
     world
         .api
         .until("an event says so", |api| api.events().iter().any(said))

@@ -165,6 +165,7 @@ impl World {
             labels: BTreeMap::new(),
             taints: Vec::new(),
             root_dir: self.root.path().join("kubelet"),
+            seccomp_dir: self.root.path().join("seccomp"),
             log_dir: self.root.path().join("logs"),
             log_limits: LogLimits::default(),
             client: self.api.client(),

@@ -3,9 +3,10 @@
 //! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
-//! memory; [`tokens`] keeps those of the Pod's service account. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
+//! memory; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
+//! the machine already. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
-//! Deliberately absent: volumes that come from elsewhere (hostPath, persistent volumes, CSI), and
+//! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI), and
 //! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_runtime::GuestUser;
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
 use crate::access::{self, set_mode};
 use crate::pod::env::{References, Sources};
@@ -21,6 +22,7 @@ use crate::pod::fields::Surroundings;
 use crate::pod::{self};
 
 pub(crate) mod atomic;
+pub(crate) mod host_path;
 mod left;
 mod memory;
 pub(crate) mod mounts;
@@ -55,6 +57,11 @@ pub(crate) enum VolumeError {
         volume: String,
         cause: pod::fields::FieldError,
     },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
+    HostPath {
+        volume: String,
+        cause: host_path::HostPathError,
+    },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : invalid path: {path}")]
     BadPath { volume: String, path: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {context}: {source}")]
@@ -66,14 +73,16 @@ pub(crate) enum VolumeError {
 }
 
 /// Which kind of supported volume it is.
-enum Source {
+enum Source<'a> {
     EmptyDir,
     /// An emptyDir with `medium: Memory`.
     Memory,
     Projected(&'static str),
+    /// What lies on the machine already.
+    HostPath(&'a HostPathVolumeSource),
 }
 
-fn source(volume: &Volume) -> Result<Source, VolumeError> {
+fn source(volume: &Volume) -> Result<Source<'_>, VolumeError> {
     let unsupported = |kind: &str| VolumeError::Unsupported {
         volume: volume.name.clone(),
         kind: kind.to_owned(),
@@ -84,6 +93,9 @@ fn source(volume: &Volume) -> Result<Source, VolumeError> {
             Some("Memory") => Ok(Source::Memory),
             Some(medium) => Err(unsupported(&format!("emptyDir with medium {medium}"))),
         };
+    }
+    if let Some(path) = &volume.host_path {
+        return Ok(Source::HostPath(path));
     }
     if volume.config_map.is_some() {
         return Ok(Source::Projected("kubernetes.io~configmap"));
@@ -169,11 +181,12 @@ pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
 }
 
-/// Folder of a volume.
+/// Folder of a volume; of one that lies on the machine, where that is, which may be no folder.
 pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {
     let plugin = match source(volume)? {
         Source::EmptyDir | Source::Memory => EMPTY_DIR,
         Source::Projected(plugin) => plugin,
+        Source::HostPath(source) => return Ok(PathBuf::from(&source.path)),
     };
     let pod = pod_folder(root, pod::uid(pod));
     Ok(pod.join("volumes").join(plugin).join(&volume.name))
@@ -192,6 +205,14 @@ pub(crate) fn set_up(
     let mut on_disk = Vec::new();
     let pod_folder = pod_folder(root, pod::uid(pod));
     for volume in pod::spec(pod).volumes.iter().flatten() {
+        let source = source(volume)?;
+        if let Source::HostPath(source) = source {
+            host_path::set_up(source).map_err(|cause| VolumeError::HostPath {
+                volume: volume.name.clone(),
+                cause,
+            })?;
+            continue;
+        }
         let folder = folder(root, pod, volume)?;
         let io = |context: &str, source| VolumeError::Io {
             volume: volume.name.clone(),
@@ -203,7 +224,8 @@ pub(crate) fn set_up(
         for parent in between.take_while(|parent| *parent != pod_folder) {
             access::passage(parent, user).map_err(|e| io("cannot make", e))?;
         }
-        match source(volume)? {
+        match source {
+            Source::HostPath(_) => {}
             Source::EmptyDir => {
                 empty_dir(&folder, user).map_err(|e| io("cannot make", e))?;
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_runtime::Mount;
+use coracle_runtime::{Mount, Propagation};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -26,6 +26,11 @@ pub(crate) enum MountError {
     BadSubPath(String),
     #[error("mountPath \"{0}\" must be absolute")]
     BadMountPath(String),
+    #[error(
+        "volume mount \"{mount}\": {path} is no folder; of the machine's files WebAssembly sees \
+         whole folders only"
+    )]
+    NoFolder { mount: String, path: String },
 }
 
 /// The mounts of a container; its volumes are set up. Blocking file I/O.
@@ -51,7 +56,9 @@ pub(crate) fn mounts(
         let from_expression = mount.sub_path_expr.as_deref();
         let expanded = from_expression.map(|e| expand(e, |name| known.get(name).copied()));
         let sub_path = expanded.as_deref().or(mount.sub_path.as_deref());
-        let host_path = match sub_path.filter(|path| !path.is_empty()) {
+        let sub_path = sub_path.filter(|path| !path.is_empty());
+        let without_links = sub_path.is_some();
+        let host_path = match sub_path {
             None => folder,
             Some(path) => {
                 check_sub_path(path)?;
@@ -70,9 +77,43 @@ pub(crate) fn mounts(
             host_path,
             container_path,
             read_only: mount.read_only == Some(true) || owned,
+            // What is mounted can be made so at all depths by every kernel that this runs on.
+            recursive_read_only: mount.read_only == Some(true)
+                && matches!(
+                    mount.recursive_read_only.as_deref(),
+                    Some("Enabled" | "IfPossible")
+                ),
+            propagation: match mount.mount_propagation.as_deref() {
+                Some("HostToContainer") => Propagation::FromMachine,
+                Some("Bidirectional") => Propagation::Both,
+                _ => Propagation::Private,
+            },
+            without_links,
         })
     };
     container.volume_mounts.iter().flatten().map(of).collect()
+}
+
+/// Refuses what cannot be a preopened directory: a single file appears in a guest as a hard link,
+/// which one of the machine's cannot have everywhere. `mounts` are those of the container, in its
+/// order. Blocking file I/O.
+pub(crate) fn check_for_guest(
+    pod: &Pod,
+    container: &Container,
+    mounts: &[Mount],
+) -> Result<(), MountError> {
+    let volumes = || spec(pod).volumes.iter().flatten();
+    // What is mounted below a folder is seen in it: a guest has the machine's mounts.
+    for (asked, made) in container.volume_mounts.iter().flatten().zip(mounts) {
+        let of_machine = volumes().any(|v| v.name == asked.name && v.host_path.is_some());
+        if of_machine && !made.host_path.is_dir() {
+            return Err(MountError::NoFolder {
+                mount: asked.name.clone(),
+                path: made.host_path.display().to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check_sub_path(path: &str) -> Result<(), MountError> {
@@ -84,7 +125,7 @@ fn check_sub_path(path: &str) -> Result<(), MountError> {
 }
 
 /// Resolves a path below a volume, in which no link may lead out of it; folders that are
-/// missing are made.
+/// missing are made, as open as the volume is.
 fn below(folder: &Path, path: &Path) -> io::Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let root = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
@@ -107,13 +148,14 @@ fn open_below(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 fn make_below(root: &OwnedFd, path: &Path) -> io::Result<()> {
+    let mode = rustix::fs::fstat(root)?.st_mode & 0o777;
     let mut so_far = PathBuf::new();
     for part in path.components() {
         let parent = match so_far.as_os_str().is_empty() {
             true => open_below(root, Path::new("."))?,
             false => open_below(root, &so_far)?,
         };
-        match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o777)) {
+        match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(mode)) {
             Err(error) if error != rustix::io::Errno::EXIST => return Err(error.into()),
             Err(_) => {}
             Ok(()) => {
@@ -122,7 +164,7 @@ fn make_below(root: &OwnedFd, path: &Path) -> io::Result<()> {
                 use std::os::fd::AsRawFd;
                 let fd = open_below(root, &made)?;
                 let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                crate::access::set_mode(&path, 0o777)?;
+                crate::access::set_mode(&path, mode)?;
             }
         }
         so_far.push(part);

@@ -34,7 +34,6 @@ fn sources(color: &str) -> Sources {
 #[test]
 fn unknown_volumes_are_refused_by_name() {
     let table = [
-        (json!({"hostPath": {"path": "/"}}), "type hostPath"),
         (json!({"nfs": {"server": "s", "path": "/"}}), "type nfs"),
         (
             json!({"emptyDir": {"medium": "HugePages"}}),
@@ -49,7 +48,7 @@ fn unknown_volumes_are_refused_by_name() {
             .to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c"}}]);
+    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "b", "configMap": {"name": "c"}}]);
     check(&pod(fine, json!([]))).unwrap();
 }
 
@@ -170,6 +169,8 @@ fn mounts_stay_in_their_volumes() {
     let read_only: Vec<bool> = made.iter().map(|mount| mount.read_only).collect();
     assert_eq!(read_only, [false, true, true]);
     assert!(made[1].host_path.ends_with("data/me/deep"));
+    // What was resolved is not to be followed anew.
+    assert!(made[1].without_links && !made[0].without_links);
     assert_eq!(std::fs::read_to_string(&made[2].host_path).unwrap(), "red");
 
     // A link out of the volume, as a hostile guest would leave it.
@@ -357,4 +358,67 @@ fn tokens_lie_in_memory() {
     release_memory(root.path(), "u").unwrap();
     assert_eq!(device(&path(0)), device(root.path()));
     assert_eq!(std::fs::read_dir(path(0)).unwrap().count(), 0);
+}
+
+#[test]
+fn depth_and_propagation_are_as_the_mount_asks() {
+    let root = tempfile::tempdir().unwrap();
+    let mounts = json!([
+        {"name": "v", "mountPath": "/a"},
+        {"name": "v", "mountPath": "/b", "readOnly": true, "recursiveReadOnly": "Disabled"},
+        {"name": "v", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "IfPossible"},
+        {"name": "v", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "Enabled",
+            "mountPropagation": "None"},
+        {"name": "v", "mountPath": "/e", "mountPropagation": "HostToContainer"},
+        {"name": "v", "mountPath": "/f", "mountPropagation": "Bidirectional"},
+    ]);
+    let pod = pod(json!([{"name": "v", "hostPath": {"path": "/"}}]), mounts);
+    let container = &pod::spec(&pod).containers[0];
+    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    let made = made.iter().map(|m| (m.recursive_read_only, m.propagation));
+    use coracle_runtime::Propagation::{Both, FromMachine, Private};
+    let expected = [
+        (false, Private),
+        (false, Private),
+        (true, Private),
+        (true, Private),
+        (false, FromMachine),
+        (false, Both),
+    ];
+    assert!(made.eq(expected));
+}
+
+#[test]
+fn what_is_of_the_machine_is_led_to_and_left_as_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = tempfile::tempdir().unwrap();
+    let path = machine.path().join("data");
+    let volumes = json!([{"name": "h", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]);
+    let pod = pod(
+        volumes,
+        json!([
+            {"name": "h", "mountPath": "/whole"},
+            {"name": "h", "mountPath": "/part", "subPath": "made/below"},
+        ]),
+    );
+    let (around, user) = (Surroundings::default(), GuestUser { uid: 1, gid: 1 });
+    let container = &pod::spec(&pod).containers[0];
+    set_up(root.path(), &pod, &sources("red"), &around, Some(user)).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
+    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    assert_eq!(made[0].host_path, path);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&made[1].host_path), 0o750, "as open as the volume");
+    mounts::check_for_guest(&pod, container, &made).unwrap();
+
+    std::fs::remove_dir(&made[1].host_path).unwrap();
+    std::fs::write(&made[1].host_path, "").unwrap();
+    let error = mounts::check_for_guest(&pod, container, &made).unwrap_err();
+    assert!(error.to_string().contains("/made/below is no folder"));
+
+    let owner =
+        |path: &Path| std::os::unix::fs::MetadataExt::gid(&std::fs::metadata(path).unwrap());
+    assert_eq!(owner(&path), rustix::process::getegid().as_raw());
+    tear_down(root.path(), "u").unwrap();
+    assert!(made[1].host_path.exists(), "the machine keeps what it has");
 }

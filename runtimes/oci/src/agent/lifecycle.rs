@@ -1,43 +1,27 @@
 //! Sandboxes and containers: made, started, stopped, removed.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use coracle_images::ImageLayer;
-use coracle_runtime::ledger::{ContainerRecord, EXIT};
+use coracle_runtime::ledger::ContainerRecord;
 use coracle_runtime::{
     ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Result, SandboxId,
-    SandboxState, Seccomp, disk,
+    SandboxState, disk,
 };
 use serde::{Deserialize, Serialize};
 
+use super::making::{MADE, Made};
 use super::shim::Shim;
 use super::{Entry, Inner, files};
 use crate::cgroup::Cgroup;
-use crate::protocol::{Confinement, Event, Launch, Request, Response, Start};
-use crate::signals;
-use crate::spec::{self, Input};
+use crate::protocol::{Event, Launch, Request, Response};
 
 /// How long after its grace period a container may take to end before its shim is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Above the Pods' cgroups where the kubelet has made none.
 const CGROUPS: &str = "/coracle";
-/// Name of the file with a container's [`Made`].
-const MADE: &str = "made.json";
-/// Name of a container's specification, which libcontainer expects.
-pub(super) const SPEC: &str = "config.json";
-
-/// What was made of a container's configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Made {
-    pub(super) layers: Vec<ImageLayer>,
-    stop_signal: i32,
-    start: Start,
-}
-
 /// That a container was started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Started {
@@ -304,71 +288,6 @@ impl Inner {
         })
     }
 
-    /// Writes a container's specification, and makes its folders.
-    fn make(
-        &self,
-        record: &ContainerRecord,
-        sandbox: &PodSandbox,
-        image: &coracle_images::ImageConfig,
-        layers: Vec<ImageLayer>,
-        shim: i32,
-    ) -> Result<()> {
-        let records = self.ledger.records();
-        let bundle = records.container_folder(&record.id);
-        let users = self.snapshots.users(&layers);
-        let users = users.map_err(|error| Error::io("reading the users of an image", error))?;
-        let cgroup = pod_cgroup(&sandbox.config).join(&record.id.0);
-        let volumes = volumes(record, image, &bundle);
-        let plan = spec::plan(&Input {
-            sandbox: &sandbox.config,
-            config: &record.config,
-            image,
-            users: &users,
-            cgroup: &cgroup,
-            unified: self.hierarchies.unified(),
-            hierarchies: &self.hierarchies.older(),
-            files: &files::list(&records.sandbox_folder(&sandbox.id)),
-            volumes: &volumes,
-            shim,
-        });
-        let plan = plan.map_err(Error::InvalidConfig)?;
-        let security = &record.config.security;
-        let made = Made {
-            stop_signal: signals::stop_signal(&image.stop_signal),
-            start: Start {
-                container: record.id.clone(),
-                bundle: bundle.clone(),
-                lowers: self.snapshots.lowers(&layers),
-                cwd: plan.spec["process"]["cwd"].as_str().unwrap_or("/").into(),
-                cgroup,
-                confinement: Confinement {
-                    filtered: security.seccomp != Seccomp::Unconfined,
-                    capabilities: plan.capabilities,
-                },
-                log_file: sandbox.config.log_directory.join(&record.config.log_path),
-                log_limits: record.config.log_limits,
-                stdio: record.config.stdio,
-                started_at: record.created_at,
-                exit_file: bundle.join(EXIT),
-            },
-            layers,
-        };
-        let write = || -> io::Result<()> {
-            for folder in ["rootfs", "upper", "work"] {
-                disk::private_dir(&bundle.join(folder))?;
-            }
-            // The root of the container, which everybody in it may enter.
-            disk::set_mode(&bundle.join("upper"), 0o755)?;
-            for (folder, _) in &volumes {
-                disk::private_dir(folder)?;
-                disk::set_mode(folder, 0o755)?;
-            }
-            disk::write_json(&bundle.join(SPEC), &plan.spec)?;
-            disk::write_json(&bundle.join(MADE), &made)
-        };
-        write().map_err(|error| Error::io("making a container's folder", error))
-    }
-
     /// What was made of a container, if its making was not cut off.
     pub(super) fn read_made(&self, entry: &Entry) -> io::Result<Option<Made>> {
         let folder = self.ledger.records().container_folder(&entry.record.id);
@@ -455,32 +374,9 @@ impl Inner {
 }
 
 /// The cgroup of a Pod, from the root of every hierarchy.
-fn pod_cgroup(config: &PodSandboxConfig) -> PathBuf {
+pub(super) fn pod_cgroup(config: &PodSandboxConfig) -> PathBuf {
     match &config.cgroup_parent {
         Some(parent) => Path::new("/").join(parent),
         None => Path::new(CGROUPS).join(format!("pod{}", config.pod.uid)),
     }
-}
-
-/// Folders for the image's volumes where its own files cannot be written. Elsewhere they are a part
-/// of what the container writes.
-fn volumes(
-    record: &ContainerRecord,
-    image: &coracle_images::ImageConfig,
-    bundle: &Path,
-) -> Vec<(PathBuf, PathBuf)> {
-    if !record.config.security.read_only_root {
-        return Vec::new();
-    }
-    let named: BTreeMap<PathBuf, usize> = image
-        .volumes
-        .iter()
-        .enumerate()
-        .map(|(index, path)| (Path::new("/").join(path), index))
-        .collect();
-    let folder = |index: usize| bundle.join("volumes").join(index.to_string());
-    named
-        .into_iter()
-        .map(|(path, index)| (folder(index), path))
-        .collect()
 }

@@ -7,6 +7,8 @@
 mod adopt;
 mod files;
 mod lifecycle;
+mod machine;
+mod making;
 mod shim;
 mod streaming;
 

@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::lifecycle::SPEC;
+use super::making::SPEC;
 use super::shim::Shim;
 use super::{Entry, Inner};
 use crate::console::{self, Console};

@@ -4,11 +4,13 @@
 //! without any. So a specification of ours names no filter; it is a part of the executor instead,
 //! which runs for first and later processes alike ([`crate::shim`]).
 //!
-//! [`profile`] says what is allowed, as data; here it becomes a program of the kernel's and is
-//! installed. Deliberately absent: programs of other architectures' numbers. A 32-bit program on
+//! [`profile`] says what is allowed, as data, and [`localhost`] reads what a machine has of its own;
+//! here it becomes a program of the kernel's and is installed. Deliberately absent: programs of other architectures' numbers. A 32-bit program on
 //! a 64-bit machine is ended by the filter.
 
 mod calls;
+pub(crate) mod localhost;
+mod names;
 mod profile;
 
 use std::io;
@@ -24,6 +26,8 @@ pub(crate) use profile::default_profile;
 pub(crate) struct Profile {
     pub(crate) otherwise: SeccompAction,
     pub(crate) rules: Vec<Rule>,
+    /// Flags of seccomp(2).
+    pub(crate) flags: libc::c_ulong,
 }
 
 /// System calls by number, with the conditions on their arguments; any of several suffices.
@@ -38,7 +42,10 @@ pub(crate) struct Rule {
 /// Programs of the kernel's, in the order in which they are installed. The strictest answer
 /// counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Programs(Vec<BpfProgram>);
+pub(crate) struct Programs {
+    programs: Vec<BpfProgram>,
+    flags: libc::c_ulong,
+}
 
 impl Profile {
     /// Compiles the filter. One program has two answers only, so there is one for each answer.
@@ -70,7 +77,10 @@ impl Profile {
                 .and_then(BpfProgram::try_from)
                 .map_err(io::Error::other)
         });
-        compiled.collect::<io::Result<_>>().map(Programs)
+        Ok(Programs {
+            programs: compiled.collect::<io::Result<_>>()?,
+            flags: self.flags,
+        })
     }
 }
 
@@ -93,7 +103,7 @@ impl Programs {
     /// Installs the filter for this process and what it executes. Without no_new_privs it takes
     /// CAP_SYS_ADMIN.
     pub(crate) fn install(&self) -> io::Result<()> {
-        for program in &self.0 {
+        for program in &self.programs {
             let length = u16::try_from(program.len()).map_err(io::Error::other)?;
             let program = libc::sock_fprog {
                 len: length,
@@ -108,7 +118,7 @@ impl Programs {
                 libc::syscall(
                     libc::SYS_seccomp,
                     libc::SECCOMP_SET_MODE_FILTER,
-                    0,
+                    self.flags,
                     &raw const program,
                 )
             };

@@ -70,6 +70,7 @@ pub(crate) fn default_profile(capabilities: &Capabilities) -> io::Result<Profile
     Ok(Profile {
         otherwise: SeccompAction::Errno(libc::EPERM as u32),
         rules,
+        flags: 0,
     })
 }
 

@@ -13,7 +13,10 @@ fn answer(capabilities: &[&str], call: i64, arguments: &[u64]) -> u32 {
     let programs = profile.compile().unwrap();
     let mut padded = [0; 6];
     padded[..arguments.len()].copy_from_slice(arguments);
-    let answers = programs.0.iter().map(|program| run(program, call, padded));
+    let answers = programs
+        .programs
+        .iter()
+        .map(|program| run(program, call, padded));
     // Smaller numbers are stricter actions.
     answers.min_by_key(|answer| *answer as i32).unwrap()
 }

@@ -12,10 +12,11 @@ use std::path::Path;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::executor::Confined;
+use super::staging;
 use crate::overlay::{self, Upper};
 use crate::protocol::{Confinement, Exec, Start};
 use crate::seccomp;
@@ -115,7 +116,10 @@ fn builder(id: &str, bundle: &Path) -> Built<ContainerBuilder> {
 fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined, String> {
     let capabilities = confinement.capabilities.clone();
     let filter = confinement.filtered.then(|| {
-        let profile = seccomp::default_profile(&capabilities);
+        let profile = match &confinement.profile {
+            Some(own) => seccomp::localhost::profile(own),
+            None => seccomp::default_profile(&capabilities),
+        };
         profile.and_then(seccomp::Profile::compile)
     });
     let filter = filter.transpose();
@@ -129,13 +133,28 @@ fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined,
 fn mount(start: &Start) -> Result<(), String> {
     let of = |name: &str| start.bundle.join(name);
     let mount = || -> io::Result<()> {
-        overlay::enter_own_namespace()?;
+        overlay::unshare_mounts()?;
+        let taken = staging::take(&start.staged)?;
+        // Of mounts that come later nothing is seen, but for what is staged.
+        mount_change(
+            "/",
+            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+        )?;
+        staging::put(taken)?;
+        for folder in &start.cgroup_folders {
+            fs::create_dir_all(folder)?;
+        }
         let upper = Upper {
             files: &of("upper"),
             work: &of("work"),
         };
-        // Devices are those that the runtime makes in /dev: one of an image is none.
-        overlay::overlay(&start.lowers, &upper, &of("rootfs"), MountFlags::NODEV)?;
+        // Devices are those that the runtime makes in /dev: one of an image is none, but for
+        // containers with all rights.
+        let flags = match start.devices {
+            true => MountFlags::empty(),
+            false => MountFlags::NODEV,
+        };
+        overlay::overlay(&start.lowers, &upper, &of("rootfs"), flags)?;
         Root::open(&of("rootfs"))?
             .make_folder(start.cwd.strip_prefix("/").unwrap_or(&start.cwd))?;
         Ok(())

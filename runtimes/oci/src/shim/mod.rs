@@ -17,7 +17,9 @@ mod connection;
 mod create;
 mod executor;
 mod namespaces;
+mod pause;
 mod run;
+mod staging;
 mod streams;
 mod tasks;
 
@@ -37,6 +39,9 @@ use crate::protocol::Launch;
 
 /// Name of the file in a shim's folder with its [`Launch`].
 pub(crate) const LAUNCH: &str = "launch.json";
+/// Name of the link in it that leads to the namespace of the processes of a Pod whose containers share
+/// them.
+pub(crate) const PROCESSES: &str = "processes";
 
 /// Runs a shim; what is given is its folder. To be called before any thread exists.
 pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
@@ -49,9 +54,11 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
     let launch = launch.ok_or("the shim's folder does not say what it is for")?;
     let listener = prepare().map_err(|error| format!("starting the shim: {error}"))?;
     namespaces::enter(&launch).map_err(|error| format!("making the Pod's namespaces: {error}"))?;
+    let pause = processes(&launch, folder)
+        .map_err(|error| format!("starting the Pod's first process: {error}"))?;
     // Only now is it what the folder says: an agent that finds the record may rely on it.
     Identity::record(folder).map_err(|error| format!("recording the shim: {error}"))?;
-    run::Shim::new(listener, launch.ephemeral)
+    run::Shim::new(listener, launch.ephemeral, pause)
         .run()
         .map_err(|error| format!("the shim cannot go on: {error}"))?;
     // There may be no agent to do it. One that is there does the same.
@@ -59,6 +66,17 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         hierarchies.cgroup(&launch.cgroup).remove_upwards();
     }
     Ok(())
+}
+
+/// Makes the namespace of processes that containers share, if they do.
+fn processes(launch: &Launch, folder: &Path) -> io::Result<Option<pause::Pause>> {
+    if !launch.namespaces.share_processes || launch.namespaces.host_pid {
+        return Ok(None);
+    }
+    let pause = pause::start(folder)?;
+    let namespace = format!("/proc/{}/ns/pid", pause.pid.as_raw_pid());
+    std::os::unix::fs::symlink(namespace, folder.join(PROCESSES))?;
+    Ok(Some(pause))
 }
 
 fn prepare() -> io::Result<UnixListener> {

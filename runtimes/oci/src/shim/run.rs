@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
 
 use super::connection::Agent;
+use super::pause::Pause;
 use super::streams::{self, Streams};
 use super::tasks::{Asked, Container, Task, What, code};
 use crate::cgroup::Hierarchies;
@@ -33,6 +34,8 @@ pub(super) struct Shim {
     /// What those still have to read who were attached to containers that have ended.
     left: Vec<Streams>,
     buffer: Vec<u8>,
+    /// The first process of a Pod whose containers share their processes; all of them end with it.
+    pause: Option<Pause>,
 }
 
 /// What was waited for.
@@ -44,10 +47,15 @@ enum Source {
     Stream(u64, streams::Source),
     Left(usize, streams::Source),
     End(u64),
+    Pause,
 }
 
 impl Shim {
-    pub(super) fn new(listener: UnixListener, patience: Option<Duration>) -> Self {
+    pub(super) fn new(
+        listener: UnixListener,
+        patience: Option<Duration>,
+        pause: Option<Pause>,
+    ) -> Self {
         Self {
             listener,
             agents: Vec::new(),
@@ -60,6 +68,7 @@ impl Shim {
             closing: false,
             left: Vec::new(),
             buffer: Vec::new(),
+            pause,
         }
     }
 
@@ -122,6 +131,10 @@ impl Shim {
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
             }
         }
+        if let Some(pause) = &self.pause {
+            sources.push(Source::Pause);
+            fds.push(PollFd::new(&pause.pidfd, PollFlags::IN));
+        }
         let due = self.tasks.values().filter_map(Task::due);
         let lonely = self.lonely.filter(|_| !self.closing).zip(self.patience);
         let lonely = lonely.map(|(since, long)| since + long);
@@ -141,6 +154,13 @@ impl Shim {
     fn handle(&mut self, source: Source, told: PollFlags) {
         match source {
             Source::Listener => self.accept(),
+            Source::Pause => {
+                // Nothing can be started in the Pod any more.
+                if let Some(pause) = self.pause.take() {
+                    let _ = waitpid(Some(pause.pid), WaitOptions::NOHANG);
+                }
+                self.close();
+            }
             Source::Agent(number) => self.hear(number),
             Source::Maker(number) => {
                 let outcome = self.tasks.get_mut(&number).and_then(Task::hear);

@@ -73,13 +73,21 @@ const DEFAULT: [&str; 14] = [
 pub(crate) struct Capabilities(BTreeSet<String>);
 
 impl Capabilities {
-    /// The default ones, less those that are dropped, with those that are added.
+    /// The default ones, less those that are dropped, with those that are added; all of a container
+    /// with all rights. `own` are those that can be given, as the kernel writes them.
     ///
     /// With the unified hierarchy no filter of devices is there, so that whoever could make a
     /// device could use it: the right to is not given.
-    pub(super) fn of(security: &Security, unified: bool) -> Result<Self, String> {
-        let add = names(&security.add_capabilities)?;
-        let drop = names(&security.drop_capabilities)?;
+    pub(super) fn of(security: &Security, unified: bool, own: u64) -> Result<Self, String> {
+        // All that there are: nobody can give what the machine or its root lacks.
+        let all = ALL.iter().enumerate();
+        let all = all.filter(|(number, _)| own & (1 << number) != 0);
+        let all: BTreeSet<String> = all.map(|(_, name)| (*name).to_owned()).collect();
+        if security.privileged {
+            return Ok(Self(all));
+        }
+        let add = names(&security.add_capabilities, &all)?;
+        let drop = names(&security.drop_capabilities, &all)?;
         let asks = security.add_capabilities.iter();
         if unified && asks.map(|name| bare(name)).any(|name| name == "MKNOD") {
             return Err(
@@ -108,6 +116,13 @@ impl Capabilities {
         Self(set)
     }
 
+    /// With what it takes to become another user.
+    pub(crate) fn with_ids(&self) -> Self {
+        let mut set = self.0.clone();
+        set.extend(["SETUID", "SETGID", "SETPCAP"].map(str::to_owned));
+        Self(set)
+    }
+
     /// As the OCI runtime specification names them.
     pub(super) fn names(&self) -> Vec<String> {
         self.0.iter().map(|name| format!("CAP_{name}")).collect()
@@ -131,11 +146,11 @@ fn bare(name: &str) -> &str {
     name.strip_prefix("CAP_").unwrap_or(name)
 }
 
-fn names(given: &[String]) -> Result<BTreeSet<String>, String> {
+fn names(given: &[String], all: &BTreeSet<String>) -> Result<BTreeSet<String>, String> {
     let mut set = BTreeSet::new();
     for name in given {
         match bare(name) {
-            "ALL" => set.extend(ALL.map(str::to_owned)),
+            "ALL" => set.extend(all.iter().cloned()),
             known if ALL.contains(&known) => {
                 set.insert(known.to_owned());
             }

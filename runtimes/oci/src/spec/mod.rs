@@ -9,18 +9,24 @@
 //! too.
 
 mod capabilities;
+mod device;
 mod mounts;
 mod user;
 
 use std::path::{Path, PathBuf};
 
 use coracle_images::ImageConfig;
-use coracle_runtime::{ContainerConfig, Namespaces, Network, PodSandboxConfig, Resources, Seccomp};
+use coracle_runtime::{
+    ContainerConfig, Namespaces, Network, PodSandboxConfig, Propagation, Resources, Seccomp,
+    Security,
+};
 use serde_json::{Value, json};
 
+use crate::protocol::Staged;
 use crate::snapshots::UserFiles;
 
 pub(crate) use capabilities::Capabilities;
+pub(crate) use device::Device;
 
 /// Where programs are looked for if neither the image nor the container says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,6 +75,14 @@ pub(crate) struct Input<'a> {
     pub(crate) volumes: &'a [(PathBuf, PathBuf)],
     /// The process that holds the Pod's namespaces.
     pub(crate) shim: i32,
+    /// Leads to the namespace of processes that containers of the Pod may share.
+    pub(crate) processes: &'a Path,
+    /// Devices of the machine, for a container with all rights.
+    pub(crate) devices: &'a [Device],
+    /// The capabilities that the agent has itself, a bit for each.
+    pub(crate) capabilities: u64,
+    /// The folder of the container.
+    pub(crate) bundle: &'a Path,
 }
 
 /// What is run, and how.
@@ -78,30 +92,21 @@ pub(crate) struct Plan {
     pub(crate) spec: Value,
     /// What every process of the container may do once its filter is in.
     pub(crate) capabilities: Capabilities,
+    /// Volumes that are put in their places before the container is made.
+    pub(crate) staged: Vec<Staged>,
+}
+
+/// Whether system calls of a container are filtered.
+pub(crate) fn filtered(security: &Security) -> bool {
+    !security.privileged && security.seccomp != Seccomp::Unconfined
 }
 
 /// The specification, or why there is none.
 pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     let (config, security) = (input.config, &input.config.security);
-    if security.privileged {
-        return Err("privileged containers are not supported on this node".into());
-    }
-    if let Seccomp::Localhost(path) = &security.seccomp {
-        return Err(format!(
-            "seccomp profiles of files are not supported on this node: {}",
-            path.display()
-        ));
-    }
     let shared = &input.sandbox.namespaces;
-    for (asked, field) in [
-        (shared.share_processes, "shareProcessNamespace"),
-        (shared.own_users, "hostUsers: false"),
-    ] {
-        if asked {
-            return Err(format!(
-                "{field} is not supported for containers on this node"
-            ));
-        }
+    if shared.own_users {
+        return Err("hostUsers: false is not supported for containers on this node".into());
     }
     let argv = input.image.argv(&config.command, &config.args);
     if argv.is_empty() {
@@ -125,10 +130,9 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         .or(Some(&*input.image.working_dir))
         .filter(|cwd| !cwd.is_empty());
     let cwd = Path::new("/").join(cwd.unwrap_or("/"));
-    let capabilities = Capabilities::of(security, input.unified)?;
+    let capabilities = Capabilities::of(security, input.unified, input.capabilities)?;
     // The right to install the filter, which the executor takes away again.
-    let filtered = security.seccomp != Seccomp::Unconfined && !security.no_new_privileges;
-    let granted = match filtered {
+    let granted = match filtered(security) && !security.no_new_privileges {
         true => capabilities.with_filter_rights(),
         false => capabilities.clone(),
     };
@@ -148,16 +152,27 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         process["noNewPrivileges"] = true.into();
     }
     let mut linux = json!({
-        "namespaces": namespaces(shared, input.shim, input.unified),
+        "namespaces": namespaces(input),
         "cgroupsPath": input.cgroup,
         "resources": resources(&config.resources),
         "sysctl": sysctls(shared)?,
     });
+    let (mounts, staged) = mounts::mounts(input)?;
+    if staged.iter().any(|of| of.propagation == Propagation::Both) {
+        // What is mounted in the container is to be seen outside.
+        linux["rootfsPropagation"] = "shared".into();
+    }
+    if security.privileged {
+        linux["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+        linux["devices"] = input.devices.iter().map(Device::to_json).collect();
+    }
     // libcontainer mounts the container's part of each older hierarchy, and for writing.
     let own = input.hierarchies.iter().filter_map(|path| path.file_name());
     let own = own.map(|name| Path::new("/sys/fs/cgroup").join(name));
     let mut read_only: Vec<PathBuf> = own.collect();
-    if !security.unmasked_proc {
+    if security.privileged {
+        read_only.clear();
+    } else if !security.unmasked_proc {
         linux["maskedPaths"] = json!(MASKED);
         read_only.extend(READ_ONLY.map(PathBuf::from));
     }
@@ -166,14 +181,19 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         "ociVersion": "1.2.0",
         "process": process,
         "root": {"path": "rootfs", "readonly": security.read_only_root},
-        "mounts": mounts::mounts(input)?,
+        "mounts": mounts,
         "linux": linux,
     });
-    Ok(Plan { spec, capabilities })
+    Ok(Plan {
+        spec,
+        capabilities,
+        staged,
+    })
 }
 
 /// Namespaces of a container: those of the Pod are held by its shim.
-fn namespaces(shared: &Namespaces, shim: i32, unified: bool) -> Value {
+fn namespaces(input: &Input<'_>) -> Value {
+    let (shared, shim) = (&input.sandbox.namespaces, input.shim);
     let of_shim =
         |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{shim}/ns/{file}")});
     let mut namespaces = vec![json!({"type": "mount"}), of_shim("uts", "uts")];
@@ -182,14 +202,16 @@ fn namespaces(shared: &Namespaces, shim: i32, unified: bool) -> Value {
         Network::Loopback => namespaces.push(of_shim("network", "net")),
         Network::Namespace(path) => namespaces.push(json!({"type": "network", "path": path})),
     }
-    if !shared.host_pid {
-        namespaces.push(json!({"type": "pid"}));
+    match (shared.host_pid, shared.share_processes) {
+        (true, _) => {}
+        (false, false) => namespaces.push(json!({"type": "pid"})),
+        (false, true) => namespaces.push(json!({"type": "pid", "path": input.processes})),
     }
     if !shared.host_ipc {
         namespaces.push(of_shim("ipc", "ipc"));
     }
     // On the older hierarchies engines show a container's cgroup under its full name.
-    if unified {
+    if input.unified && !input.config.security.privileged {
         namespaces.push(json!({"type": "cgroup"}));
     }
     namespaces.into()

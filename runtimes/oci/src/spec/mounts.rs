@@ -2,20 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::Mount;
+use coracle_runtime::{Mount, Propagation};
 use serde_json::{Value, json};
 
 use super::Input;
+use crate::protocol::Staged;
 
-/// Mounts in the order in which they are made; what lies deeper comes later.
-pub(super) fn mounts(input: &Input<'_>) -> Result<Vec<Value>, String> {
+/// Mounts in the order in which they are made; what lies deeper comes later. And those volumes that
+/// are put below the container's folder first.
+pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), String> {
     let volumes = &input.config.mounts;
     let mut bound: Vec<Mount> = Vec::new();
     for (host_path, container_path) in input.volumes {
         bound.push(Mount {
             host_path: host_path.clone(),
             container_path: container_path.clone(),
-            read_only: false,
+            ..Mount::default()
         });
     }
     for (host_path, container_path) in input.files {
@@ -23,13 +25,14 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<Vec<Value>, String> {
             host_path: host_path.clone(),
             container_path: PathBuf::from(container_path),
             read_only: input.config.security.read_only_root,
+            ..Mount::default()
         });
     }
     if let Some(message) = &input.config.termination_message {
         bound.push(Mount {
             host_path: message.clone(),
             container_path: PathBuf::from(TERMINATION_LOG),
-            read_only: false,
+            ..Mount::default()
         });
     }
     bound.retain(|own| {
@@ -46,28 +49,69 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<Vec<Value>, String> {
             ));
         }
     }
+    if volumes
+        .iter()
+        .any(|v| clean(&v.container_path) == Path::new("/dev"))
+    {
+        return Err(
+            "a volume cannot be mounted at /dev, where the runtime makes devices; a privileged \
+             container finds the machine's there"
+                .into(),
+        );
+    }
     bound.sort_by_key(|mount| clean(&mount.container_path).components().count());
     let taken = |path: &str| {
         bound
             .iter()
             .any(|mount| clean(&mount.container_path) == Path::new(path))
     };
-    let mut mounts = kernel();
+    let mut mounts = kernel(input);
     mounts.retain(|mount| {
         mount["destination"]
             .as_str()
             .is_none_or(|path| !taken(path))
     });
-    mounts.extend(bound.iter().map(|mount| {
-        let access = if mount.read_only { "ro" } else { "rw" };
-        json!({
+    let mut staged = Vec::new();
+    for mount in &bound {
+        let access = match (mount.read_only, mount.recursive_read_only) {
+            (false, _) => "rw",
+            (true, false) => "ro",
+            (true, true) => "rro",
+        };
+        let propagation = match mount.propagation {
+            Propagation::Private => "rprivate",
+            Propagation::FromMachine => "rslave",
+            Propagation::Both => "rshared",
+        };
+        let mut options = vec!["rbind", propagation, access];
+        if mount.recursive_read_only {
+            options.push("ro");
+        }
+        // Where no filter of devices is there, a volume brings none.
+        if input.unified && !input.config.security.privileged {
+            options.push("rnodev");
+        }
+        let source = match (mount.propagation, mount.without_links) {
+            (Propagation::Private, false) => mount.host_path.clone(),
+            (propagation, without_links) => {
+                let at = input.bundle.join("staged").join(staged.len().to_string());
+                staged.push(Staged {
+                    source: mount.host_path.clone(),
+                    at: at.clone(),
+                    propagation,
+                    without_links,
+                });
+                at
+            }
+        };
+        mounts.push(json!({
             "destination": clean(&mount.container_path),
             "type": "bind",
-            "source": mount.host_path,
-            "options": ["rbind", "rprivate", access],
-        })
-    }));
-    Ok(mounts)
+            "source": source,
+            "options": options,
+        }));
+    }
+    Ok((mounts, staged))
 }
 
 /// The default of `terminationMessagePath` in the Pod API, as the runtime's interface has it.
@@ -78,8 +122,13 @@ fn clean(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-fn kernel() -> Vec<Value> {
-    vec![
+/// What of the kernel a container sees; one with all rights may write it.
+fn kernel(input: &Input<'_>) -> Vec<Value> {
+    let access = match input.config.security.privileged {
+        true => "rw",
+        false => "ro",
+    };
+    let mut mounts = vec![
         json!({
             "destination": "/proc", "type": "proc", "source": "proc",
             "options": ["nosuid", "noexec", "nodev"],
@@ -102,11 +151,33 @@ fn kernel() -> Vec<Value> {
         }),
         json!({
             "destination": "/sys", "type": "sysfs", "source": "sysfs",
-            "options": ["nosuid", "noexec", "nodev", "ro"],
+            "options": ["nosuid", "noexec", "nodev", access],
         }),
-        json!({
+    ];
+    let shared = &input.sandbox.namespaces;
+    if input.unified || !shared.share_processes {
+        mounts.push(json!({
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
-        }),
-    ]
+            "options": ["nosuid", "noexec", "nodev", "relatime", access],
+        }));
+        return mounts;
+    }
+    // libcontainer looks the older hierarchies up by the number that the container's process has in
+    // its namespace, which is another process's on the machine unless it is the first.
+    mounts.push(json!({
+        "destination": "/sys/fs/cgroup", "type": "tmpfs", "source": "tmpfs",
+        "options": ["nosuid", "noexec", "nodev", "mode=755"],
+    }));
+    let cgroup = input.cgroup.strip_prefix("/").unwrap_or(input.cgroup);
+    for hierarchy in input.hierarchies {
+        let Some(name) = hierarchy.file_name() else {
+            continue;
+        };
+        mounts.push(json!({
+            "destination": Path::new("/sys/fs/cgroup").join(name),
+            "type": "bind", "source": hierarchy.join(cgroup),
+            "options": ["rbind", access],
+        }));
+    }
+    mounts
 }

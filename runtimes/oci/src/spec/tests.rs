@@ -6,6 +6,8 @@ use coracle_runtime::{Mount, PodIdentity, Security};
 
 use super::*;
 
+mod rights;
+
 /// A Pod of one container, for tests to edit.
 struct Pod {
     sandbox: PodSandboxConfig,
@@ -58,6 +60,18 @@ impl Pod {
             files: &[("/sandbox/hosts".into(), "/etc/hosts")],
             volumes: &self.volumes,
             shim: 4711,
+            processes: Path::new("/shim/processes"),
+            devices: &[Device {
+                path: "/dev/loop0".into(),
+                block: true,
+                major: 7,
+                minor: 0,
+                mode: 0o660,
+                uid: 0,
+                gid: 6,
+            }],
+            capabilities: u64::MAX >> 23 & !(1 << 16),
+            bundle: Path::new("/c"),
         })
     }
 
@@ -351,6 +365,7 @@ fn volumes_take_the_place_of_what_is_there() {
         host_path: host.into(),
         container_path: inside.into(),
         read_only,
+        ..Mount::default()
     };
     pod.config.mounts = vec![
         mount("/v/deep", "/data/deep", true),
@@ -403,83 +418,4 @@ fn volumes_take_the_place_of_what_is_there() {
 
     pod.config.mounts = vec![mount("/v", "relative", false)];
     assert!(pod.plan().unwrap_err().contains("not absolute"));
-}
-
-#[test]
-fn the_machine_is_hidden_unless_asked_for() {
-    let masked = Pod::new().at("/linux/maskedPaths");
-    assert!(masked.as_array().unwrap().contains(&json!("/proc/kcore")));
-    let read_only = Pod::new().at("/linux/readonlyPaths");
-    assert!(read_only.as_array().unwrap().contains(&json!("/proc/sys")));
-    let unmask = |pod: &mut Pod| pod.config.security.unmasked_proc = true;
-    check(unmask, "/linux/maskedPaths", Value::Null);
-    // What would let a container out of its limits is no matter of /proc.
-    let cgroups = json!(["/sys/fs/cgroup/cpu,cpuacct"]);
-    check(unmask, "/linux/readonlyPaths", cgroups);
-    check(|_| (), "/root/readonly", json!(false));
-    check(
-        |pod| pod.config.security.read_only_root = true,
-        "/root/readonly",
-        json!(true),
-    );
-}
-
-#[test]
-fn sysctls_are_of_namespaces_of_the_pod() {
-    let with = |name: &str, namespaces: Namespaces| {
-        let mut pod = Pod::new();
-        pod.sandbox.namespaces = namespaces;
-        pod.sandbox.namespaces.sysctls = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
-        pod.plan().map(|plan| plan.spec["linux"]["sysctl"].clone())
-    };
-    let own = Namespaces::default;
-    assert_eq!(
-        with("net.core.somaxconn", own()),
-        Ok(json!({"net.core.somaxconn": "1"}))
-    );
-    assert!(with("kernel.shm_rmid_forced", own()).is_ok());
-    assert!(
-        with("kernel.panic", own())
-            .unwrap_err()
-            .contains("not of a namespace")
-    );
-    let host = Namespaces {
-        network: Network::Host,
-        ..own()
-    };
-    assert!(
-        with("net.core.somaxconn", host)
-            .unwrap_err()
-            .contains("the machine's")
-    );
-}
-
-#[test]
-fn what_is_not_supported_is_refused_by_name() {
-    for (edit, named) in [
-        ((|s| s.privileged = true) as fn(&mut Security), "privileged"),
-        (
-            |s| s.seccomp = Seccomp::Localhost("/p.json".into()),
-            "/p.json",
-        ),
-    ] {
-        let mut pod = Pod::new();
-        edit(&mut pod.config.security);
-        let error = pod.plan().unwrap_err();
-        assert!(
-            error.contains(named) && error.contains("not supported"),
-            "{error}"
-        );
-    }
-    for (edit, named) in [
-        (
-            (|n| n.share_processes = true) as fn(&mut Namespaces),
-            "shareProcessNamespace",
-        ),
-        (|n| n.own_users = true, "hostUsers"),
-    ] {
-        let mut pod = Pod::new();
-        edit(&mut pod.sandbox.namespaces);
-        assert!(pod.plan().unwrap_err().contains(named));
-    }
 }

@@ -192,6 +192,7 @@ pub(crate) async fn hostile_programs_gain_nothing() {
                 host_path: volume.clone(),
                 container_path: "/volume".into(),
                 read_only: true,
+                ..Mount::default()
             }];
         };
         let (_, output) = node.run(&script, edit).await;
@@ -204,6 +205,7 @@ pub(crate) async fn hostile_programs_gain_nothing() {
                 host_path: volume.clone(),
                 container_path: "/volume".into(),
                 read_only: true,
+                ..Mount::default()
             }];
         })
         .await;
@@ -211,4 +213,88 @@ pub(crate) async fn hostile_programs_gain_nothing() {
         !output.contains("secret\n") && output.ends_with("done"),
         "{output}"
     );
+}
+
+pub(crate) async fn the_privileged_have_the_machine() {
+    let node = Node::new().await;
+    let script = "grep -E '^(Seccomp|CapEff):' /proc/self/status; \
+                  mkdir /m && mount -t tmpfs none /m && echo mounted; \
+                  mknod /zero c 1 5 && head -c 1 /zero | stat -c made /zero; \
+                  test -w /proc/sys/vm/overcommit_memory && echo settings; \
+                  mkdir /sys/fs/cgroup/pids/below && echo cgroup; ls /dev";
+    let (exit, output) = node.run(script, |c| c.security.privileged = true).await;
+    assert_eq!(exit.code, 0, "{output}");
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = format!("CapEff:{}", own.unwrap());
+    for line in [
+        "Seccomp:\t0",
+        &capabilities,
+        "mounted",
+        "made",
+        "settings",
+        "cgroup",
+    ] {
+        assert!(output.lines().any(|said| said == line), "{line}: {output}");
+    }
+    for entry in std::fs::read_dir("/dev").unwrap() {
+        let entry = entry.unwrap();
+        let device = std::os::unix::fs::FileTypeExt::is_block_device(&entry.file_type().unwrap());
+        let name = entry.file_name().into_string().unwrap();
+        assert!(
+            !device || output.lines().any(|said| said == name),
+            "{name}: {output}"
+        );
+    }
+    // A further process has the same.
+    let pod = node
+        .start(&format!("true{RUNS}"), |c| c.security.privileged = true)
+        .await;
+    let (_, further) = node.exec(&pod, &["sh", "-c", STATUS]).await;
+    assert!(further.contains("Seccomp:\t0") && further.contains(&capabilities));
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+}
+
+pub(crate) async fn a_filter_of_the_machines_is_of_all_processes() {
+    let node = Node::new().await;
+    let profile = node.folder.path().join("no-mkdir.json");
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
+        {"names": ["kill"], "action": "SCMP_ACT_ERRNO",
+            "args": [{"index": 1, "value": 7, "op": "SCMP_CMP_EQ"}]}]}"#;
+    std::fs::write(&profile, text).unwrap();
+    let script = "mkdir /x 2>&1; kill -7 $$ 2>/dev/null || echo refused; kill -0 $$ && echo other; \
+                  grep Seccomp: /proc/self/status";
+    for no_new_privileges in [false, true] {
+        let edit = |config: &mut ContainerConfig| {
+            config.security.seccomp = Seccomp::Localhost(profile.clone());
+            config.security.no_new_privileges = no_new_privileges;
+        };
+        let pod = node.start(&format!("({script}) > /said{RUNS}"), edit).await;
+        // What the container was made with is kept, whatever becomes of the file.
+        std::fs::write(&profile, "{}").unwrap();
+        let (code, further) = node.exec(&pod, &["sh", "-c", script]).await;
+        assert_eq!(code, 0, "{further}");
+        for said in ["No space left", "refused", "other", "Seccomp:\t2"] {
+            assert!(further.contains(said), "{said}: {further}");
+        }
+        let (_, first) = node.exec(&pod, &["cat", "/said"]).await;
+        assert_eq!(first, further);
+        node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+        std::fs::write(&profile, text).unwrap();
+    }
+    let (sandbox, _) = node.sandbox().await;
+    for (text, why) in [(None, "No such file"), (Some("{"), "EOF")] {
+        let missing = node.folder.path().join("missing.json");
+        if let Some(text) = text {
+            std::fs::write(&missing, text).unwrap();
+        }
+        let mut config = node.container_config("true");
+        config.security.seccomp = Seccomp::Localhost(missing.clone());
+        let error = node.runtime.create_container(&sandbox, config).await;
+        let error = error.unwrap_err().to_string();
+        let names = format!("cannot load seccomp profile \"{}\"", missing.display());
+        assert!(error.contains(&names) && error.contains(why), "{error}");
+    }
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
 }

@@ -85,6 +85,7 @@ pub(crate) async fn a_container_ends_while_no_agent_is_there() {
                 host_path: gate.clone(),
                 container_path: "/gate".into(),
                 read_only: true,
+                ..Default::default()
             }];
         })
         .await;

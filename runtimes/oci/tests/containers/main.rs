@@ -8,6 +8,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod node;
+mod sharing;
 mod streaming;
 mod suite;
 
@@ -35,6 +36,12 @@ const TESTS: &[Test] = tests![
     isolation::the_runtimes_own_program_cannot_be_written,
     isolation::devices_are_those_that_every_container_has,
     isolation::hostile_programs_gain_nothing,
+    isolation::the_privileged_have_the_machine,
+    isolation::a_filter_of_the_machines_is_of_all_processes,
+    sharing::containers_see_each_others_processes,
+    sharing::a_pod_ends_with_its_first_process,
+    sharing::mounts_are_seen_where_a_volume_says_so,
+    sharing::volumes_that_have_become_links_are_not_followed,
     streaming::further_processes_have_streams_of_their_own,
     streaming::further_processes_may_run_on_a_terminal,
     streaming::those_who_attach_hear_and_are_heard,

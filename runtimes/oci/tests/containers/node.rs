@@ -214,6 +214,24 @@ impl Node {
         }
     }
 
+    /// Starts a container in a sandbox that is there.
+    pub(crate) async fn start_in(
+        &self,
+        sandbox: &SandboxId,
+        config: &PodSandboxConfig,
+        container: ContainerConfig,
+    ) -> Pod {
+        let log = config.log_directory.join(&container.log_path);
+        let created = self.runtime.create_container(sandbox, container).await;
+        let container = created.unwrap();
+        self.runtime.start_container(&container).await.unwrap();
+        Pod {
+            sandbox: sandbox.clone(),
+            container,
+            log,
+        }
+    }
+
     /// Starts a container of busybox that runs a script.
     pub(crate) async fn start(&self, script: &str, edit: impl FnOnce(&mut ContainerConfig)) -> Pod {
         let pod = self.create(script, edit).await;

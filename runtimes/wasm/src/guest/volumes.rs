@@ -150,6 +150,7 @@ mod tests {
             host_path: host.to_owned(),
             container_path: inside.into(),
             read_only: false,
+            ..Mount::default()
         };
         let mounts = [mount(&data, "/data"), mount(&file, "/dev/termination-log")];
         let preopens = prepare(&mounts, &folder.path().join("scratch")).unwrap();
@@ -166,6 +167,7 @@ mod tests {
             host_path: folder.path().join("none"),
             container_path: "/data".into(),
             read_only: true,
+            ..Mount::default()
         };
         let error = prepare(&[mount], folder.path()).unwrap_err();
         assert!(error.to_string().contains("/data"), "{error}");

@@ -198,6 +198,7 @@ pub(crate) async fn volumes_are_preopened() {
         host_path: volume.clone(),
         container_path: "/data".into(),
         read_only,
+        ..Mount::default()
     };
     let (exit, _) = node
         .run(&image, |config| config.mounts = vec![mount(true)])

@@ -169,6 +169,7 @@ pub(crate) async fn guests_reach_each_other_and_their_volumes() {
                 host_path: volume.clone(),
                 container_path: "/data".into(),
                 read_only: false,
+                ..Mount::default()
             }];
         })
         .await;

@@ -161,6 +161,7 @@ pub(crate) async fn guests_keep_to_their_volumes_and_records() {
         host_path: host.to_owned(),
         container_path: inside.into(),
         read_only,
+        ..Mount::default()
     };
     let image = node.image(COPIES_A_SECRET.as_bytes());
     let mut last = None;

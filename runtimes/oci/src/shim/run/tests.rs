@@ -17,8 +17,12 @@ fn start(folder: &Path) -> Start {
         lowers: Vec::new(),
         cwd: "/".into(),
         cgroup: "/coracle/of-no-pod/c".into(),
+        cgroup_folders: Vec::new(),
+        devices: false,
+        staged: Vec::new(),
         confinement: Confinement {
             filtered: false,
+            profile: None,
             capabilities: Capabilities::default(),
         },
         log_file: folder.join("log"),
@@ -34,7 +38,7 @@ fn start(folder: &Path) -> Start {
 fn a_start_that_failed_is_recorded_and_told_before_it_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
-    let mut shim = Shim::new(listener, None);
+    let mut shim = Shim::new(listener, None, None);
     let (near, mut far) = UnixStream::pair().unwrap();
     shim.agents.push(Agent::new(3, near).unwrap());
     let start = start(folder.path());

@@ -1,0 +1,164 @@
+//! What a container is made of: its specification, its folders, and what its shim is told.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coracle_images::ImageLayer;
+use coracle_runtime::ledger::{ContainerRecord, EXIT};
+use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk};
+use libcontainer::oci_spec::runtime::LinuxSeccomp;
+use serde::{Deserialize, Serialize};
+
+use super::lifecycle::pod_cgroup;
+use super::{Inner, files, machine};
+use crate::protocol::{Confinement, Start};
+use crate::seccomp::localhost;
+use crate::shim::PROCESSES;
+use crate::signals;
+use crate::spec::{self, Input};
+
+/// Name of the file with a container's [`Made`].
+pub(super) const MADE: &str = "made.json";
+/// Name of a container's specification, which libcontainer expects.
+pub(super) const SPEC: &str = "config.json";
+
+/// What was made of a container's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Made {
+    pub(super) layers: Vec<ImageLayer>,
+    pub(super) stop_signal: i32,
+    pub(super) start: Start,
+}
+
+impl Inner {
+    /// Writes a container's specification, and makes its folders.
+    pub(super) fn make(
+        &self,
+        record: &ContainerRecord,
+        sandbox: &PodSandbox,
+        image: &coracle_images::ImageConfig,
+        layers: Vec<ImageLayer>,
+        shim: i32,
+    ) -> Result<()> {
+        let records = self.ledger.records();
+        let bundle = records.container_folder(&record.id);
+        let users = self.snapshots.users(&layers);
+        let users = users.map_err(|error| Error::io("reading the users of an image", error))?;
+        let cgroup = pod_cgroup(&sandbox.config).join(&record.id.0);
+        let volumes = volumes(record, image, &bundle);
+        let security = &record.config.security;
+        let devices = match security.privileged {
+            true => machine::devices()
+                .map_err(|error| Error::io("listing the machine's devices", error))?,
+            false => Vec::new(),
+        };
+        for mount in &record.config.mounts {
+            machine::check_propagation(&mount.host_path, mount.propagation)
+                .map_err(Error::InvalidConfig)?;
+        }
+        let profile = profile(security)?;
+        let hierarchies = self.hierarchies.older();
+        let plan = spec::plan(&Input {
+            sandbox: &sandbox.config,
+            config: &record.config,
+            image,
+            users: &users,
+            cgroup: &cgroup,
+            unified: self.hierarchies.unified(),
+            hierarchies: &hierarchies,
+            files: &files::list(&records.sandbox_folder(&sandbox.id)),
+            volumes: &volumes,
+            shim,
+            processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
+            devices: &devices,
+            capabilities: machine::capabilities()
+                .map_err(|error| Error::io("reading the agent's capabilities", error))?,
+            bundle: &bundle,
+        });
+        let plan = plan.map_err(Error::InvalidConfig)?;
+        let mounted = sandbox.config.namespaces.share_processes && !self.hierarchies.unified();
+        let below = cgroup.strip_prefix("/").unwrap_or(&cgroup);
+        let cgroup_folders = match mounted {
+            true => hierarchies.iter().map(|root| root.join(below)).collect(),
+            false => Vec::new(),
+        };
+        let made = Made {
+            stop_signal: signals::stop_signal(&image.stop_signal),
+            start: Start {
+                container: record.id.clone(),
+                bundle: bundle.clone(),
+                lowers: self.snapshots.lowers(&layers),
+                cwd: plan.spec["process"]["cwd"].as_str().unwrap_or("/").into(),
+                cgroup,
+                cgroup_folders,
+                devices: security.privileged,
+                staged: plan.staged,
+                confinement: Confinement {
+                    filtered: spec::filtered(security),
+                    profile,
+                    capabilities: plan.capabilities,
+                },
+                log_file: sandbox.config.log_directory.join(&record.config.log_path),
+                log_limits: record.config.log_limits,
+                stdio: record.config.stdio,
+                started_at: record.created_at,
+                exit_file: bundle.join(EXIT),
+            },
+            layers,
+        };
+        let write = || -> io::Result<()> {
+            for folder in ["rootfs", "upper", "work"] {
+                disk::private_dir(&bundle.join(folder))?;
+            }
+            // The root of the container, which everybody in it may enter.
+            disk::set_mode(&bundle.join("upper"), 0o755)?;
+            for (folder, _) in &volumes {
+                disk::private_dir(folder)?;
+                disk::set_mode(folder, 0o755)?;
+            }
+            disk::write_json(&bundle.join(SPEC), &plan.spec)?;
+            disk::write_json(&bundle.join(MADE), &made)
+        };
+        write().map_err(|error| Error::io("making a container's folder", error))
+    }
+}
+
+/// The filter of a file of the machine, if a container is to have one.
+fn profile(of: &Security) -> Result<Option<LinuxSeccomp>> {
+    let Seccomp::Localhost(path) = &of.seccomp else {
+        return Ok(None);
+    };
+    if of.privileged {
+        return Ok(None);
+    }
+    let failed = |cause: String| {
+        let path = path.display();
+        Error::InvalidConfig(format!("cannot load seccomp profile \"{path}\": {cause}"))
+    };
+    let text = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    localhost::parse(&text).map(Some).map_err(failed)
+}
+
+/// Folders for the image's volumes where its own files cannot be written. Elsewhere they are a part
+/// of what the container writes.
+fn volumes(
+    record: &ContainerRecord,
+    image: &coracle_images::ImageConfig,
+    bundle: &Path,
+) -> Vec<(PathBuf, PathBuf)> {
+    if !record.config.security.read_only_root {
+        return Vec::new();
+    }
+    let named: BTreeMap<PathBuf, usize> = image
+        .volumes
+        .iter()
+        .enumerate()
+        .map(|(index, path)| (Path::new("/").join(path), index))
+        .collect();
+    let folder = |index: usize| bundle.join("volumes").join(index.to_string());
+    named
+        .into_iter()
+        .map(|(path, index)| (folder(index), path))
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! Volumes whose later mounts propagate (`mountPropagation`), and those in whose path a container may
+//! have put a link meanwhile (`subPath`).
+//!
+//! libcontainer binds a volume as its source is, follows links to it, and knows no propagation. So
+//! such a volume is taken out of the machine's mounts while those still are shared, without
+//! following any link, and put where the specification has its source, in the namespace of which
+//! the container gets a copy.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use coracle_runtime::Propagation;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::mount::{
+    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
+};
+
+use crate::protocol::Staged;
+
+/// A volume that is in no namespace.
+pub(super) struct Taken<'a> {
+    of: &'a Staged,
+    tree: OwnedFd,
+    folder: bool,
+}
+
+/// Takes volumes out of the mounts that this process sees.
+pub(super) fn take(staged: &[Staged]) -> io::Result<Vec<Taken<'_>>> {
+    let taken = staged.iter().map(|of| {
+        take_one(of).map_err(|error| {
+            let source = of.source.display();
+            io::Error::new(error.kind(), format!("volume {source}: {error}"))
+        })
+    });
+    taken.collect()
+}
+
+fn take_one(of: &Staged) -> io::Result<Taken<'_>> {
+    let resolve = match of.without_links {
+        true => ResolveFlags::NO_SYMLINKS,
+        false => ResolveFlags::empty(),
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = openat2(CWD, &of.source, flags, Mode::empty(), resolve)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(&source, "", flags)?;
+    let kind = FileType::from_raw_mode(fstat(&tree)?.st_mode);
+    Ok(Taken {
+        of,
+        tree,
+        folder: kind == FileType::Directory,
+    })
+}
+
+/// Puts them where the container's specification has them.
+pub(super) fn put(taken: Vec<Taken<'_>>) -> io::Result<()> {
+    for Taken { of, tree, folder } in taken {
+        match (folder, of.at.parent()) {
+            (true, _) => fs::create_dir_all(&of.at)?,
+            (false, Some(parent)) => {
+                fs::create_dir_all(parent)?;
+                File::create(&of.at)?;
+            }
+            (false, None) => {}
+        }
+        move_mount(
+            &tree,
+            "",
+            CWD,
+            &of.at,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )?;
+        let how = match of.propagation {
+            Propagation::Private => MountPropagationFlags::PRIVATE,
+            Propagation::FromMachine => MountPropagationFlags::DOWNSTREAM,
+            // As the machine has it.
+            Propagation::Both => continue,
+        };
+        mount_change(&of.at, how | MountPropagationFlags::REC)?;
+    }
+    Ok(())
+}

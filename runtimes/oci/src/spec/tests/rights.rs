@@ -1,0 +1,188 @@
+//! What of the machine a container has.
+
+use super::*;
+
+#[test]
+fn the_machine_is_hidden_unless_asked_for() {
+    let masked = Pod::new().at("/linux/maskedPaths");
+    assert!(masked.as_array().unwrap().contains(&json!("/proc/kcore")));
+    let read_only = Pod::new().at("/linux/readonlyPaths");
+    assert!(read_only.as_array().unwrap().contains(&json!("/proc/sys")));
+    let unmask = |pod: &mut Pod| pod.config.security.unmasked_proc = true;
+    check(unmask, "/linux/maskedPaths", Value::Null);
+    // What would let a container out of its limits is no matter of /proc.
+    let cgroups = json!(["/sys/fs/cgroup/cpu,cpuacct"]);
+    check(unmask, "/linux/readonlyPaths", cgroups);
+    check(|_| (), "/root/readonly", json!(false));
+    check(
+        |pod| pod.config.security.read_only_root = true,
+        "/root/readonly",
+        json!(true),
+    );
+}
+
+#[test]
+fn sysctls_are_of_namespaces_of_the_pod() {
+    let with = |name: &str, namespaces: Namespaces| {
+        let mut pod = Pod::new();
+        pod.sandbox.namespaces = namespaces;
+        pod.sandbox.namespaces.sysctls = BTreeMap::from([(name.to_owned(), "1".to_owned())]);
+        pod.plan().map(|plan| plan.spec["linux"]["sysctl"].clone())
+    };
+    let own = Namespaces::default;
+    assert_eq!(
+        with("net.core.somaxconn", own()),
+        Ok(json!({"net.core.somaxconn": "1"}))
+    );
+    assert!(with("kernel.shm_rmid_forced", own()).is_ok());
+    assert!(
+        with("kernel.panic", own())
+            .unwrap_err()
+            .contains("not of a namespace")
+    );
+    let host = Namespaces {
+        network: Network::Host,
+        ..own()
+    };
+    assert!(
+        with("net.core.somaxconn", host)
+            .unwrap_err()
+            .contains("the machine's")
+    );
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let mut pod = Pod::new();
+    pod.sandbox.namespaces.own_users = true;
+    assert!(pod.plan().unwrap_err().contains("hostUsers"));
+    let mut pod = Pod::new();
+    pod.config.mounts = vec![Mount {
+        host_path: "/dev".into(),
+        container_path: "/dev/".into(),
+        ..Mount::default()
+    }];
+    assert!(pod.plan().unwrap_err().contains("at /dev"));
+}
+
+/// A container with all rights, as the engines have it.
+#[test]
+fn nothing_of_the_machine_is_kept_from_the_privileged() {
+    let privileged = |pod: &mut Pod| {
+        pod.config.security.privileged = true;
+        pod.config.security.drop_capabilities = vec!["KILL".into()];
+        pod.config.security.seccomp = Seccomp::Localhost("/p.json".into());
+        pod.unified = true;
+    };
+    for path in ["maskedPaths", "seccomp"] {
+        check(privileged, &format!("/linux/{path}"), Value::Null);
+    }
+    check(privileged, "/linux/readonlyPaths", json!([]));
+    let all = json!([{"allow": true, "access": "rwm"}]);
+    check(privileged, "/linux/resources/devices", all);
+    let device = json!({
+        "path": "/dev/loop0", "type": "b", "major": 7, "minor": 0, "fileMode": 0o660, "uid": 0,
+        "gid": 6,
+    });
+    check(privileged, "/linux/devices", json!([device]));
+    check(|_| (), "/linux/devices", Value::Null);
+    let mut pod = Pod::new();
+    privileged(&mut pod);
+    let capabilities = pod.plan().unwrap().capabilities;
+    assert!(
+        ["SYS_ADMIN", "MKNOD", "KILL"]
+            .iter()
+            .all(|c| capabilities.has(c))
+    );
+    assert!(!capabilities.has("SYS_MODULE"), "the agent lacks it itself");
+    assert!(!filtered(&pod.config.security));
+    // It is in the machine's cgroups.
+    let namespaces = pod.at("/linux/namespaces").to_string();
+    assert!(!namespaces.contains("cgroup"), "{namespaces}");
+    for (edit, access) in [(privileged as fn(&mut Pod), "rw"), (|_| (), "ro")] {
+        let mut pod = Pod::new();
+        edit(&mut pod);
+        let mounts = pod.at("/mounts");
+        for path in ["/sys", "/sys/fs/cgroup"] {
+            let mut mounts = mounts.as_array().unwrap().iter();
+            let mount = mounts.find(|mount| mount["destination"] == path).unwrap();
+            let last = mount["options"].as_array().unwrap().last().unwrap();
+            assert_eq!(last, access, "{path}");
+        }
+    }
+}
+
+#[test]
+fn processes_are_shared_where_the_pod_says_so() {
+    let share = |pod: &mut Pod| pod.sandbox.namespaces.share_processes = true;
+    let expected = json!({"type": "pid", "path": "/shim/processes"});
+    check(share, "/linux/namespaces/3", expected);
+    let mut pod = Pod::new();
+    share(&mut pod);
+    // libcontainer would look the cgroup up under another process's number.
+    let mounts = pod.at("/mounts");
+    let cgroups: Vec<(&str, &str)> = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| {
+            (
+                m["destination"].as_str().unwrap(),
+                m["source"].as_str().unwrap(),
+            )
+        })
+        .filter(|(path, _)| path.starts_with("/sys/fs/cgroup"))
+        .collect();
+    let part = "/sys/fs/cgroup/cpu,cpuacct";
+    let source = format!("{part}/coracle/poduid/id");
+    assert_eq!(cgroups, [("/sys/fs/cgroup", "tmpfs"), (part, &*source)]);
+}
+
+#[test]
+fn volumes_that_propagate_are_put_below_the_containers_folder_first() {
+    let volume = |propagation| Mount {
+        host_path: "/v".into(),
+        container_path: "/in".into(),
+        propagation,
+        ..Mount::default()
+    };
+    let plan = |volume| {
+        let mut pod = Pod::new();
+        pod.config.mounts = vec![volume];
+        pod.plan().unwrap()
+    };
+    let source = |plan: &Plan| {
+        let mounts = plan.spec["mounts"].as_array().unwrap();
+        let mut bound = mounts.iter().filter(|m| m["destination"] == "/in");
+        bound.next().unwrap()["source"].clone()
+    };
+    let private = plan(volume(Propagation::Private));
+    assert_eq!((source(&private), private.staged.len()), (json!("/v"), 0));
+    for (propagation, root) in [
+        (Propagation::FromMachine, Value::Null),
+        (Propagation::Both, json!("shared")),
+    ] {
+        let plan = plan(volume(propagation));
+        assert_eq!(source(&plan), json!("/c/staged/0"));
+        assert_eq!(plan.spec["linux"]["rootfsPropagation"], root);
+        let staged = Staged {
+            source: "/v".into(),
+            at: "/c/staged/0".into(),
+            propagation,
+            without_links: false,
+        };
+        assert_eq!(plan.staged, [staged]);
+    }
+    let plain = plan(Mount {
+        without_links: true,
+        ..volume(Propagation::Private)
+    });
+    assert_eq!(source(&plain), json!("/c/staged/0"));
+    assert!(plain.staged[0].without_links);
+    let deep = plan(Mount {
+        read_only: true,
+        recursive_read_only: true,
+        ..volume(Propagation::Private)
+    });
+    assert!(deep.spec["mounts"].to_string().contains("\"rro\""));
+}
