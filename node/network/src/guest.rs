@@ -1,7 +1,7 @@
 //! The guests' side: answers [`GuestNetwork`] out of the snapshot, in the guest's own process.
 //!
 //! What the guest sees is a Pod with an address of its own. What the host has depends on the form
-//! of the network: sockets on loopback, or sockets in the namespace that all Pods of the node
+//! of the network: sockets on loopback, or sockets in the namespace that all Pods of guests
 //! share. Everything that crosses is translated here:
 //!
 //! | the guest says | virtual | namespaced |
