@@ -34,7 +34,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Parser;
 use coracle_network::SnapshotNetwork;
-use coracle_runtime::GuestNetwork;
+use coracle_runtime::{Attachment, GuestNetwork};
 
 use cli::{Cli, Command, DataOptions, RegistryCommand, TokenCommand};
 use identity::token;
@@ -60,8 +60,13 @@ fn main() -> ExitCode {
 }
 
 /// The network of a guest's process.
-fn guest_network(snapshot: &Path, addresses: &[IpAddr]) -> io::Result<Arc<dyn GuestNetwork>> {
-    Ok(Arc::new(SnapshotNetwork::open(snapshot, addresses)?))
+fn guest_network(
+    snapshot: &Path,
+    addresses: &[IpAddr],
+    attachment: Attachment,
+) -> io::Result<Arc<dyn GuestNetwork>> {
+    let network = SnapshotNetwork::open(snapshot, addresses)?;
+    Ok(Arc::new(network.attached(attachment)))
 }
 
 /// Takes as many open files as the system grants: each client, watch and Pod has some, and the

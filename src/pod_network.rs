@@ -1,25 +1,29 @@
 //! The node's network behind the kubelet's seam: the two crates do not know each other.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_kubelet::PodNetwork;
+use coracle_kubelet::{Attached, ClusterDns, PodNetwork};
 use coracle_network::NodeNetwork;
-use coracle_runtime::{Listener, PodIdentity, Protocol};
+use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
 
 /// The network of this node.
 pub(crate) struct ThisNode(pub(crate) Arc<NodeNetwork>);
 
 #[async_trait::async_trait]
 impl PodNetwork for ThisNode {
-    async fn allocate(&self, pod: &PodIdentity) -> std::io::Result<Vec<IpAddr>> {
-        let address = self.0.allocate(pod).await.map_err(std::io::Error::other)?;
-        Ok(vec![address])
+    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached> {
+        let attached = self.0.attach(pod, wanted).await;
+        let attached = attached.map_err(std::io::Error::other)?;
+        Ok(Attached {
+            ips: vec![attached.address],
+            namespace: attached.namespace,
+        })
     }
 
     async fn release(&self, pod_uid: &str) -> std::io::Result<()> {
-        self.0.release(pod_uid)
+        self.0.release(pod_uid).await
     }
 
     fn set_listeners(&self, listeners: Vec<Listener>) {
@@ -28,6 +32,13 @@ impl PodNetwork for ThisNode {
 
     fn dial(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr> {
         self.0.dial(protocol, address)
+    }
+
+    fn dns(&self) -> Option<ClusterDns> {
+        Some(ClusterDns {
+            server: self.0.dns()?,
+            domain: self.0.domain().to_owned(),
+        })
     }
 
     fn snapshot_path(&self) -> PathBuf {

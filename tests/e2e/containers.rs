@@ -10,8 +10,9 @@ use crate::cluster::{Cluster, Kubectl, eventually, is_root, kubectl_available, s
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 12] = [
-    "cat", "echo", "head", "httpd", "id", "ls", "mkdir", "sh", "sleep", "stty", "tar", "test",
+const APPLETS: [&str; 16] = [
+    "cat", "chmod", "echo", "head", "httpd", "id", "ls", "mkdir", "nslookup", "printf", "sh",
+    "sleep", "stty", "tar", "test", "wget",
 ];
 
 /// Whether images of containers can be made and run here.

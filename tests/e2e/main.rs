@@ -6,6 +6,7 @@
 mod clients;
 mod cluster;
 mod conformance;
+mod container_network;
 mod containers;
 mod faults;
 mod lifecycle;

@@ -10,7 +10,7 @@ use crate::cluster::{
 };
 
 /// Routes of this machine into a range such as 10.128.0.0/16.
-fn routes_into(cidr: &str) -> Vec<String> {
+pub(crate) fn routes_into(cidr: &str) -> Vec<String> {
     let octets: Vec<u8> = cidr
         .split('.')
         .take(2)

@@ -122,6 +122,12 @@ impl ImageKeeper {
         }
     }
 
+    /// What an image holds, if it is here.
+    pub(crate) async fn kind(&self, reference: &str) -> Option<Kind> {
+        let local = self.images.local(reference).await;
+        local.ok().flatten().map(|image| image.kind)
+    }
+
     /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for.
     pub(crate) async fn obtain(
         &self,

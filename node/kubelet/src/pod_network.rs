@@ -3,16 +3,28 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use coracle_runtime::{Listener, PodIdentity, Protocol};
+use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
+
+pub use crate::pod::dns::ClusterDns;
+
+/// How a Pod is joined to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its addresses, the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// The file of its network namespace, if it has one of its own.
+    pub namespace: Option<PathBuf>,
+}
 
 /// Addresses of Pods, and what listens there.
 #[async_trait::async_trait]
 pub trait PodNetwork: Send + Sync {
-    /// The addresses of a Pod, the primary one first; the same for a UID until they are
-    /// released, also after a restart of the agent.
-    async fn allocate(&self, pod: &PodIdentity) -> std::io::Result<Vec<IpAddr>>;
+    /// Joins a Pod to the network, as is wanted where the network can. What a UID has it keeps
+    /// until it is released, also after a restart of the agent; what of it is lost is made again.
+    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached>;
 
-    /// Gives the addresses of a Pod back. Releasing what is free is no error.
+    /// Parts a Pod from the network, and gives its addresses back. Releasing what is free is no
+    /// error.
     async fn release(&self, pod_uid: &str) -> std::io::Result<()>;
 
     /// All sockets on which Pods of this node listen now.
@@ -20,6 +32,9 @@ pub trait PodNetwork: Send + Sync {
 
     /// Where the node dials a Pod's address; none if nothing listens there.
     fn dial(&self, protocol: Protocol, address: SocketAddr) -> Option<SocketAddr>;
+
+    /// Where containers find the cluster's names; none where they have no way to it.
+    fn dns(&self) -> Option<ClusterDns>;
 
     /// Where the network publishes what guests may know of it.
     fn snapshot_path(&self) -> PathBuf;

@@ -43,6 +43,16 @@ impl Router {
         self.runtimes.iter().find(|runtime| runtime.name() == name)
     }
 
+    /// What all containers of a Pod with that handler are run as, where images do not decide.
+    pub(crate) fn only(&self, handler: Option<&str>) -> Option<Kind> {
+        match handler {
+            Some("wasm") => Some(Kind::Wasm),
+            Some(_) => Some(Kind::Container),
+            None if self.by_name("oci").is_none() => Some(Kind::Wasm),
+            None => None,
+        }
+    }
+
     /// Whether there is a runtime for the handler of a RuntimeClass.
     pub(crate) fn check_handler(&self, handler: &str) -> Result<(), RouteError> {
         match self.by_name(handler) {
@@ -111,6 +121,10 @@ mod tests {
         assert_eq!(name(&both, Kind::Wasm, None), Ok("wasm"));
         assert_eq!(name(&both, Kind::Container, None), Ok("oci"));
         assert_eq!(name(&both, Kind::Wasm, Some("oci")), Ok("oci"));
+        assert_eq!(both.only(None), None);
+        assert_eq!(both.only(Some("oci")), Some(Kind::Container));
+        assert_eq!(both.only(Some("wasm")), Some(Kind::Wasm));
+        assert_eq!(only_wasm.only(None), Some(Kind::Wasm));
         let missing = name(&only_wasm, Kind::Container, None);
         assert_eq!(missing, Err(RouteError::NoContainers));
         let unknown = name(&both, Kind::Wasm, Some("kata")).unwrap_err();

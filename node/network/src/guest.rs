@@ -1,7 +1,7 @@
 //! The guests' side: answers [`GuestNetwork`] out of the snapshot, in the guest's own process.
 //!
 //! What the guest sees is a Pod with an address of its own. What the host has depends on the form
-//! of the network: sockets on loopback, or sockets in the namespace that all Pods of the node
+//! of the network: sockets on loopback, or sockets in the namespace that all Pods of guests
 //! share. Everything that crosses is translated here:
 //!
 //! | the guest says | virtual | namespaced |
@@ -15,6 +15,10 @@
 //! | connect to a Pod | the socket that the snapshot names, or refused | that Pod, truly |
 //! | connect to a Service | one of its endpoints, or refused where there is none | the same |
 //! | connect to anything else | as it is | as it is, from its own address |
+//!
+//! A Pod that has a network namespace of its own has nothing translated but Services' addresses and
+//! the node's own sockets: it binds what it says, and its containers' localhost is its guests' too.
+//! A listener for IPv6 serves `::1` there, and is not reached from elsewhere.
 //!
 //! No guest reaches another Pod's localhost, or the host's: what it calls 127.x.y.z is always its
 //! own, and a caller from somebody else's is turned away by [`GuestNetwork::peer`]. An IPv6
@@ -37,7 +41,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
+use coracle_runtime::{Attachment, GuestNetwork, NetworkError, Peer, Protocol};
 use parking_lot::Mutex;
 
 use crate::balance::pick;
@@ -51,6 +55,7 @@ use reader::Reader;
 pub struct SnapshotNetwork {
     reader: Arc<Reader>,
     own: Vec<IpAddr>,
+    attachment: Attachment,
     outside: Outside,
     /// Listeners of this Pod in this process: by what the guest bound, where it really is.
     local: Mutex<HashMap<(Protocol, SocketAddr), SocketAddr>>,
@@ -74,10 +79,22 @@ impl SnapshotNetwork {
         Ok(Self {
             reader: Reader::of(path),
             own: own.to_vec(),
+            attachment: Attachment::Address,
             outside: Outside::new(),
             local: Mutex::new(HashMap::new()),
             dialled: Mutex::default(),
         })
+    }
+
+    /// The same for a Pod that is so attached.
+    #[must_use]
+    pub fn attached(self, attachment: Attachment) -> Self {
+        Self { attachment, ..self }
+    }
+
+    /// Whether the Pod has a network namespace of its own, in which an address is what it is.
+    fn is_alone(&self) -> bool {
+        self.attachment == Attachment::Netns
     }
 
     fn snapshot(&self) -> Option<Arc<Snapshot>> {
@@ -86,6 +103,9 @@ impl SnapshotNetwork {
 
     /// The form of the network; the one that needs nothing of the host until it is known.
     fn form(&self) -> Form {
+        if self.is_alone() {
+            return Form::Namespaced;
+        }
         self.snapshot()
             .map_or(Form::Virtual, |snapshot| snapshot.general().form)
     }
@@ -152,6 +172,9 @@ impl SnapshotNetwork {
 
     fn lead(&self, protocol: Protocol, remote: SocketAddr) -> Result<SocketAddr, NetworkError> {
         let refused = || NetworkError::ConnectionRefused(remote);
+        if self.is_alone() && (is_home(remote.ip()) || self.is_own(remote.ip())) {
+            return Ok(remote);
+        }
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         if is_home(remote.ip()) || self.is_own(remote.ip()) {
             return self.lead_home(protocol, remote).ok_or_else(refused);
@@ -172,6 +195,9 @@ impl SnapshotNetwork {
             let chosen = pick(service.endpoints.iter().copied(), client)
                 .map(|position| service.endpoints[position])
                 .ok_or_else(refused)?;
+            if self.is_alone() && self.is_own(chosen.ip()) {
+                return Ok(chosen);
+            }
             if self.is_own(chosen.ip())
                 && let Some(actual) = self.lead_home(protocol, chosen)
             {
@@ -198,7 +224,7 @@ impl SnapshotNetwork {
 
     /// From where a guest calls `actual`, having said `remote`.
     fn source(&self, remote: SocketAddr, actual: SocketAddr) -> Option<SocketAddr> {
-        if self.form() == Form::Virtual || actual.is_ipv6() {
+        if self.is_alone() || self.form() == Form::Virtual || actual.is_ipv6() {
             return None;
         }
         let address = if is_home(remote.ip().to_canonical()) {
@@ -287,6 +313,9 @@ impl GuestNetwork for SnapshotNetwork {
         if !address.is_unspecified() && !home && !self.is_own(address) {
             return Err(NetworkError::AddressNotBindable(local));
         }
+        if self.is_alone() {
+            return Ok(local);
+        }
         let form = self.form();
         let sends = protocol == Protocol::Udp && address.is_unspecified() && local.port() == 0;
         if sends && form == Form::Virtual {
@@ -345,6 +374,9 @@ impl GuestNetwork for SnapshotNetwork {
         };
         if let Some(apparent) = sent_to {
             return Ok(apparent);
+        }
+        if self.is_alone() {
+            return Ok(actual);
         }
         let address = actual.ip().to_canonical();
         if !address.is_loopback() {

@@ -8,16 +8,17 @@
 //!
 //! Pods' addresses have one of two forms, decided once for a node ([`FormChoice`]):
 //!
-//! - *Namespaced*, where the agent has the rights: all Pods of the node share one network
-//!   namespace, in which their range is local. An address is an address: whoever is on the
-//!   machine dials it, and an acceptor sees who calls.
+//! - *Namespaced*, where the agent has the rights: all Pods of guests share one network
+//!   namespace, in which their part of the range is local, and each Pod with containers has one of
+//!   its own. An address is an address: whoever is on the machine dials it, and an acceptor sees
+//!   who calls.
 //! - *Virtual*, everywhere else: guests' sockets are bound on the host's loopback on free ports,
 //!   and everybody on the node dials through the map from (Pod address, port, protocol) to them.
 //!
 //! Rules, names and NodePorts are the same in both; what differs is in the namespace's module, in
 //! the agent's `dial`, and in what guests are answered.
 //!
-//! [`DnsServer`] answers guests that speak DNS themselves.
+//! [`DnsServer`] answers containers, and guests that speak DNS themselves.
 //!
 //! Deliberately absent: policy, and ways to other machines. They read the same rules when they
 //! come.
@@ -35,11 +36,11 @@ mod rules;
 pub mod snapshot;
 mod zone;
 
-pub use addresses::{AddressError, AddressPool};
+pub use addresses::{AddressError, AddressPool, Parts};
 pub use aliases::Alias;
 pub use dns::DnsServer;
 pub use guest::SnapshotNetwork;
 pub use namespace::NamespaceError;
-pub use node::{FormChoice, NodeNetwork, NodeNetworkConfig, OpenError, ServiceFeed};
+pub use node::{Attached, FormChoice, NodeNetwork, NodeNetworkConfig, OpenError, ServiceFeed};
 pub use rules::{Rules, ServicePort, rules};
 pub use zone::{Record, Zone, zone};

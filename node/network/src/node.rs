@@ -21,6 +21,7 @@ mod contents;
 mod dns;
 mod form;
 mod listeners;
+mod pods;
 mod services;
 
 use std::fs::File;
@@ -30,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_runtime::{Listener, PodIdentity, PortDispatcher, Protocol};
+use coracle_runtime::{Listener, PortDispatcher, Protocol};
 use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -42,7 +43,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::addresses::{AddressError, AddressPool, gateway};
+use crate::addresses::gateway;
 use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::namespace::{NamespaceError, PodNamespace};
@@ -52,10 +53,12 @@ use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
 use bridges::Bridges;
 use form::{Ranges, choose};
+use pods::Pool;
 
 pub use config::{NodeNetworkConfig, OpenError};
 pub use form::FormChoice;
 pub(crate) use listeners::Listeners;
+pub use pods::Attached;
 pub use services::ServiceFeed;
 
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
@@ -76,20 +79,14 @@ enum RangeError {
 /// The network of a node.
 pub struct NodeNetwork {
     config: NodeNetworkConfig,
-    namespace: Option<PodNamespace>,
+    namespace: Option<Arc<PodNamespace>>,
     fallback: Option<String>,
     aliases: Aliases,
     pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
     /// Until [`NodeNetwork::run`] takes it.
-    dns: Mutex<Option<DnsServer>>,
-}
-
-/// The node's range, once it is known and leads to Pods.
-struct Pool {
-    range: IpNet,
-    addresses: Mutex<AddressPool>,
+    dns: Mutex<Vec<DnsServer>>,
 }
 
 impl NodeNetwork {
@@ -120,17 +117,18 @@ impl NodeNetwork {
             &config.cluster,
             ranges,
             config.node_address,
+            config.cluster_dns,
         )?;
         form::record(&config.directory, chosen.form()).map_err(failed)?;
         let mut aliases = Aliases::open(chosen.form(), &config.aliases).map_err(failed)?;
-        let dns = match config.cluster_dns {
-            Some(address) => {
-                Some(dns::open(&mut aliases, address, &config.directory).map_err(failed)?)
-            }
-            None => None,
-        };
+        let namespace = chosen.namespace.as_ref();
+        let mut dns = Vec::new();
+        if let Some(address) = config.cluster_dns {
+            dns.push(dns::open(&mut aliases, address, &config.directory).map_err(failed)?);
+            dns.extend(namespace.and_then(|of| dns::for_containers(of.path(), address)));
+        }
         let pool = match known {
-            Some(range) => Some(open_pool(&config, range).map_err(failed)?),
+            Some(range) => Some(Pool::open(&config, range, namespace).map_err(failed)?),
             None => None,
         };
         let listeners = Listeners::new(
@@ -140,7 +138,7 @@ impl NodeNetwork {
             aliases.real(),
         );
         let network = Self {
-            namespace: chosen.namespace,
+            namespace: chosen.namespace.map(Arc::new),
             fallback: chosen.fallback,
             aliases,
             pool: watch::Sender::new(pool),
@@ -199,34 +197,23 @@ impl NodeNetwork {
         PodNamespace::tear_down(folder)
     }
 
-    /// The address of a Pod: the same one until it is released, also after a restart.
-    ///
-    /// # Errors
-    /// The range is exhausted, or the record could not be written.
-    pub async fn allocate(&self, pod: &PodIdentity) -> Result<IpAddr, AddressError> {
-        let mut known = self.pool.subscribe();
-        let pool = match known.wait_for(Option::is_some).await {
-            Ok(pool) => pool.clone(),
-            Err(_) => None,
-        };
-        // The sender is `self`: it does not end while we wait.
-        let pool = pool.ok_or(AddressError::NoRange)?;
-        let address = pool.addresses.lock().allocate(pod)?;
-        self.changed.notify_one();
-        Ok(address)
+    /// How the machine's links to Pods with namespaces of their own begin; none in the virtual
+    /// form, where no Pod has one.
+    #[must_use]
+    pub fn pod_links(&self) -> Option<&str> {
+        Some(self.namespace.as_ref()?.pod_links())
     }
 
-    /// Gives a Pod's address back. Releasing what is free is no error.
-    ///
-    /// # Errors
-    /// The record could not be removed; the address stays taken.
-    pub fn release(&self, pod_uid: &str) -> io::Result<()> {
-        let pool = self.pool.borrow().clone();
-        if let Some(pool) = pool {
-            pool.addresses.lock().release(pod_uid)?;
-        }
-        self.changed.notify_one();
-        Ok(())
+    /// Where containers find DNS; none where they have no way to it.
+    #[must_use]
+    pub fn dns(&self) -> Option<IpAddr> {
+        self.namespace.as_ref().and(self.config.cluster_dns)
+    }
+
+    /// The cluster's domain.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.config.domain
     }
 
     /// All sockets on which Pods of this node listen now.
@@ -283,9 +270,9 @@ impl NodeNetwork {
         // Names outside the cluster are answered also while the control plane is out of reach.
         // What runs here ends with this function.
         let mut dns = JoinSet::new();
-        let server = self.dns.lock().take();
-        if let Some(server) = server {
-            dns.spawn(server.run(served, cancel.clone()));
+        let servers = std::mem::take(&mut *self.dns.lock());
+        for server in servers {
+            dns.spawn(server.run(served.clone(), cancel.clone()));
         }
         let learned = cancel
             .run_until_cancelled(self.learn_range(client.clone()))
@@ -308,7 +295,7 @@ impl NodeNetwork {
                 _ = changes.next() => {}
                 () = &mut listed, if !is_listed => is_listed = true,
                 Some(Ok(Err(error))) = dns.join_next() => {
-                    tracing::error!(%error, "guests have no DNS over the wire until the agent is started again");
+                    tracing::error!(%error, "Pods have no DNS over the wire until the agent is started again");
                 }
             }
             // More is likely to follow: take what comes in a moment too.
@@ -419,7 +406,7 @@ impl NodeNetwork {
         if let Some(namespace) = &self.namespace {
             namespace.use_range(range)?;
         }
-        let pool = open_pool(&self.config, range)?;
+        let pool = Pool::open(&self.config, range, self.namespace.as_deref())?;
         std::fs::write(range_path(&self.config), range.to_string())?;
         self.pool.send_replace(Some(pool));
         self.changed.notify_one();
@@ -459,14 +446,6 @@ impl NodeNetwork {
 
 fn range_path(config: &NodeNetworkConfig) -> PathBuf {
     config.directory.join("range")
-}
-
-fn open_pool(config: &NodeNetworkConfig, range: IpNet) -> io::Result<Arc<Pool>> {
-    let addresses = AddressPool::open(&config.directory.join("addresses"), range)?;
-    Ok(Arc::new(Pool {
-        range,
-        addresses: Mutex::new(addresses),
-    }))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ const SIZES: [usize; SECTIONS] = [1, 38, 32, 18, 20, 16, 22, 1];
 pub enum Form {
     /// A name for sockets on the host's loopback: everybody dials through the map of listeners.
     Virtual,
-    /// An address in the network namespace that all Pods of the node share.
+    /// An address in the network namespace that all Pods of guests share, or in the Pod's own.
     Namespaced,
 }
 

@@ -54,9 +54,38 @@ pub struct PodSandboxConfig {
     /// Processes and threads that its containers may have together.
     #[serde(default)]
     pub pids_limit: Option<u64>,
-    /// What the Pod shares with the machine. Guests have nothing to share.
+    /// What the Pod shares with the machine. Of guests only the network is of interest.
     #[serde(default)]
     pub namespaces: Namespaces,
+    /// How its containers look names up; none: as the machine does.
+    #[serde(default)]
+    pub resolution: Option<Resolution>,
+}
+
+/// What stands in a `resolv.conf`, as it does there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// Whom to ask.
+    pub servers: Vec<String>,
+    /// In which domains names are looked up that are not absolute.
+    pub searches: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
+}
+
+impl std::fmt::Display for Resolution {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.searches.is_empty() {
+            writeln!(f, "search {}", self.searches.join(" "))?;
+        }
+        for server in &self.servers {
+            writeln!(f, "nameserver {server}")?;
+        }
+        if !self.options.is_empty() {
+            writeln!(f, "options {}", self.options.join(" "))?;
+        }
+        Ok(())
+    }
 }
 
 /// The network of a Pod with containers.
@@ -70,6 +99,16 @@ pub enum Network {
     Host,
     /// The namespace of that path, which somebody else has furnished.
     Namespace(PathBuf),
+}
+
+/// How a Pod is joined to the node's network, where that has Pods in network namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Attachment {
+    /// An address in the namespace that all Pods of guests share.
+    #[default]
+    Address,
+    /// A namespace of its own, for its containers and guests.
+    Netns,
 }
 
 /// The kernel's namespaces in which the containers of a Pod run.

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use coracle_runtime::GuestNetwork;
+use coracle_runtime::{Attachment, GuestNetwork};
 
 use crate::{compile, host, runner};
 
 /// Opens the network of one Pod inside a guest process, from the snapshot that the agent
-/// publishes and the Pod's addresses. The binary gives it, since this crate does not know the
+/// publishes, the Pod's addresses, and what they are. The binary gives it, since this crate does not know the
 /// network's.
-pub type NetworkFactory = fn(&Path, &[IpAddr]) -> io::Result<Arc<dyn GuestNetwork>>;
+pub type NetworkFactory = fn(&Path, &[IpAddr], Attachment) -> io::Result<Arc<dyn GuestNetwork>>;
 
 /// Runs a hidden subcommand if `args` (what follows the program's name) names one. To be called
 /// before a runtime or any thread is started; `None` means that this is not for us.

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use coracle_runtime::frames;
 use coracle_runtime::streaming::Wanted;
 use coracle_runtime::{
-    ContainerId, Exit, LogLimits, Mount, PodIdentity, Protocol, Resources, SandboxId, Stdio,
+    Attachment, ContainerId, Exit, LogLimits, Mount, PodIdentity, Protocol, Resources, SandboxId,
+    Stdio,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,9 @@ pub(crate) struct GuestSpec {
     pub port: u16,
     pub ips: Vec<IpAddr>,
     pub network_snapshot: PathBuf,
+    /// Whether the process is alone with its Pod in its network namespace.
+    #[serde(default)]
+    pub attachment: Attachment,
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
     pub termination_message: Option<PathBuf>,

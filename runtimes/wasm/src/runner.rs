@@ -89,7 +89,7 @@ impl Service for Runner {
             .map_err(|error| format!("log {}: {error}", spec.log_file.display()))?;
         let preopens =
             volumes::prepare(&mounts(&spec), &self.scratch).map_err(|error| error.to_string())?;
-        let network = (self.network)(&spec.network_snapshot, &spec.ips)
+        let network = (self.network)(&spec.network_snapshot, &spec.ips, spec.attachment)
             .map_err(|error| format!("opening the Pod's network: {error}"))?;
         let running = Arc::new(Running {
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use coracle_apimachinery::resources;
 use coracle_runtime::{
-    ContainerConfig, ContainerId, GuestUser, PodSandboxConfig, Port, Protocol, Resources,
-    RuntimeService, SandboxId, Stdio,
+    ContainerConfig, ContainerId, GuestUser, PodSandboxConfig, Port, Protocol, Resolution,
+    Resources, RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 
@@ -19,17 +19,23 @@ use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
-use crate::pod::{self, cgroups, security, service_env};
+use crate::pod::{self, cgroups, dns, security, service_env};
 use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
 /// reports again.
 pub(crate) const RESOLVED_LABEL: &str = "coracle.dev/image-id";
 
+/// How the machine looks names up.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What the worker has made ready for all containers of its Pod.
 #[derive(Clone, Default)]
 pub(crate) struct Prepared {
+    /// None until the Pod is joined to the network.
     pub(crate) ips: Vec<IpAddr>,
+    /// Its network namespace, if it has one of its own.
+    pub(crate) namespace: Option<PathBuf>,
     pub(crate) handler: Option<String>,
     /// As whom its guests run, where that is not the agent's own user.
     pub(crate) user: Option<GuestUser>,
@@ -246,16 +252,12 @@ impl Starter<'_> {
             cgroup_parent: Some(cgroups::path(self.pod)),
             resources: cgroups::resources(self.pod),
             pids_limit: Some(cgroups::PIDS),
-            namespaces: security::namespaces(self.pod),
+            namespaces: security::namespaces(self.pod, self.prepared.namespace.as_deref()),
+            resolution: Some(self.resolution()?),
         };
         let made = runtime.run_pod_sandbox(config.clone()).await;
-        let id = made.map_err(|error| {
-            let message = format!("Failed to create pod sandbox: {error}");
-            let reason = "FailedCreatePodSandBox";
-            self.event(None, Severity::Warning, reason, message.clone());
-            let reason = "ContainerCreating";
-            StartError::Runtime { reason, message }
-        })?;
+        let id = made
+            .map_err(|error| self.no_sandbox(format!("Failed to create pod sandbox: {error}")))?;
         let sandbox = coracle_runtime::PodSandbox {
             id: id.clone(),
             config,
@@ -266,6 +268,26 @@ impl Starter<'_> {
             .cache
             .update(uid, |pod| pod.put_sandbox(runtime.name(), sandbox));
         Ok(id)
+    }
+
+    fn resolution(&self) -> Result<Resolution, StartError> {
+        let machine = match std::fs::read_to_string(RESOLV_CONF) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let message = format!("cannot read {RESOLV_CONF}: {error}");
+                return Err(StartError::Config(message));
+            }
+            machine => machine.unwrap_or_default(),
+        };
+        let cluster = self.node.network.dns();
+        Ok(dns::resolution(self.pod, cluster.as_ref(), &machine))
+    }
+
+    /// Says that the Pod has no place where it could run.
+    pub(crate) fn no_sandbox(&self, message: String) -> StartError {
+        let event = "FailedCreatePodSandBox";
+        self.event(None, Severity::Warning, event, message.clone());
+        let reason = "ContainerCreating";
+        StartError::Runtime { reason, message }
     }
 
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 pub(crate) mod cgroups;
+pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod expand;
 pub(crate) mod fields;

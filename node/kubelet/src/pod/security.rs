@@ -6,14 +6,15 @@ use std::path::Path;
 use coracle_runtime::{Namespaces, Network, Seccomp, Security};
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
-/// What the Pod shares with the machine.
-pub(crate) fn namespaces(pod: &Pod) -> Namespaces {
+/// What the Pod shares with the machine; `network` is the namespace that it was given.
+pub(crate) fn namespaces(pod: &Pod, network: Option<&Path>) -> Namespaces {
     let spec = super::spec(pod);
     let context = spec.security_context.as_ref();
     let sysctls = context.and_then(|context| context.sysctls.as_ref());
     Namespaces {
-        network: match spec.host_network {
-            Some(true) => Network::Host,
+        network: match (spec.host_network, network) {
+            (Some(true), _) => Network::Host,
+            (_, Some(path)) => Network::Namespace(path.to_owned()),
             _ => Network::Loopback,
         },
         host_pid: spec.host_pid == Some(true),
@@ -117,7 +118,7 @@ mod tests {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let container = &super::super::spec(&pod).containers[0];
         let security = security(&pod, container, Path::new("/profiles"));
-        (namespaces(&pod), security)
+        (namespaces(&pod, None), security)
     }
 
     #[test]
@@ -175,6 +176,9 @@ mod tests {
         });
         let (namespaces, security) = check(spec, Value::Null);
         assert_eq!(namespaces.network, Network::Host);
+        let own = Path::new("/run/netns/a");
+        let given = super::namespaces(&Pod::default(), Some(own)).network;
+        assert_eq!(given, Network::Namespace(own.to_owned()));
         assert!(namespaces.host_pid && namespaces.own_users && namespaces.share_processes);
         assert_eq!(namespaces.sysctls["net.a"], "1");
         assert_eq!(security, Err("runAsUser is no id".to_owned()));

@@ -9,14 +9,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coracle_images::RegistryAuth;
 use coracle_runtime::fake::FakeRuntime;
-use coracle_runtime::{Image, Listener, LogLimits, PodIdentity, Protocol, RuntimeService};
+use coracle_runtime::{
+    Attachment, Image, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::FakeApi;
-use crate::{ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig, LocalImage, PodNetwork};
+use crate::{
+    Attached, ClusterDns, ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig, LocalImage,
+    PodNetwork,
+};
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
 /// with `container` are no wasm.
@@ -94,14 +99,17 @@ impl FakeNetwork {
 
 #[async_trait]
 impl PodNetwork for FakeNetwork {
-    async fn allocate(&self, pod: &PodIdentity) -> std::io::Result<Vec<IpAddr>> {
+    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached> {
         let mut given = self.given.lock();
         let ip = given.entry(pod.uid.clone()).or_insert_with(|| {
             let mut next = self.next.lock();
             *next += 1;
             IpAddr::from([10, 42, 0, *next])
         });
-        Ok(vec![*ip])
+        Ok(Attached {
+            ips: vec![*ip],
+            namespace: (wanted == Attachment::Netns).then(|| PathBuf::from(format!("netns/{ip}"))),
+        })
     }
 
     async fn release(&self, pod_uid: &str) -> std::io::Result<()> {
@@ -121,6 +129,10 @@ impl PodNetwork for FakeNetwork {
         found.map(|listener| listener.actual)
     }
 
+    fn dns(&self) -> Option<ClusterDns> {
+        None
+    }
+
     fn snapshot_path(&self) -> PathBuf {
         PathBuf::from("snapshot")
     }
@@ -130,6 +142,8 @@ impl PodNetwork for FakeNetwork {
 pub(super) struct World {
     pub(super) api: FakeApi,
     pub(super) runtime: FakeRuntime,
+    /// For images of containers, where the node has one.
+    pub(super) containers: Option<FakeRuntime>,
     pub(super) images: Arc<FakeImages>,
     pub(super) network: Arc<FakeNetwork>,
     pub(super) root: tempfile::TempDir,
@@ -147,9 +161,17 @@ impl World {
         Self {
             api: FakeApi::default(),
             runtime: FakeRuntime::new("wasm"),
+            containers: None,
             images: Arc::default(),
             network: Arc::default(),
             root: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(super) fn with_containers() -> Self {
+        Self {
+            containers: Some(FakeRuntime::new("oci")),
+            ..Self::new()
         }
     }
 
@@ -169,7 +191,10 @@ impl World {
             log_dir: self.root.path().join("logs"),
             log_limits: LogLimits::default(),
             client: self.api.client(),
-            runtimes: vec![Arc::new(self.runtime.clone()) as Arc<dyn RuntimeService>],
+            runtimes: std::iter::once(&self.runtime)
+                .chain(&self.containers)
+                .map(|runtime| Arc::new(runtime.clone()) as Arc<dyn RuntimeService>)
+                .collect(),
             images: self.images.clone(),
             network: self.network.clone(),
             services: None,

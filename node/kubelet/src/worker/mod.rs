@@ -2,7 +2,8 @@
 //!
 //! [`Workers`] owns the tasks and hands updates to them; a worker owns everything about its
 //! Pod and is the only one that acts on it. Files: [`state`] is the state machine, [`inbox`]
-//! what a worker is told, [`run`] its loop, [`sync`] the I/O while the Pod lives, and
+//! what a worker is told, [`run`] its loop, [`attach`] how the Pod comes into
+//! the network, [`sync`] the I/O while the Pod lives, and
 //! [`terminate`] the end.
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::node_context::NodeContext;
 use crate::pod;
 
+mod attach;
 pub(crate) mod inbox;
 mod memory;
 mod probing;

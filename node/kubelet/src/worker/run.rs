@@ -158,8 +158,8 @@ impl Worker {
         let actions = self.actions(pod, &runtime, now);
         let reported = pod::reported_ips(pod);
         let pod_ips = match &self.memory.prepared {
-            Some(prepared) => &prepared.ips,
-            None => &reported,
+            Some(prepared) if !prepared.ips.is_empty() => &prepared.ips,
+            _ => &reported,
         };
         status::pod_status(&StatusInput {
             pod,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::containers::actions::{Actions, KillCause, Start};
@@ -88,7 +89,7 @@ impl Worker {
         Outcome::Wait(times.into_iter().flatten().min())
     }
 
-    /// Addresses, the objects that the Pod reads, and its volumes.
+    /// Addresses as far as they are known, the objects that the Pod reads, and its volumes.
     async fn prepare(&mut self, pod: &Pod) -> Result<(), (&'static str, String)> {
         let mount = |error: volumes::VolumeError| ("FailedMount", error.to_string());
         volumes::check(pod).map_err(mount)?;
@@ -100,13 +101,6 @@ impl Worker {
                 let known = self.node.router.check_handler(handler);
                 known.map_err(|error| sandbox(format!("Failed to create pod sandbox: {error}")))?;
             }
-            let ips = match pod::spec(pod).host_network {
-                Some(true) => Ok(self.node.host_ips.clone()),
-                _ => self.node.network.allocate(&pod::identity(pod)).await,
-            };
-            let ips = ips.map_err(|error| {
-                sandbox(format!("Failed to create pod sandbox: no address: {error}"))
-            })?;
             let user = self
                 .node
                 .router
@@ -116,12 +110,20 @@ impl Worker {
                     "Failed to create pod sandbox: no user for guests: {error}"
                 ))
             })?;
-            self.memory.prepared = Some(Prepared {
-                ips,
+            let mut prepared = Prepared {
+                ips: Vec::new(),
+                namespace: None,
                 handler,
                 user,
                 sources: Sources::default(),
-            });
+            };
+            if pod::spec(pod).host_network == Some(true) {
+                prepared.ips = self.node.host_ips.clone();
+            } else if let Some(wanted) = self.attachment(pod, prepared.handler.as_deref()).await {
+                let attached = attach::attach(&self.node, pod, wanted, &mut prepared).await;
+                attached.map_err(sandbox)?;
+            }
+            self.memory.prepared = Some(prepared);
         }
         // Services are part of the environment of whatever starts here.
         self.node.services_known().await;
@@ -289,6 +291,7 @@ impl Worker {
         let mut wanted = References::default();
         references(container, &mut wanted);
         let inbox = self.inbox.clone();
+        let mut late = None;
         let begin = async {
             if wanted != References::default() {
                 let namespace = pod::namespace(pod);
@@ -310,6 +313,21 @@ impl Worker {
                 () = Self::ends(inbox.clone()) => return Ok(false),
             };
             let (runtime, image) = found;
+            let first = (container.name.as_str(), image.kind);
+            let wanted = tokio::select! {
+                wanted = attach::late(&self.node, pod, first, &prepared) => wanted,
+                () = Self::ends(inbox.clone()) => return Ok(false),
+            };
+            let mut joined = prepared.clone();
+            if let Some(wanted) = wanted {
+                let attached = attach::attach(&self.node, pod, wanted, &mut joined).await;
+                attached.map_err(|message| starter.no_sandbox(message))?;
+                late = Some((joined.ips.clone(), joined.namespace.clone()));
+            }
+            let starter = Starter {
+                prepared: &joined,
+                ..starter
+            };
             let id = starter.create(&runtime, &image).await?;
             // What is given up half started is ended with the Pod's sandbox.
             let start = async {
@@ -322,7 +340,11 @@ impl Worker {
                 () = Self::ends(inbox) => Ok(false),
             }
         };
-        match begin.await {
+        let begun = begin.await;
+        if let (Some(prepared), Some(joined)) = (&mut self.memory.prepared, late) {
+            (prepared.ips, prepared.namespace) = joined;
+        }
+        match begun {
             Ok(true) => self.memory.started(&start.name),
             Ok(false) => {}
             Err(error) => self.memory.failed(&start.name, error, SystemTime::now()),

@@ -81,6 +81,58 @@ fn network() -> (tempfile::TempDir, SnapshotNetwork) {
 }
 
 #[test]
+fn a_pod_with_a_namespace_of_its_own_says_addresses_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("snapshot");
+    let mut contents = contents();
+    contents.general.form = Form::Namespaced;
+    contents.general.virtual_ranges = vec!["10.43.0.0/16".parse().unwrap()];
+    contents.listeners = BTreeMap::from([
+        (key("10.42.0.3:8080"), socket("10.42.0.3:8080")),
+        (key("10.43.0.1:443"), socket("169.254.1.1:40001")),
+    ]);
+    let own_port = Virtual {
+        affinity: false,
+        endpoints: vec![socket("10.42.0.130:80")],
+    };
+    contents.services.insert(key("10.43.0.13:80"), own_port);
+    contents.publish(&path).unwrap();
+    let own = [address("10.42.0.130")];
+    let network = SnapshotNetwork::open(&path, &own).unwrap();
+    let network = network.attached(Attachment::Netns);
+    for (remote, expected) in [
+        ("127.0.0.1:80", Some("127.0.0.1:80")),
+        ("[::1]:80", Some("[::1]:80")),
+        ("10.42.0.130:80", Some("10.42.0.130:80")),
+        ("10.42.0.3:8080", Some("10.42.0.3:8080")),
+        ("10.42.0.131:80", Some("10.42.0.131:80")),
+        ("10.43.0.9:80", Some("10.42.0.3:8080")),
+        ("10.43.0.13:80", Some("10.42.0.130:80")),
+        ("10.43.0.1:443", Some("169.254.1.1:40001")),
+        ("10.43.0.10:80", None),
+    ] {
+        let peer = network.connect(Protocol::Tcp, socket(remote)).ok();
+        assert_eq!(
+            peer.map(|peer| peer.actual),
+            expected.map(socket),
+            "{remote}"
+        );
+        assert_eq!(peer.and_then(|peer| peer.source), None, "{remote}");
+    }
+    for bound in ["0.0.0.0:80", "127.0.0.1:80", "[::]:80", "10.42.0.130:80"] {
+        let bound = socket(bound);
+        assert_eq!(network.bind(Protocol::Tcp, bound), Ok(bound));
+    }
+    assert!(
+        network
+            .bind(Protocol::Tcp, socket("10.42.0.131:80"))
+            .is_err()
+    );
+    let beside = socket("127.0.0.1:40000");
+    assert_eq!(network.peer(Protocol::Tcp, beside), Ok(beside));
+}
+
+#[test]
 fn connects_lead_where_the_table_says() {
     let (_folder, network) = network();
     let refused = |text| Err(NetworkError::ConnectionRefused(socket(text)));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::links::{Links, RT_SCOPE_LINK, Route, unless_there};
-use super::plan::{INSIDE, NAMESPACES, Names, Setting, Side};
+use super::plan::{INSIDE, NAMESPACES, Names, POD_END, Plan, Setting, Side};
 
 /// Held while the machine's network is looked at and changed, so that the nodes of two clusters
 /// do not both find a range free.
@@ -120,9 +120,7 @@ pub(super) fn pair(
 
 /// Brings one side in line, in the namespace of the calling thread.
 pub(super) fn side(link: &str, side: &Side) -> io::Result<()> {
-    for setting in &side.settings {
-        set(setting)?;
-    }
+    set_all(&side.settings)?;
     let mut links = Links::open()?;
     let there = links.list()?;
     let named = |name: &str| {
@@ -143,7 +141,7 @@ pub(super) fn side(link: &str, side: &Side) -> io::Result<()> {
         links.set_route(&route)?;
         wanted.push(route);
     }
-    if wanted.is_empty() {
+    if !side.complete {
         return Ok(());
     }
     // Of an earlier range of this node.
@@ -157,6 +155,29 @@ pub(super) fn side(link: &str, side: &Side) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Brings in line what is on the machine beside a side: what is refused, and the detour.
+pub(super) fn beside(link: &str, table: u32, plan: &Plan) -> io::Result<()> {
+    let mut links = Links::open()?;
+    if let Some(range) = plan.refused {
+        links.refuse(range)?;
+    }
+    let Some(wanted) = plan.detour else {
+        return Ok(());
+    };
+    for found in links.detours(table)? {
+        if found != wanted {
+            links.delete_detour(&found)?;
+        }
+    }
+    let link = links.index(link)?.ok_or(ErrorKind::NotFound)?;
+    links.set_detour(&wanted, link, POD_END)
+}
+
+/// Sets them in order.
+pub(super) fn set_all(settings: &[Setting]) -> io::Result<()> {
+    settings.iter().try_for_each(set)
 }
 
 /// Settings of the network are those of the calling thread's namespace.

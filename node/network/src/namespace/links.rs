@@ -17,7 +17,12 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_GETRULE: u16 = 34;
 
+const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -33,6 +38,12 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const FRA_DST: u16 = 1;
+const FRA_SRC: u16 = 2;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
@@ -52,9 +63,15 @@ pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(super) const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_HOST: u8 = 254;
 const RTNH_F_ONLINK: u32 = 4;
+const NUD_PERMANENT: u16 = 0x80;
+/// Look up in the table that the rule names.
+const FR_ACT_TO_TBL: u8 = 1;
+/// A table with a larger number is said by an attribute.
+const RT_TABLE_UNSPEC: u8 = 0;
 
 const LINK_HEADER: usize = 16;
 const ROUTE_HEADER: usize = 12;
+const RULE_HEADER: usize = 12;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +80,20 @@ pub(super) struct Link {
     pub(super) name: String,
     /// Free text that goes with it (`ip link set … alias`).
     pub(super) alias: Option<String>,
+}
+
+/// An address of a link itself, as Ethernet has them.
+pub(super) type Hardware = [u8; 6];
+
+/// Where some packets go beside all others: those from one range to one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Detour {
+    pub(super) from: Ipv4Net,
+    pub(super) to: Ipv4Addr,
+    /// The table of routes with their way, which has a number above 255.
+    pub(super) table: u32,
+    /// Rules of lower priority are asked first.
+    pub(super) priority: u32,
 }
 
 /// Where packets to a range go.
@@ -117,6 +148,16 @@ impl Links {
         Ok(links.into_iter().find(|link| link.name == name))
     }
 
+    /// The index of a link, without a list of all.
+    pub(super) fn index(&self, name: &str) -> io::Result<Option<u32>> {
+        // Any socket of the namespace does, and this one is.
+        match rustix::net::netdevice::name_to_index(&self.0, name) {
+            Ok(index) => Ok(Some(index)),
+            Err(rustix::io::Errno::NODEV) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Makes a pair of links: `name` here and `peer` in the other namespace.
     pub(super) fn add_pair(
         &mut self,
@@ -124,21 +165,92 @@ impl Links {
         peer: &str,
         namespace: impl AsFd,
     ) -> io::Result<()> {
+        self.add_ends((name, None), (peer, None), namespace)
+    }
+
+    /// [`Self::add_pair`], with addresses of the links' own; without them the kernel makes some up.
+    pub(super) fn add_ends(
+        &mut self,
+        (name, own): (&str, Option<Hardware>),
+        (peer, others): (&str, Option<Hardware>),
+        namespace: impl AsFd,
+    ) -> io::Result<()> {
         let namespace = namespace.as_fd().as_raw_fd().cast_unsigned();
+        let addressed = |message: Message, address: Option<Hardware>| match address {
+            Some(address) => message.attribute(IFLA_ADDRESS, &address),
+            None => message,
+        };
         let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
             .put(&link_header(0, 0))
-            .text(IFLA_IFNAME, name)
-            .nested(IFLA_LINKINFO, |info| {
-                info.text(IFLA_INFO_KIND, "veth")
-                    .nested(IFLA_INFO_DATA, |data| {
-                        data.nested(VETH_INFO_PEER, |end| {
-                            end.put(&link_header(0, 0))
-                                .text(IFLA_IFNAME, peer)
-                                .native(IFLA_NET_NS_FD, namespace)
-                        })
+            .text(IFLA_IFNAME, name);
+        let message = addressed(message, own).nested(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth")
+                .nested(IFLA_INFO_DATA, |data| {
+                    data.nested(VETH_INFO_PEER, |end| {
+                        let end = end.put(&link_header(0, 0)).text(IFLA_IFNAME, peer);
+                        addressed(end, others).native(IFLA_NET_NS_FD, namespace)
                     })
-            });
+                })
+        });
         self.0.request(message)
+    }
+
+    /// Says for good which link has an address that is next to one of ours, so that nobody asks.
+    pub(super) fn set_neighbour(
+        &mut self,
+        link: u32,
+        address: Ipv4Addr,
+        hardware: Hardware,
+    ) -> io::Result<()> {
+        let mut header = vec![AF_INET, 0, 0, 0];
+        header.extend(link.to_ne_bytes());
+        header.extend(NUD_PERMANENT.to_ne_bytes());
+        header.extend([0, 0]);
+        let message = Message::new(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE)
+            .put(&header)
+            .attribute(NDA_DST, &address.octets())
+            .attribute(NDA_LLADDR, &hardware);
+        self.0.request(message)
+    }
+
+    /// Makes a detour, and the one route of its table, by a neighbour; that it is there already
+    /// is no error.
+    pub(super) fn set_detour(
+        &mut self,
+        detour: &Detour,
+        link: u32,
+        gateway: Ipv4Addr,
+    ) -> io::Result<()> {
+        let (scope, way) = (RT_SCOPE_UNIVERSE, RTN_UNICAST);
+        let table = RT_TABLE_UNSPEC;
+        let mut header = vec![AF_INET, 32, 0, 0, table, RTPROT_STATIC, scope, way];
+        header.extend(RTNH_F_ONLINK.to_ne_bytes());
+        let route = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
+            .put(&header)
+            .attribute(RTA_DST, &detour.to.octets())
+            .native(RTA_OIF, link)
+            .attribute(RTA_GATEWAY, &gateway.octets())
+            .native(RTA_TABLE, detour.table);
+        self.0.request(route)?;
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        unless_there(self.0.request(rule_message(RTM_NEWRULE, flags, detour)))
+    }
+
+    /// Takes a detour back; its route goes with the link.
+    pub(super) fn delete_detour(&mut self, detour: &Detour) -> io::Result<()> {
+        match self.0.request(rule_message(RTM_DELRULE, 0, detour)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The detours by a table.
+    pub(super) fn detours(&mut self, table: u32) -> io::Result<Vec<Detour>> {
+        let mut header = [0; RULE_HEADER];
+        header[0] = AF_INET;
+        let found = self.0.dump(|| Message::new(RTM_GETRULE, 0).put(&header))?;
+        let detours = found.iter().filter_map(|payload| detour(payload));
+        Ok(detours.filter(|detour| detour.table == table).collect())
     }
 
     pub(super) fn set_alias(&mut self, link: u32, alias: &str) -> io::Result<()> {
@@ -340,6 +452,38 @@ fn route(payload: &[u8]) -> Option<Found> {
             link: link?,
         },
         fixed: protocol == RTPROT_STATIC,
+    })
+}
+
+fn rule_message(kind: u16, flags: u16, detour: &Detour) -> Message {
+    let (to, from) = (32, detour.from.prefix_len());
+    let mut header = vec![AF_INET, to, from, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL];
+    header.extend(0_u32.to_ne_bytes());
+    Message::new(kind, flags)
+        .put(&header)
+        .attribute(FRA_DST, &detour.to.octets())
+        .attribute(FRA_SRC, &detour.from.network().octets())
+        .native(FRA_PRIORITY, detour.priority)
+        .native(FRA_TABLE, detour.table)
+}
+
+fn detour(payload: &[u8]) -> Option<Detour> {
+    let prefix = *payload.get(2)?;
+    let (mut to, mut from, mut table, mut priority) = (None, None, None, None);
+    for (attribute, value) in attributes(payload, RULE_HEADER) {
+        match attribute {
+            FRA_DST => to = address(value),
+            FRA_SRC => from = address(value),
+            FRA_TABLE => table = number(value, 0),
+            FRA_PRIORITY => priority = number(value, 0),
+            _ => {}
+        }
+    }
+    Some(Detour {
+        from: Ipv4Net::new(from?, prefix).ok()?,
+        to: to?,
+        table: table?,
+        priority: priority?,
     })
 }
 

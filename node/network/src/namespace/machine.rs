@@ -110,7 +110,7 @@ pub(crate) fn ours(table: &str) -> (Vec<String>, Vec<String>, bool) {
     let links = links.into_iter().map(|link| link.name);
     let files = std::fs::read_dir("/run/netns").into_iter().flatten();
     let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let ours = |name: &String| name.starts_with("coracle-");
+    let ours = |name: &String| name.starts_with("cor");
     (
         links.filter(ours).collect(),
         files.filter(ours).collect(),

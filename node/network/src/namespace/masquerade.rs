@@ -5,10 +5,13 @@
 //! table ip coracle-XXXXXXXX {
 //!     chain postrouting {
 //!         type nat hook postrouting priority srcnat
-//!         ip saddr CLUSTER ip daddr != CLUSTER masquerade
+//!         ip saddr CLUSTER ip daddr != CLUSTER oifname != "coracle-*" masquerade
 //!     }
 //! }
 //! ```
+//!
+//! What goes to a namespace of Pods stays as it is: containers' questions to the DNS server there,
+//! whose address is in no range of Pods. Of several nodes on one machine each has such a table.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -16,6 +19,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::netlink::{Message, NLM_F_CREATE, Socket};
+use super::plan::LINKS;
 
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
@@ -50,6 +54,8 @@ const NFTA_BITWISE_DREG: u16 = 2;
 const NFTA_BITWISE_LEN: u16 = 3;
 const NFTA_BITWISE_MASK: u16 = 4;
 const NFTA_BITWISE_XOR: u16 = 5;
+const NFTA_META_DREG: u16 = 1;
+const NFTA_META_KEY: u16 = 2;
 const NFTA_CMP_SREG: u16 = 1;
 const NFTA_CMP_OP: u16 = 2;
 const NFTA_CMP_DATA: u16 = 3;
@@ -63,6 +69,8 @@ const NETWORK_HEADER: u32 = 1;
 /// Offsets in the IPv4 header.
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
+/// The name of the link by which a packet leaves.
+const OIFNAME: u32 = 7;
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 
@@ -89,6 +97,7 @@ pub(super) fn set(table: &str, cluster: Ipv4Net) -> io::Result<()> {
             .nested(NFTA_RULE_EXPRESSIONS, |rule| {
                 let rule = in_range(rule, SOURCE, EQUAL, cluster);
                 let rule = in_range(rule, DESTINATION, NOT_EQUAL, cluster);
+                let rule = not_to(rule, LINKS);
                 expression(rule, "masq", |data| data)
             }),
     ])
@@ -140,6 +149,22 @@ fn expression(rule: Message, name: &str, fill: impl FnOnce(Message) -> Message) 
         element
             .text(NFTA_EXPR_NAME, name)
             .nested(NFTA_EXPR_DATA, fill)
+    })
+}
+
+/// Goes on unless the packet leaves by a link whose name begins so.
+fn not_to(rule: Message, links: &str) -> Message {
+    let rule = expression(rule, "meta", |data| {
+        data.network(NFTA_META_DREG, REGISTER)
+            .network(NFTA_META_KEY, OIFNAME)
+    });
+    // As many bytes are compared as there are here.
+    expression(rule, "cmp", |data| {
+        data.network(NFTA_CMP_SREG, REGISTER)
+            .network(NFTA_CMP_OP, NOT_EQUAL)
+            .nested(NFTA_CMP_DATA, |data| {
+                data.attribute(NFTA_DATA_VALUE, links.as_bytes())
+            })
     })
 }
 

@@ -1,27 +1,38 @@
-//! The network namespace of a node's Pods: the `Address` form where the agent has the rights.
+//! The network namespaces of a node's Pods, where the agent has the rights.
 //!
-//! All Pods of guests on a node share one namespace, in which their whole range is local, so that
-//! a Pod costs no link and no address. One pair of links joins it to the machine:
+//! All Pods of guests on a node share one namespace, in which their part of the range is local, so
+//! that a Pod costs no link and no address (the `Address` form). One pair of links joins it to the
+//! machine. A Pod with containers has a namespace and a pair of its own ([`pod`], the `Netns`
+//! form), and an address of the other part:
 //!
 //! ```text
 //!  namespace of Pods                     machine
-//!  local 10.42.3.0/24 dev lo             10.42.3.0/24 via 169.254.1.2 dev coracle-XXXXXXX
+//!  local 10.42.3.0/25 dev lo             10.42.3.0/24 via 169.254.1.2 dev coracle-XXXXXXX
 //!  eth0 169.254.1.2  ────────────────────  coracle-XXXXXXX 169.254.1.1
-//!  default via 169.254.1.1               forwarding on; masquerading past the cluster's range
+//!  default via 169.254.1.1               unreachable 10.42.3.128/25 metric high
+//!  local 10.43.0.10 dev lo               10.42.3.130 dev corXXXXXX2a0382, for each such Pod
+//!                                        forwarding on; masquerading past the cluster's range
 //!                                        unreachable 10.42.0.0/16 metric high
+//!                                        from 10.42.3.128/25 to 10.43.0.10 lookup TABLE:
+//!                                          10.43.0.10 via 169.254.1.2 dev coracle-XXXXXXX
 //! ```
 //!
-//! The last of these refuses what is sent to the cluster's range where no node is known, at once
-//! and not by way of a router outside that has never heard of it. Nodes of one cluster on one
-//! machine share it; Pods' namespaces do not have it, for their way to each other is the machine. The kernel tells each Pod
-//! so about once in a second; a Pod that tries more often learns it by a later repetition.
+//! What is unreachable is sent to an address that no Pod has, or to one of the cluster's range
+//! where no node is known: it is refused at once, and does not go round between machine and
+//! namespace, or by way of a router outside that has never heard of it. The cluster's range is
+//! refused by the nodes of one cluster on one machine together; Pods' namespaces refuse nothing,
+//! for their way to each other is the machine. The kernel tells each Pod so about once in a second;
+//! a Pod that tries more often learns it by a later repetition.
+//!
+//! The last two lines lead containers to DNS. The server has a socket at the cluster's address in
+//! the namespace of Pods, where no other node's is. On the machine that address may be several
+//! clusters', so that it has no route there but for who calls from this node's part.
 //!
 //! [`plan`] says what is wanted, [`apply`] makes it so; both know nothing of Pods and guests.
 //! Whatever is there already is kept: an agent that comes back finds the namespace with its
-//! guests in it. Nothing is removed before [`PodNamespace::tear_down`].
+//! guests in it. Nothing is removed before [`PodNamespace::tear_down`] but what is a Pod's alone.
 //!
-//! Deliberately absent: a link for each Pod (that is what Pods with containers will have), IPv6
-//! between Pods, and ways to other machines. The machine's `ip_forward` stays on after tearing
+//! Deliberately absent: IPv6 between Pods, and ways to other machines. The machine's `ip_forward` stays on after tearing
 //! down, for who else relies on it by then cannot be known.
 
 mod apply;
@@ -29,6 +40,7 @@ mod links;
 mod masquerade;
 mod netlink;
 mod plan;
+mod pod;
 
 use std::fs::File;
 use std::io;
@@ -38,7 +50,7 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net};
 
 use links::Links;
-use plan::{Claim, Names, cluster_conflict, node_conflict, plan};
+use plan::{Claim, Names, Node, cluster_conflict, netns_part, node_conflict, plan};
 
 pub(crate) use apply::inside;
 
@@ -76,17 +88,19 @@ fn step(what: &'static str) -> impl Fn(io::Error) -> NamespaceError {
 #[derive(Debug)]
 pub(crate) struct PodNamespace {
     names: Names,
-    node: Option<Ipv4Addr>,
+    claim: Claim,
+    node: Node,
 }
 
 impl PodNamespace {
     /// Finds or makes the namespace of the node whose network has this folder, with all that does
-    /// not depend on the node's range.
+    /// not depend on the node's range. `dns` is where Pods find DNS.
     pub(crate) fn open(
         folder: &Path,
         cluster: &str,
         range: IpNet,
         node: IpAddr,
+        dns: Option<IpAddr>,
     ) -> Result<Self, NamespaceError> {
         let IpNet::V4(range) = range else {
             return Err(NamespaceError::Family(range));
@@ -105,15 +119,22 @@ impl PodNamespace {
             links.list().map_err(step("list links"))?,
             links.routes().map_err(step("list routes"))?,
         );
-        if let Some(conflict) = cluster_conflict(&claim, &names.link, &there, &routes) {
+        if let Some(conflict) = cluster_conflict(&claim, &names, &there, &routes) {
             return Err(NamespaceError::Conflict(conflict.to_string()));
         }
         let found = names.namespace.exists();
         let this = Self {
-            node: address_here(node),
+            node: Node {
+                address: address_here(node),
+                dns: match dns {
+                    Some(IpAddr::V4(dns)) => Some(dns),
+                    _ => None,
+                },
+            },
+            claim,
             names,
         };
-        let made = this.make(&claim, &mut links);
+        let made = this.make(&mut links);
         if made.is_err() && !found {
             // Nothing of what did not work stays behind.
             if let Err(error) = remove(&this.names) {
@@ -123,8 +144,8 @@ impl PodNamespace {
         made.map(|()| this)
     }
 
-    fn make(&self, claim: &Claim, links: &mut Links) -> Result<(), NamespaceError> {
-        let names = &self.names;
+    fn make(&self, links: &mut Links) -> Result<(), NamespaceError> {
+        let Self { names, claim, .. } = self;
         let namespace = apply::namespace(&names.namespace)
             .map_err(step("make the network namespace of Pods"))?;
         apply::pair(links, names, &namespace, &claim.encode())
@@ -148,11 +169,18 @@ impl PodNamespace {
             links.list().map_err(step("list links"))?,
             links.routes().map_err(step("list routes"))?,
         );
-        if let Some(conflict) = node_conflict(range, &self.names.link, &there, &routes) {
+        if let Some(conflict) = node_conflict(range, &self.names, &there, &routes) {
             return Err(NamespaceError::Conflict(conflict.to_string()));
         }
         let namespace =
             File::open(&self.names.namespace).map_err(step("open the namespace of Pods"))?;
+        for before in ranges(&self.names, &there, &routes) {
+            if before != range {
+                links
+                    .refuse_no_longer(netns_part(before))
+                    .map_err(step("give up an earlier range"))?;
+            }
+        }
         self.apply(Some(range), &namespace)
     }
 
@@ -161,7 +189,41 @@ impl PodNamespace {
         let link = &self.names.link;
         inside(namespace, || apply::side(plan::INSIDE, &plan.pods))
             .map_err(step("set up the network in the namespace of Pods"))?;
-        apply::side(link, &plan.host).map_err(step("set up the machine's way to Pods"))
+        apply::side(link, &plan.host)
+            .and_then(|()| apply::beside(link, self.names.routes, &plan))
+            .map_err(step("set up the machine's way to Pods"))
+    }
+
+    /// Gives the Pod of an address a namespace of its own, or brings the one that it has in line:
+    /// its file.
+    pub(crate) fn attach(&self, address: IpAddr) -> io::Result<PathBuf> {
+        let IpAddr::V4(address) = address else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        pod::attach(&self.names, &self.claim, address, self.node.address)
+    }
+
+    /// Removes the namespace of a Pod. That there is none is no error.
+    pub(crate) fn detach(&self, address: IpAddr) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => pod::detach(&self.names, address),
+            IpAddr::V6(_) => Ok(()),
+        }
+    }
+
+    /// Removes the namespaces of all Pods but of those with these addresses.
+    pub(crate) fn keep(&self, stay: impl Fn(IpAddr) -> bool) -> io::Result<()> {
+        let there = pod::attached(&self.names, &mut Links::open()?)?;
+        there
+            .into_iter()
+            .filter(|address| !stay(IpAddr::V4(*address)))
+            .try_for_each(|address| pod::detach(&self.names, address))
+    }
+
+    /// How the machine's links to Pods with namespaces of their own begin.
+    #[must_use]
+    pub(crate) fn pod_links(&self) -> &str {
+        &self.names.pod_links
     }
 
     /// The file of the namespace.
@@ -182,8 +244,30 @@ impl PodNamespace {
     }
 }
 
+/// The ranges that a node has routes to: one, but for moments.
+fn ranges<'a>(
+    names: &'a Names,
+    links: &'a [links::Link],
+    routes: &'a [links::Found],
+) -> impl Iterator<Item = Ipv4Net> + 'a {
+    let own = links.iter().find(|link| link.name == names.link);
+    let fixed = routes.iter().filter(|found| found.fixed);
+    let led = fixed.filter(move |found| own.is_some_and(|own| own.index == found.route.link));
+    led.map(|found| found.route.destination)
+}
+
 fn remove(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
+    for pod in pod::attached(names, &mut links)? {
+        pod::detach(names, pod)?;
+    }
+    for detour in links.detours(names.routes)? {
+        links.delete_detour(&detour)?;
+    }
+    let (there, routes) = (links.list()?, links.routes()?);
+    for range in ranges(names, &there, &routes) {
+        links.refuse_no_longer(netns_part(range))?;
+    }
     if let Some(link) = links.find(&names.link)? {
         links.delete(link.index)?;
     }

@@ -9,13 +9,16 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv4Subnets};
 use sha2::{Digest, Sha256};
 
-use super::links::{Found, Link, Route, Way};
+use super::links::{Detour, Found, Link, Route, Way};
+use crate::addresses::namespaced_part;
 
 /// Where namespaces with a name are, by convention of iproute2.
 pub(super) const NAMESPACES: &str = "/run/netns";
+/// How the names of links to namespaces of guests' Pods begin, those of all nodes.
+pub(super) const LINKS: &str = "coracle-";
 /// The link inside the namespace.
 pub(super) const INSIDE: &str = "eth0";
 /// The machine's end of the pair: the Pods' way out. Calico's convention; nobody routes it.
@@ -23,6 +26,8 @@ pub(super) const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The Pods' end. As the next hop of their whole range it is the one neighbour that the machine
 /// remembers: an entry for each Pod would overflow its table at about a thousand.
 pub(super) const POD_END: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
+/// The priority of the rule for DNS: before the machine's main table, which is 32766.
+const DETOUR: u32 = 10_053;
 /// The kernel takes aliases below 256 bytes.
 const ALIAS: usize = 255;
 /// A shorter prefix is a way to everywhere (a default route, or the halves that VPNs set).
@@ -38,6 +43,10 @@ pub(super) struct Names {
     pub(super) link: String,
     /// The table of nftables.
     pub(super) table: String,
+    /// How the machine's links to Pods with namespaces of their own begin.
+    pub(super) pod_links: String,
+    /// The table of routes for what these Pods ask of the node's DNS server.
+    pub(super) routes: u32,
 }
 
 impl Names {
@@ -48,14 +57,52 @@ impl Names {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let name = format!("coracle-{hash}");
+        let name = format!("{LINKS}{hash}");
+        let number = digest[..4]
+            .iter()
+            .fold(0, |all, byte| all << 8 | u32::from(*byte));
         Self {
+            // No "coracle-…" begins like this: its fourth letter is no digit.
+            pod_links: format!("cor{}", &hash[..6]),
+            // Tables below 256 are the system's and its administrator's.
+            routes: number | 1 << 31,
             folder: folder.to_owned(),
             namespace: Path::new(NAMESPACES).join(&name),
             // Names of links have at most 15 bytes.
             link: name[..15].to_owned(),
             table: name,
         }
+    }
+}
+
+impl Names {
+    /// The link of a Pod with a namespace of its own on the machine's side. The last three octets
+    /// of its address tell it from all others of the node, whose range is no larger than a /8.
+    pub(super) fn pod_link(&self, address: Ipv4Addr) -> String {
+        let [_, a, b, c] = address.octets();
+        format!("{}{a:02x}{b:02x}{c:02x}", self.pod_links)
+    }
+
+    /// The file to which the namespace of that Pod is bound.
+    pub(super) fn pod_namespace(&self, address: Ipv4Addr) -> PathBuf {
+        Path::new(NAMESPACES).join(format!("{}-{address}", self.table))
+    }
+
+    /// The Pod whose namespace has a file of that name.
+    pub(super) fn pod_of(&self, file: &str) -> Option<Ipv4Addr> {
+        file.strip_prefix(&*self.table)?
+            .strip_prefix('-')?
+            .parse()
+            .ok()
+    }
+
+    /// Whether a link is one of the node's own.
+    pub(super) fn owns(&self, link: &str) -> bool {
+        let pods = link.strip_prefix(&*self.pod_links);
+        let of_pod = pods.is_some_and(|rest| {
+            rest.len() == 6 && rest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        link == self.link || of_pod
     }
 }
 
@@ -113,12 +160,12 @@ pub(super) enum Conflict {
 /// cluster do not, nor does our own.
 pub(super) fn cluster_conflict(
     claim: &Claim,
-    own: &str,
+    own: &Names,
     links: &[Link],
     routes: &[Found],
 ) -> Option<Conflict> {
     let mut others = Vec::new();
-    for link in links.iter().filter(|link| link.name != own) {
+    for link in links.iter().filter(|link| !own.owns(&link.name)) {
         match link.alias.as_deref().and_then(Claim::decode) {
             Some(other) if other.cluster == claim.cluster => {}
             Some(other) if overlap(other.range, claim.range) => {
@@ -136,13 +183,13 @@ pub(super) fn cluster_conflict(
     route_conflict(claim.range, &others, routes)
 }
 
-/// The ranges that belong to no cluster with a node on this machine.
+/// The ranges that are in that of no cluster with a node on this machine.
 pub(super) fn unclaimed(ranges: &[Ipv4Net], links: &[Link]) -> Vec<Ipv4Net> {
     let claims: Vec<Claim> = links
         .iter()
         .filter_map(|link| Claim::decode(link.alias.as_deref()?))
         .collect();
-    let claimed = |range: &Ipv4Net| claims.iter().any(|claim| claim.range == *range);
+    let claimed = |range: &Ipv4Net| claims.iter().any(|claim| claim.range.contains(range));
     ranges
         .iter()
         .copied()
@@ -153,11 +200,11 @@ pub(super) fn unclaimed(ranges: &[Ipv4Net], links: &[Link]) -> Vec<Ipv4Net> {
 /// What stands against the range of one node: a route to some of it by any other link.
 pub(super) fn node_conflict(
     range: Ipv4Net,
-    own: &str,
+    own: &Names,
     links: &[Link],
     routes: &[Found],
 ) -> Option<Conflict> {
-    let others: Vec<&Link> = links.iter().filter(|link| link.name != own).collect();
+    let others: Vec<&Link> = links.iter().filter(|link| !own.owns(&link.name)).collect();
     route_conflict(range, &others, routes)
 }
 
@@ -191,6 +238,8 @@ pub(super) struct Side {
     pub(super) address: Option<Ipv4Addr>,
     /// In order: one may need the ones before it.
     pub(super) routes: Vec<Wanted>,
+    /// Whether these are all: others that lead to the same links are of an earlier range.
+    pub(super) complete: bool,
 }
 
 /// A file below `/proc/sys`.
@@ -228,10 +277,42 @@ pub(super) struct Plan {
     pub(super) host: Side,
     /// In the Pods' namespace.
     pub(super) pods: Side,
+    /// What is refused on the machine where no Pod has it.
+    pub(super) refused: Option<Ipv4Net>,
+    /// How Pods with namespaces of their own reach the node's DNS server.
+    pub(super) detour: Option<Detour>,
 }
 
-/// The plan for a node; `range` once it is known, `node` if it is an address of this machine.
-pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Option<Ipv4Addr>) -> Plan {
+/// What a node knows of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Its address, if it is one of this machine.
+    pub(super) address: Option<Ipv4Addr>,
+    /// Where Pods find DNS.
+    pub(super) dns: Option<Ipv4Addr>,
+}
+
+/// The part of a node's range for Pods with namespaces of their own.
+pub(super) fn netns_part(range: Ipv4Net) -> Ipv4Net {
+    match namespaced_part(range.into()) {
+        IpNet::V4(part) => part,
+        // It is of the range's family.
+        IpNet::V6(_) => range,
+    }
+}
+
+/// What is left for those that share one: a range is no prefix less another.
+fn shared_part(range: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
+    let end = u32::from(netns_part(range).network()).checked_sub(1);
+    let end = end
+        .map(Ipv4Addr::from)
+        .filter(|end| *end >= range.network());
+    end.into_iter()
+        .flat_map(move |end| Ipv4Subnets::new(range.network(), end, 0))
+}
+
+/// The plan for a node; `range` once it is known.
+pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Node) -> Plan {
     // Without it nothing comes from outside by this protocol; with it every new link waits a
     // second for its own address, and tells its neighbours of itself.
     let no_ipv6 = |link: &str| Setting {
@@ -249,6 +330,7 @@ pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Option<Ipv4Addr>
             settings: vec![no_ipv6(&names.link), setting("net/ipv4/ip_forward", "1")],
             address: Some(HOST_END),
             routes: Vec::new(),
+            complete: range.is_some(),
         },
         pods: Side {
             settings: vec![
@@ -258,23 +340,37 @@ pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Option<Ipv4Addr>
             ],
             address: Some(POD_END),
             routes: Vec::new(),
+            complete: range.is_some(),
         },
+        refused: range.map(netns_part),
+        detour: None,
     };
+    let at_home = |destination| Wanted {
+        destination,
+        way: Way::Local,
+        link: "lo".to_owned(),
+    };
+    // Every node of a cluster has a server at this address, and other clusters have theirs. The
+    // machine's own network can have it once; the Pods' has it for itself.
+    let dns = node.dns.map(Ipv4Net::from);
+    plan.pods.routes.extend(dns.map(at_home));
     let Some(range) = range else { return plan };
     plan.host.routes.push(Wanted {
         destination: range,
         way: Way::Gateway {
             gateway: Some(POD_END),
             // An address of scope link is called from only where that is said.
-            source: Some(node.unwrap_or(HOST_END)),
+            source: Some(node.address.unwrap_or(HOST_END)),
         },
         link: names.link.clone(),
     });
-    // Every address of the range is at home here without being given to a link one by one.
-    plan.pods.routes.push(Wanted {
-        destination: range,
-        way: Way::Local,
-        link: "lo".to_owned(),
+    // Every address of the part is at home here without being given to a link one by one.
+    plan.pods.routes.extend(shared_part(range).map(at_home));
+    plan.detour = node.dns.map(|to| Detour {
+        from: netns_part(range),
+        to,
+        table: names.routes,
+        priority: DETOUR,
     });
     plan.pods.routes.push(Wanted {
         destination: Ipv4Net::default(),
@@ -290,160 +386,4 @@ pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Option<Ipv4Addr>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn net(text: &str) -> Ipv4Net {
-        text.parse().unwrap()
-    }
-
-    fn names() -> Names {
-        Names::of(Path::new("/var/lib/coracle/agent/network"))
-    }
-
-    #[test]
-    fn names_fit_and_differ_by_folder() {
-        let one = names();
-        assert_eq!(one, names());
-        assert_eq!(one.link.len(), 15);
-        assert_eq!(one.namespace, Path::new(NAMESPACES).join(&one.table));
-        assert!(one.table.starts_with(&one.link));
-        let other = Names::of(Path::new("/tmp/other"));
-        assert_ne!(one.link, other.link);
-    }
-
-    #[test]
-    fn a_claim_survives_its_alias() {
-        let claim = |folder: Option<String>| Claim {
-            cluster: "c1".into(),
-            range: net("10.42.0.0/16"),
-            folder: folder.map(PathBuf::from),
-        };
-        for given in [claim(None), claim(Some("/a folder/with spaces".into()))] {
-            assert_eq!(Claim::decode(&given.encode()), Some(given));
-        }
-        let long = claim(Some(format!("/{}", "x".repeat(300)))).encode();
-        assert!(long.len() <= ALIAS);
-        assert_eq!(Claim::decode(&long), Some(claim(None)));
-        for alias in ["", "uplink", "coracle ", "coracle c1 nonsense /x"] {
-            assert_eq!(Claim::decode(alias), None, "{alias}");
-        }
-    }
-
-    #[test]
-    fn ranges_in_use_are_conflicts() {
-        let link = |index, name: &str, alias: Option<&str>| Link {
-            index,
-            name: name.into(),
-            alias: alias.map(str::to_owned),
-        };
-        let links = [
-            link(1, "eth0", Some("uplink")),
-            link(2, "own", Some("coracle c1 10.42.0.0/16 /a")),
-            link(3, "sibling", Some("coracle c1 10.42.0.0/16 /b")),
-            link(4, "stranger", Some("coracle c2 10.50.0.0/16 /c")),
-        ];
-        let to = |destination: &str, link| Found {
-            route: Route {
-                destination: net(destination),
-                way: Way::Gateway {
-                    gateway: None,
-                    source: None,
-                },
-                link,
-            },
-            fixed: true,
-        };
-        let routes = [
-            to("0.0.0.0/0", 1),
-            to("128.0.0.0/1", 1),
-            to("192.0.2.0/24", 1),
-            to("10.42.0.0/24", 2),
-            to("10.42.1.0/24", 3),
-        ];
-        let cluster = |range: &str| {
-            let claim = Claim {
-                cluster: "c1".into(),
-                range: net(range),
-                folder: None,
-            };
-            cluster_conflict(&claim, "own", &links, &routes).map(|conflict| conflict.to_string())
-        };
-        let node = |range: &str| {
-            node_conflict(net(range), "own", &links, &routes).map(|conflict| conflict.to_string())
-        };
-        let by = |range: &str, route: &str, link: &str| {
-            Some(format!(
-                "the Pods' range {range} overlaps the route to {route} by {link}"
-            ))
-        };
-        assert_eq!(cluster("10.42.0.0/16"), None);
-        assert_eq!(
-            cluster("192.0.0.0/16"),
-            by("192.0.0.0/16", "192.0.2.0/24", "eth0")
-        );
-        assert_eq!(
-            cluster("192.0.2.128/25"),
-            by("192.0.2.128/25", "192.0.2.0/24", "eth0")
-        );
-        assert_eq!(
-            cluster("10.50.1.0/24"),
-            Some(
-                "the Pods' range 10.50.1.0/24 overlaps 10.50.0.0/16, that of another cluster on \
-                 this machine (link stranger, folder /c)"
-                    .into()
-            )
-        );
-        let ranges = [
-            net("10.42.0.0/16"),
-            net("10.50.0.0/17"),
-            net("10.50.0.0/16"),
-        ];
-        assert_eq!(unclaimed(&ranges, &links), [net("10.50.0.0/17")]);
-        assert_eq!(node("10.42.0.0/24"), None);
-        assert_eq!(node("10.42.2.0/24"), None);
-        assert_eq!(
-            node("10.42.1.0/24"),
-            by("10.42.1.0/24", "10.42.1.0/24", "sibling")
-        );
-    }
-
-    #[test]
-    fn a_plan_has_routes_once_the_range_is_known() {
-        let names = names();
-        let early = plan(&names, None, None);
-        assert!(early.host.routes.is_empty() && early.pods.routes.is_empty());
-        let node = Some(Ipv4Addr::new(192, 0, 2, 2));
-        let late = plan(&names, Some(net("10.42.3.0/24")), node);
-        assert_eq!(late.host.settings, early.host.settings);
-        let text = |side: &Side| {
-            side.routes
-                .iter()
-                .map(|route| match route.way {
-                    Way::Local => format!("local {} dev {}", route.destination, route.link),
-                    Way::Gateway { gateway, source } => format!(
-                        "{} via {} dev {} src {}",
-                        route.destination,
-                        gateway.unwrap(),
-                        route.link,
-                        source.unwrap()
-                    ),
-                })
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            text(&late.host),
-            [format!(
-                "10.42.3.0/24 via 169.254.1.2 dev {} src 192.0.2.2",
-                names.link
-            )]
-        );
-        assert_eq!(
-            text(&late.pods),
-            [
-                "local 10.42.3.0/24 dev lo",
-                "0.0.0.0/0 via 169.254.1.1 dev eth0 src 10.42.3.1"
-            ]
-        );
-    }
-}
+mod tests;

@@ -6,9 +6,11 @@ use super::machine::{
 use super::*;
 
 const CLUSTER: &str = "10.42.0.0/16";
+const DNS: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 10);
 
 fn open(folder: &Path, cluster: &str, range: &str) -> Result<PodNamespace, NamespaceError> {
-    PodNamespace::open(folder, cluster, range.parse().unwrap(), UPLINK.into())
+    let dns = Some(DNS.into());
+    PodNamespace::open(folder, cluster, range.parse().unwrap(), UPLINK.into(), dns)
 }
 
 fn socket(text: &str) -> SocketAddr {
@@ -118,7 +120,10 @@ fn addresses_of_no_node_are_refused_at_once() {
         // It is shared, and goes with the last.
         let refused = || Links::open().unwrap().refused().unwrap();
         PodNamespace::tear_down(folders[1].path()).unwrap();
-        assert_eq!(refused(), [CLUSTER.parse().unwrap()]);
+        assert_eq!(
+            refused(),
+            [CLUSTER, "10.42.1.128/25"].map(|range| range.parse().unwrap())
+        );
         unreachable("10.42.1.3:0");
         PodNamespace::tear_down(folders[0].path()).unwrap();
         assert_eq!(refused(), []);
@@ -220,4 +225,174 @@ fn forwarding_is_the_own_machines_alone() {
     });
     let after = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap();
     assert_eq!(before, after);
+}
+
+/// Somebody's answer to somebody's call: the caller's address.
+fn called(server: &TcpListener, stream: io::Result<std::net::TcpStream>) -> std::net::IpAddr {
+    let _stream = stream.unwrap();
+    server.accept().unwrap().1.ip()
+}
+
+/// The namespace of a Pod with containers.
+fn attach(node: &PodNamespace, address: &str) -> File {
+    File::open(node.attach(address.parse().unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn pods_with_namespaces_of_their_own_meet_everybody_under_their_addresses() {
+    on_a_machine_of_its_own(|| {
+        let outside = outside();
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let (node_one, guests) = node(folders[0].path(), "10.42.3.0/24");
+        let (node_two, _) = node(folders[1].path(), "10.42.4.0/24");
+        let one = attach(&node_one, "10.42.3.130");
+        let two = attach(&node_one, "10.42.3.131");
+        let sibling = attach(&node_two, "10.42.4.130");
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        // In a namespace of one's own everything may be bound, by two Pods alike.
+        let (at_one, at_two) = (
+            listen(&one, any(80)).unwrap(),
+            listen(&two, any(80)).unwrap(),
+        );
+        let at_sibling = listen(&sibling, any(80)).unwrap();
+        let at_guest = listen(&guests, socket("10.42.3.2:80")).unwrap();
+        let at_machine = TcpListener::bind((UPLINK, 0)).unwrap();
+        let at_outside = listen(&outside, SocketAddr::from((OUTSIDE, 443))).unwrap();
+
+        let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+        let dial = |from, source, to: &str| connect_inside(from, source, socket(to));
+        // Container to container, also of another node on the machine, without NAT.
+        assert_eq!(
+            called(&at_two, dial(&one, None, "10.42.3.131:80")),
+            ip("10.42.3.130")
+        );
+        assert_eq!(
+            called(&at_sibling, dial(&one, None, "10.42.4.130:80")),
+            ip("10.42.3.130")
+        );
+        // Container to guest and back.
+        assert_eq!(
+            called(&at_guest, dial(&one, None, "10.42.3.2:80")),
+            ip("10.42.3.130")
+        );
+        let as_guest = Some(socket("10.42.3.2:0"));
+        assert_eq!(
+            called(&at_one, dial(&guests, as_guest, "10.42.3.130:80")),
+            ip("10.42.3.2")
+        );
+        // Machine to container and back, and the container to itself.
+        assert_eq!(
+            called(&at_one, connect(None, socket("10.42.3.130:80"))),
+            UPLINK
+        );
+        let machine = at_machine.local_addr().unwrap();
+        assert_eq!(
+            called(&at_machine, connect_inside(&one, None, machine)),
+            ip("10.42.3.130")
+        );
+        for own in ["10.42.3.130:80", "127.0.0.1:80"] {
+            drop(dial(&one, None, own).unwrap());
+            at_one.accept().unwrap();
+        }
+        // What is outside sees the machine.
+        let dialled = connect_inside(&one, None, SocketAddr::from((OUTSIDE, 443)));
+        assert_eq!(called(&at_outside, dialled), UPLINK);
+        // Nobody's addresses are refused, and go round in no circle.
+        for stream in [
+            connect(None, socket("10.42.3.200:80")),
+            dial(&two, None, "10.42.3.201:80"),
+            dial(&guests, as_guest, "10.42.3.202:80"),
+        ] {
+            assert_eq!(stream.unwrap_err().kind(), io::ErrorKind::HostUnreachable);
+        }
+        let unserved = dial(&guests, as_guest, "10.42.3.130:81").unwrap_err();
+        assert_eq!(unserved.kind(), io::ErrorKind::ConnectionRefused);
+        // One that is gone is nobody.
+        node_one.detach(ip("10.42.3.130")).unwrap();
+        let gone = connect(None, socket("10.42.3.130:80")).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::HostUnreachable);
+        drop(connect(None, socket("10.42.3.131:80")).unwrap());
+    });
+}
+
+#[test]
+fn each_nodes_pods_find_their_own_dns_at_the_same_address() {
+    on_a_machine_of_its_own(|| {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let ranges = ["10.42.0.0/24", "10.50.0.0/24"];
+        let clusters = [CLUSTER, "10.50.0.0/16"];
+        let address = SocketAddr::from((DNS, 53));
+        let mut nodes = Vec::new();
+        for position in 0..2 {
+            let folder = folders[position].path();
+            let cluster = format!("c{position}");
+            let namespace = open(folder, &cluster, clusters[position]).unwrap();
+            // A server is there before the range is known.
+            let guests = File::open(namespace.path()).unwrap();
+            let server = listen(&guests, address).unwrap();
+            namespace
+                .use_range(ranges[position].parse().unwrap())
+                .unwrap();
+            nodes.push((namespace, server));
+        }
+        for ((node, server), pod) in nodes.iter().zip(["10.42.0.130", "10.50.0.140"]) {
+            let pod_namespace = attach(node, pod);
+            let caller = called(server, connect_inside(&pod_namespace, None, address));
+            assert_eq!(caller.to_string(), pod);
+        }
+        // It follows the range.
+        nodes[0]
+            .0
+            .use_range("10.42.8.0/24".parse().unwrap())
+            .unwrap();
+        let moved = attach(&nodes[0].0, "10.42.8.130");
+        let caller = called(&nodes[0].1, connect_inside(&moved, None, address));
+        assert_eq!(caller.to_string(), "10.42.8.130");
+        for folder in &folders {
+            let table = Names::of(&absolute(folder.path()).unwrap()).routes;
+            let mut links = Links::open().unwrap();
+            assert_eq!(links.detours(table).unwrap().len(), 1);
+            PodNamespace::tear_down(folder.path()).unwrap();
+            assert_eq!(links.detours(table).unwrap(), []);
+        }
+        assert_eq!(Links::open().unwrap().refused().unwrap(), []);
+    });
+}
+
+#[test]
+fn an_agent_that_comes_back_keeps_the_namespaces_of_pods_that_are_left() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let folder = tempfile::tempdir().unwrap();
+        let table = table(folder.path());
+        let (first, _) = node(folder.path(), "10.42.3.0/24");
+        let stays = attach(&first, "10.42.3.130");
+        let server = listen(&stays, socket("0.0.0.0:80")).unwrap();
+        let stream = connect(None, socket("10.42.3.130:80")).unwrap();
+        drop(attach(&first, "10.42.3.131"));
+        drop(first);
+        let (again, _) = node(folder.path(), "10.42.3.0/24");
+        let stay: IpAddr = "10.42.3.130".parse().unwrap();
+        again.keep(|address| address == stay).unwrap();
+        let (links, files, _) = ours(&table);
+        assert_eq!((links.len(), files.len()), (2, 2), "{links:?} {files:?}");
+        drop(attach(&again, "10.42.3.130"));
+        drop(stream);
+        let second = connect(None, socket("10.42.3.130:80"));
+        server.accept().unwrap();
+        assert_eq!(called(&server, second), UPLINK);
+        // A namespace that has lost its links, as after a restart of the machine, gets new ones.
+        let mut links = Links::open().unwrap();
+        let link = links
+            .index(&again.names.pod_link(Ipv4Addr::new(10, 42, 3, 130)))
+            .unwrap();
+        links.delete(link.unwrap()).unwrap();
+        drop(attach(&again, "10.42.3.130"));
+        assert_eq!(
+            called(&server, connect(None, socket("10.42.3.130:80"))),
+            UPLINK
+        );
+        PodNamespace::tear_down(folder.path()).unwrap();
+        assert_eq!(ours(&table), (Vec::new(), Vec::new(), false));
+    });
 }

@@ -1,3 +1,5 @@
+use coracle_runtime::{Attachment, PodIdentity};
+
 use super::*;
 
 fn config(folder: &Path) -> NodeNetworkConfig {
@@ -60,13 +62,19 @@ async fn whoever_wants_an_address_waits_for_the_range() {
     };
     let network = open(folder.path());
     assert_eq!(network.namespace(), None);
-    let (address, ()) = tokio::join!(network.allocate(&pod), async {
+    let (address, ()) = tokio::join!(network.attach(&pod, Attachment::Address), async {
         network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
     });
-    let address = address.unwrap();
-    assert_eq!(address.to_string(), "10.42.3.2");
+    let attached = address.unwrap();
+    assert_eq!(attached.address.to_string(), "10.42.3.2");
     drop(network);
-    assert_eq!(open(folder.path()).allocate(&pod).await.unwrap(), address);
+    assert_eq!(
+        open(folder.path())
+            .attach(&pod, Attachment::Address)
+            .await
+            .unwrap(),
+        attached
+    );
 }
 
 mod namespaced {
@@ -118,7 +126,11 @@ mod namespaced {
             name: uid.into(),
             uid: uid.into(),
         };
-        let address = network.allocate(&identity).await.unwrap();
+        let address = network
+            .attach(&identity, Attachment::Address)
+            .await
+            .unwrap()
+            .address;
         let path = network.snapshot_path();
         let network = SnapshotNetwork::open(&path, &[address]).unwrap();
         Pod { address, network }
@@ -157,6 +169,59 @@ mod namespaced {
                 .build()
                 .unwrap();
             runtime.block_on(test());
+        });
+    }
+
+    #[test]
+    fn pods_with_containers_come_back_and_go() {
+        with_runtime(async || {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || NodeNetwork::open(config(folder.path(), "c1")).unwrap();
+            let identity = |uid: &str| PodIdentity {
+                namespace: "default".into(),
+                name: uid.into(),
+                uid: uid.into(),
+            };
+            let attach = async |network: &NodeNetwork, uid: &str, wanted| {
+                network.attach(&identity(uid), wanted).await.unwrap()
+            };
+            let network = open();
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+            let links = network.pod_links().unwrap().to_owned();
+            let there = || {
+                let links = ours("")
+                    .0
+                    .into_iter()
+                    .filter(|name| name.starts_with(&links));
+                let files = ours("")
+                    .1
+                    .into_iter()
+                    .filter(|name| name.contains("-10.42."));
+                (links.count(), files.count())
+            };
+            let guest = attach(&network, "guest", Attachment::Address).await;
+            assert_eq!(guest.namespace, None);
+            let stays = attach(&network, "stays", Attachment::Netns).await;
+            assert_eq!(stays.address.to_string(), "10.42.3.128");
+            let goes = attach(&network, "goes", Attachment::Netns).await.address;
+            assert_eq!(there(), (2, 2));
+            let inside = File::open(stays.namespace.as_ref().unwrap()).unwrap();
+            let server = listen(&inside, socket("0.0.0.0:80")).unwrap();
+            drop(network);
+            // While no agent runs a Pod is forgotten.
+            let records = folder.path().join("addresses");
+            std::fs::remove_file(records.join(goes.to_string())).unwrap();
+            let network = open();
+            assert_eq!(there(), (1, 1));
+            drop(connect(None, at(stays.address, 80)).unwrap());
+            server.accept().unwrap();
+            let again = attach(&network, "stays", Attachment::Address).await;
+            assert_eq!(again, stays);
+            network.release("stays").await.unwrap();
+            network.release("stays").await.unwrap();
+            assert_eq!(there(), (0, 0));
+            assert!(connect(None, at(stays.address, 80)).is_err());
+            network.tear_down().unwrap();
         });
     }
 
@@ -360,7 +425,7 @@ mod namespaced {
             network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
             let (resolver, _asked) = crate::guest::outside_tests::resolver().await;
             assert!(resolver.ip().is_loopback());
-            let server = network.dns.lock().take().unwrap().forward_to(&[resolver]);
+            let server = network.dns.lock().remove(0).forward_to(&[resolver]);
             let (_zones, zone) = watch::channel(Arc::new(Zone::unknown("cluster.local")));
             let served = tokio::spawn(server.run(zone, CancellationToken::new()));
             publish(&network);

@@ -26,7 +26,10 @@ pub(super) fn write(folder: &Path, config: &PodSandboxConfig) -> io::Result<()> 
     let contents = [
         hosts,
         format!("{}\n", config.hostname),
-        machine("/etc/resolv.conf")?,
+        match &config.resolution {
+            Some(resolution) => resolution.to_string(),
+            None => machine("/etc/resolv.conf")?,
+        },
     ];
     for ((name, _), content) in FILES.iter().zip(contents) {
         let path = folder.join(name);

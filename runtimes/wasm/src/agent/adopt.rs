@@ -11,6 +11,7 @@ use coracle_runtime::ledger::ContainerRecord;
 
 use super::Inner;
 use super::folders::{self, Folders, Started};
+use super::home::Home;
 use super::hosts::Ears;
 use super::process::{Found, Process};
 use crate::protocol::{Kind, Request, Response};
@@ -33,8 +34,8 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
 #[derive(Default)]
 struct Hosts {
     served: Vec<Served>,
-    /// By namespace, why the host was not adopted though it lived.
-    misplaced: HashMap<String, String>,
+    /// Why hosts were not adopted though they lived.
+    misplaced: HashMap<Home, String>,
 }
 
 /// A host that was adopted, and whom it serves.
@@ -45,21 +46,27 @@ struct Served {
 
 async fn hosts(inner: &Arc<Inner>) -> io::Result<Hosts> {
     let mut hosts = Hosts::default();
-    for namespace in inner.folders.hosts()? {
-        let folder = inner.folders.host(&namespace);
+    for name in inner.folders.hosts()? {
+        let folder = inner.folders.host(&name);
+        let Some(home) = Home::of_folder(&name, |id| inner.ledger.sandbox(id).ok()) else {
+            // Its sandbox was being removed.
+            Process::end(&folder).await?;
+            disk::remove_dir(&folder)?;
+            continue;
+        };
         let ears = Arc::new(Ears(Arc::downgrade(inner)));
-        let user = inner.user(&namespace)?;
-        let host = match Process::adopt(&inner.placement, &folder, user, ears).await? {
+        let user = inner.user(&home.namespace)?;
+        let host = match Process::adopt(&inner.placement, &folder, user, &home, ears).await? {
             Found::Adopted(host) => host,
             found => {
                 disk::remove_dir(&folder)?;
                 if let Found::Misplaced(reason) = found {
-                    hosts.misplaced.insert(namespace, reason);
+                    hosts.misplaced.insert(home, reason);
                 }
                 continue;
             }
         };
-        inner.adopt_host(&namespace, host.clone()).await;
+        inner.adopt_host(&home, host.clone()).await;
         let guests = guests(&host).await;
         hosts.served.push(Served { host, guests });
     }
@@ -86,10 +93,13 @@ async fn container(inner: &Arc<Inner>, record: ContainerRecord, hosts: &Hosts) -
     let Some(started) = started.filter(|_| running) else {
         return Ok(());
     };
-    let namespace = &entry.record.pod.namespace;
+    let home = match inner.ledger.sandbox(&entry.record.sandbox) {
+        Ok(sandbox) => Home::of(&sandbox),
+        Err(_) => Home::shared(&entry.record.pod.namespace),
+    };
     let found = match started.kind {
-        Kind::Http => hosts.of(&id, namespace),
-        Kind::Core | Kind::Command => runner(inner, &id, namespace).await?,
+        Kind::Http => hosts.of(&id, &home),
+        Kind::Core | Kind::Command => runner(inner, &id, &home).await?,
     };
     match found {
         Found::Adopted(process) => {
@@ -111,23 +121,23 @@ async fn container(inner: &Arc<Inner>, record: ContainerRecord, hosts: &Hosts) -
 }
 
 impl Hosts {
-    /// The host that serves a container of a namespace.
-    fn of(&self, id: &ContainerId, namespace: &str) -> Found {
+    /// The host that serves a container.
+    fn of(&self, id: &ContainerId, home: &Home) -> Found {
         if let Some(served) = self.served.iter().find(|host| host.guests.contains(id)) {
             return Found::Adopted(served.host.clone());
         }
-        match self.misplaced.get(namespace) {
+        match self.misplaced.get(home) {
             Some(reason) => Found::Misplaced(reason.clone()),
             None => Found::Gone,
         }
     }
 }
 
-async fn runner(inner: &Arc<Inner>, id: &ContainerId, namespace: &str) -> io::Result<Found> {
+async fn runner(inner: &Arc<Inner>, id: &ContainerId, home: &Home) -> io::Result<Found> {
     let ears = Arc::new(Ears(Arc::downgrade(inner)));
     let folder = Folders::runner(inner.ledger.records(), id);
-    let user = inner.user(namespace)?;
-    let found = Process::adopt(&inner.placement, &folder, user, ears).await?;
+    let user = inner.user(&home.namespace)?;
+    let found = Process::adopt(&inner.placement, &folder, user, home, ears).await?;
     if let Found::Adopted(process) = &found
         && !guests(process).await.contains(id)
     {

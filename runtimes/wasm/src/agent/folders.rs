@@ -49,12 +49,12 @@ impl Folders {
         records.container_folder(id).join("runner")
     }
 
-    /// Where the HTTP host of a namespace lives.
-    pub(super) fn host(&self, namespace: &str) -> PathBuf {
-        self.root.join("hosts").join(namespace)
+    /// Where an HTTP host lives, see [`super::home::Home::folder`].
+    pub(super) fn host(&self, name: &str) -> PathBuf {
+        self.root.join("hosts").join(name)
     }
 
-    /// Namespaces that have a folder for an HTTP host.
+    /// Names of folders of HTTP hosts.
     pub(super) fn hosts(&self) -> io::Result<Vec<String>> {
         names(&self.root.join("hosts"))
     }

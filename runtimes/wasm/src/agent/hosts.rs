@@ -1,5 +1,6 @@
 //! The HTTP hosts of the node: one process per namespace, started with its first guest and
-//! closed some time after its last.
+//! closed some time after its last; and one for each Pod with a network namespace of its own that
+//! has HTTP guests, which is closed with the Pod.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,12 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::process::Ended;
-use coracle_runtime::{Exit, RuntimeEvent, disk};
+use coracle_runtime::{Exit, PodSandbox, RuntimeEvent, disk};
 use parking_lot::Mutex;
 
 use super::Inner;
 use super::client::Listener;
 use super::folders::{self, Started};
+use super::home::Home;
 use super::process::Process;
 use crate::protocol::{Event, Request, Response};
 
@@ -21,18 +23,18 @@ const IDLE: Duration = Duration::from_secs(30);
 
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Process>>>>;
 
-/// Hosts by namespace. A slot is locked while its host is started or closed.
+/// Hosts by whom they serve. A slot is locked while its host is started or closed.
 #[derive(Default)]
 pub(super) struct Hosts {
-    slots: Mutex<HashMap<String, Slot>>,
+    slots: Mutex<HashMap<Home, Slot>>,
     /// The same processes, for whoever must not wait.
     running: Mutex<Vec<Arc<Process>>>,
 }
 
 impl Hosts {
-    fn slot(&self, namespace: &str) -> Slot {
+    fn slot(&self, home: &Home) -> Slot {
         let mut slots = self.slots.lock();
-        slots.entry(namespace.to_owned()).or_default().clone()
+        slots.entry(home.clone()).or_default().clone()
     }
 
     pub(super) fn running(&self) -> Vec<Arc<Process>> {
@@ -66,36 +68,36 @@ impl Listener for Ears {
 }
 
 impl Inner {
-    /// The host of a namespace; starts it if there is none.
-    pub(super) async fn host(self: &Arc<Self>, namespace: &str) -> io::Result<Arc<Process>> {
-        let slot = self.hosts.slot(namespace);
+    /// The host for guests who live there; starts it if there is none.
+    pub(super) async fn host(self: &Arc<Self>, home: &Home) -> io::Result<Arc<Process>> {
+        let slot = self.hosts.slot(home);
         let mut slot = slot.lock().await;
         if let Some(host) = &*slot {
             return Ok(host.clone());
         }
-        let folder = self.folders.host(namespace);
-        let host = self.spawn("wasm-http-host", &folder, namespace).await?;
+        let folder = self.folders.host(&home.folder());
+        let host = self.spawn("wasm-http-host", &folder, home).await?;
         *slot = Some(host.clone());
         drop(slot);
-        self.watch_host(namespace, host.clone());
+        self.watch_host(home, host.clone());
         Ok(host)
     }
 
     /// Records a host that was adopted.
-    pub(super) async fn adopt_host(self: &Arc<Self>, namespace: &str, host: Arc<Process>) {
-        *self.hosts.slot(namespace).lock().await = Some(host.clone());
-        self.watch_host(namespace, host);
+    pub(super) async fn adopt_host(self: &Arc<Self>, home: &Home, host: Arc<Process>) {
+        *self.hosts.slot(home).lock().await = Some(host.clone());
+        self.watch_host(home, host);
     }
 
-    fn watch_host(self: &Arc<Self>, namespace: &str, host: Arc<Process>) {
+    fn watch_host(self: &Arc<Self>, home: &Home, host: Arc<Process>) {
         self.hosts.running.lock().push(host.clone());
         let inner = self.clone();
-        let namespace = namespace.to_owned();
+        let home = home.clone();
         self.tasks.spawn(async move {
             let detached = inner.detached.clone();
             let watched = detached.run_until_cancelled(inner.end_of(&host)).await;
             if let Some(ended) = watched {
-                inner.host_ended(&namespace, &host, ended).await;
+                inner.host_ended(&home, &host, ended).await;
             }
         });
     }
@@ -117,14 +119,17 @@ impl Inner {
         }
     }
 
-    async fn host_ended(&self, namespace: &str, host: &Arc<Process>, ended: Ended) {
+    async fn host_ended(&self, home: &Home, host: &Arc<Process>, ended: Ended) {
         let same = |other: &Arc<Process>| Arc::ptr_eq(other, host);
         self.hosts.running.lock().retain(|other| !same(other));
         self.dispatches.forget(host);
-        let slot = self.hosts.slot(namespace);
-        let mut slot = slot.lock().await;
-        if slot.as_ref().is_some_and(same) {
-            *slot = None;
+        // There is none any more where the host was closed with its sandbox.
+        let slot = self.hosts.slots.lock().get(home).cloned();
+        if let Some(slot) = slot {
+            let mut slot = slot.lock().await;
+            if slot.as_ref().is_some_and(same) {
+                *slot = None;
+            }
         }
         let errors = host.errors();
         for entry in self.ledger.entries() {
@@ -132,7 +137,7 @@ impl Inner {
                 let exit = self.exit_after(
                     &entry,
                     format!(
-                        "the HTTP host of namespace {namespace} ended ({}): {errors}",
+                        "the HTTP host of {home} ended ({}): {errors}",
                         ended.describe()
                     ),
                 );
@@ -166,20 +171,23 @@ impl Inner {
     }
 
     /// Closes the host of a namespace after a while, if it has no guest then.
-    pub(super) fn close_idle_host(self: &Arc<Self>, namespace: &str) {
+    pub(super) fn close_idle_host(self: &Arc<Self>, home: Home) {
+        if home.is_own() {
+            // It goes with its sandbox, and until then its Pod may need it again.
+            return;
+        }
         let inner = self.clone();
-        let namespace = namespace.to_owned();
         self.tasks.spawn(async move {
             let wait = tokio::time::sleep(IDLE);
             if inner.detached.run_until_cancelled(wait).await.is_some() {
-                inner.close_host(&namespace).await;
+                inner.close_host(&home).await;
             }
         });
     }
 
-    /// Closes the host of a namespace unless a container uses it; gives back what was closed.
-    pub(super) async fn close_host(&self, namespace: &str) -> Option<Arc<Process>> {
-        let slot = self.hosts.slot(namespace);
+    /// Closes a host unless a container uses it; gives back what was closed.
+    pub(super) async fn close_host(&self, home: &Home) -> Option<Arc<Process>> {
+        let slot = self.hosts.slot(home);
         let mut slot = slot.lock().await;
         let host = slot.clone()?;
         if self
@@ -192,13 +200,22 @@ impl Inner {
         }
         // A host that closes ends before it answers; one that has guests refuses.
         if let Ok(Response::Failed(reason)) = host.request(Request::Close).await {
-            tracing::debug!(namespace, reason, "an HTTP host stays");
+            tracing::debug!(%home, reason, "an HTTP host stays");
             return None;
         }
         slot.take()
     }
 
-    pub(super) fn namespaces_with_host(&self) -> Vec<String> {
+    /// Closes the host of a sandbox that has stopped, if it has one.
+    pub(super) async fn close_own_host(&self, sandbox: &PodSandbox) {
+        let home = Home::of(sandbox);
+        if home.is_own() && self.hosts.slots.lock().contains_key(&home) {
+            self.close_host(&home).await;
+            self.hosts.slots.lock().remove(&home);
+        }
+    }
+
+    pub(super) fn homes_with_host(&self) -> Vec<Home> {
         self.hosts.slots.lock().keys().cloned().collect()
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use coracle_runtime::{ContainerId, Error, Result, RuntimeEvent, SandboxId, disk};
 
 use super::folders::{self, Folders, Started};
+use super::home::Home;
 use super::hosts::Ears;
 use super::process::Process;
 use super::{Entry, Inner, spec};
@@ -42,13 +43,14 @@ impl Inner {
             exit_file,
         );
         let spec = self.placement.localize(spec);
+        let home = Home::of(&sandbox);
         self.ledger
             .records()
             .write_started(id, &started)
             .map_err(|error| Error::io("recording the start of a container", error))?;
         let served = match spec.kind {
-            Kind::Http => self.serve(&entry, spec).await,
-            Kind::Core | Kind::Command => self.run(&entry, spec).await,
+            Kind::Http => self.serve(&entry, &home, spec).await,
+            Kind::Core | Kind::Command => self.run(&entry, &home, spec).await,
         };
         match served {
             Ok(()) => {
@@ -75,28 +77,28 @@ impl Inner {
         }
     }
 
-    /// Starts a process for guests of a namespace.
+    /// Starts a process for guests who live there.
     pub(super) async fn spawn(
         self: &Arc<Self>,
         subcommand: &str,
         folder: &Path,
-        namespace: &str,
+        home: &Home,
     ) -> io::Result<Arc<Process>> {
-        let user = self.user(namespace)?;
+        let user = self.user(&home.namespace)?;
         let ears = Arc::new(Ears(Arc::downgrade(self)));
-        Process::spawn(&self.placement, subcommand, folder, user, ears).await
+        Process::spawn(&self.placement, subcommand, folder, user, home, ears).await
     }
 
     /// Runs a command guest in a process of its own.
     async fn run(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
+        home: &Home,
         spec: GuestSpec,
     ) -> std::result::Result<(), String> {
         let folder = Folders::runner(self.ledger.records(), &entry.record.id);
-        let namespace = &entry.record.pod.namespace;
         let runner = self
-            .spawn("wasm-runner", &folder, namespace)
+            .spawn("wasm-runner", &folder, home)
             .await
             .map_err(|error| format!("starting the guest's process: {error}"))?;
         entry.set_process(Some(runner.clone()));
@@ -126,18 +128,18 @@ impl Inner {
         }
     }
 
-    /// Has an HTTP guest served by its namespace's host.
+    /// Has an HTTP guest served by the host where it lives.
     async fn serve(
         self: &Arc<Self>,
         entry: &Arc<Entry>,
+        home: &Home,
         spec: GuestSpec,
     ) -> std::result::Result<(), String> {
-        let namespace = &entry.record.pod.namespace;
         let mut failure = String::new();
         // A host may be closing, or die, while it is asked: the next one is asked again, once.
         for _ in 0..2 {
             let host = self
-                .host(namespace)
+                .host(home)
                 .await
                 .map_err(|error| format!("starting the HTTP host: {error}"))?;
             entry.set_process(Some(host.clone()));
@@ -147,7 +149,7 @@ impl Inner {
                     entry.set_process(None);
                     let ended = self.end_of(&host).await;
                     failure = format!(
-                        "the HTTP host of namespace {namespace} ended ({}, {error}): {}",
+                        "the HTTP host of {home} ended ({}, {error}): {}",
                         ended.describe(),
                         host.errors()
                     );
@@ -215,8 +217,10 @@ impl Inner {
             return Ok(());
         };
         self.stop(&entry, Duration::ZERO).await?;
-        if self.ledger.remove_container(&entry)? {
-            self.close_idle_host(&entry.record.pod.namespace);
+        if self.ledger.remove_container(&entry)?
+            && let Ok(sandbox) = self.ledger.sandbox(&entry.record.sandbox)
+        {
+            self.close_idle_host(Home::of(&sandbox));
         }
         Ok(())
     }
@@ -227,6 +231,9 @@ impl Inner {
         let stops = entries.iter().map(|entry| self.stop(entry, Duration::ZERO));
         for result in futures::future::join_all(stops).await {
             result?;
+        }
+        if let Ok(sandbox) = self.ledger.sandbox(id) {
+            self.close_own_host(&sandbox).await;
         }
         if let Some(sandbox) = closed {
             self.ledger.tell_sandbox(&sandbox);
@@ -252,8 +259,8 @@ impl Inner {
 
     /// Lets go of all processes; hosts that serve nobody are closed.
     pub(super) async fn detach(&self) {
-        for namespace in self.namespaces_with_host() {
-            if let Some(host) = self.close_host(&namespace).await {
+        for home in self.homes_with_host() {
+            if let Some(host) = self.close_host(&home).await {
                 // Whoever watches it may be cancelled before it can clear up.
                 self.end_of(&host).await;
                 if let Err(error) = disk::remove_dir(host.folder()) {

@@ -8,6 +8,7 @@ mod adopt;
 mod client;
 mod dispatch;
 mod folders;
+mod home;
 mod hosts;
 mod lifecycle;
 mod placement;
@@ -35,9 +36,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::compile::{self, Artifact, Cache};
-use crate::protocol::{Request, Response};
+use crate::protocol::{Bound, Request, Response};
 use dispatch::Dispatches;
 use folders::Folders;
+use home::Home;
 use hosts::Hosts;
 use placement::Placement;
 use process::Process;
@@ -341,20 +343,21 @@ impl RuntimeService for WasmRuntime {
     async fn listeners(&self) -> Result<Vec<Listener>> {
         let bound = self.0.processes();
         let bound = bound.iter().flat_map(|process| process.listeners());
-        Ok(bound
-            .map(|bound| Listener {
-                pod_ips: self
-                    .0
-                    .ledger
-                    .sandbox(&bound.sandbox)
-                    .map(|sandbox| sandbox.config.ips)
-                    .unwrap_or_default(),
+        let listener = |bound: Bound| {
+            let sandbox = self.0.ledger.sandbox(&bound.sandbox).ok();
+            // In a namespace of its Pod's own everybody finds it where it listens.
+            if sandbox.as_ref().is_some_and(|of| Home::of(of).is_own()) {
+                return None;
+            }
+            Some(Listener {
+                pod_ips: sandbox.map(|of| of.config.ips).unwrap_or_default(),
                 sandbox: bound.sandbox,
                 protocol: bound.protocol,
                 address: bound.address,
                 actual: bound.actual,
             })
-            .collect())
+        };
+        Ok(bound.filter_map(listener).collect())
     }
 
     fn guest_user(&self, namespace: &str) -> Result<Option<GuestUser>> {

@@ -17,6 +17,7 @@ use std::process::Command;
 use coracle_runtime::GuestUser;
 
 use super::WasmConfig;
+use super::home::Home;
 use crate::launch::{Launch, PATIENCE, SCRATCH};
 use crate::protocol::GuestSpec;
 use coracle_runtime::disk::{self, Access};
@@ -82,11 +83,15 @@ impl Placement {
         subcommand: &str,
         folder: &Path,
         user: Option<GuestUser>,
+        home: &Home,
     ) -> Command {
         let launch = Launch {
             folder: self.path(folder),
             ephemeral: self.ephemeral.then_some(PATIENCE),
-            network_namespace: self.network_namespace.clone(),
+            network_namespace: match home.network() {
+                Some(own) => Some(own.to_owned()),
+                None => self.network_namespace.clone(),
+            },
             user,
         };
         let mut command = Command::new(&self.exe);
@@ -133,20 +138,24 @@ impl Placement {
     }
 
     /// Why a process cannot be taken over that lives; none if it can.
-    pub(super) fn objection(&self, pid: i32, user: Option<GuestUser>) -> Option<String> {
+    pub(super) fn objection(
+        &self,
+        pid: i32,
+        user: Option<GuestUser>,
+        home: &Home,
+    ) -> Option<String> {
+        let wanted = match home.network() {
+            Some(own) => Network::of(own),
+            None => Ok(self.network),
+        };
         let network = Network::of(Path::new(&format!("/proc/{pid}/ns/net")));
         let uid = effective_user(pid);
-        match (network, uid) {
-            (Ok(network), Ok(uid)) => {
+        match (wanted, network, uid) {
+            (Ok(wanted), Ok(network), Ok(uid)) => {
                 let own = rustix::process::geteuid().as_raw();
-                objection(
-                    self.network,
-                    network,
-                    user.map_or(own, |user| user.uid),
-                    uid,
-                )
+                objection(wanted, network, user.map_or(own, |user| user.uid), uid)
             }
-            (Err(error), _) | (_, Err(error)) => {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
                 Some(format!("where its process lives cannot be told: {error}"))
             }
         }
@@ -155,9 +164,7 @@ impl Placement {
 
 fn objection(wanted: Network, network: Network, user: u32, uid: u32) -> Option<String> {
     if network != wanted {
-        return Some(
-            "its process lived in another network namespace than the node's guests now do".into(),
-        );
+        return Some("its process lived in another network namespace than its Pod now has".into());
     }
     (uid != user).then(|| {
         format!("its process ran as user {uid}, and guests of its namespace now run as {user}")

@@ -8,6 +8,7 @@ use coracle_runtime::GuestUser;
 use coracle_runtime::process::{self, Ended, kill_and_wait};
 
 use super::client::{Client, Listener};
+use super::home::Home;
 use super::placement::Placement;
 use crate::protocol::{Bound, Request, Response};
 
@@ -28,20 +29,29 @@ pub(super) enum Found {
 }
 
 impl Process {
-    /// Starts a subcommand in a new folder, as that user.
+    /// Starts a subcommand in a new folder, as that user, where its guests live.
     pub(super) async fn spawn(
         placement: &Placement,
         subcommand: &str,
         folder: &Path,
         user: Option<GuestUser>,
+        home: &Home,
         listener: Arc<dyn Listener>,
     ) -> io::Result<Arc<Self>> {
         placement.make_folder(folder, user)?;
-        let command = placement.command(subcommand, folder, user);
+        let command = placement.command(subcommand, folder, user, home);
         let connect = Client::connect(folder, listener);
         let spawned = process::Process::spawn_connected(command, folder, connect);
         let (process, client) = spawned.await?;
         Ok(Arc::new(Self { process, client }))
+    }
+
+    /// Kills the process of a folder, if it lives.
+    pub(super) async fn end(folder: &Path) -> io::Result<()> {
+        match process::Process::living(folder)? {
+            Some((_, pidfd)) => kill_and_wait(pidfd).await,
+            None => Ok(()),
+        }
     }
 
     /// Takes over the process of a folder, if it lives, and where that user's guests should.
@@ -49,12 +59,13 @@ impl Process {
         placement: &Placement,
         folder: &Path,
         user: Option<GuestUser>,
+        home: &Home,
         listener: Arc<dyn Listener>,
     ) -> io::Result<Found> {
         let Some((pid, pidfd)) = process::Process::living(folder)? else {
             return Ok(Found::Gone);
         };
-        if let Some(reason) = placement.objection(pid, user) {
+        if let Some(reason) = placement.objection(pid, user, home) {
             tracing::warn!(folder = %folder.display(), reason, "killing a guest process");
             kill_and_wait(pidfd).await?;
             return Ok(Found::Misplaced(reason));

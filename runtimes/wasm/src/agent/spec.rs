@@ -7,6 +7,7 @@ use coracle_images::ImageConfig;
 use coracle_runtime::ledger::ContainerRecord;
 use coracle_runtime::{PodSandbox, Protocol};
 
+use super::home::Home;
 use crate::compile::Artifact;
 use crate::protocol::GuestSpec;
 
@@ -47,6 +48,7 @@ pub(super) fn guest(
         port,
         ips: sandbox.config.ips.clone(),
         network_snapshot: sandbox.config.network_snapshot.clone(),
+        attachment: Home::of(sandbox).attachment(),
         log_file: sandbox.config.log_directory.join(&config.log_path),
         log_limits: config.log_limits,
         termination_message: config.termination_message.clone(),

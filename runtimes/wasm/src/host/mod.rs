@@ -123,7 +123,7 @@ impl Service for Host {
         if self.pods.lock().contains_key(&spec.container) {
             return Err("this guest is served already".into());
         }
-        let network = (self.network)(&spec.network_snapshot, &spec.ips)
+        let network = (self.network)(&spec.network_snapshot, &spec.ips, spec.attachment)
             .map_err(|error| format!("opening the Pod's network: {error}"))?;
         let handler = self
             .handlers

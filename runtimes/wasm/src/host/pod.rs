@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{ContainerId, GuestNetwork, Protocol, Resources, Stdio};
+use coracle_runtime::{Attachment, ContainerId, GuestNetwork, Protocol, Resources, Stdio};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,8 @@ pub(super) struct HttpPod {
     announcer: Arc<Announcer>,
     /// Where the cluster knows the Pod to be served.
     pub address: SocketAddr,
+    /// What is bound for it.
+    listen: SocketAddr,
     bound: Mutex<Option<Endpoint>>,
     life: OnceLock<Box<Life>>,
 }
@@ -144,6 +146,11 @@ impl HttpPod {
             traps: AtomicU64::new(0),
             announcer,
             address: SocketAddr::new(ip, spec.port),
+            listen: match spec.attachment {
+                Attachment::Address => SocketAddr::new(ip, spec.port),
+                // The containers of its Pod find it on localhost too.
+                Attachment::Netns => SocketAddr::from((Ipv4Addr::UNSPECIFIED, spec.port)),
+            },
             bound: Mutex::new(None),
             life: OnceLock::new(),
         })
@@ -180,7 +187,7 @@ impl HttpPod {
             |error: &dyn std::fmt::Display| format!("listening on {}: {error}", self.address);
         let network = &self.environment.reach.network;
         let wanted = network
-            .bind(Protocol::Tcp, self.address)
+            .bind(Protocol::Tcp, self.listen)
             .map_err(|error| failed(&error))?;
         let socket = TcpListener::bind(wanted).map_err(|error| failed(&error))?;
         let actual = socket.local_addr().map_err(|error| failed(&error))?;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_runtime::{GuestNetwork, NetworkError, Peer, Protocol};
+use coracle_runtime::{Attachment, GuestNetwork, NetworkError, Peer, Protocol};
 use serde::{Deserialize, Serialize};
 
 /// What the agent publishes, here: the test.
@@ -26,7 +26,11 @@ pub(crate) struct Snapshot {
 }
 
 /// Opens the network of a Pod; the factory of the guest processes.
-pub(crate) fn open(snapshot: &Path, ips: &[IpAddr]) -> io::Result<Arc<dyn GuestNetwork>> {
+pub(crate) fn open(
+    snapshot: &Path,
+    ips: &[IpAddr],
+    _attachment: Attachment,
+) -> io::Result<Arc<dyn GuestNetwork>> {
     Ok(Arc::new(Network {
         snapshot: snapshot.to_owned(),
         ips: ips.to_vec(),

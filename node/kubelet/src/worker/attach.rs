@@ -1,0 +1,140 @@
+//! When a Pod is joined to the network, and how.
+//!
+//! A Pod of guests alone shares a network namespace with others; one that has a container gets its
+//! own. What a Pod has is said by its images, and so its address may have to wait for them:
+//!
+//! ```text
+//! an earlier agent made sandboxes ──► as it did
+//! all images are here             ──► at once
+//! some are not                    ──► when the first container's image is: the others are fetched
+//!                                     then, and what cannot be had may be a container
+//! ```
+//!
+//! A guest does as well in a namespace of its Pod's own, so that the doubt costs a Pod nothing but
+//! some memory.
+
+use coracle_runtime::{Attachment, Network};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::run::Worker;
+use crate::containers::start::Prepared;
+use crate::images::{Kind, PullPolicy};
+use crate::node_context::NodeContext;
+use crate::objects;
+use crate::pod;
+
+/// By what the images hold; none while one decides of which nothing is known.
+fn by_kinds(kinds: impl IntoIterator<Item = Option<Kind>>) -> Option<Attachment> {
+    let mut decided = Some(Attachment::Address);
+    for kind in kinds {
+        match kind {
+            Some(Kind::Container) => return Some(Attachment::Netns),
+            Some(Kind::Wasm) => {}
+            None => decided = None,
+        }
+    }
+    decided
+}
+
+fn policy(container: &Container) -> (&str, PullPolicy) {
+    let reference = container.image.as_deref().unwrap_or_default();
+    let policy = PullPolicy::of(container.image_pull_policy.as_deref(), reference);
+    (reference, policy)
+}
+
+impl Worker {
+    /// How a Pod is attached, if that is known before anything of it is started.
+    pub(super) async fn attachment(&self, pod: &Pod, handler: Option<&str>) -> Option<Attachment> {
+        let known = self.node.cache.pod(pod::uid(pod));
+        if !known.sandboxes.is_empty() {
+            let own = known.sandboxes.iter().any(|of| {
+                let network = &of.sandbox.config.namespaces.network;
+                matches!(network, Network::Namespace(_))
+            });
+            return Some(match own {
+                true => Attachment::Netns,
+                false => Attachment::Address,
+            });
+        }
+        let mut kinds = Vec::new();
+        for (container, _) in pod::containers(pod) {
+            let (reference, policy) = policy(container);
+            kinds.push(match (self.node.router.only(handler), policy) {
+                (Some(kind), _) => Some(kind),
+                // Another image may have that name by now.
+                (None, PullPolicy::Always) => None,
+                (None, _) => self.node.images.kind(reference).await,
+            });
+        }
+        by_kinds(kinds)
+    }
+}
+
+/// How a Pod is attached whose first container is about to be made, of an image of that kind; none
+/// if it is attached by now. May take long, and may be dropped at any time.
+pub(super) async fn late(
+    node: &NodeContext,
+    pod: &Pod,
+    first: (&str, Kind),
+    prepared: &Prepared,
+) -> Option<Attachment> {
+    if !prepared.ips.is_empty() || pod::spec(pod).host_network == Some(true) {
+        return None;
+    }
+    let mut kinds = Vec::new();
+    for (container, _) in pod::containers(pod) {
+        if container.name == first.0 {
+            kinds.push(Some(first.1));
+            continue;
+        }
+        let (reference, policy) = policy(container);
+        let here = node.images.kind(reference).await;
+        let (None, true) = (here, policy != PullPolicy::Never) else {
+            kinds.push(here);
+            continue;
+        };
+        // What goes wrong is told when it is this container's turn.
+        let auths = objects::pull_credentials(&node.client, pod, |_| {});
+        let policy = PullPolicy::IfNotPresent;
+        let obtained = node.images.obtain(reference, policy, auths, || {}).await;
+        kinds.push(match obtained {
+            Ok(_) => node.images.kind(reference).await,
+            Err(_) => None,
+        });
+    }
+    Some(by_kinds(kinds).unwrap_or(Attachment::Netns))
+}
+
+/// Joins a Pod to the network. Short, and runs to its end once begun.
+pub(super) async fn attach(
+    node: &NodeContext,
+    pod: &Pod,
+    wanted: Attachment,
+    prepared: &mut Prepared,
+) -> Result<(), String> {
+    let attached = node.network.attach(&pod::identity(pod), wanted).await;
+    let attached =
+        attached.map_err(|error| format!("Failed to create pod sandbox: no address: {error}"))?;
+    prepared.ips = attached.ips;
+    prepared.namespace = attached.namespace;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_container_decides_and_what_is_unknown_leaves_it_open() {
+        use Kind::{Container, Wasm};
+        for (kinds, decided) in [
+            (vec![Some(Wasm), Some(Wasm)], Some(Attachment::Address)),
+            (vec![Some(Wasm), Some(Container)], Some(Attachment::Netns)),
+            (vec![None, Some(Container)], Some(Attachment::Netns)),
+            (vec![Some(Wasm), None], None),
+            (vec![], Some(Attachment::Address)),
+        ] {
+            assert_eq!(by_kinds(kinds.clone()), decided, "{kinds:?}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Pods come to the network and leave it.
+//!
+//! An address is on record before its namespace is made, and until that is removed: a node that is
+//! cut off between the two finds what there is, and nobody else gets the address meanwhile.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coracle_runtime::{Attachment, PodIdentity};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+
+use super::{NodeNetwork, NodeNetworkConfig};
+use crate::addresses::{AddressError, AddressPool, Parts};
+use crate::namespace::PodNamespace;
+
+/// How a Pod is joined to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its address.
+    pub address: IpAddr,
+    /// The file of its namespace, if it has one of its own.
+    pub namespace: Option<PathBuf>,
+}
+
+/// The node's range, once it is known and leads to Pods.
+pub(super) struct Pool {
+    pub(super) range: IpNet,
+    pub(super) addresses: Mutex<AddressPool>,
+}
+
+impl Pool {
+    /// Opens the addresses of a range, and removes the namespaces of Pods that have none.
+    pub(super) fn open(
+        config: &NodeNetworkConfig,
+        range: IpNet,
+        namespace: Option<&PodNamespace>,
+    ) -> io::Result<Arc<Self>> {
+        let parts = match namespace {
+            Some(_) => Parts::Two,
+            None => Parts::One,
+        };
+        let addresses = AddressPool::open(&config.directory.join("addresses"), range, parts)?;
+        if let Some(namespace) = namespace {
+            namespace.keep(|address| addresses.pods().any(|(of, _)| of == address))?;
+        }
+        Ok(Arc::new(Self {
+            range,
+            addresses: Mutex::new(addresses),
+        }))
+    }
+}
+
+impl NodeNetwork {
+    /// Joins a Pod to the network, as it is wanted where the network has namespaces. What a Pod
+    /// has it keeps until it is released, also after a restart; what it lacks it gets again.
+    ///
+    /// # Errors
+    /// The range is exhausted, the record could not be written, or the namespace not be made.
+    pub async fn attach(
+        &self,
+        pod: &PodIdentity,
+        wanted: Attachment,
+    ) -> Result<Attached, AddressError> {
+        let mut known = self.pool.subscribe();
+        let pool = match known.wait_for(Option::is_some).await {
+            Ok(pool) => pool.clone(),
+            Err(_) => None,
+        };
+        // The sender is `self`: it does not end while we wait.
+        let pool = pool.ok_or(AddressError::NoRange)?;
+        let (address, attachment) = {
+            let mut addresses = pool.addresses.lock();
+            let address = addresses.allocate(pod, wanted)?;
+            (address, addresses.attachment(address))
+        };
+        self.changed.notify_one();
+        let namespace = match (&self.namespace, attachment) {
+            (Some(node), Attachment::Netns) => {
+                let node = node.clone();
+                let attached = tokio::task::spawn_blocking(move || node.attach(address)).await;
+                let attached = attached.map_err(io::Error::other).flatten();
+                Some(attached.map_err(|source| AddressError::Namespace { address, source })?)
+            }
+            _ => None,
+        };
+        Ok(Attached { address, namespace })
+    }
+
+    /// Parts a Pod from the network, and gives its address back. Releasing what is free is no
+    /// error.
+    ///
+    /// # Errors
+    /// Its namespace or the record could not be removed; the address stays taken.
+    pub async fn release(&self, pod_uid: &str) -> io::Result<()> {
+        let Some(pool) = self.pool.borrow().clone() else {
+            return Ok(());
+        };
+        let held = {
+            let addresses = pool.addresses.lock();
+            let address = addresses.address(pod_uid);
+            address.filter(|address| addresses.attachment(*address) == Attachment::Netns)
+        };
+        if let (Some(node), Some(address)) = (self.namespace.clone(), held) {
+            let detached = tokio::task::spawn_blocking(move || node.detach(address)).await;
+            detached.map_err(io::Error::other).flatten()?;
+        }
+        pool.addresses.lock().release(pod_uid)?;
+        self.changed.notify_one();
+        Ok(())
+    }
+}
