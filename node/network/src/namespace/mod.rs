@@ -27,7 +27,7 @@
 mod apply;
 mod links;
 mod masquerade;
-mod netlink;
+pub(crate) mod netlink;
 mod plan;
 
 use std::fs::File;
@@ -37,10 +37,13 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::nftables;
+use crate::service_rules::{Frame, table_of};
 use links::Links;
-use plan::{Claim, Names, cluster_conflict, node_conflict, plan};
+use plan::{Names, cluster_conflict, node_conflict, plan};
 
-pub(crate) use apply::inside;
+pub(crate) use apply::{inside, lock};
+pub(crate) use plan::Claim;
 
 /// Under which address the machine is in Pods' sight.
 pub(crate) const HOST_END: Ipv4Addr = plan::HOST_END;
@@ -76,6 +79,7 @@ fn step(what: &'static str) -> impl Fn(io::Error) -> NamespaceError {
 #[derive(Debug)]
 pub(crate) struct PodNamespace {
     names: Names,
+    claim: Claim,
     node: Option<Ipv4Addr>,
 }
 
@@ -112,8 +116,9 @@ impl PodNamespace {
         let this = Self {
             node: address_here(node),
             names,
+            claim,
         };
-        let made = this.make(&claim, &mut links);
+        let made = this.make(&mut links);
         if made.is_err() && !found {
             // Nothing of what did not work stays behind.
             if let Err(error) = remove(&this.names) {
@@ -123,8 +128,8 @@ impl PodNamespace {
         made.map(|()| this)
     }
 
-    fn make(&self, claim: &Claim, links: &mut Links) -> Result<(), NamespaceError> {
-        let names = &self.names;
+    fn make(&self, links: &mut Links) -> Result<(), NamespaceError> {
+        let (names, claim) = (&self.names, &self.claim);
         let namespace = apply::namespace(&names.namespace)
             .map_err(step("make the network namespace of Pods"))?;
         apply::pair(links, names, &namespace, &claim.encode())
@@ -164,6 +169,21 @@ impl PodNamespace {
         apply::side(link, &plan.host).map_err(step("set up the machine's way to Pods"))
     }
 
+    /// What rules for Services are made for, where the node's Pods and Services have these ranges.
+    pub(crate) fn services(&self, pods: Ipv4Net, services: Ipv4Net) -> Frame {
+        Frame {
+            table: table_of(&self.names.table),
+            link: self.names.link.clone(),
+            pods,
+            node: self.node.unwrap_or(HOST_END),
+            cluster: self.claim.range,
+            claim: Claim {
+                range: services,
+                ..self.claim.clone()
+            },
+        }
+    }
+
     /// The file of the namespace.
     pub(crate) fn path(&self) -> &Path {
         &self.names.namespace
@@ -192,11 +212,14 @@ fn remove(names: &Names) -> io::Result<()> {
     for range in plan::unclaimed(&links.refused()?, &there) {
         links.refuse_no_longer(range)?;
     }
-    // A kernel that cannot say whether the table is there has none.
-    match masquerade::remove(&names.table) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        other => other,
+    for table in [table_of(&names.table), names.table.clone()] {
+        match nftables::remove(&table) {
+            // A kernel that cannot say whether the table is there has none.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
     }
+    Ok(())
 }
 
 /// Removes what nodes left whose folder is gone. A namespace that cannot be seen may belong to a
