@@ -117,8 +117,8 @@ async fn relay(listener: tokio::net::TcpListener, real: SocketAddr, pods: IpNet)
         &slots,
         &mut connections,
         |stream, client| async move {
-            // Whoever is next to the machine could send to this address too.
-            if !pods.contains(&client.ip()) {
+            // Whoever is next to the machine could send to this address too, but not from it.
+            if !pods.contains(&client.ip()) && client.ip() != HOST_END {
                 return;
             }
             let passed = match TcpStream::connect(real).await {

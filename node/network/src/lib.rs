@@ -4,7 +4,9 @@
 //! address leads, [`zone`] which names exist. [`NodeNetwork`] owns the state of the node: which
 //! Pod has which address, and which socket really serves it. It publishes all that guests may
 //! know as one [`snapshot`] file, and forwards NodePorts. [`SnapshotNetwork`] is the guests' side:
-//! it answers [`coracle_runtime::GuestNetwork`] out of the snapshot, in the guest's process.
+//! it answers [`coracle_runtime::GuestNetwork`] out of the snapshot, in the guest's process. Whoever
+//! is no guest reaches Services by the kernel's rules (`service_rules`), where Pods' addresses are
+//! the kernel's.
 //!
 //! Pods' addresses have one of two forms, decided once for a node ([`FormChoice`]):
 //!
@@ -29,10 +31,12 @@ mod balance;
 mod dns;
 mod guest;
 mod namespace;
+mod nftables;
 mod node;
 mod node_ports;
 mod relay;
 mod rules;
+mod service_rules;
 pub mod snapshot;
 mod zone;
 

@@ -49,6 +49,7 @@ use crate::dns::DnsServer;
 use crate::namespace::{NamespaceError, PodNamespace};
 use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
+use crate::service_rules::ServiceRules;
 use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
 use bridges::Bridges;
@@ -179,7 +180,7 @@ impl NodeNetwork {
         Some(self.namespace.as_ref()?.path().to_owned())
     }
 
-    /// Removes what the network has on the machine: namespace, link, routes and the table of the
+    /// Removes what the network has on the machine: namespace, link, routes and the tables of the
     /// firewall. Guests that still run are cut off.
     ///
     /// # Errors
@@ -288,6 +289,7 @@ impl NodeNetwork {
         let mut is_listed = false;
         let address = self.config.node_port_address;
         let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
+        let service_rules = self.service_rules();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -331,15 +333,37 @@ impl NodeNetwork {
             if let Some(bridges) = &bridges {
                 bridges.set(self.listeners.read().bridges());
             }
-            // A name is said not to exist only when all are known.
+            // A name is said not to exist only when all are known, and a Service that the last
+            // agent's rules have is not taken from them before.
             if is_listed {
                 zones.send_replace(Arc::new(zone));
+                if let Some(service_rules) = &service_rules {
+                    service_rules.set(rules);
+                }
             }
         }
         node_ports.close().await;
         if let Some(bridges) = bridges {
             bridges.close().await;
         }
+        if let Some(service_rules) = service_rules {
+            service_rules.close().await;
+        }
+    }
+
+    /// Services for containers and the machine, where Pods have addresses that the kernel knows.
+    fn service_rules(&self) -> Option<ServiceRules> {
+        let namespace = self.namespace.as_ref()?;
+        let pods = self.pool.borrow().as_ref().map(|pool| pool.range);
+        let (Some(IpNet::V4(pods)), IpNet::V4(services)) = (pods, self.config.service_range) else {
+            tracing::error!(services = %self.config.service_range, "containers and the machine do not reach Services, whose range is not IPv4: choose another with --service-cidr");
+            return None;
+        };
+        let aliases = self.aliases.published().to_vec();
+        Some(ServiceRules::start(
+            namespace.services(pods, services),
+            aliases,
+        ))
     }
 
     /// A thread in the Pods' namespace, where there is one.

@@ -17,7 +17,7 @@ const LOCK: &str = "/run/coracle-network.lock";
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Waits until no other node changes the machine's network.
-pub(super) fn lock() -> io::Result<File> {
+pub(crate) fn lock() -> io::Result<File> {
     let file = File::options()
         .create(true)
         .truncate(false)

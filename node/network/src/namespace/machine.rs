@@ -12,8 +12,10 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::UnshareFlags;
 
 use super::apply;
-use super::links::{Links, RT_SCOPE_UNIVERSE, Route, Way};
-use super::{inside, masquerade};
+use super::links::{Links, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Route, Way};
+use super::{HOST_END, inside};
+use crate::nftables;
+use crate::service_rules::table_of;
 
 /// Runs a test as on a machine of its own. Without the rights it is skipped, and says so.
 pub(crate) fn on_a_machine_of_its_own(test: impl FnOnce() + Send + 'static) {
@@ -76,35 +78,61 @@ pub(crate) fn outside() -> File {
     let namespace = apply::namespace(Path::new("/run/netns/outside")).unwrap();
     let mut links = Links::open().unwrap();
     links.add_pair("uplink", "down", &namespace).unwrap();
-    let end = |links: &mut Links, name: &str, own, gateway: Option<Ipv4Addr>, to: &str| {
-        let index = links.find(name).unwrap().unwrap().index;
-        links.add_address(index, own, RT_SCOPE_UNIVERSE).unwrap();
-        links.set_up(index).unwrap();
-        let way = Way::Gateway {
-            gateway,
-            source: None,
-        };
-        let destination = to.parse().unwrap();
-        let link = index;
-        links
-            .set_route(&Route {
-                destination,
-                way,
-                link,
-            })
-            .unwrap();
-    };
-    end(&mut links, "uplink", UPLINK, Some(OUTSIDE), "0.0.0.0/0");
+    let everywhere = RT_SCOPE_UNIVERSE;
+    end(&mut links, "uplink", (UPLINK, everywhere));
+    route("uplink", "0.0.0.0/0", Some(OUTSIDE));
     inside(&namespace, || {
         let mut links = Links::open()?;
-        end(&mut links, "down", OUTSIDE, None, "198.51.100.0/24");
+        end(&mut links, "down", (OUTSIDE, everywhere));
+        route("down", "198.51.100.0/24", None);
         Ok(())
     })
     .unwrap();
     namespace
 }
 
-/// What there is of ours: links, files of namespaces, and whether a table is there.
+/// A Pod with a network of its own, and a link to the machine for its one address.
+pub(crate) fn container(name: &str, address: Ipv4Addr) -> File {
+    let namespace = apply::namespace(&Path::new("/run/netns").join(name)).unwrap();
+    let mut links = Links::open().unwrap();
+    links.add_pair(name, "eth0", &namespace).unwrap();
+    end(&mut links, name, (HOST_END, RT_SCOPE_LINK));
+    route(name, &format!("{address}/32"), None);
+    inside(&namespace, || {
+        let mut links = Links::open()?;
+        let lo = links.find("lo")?.ok_or(io::ErrorKind::NotFound)?;
+        links.set_up(lo.index)?;
+        end(&mut links, "eth0", (address, RT_SCOPE_UNIVERSE));
+        route("eth0", "0.0.0.0/0", Some(HOST_END));
+        Ok(())
+    })
+    .unwrap();
+    namespace
+}
+
+/// Gives a link its address, known as far as is said.
+fn end(links: &mut Links, name: &str, (own, scope): (Ipv4Addr, u8)) {
+    let index = links.find(name).unwrap().unwrap().index;
+    links.add_address(index, own, scope).unwrap();
+    links.set_up(index).unwrap();
+}
+
+/// Sets a route in the calling thread's namespace.
+pub(crate) fn route(name: &str, to: &str, gateway: Option<Ipv4Addr>) {
+    let mut links = Links::open().unwrap();
+    let way = Way::Gateway {
+        gateway,
+        source: None,
+    };
+    let route = Route {
+        destination: to.parse().unwrap(),
+        way,
+        link: links.find(name).unwrap().unwrap().index,
+    };
+    links.set_route(&route).unwrap();
+}
+
+/// What there is of ours: links, files of namespaces, and whether one of a node's tables is there.
 pub(crate) fn ours(table: &str) -> (Vec<String>, Vec<String>, bool) {
     let links = Links::open().unwrap().list().unwrap();
     let links = links.into_iter().map(|link| link.name);
@@ -114,7 +142,7 @@ pub(crate) fn ours(table: &str) -> (Vec<String>, Vec<String>, bool) {
     (
         links.filter(ours).collect(),
         files.filter(ours).collect(),
-        masquerade::exists(table).unwrap(),
+        [table, &table_of(table)].map(|table| nftables::exists(table).unwrap()) != [false; 2],
     )
 }
 

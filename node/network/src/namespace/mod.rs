@@ -38,7 +38,7 @@
 mod apply;
 mod links;
 mod masquerade;
-mod netlink;
+pub(crate) mod netlink;
 mod plan;
 mod pod;
 
@@ -49,10 +49,13 @@ use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::nftables;
+use crate::service_rules::{Frame, table_of};
 use links::Links;
-use plan::{Claim, Names, Node, cluster_conflict, netns_part, node_conflict, plan};
+use plan::{Names, Node, cluster_conflict, netns_part, node_conflict, plan};
 
-pub(crate) use apply::inside;
+pub(crate) use apply::{inside, lock};
+pub(crate) use plan::Claim;
 
 /// Under which address the machine is in Pods' sight.
 pub(crate) const HOST_END: Ipv4Addr = plan::HOST_END;
@@ -226,6 +229,21 @@ impl PodNamespace {
         &self.names.pod_links
     }
 
+    /// What rules for Services are made for, where the node's Pods and Services have these ranges.
+    pub(crate) fn services(&self, pods: Ipv4Net, services: Ipv4Net) -> Frame {
+        Frame {
+            table: table_of(&self.names.table),
+            link: self.names.link.clone(),
+            pods,
+            node: self.node.address.unwrap_or(HOST_END),
+            cluster: self.claim.range,
+            claim: Claim {
+                range: services,
+                ..self.claim.clone()
+            },
+        }
+    }
+
     /// The file of the namespace.
     pub(crate) fn path(&self) -> &Path {
         &self.names.namespace
@@ -276,11 +294,14 @@ fn remove(names: &Names) -> io::Result<()> {
     for range in plan::unclaimed(&links.refused()?, &there) {
         links.refuse_no_longer(range)?;
     }
-    // A kernel that cannot say whether the table is there has none.
-    match masquerade::remove(&names.table) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        other => other,
+    for table in [table_of(&names.table), names.table.clone()] {
+        match nftables::remove(&table) {
+            // A kernel that cannot say whether the table is there has none.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
     }
+    Ok(())
 }
 
 /// Removes what nodes left whose folder is gone. A namespace that cannot be seen may belong to a

@@ -9,7 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force,
+    set_socket_timeout,
+};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto,
     socket_with,
@@ -23,11 +26,13 @@ const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// Make what is not there.
-pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+/// Put it behind what is there.
+pub(crate) const NLM_F_APPEND: u16 = 0x800;
 /// Fail if it is there.
-pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
 /// Put it in the place of what is there.
-pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -39,13 +44,28 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// A dump is asked for again this often when what it lists changed meanwhile.
 const DUMPS: usize = 5;
 
+/// What every socket has room for.
+const SMALL: usize = 16 << 10;
+/// What the kernel reckons for a short answer.
+const ACKNOWLEDGEMENT: usize = 1 << 10;
+
+/// Why a batch was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub(crate) struct BatchError {
+    /// The place of the first change that failed; none if it is the batch that did.
+    pub(crate) position: Option<usize>,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
 /// One message; length and sequence number are set when it is sent.
-pub(super) struct Message {
+pub(crate) struct Message {
     bytes: Vec<u8>,
 }
 
 impl Message {
-    pub(super) fn new(kind: u16, flags: u16) -> Self {
+    pub(crate) fn new(kind: u16, flags: u16) -> Self {
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
@@ -53,34 +73,39 @@ impl Message {
     }
 
     /// Appends a header of the family, whose length is a multiple of four.
-    pub(super) fn put(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn put(mut self, bytes: &[u8]) -> Self {
         self.bytes.extend_from_slice(bytes);
         self.pad();
         self
     }
 
-    pub(super) fn attribute(self, kind: u16, payload: &[u8]) -> Self {
+    pub(crate) fn attribute(self, kind: u16, payload: &[u8]) -> Self {
         self.enclose(kind, |message| message.put(payload), payload.len())
     }
 
+    /// The attributes of another message.
+    pub(crate) fn append(self, attributes: &Self) -> Self {
+        self.put(attributes.bytes.get(HEADER..).unwrap_or_default())
+    }
+
     /// A text with the final zero that the kernel wants.
-    pub(super) fn text(self, kind: u16, text: &str) -> Self {
+    pub(crate) fn text(self, kind: u16, text: &str) -> Self {
         let mut bytes = text.as_bytes().to_vec();
         bytes.push(0);
         self.attribute(kind, &bytes)
     }
 
     /// A number in the machine's order, as rtnetlink has them.
-    pub(super) fn native(self, kind: u16, number: u32) -> Self {
+    pub(crate) fn native(self, kind: u16, number: u32) -> Self {
         self.attribute(kind, &number.to_ne_bytes())
     }
 
     /// A number in the network's order, as nftables has them.
-    pub(super) fn network(self, kind: u16, number: u32) -> Self {
+    pub(crate) fn network(self, kind: u16, number: u32) -> Self {
         self.attribute(kind, &number.to_be_bytes())
     }
 
-    pub(super) fn nested(self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
+    pub(crate) fn nested(self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.bytes.len();
         let mut message = self.enclose(kind | NLA_F_NESTED, fill, 0);
         let length = message.bytes.len() - start;
@@ -119,7 +144,7 @@ impl Message {
 }
 
 /// A socket that speaks to the kernel about the network namespace of the thread that made it.
-pub(super) struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: u32,
 }
@@ -131,7 +156,7 @@ impl AsFd for Socket {
 }
 
 impl Socket {
-    pub(super) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+    pub(crate) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let fd = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -143,38 +168,74 @@ impl Socket {
     }
 
     /// Asks for a change and waits until it is made.
-    pub(super) fn request(&mut self, message: Message) -> io::Result<()> {
+    pub(crate) fn request(&mut self, message: Message) -> io::Result<()> {
         self.sequence += 1;
         self.send(&message.finish(NLM_F_ACK, self.sequence))?;
         self.acknowledged(self.sequence)
     }
 
     /// Asks for changes that are made all or not at all; `begin` and `end` enclose them.
-    pub(super) fn batch(
+    pub(crate) fn batch(
         &mut self,
         begin: Message,
         changes: Vec<Message>,
         end: Message,
-    ) -> io::Result<()> {
+    ) -> Result<(), BatchError> {
+        let count = changes.len();
+        let first = self.sequence + 2;
         let mut bytes = begin.finish(0, self.sequence + 1);
         self.sequence += 1;
-        let first = self.sequence + 1;
-        for change in changes {
+        for (position, change) in changes.into_iter().enumerate() {
             self.sequence += 1;
-            bytes.extend(change.finish(NLM_F_ACK, self.sequence));
+            // One is enough: whatever fails says so unasked, and before it.
+            let last = position + 1 == count;
+            bytes.extend(change.finish(if last { NLM_F_ACK } else { 0 }, self.sequence));
         }
         let last = self.sequence;
         self.sequence += 1;
         bytes.extend(end.finish(0, self.sequence));
-        self.send(&bytes)?;
-        for sequence in first..=last {
-            self.acknowledged(sequence)?;
+        if count == 0 {
+            return Ok(());
         }
+        let whole = |source: io::Error| BatchError {
+            position: None,
+            source,
+        };
+        self.make_room(bytes.len(), count).map_err(whole)?;
+        self.send(&bytes).map_err(whole)?;
+        loop {
+            for answer in self.receive().map_err(whole)? {
+                if answer.kind != NLMSG_ERROR {
+                    continue;
+                }
+                // Any failure of a batch is the batch's.
+                answer.outcome().map_err(|source| BatchError {
+                    position: answer
+                        .sequence
+                        .checked_sub(first)
+                        .and_then(|position| usize::try_from(position).ok())
+                        .filter(|position| *position < count),
+                    source,
+                })?;
+                if answer.sequence == last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A batch is sent at once; if nothing of it works every message comes back with its error.
+    fn make_room(&self, bytes: usize, messages: usize) -> io::Result<()> {
+        if bytes < SMALL {
+            return Ok(());
+        }
+        set_socket_send_buffer_size_force(&self.fd, bytes)?;
+        set_socket_recv_buffer_size_force(&self.fd, bytes * 2 + messages * ACKNOWLEDGEMENT)?;
         Ok(())
     }
 
     /// Asks for a list: the payloads of the answers, each with its family's header.
-    pub(super) fn dump(&mut self, message: impl Fn() -> Message) -> io::Result<Vec<Vec<u8>>> {
+    pub(crate) fn dump(&mut self, message: impl Fn() -> Message) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..DUMPS {
             self.sequence += 1;
             self.send(&message().finish(NLM_F_DUMP, self.sequence))?;
@@ -227,8 +288,9 @@ impl Socket {
     }
 
     fn receive(&self) -> io::Result<Vec<Answer>> {
-        // The kernel fills at most 32 KiB at a time (NLMSG_GOODSIZE and the dumps' limit).
-        let mut buffer = vec![0; 64 << 10];
+        // The kernel fills at most 32 KiB at a time (NLMSG_GOODSIZE and the dumps' limit), or returns
+        // a message that failed.
+        let mut buffer = vec![0; 80 << 10];
         let (length, _) = loop {
             match recv(&self.fd, &mut buffer[..], RecvFlags::empty()) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -288,7 +350,7 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 }
 
 /// The attributes after a header of `skip` bytes.
-pub(super) fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = payload.get(skip..).unwrap_or_default();
     std::iter::from_fn(move || {
         let length = usize::from(short(rest, 0)?);
@@ -300,7 +362,7 @@ pub(super) fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u
 }
 
 /// A number in the machine's order.
-pub(super) fn number(bytes: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn number(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset + 4)?.try_into().ok()?;
     Some(u32::from_ne_bytes(bytes))
 }

@@ -106,18 +106,18 @@ impl Names {
     }
 }
 
-/// Who uses a range for Pods.
+/// Who uses a range, for Pods or for Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     /// What tells the cluster from others.
-    pub(super) cluster: String,
-    pub(super) range: Ipv4Net,
+    pub(crate) cluster: String,
+    pub(crate) range: Ipv4Net,
     /// The folder of the node's network, unless its path is too long.
-    pub(super) folder: Option<PathBuf>,
+    pub(crate) folder: Option<PathBuf>,
 }
 
 impl Claim {
-    pub(super) fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let short = format!("coracle {} {}", self.cluster, self.range);
         match self.folder.as_deref().and_then(Path::to_str) {
             Some(folder) if short.len() + 1 + folder.len() <= ALIAS => format!("{short} {folder}"),
@@ -125,7 +125,7 @@ impl Claim {
         }
     }
 
-    pub(super) fn decode(alias: &str) -> Option<Self> {
+    pub(crate) fn decode(alias: &str) -> Option<Self> {
         let mut words = alias.strip_prefix("coracle ")?.splitn(3, ' ');
         Some(Self {
             cluster: words.next()?.to_owned(),

@@ -1,0 +1,329 @@
+//! The table in the terms of nftables.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use coracle_runtime::Protocol;
+
+use super::plan::{Choice, Frame, Frontend, Step, Table};
+use crate::namespace::{Claim, HOST_END};
+use crate::nftables::{
+    ADDRESS, Batch, Comparison, Data, Element, Field, Held, Hook, PORT, PROTOCOL, Rule, SCRATCH,
+    Set,
+};
+
+/// `dstnat`, where destinations are translated.
+const DSTNAT: i32 = -100;
+/// A node's own Pods come before what others translate.
+const PODS: i32 = DSTNAT - 10;
+/// Before `srcnat`, where the sources of what leaves the cluster are translated.
+const SOURCES: i32 = 90;
+const LOOPBACK: &str = "lo";
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Clients that are remembered; others get any endpoint each time.
+const CLIENTS: u32 = 1 << 16;
+/// What a comment of a table may have.
+const COMMENT: usize = 250;
+
+const FRONTENDS: Set = Set {
+    name: "frontends",
+    key: &[ADDRESS, PROTOCOL, PORT],
+    data: Data::Chain,
+    filled_by_rules: None,
+};
+const ENDPOINTS: Set = Set {
+    name: "endpoints",
+    key: &[ADDRESS, PROTOCOL, PORT, SCRATCH],
+    data: Data::Parts(&[ADDRESS, PORT]),
+    filled_by_rules: None,
+};
+const MEMBERS: Set = Set {
+    name: "members",
+    key: &[ADDRESS, PROTOCOL, PORT, SCRATCH],
+    data: Data::Parts(&[SCRATCH]),
+    filled_by_rules: None,
+};
+/// Clients of Services that have affinity.
+pub(super) const STICKY: Set = Set {
+    name: "clients",
+    key: &[ADDRESS, ADDRESS, PROTOCOL, PORT],
+    data: Data::Parts(&[SCRATCH]),
+    filled_by_rules: Some(CLIENTS),
+};
+const HAIRPINS: Set = Set {
+    name: "hairpins",
+    key: &[ADDRESS, ADDRESS],
+    data: Data::None,
+    filled_by_rules: None,
+};
+const SETS: [Set; 5] = [FRONTENDS, ENDPOINTS, MEMBERS, STICKY, HAIRPINS];
+
+const SERVICES: &str = "services";
+const FRONTEND: [Field; 3] = [Field::Destination, Field::Protocol, Field::DestinationPort];
+const FRONTEND_AND_NUMBER: [Field; 4] = [
+    Field::Destination,
+    Field::Protocol,
+    Field::DestinationPort,
+    Field::Scratch,
+];
+const CLIENT_AND_FRONTEND: [Field; 4] = [
+    Field::Source,
+    Field::Destination,
+    Field::Protocol,
+    Field::DestinationPort,
+];
+/// The first register behind a key of four parts.
+const BEHIND: u32 = 4;
+
+/// The whole table without Services, in the place of one of its name.
+pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
+    let name = frame.table.as_str();
+    // Deleting wants it to be there.
+    batch.table(name, None);
+    batch.delete_table(name);
+    batch.table(
+        name,
+        answers_machine.then(|| comment(&frame.claim)).as_deref(),
+    );
+    for (id, set) in (1..).zip(&SETS) {
+        batch.set(name, set, id);
+    }
+    let refuse = Choice::Refuse.chain();
+    batch.chain(name, &refuse);
+    batch.rule(name, &refuse, &Rule::new().protocol(TCP).reset());
+    batch.rule(name, &refuse, &Rule::new().port_unreachable());
+
+    batch.chain(name, SERVICES);
+    let known = Rule::new().load(0, &FRONTEND).go_by(FRONTENDS.name, 0);
+    batch.rule(name, SERVICES, &known);
+    let services = frame.claim.range;
+    let unknown = Rule::new().range(Field::Destination, Comparison::Is, services);
+    batch.rule(name, SERVICES, &unknown.go_to(&refuse));
+
+    batch.nat_chain(name, "pods", Hook::Prerouting, PODS);
+    let own = Rule::new().range(Field::Source, Comparison::Is, frame.pods);
+    batch.rule(name, "pods", &own.go_to(SERVICES));
+    if answers_machine {
+        batch.nat_chain(name, "others", Hook::Prerouting, DSTNAT);
+        batch.rule(name, "others", &Rule::new().go_to(SERVICES));
+        batch.nat_chain(name, "machine", Hook::Output, DSTNAT);
+        batch.rule(name, "machine", &Rule::new().go_to(SERVICES));
+    }
+    batch.nat_chain(name, SOURCES_CHAIN, Hook::Postrouting, SOURCES);
+    for rule in sources(frame, answers_machine) {
+        batch.rule(name, SOURCES_CHAIN, &rule);
+    }
+}
+
+const SOURCES_CHAIN: &str = "sources";
+
+/// Whose source address cannot stay.
+fn sources(frame: &Frame, answers_machine: bool) -> Vec<Rule> {
+    use Comparison::{Is, IsNot};
+    let mut rules = vec![
+        // A Pod that reaches itself.
+        Rule::new()
+            .load(0, &[Field::Source, Field::Destination])
+            .contained(HAIRPINS.name, 0)
+            .send_from(frame.node),
+        // A process in the namespace that guests share reaches another of it.
+        Rule::new()
+            .came_by(&frame.link)
+            .leaves_by(Is, &frame.link)
+            .translated()
+            .send_from(frame.node),
+    ];
+    if answers_machine {
+        let by_service = || Rule::new().range(Field::OriginalDestination, Is, frame.claim.range);
+        // The agent listens there for Pods and the machine alone.
+        rules.push(
+            by_service()
+                .leaves_by(Is, LOOPBACK)
+                .range(Field::Destination, Is, HOST_END.into())
+                .send_from(HOST_END),
+        );
+        // Through the cluster's address to somebody outside, who would answer past the machine.
+        rules.push(
+            by_service()
+                .range(Field::Source, IsNot, frame.cluster)
+                .range(Field::Destination, IsNot, frame.cluster)
+                .leaves_by(IsNot, LOOPBACK)
+                .masquerade(),
+        );
+    }
+    rules
+}
+
+/// The claim as the table's comment, without its folder if that is too long.
+fn comment(claim: &Claim) -> String {
+    let whole = claim.encode();
+    if whole.len() <= COMMENT {
+        return whole;
+    }
+    let folder = None;
+    Claim {
+        folder,
+        ..claim.clone()
+    }
+    .encode()
+}
+
+/// The rules of a choice.
+fn rules(choice: Choice) -> Vec<Rule> {
+    let to_endpoint = || {
+        Rule::new()
+            .load(0, &FRONTEND_AND_NUMBER)
+            .look_up(ENDPOINTS.name, 0, 0)
+            .send_to(0, 1)
+    };
+    let draw = |count| Rule::new().random(0, count).keep(0);
+    let mut rules = match choice {
+        Choice::Refuse => return Vec::new(),
+        Choice::Random(count) => vec![draw(count), to_endpoint()],
+        Choice::Sticky { count, seconds } => {
+            let member = || {
+                Rule::new()
+                    .load(0, &FRONTEND_AND_NUMBER)
+                    .look_up(MEMBERS.name, 0, 0)
+                    .keep(0)
+            };
+            let client = || {
+                Rule::new()
+                    .load(0, &CLIENT_AND_FRONTEND)
+                    .load(BEHIND, &[Field::Scratch])
+            };
+            let remember = || client().remember(STICKY.name, 0, BEHIND, seconds);
+            let recall = Rule::new()
+                .load(0, &CLIENT_AND_FRONTEND)
+                .look_up(STICKY.name, 0, 0)
+                .keep(0);
+            vec![
+                draw(count),
+                member(),
+                remember(),
+                recall,
+                to_endpoint(),
+                // That endpoint is gone.
+                client().forget(STICKY.name, 0, BEHIND),
+                draw(count),
+                member(),
+                remember(),
+                to_endpoint(),
+            ]
+        }
+    };
+    // A packet that met the frontend before a change and its endpoints after it. It is sent again,
+    // and must not go on as if the address were somebody's.
+    rules.push(Rule::new().drop());
+    rules
+}
+
+/// The steps, those of one kind together.
+pub(super) fn steps(batch: &mut Batch, table: &str, steps: &[Step]) {
+    let mut rest = steps;
+    while let Some(first) = rest.first() {
+        let kind = std::mem::discriminant(first);
+        let same = rest
+            .iter()
+            .take_while(|step| std::mem::discriminant(*step) == kind)
+            .count();
+        let (these, others) = rest.split_at(same);
+        rest = others;
+        let elements: Vec<Element> = these.iter().filter_map(element).collect();
+        match first {
+            Step::AddChoice(_) | Step::RemoveChoice(_) => {
+                these.iter().for_each(|step| choice(batch, table, step));
+            }
+            Step::RemoveFrontend(_) => batch.remove_elements(table, FRONTENDS.name, &elements),
+            Step::RemoveMember(..) => batch.remove_elements(table, MEMBERS.name, &elements),
+            Step::RemoveEndpoint(..) => batch.remove_elements(table, ENDPOINTS.name, &elements),
+            Step::RemoveHairpin(_) => batch.remove_elements(table, HAIRPINS.name, &elements),
+            Step::AddHairpin(_) => batch.add_elements(table, HAIRPINS.name, &elements),
+            Step::AddEndpoint(..) => batch.add_elements(table, ENDPOINTS.name, &elements),
+            Step::AddMember(..) => batch.add_elements(table, MEMBERS.name, &elements),
+            Step::AddFrontend(..) => batch.add_elements(table, FRONTENDS.name, &elements),
+        }
+    }
+}
+
+fn choice(batch: &mut Batch, table: &str, step: &Step) {
+    match step {
+        Step::AddChoice(choice) => {
+            let chain = choice.chain();
+            batch.chain(table, &chain);
+            for rule in rules(*choice) {
+                batch.rule(table, &chain, &rule);
+            }
+        }
+        Step::RemoveChoice(choice) => batch.delete_chain(table, &choice.chain()),
+        _ => {}
+    }
+}
+
+/// The element of a step; the kernel removes by key alone.
+fn element(step: &Step) -> Option<Element> {
+    let (key, data) = match *step {
+        Step::AddChoice(_) | Step::RemoveChoice(_) => return None,
+        Step::RemoveFrontend(frontend) => (self::frontend(frontend), Held::Nothing),
+        Step::AddFrontend(frontend, choice) => {
+            (self::frontend(frontend), Held::Chain(choice.chain()))
+        }
+        Step::RemoveMember(frontend, number) | Step::RemoveEndpoint(frontend, number) => {
+            (numbered(frontend, number), Held::Nothing)
+        }
+        Step::AddMember(frontend, number, member) => (
+            numbered(frontend, number),
+            Held::Bytes(scratch(member).to_vec()),
+        ),
+        Step::AddEndpoint(frontend, number, endpoint) => {
+            (numbered(frontend, number), Held::Bytes(socket(endpoint)))
+        }
+        Step::RemoveHairpin(pod) | Step::AddHairpin(pod) => (twice(pod), Held::Nothing),
+    };
+    Some(Element::new(key, data))
+}
+
+fn frontend(frontend: Frontend) -> Vec<u8> {
+    let protocol = match frontend.protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    };
+    [
+        frontend.address.octets(),
+        [protocol, 0, 0, 0],
+        port(frontend.port),
+    ]
+    .concat()
+}
+
+fn numbered(frontend: Frontend, number: u32) -> Vec<u8> {
+    [self::frontend(frontend), scratch(number).to_vec()].concat()
+}
+
+fn twice(pod: Ipv4Addr) -> Vec<u8> {
+    [pod.octets(), pod.octets()].concat()
+}
+
+fn socket(endpoint: SocketAddrV4) -> Vec<u8> {
+    [endpoint.ip().octets(), port(endpoint.port())].concat()
+}
+
+fn port(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+/// The kernel has it in the machine's order.
+fn scratch(number: u32) -> [u8; 4] {
+    number.to_ne_bytes()
+}
+
+/// The whole table in one batch.
+pub(super) fn load(table: &Table, clients: &[Element]) -> (Batch, Vec<Step>) {
+    let mut batch = Batch::default();
+    frame(&mut batch, &table.frame, table.answers_machine);
+    let all = super::plan::steps(&Table::empty(table.frame.clone()), table);
+    steps(&mut batch, &table.frame.table, &all);
+    batch.add_elements(&table.frame.table, STICKY.name, clients);
+    (batch, all)
+}

@@ -1,0 +1,165 @@
+//! Brings the table of a node into the kernel, and keeps account of what is there.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::encode::{self, STICKY};
+use super::flows::{self, Flow};
+use super::plan::{self, Frame, Frontend, Table};
+use crate::namespace::{self, Claim};
+use crate::nftables::{self, Batch, Element, Held, RulesError};
+
+/// Why the kernel does not have the table that it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KernelError {
+    #[error("the machine's network is not to be locked: {0}")]
+    Lock(#[source] io::Error),
+    #[error("the tables of nftables are not to be listed: {0}")]
+    List(#[source] io::Error),
+    #[error(
+        "the table was not taken: {0} (this wants a kernel with nft_nat, nft_masq, nft_numgen, nft_ct, nft_reject and nft_hash)"
+    )]
+    Load(#[source] RulesError),
+    #[error(
+        "flows of UDP were not cleared, and may go to endpoints that are gone: {0} (this wants a kernel with nf_conntrack_netlink)"
+    )]
+    Flows(#[source] io::Error),
+}
+
+/// What is in the kernel, as far as is known.
+#[derive(Default)]
+pub(super) struct Kernel {
+    loaded: Option<Table>,
+    /// Whose table answers the machine in the place of ours.
+    holder: Option<Claim>,
+    unsettled: Unsettled,
+}
+
+/// Of which frontends the flows are still to be looked at.
+#[derive(Default)]
+struct Unsettled {
+    /// Of all, for what was there before is not known.
+    all: bool,
+    frontends: BTreeSet<Frontend>,
+}
+
+impl Kernel {
+    /// Makes this the table, whatever is there; whether it answers the machine is found out.
+    /// Nothing is done where it is so already.
+    pub(super) fn bring(&mut self, wanted: Table) -> Result<(), KernelError> {
+        if !self.change(&wanted)? {
+            self.load(wanted)?;
+        }
+        self.settle()
+    }
+
+    /// Whose table answers the machine, if it is not this one.
+    pub(super) fn holder(&self) -> Option<&Claim> {
+        self.holder.as_ref()
+    }
+
+    /// Goes from what is there to what is wanted; not where all has to be loaded.
+    fn change(&mut self, wanted: &Table) -> Result<bool, KernelError> {
+        let Some(loaded) = &mut self.loaded else {
+            return Ok(false);
+        };
+        if loaded.frame != wanted.frame {
+            return Ok(false);
+        }
+        if !loaded.answers_machine {
+            self.holder = holder(&loaded.frame)?;
+            if self.holder.is_none() {
+                return Ok(false);
+            }
+        }
+        let steps = plan::steps(loaded, wanted);
+        if steps.is_empty() {
+            return nftables::exists(&loaded.frame.table).map_err(KernelError::List);
+        }
+        let mut batch = Batch::default();
+        encode::steps(&mut batch, &loaded.frame.table, &steps);
+        if let Err(error) = batch.commit() {
+            tracing::info!(%error, table = loaded.frame.table, "the table of Services is not as it was left, and is loaded anew");
+            return Ok(false);
+        }
+        self.unsettled.frontends.extend(plan::disturbed(&steps));
+        let answers_machine = loaded.answers_machine;
+        *loaded = Table {
+            answers_machine,
+            ..wanted.clone()
+        };
+        Ok(true)
+    }
+
+    fn load(&mut self, mut wanted: Table) -> Result<(), KernelError> {
+        self.loaded = None;
+        // Of two nodes that begin at the same time only one is first.
+        let _lock = namespace::lock().map_err(KernelError::Lock)?;
+        self.holder = holder(&wanted.frame)?;
+        wanted.answers_machine = self.holder.is_none();
+        let clients = clients(&wanted.frame.table);
+        let (batch, _) = encode::load(&wanted, &clients);
+        batch.commit().map_err(KernelError::Load)?;
+        self.unsettled.all = true;
+        self.loaded = Some(wanted);
+        Ok(())
+    }
+
+    /// Clears flows of UDP that go where none should.
+    fn settle(&mut self) -> Result<(), KernelError> {
+        let (Some(table), unsettled) = (&self.loaded, &self.unsettled) else {
+            return Ok(());
+        };
+        if !unsettled.all && unsettled.frontends.is_empty() {
+            return Ok(());
+        }
+        let concerned = |frontend: &Frontend| {
+            unsettled.frontends.contains(frontend)
+                || unsettled.all
+                    && (table.frontends.contains_key(frontend)
+                        || table.frame.claim.range.contains(&frontend.address))
+        };
+        let stale = |flow: &Flow| {
+            let frontend = flow.frontend();
+            concerned(&frontend) && is_own(table, flow) && !table.serves(frontend, flow.server())
+        };
+        let cleared = flows::forget(stale).map_err(KernelError::Flows)?;
+        if cleared > 0 {
+            tracing::debug!(
+                cleared,
+                "flows of UDP to endpoints that are gone were cleared"
+            );
+        }
+        self.unsettled = Unsettled::default();
+        Ok(())
+    }
+}
+
+/// Whether a flow went by this table, and not by that of another node of the machine.
+fn is_own(table: &Table, flow: &Flow) -> bool {
+    let server = flow.server();
+    table.frame.pods.contains(flow.client().ip())
+        || table.answers_machine
+            && (table.frame.cluster.contains(server.ip())
+                // It was not translated.
+                || *server.ip() == flow.frontend().address)
+}
+
+fn holder(frame: &Frame) -> Result<Option<Claim>, KernelError> {
+    let tables = nftables::tables().map_err(KernelError::List)?;
+    Ok(plan::holder(&frame.table, &frame.claim, &tables))
+}
+
+/// The clients that an earlier table remembers; members mean the same in the next one.
+fn clients(table: &str) -> Vec<Element> {
+    let mut clients = nftables::elements(table, STICKY.name).unwrap_or_default();
+    clients.retain(|client| {
+        let data = match &client.data {
+            Held::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        };
+        // Another version's may be otherwise.
+        client.key.len() == 16 && data == 4 && client.life.is_some()
+    });
+    clients
+}

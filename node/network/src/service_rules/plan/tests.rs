@@ -1,0 +1,345 @@
+use std::fmt::Write;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().unwrap()
+}
+
+fn frame() -> Frame {
+    Frame {
+        table: "coracle-0-services".into(),
+        link: "coracle-0".into(),
+        pods: net("10.42.3.0/24"),
+        node: Ipv4Addr::new(192, 0, 2, 2),
+        cluster: net("10.42.0.0/16"),
+        claim: claim("c1", "10.43.0.0/16", "/a"),
+    }
+}
+
+fn claim(cluster: &str, range: &str, folder: &str) -> Claim {
+    Claim {
+        cluster: cluster.into(),
+        range: net(range),
+        folder: Some(folder.into()),
+    }
+}
+
+/// `ADDRESSES PORT/PROTOCOL [AFFINITY] -> ENDPOINTS`
+pub(in super::super) fn service(text: &str) -> ServicePort {
+    let (front, endpoints) = text.split_once("->").unwrap();
+    let mut words = front.split_whitespace();
+    let addresses = words.next().unwrap().split(',');
+    let (port, protocol) = words.next().unwrap().split_once('/').unwrap();
+    ServicePort {
+        namespace: "default".into(),
+        service: "web".into(),
+        port_name: String::new(),
+        port: port.parse().unwrap(),
+        protocol: match protocol {
+            "udp" => Protocol::Udp,
+            _ => Protocol::Tcp,
+        },
+        addresses: addresses.map(|address| address.parse().unwrap()).collect(),
+        node_port: Some(30080),
+        affinity: words.next().map(|seconds| seconds.parse().unwrap()),
+        endpoints: endpoints
+            .split_whitespace()
+            .map(|endpoint| endpoint.parse().unwrap())
+            .collect(),
+    }
+}
+
+fn table(services: &[&str]) -> Table {
+    let ports = services.iter().map(|text| service(text)).collect();
+    plan(&Rules { ports }, &[], &frame())
+}
+
+fn text(table: &Table) -> String {
+    let mut text = String::new();
+    for (frontend, choice) in &table.frontends {
+        let Frontend {
+            address,
+            protocol,
+            port,
+        } = frontend;
+        write!(text, "{address}:{port}/{protocol:?} {}", choice.chain()).unwrap();
+        for ((_, number), endpoint) in table
+            .endpoints
+            .range((*frontend, 0)..=(*frontend, u32::MAX))
+        {
+            let drawn = table.members.iter();
+            let drawn = drawn.filter(|((f, _), member)| f == frontend && *member == number);
+            let drawn: Vec<u32> = drawn.map(|((_, drawn), _)| *drawn).collect();
+            match choice {
+                Choice::Sticky { .. } => write!(text, " {drawn:?}={endpoint}").unwrap(),
+                _ => write!(text, " {number}={endpoint}").unwrap(),
+            }
+        }
+        text.push('\n');
+    }
+    writeln!(text, "hairpins {:?}", table.hairpins).unwrap();
+    text
+}
+
+#[test]
+fn services_are_elements_of_shared_maps() {
+    let table = table(&[
+        "10.43.0.9,203.0.113.5 80/tcp -> 10.42.3.2:8080 10.42.9.3:8080 198.51.100.7:9",
+        "10.43.0.9 53/udp -> 10.42.3.2:53",
+        "10.43.0.10 80/tcp 60 -> 10.42.3.2:80 10.42.3.3:80",
+        "10.43.0.11 80/tcp 60 ->",
+        "fd00::1,10.43.0.12 80/tcp -> [fd00:1::2]:80",
+        // An address that is taken.
+        "203.0.113.5 80/tcp -> 10.42.3.4:1",
+    ]);
+    assert_eq!(
+        text(&table),
+        "10.43.0.9:80/Tcp random-3 0=10.42.3.2:8080 1=10.42.9.3:8080 2=198.51.100.7:9\n\
+         10.43.0.9:53/Udp random-1 0=10.42.3.2:53\n\
+         10.43.0.10:80/Tcp sticky-2-60 [0]=10.42.3.2:80 [1]=10.42.3.3:80\n\
+         10.43.0.11:80/Tcp refuse\n\
+         10.43.0.12:80/Tcp refuse\n\
+         203.0.113.5:80/Tcp random-3 0=10.42.3.2:8080 1=10.42.9.3:8080 2=198.51.100.7:9\n\
+         hairpins {10.42.3.2, 10.42.3.3}\n"
+    );
+}
+
+#[test]
+fn a_member_stays_the_same_endpoint_and_none_is_lost() {
+    let members = |endpoints: &str| {
+        let table = table(&[&format!("10.43.0.9 80/tcp 60 -> {endpoints}")]);
+        let all: BTreeSet<u32> = table.members.values().copied().collect();
+        assert_eq!(
+            all,
+            table.endpoints.keys().map(|(_, member)| *member).collect()
+        );
+        let by_endpoint = table.endpoints.iter().map(|((_, m), e)| (*e, *m));
+        by_endpoint.collect::<BTreeMap<_, _>>()
+    };
+    let three = members("10.42.3.2:80 10.42.3.3:80 10.42.3.4:80");
+    let two = members("10.42.3.3:80 10.42.3.4:80");
+    assert!(
+        two.iter()
+            .all(|(endpoint, member)| three[endpoint] == *member)
+    );
+    // One Pod, or addresses and ports that differ by the same.
+    assert_eq!(members("10.42.3.2:80 10.42.3.2:81").len(), 2);
+    assert_eq!(members("10.42.3.2:80 10.42.3.3:81").len(), 2);
+}
+
+#[test]
+fn sockets_of_the_node_are_reached_where_they_are() {
+    let alias = |protocol, known: &str, actual: &str| Alias {
+        protocol,
+        known: known.parse().unwrap(),
+        actual: actual.parse().unwrap(),
+    };
+    let aliases = [
+        alias(Protocol::Tcp, "192.0.2.2:6443", "169.254.1.1:5"),
+        alias(Protocol::Udp, "10.43.0.10:53", "169.254.1.1:6"),
+    ];
+    let ports = vec![
+        service("10.43.0.1 443/tcp -> 192.0.2.2:6443"),
+        service("10.43.0.1 443/udp -> 192.0.2.2:6443"),
+        // The node answers there itself.
+        service("10.43.0.10 53/udp ->"),
+    ];
+    let table = plan(&Rules { ports }, &aliases, &frame());
+    assert_eq!(
+        text(&table),
+        "10.43.0.1:443/Tcp random-1 0=169.254.1.1:5\n\
+         10.43.0.1:443/Udp random-1 0=192.0.2.2:6443\n\
+         10.43.0.10:53/Udp random-1 0=169.254.1.1:6\n\
+         hairpins {}\n"
+    );
+}
+
+#[test]
+fn a_change_touches_what_has_changed() {
+    let [a, b, c] = ["10.42.3.2:80", "10.42.3.3:80", "10.42.9.4:80"];
+    let other = "10.43.0.10 80/tcp -> 10.42.3.9:80";
+    let before = table(&[&format!("10.43.0.9 80/tcp -> {a} {b}"), other]);
+    let after = table(&[&format!("10.43.0.9 80/tcp -> {a} {b} {c}"), other]);
+    let frontend = Frontend {
+        address: Ipv4Addr::new(10, 43, 0, 9),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+    let (two, three) = (Choice::Random(2), Choice::Random(3));
+    let (added, taken) = (steps(&before, &after), steps(&after, &before));
+    assert_eq!(
+        added,
+        [
+            Step::AddChoice(three),
+            Step::RemoveFrontend(frontend),
+            Step::AddEndpoint(frontend, 2, "10.42.9.4:80".parse().unwrap()),
+            Step::AddFrontend(frontend, three),
+            Step::RemoveChoice(two),
+        ]
+    );
+    assert_eq!(
+        taken,
+        [
+            Step::AddChoice(two),
+            Step::RemoveFrontend(frontend),
+            Step::RemoveEndpoint(frontend, 2),
+            Step::AddFrontend(frontend, two),
+            Step::RemoveChoice(three),
+        ]
+    );
+    assert!(steps(&after, &after).is_empty());
+    // Connections end by themselves.
+    assert!(disturbed(&taken).is_empty());
+}
+
+#[test]
+fn flows_are_looked_at_where_endpoints_went_or_a_service_came() {
+    let states = [
+        table(&[]),
+        table(&["10.43.0.9 53/udp -> 10.42.3.2:53"]),
+        table(&["10.43.0.9 53/udp -> 10.42.3.2:53 10.42.3.3:53"]),
+        table(&["10.43.0.9 53/udp -> 10.42.3.3:53"]),
+        table(&["10.43.0.9 53/udp ->"]),
+        table(&[]),
+    ];
+    for pair in states.windows(2) {
+        let steps = steps(&pair[0], &pair[1]);
+        let ports: Vec<u16> = disturbed(&steps).iter().map(|f| f.port).collect();
+        assert_eq!(ports, [53], "{steps:?}");
+    }
+}
+
+#[test]
+fn the_machine_goes_by_the_table_that_was_first() {
+    let own = claim("c1", "10.43.0.0/16", "/a");
+    let tables = |comments: &[(&str, Option<String>)]| -> Vec<(String, Option<String>)> {
+        let tables = comments.iter();
+        tables
+            .map(|(name, c)| ((*name).to_owned(), c.clone()))
+            .collect()
+    };
+    let holds = |cluster: &str, range: &str| Some(claim(cluster, range, "/b").encode());
+    let held = |comments: &[(&str, Option<String>)]| {
+        holder("own", &own, &tables(comments)).map(|claim| claim.folder.unwrap())
+    };
+    assert_eq!(held(&[]), None);
+    assert_eq!(held(&[("own", holds("c1", "10.43.0.0/16"))]), None);
+    assert_eq!(held(&[("filter", Some("of the firm".into()))]), None);
+    assert_eq!(held(&[("b", None)]), None);
+    assert_eq!(held(&[("b", holds("c2", "10.96.0.0/12"))]), None);
+    let by = Some("/b".into());
+    assert_eq!(held(&[("b", holds("c2", "10.0.0.0/8"))]), by);
+    assert_eq!(
+        held(&[("own", None), ("b", holds("c1", "10.43.7.0/24"))]),
+        by
+    );
+}
+
+/// What the kernel does with steps, and refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Model {
+    choices: BTreeSet<Choice>,
+    frontends: BTreeMap<Frontend, Choice>,
+    endpoints: BTreeMap<(Frontend, u32), SocketAddrV4>,
+    members: BTreeMap<(Frontend, u32), u32>,
+    hairpins: BTreeSet<Ipv4Addr>,
+}
+
+impl Model {
+    fn of(table: &Table) -> Self {
+        let mut model = Self::default();
+        model.take(&steps(&Table::empty(table.frame.clone()), table));
+        model
+    }
+
+    fn take(&mut self, steps: &[Step]) {
+        for step in steps {
+            let taken = match *step {
+                Step::AddChoice(choice) => self.choices.insert(choice),
+                Step::RemoveChoice(choice) => {
+                    let used = self.frontends.values().any(|used| *used == choice);
+                    !used && self.choices.remove(&choice)
+                }
+                Step::AddFrontend(frontend, choice) => {
+                    let there = choice == Choice::Refuse || self.choices.contains(&choice);
+                    there && self.frontends.insert(frontend, choice).is_none()
+                }
+                Step::RemoveFrontend(frontend) => self.frontends.remove(&frontend).is_some(),
+                Step::AddEndpoint(frontend, number, endpoint) => {
+                    let key = (frontend, number);
+                    self.endpoints.insert(key, endpoint).is_none()
+                }
+                Step::RemoveEndpoint(frontend, number) => {
+                    self.endpoints.remove(&(frontend, number)).is_some()
+                }
+                Step::AddMember(frontend, number, member) => {
+                    let key = (frontend, number);
+                    self.members.insert(key, member).is_none()
+                }
+                Step::RemoveMember(frontend, number) => {
+                    self.members.remove(&(frontend, number)).is_some()
+                }
+                Step::AddHairpin(pod) => self.hairpins.insert(pod),
+                Step::RemoveHairpin(pod) => self.hairpins.remove(&pod),
+            };
+            assert!(taken, "{step:?} of {steps:?}");
+        }
+    }
+}
+
+fn any_table() -> impl Strategy<Value = Table> {
+    let endpoints = prop::collection::btree_set((0..6_u8, 80..82_u16), 0..5);
+    let any_service = (
+        0..4_u8,
+        any::<bool>(),
+        prop::option::of(1..3_u32),
+        endpoints,
+    );
+    prop::collection::vec(any_service, 0..6).prop_map(|services| {
+        let ports = services
+            .into_iter()
+            .map(|(address, udp, affinity, endpoints)| {
+                let mut port = service(&format!("10.43.0.{address} 80/tcp ->"));
+                if udp {
+                    port.protocol = Protocol::Udp;
+                }
+                port.affinity = affinity;
+                let endpoints = endpoints.into_iter();
+                let endpoints = endpoints.map(|(pod, port)| ([10, 42, 3, pod], port).into());
+                port.endpoints = endpoints.collect();
+                port
+            });
+        let ports = ports.collect();
+        plan(&Rules { ports }, &[], &frame())
+    })
+}
+
+proptest! {
+    #[test]
+    fn steps_lead_where_loading_anew_does(tables in prop::collection::vec(any_table(), 1..6)) {
+        let mut model = Model::of(&tables[0]);
+        for pair in tables.windows(2) {
+            model.take(&steps(&pair[0], &pair[1]));
+            prop_assert_eq!(&model, &Model::of(&pair[1]));
+        }
+    }
+
+    #[test]
+    fn every_number_that_is_drawn_leads_to_an_endpoint(table in any_table()) {
+        for (frontend, choice) in &table.frontends {
+            let to = |number| table.endpoints.get(&(*frontend, number));
+            let reached: BTreeSet<_> = match *choice {
+                Choice::Refuse => BTreeSet::new(),
+                Choice::Random(count) => (0..count).map(|n| *to(n).unwrap()).collect(),
+                Choice::Sticky { count, .. } => (0..count)
+                    .map(|n| *to(table.members[&(*frontend, n)]).unwrap())
+                    .collect(),
+            };
+            let all = table.endpoints.range((*frontend, 0)..=(*frontend, u32::MAX));
+            prop_assert_eq!(reached, all.map(|(_, endpoint)| *endpoint).collect());
+        }
+    }
+}
