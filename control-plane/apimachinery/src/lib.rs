@@ -11,6 +11,7 @@
 pub mod apply;
 pub mod cbor;
 pub mod cron;
+pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod intstr;

@@ -33,6 +33,8 @@ pub(super) enum Type {
     Double,
     Time,
     MicroTime,
+    /// A message that carries nanoseconds.
+    Duration,
     Quantity,
     IntOrString,
     /// A message that carries JSON as bytes.
@@ -222,6 +224,7 @@ impl Table {
             "double" => Type::Double,
             "time" => Type::Time,
             "microtime" => Type::MicroTime,
+            "duration" => Type::Duration,
             "quantity" => Type::Quantity,
             "intorstring" => Type::IntOrString,
             "json" => Type::Json,

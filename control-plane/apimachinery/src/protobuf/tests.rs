@@ -289,6 +289,7 @@ impl Filler {
                 .replace(&format!("T{day}"), "T23")
                 .into(),
             Type::MicroTime => format!("20{day}-01-{day}T00:00:59.0001{day}Z").into(),
+            Type::Duration => crate::duration::format(self.0.random()).into(),
             Type::IntOrString => match self.0.random() {
                 true => self.word().into(),
                 false => self.0.random_range(-5..100_000).into(),

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::{Decoder, text};
+use crate::duration;
 use crate::protobuf::schema::{Id, Shape, TABLE, Type};
 use crate::protobuf::values::{Precision, write_time};
 use crate::protobuf::wire::{Reader, Wire};
@@ -19,6 +20,7 @@ impl<'a> Decoder<'a> {
         let text: &[u8] = match kind {
             Type::String => b"\"\"",
             Type::Quantity => b"\"0\"",
+            Type::Duration => b"\"0s\"",
             Type::Bool => b"false",
             Type::Int | Type::Double | Type::IntOrString => b"0",
             Type::Bytes | Type::Items | Type::Json | Type::Time | Type::MicroTime => b"null",
@@ -73,6 +75,16 @@ impl<'a> Decoder<'a> {
             }
             (Type::Quantity, Wire::Bytes(bytes)) => {
                 self.string(first_string(bytes)?.unwrap_or("0"));
+                Ok(false)
+            }
+            (Type::Duration, Wire::Bytes(bytes)) => {
+                let mut nanos = 0;
+                for field in Reader::new(bytes) {
+                    if let (1, Wire::Varint(number)) = field? {
+                        nanos = number.cast_signed();
+                    }
+                }
+                self.string(&duration::format(nanos));
                 Ok(false)
             }
             (Type::IntOrString, Wire::Bytes(bytes)) => self.int_or_string(bytes).map(|()| false),

@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use super::{Encoder, list};
+use crate::duration;
 use crate::protobuf::schema::{Field, Id, Shape, TABLE, Type};
 use crate::protobuf::values::{Precision, parse_time};
 use crate::protobuf::wire::{insert_length, put_bytes, put_fixed64, put_number, put_tag};
@@ -89,6 +90,7 @@ impl<'de> Visitor<'de> for Item<'_> {
             Type::Bool => "a boolean",
             Type::Int | Type::Double => "a number",
             Type::Time | Type::MicroTime => "a time",
+            Type::Duration => "a duration",
             Type::Quantity => "a quantity",
             Type::IntOrString => "a number or a string",
             Type::Items => "an array of strings",
@@ -156,6 +158,13 @@ impl<'de> Visitor<'de> for Item<'_> {
             }
             Type::Time => return self.time(text, Precision::Seconds),
             Type::MicroTime => return self.time(text, Precision::Micros),
+            Type::Duration => {
+                let nanos = duration::parse(text).ok_or_else(|| E::custom("no duration"))?;
+                put_tag(&mut self.encoder.out, self.number);
+                let start = self.encoder.out.len();
+                put_number(&mut self.encoder.out, 1, nanos.cast_unsigned());
+                insert_length(&mut self.encoder.out, start);
+            }
             Type::Quantity => return Ok(self.quantity(text)),
             Type::IntOrString => return Ok(self.int_or_string(0, text, true)),
             _ => return Err(E::invalid_type(serde::de::Unexpected::Str(text), &self)),

@@ -147,6 +147,7 @@ fn put_zero_value(kind: Type, number: u32, out: &mut Vec<u8>) {
         Type::Double => put_fixed64(out, number, 0),
         Type::String | Type::Time | Type::MicroTime | Type::Json => put_bytes(out, number, b""),
         Type::Quantity => put_bytes(out, number, b"\x0a\x010"),
+        Type::Duration => put_bytes(out, number, b"\x08\0"),
         Type::IntOrString => put_bytes(out, number, b"\x08\0\x10\0\x1a\0"),
         // Nil slices.
         Type::Bytes | Type::Items => {}

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Body;
+use coracle_apimachinery::duration;
 use coracle_apimachinery::status::Status;
 use coracle_store::Record;
 use futures::{StreamExt, stream};
@@ -51,7 +52,7 @@ pub(super) async fn nodes(call: &Call<'_>) -> Result<Response<Body>, Status> {
         let mut metrics = NodeMetrics {
             metadata: metadata(&node.metadata),
             timestamp: Some(Time(rates.until())),
-            window: go_duration(rate.window),
+            window: written(rate.window),
             usage: usage(&rate),
             ..NodeMetrics::default()
         };
@@ -86,7 +87,7 @@ pub(super) async fn pods(call: &Call<'_>) -> Result<Response<Body>, Status> {
         let mut metrics = PodMetrics {
             metadata: metadata(&pod.metadata),
             timestamp: Some(Time(rates.until())),
-            window: go_duration(first.window),
+            window: written(first.window),
             containers: containers
                 .iter()
                 .map(|(name, rate)| ContainerMetrics {
@@ -185,35 +186,6 @@ fn usage(rate: &Rate) -> Usage {
     ])
 }
 
-/// As Go writes a duration below a minute, or of whole minutes and seconds above: `15.034s`.
-fn go_duration(duration: Duration) -> String {
-    let (minutes, seconds) = (duration.as_secs() / 60, duration.as_secs() % 60);
-    let millis = duration.subsec_millis();
-    let fraction = match millis {
-        0 => String::new(),
-        millis => format!(".{millis:03}").trim_end_matches('0').to_owned(),
-    };
-    match minutes {
-        0 => format!("{seconds}{fraction}s"),
-        minutes => format!("{minutes}m{seconds}{fraction}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_as_go_does() {
-        for (millis, want) in [
-            (0, "0s"),
-            (1_000, "1s"),
-            (15_034, "15.034s"),
-            (1_500, "1.5s"),
-            (60_000, "1m0s"),
-            (119_020, "1m59.02s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(millis)), want);
-        }
-    }
+fn written(window: Duration) -> String {
+    duration::format(i64::try_from(window.as_nanos()).unwrap_or(i64::MAX))
 }

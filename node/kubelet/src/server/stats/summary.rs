@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ContainerUse, Measured, NodeUse, PodUse, Use};
@@ -67,8 +68,10 @@ fn of_container(of: &ContainerUse) -> Value {
     })
 }
 
+/// With fractions of seconds, which rates take.
 fn cpu(used: &Use) -> Value {
-    json!({"time": pod::api_time(used.at), "usageCoreNanoSeconds": nanoseconds(used.cpu)})
+    let time = Timestamp::try_from(used.at).unwrap_or(Timestamp::UNIX_EPOCH);
+    json!({"time": time, "usageCoreNanoSeconds": nanoseconds(used.cpu)})
 }
 
 fn memory(used: &Use) -> Value {
