@@ -10,9 +10,9 @@ use crate::cluster::{Cluster, Kubectl, eventually, is_root, kubectl_available, s
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 16] = [
-    "cat", "chmod", "echo", "head", "httpd", "id", "ls", "mkdir", "nslookup", "printf", "sh",
-    "sleep", "stty", "tar", "test", "wget",
+const APPLETS: [&str; 18] = [
+    "cat", "chmod", "echo", "head", "httpd", "id", "ls", "mkdir", "mount", "nslookup", "printf",
+    "ps", "sh", "sleep", "stty", "tar", "test", "wget",
 ];
 
 /// Whether images of containers can be made and run here.
@@ -169,8 +169,9 @@ apiVersion: v1
 kind: Pod
 metadata: {name: refused}
 spec:
+  hostUsers: false
   containers:
-  - {name: main, image: 'busybox:v1', securityContext: {privileged: true}}
+  - {name: main, image: 'busybox:v1'}
 ",
     );
     kubectl.wait_value(&["pod", "confined"], ".status.phase", "Running");
@@ -183,10 +184,7 @@ spec:
         "CreateContainerError",
     );
     let why = kubectl.value(&["pod", "refused"], &format!("{waiting}.message"));
-    assert!(
-        why.contains("privileged containers are not supported"),
-        "{why}"
-    );
+    assert!(why.contains("hostUsers: false is not supported"), "{why}");
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }
 

@@ -9,6 +9,7 @@ mod conformance;
 mod container_network;
 mod containers;
 mod faults;
+mod isolation;
 mod lifecycle;
 mod nodes;
 mod pod_network;

@@ -274,6 +274,13 @@ fn ranges<'a>(
     led.map(|found| found.route.destination)
 }
 
+/// A route of the machine to some of a range, but for those by this link and to everywhere.
+pub(crate) fn route_into(range: Ipv4Net, link: &str) -> io::Result<Option<String>> {
+    let mut links = Links::open()?;
+    let (there, routes) = (links.list()?, links.routes()?);
+    Ok(plan::route_by(range, link, &there, &routes).map(|(to, by)| format!("{to} by {by}")))
+}
+
 fn remove(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
     for pod in pod::attached(names, &mut links)? {

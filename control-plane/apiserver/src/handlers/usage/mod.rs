@@ -51,7 +51,7 @@ pub(super) async fn nodes(call: &Call<'_>) -> Result<Response<Body>, Status> {
         };
         let mut metrics = NodeMetrics {
             metadata: metadata(&node.metadata),
-            timestamp: Some(Time(rates.until())),
+            timestamp: Time(rates.until()),
             window: written(rate.window),
             usage: usage(&rate),
             ..NodeMetrics::default()
@@ -86,7 +86,7 @@ pub(super) async fn pods(call: &Call<'_>) -> Result<Response<Body>, Status> {
         };
         let mut metrics = PodMetrics {
             metadata: metadata(&pod.metadata),
-            timestamp: Some(Time(rates.until())),
+            timestamp: Time(rates.until()),
             window: written(first.window),
             containers: containers
                 .iter()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{ClusterResourceScope, Metadata, NamespaceResourceScope, Resource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub(crate) struct NodeMetrics {
     pub(crate) kind: String,
     pub(crate) metadata: ObjectMeta,
     /// The end of the window.
-    pub(crate) timestamp: Option<Time>,
+    pub(crate) timestamp: Time,
     /// The interval from which rates were taken, as Go writes durations.
     pub(crate) window: String,
     pub(crate) usage: Usage,
@@ -39,7 +40,7 @@ pub(crate) struct PodMetrics {
     pub(crate) kind: String,
     pub(crate) metadata: ObjectMeta,
     /// The end of the window.
-    pub(crate) timestamp: Option<Time>,
+    pub(crate) timestamp: Time,
     /// The interval from which rates were taken, as Go writes durations.
     pub(crate) window: String,
     pub(crate) containers: Vec<ContainerMetrics>,
@@ -60,7 +61,7 @@ impl Default for NodeMetrics {
             api_version: API_VERSION.to_owned(),
             kind: Self::KIND.to_owned(),
             metadata: ObjectMeta::default(),
-            timestamp: None,
+            timestamp: Time(Timestamp::UNIX_EPOCH),
             window: "0s".to_owned(),
             usage: Usage::default(),
         }
@@ -73,7 +74,7 @@ impl Default for PodMetrics {
             api_version: API_VERSION.to_owned(),
             kind: Self::KIND.to_owned(),
             metadata: ObjectMeta::default(),
-            timestamp: None,
+            timestamp: Time(Timestamp::UNIX_EPOCH),
             window: "0s".to_owned(),
             containers: Vec::new(),
         }
