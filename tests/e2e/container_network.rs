@@ -23,7 +23,10 @@ spec:
     - -c
     - |
       mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\\necho; echo 42\\n' > /www/cgi-bin/count
+      cat > /www/cgi-bin/count <<'END'
+      #!/bin/sh
+      printf 'Content-Type: text/plain\\r\\n\\r\\n42\\n'
+      END
       chmod 755 /www/cgi-bin/count
       exec httpd -f -p 8080 -h /www
     readinessProbe: {httpGet: {port: 8080, path: /cgi-bin/count}, periodSeconds: 1}
@@ -71,7 +74,10 @@ spec:
     - -c
     - |
       mkdir -p /www/cgi-bin
-      printf '#!/bin/sh\\necho; echo 43\\n' > /www/cgi-bin/count
+      cat > /www/cgi-bin/count <<'END'
+      #!/bin/sh
+      printf 'Content-Type: text/plain\\r\\n\\r\\n43\\n'
+      END
       chmod 755 /www/cgi-bin/count
       exec httpd -f -p 127.0.0.1:8081 -h /www
 ";
@@ -82,9 +88,8 @@ fn address(kubectl: &Kubectl, pod: &str) -> String {
 
 /// What a container of the Pod `store` gets from a URL.
 fn fetched(kubectl: &Kubectl, url: &str) -> String {
-    kubectl.ok(&[
-        "exec", "store", "--", "wget", "-q", "-T", "10", "-O", "-", url,
-    ])
+    // Without a time limit, on which this wget is known to fault.
+    kubectl.ok(&["exec", "store", "--", "wget", "-q", "-O", "-", url])
 }
 
 /// Files of namespaces that belong to a node with Pods in a range such as 10.128.0.0/16.

@@ -1,7 +1,8 @@
 //! Pods come to the network and leave it.
 //!
 //! An address is on record before its namespace is made, and until that is removed: a node that is
-//! cut off between the two finds what there is, and nobody else gets the address meanwhile.
+//! cut off between the two finds what there is, and nobody else gets the address meanwhile. Who
+//! waits for a namespace may stop waiting; it is made all the same, unless its Pod has gone by then.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ pub struct Attached {
 pub(super) struct Pool {
     pub(super) range: IpNet,
     pub(super) addresses: Mutex<AddressPool>,
+    /// Held while a namespace is made or removed.
+    plumbing: Mutex<()>,
 }
 
 impl Pool {
@@ -49,7 +52,25 @@ impl Pool {
         Ok(Arc::new(Self {
             range,
             addresses: Mutex::new(addresses),
+            plumbing: Mutex::new(()),
         }))
+    }
+
+    /// Makes the namespace of a Pod: its file. Whoever asked may have given up since, and the Pod
+    /// have gone: then there is none.
+    fn join(&self, node: &PodNamespace, uid: &str, address: IpAddr) -> io::Result<PathBuf> {
+        let _plumbing = self.plumbing.lock();
+        if self.addresses.lock().address(uid) != Some(address) {
+            return Err(io::Error::other("the Pod has gone"));
+        }
+        node.attach(address)
+    }
+
+    /// Removes the namespace of a Pod, and gives its address back.
+    fn part(&self, node: &PodNamespace, uid: &str, address: IpAddr) -> io::Result<()> {
+        let _plumbing = self.plumbing.lock();
+        node.detach(address)?;
+        self.addresses.lock().release(uid)
     }
 }
 
@@ -77,10 +98,11 @@ impl NodeNetwork {
             (address, addresses.attachment(address))
         };
         self.changed.notify_one();
-        let namespace = match (&self.namespace, attachment) {
+        let namespace = match (self.namespace.clone(), attachment) {
             (Some(node), Attachment::Netns) => {
-                let node = node.clone();
-                let attached = tokio::task::spawn_blocking(move || node.attach(address)).await;
+                let uid = pod.uid.clone();
+                let attached =
+                    tokio::task::spawn_blocking(move || pool.join(&node, &uid, address)).await;
                 let attached = attached.map_err(io::Error::other).flatten();
                 Some(attached.map_err(|source| AddressError::Namespace { address, source })?)
             }
@@ -103,11 +125,15 @@ impl NodeNetwork {
             let address = addresses.address(pod_uid);
             address.filter(|address| addresses.attachment(*address) == Attachment::Netns)
         };
-        if let (Some(node), Some(address)) = (self.namespace.clone(), held) {
-            let detached = tokio::task::spawn_blocking(move || node.detach(address)).await;
-            detached.map_err(io::Error::other).flatten()?;
+        match (self.namespace.clone(), held) {
+            (Some(node), Some(address)) => {
+                let uid = pod_uid.to_owned();
+                let parted =
+                    tokio::task::spawn_blocking(move || pool.part(&node, &uid, address)).await;
+                parted.map_err(io::Error::other).flatten()?;
+            }
+            _ => pool.addresses.lock().release(pod_uid)?,
         }
-        pool.addresses.lock().release(pod_uid)?;
         self.changed.notify_one();
         Ok(())
     }
