@@ -88,9 +88,8 @@ fn address(kubectl: &Kubectl, pod: &str) -> String {
 
 /// What a container of the Pod `store` gets from a URL.
 fn fetched(kubectl: &Kubectl, url: &str) -> String {
-    kubectl.ok(&[
-        "exec", "store", "--", "wget", "-q", "-T", "10", "-O", "-", url,
-    ])
+    // Without a time limit, on which this wget is known to fault.
+    kubectl.ok(&["exec", "store", "--", "wget", "-q", "-O", "-", url])
 }
 
 /// Files of namespaces that belong to a node with Pods in a range such as 10.128.0.0/16.
