@@ -99,15 +99,51 @@ fn pods_serve_each_other(cluster: &Cluster) {
     assert_eq!(eventually("an echo", || echo(&port)), "ahoy");
 }
 
+/// The machine reaches Services by their addresses: one of guests, and the API server, which
+/// listens on the machine's loopback. Who has no endpoints refuses at once.
+fn the_machine_dials_services(kubectl: &Kubectl) {
+    let address = |service: &str| kubectl.value(&["service", service], ".spec.clusterIP");
+    let port = |service: &str| kubectl.value(&["service", service], ".spec.ports[0].port");
+    let web = format!("{}:{}", address("kv-web"), port("kv-web"));
+    eventually("a visit by the Service's address", || {
+        match http_get(&web, "/") {
+            Ok((200, body)) if body.starts_with("visit ") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let api = format!("{}:443", address("kubernetes"));
+    TcpStream::connect(&api).unwrap();
+    kubectl.ok(&["scale", "deployment/kv-web", "--replicas=0"]);
+    eventually("a refusal", || match TcpStream::connect(&web) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    kubectl.ok(&["scale", "deployment/kv-web", "--replicas=1"]);
+    kubectl.ok(&["rollout", "status", "deployment/kv-web", "--timeout=60s"]);
+    eventually("a visit again", || match http_get(&web, "/") {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
 #[test]
 fn as_root_the_machine_dials_pods_and_nothing_stays_behind() {
     if !kubectl_available() || !is_root() {
         return;
     }
-    let cidr = cluster_cidr();
-    let mut cluster = Cluster::up(&["--pod-network", "namespaced", "--cluster-cidr", &cidr]);
+    // The machine goes by the table of the node that was first with a range of Services.
+    let (cidr, services) = (cluster_cidr(), cluster_cidr());
+    let mut cluster = Cluster::up(&[
+        "--pod-network",
+        "namespaced",
+        "--cluster-cidr",
+        &cidr,
+        "--service-cidr",
+        &services,
+    ]);
     pods_serve_each_other(&cluster);
     let kubectl = cluster.kubectl();
+    the_machine_dials_services(&kubectl);
 
     let web = pod_address(&kubectl, "app=kv-web");
     assert!(web.starts_with(cidr.trim_end_matches("0.0/16")), "{web}");

@@ -117,6 +117,15 @@ fn end(links: &mut Links, name: &str, (own, scope): (Ipv4Addr, u8)) {
     links.set_up(index).unwrap();
 }
 
+/// Gives an address to who is outside, in the calling thread's namespace.
+pub(crate) fn own(address: Ipv4Addr) {
+    end(
+        &mut Links::open().unwrap(),
+        "down",
+        (address, RT_SCOPE_UNIVERSE),
+    );
+}
+
 /// Sets a route in the calling thread's namespace.
 pub(crate) fn route(name: &str, to: &str, gateway: Option<Ipv4Addr>) {
     let mut links = Links::open().unwrap();

@@ -202,6 +202,13 @@ impl PodNamespace {
     }
 }
 
+/// A route of the machine to some of a range, but for those by this link and to everywhere.
+pub(crate) fn route_into(range: Ipv4Net, link: &str) -> io::Result<Option<String>> {
+    let mut links = Links::open()?;
+    let (there, routes) = (links.list()?, links.routes()?);
+    Ok(plan::route_by(range, link, &there, &routes).map(|(to, by)| format!("{to} by {by}")))
+}
+
 fn remove(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
     if let Some(link) = links.find(&names.link)? {

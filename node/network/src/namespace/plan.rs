@@ -161,6 +161,19 @@ pub(super) fn node_conflict(
     route_conflict(range, &others, routes)
 }
 
+/// A route to some of a range by any other link than `own`.
+pub(super) fn route_by(
+    range: Ipv4Net,
+    own: &str,
+    links: &[Link],
+    routes: &[Found],
+) -> Option<(Ipv4Net, String)> {
+    match node_conflict(range, own, links, routes)? {
+        Conflict::Route { route, link, .. } => Some((route, link)),
+        Conflict::Cluster { other, link, .. } => Some((other, link)),
+    }
+}
+
 fn route_conflict(range: Ipv4Net, links: &[&Link], routes: &[Found]) -> Option<Conflict> {
     routes
         .iter()

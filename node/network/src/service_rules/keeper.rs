@@ -13,10 +13,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::kernel::Kernel;
+use super::kernel::{Holder, Kernel};
 use super::plan::{Frame, plan};
 use crate::aliases::Alias;
-use crate::namespace::Claim;
 use crate::rules::Rules;
 
 /// How often it is looked whether the table is still there.
@@ -93,11 +92,11 @@ async fn keep(frame: Frame, aliases: Vec<Alias>, mut wanted: watch::Receiver<Opt
 #[derive(Default)]
 struct Log {
     failure: Option<String>,
-    holder: Option<Claim>,
+    holder: Option<Holder>,
 }
 
 impl Log {
-    fn say(&mut self, failure: Option<String>, holder: Option<&Claim>) {
+    fn say(&mut self, failure: Option<String>, holder: Option<&Holder>) {
         if self.failure != failure {
             match &failure {
                 Some(error) => {
@@ -108,12 +107,19 @@ impl Log {
             self.failure = failure;
         }
         if self.holder.as_ref() != holder {
-            if let Some(holder) = holder {
-                let folder = holder.folder.as_deref().unwrap_or("?".as_ref());
-                tracing::info!(
-                    cluster = holder.cluster, range = %holder.range, folder = %folder.display(),
-                    "another node on this machine was first: the machine's own calls to Services go to its cluster, those of Pods to theirs; clusters with ranges that do not overlap (--service-cidr) are both reached"
-                );
+            match holder {
+                Some(Holder::Node(node)) => {
+                    let folder = node.folder.as_deref().unwrap_or("?".as_ref());
+                    tracing::info!(
+                        cluster = node.cluster, range = %node.range, folder = %folder.display(),
+                        "another node on this machine was first: the machine's own calls to Services go to its cluster, those of Pods to theirs; clusters with ranges that do not overlap (--service-cidr) are both reached"
+                    );
+                }
+                Some(Holder::Route(route)) => tracing::warn!(
+                    route,
+                    "the machine has a network at the addresses of Services, which Pods reach and the machine does not: choose another range for Services with --service-cidr"
+                ),
+                None => {}
             }
             self.holder = holder.cloned();
         }

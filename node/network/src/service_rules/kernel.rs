@@ -16,6 +16,8 @@ pub(super) enum KernelError {
     Lock(#[source] io::Error),
     #[error("the tables of nftables are not to be listed: {0}")]
     List(#[source] io::Error),
+    #[error("the machine's routes are not to be listed: {0}")]
+    Routes(#[source] io::Error),
     #[error(
         "the table was not taken: {0} (this wants a kernel with nft_nat, nft_masq, nft_numgen, nft_ct, nft_reject and nft_hash)"
     )]
@@ -30,9 +32,18 @@ pub(super) enum KernelError {
 #[derive(Default)]
 pub(super) struct Kernel {
     loaded: Option<Table>,
-    /// Whose table answers the machine in the place of ours.
-    holder: Option<Claim>,
+    /// Who answers the machine in the place of this table.
+    holder: Option<Holder>,
     unsettled: Unsettled,
+}
+
+/// Who has the range of Services for the machine itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The table of another node.
+    Node(Claim),
+    /// A network in which there are others at these addresses.
+    Route(String),
 }
 
 /// Of which frontends the flows are still to be looked at.
@@ -53,8 +64,8 @@ impl Kernel {
         self.settle()
     }
 
-    /// Whose table answers the machine, if it is not this one.
-    pub(super) fn holder(&self) -> Option<&Claim> {
+    /// Who answers the machine, if it is not this table.
+    pub(super) fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
     }
 
@@ -145,9 +156,13 @@ fn is_own(table: &Table, flow: &Flow) -> bool {
                 || *server.ip() == flow.frontend().address)
 }
 
-fn holder(frame: &Frame) -> Result<Option<Claim>, KernelError> {
+fn holder(frame: &Frame) -> Result<Option<Holder>, KernelError> {
     let tables = nftables::tables().map_err(KernelError::List)?;
-    Ok(plan::holder(&frame.table, &frame.claim, &tables))
+    if let Some(node) = plan::holder(&frame.table, &frame.claim, &tables) {
+        return Ok(Some(Holder::Node(node)));
+    }
+    let route = namespace::route_into(frame.claim.range, &frame.link);
+    Ok(route.map_err(KernelError::Routes)?.map(Holder::Route))
 }
 
 /// The clients that an earlier table remembers; members mean the same in the next one.

@@ -38,7 +38,8 @@
 //! its Pods' packets meet their own table first and never another. The machine itself is in no
 //! cluster: its calls, and what comes from elsewhere, go by the table of the node that was there
 //! first. The table's comment says so (a [`Claim`](crate::namespace::Claim)); another node takes
-//! its place when it has gone.
+//! its place when it has gone. Where the machine has a route into the range, it keeps that network,
+//! and no table answers it.
 //!
 //! [`plan`] is pure: the table as data, and the steps from one table to another. [`kernel`] makes
 //! them so, and [`keeper`] does it whenever something has changed, again where it failed, and anew

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::encode::STICKY;
-use super::kernel::Kernel;
+use super::kernel::{Holder, Kernel};
 use super::plan::plan;
 use super::plan::tests::service;
 use super::*;
@@ -380,8 +380,10 @@ fn nodes_of_two_clusters_share_a_machine_and_a_range_of_services() {
             (0, 1, 0)
         );
         assert!(one.kernel.holder().is_none());
-        let holder = two.kernel.holder().unwrap();
-        assert_eq!(holder.folder, one.folder.path().canonicalize().ok());
+        let Some(Holder::Node(first)) = two.kernel.holder() else {
+            panic!("{:?}", two.kernel.holder());
+        };
+        assert_eq!(first.folder, one.folder.path().canonicalize().ok());
         // What one has and the other has not is nobody's to the other's Pods.
         assert_eq!(
             refusal(Some(&client_two), "10.43.0.8:80"),
@@ -406,6 +408,27 @@ fn nodes_of_two_clusters_share_a_machine_and_a_range_of_services() {
         let tables = nftables::tables().unwrap();
         assert!(tables.is_empty(), "{tables:?}");
         assert_eq!(ours("none"), (Vec::new(), Vec::new(), false));
+    });
+}
+
+#[test]
+fn a_network_of_the_machine_stays_in_its_reach() {
+    on_a_machine_of_its_own(|| {
+        let outside = outside();
+        let mut node = Node::single();
+        let client = pod("client", 130);
+        let server = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
+        route("uplink", "10.43.7.0/24", Some(OUTSIDE));
+        inside(&outside, || {
+            crate::namespace::machine::own("10.43.7.7".parse().unwrap());
+            Ok(())
+        })
+        .unwrap();
+        let there = listen(&outside, socket("10.43.7.7:80")).unwrap();
+        node.set(&["10.43.0.9 80/tcp -> 10.42.3.2:80"]);
+        assert!(matches!(node.kernel.holder(), Some(Holder::Route(_))));
+        called(&[&there], call(None, "10.43.7.7:80").unwrap());
+        called(&[&server], call(Some(&client), "10.43.0.9:80").unwrap());
     });
 }
 
