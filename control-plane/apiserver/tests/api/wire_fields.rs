@@ -25,7 +25,8 @@ impl Walk<'_> {
             Some("string") => Some(match schema["format"].as_str() {
                 Some("date-time") => json!("2026-01-01T00:00:00Z"),
                 Some("byte") => json!("YQ=="),
-                _ => json!("1"),
+                // A duration too, for which there is no format.
+                _ => json!("1s"),
             }),
             Some("integer") => Some(json!(7)),
             Some("number") => Some(json!(1.5)),
