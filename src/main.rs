@@ -49,7 +49,6 @@ fn main() -> ExitCode {
     if let Some(code) = coracle_wasm::subcommand(&arguments, guest_network) {
         return code;
     }
-    memory::limit_arenas();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
