@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use coracle_apimachinery::duration;
 use coracle_apiserver::audit::{Audit, AuditLog, LogOptions, Policy};
 use coracle_apiserver::serving::Shutdown;
 use coracle_apiserver::{Config, FlowLimits, Verbosity};
-use jiff::SignedDuration;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ApiOptions {
@@ -49,9 +49,9 @@ pub(crate) struct ApiOptions {
 
 /// A duration as in Go (`1m30s`).
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text.parse::<SignedDuration>();
-    let parsed = parsed.map_err(|_| "it is no duration: try 30s or 1m".to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "it must not be negative".to_owned())
+    let nanos = duration::parse(text).ok_or("it is no duration: try 30s or 1m")?;
+    let nanos = u64::try_from(nanos).map_err(|_| "it must not be negative")?;
+    Ok(Duration::from_nanos(nanos))
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

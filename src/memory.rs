@@ -26,7 +26,10 @@ pub(crate) async fn give_back() {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = cpu_time();
-        if is_due(now.saturating_sub(used), resident(), kept) {
+        // What has gone meanwhile without this is no longer kept either.
+        let resident_now = resident();
+        kept = kept.min(resident_now);
+        if is_due(now.saturating_sub(used), resident_now, kept) {
             // It is a walk through the whole heap.
             let _ = tokio::task::spawn_blocking(trim).await;
             kept = resident();

@@ -6,8 +6,9 @@
 const SECOND: u64 = 1_000_000_000;
 /// Units below a second, with their nanoseconds.
 const SMALL: [(&str, u64); 3] = [("ms", 1_000_000), ("µs", 1_000), ("ns", 1)];
+const HOUR: u64 = 3600 * SECOND;
 /// All that may be read; µ is one of two letters.
-const UNITS: [(&str, u64); 7] = [
+const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),
@@ -15,8 +16,8 @@ const UNITS: [(&str, u64); 7] = [
     ("ms", 1_000_000),
     ("s", SECOND),
     ("m", 60 * SECOND),
+    ("h", HOUR),
 ];
-const HOUR: u64 = 3600 * SECOND;
 
 /// Writes a duration of so many nanoseconds.
 #[must_use]
@@ -71,10 +72,7 @@ pub fn parse(text: &str) -> Option<i64> {
         let (number, after) = rest.split_at(end);
         let length = after.find(|c: char| c.is_ascii_digit() || c == '.');
         let (name, next) = after.split_at(length.unwrap_or(after.len()));
-        let unit = match name {
-            "h" => HOUR,
-            _ => UNITS.into_iter().find(|(known, _)| *known == name)?.1,
-        };
+        let (_, unit) = UNITS.into_iter().find(|(known, _)| *known == name)?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
             return None;

@@ -16,6 +16,7 @@ use futures::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -41,7 +42,7 @@ use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
 use crate::metrics::Metrics;
 use crate::metrics::requests::{RequestLabels, dry_run};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Refusal};
 use crate::openapi::OpenApi;
 use crate::registry::erased::Kind;
 use crate::registry::{Registry, kinds};
@@ -125,6 +126,21 @@ impl Inner {
     pub(crate) fn schemas(&self) -> &'static Schemas {
         static BUILT_IN: LazyLock<Schemas> = LazyLock::new(|| Schemas::compile(&kinds::all()));
         &BUILT_IN
+    }
+
+    /// Sends a GET to the kubelet of a node.
+    ///
+    /// # Errors
+    /// Those of [`Nodes::get`].
+    pub(crate) async fn ask_kubelet(
+        &self,
+        node: &str,
+        path: &str,
+        headers: HeaderMap,
+        wanted: StatusCode,
+    ) -> Result<Result<Response<Incoming>, Refusal>, Status> {
+        let nodes = &self.nodes;
+        nodes.get(&self.registry, node, path, headers, wanted).await
     }
 
     /// Answers a request. Whatever happens, there is an answer.

@@ -4,6 +4,7 @@ use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use coracle_store::{Record, Stored};
 use http::{Response, StatusCode};
+use k8s_openapi::Resource;
 
 use super::encode::{accepted_of, object};
 use super::read::respond_page;
@@ -12,6 +13,7 @@ use super::{Call, components, reviews, usage};
 use crate::registry::Target;
 use crate::registry::encoding::encode;
 use crate::registry::erased::Object;
+use crate::registry::kinds::metrics::{NodeMetrics, PodMetrics};
 use crate::registry::list::{Page, Selection};
 use crate::request::options::ListOptions;
 
@@ -29,8 +31,8 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
         "create" if descriptor.is_namespaced() && info.namespace.is_empty() => Err(call.refuse()),
         "create" => reviews::answer(call, body).await,
         _ => match descriptor.kind.as_str() {
-            "NodeMetrics" => usage::nodes(call).await,
-            "PodMetrics" => usage::pods(call).await,
+            NodeMetrics::KIND => usage::nodes(call).await,
+            PodMetrics::KIND => usage::pods(call).await,
             _ => components::answer(call).await,
         },
     }
@@ -64,13 +66,17 @@ pub(super) fn one(call: &Call<'_>, record: Option<&Record>) -> Result<Response<B
     object(call, StatusCode::OK, record)
 }
 
+/// What a list is to select.
+pub(super) fn selection(call: &Call<'_>) -> Result<Selection, Status> {
+    Selection::parse(&**call.kind, &ListOptions::parse(call.query, false)?)
+}
+
 /// Answers list with those of the objects that are selected.
 pub(super) async fn some(
     call: &Call<'_>,
+    selection: &Selection,
     mut records: Vec<Record>,
 ) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query, false)?;
-    let selection = Selection::parse(&**call.kind, &options)?;
     records.retain(|record| selection.matches(record));
     let page = Page {
         records,

@@ -49,18 +49,10 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
         "/containerLogs/{}/{}/{container}?{query}",
         call.info.namespace, call.info.name
     );
-    let server = call.server;
-    let asked = server
-        .nodes
-        .get(
-            &server.registry,
-            &node,
-            &path,
-            HeaderMap::new(),
-            StatusCode::OK,
-        )
-        .await?;
-    match asked {
+    let asked = call
+        .server
+        .ask_kubelet(&node, &path, HeaderMap::new(), StatusCode::OK);
+    match asked.await? {
         Ok(answer) => {
             let (parts, body) = answer.into_parts();
             let mut response = response(StatusCode::OK, "text/plain", Body::new(body));

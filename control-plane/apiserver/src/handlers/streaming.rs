@@ -49,16 +49,8 @@ pub(super) async fn answer(
     let client = websocket::is_asked(headers).then(|| websocket::upgrade(call));
     let client = client.transpose()?;
     let server = call.server;
-    let asked = server
-        .nodes
-        .get(
-            &server.registry,
-            &node,
-            &path,
-            handshake(headers),
-            StatusCode::SWITCHING_PROTOCOLS,
-        )
-        .await?;
+    let (headers, wanted) = (handshake(headers), StatusCode::SWITCHING_PROTOCOLS);
+    let asked = server.ask_kubelet(&node, &path, headers, wanted).await?;
     let answer = asked.map_err(|Refusal { code, text }| match code {
         StatusCode::BAD_REQUEST => Status::bad_request(text),
         _ => Status::internal(format!("unable to upgrade connection: {text}")),

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::{Call, computed};
 use crate::registry::kinds::metrics::{ContainerMetrics, NodeMetrics, PodMetrics, Usage};
+use crate::registry::list::Selection;
 use crate::registry::meta;
 use crate::server::Inner;
 pub(crate) use samples::Samples;
@@ -35,6 +36,8 @@ const LARGEST: usize = 64 << 20;
 
 /// Answers get and list of nodes.
 pub(super) async fn nodes(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    // What is wrong with it is said before anybody is asked.
+    let selection = computed::selection(call)?;
     let registry = &call.server.registry;
     let name = &call.info.name;
     let known = match name.is_empty() {
@@ -58,11 +61,12 @@ pub(super) async fn nodes(call: &Call<'_>) -> Result<Response<Body>, Status> {
         };
         records.push(computed::record(call, "", name, &mut metrics)?);
     }
-    respond(call, records).await
+    respond(call, &selection, records).await
 }
 
 /// Answers get and list of Pods.
 pub(super) async fn pods(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let selection = computed::selection(call)?;
     let registry = &call.server.registry;
     let (namespace, name) = (call.namespace(), &call.info.name);
     let known: Vec<Pod> = match name.is_empty() {
@@ -101,13 +105,17 @@ pub(super) async fn pods(call: &Call<'_>) -> Result<Response<Body>, Status> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         records.push(computed::record(call, namespace, name, &mut metrics)?);
     }
-    respond(call, records).await
+    respond(call, &selection, records).await
 }
 
-async fn respond(call: &Call<'_>, records: Vec<Record>) -> Result<Response<Body>, Status> {
+async fn respond(
+    call: &Call<'_>,
+    selection: &Selection,
+    records: Vec<Record>,
+) -> Result<Response<Body>, Status> {
     match (call.info.verb.as_str(), call.info.name.is_empty()) {
         ("get", false) => computed::one(call, records.first()),
-        ("list", true) => computed::some(call, records).await,
+        ("list", true) => computed::some(call, selection, records).await,
         _ => Err(call.refuse()),
     }
 }
@@ -142,9 +150,7 @@ async fn rates(server: &Inner, node: &str) -> Option<Rates> {
 
 async fn summary(server: &Inner, node: &str) -> Option<Summary> {
     let (path, headers) = ("/stats/summary", HeaderMap::new());
-    let asked = server
-        .nodes
-        .get(&server.registry, node, path, headers, StatusCode::OK);
+    let asked = server.ask_kubelet(node, path, headers, StatusCode::OK);
     let refused = match asked.await {
         // That it cannot be reached has been logged.
         Err(_) => return None,

@@ -1,6 +1,9 @@
 //! What is used as metrics, by the names that monitoring of clusters asks for: those of
 //! `/metrics/resource` are stable in Kubernetes, those of `/metrics/cadvisor` are the ones of
 //! cAdvisor that there is something to say for.
+//!
+//! Written here and not by the library that the API server has for its own, which knows no time of
+//! a sample.
 
 use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};

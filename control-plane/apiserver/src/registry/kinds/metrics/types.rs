@@ -16,34 +16,72 @@ const API_VERSION: &str = "metrics.k8s.io/v1beta1";
 /// Resources by their names: `cpu`, `memory`.
 pub(crate) type Usage = BTreeMap<String, Quantity>;
 
-/// What a node used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics")]
-pub(crate) struct NodeMetrics {
-    pub(crate) api_version: String,
-    pub(crate) kind: String,
-    pub(crate) metadata: ObjectMeta,
-    /// The end of the window.
-    pub(crate) timestamp: Time,
-    /// The interval from which rates were taken, as Go writes durations.
-    pub(crate) window: String,
-    pub(crate) usage: Usage,
+/// A kind: an object with a measure of its own between what all of them have.
+macro_rules! kind {
+    (
+        $(#[$attribute:meta])*
+        $kind:ident ($plural:literal, $scope:ty) { $measure:ident: $type:ty }
+    ) => {
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", default)]
+        $(#[$attribute])*
+        pub(crate) struct $kind {
+            pub(crate) api_version: String,
+            pub(crate) kind: String,
+            pub(crate) metadata: ObjectMeta,
+            /// The end of the window.
+            pub(crate) timestamp: Time,
+            /// The interval from which rates were taken, as Go writes durations.
+            pub(crate) window: String,
+            pub(crate) $measure: $type,
+        }
+
+        impl Default for $kind {
+            fn default() -> Self {
+                Self {
+                    api_version: API_VERSION.to_owned(),
+                    kind: Self::KIND.to_owned(),
+                    metadata: ObjectMeta::default(),
+                    timestamp: Time(Timestamp::UNIX_EPOCH),
+                    window: "0s".to_owned(),
+                    $measure: <$type>::default(),
+                }
+            }
+        }
+
+        impl Resource for $kind {
+            const API_VERSION: &'static str = API_VERSION;
+            const GROUP: &'static str = GROUP;
+            const KIND: &'static str = stringify!($kind);
+            const VERSION: &'static str = VERSION;
+            const URL_PATH_SEGMENT: &'static str = $plural;
+            type Scope = $scope;
+        }
+
+        impl Metadata for $kind {
+            type Ty = ObjectMeta;
+
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
 }
 
-/// What the containers of a Pod used.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics")]
-pub(crate) struct PodMetrics {
-    pub(crate) api_version: String,
-    pub(crate) kind: String,
-    pub(crate) metadata: ObjectMeta,
-    /// The end of the window.
-    pub(crate) timestamp: Time,
-    /// The interval from which rates were taken, as Go writes durations.
-    pub(crate) window: String,
-    pub(crate) containers: Vec<ContainerMetrics>,
+kind! {
+    /// What a node used.
+    #[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics")]
+    NodeMetrics("nodes", ClusterResourceScope) { usage: Usage }
+}
+
+kind! {
+    /// What the containers of a Pod used.
+    #[schemars(rename = "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics")]
+    PodMetrics("pods", NamespaceResourceScope) { containers: Vec<ContainerMetrics> }
 }
 
 /// What one container used.
@@ -53,50 +91,6 @@ pub(crate) struct PodMetrics {
 pub(crate) struct ContainerMetrics {
     pub(crate) name: String,
     pub(crate) usage: Usage,
-}
-
-impl Default for NodeMetrics {
-    fn default() -> Self {
-        Self {
-            api_version: API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            timestamp: Time(Timestamp::UNIX_EPOCH),
-            window: "0s".to_owned(),
-            usage: Usage::default(),
-        }
-    }
-}
-
-impl Default for PodMetrics {
-    fn default() -> Self {
-        Self {
-            api_version: API_VERSION.to_owned(),
-            kind: Self::KIND.to_owned(),
-            metadata: ObjectMeta::default(),
-            timestamp: Time(Timestamp::UNIX_EPOCH),
-            window: "0s".to_owned(),
-            containers: Vec::new(),
-        }
-    }
-}
-
-impl Resource for NodeMetrics {
-    const API_VERSION: &'static str = API_VERSION;
-    const GROUP: &'static str = GROUP;
-    const KIND: &'static str = "NodeMetrics";
-    const VERSION: &'static str = VERSION;
-    const URL_PATH_SEGMENT: &'static str = "nodes";
-    type Scope = ClusterResourceScope;
-}
-
-impl Resource for PodMetrics {
-    const API_VERSION: &'static str = API_VERSION;
-    const GROUP: &'static str = GROUP;
-    const KIND: &'static str = "PodMetrics";
-    const VERSION: &'static str = VERSION;
-    const URL_PATH_SEGMENT: &'static str = "pods";
-    type Scope = NamespaceResourceScope;
 }
 
 impl NodeMetrics {
@@ -110,21 +104,3 @@ impl PodMetrics {
         self.containers.iter().map(|container| &container.usage)
     }
 }
-
-macro_rules! metadata {
-    ($($kind:ident),*) => {$(
-        impl Metadata for $kind {
-            type Ty = ObjectMeta;
-
-            fn metadata(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-
-            fn metadata_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    )*};
-}
-
-metadata!(NodeMetrics, PodMetrics);
