@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use coracle_images::ContentStore;
 use coracle_network::NodeNetwork;
 use coracle_oci::{OciConfig, OciRuntime};
-use coracle_runtime::RuntimeService;
+use coracle_runtime::{RuntimeService, disk};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 
 use crate::cli::ResetOptions;
@@ -38,7 +38,7 @@ pub(crate) async fn run(options: ResetOptions) -> Result<()> {
             true => Some(lock(&data.store())?),
             false => None,
         };
-        std::fs::remove_dir_all(data.root())
+        disk::remove_dir(data.root())
             .with_context(|| format!("cannot delete {}", data.root().display()))?;
         println!("deleted {}", data.root().display());
     }

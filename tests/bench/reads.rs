@@ -22,6 +22,8 @@ const OBJECTS: usize = 100_000;
 /// Watchers, and the HTTP/2 connections that they share.
 const WATCHERS: usize = 1000;
 const SHARED: usize = 10;
+/// How often memory is looked at: a peak has no event.
+const SAMPLE: Duration = Duration::from_millis(5);
 /// Writes that all watchers are to see.
 const WRITES: usize = 30;
 
@@ -160,8 +162,14 @@ fn lists(cluster: &Cluster) -> Vec<Row> {
     let mut running = children;
     while !running.is_empty() {
         peak = peak.max(pss_kibibytes(server));
-        running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        std::thread::sleep(Duration::from_millis(5));
+        running.retain_mut(|child| match child.try_wait().expect("curl") {
+            None => true,
+            Some(status) => {
+                assert!(status.success(), "curl: {status}");
+                false
+            }
+        });
+        std::thread::sleep(SAMPLE);
     }
     vec![
         Row::new(

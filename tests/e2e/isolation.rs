@@ -159,3 +159,38 @@ fn rights_and_processes_are_shared_as_the_pod_says() {
     });
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }
+
+#[test]
+fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
+    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+        return;
+    };
+    let spec = json!({
+        "hostname": "web",
+        "subdomain": "sub",
+        "setHostnameAsFQDN": true,
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a", "b.example"]}],
+    });
+    kubectl.apply(&pod(
+        "known",
+        "cat /etc/hostname /etc/hosts",
+        json!({}),
+        spec,
+    ));
+    let full = "web.sub.default.svc.cluster.local";
+    eventually("its names", || {
+        let said = kubectl.ok(&["logs", "known"]);
+        let named = said.starts_with(&format!("{full}\n"))
+            && said.contains(&format!("\t{full}\n"))
+            && said.contains("# Entries added by HostAliases.\n192.0.2.1\ta\tb.example\n");
+        named.then_some(()).ok_or(said)
+    });
+    let ports = json!({"ports": [{"containerPort": 80, "hostPort": 8080}]});
+    kubectl.apply(&pod("taken", "true", ports, json!({})));
+    told(
+        &kubectl,
+        "taken",
+        "hostPort 8080 is not supported on this node",
+    );
+    kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
+}

@@ -26,9 +26,7 @@ fn kubectl_top_shows_what_is_used() {
     let cluster = Cluster::up(&[]);
     let kubectl = cluster.kubectl();
     cluster.coracle(&["push", sample("faults").to_str().unwrap()]);
-    let file = cluster.folder().join("spin.yaml");
-    std::fs::write(&file, SPIN).unwrap();
-    kubectl.ok(&["apply", "-f", file.to_str().unwrap()]);
+    kubectl.apply(SPIN);
     kubectl.wait_value(&["pod", "spin"], ".status.phase", "Running");
     // On a busy machine it gets less than its limit, and its first moments may not be counted yet.
     eventually("the guest spins", || {

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use coracle_runtime::disk;
+
 use crate::node_context::NodeContext;
 use crate::volumes;
 use crate::worker::Workers;
@@ -66,7 +68,7 @@ fn log_uids(root: &Path) -> BTreeSet<String> {
 fn remove_logs(root: &Path, uid: &str) {
     for name in log_folders(root) {
         if name.rsplit_once('_').is_some_and(|(_, of)| of == uid)
-            && let Err(error) = std::fs::remove_dir_all(root.join(&name))
+            && let Err(error) = disk::remove_dir(&root.join(&name))
         {
             tracing::warn!(%error, uid, "cannot remove logs");
         }

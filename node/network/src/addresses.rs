@@ -160,6 +160,11 @@ impl AddressPool {
         self.given.get(uid).map(|(address, _)| *address)
     }
 
+    /// Whether a Pod has this address.
+    pub fn is_given(&self, address: IpAddr) -> bool {
+        self.taken.contains(&address)
+    }
+
     /// The first position of a part of the range, and how many it has.
     fn part(&self, attachment: Attachment) -> (u128, u128) {
         let all = size(self.range);

@@ -42,8 +42,8 @@ const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 /// A comment in the data that the kernel keeps for its users, as `nft` has it.
 const UDATA_COMMENT: u8 = 0;
-/// The data has lengths of one byte.
-const COMMENT: usize = 250;
+/// The bytes that a comment may have: the data has lengths of one byte.
+pub(crate) const COMMENT: usize = 250;
 
 /// Where packets meet a chain that translates addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

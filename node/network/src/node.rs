@@ -3,7 +3,7 @@
 //! [`NodeNetwork`] owns three things: which Pod has which address (kept on disk), which socket
 //! serves which address (told by the runtimes), and what the API says of Services and endpoints
 //! (one watch of each). A change of any of them is gathered with others for a moment, then the
-//! snapshot is published and the NodePorts are brought in line.
+//! snapshot is published, and NodePorts and the kernel's table of Services are brought in line.
 //!
 //! The form is decided once, when the network opens, because guest processes are told where to
 //! live before anything is known of Pods:
@@ -87,7 +87,7 @@ pub struct NodeNetwork {
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
     /// Until [`NodeNetwork::run`] takes it.
-    dns: Mutex<Vec<DnsServer>>,
+    dns: Mutex<Option<DnsServer>>,
 }
 
 impl NodeNetwork {
@@ -118,16 +118,16 @@ impl NodeNetwork {
             &config.cluster,
             ranges,
             config.node_address,
-            config.cluster_dns,
         )?;
         form::record(&config.directory, chosen.form()).map_err(failed)?;
         let mut aliases = Aliases::open(chosen.form(), &config.aliases).map_err(failed)?;
         let namespace = chosen.namespace.as_ref();
-        let mut dns = Vec::new();
-        if let Some(address) = config.cluster_dns {
-            dns.push(dns::open(&mut aliases, address, &config.directory).map_err(failed)?);
-            dns.extend(namespace.and_then(|of| dns::for_containers(of.path(), address)));
-        }
+        let dns = match config.cluster_dns {
+            Some(address) => {
+                Some(dns::open(&mut aliases, address, &config.directory).map_err(failed)?)
+            }
+            None => None,
+        };
         let pool = match known {
             Some(range) => Some(Pool::open(&config, range, namespace).map_err(failed)?),
             None => None,
@@ -271,8 +271,7 @@ impl NodeNetwork {
         // Names outside the cluster are answered also while the control plane is out of reach.
         // What runs here ends with this function.
         let mut dns = JoinSet::new();
-        let servers = std::mem::take(&mut *self.dns.lock());
-        for server in servers {
+        if let Some(server) = self.dns.lock().take() {
             dns.spawn(server.run(served.clone(), cancel.clone()));
         }
         let learned = cancel

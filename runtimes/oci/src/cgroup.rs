@@ -33,7 +33,9 @@ pub(crate) struct Usage {
 impl Hierarchies {
     /// Those of this machine.
     pub(crate) fn detect() -> io::Result<Self> {
-        Ok(Self::parse(&fs::read_to_string("/proc/self/mounts")?))
+        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(
+            "/proc/self/mounts",
+        )?)))
     }
 
     fn parse(mounts: &str) -> Self {
@@ -94,7 +96,8 @@ impl Hierarchies {
 /// What a Pod's cgroup limits.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// How often a cgroup is made in those that others remove at the same time.
+/// How often a cgroup is made in those that shims, which are other processes, remove at the same
+/// time.
 const TRIES: u32 = 10;
 /// How long a cgroup may take to let go of what has ended in it.
 const BUSY: Duration = Duration::from_secs(1);
@@ -138,7 +141,7 @@ impl Cgroup {
 
     /// Makes the cgroup, and those above it, in which limits can be set.
     pub(crate) fn create(&self) -> io::Result<()> {
-        // Whoever removes the last Pod of a class takes the class with it, also from under this.
+        // A shim that ends takes the class along with the last Pod of it, also from under this.
         for _ in 1..TRIES {
             match self.try_create() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -152,8 +155,8 @@ impl Cgroup {
         let failed = |path: &Path, error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         };
-        // Also where it limits nothing: libcontainer makes a container's cgroup in all hierarchies, and
-        // what is in use below them is taken away by nobody meanwhile.
+        // Also where it limits nothing: libcontainer makes a container's cgroup in all hierarchies,
+        // and what is in use below them is taken away by nobody meanwhile.
         for (root, _) in &self.hierarchies.v1 {
             let path = root.join(&self.path);
             fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;

@@ -3,9 +3,9 @@
 //! The crate has two sides that never share a process. The *agent side* ([`OciRuntime`])
 //! implements [`coracle_runtime::RuntimeService`]: it unpacks images, plans what a container is
 //! ([`spec`]), keeps the records of sandboxes and containers, and starts, adopts and ends shims.
-//! The *shim* ([`shim`]), one process per Pod with containers, is reached through [`subcommand`], by
-//! which the binary re-executes itself; it drives libcontainer, owns the containers' output, waits
-//! for them, survives the agent and is adopted by the next.
+//! The *shim* ([`shim`]), one process per Pod with containers, is reached through [`subcommand`],
+//! by which the binary re-executes itself; it drives libcontainer, owns the containers' output,
+//! waits for them, survives the agent and is adopted by the next.
 //!
 //! **Invariant**: libcontainer is never driven from a process that has threads.
 //!

@@ -30,6 +30,13 @@ pub(crate) fn unshare_mounts() -> io::Result<()> {
     }
 }
 
+/// Parts the mounts of the calling thread's namespace from those that they were shared with: none
+/// come any more, and none go.
+pub(crate) fn part_mounts() -> io::Result<()> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(mount_change("/", private)?)
+}
+
 /// Where writes to an overlay go.
 pub(crate) struct Upper<'a> {
     pub(crate) files: &'a Path,

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::Capabilities;
 
-/// The version of the protocol that this release speaks.
+/// The version of the protocol that this release speaks. An agent adopts the shims of the release
+/// before: nothing has been released yet, so that all that is here is of the first version. What
+/// comes after a release raises it, and is asked of no shim that has answered with less.
 pub(crate) const VERSION: u32 = 1;
 /// The oldest version that it still understands.
 pub(crate) const OLDEST: u32 = 1;

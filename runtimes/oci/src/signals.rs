@@ -1,4 +1,5 @@
-//! The signal that asks a container to end, as an image names it, and as the kernel numbers it.
+//! Signals: the one that asks a container to end, as an image names it and as the kernel numbers
+//! it, and what a process that is forked does about them before it is the container's.
 
 use rustix::process::Signal;
 
@@ -59,6 +60,24 @@ pub(crate) fn numbered(number: i32) -> Option<Signal> {
         return Some(unsafe { Signal::from_raw_unchecked(number) });
     }
     Signal::from_named_raw(number)
+}
+
+/// Gives every signal its default action, and blocks none: what is ignored or blocked stays so in
+/// programs that are executed. Rust ignores SIGPIPE, and a shell that starts a node in the
+/// background ignores SIGINT and SIGQUIT for it. For a process that has one thread.
+pub(crate) fn reset() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action of a signal is no function of ours. Those that have no other
+        // action are refused, and need nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is made before it is read, on this thread, which is the process's only
+    // one.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+    }
 }
 
 #[cfg(test)]

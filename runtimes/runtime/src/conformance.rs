@@ -2,10 +2,13 @@
 //!
 //! A runtime's tests implement [`Factory`] and call [`run`]. The suite holds what the kubelet
 //! relies on and nothing that only one kind of runtime can do: identity and idempotence of the
-//! verbs, exits and their codes, logs, events, listing, and adoption by a next agent.
+//! verbs, exits and their codes, grace periods, sessions, logs, events, listing, and adoption by a
+//! next agent.
 //!
 //! Deliberately absent: limits, volumes and sockets of guests, which are each runtime's own
 //! tests.
+
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::streaming::{ExecConfig, Output, Wanted};
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, PodIdentity,
     PodSandboxConfig, RuntimeEvent, RuntimeService, SandboxId, SandboxState,
@@ -68,6 +69,7 @@ pub async fn run(factory: &dyn Factory) {
         runtime: factory.start().await,
         fixtures: factory.fixtures(),
         scratch: factory.scratch().to_owned(),
+        number: std::process::id(),
         pods: AtomicU32::new(0),
     };
     suite.sandboxes_come_and_go().await;
@@ -88,6 +90,8 @@ struct Suite {
     runtime: Arc<dyn RuntimeService>,
     fixtures: Fixtures,
     scratch: PathBuf,
+    /// Of this process: others on the machine have Pods of their own.
+    number: u32,
     pods: AtomicU32,
 }
 
@@ -98,7 +102,7 @@ impl Suite {
             pod: PodIdentity {
                 namespace: "conformance".to_owned(),
                 name: format!("pod-{n}"),
-                uid: format!("00000000-0000-4000-8000-{n:012}"),
+                uid: format!("{:08x}-0000-4000-8000-{n:012}", self.number),
             },
             hostname: format!("pod-{n}"),
             ips: vec![std::net::IpAddr::from([127, 0, 0, 1])],
@@ -298,41 +302,6 @@ impl Suite {
         self.remove(&sandbox).await;
     }
 
-    async fn sessions_end_their_processes_or_not(&self) {
-        let Some(command) = &self.fixtures.echoes else {
-            return;
-        };
-        let (sandbox, _) = self.sandbox().await;
-        let id = self.start(&sandbox, &self.fixtures.runs).await;
-        for kill_on_drop in [true, false] {
-            let config = ExecConfig {
-                command: command.clone(),
-                terminal: false,
-                wanted: Wanted {
-                    stdin: true,
-                    stdout: true,
-                    stderr: false,
-                },
-                kill_on_drop,
-            };
-            let session = self.runtime.exec(&id, config).await.expect("exec");
-            let mut stdin = session.stdin.expect("its input");
-            let mut stdout = session.stdout.expect("its output");
-            // It runs once it answers.
-            stdin.write_all(b"<").await.expect("it reads");
-            until(&mut stdout, "<").await.expect("it answers");
-            drop(session.exit);
-            if kill_on_drop {
-                let ended = until(&mut stdout, ">").await;
-                assert!(ended.is_none(), "it is killed though its input is open");
-            } else {
-                stdin.write_all(b">").await.expect("it reads on");
-                until(&mut stdout, ">").await.expect("it goes on");
-            }
-        }
-        self.remove(&sandbox).await;
-    }
-
     async fn removal_ends_what_runs(&self) {
         let (sandbox, _) = self.sandbox().await;
         let first = self.start(&sandbox, &self.fixtures.runs).await;
@@ -443,86 +412,5 @@ impl Suite {
     }
 }
 
-/// Reads until a text has come; none if the output ends before.
-async fn until(output: &mut Output, text: &str) -> Option<()> {
-    let mut read = Vec::new();
-    let come = async {
-        while !String::from_utf8_lossy(&read).contains(text) {
-            match output.read_buf(&mut read).await {
-                Ok(1..) => {}
-                _ => return None,
-            }
-        }
-        Some(())
-    };
-    let come = tokio::time::timeout(DEADLINE, come).await;
-    come.expect("it says something or ends")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::{Behaviour, FakeRuntime};
-
-    struct Fake {
-        runtime: FakeRuntime,
-        scratch: tempfile::TempDir,
-    }
-
-    fn image(reference: &str) -> Image {
-        Image {
-            reference: reference.to_owned(),
-            digest: format!("sha256:{reference}"),
-        }
-    }
-
-    #[async_trait]
-    impl Factory for Fake {
-        async fn start(&self) -> Arc<dyn RuntimeService> {
-            Arc::new(self.runtime.clone())
-        }
-
-        async fn restart(&self) -> Arc<dyn RuntimeService> {
-            Arc::new(self.runtime.clone())
-        }
-
-        fn fixtures(&self) -> Fixtures {
-            Fixtures {
-                runs: image("runs"),
-                ignores_stop: image("ignores"),
-                prints_hello: image("hello"),
-                exits_3: image("exits"),
-                echoes: Some(vec!["echo".to_owned()]),
-                invalid: image("invalid"),
-            }
-        }
-
-        fn scratch(&self) -> &Path {
-            self.scratch.path()
-        }
-    }
-
-    #[tokio::test]
-    async fn the_fake_conforms() {
-        let runtime = FakeRuntime::new("fake");
-        let hello = Behaviour {
-            output: vec!["hello".to_owned()],
-            exits: Some(0),
-            ..Behaviour::default()
-        };
-        let exits = Behaviour {
-            exits: Some(3),
-            ..Behaviour::default()
-        };
-        let ignores = Behaviour {
-            ignores_stop: true,
-            ..Behaviour::default()
-        };
-        runtime.behave("hello", hello);
-        runtime.behave("exits", exits);
-        runtime.behave("ignores", ignores);
-        runtime.refuse_image("sha256:invalid", "not for this runtime");
-        let scratch = tempfile::tempdir().expect("temporary folder");
-        run(&Fake { runtime, scratch }).await;
-    }
-}
+mod tests;

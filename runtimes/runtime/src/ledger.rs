@@ -84,8 +84,17 @@ impl<P> Ledger<P> {
 
     /// One sandbox.
     pub fn sandbox(&self, id: &SandboxId) -> Result<PodSandbox> {
+        self.with_sandbox(id, Clone::clone)
+    }
+
+    /// What is asked of one sandbox, which is locked meanwhile with all others.
+    pub fn with_sandbox<T>(
+        &self,
+        id: &SandboxId,
+        read: impl FnOnce(&PodSandbox) -> T,
+    ) -> Result<T> {
         let sandboxes = self.sandboxes.lock();
-        let sandbox = sandboxes.get(id).cloned();
+        let sandbox = sandboxes.get(id).map(read);
         sandbox.ok_or_else(|| self.not_found("sandbox", &id.0))
     }
 

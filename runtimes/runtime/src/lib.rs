@@ -7,8 +7,9 @@
 //! meets the network.
 //!
 //! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
-//! processes that survive the agent ([`connection`], [`frames`], [`identity`]), and the log of a
-//! container ([`log`]). [`streaming`] has what exec, attach and port-forward give.
+//! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
+//! container ([`log`]), and what is mounted where ([`mountinfo`]). [`streaming`] has what exec,
+//! attach and port-forward give.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
@@ -26,9 +27,10 @@ pub mod harness;
 pub mod identity;
 pub mod ledger;
 pub mod log;
+pub mod mountinfo;
 pub mod process;
 pub mod streaming;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
-pub use service::{Error, Result, RuntimeService};
+pub use service::{Error, Result, RuntimeService, end_of_grace};
 pub use types::*;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::time::Instant;
 
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
@@ -57,6 +58,13 @@ impl Error {
 
 /// What a verb returns.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// When a grace period is over that begins now. It is the user's to choose, and any number of
+/// seconds; as there is an end of time, none lasts longer than 30 years.
+pub fn end_of_grace(grace: Duration) -> Instant {
+    const LONGEST: Duration = Duration::from_secs(30 * 365 * 86400);
+    Instant::now() + grace.min(LONGEST)
+}
 
 /// A runtime of the node. Verbs are idempotent where the CRI asks it: stopping what is stopped
 /// and removing what is gone succeed. Every implementation passes [`crate::conformance`].

@@ -60,6 +60,18 @@ pub struct PodSandboxConfig {
     /// How its containers look names up; none: as the machine does.
     #[serde(default)]
     pub resolution: Option<Resolution>,
+    /// What its containers find in their file of hosts beside the Pod under its host name.
+    #[serde(default)]
+    pub hosts: Hosts,
+}
+
+/// Names of a Pod's file of hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hosts {
+    /// The Pod's full name.
+    pub full: Option<String>,
+    /// Addresses of others, and their names.
+    pub aliases: Vec<(String, Vec<String>)>,
 }
 
 /// What stands in a `resolv.conf`, as it does there.

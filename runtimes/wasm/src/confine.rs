@@ -1,10 +1,11 @@
 //! What a guest process may still do once it has begun.
 //!
 //! Before a process loads code that it does not trust it drops its capabilities, and sets
-//! no_new_privs and a seccomp filter: an allow-list of the system calls that wasmtime, tokio and WASI make. What is not on it fails
-//! with EPERM, so that a library that tries something new falls back instead of dying. Should a
-//! guest break out of the sandbox of WebAssembly, it cannot execute a program, trace or signal
-//! another process, change namespaces, mount, or load anything into the kernel.
+//! no_new_privs and a seccomp filter: an allow-list of the system calls that wasmtime, tokio and
+//! WASI make. What is not on it fails with EPERM, so that a library that tries something new falls
+//! back instead of dying. Should a guest break out of the sandbox of WebAssembly, it cannot execute
+//! a program, trace or signal another process, change namespaces, mount, or load anything into the
+//! kernel.
 
 use std::collections::BTreeMap;
 use std::io;

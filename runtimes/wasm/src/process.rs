@@ -12,8 +12,8 @@ use coracle_runtime::{Attachment, GuestNetwork};
 use crate::{compile, host, runner};
 
 /// Opens the network of one Pod inside a guest process, from the snapshot that the agent
-/// publishes, the Pod's addresses, and what they are. The binary gives it, since this crate does not know the
-/// network's.
+/// publishes, the Pod's addresses, and what they are. The binary gives it, since this crate does
+/// not know the network's.
 pub type NetworkFactory = fn(&Path, &[IpAddr], Attachment) -> io::Result<Arc<dyn GuestNetwork>>;
 
 /// Runs a hidden subcommand if `args` (what follows the program's name) names one. To be called

@@ -6,3 +6,4 @@ pub(crate) mod handler;
 pub(crate) mod observed;
 pub(crate) mod start;
 pub(crate) mod stop;
+mod supported;

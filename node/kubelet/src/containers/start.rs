@@ -5,21 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_apimachinery::resources;
+use coracle_apimachinery::{duration, resources};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, GuestUser, PodSandboxConfig, Port, Protocol, Resolution,
+    ContainerConfig, ContainerId, GuestUser, Hosts, PodSandboxConfig, Port, Protocol, Resolution,
     Resources, RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::access;
 use crate::containers::handler::Hooked;
+use crate::containers::supported;
 use crate::events::Severity;
 use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
-use crate::pod::{self, cgroups, dns, security, service_env};
+use crate::pod::{self, Role, cgroups, dns, security, service_env};
 use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
@@ -136,7 +137,7 @@ impl Starter<'_> {
                 return Err(StartError::Config(message));
             }
         };
-        let created = self.create_in_sandbox(runtime, config).await?;
+        let created = self.create_in_sandbox(runtime, image.kind, config).await?;
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
         let message = format!("Created container: {}", self.container.name);
         self.own_event(Severity::Normal, "Created", message);
@@ -193,9 +194,10 @@ impl Starter<'_> {
     async fn create_in_sandbox(
         &self,
         runtime: &Arc<dyn RuntimeService>,
+        kind: Kind,
         config: ContainerConfig,
     ) -> Result<coracle_runtime::Result<ContainerId>, StartError> {
-        let sandbox = self.sandbox(runtime).await?;
+        let sandbox = self.sandbox(runtime, kind).await?;
         let created = runtime.create_container(&sandbox, config.clone()).await;
         let dead = match &created {
             Err(coracle_runtime::Error::State(_)) => true,
@@ -208,7 +210,7 @@ impl Starter<'_> {
         self.node
             .cache
             .update(pod::uid(self.pod), |pod| pod.sandbox_died(&sandbox));
-        let sandbox = self.sandbox(runtime).await?;
+        let sandbox = self.sandbox(runtime, kind).await?;
         Ok(runtime.create_container(&sandbox, config).await)
     }
 
@@ -234,17 +236,29 @@ impl Starter<'_> {
         StartError::Runtime { reason, message }
     }
 
-    /// The sandbox of that runtime; made if the Pod has none that is ready.
-    async fn sandbox(&self, runtime: &Arc<dyn RuntimeService>) -> Result<SandboxId, StartError> {
+    /// The sandbox of that runtime, for what is of that kind; made if the Pod has none that is ready.
+    async fn sandbox(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        kind: Kind,
+    ) -> Result<SandboxId, StartError> {
         let uid = pod::uid(self.pod);
         let known = self.node.cache.pod(uid);
         if let Some(sandbox) = known.ready_sandbox(runtime.name()) {
             return Ok(sandbox.id.clone());
         }
+        // Guests look names up in the network's way, and have no files beside their volumes.
+        let is_container = kind == Kind::Container;
+        let hosts = is_container.then(|| self.hosts()).transpose()?;
+        let hosts = hosts.unwrap_or_default();
+        let hostname = match &hosts.full {
+            Some(full) if pod::is_known_in_full(self.pod) => full.clone(),
+            _ => pod::hostname(self.pod),
+        };
         let config = PodSandboxConfig {
             pod: pod::identity(self.pod),
             attempt: known.next_sandbox_attempt(runtime.name()),
-            hostname: pod::hostname(self.pod),
+            hostname,
             ips: self.prepared.ips.clone(),
             network_snapshot: self.node.network.snapshot_path(),
             log_directory: self.node.pod_logs(self.pod),
@@ -253,11 +267,11 @@ impl Starter<'_> {
             resources: cgroups::resources(self.pod),
             pids_limit: Some(cgroups::PIDS),
             namespaces: security::namespaces(self.pod, self.prepared.namespace.as_deref()),
-            resolution: Some(self.resolution()?),
+            resolution: is_container.then(|| self.resolution()).transpose()?,
+            hosts,
         };
         let made = runtime.run_pod_sandbox(config.clone()).await;
-        let id = made
-            .map_err(|error| self.no_sandbox(format!("Failed to create pod sandbox: {error}")))?;
+        let id = made.map_err(|error| self.no_sandbox(error))?;
         let sandbox = coracle_runtime::PodSandbox {
             id: id.clone(),
             config,
@@ -282,8 +296,19 @@ impl Starter<'_> {
         Ok(dns::resolution(self.pod, cluster.as_ref(), &machine))
     }
 
+    /// What the Pod's containers find in their file of hosts beside themselves.
+    fn hosts(&self) -> Result<Hosts, StartError> {
+        let cluster = self.node.network.dns();
+        let full = pod::full_name(self.pod, cluster.as_ref().map(|dns| dns.domain.as_str()));
+        Ok(Hosts {
+            full: full.map_err(StartError::Config)?,
+            aliases: pod::host_aliases(self.pod),
+        })
+    }
+
     /// Says that the Pod has no place where it could run.
-    pub(crate) fn no_sandbox(&self, message: String) -> StartError {
+    pub(crate) fn no_sandbox(&self, message: impl std::fmt::Display) -> StartError {
+        let message = format!("Failed to create pod sandbox: {message}");
         let event = "FailedCreatePodSandBox";
         self.event(None, Severity::Warning, event, message.clone());
         let reason = "ContainerCreating";
@@ -292,7 +317,8 @@ impl Starter<'_> {
 
     fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
-        check_supported(container, image.kind)?;
+        let role = pod::container(pod, &container.name).map_or(Role::App, |(_, role)| role);
+        supported::check(pod, container, role, image.kind)?;
         let mut security = security::security(pod, container, &node.seccomp)?;
         if image.kind == Kind::Wasm {
             security::check_for_guest(&security)?;
@@ -362,50 +388,10 @@ impl Starter<'_> {
     }
 }
 
-/// Refuses by name what would otherwise be left out in silence.
-fn check_supported(container: &Container, kind: Kind) -> Result<(), String> {
-    let probes = [
-        ("startupProbe", &container.startup_probe),
-        ("livenessProbe", &container.liveness_probe),
-        ("readinessProbe", &container.readiness_probe),
-    ];
-    for (field, probe) in probes {
-        let Some(probe) = probe else { continue };
-        if probe.exec.is_some() && kind == Kind::Wasm {
-            return Err(format!(
-                "{field}: exec probes are not supported for WebAssembly, which has no programs to \
-                 run; use httpGet, tcpSocket or grpc"
-            ));
-        }
-    }
-    let hooks = container.lifecycle.as_ref();
-    let hooks = hooks.map(|hooks| {
-        [
-            ("postStart", &hooks.post_start),
-            ("preStop", &hooks.pre_stop),
-        ]
-    });
-    for (field, hook) in hooks.into_iter().flatten() {
-        if kind == Kind::Wasm && hook.as_ref().is_some_and(|hook| hook.exec.is_some()) {
-            return Err(format!(
-                "lifecycle.{field}: exec is not supported for WebAssembly, which has no programs to \
-                 run; use httpGet or sleep"
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// As Go prints a duration, to the millisecond.
 fn duration_text(duration: Duration) -> String {
-    match duration.as_secs() {
-        0 => format!("{}ms", duration.as_millis()),
-        1..60 => format!("{:.3}s", duration.as_secs_f64()),
-        seconds => {
-            let rest = duration.as_secs_f64() - (seconds / 60 * 60) as f64;
-            format!("{}m{rest:.3}s", seconds / 60)
-        }
-    }
+    let nanos = duration.as_millis().saturating_mul(1_000_000);
+    duration::format(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 fn make_message_file(pod: &Path, path: &Path, user: Option<GuestUser>) -> std::io::Result<()> {

@@ -1,7 +1,8 @@
 //! What a Pod's containers find in resolv.conf (`dnsPolicy` and `dnsConfig`; resolv.conf(5)).
 //!
 //! As in the kubelet: `ClusterFirst` asks the cluster, and of a Pod on the machine's own network,
-//! which the cluster's address may not be reached from, it means `Default`; so it does where the
+//! which the cluster's address may not be reached from, it means `Default`, and so does
+//! `ClusterFirstWithHostNet` for now, unlike in the kubelet; so it does where the
 //! node has no server that containers reach. Guests are told names by their own network.
 
 use std::net::IpAddr;
@@ -25,8 +26,7 @@ pub(crate) fn resolution(pod: &Pod, cluster: Option<&ClusterDns>, machine: &str)
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let mut found = match (policy, cluster) {
         ("None", _) => Resolution::default(),
-        ("ClusterFirst", Some(cluster)) if !host_network => by_cluster(pod, cluster, machine),
-        ("ClusterFirstWithHostNet", Some(cluster)) if !host_network => {
+        ("ClusterFirst" | "ClusterFirstWithHostNet", Some(cluster)) if !host_network => {
             by_cluster(pod, cluster, machine)
         }
         _ => parse(machine),

@@ -149,12 +149,59 @@ pub(crate) fn is_critical(pod: &Pod) -> bool {
     spec(pod).priority.unwrap_or(0) >= CRITICAL_PRIORITY
 }
 
+/// The longest host name that Linux takes.
+const MAX_HOSTNAME: usize = 64;
+
 /// The host name that the Pod's containers see: at most 63 characters.
 pub(crate) fn hostname(pod: &Pod) -> String {
     let wanted = spec(pod).hostname.as_deref().filter(|h| !h.is_empty());
     let mut hostname = wanted.unwrap_or(name(pod)).to_owned();
     hostname.truncate(63);
     hostname.trim_end_matches(['-', '.']).to_owned()
+}
+
+/// Whether the Pod's own name is the full one (`setHostnameAsFQDN`).
+pub(crate) fn is_known_in_full(pod: &Pod) -> bool {
+    spec(pod).set_hostname_as_fqdn == Some(true)
+}
+
+/// The Pod's name in the cluster's domain, if it says under which subdomain it is known.
+pub(crate) fn full_name(pod: &Pod, domain: Option<&str>) -> Result<Option<String>, String> {
+    let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty());
+    let Some(subdomain) = subdomain else {
+        return Ok(None);
+    };
+    let Some(domain) = domain else {
+        return match is_known_in_full(pod) {
+            true => Err("setHostnameAsFQDN is not supported where Pods have no network".to_owned()),
+            false => Ok(None),
+        };
+    };
+    let full = format!(
+        "{}.{subdomain}.{}.svc.{domain}",
+        hostname(pod),
+        namespace(pod)
+    );
+    if is_known_in_full(pod) && full.len() > MAX_HOSTNAME {
+        return Err(format!(
+            "Failed to construct FQDN from Pod hostname and cluster domain, FQDN {full} is too long ({MAX_HOSTNAME} characters is the max, {} characters requested)",
+            full.len()
+        ));
+    }
+    Ok(Some(full))
+}
+
+/// What the Pod adds to its containers' file of hosts (`hostAliases`): addresses and their names.
+pub(crate) fn host_aliases(pod: &Pod) -> Vec<(String, Vec<String>)> {
+    let aliases = spec(pod).host_aliases.iter().flatten();
+    aliases
+        .map(|alias| {
+            (
+                alias.ip.clone(),
+                alias.hostnames.clone().unwrap_or_default(),
+            )
+        })
+        .collect()
 }
 
 /// The Pod's addresses as the API has them.
@@ -171,4 +218,54 @@ pub(crate) fn api_time(at: SystemTime) -> Time {
         .unwrap_or_default();
     let seconds = i64::try_from(seconds.as_secs()).unwrap_or(0);
     Time(Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(mut spec: Value) -> Pod {
+        spec["containers"] = json!([]);
+        let metadata = json!({"name": "web", "namespace": "shop"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn a_pods_full_name_is_below_its_subdomain() {
+        let long = "x".repeat(40);
+        for (spec, domain, want) in [
+            (json!({}), Some("c.local"), Ok(None)),
+            (json!({"setHostnameAsFQDN": true}), None, Ok(None)),
+            (
+                json!({"subdomain": "sub"}),
+                Some("c.local"),
+                Ok(Some("web.sub.shop.svc.c.local")),
+            ),
+            (
+                json!({"subdomain": "sub", "hostname": "h"}),
+                Some("c.local"),
+                Ok(Some("h.sub.shop.svc.c.local")),
+            ),
+            (json!({"subdomain": "sub"}), None, Ok(None)),
+            (
+                json!({"subdomain": "sub", "setHostnameAsFQDN": true}),
+                None,
+                Err("where Pods have no network"),
+            ),
+            (
+                json!({"subdomain": long, "setHostnameAsFQDN": true}),
+                Some("cluster.local"),
+                Err("64 characters is the max, 67 characters requested"),
+            ),
+        ] {
+            match (full_name(&pod(spec.clone()), domain), want) {
+                (Ok(got), Ok(want)) => assert_eq!(got.as_deref(), want, "{spec}"),
+                (Err(got), Err(want)) => assert!(got.contains(want), "{got}"),
+                other => panic!("{spec}: {other:?}"),
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coracle_runtime::mountinfo::{self, MountPoint};
+
 use super::memory;
 
 /// Unmounts everything below the folder of a kubelet that does not run: what one left that was
@@ -15,37 +17,21 @@ pub fn unmount_volumes(root_dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let folder = root_dir.canonicalize()?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo")?;
-    for point in points_below(&folder, &table) {
+    for point in points_below(&folder, mountinfo::of_this_process()?) {
         memory::tear_down(&point)?;
     }
     Ok(())
 }
 
-/// Mount points below a folder, the innermost first, from the text of `/proc/PID/mountinfo` (proc(5)).
-fn points_below(folder: &Path, table: &str) -> Vec<PathBuf> {
-    let mut points: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| Some(unescaped(line.split(' ').nth(4)?)))
+/// Mount points below a folder, the innermost first.
+fn points_below(folder: &Path, table: Vec<MountPoint>) -> Vec<PathBuf> {
+    let points = table.into_iter().map(|point| point.path);
+    let mut points: Vec<PathBuf> = points
         .filter(|point| point.starts_with(folder) && point != folder)
         .collect();
     // Later mounts lie over earlier ones.
     points.reverse();
     points
-}
-
-/// Blanks and backslashes stand as three octal digits.
-fn unescaped(field: &str) -> PathBuf {
-    let mut text = field.to_owned();
-    for (code, character) in [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ] {
-        text = text.replace(code, character);
-    }
-    text.into()
 }
 
 #[cfg(test)]
@@ -54,14 +40,14 @@ mod tests {
 
     #[test]
     fn only_mounts_below_the_folder_are_found() {
-        let table = "\
+        let table = b"\
             22 1 0:21 / / rw - ext4 /dev/vda rw\n\
             30 22 0:30 / /data/agent rw - tmpfs a rw\n\
             31 22 0:31 / /data/agent/pods/a/with\\040blank rw shared:7 - tmpfs b rw\n\
             32 31 0:32 / /data/agent/pods/a/with\\040blank/in rw - tmpfs c rw\n\
             33 22 0:33 / /data/agent-2/pods rw - tmpfs d rw\n";
         assert_eq!(
-            points_below(Path::new("/data/agent"), table),
+            points_below(Path::new("/data/agent"), mountinfo::parse(table)),
             [
                 Path::new("/data/agent/pods/a/with blank/in"),
                 Path::new("/data/agent/pods/a/with blank"),

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::GuestUser;
+use coracle_runtime::{GuestUser, disk};
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
 use crate::access::{self, set_mode};
@@ -299,10 +299,7 @@ pub(crate) fn release_memory(root: &Path, uid: &str) -> io::Result<()> {
 pub(crate) fn tear_down(root: &Path, uid: &str) -> io::Result<()> {
     // What is mounted is not removed with its folder.
     release_memory(root, uid)?;
-    match std::fs::remove_dir_all(pod_folder(root, uid)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    disk::remove_dir(&pod_folder(root, uid))
 }
 
 /// UIDs of Pods that have a folder.

@@ -6,8 +6,9 @@
 //! ```text
 //! an earlier agent made sandboxes ──► as it did
 //! all images are here             ──► at once
-//! some are not                    ──► when the first container's image is: the others are fetched
-//!                                     then, and what cannot be had may be a container
+//! some are not                    ──► when the first container's image is: if that is a guest, the
+//!                                     others are fetched then, until one is a container; what
+//!                                     cannot be had may be one
 //! ```
 //!
 //! A guest does as well in a namespace of its Pod's own, so that the doubt costs a Pod nothing but
@@ -81,6 +82,9 @@ pub(super) async fn late(
     if !prepared.ips.is_empty() || pod::spec(pod).host_network == Some(true) {
         return None;
     }
+    if first.1 == Kind::Container {
+        return Some(Attachment::Netns);
+    }
     let mut kinds = Vec::new();
     for (container, _) in pod::containers(pod) {
         if container.name == first.0 {
@@ -113,8 +117,7 @@ pub(super) async fn attach(
     prepared: &mut Prepared,
 ) -> Result<(), String> {
     let attached = node.network.attach(&pod::identity(pod), wanted).await;
-    let attached =
-        attached.map_err(|error| format!("Failed to create pod sandbox: no address: {error}"))?;
+    let attached = attached.map_err(|error| error.to_string())?;
     prepared.ips = attached.ips;
     prepared.namespace = attached.namespace;
     Ok(())

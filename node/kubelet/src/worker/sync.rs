@@ -94,22 +94,19 @@ impl Worker {
         let mount = |error: volumes::VolumeError| ("FailedMount", error.to_string());
         volumes::check(pod).map_err(mount)?;
         if self.memory.prepared.is_none() {
-            let sandbox = |message| ("FailedCreatePodSandBox", message);
+            let event = "FailedCreatePodSandBox";
+            let sandbox = |error| (event, format!("Failed to create pod sandbox: {error}"));
             let handler = objects::runtime_handler(&self.node.client, pod).await;
-            let handler = handler.map_err(sandbox)?;
+            let handler = handler.map_err(|message| (event, message))?;
             if let Some(handler) = &handler {
                 let known = self.node.router.check_handler(handler);
-                known.map_err(|error| sandbox(format!("Failed to create pod sandbox: {error}")))?;
+                known.map_err(|error| sandbox(error.to_string()))?;
             }
             let user = self
                 .node
                 .router
                 .guest_user(pod::namespace(pod), handler.as_deref());
-            let user = user.map_err(|error| {
-                sandbox(format!(
-                    "Failed to create pod sandbox: no user for guests: {error}"
-                ))
-            })?;
+            let user = user.map_err(|error| sandbox(format!("no user for guests: {error}")))?;
             let mut prepared = Prepared {
                 ips: Vec::new(),
                 namespace: None,
@@ -291,7 +288,7 @@ impl Worker {
         let mut wanted = References::default();
         references(container, &mut wanted);
         let inbox = self.inbox.clone();
-        let mut late = None;
+        let mut late: Option<Prepared> = None;
         let begin = async {
             if wanted != References::default() {
                 let namespace = pod::namespace(pod);
@@ -318,14 +315,14 @@ impl Worker {
                 wanted = attach::late(&self.node, pod, first, &prepared) => wanted,
                 () = Self::ends(inbox.clone()) => return Ok(false),
             };
-            let mut joined = prepared.clone();
             if let Some(wanted) = wanted {
+                let mut joined = prepared.clone();
                 let attached = attach::attach(&self.node, pod, wanted, &mut joined).await;
                 attached.map_err(|message| starter.no_sandbox(message))?;
-                late = Some((joined.ips.clone(), joined.namespace.clone()));
+                late = Some(joined);
             }
             let starter = Starter {
-                prepared: &joined,
+                prepared: late.as_ref().unwrap_or(&prepared),
                 ..starter
             };
             let id = starter.create(&runtime, &image).await?;
@@ -342,7 +339,7 @@ impl Worker {
         };
         let begun = begin.await;
         if let (Some(prepared), Some(joined)) = (&mut self.memory.prepared, late) {
-            (prepared.ips, prepared.namespace) = joined;
+            (prepared.ips, prepared.namespace) = (joined.ips, joined.namespace);
         }
         match begun {
             Ok(true) => self.memory.started(&start.name),

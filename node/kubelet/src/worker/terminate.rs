@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coracle_runtime::{ContainerId, SandboxId};
+use coracle_runtime::{ContainerId, SandboxId, disk};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Preconditions};
 use tokio::sync::watch;
@@ -110,7 +110,7 @@ impl Worker {
         if !inbox.removed && !self.delete(&pod).await {
             return false;
         }
-        if let Err(error) = remove_folder(&self.node.pod_logs(&pod)) {
+        if let Err(error) = disk::remove_dir(&self.node.pod_logs(&pod)) {
             tracing::warn!(%error, uid, "cannot remove the logs of a Pod");
         }
         self.node.publisher.forget(&uid);
@@ -283,12 +283,5 @@ impl Worker {
             let _ = std::fs::remove_file(self.node.termination_file(uid, &name, attempt));
         }
         true
-    }
-}
-
-fn remove_folder(path: &std::path::Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done,
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use super::links::{Links, RT_SCOPE_LINK, Route, unless_there};
-use super::plan::{INSIDE, NAMESPACES, Names, POD_END, Plan, Setting, Side};
+use super::links::{Links, NewLink, RT_SCOPE_LINK, Route, unless_there};
+use super::plan::{INSIDE, LINK_GROUP, NAMESPACES, Names, Plan, Setting, Side};
 
 /// Held while the machine's network is looked at and changed, so that the nodes of two clusters
 /// do not both find a range free.
@@ -104,18 +104,25 @@ pub(super) fn pair(
     namespace: &File,
     claim: &str,
 ) -> io::Result<()> {
-    let whole = inside(namespace, || Links::open()?.find(INSIDE))?.is_some();
-    if let Some(link) = links.find(&names.link)?
-        && !whole
-    {
-        // Its other end went with an earlier namespace, and it is about to.
-        links.delete(link.index)?;
-    }
+    let whole = inside(namespace, || Links::open()?.index(INSIDE))?.is_some();
     if !whole {
-        links.add_pair(&names.link, INSIDE, namespace)?;
+        if let Some(left) = links.index(&names.link)? {
+            // Its other end went with an earlier namespace, and it is about to.
+            links.delete(left)?;
+        }
+        let link = NewLink {
+            name: &names.link,
+            group: LINK_GROUP,
+            ..NewLink::default()
+        };
+        let peer = NewLink {
+            name: INSIDE,
+            ..NewLink::default()
+        };
+        links.add_pair(link, peer, namespace)?;
     }
-    let link = links.find(&names.link)?.ok_or(ErrorKind::NotFound)?;
-    links.set_alias(link.index, claim)
+    let link = links.index(&names.link)?.ok_or(ErrorKind::NotFound)?;
+    links.mark(link, LINK_GROUP, claim)
 }
 
 /// Brings one side in line, in the namespace of the calling thread.
@@ -157,22 +164,12 @@ pub(super) fn side(link: &str, side: &Side) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings in line what is on the machine beside a side: what is refused, and the detour.
-pub(super) fn beside(link: &str, table: u32, plan: &Plan) -> io::Result<()> {
-    let mut links = Links::open()?;
-    if let Some(range) = plan.refused {
-        links.refuse(range)?;
+/// Brings in line what is on the machine beside a side: what is refused.
+pub(super) fn beside(plan: &Plan) -> io::Result<()> {
+    match plan.refused {
+        Some(range) => Links::open()?.refuse(range),
+        None => Ok(()),
     }
-    let Some(wanted) = plan.detour else {
-        return Ok(());
-    };
-    for found in links.detours(table)? {
-        if found != wanted {
-            links.delete_detour(&found)?;
-        }
-    }
-    let link = links.index(link)?.ok_or(ErrorKind::NotFound)?;
-    links.set_detour(&wanted, link, POD_END)
 }
 
 /// Sets them in order.

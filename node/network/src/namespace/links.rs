@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use ipnet::Ipv4Net;
 
 use super::netlink::{
-    Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Socket, attributes, number,
+    Message, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Socket, attribute, attributes, number,
 };
 
 const RTM_NEWLINK: u16 = 16;
@@ -18,14 +18,12 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
-const RTM_GETRULE: u16 = 34;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -40,10 +38,6 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_TABLE: u16 = 15;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
-const FRA_DST: u16 = 1;
-const FRA_SRC: u16 = 2;
-const FRA_PRIORITY: u16 = 6;
-const FRA_TABLE: u16 = 15;
 
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
@@ -64,14 +58,9 @@ pub(super) const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_HOST: u8 = 254;
 const RTNH_F_ONLINK: u32 = 4;
 const NUD_PERMANENT: u16 = 0x80;
-/// Look up in the table that the rule names.
-const FR_ACT_TO_TBL: u8 = 1;
-/// A table with a larger number is said by an attribute.
-const RT_TABLE_UNSPEC: u8 = 0;
 
 const LINK_HEADER: usize = 16;
 const ROUTE_HEADER: usize = 12;
-const RULE_HEADER: usize = 12;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,15 +74,26 @@ pub(super) struct Link {
 /// An address of a link itself, as Ethernet has them.
 pub(super) type Hardware = [u8; 6];
 
-/// Where some packets go beside all others: those from one range to one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Detour {
-    pub(super) from: Ipv4Net,
-    pub(super) to: Ipv4Addr,
-    /// The table of routes with their way, which has a number above 255.
-    pub(super) table: u32,
-    /// Rules of lower priority are asked first.
-    pub(super) priority: u32,
+/// A link that is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NewLink<'a> {
+    pub(super) name: &'a str,
+    /// Without one the kernel makes it up.
+    pub(super) hardware: Option<Hardware>,
+    /// Rules of nftables may ask for it; links that are of none in particular have 0.
+    pub(super) group: u32,
+}
+
+impl NewLink<'_> {
+    fn describe(&self, message: Message) -> Message {
+        let message = message
+            .text(IFLA_IFNAME, self.name)
+            .native(IFLA_GROUP, self.group);
+        match self.hardware {
+            Some(hardware) => message.attribute(IFLA_ADDRESS, &hardware),
+            None => message,
+        }
+    }
 }
 
 /// Where packets to a range go.
@@ -143,12 +143,7 @@ impl Links {
         Ok(found.iter().filter_map(|payload| link(payload)).collect())
     }
 
-    pub(super) fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
-        let links = self.list()?;
-        Ok(links.into_iter().find(|link| link.name == name))
-    }
-
-    /// The index of a link, without a list of all.
+    /// The index of a link.
     pub(super) fn index(&self, name: &str) -> io::Result<Option<u32>> {
         // Any socket of the namespace does, and this one is.
         match rustix::net::netdevice::name_to_index(&self.0, name) {
@@ -158,37 +153,31 @@ impl Links {
         }
     }
 
-    /// Makes a pair of links: `name` here and `peer` in the other namespace.
-    pub(super) fn add_pair(
-        &mut self,
-        name: &str,
-        peer: &str,
-        namespace: impl AsFd,
-    ) -> io::Result<()> {
-        self.add_ends((name, None), (peer, None), namespace)
+    /// The group of a link.
+    #[cfg(test)]
+    pub(super) fn group(&mut self, name: &str) -> io::Result<Option<u32>> {
+        let asked = || Message::new(RTM_GETLINK, 0).put(&link_header(0, 0));
+        let found = self.0.dump(asked)?;
+        let named = |payload: &&Vec<u8>| link(payload).is_some_and(|link| link.name == name);
+        let found = found.iter().find(named);
+        Ok(found.and_then(|payload| number(attribute(payload, LINK_HEADER, IFLA_GROUP)?, 0)))
     }
 
-    /// [`Self::add_pair`], with addresses of the links' own; without them the kernel makes some up.
-    pub(super) fn add_ends(
+    /// Makes a pair of links: one here and its `peer` in the other namespace.
+    pub(super) fn add_pair(
         &mut self,
-        (name, own): (&str, Option<Hardware>),
-        (peer, others): (&str, Option<Hardware>),
+        link: NewLink<'_>,
+        peer: NewLink<'_>,
         namespace: impl AsFd,
     ) -> io::Result<()> {
         let namespace = namespace.as_fd().as_raw_fd().cast_unsigned();
-        let addressed = |message: Message, address: Option<Hardware>| match address {
-            Some(address) => message.attribute(IFLA_ADDRESS, &address),
-            None => message,
-        };
-        let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
-            .put(&link_header(0, 0))
-            .text(IFLA_IFNAME, name);
-        let message = addressed(message, own).nested(IFLA_LINKINFO, |info| {
+        let message = Message::new(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL).put(&link_header(0, 0));
+        let message = link.describe(message).nested(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth")
                 .nested(IFLA_INFO_DATA, |data| {
                     data.nested(VETH_INFO_PEER, |end| {
-                        let end = end.put(&link_header(0, 0)).text(IFLA_IFNAME, peer);
-                        addressed(end, others).native(IFLA_NET_NS_FD, namespace)
+                        peer.describe(end.put(&link_header(0, 0)))
+                            .native(IFLA_NET_NS_FD, namespace)
                     })
                 })
         });
@@ -213,50 +202,13 @@ impl Links {
         self.0.request(message)
     }
 
-    /// Makes a detour, and the one route of its table, by a neighbour; that it is there already
-    /// is no error.
-    pub(super) fn set_detour(
-        &mut self,
-        detour: &Detour,
-        link: u32,
-        gateway: Ipv4Addr,
-    ) -> io::Result<()> {
-        let (scope, way) = (RT_SCOPE_UNIVERSE, RTN_UNICAST);
-        let table = RT_TABLE_UNSPEC;
-        let mut header = vec![AF_INET, 32, 0, 0, table, RTPROT_STATIC, scope, way];
-        header.extend(RTNH_F_ONLINK.to_ne_bytes());
-        let route = Message::new(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE)
-            .put(&header)
-            .attribute(RTA_DST, &detour.to.octets())
-            .native(RTA_OIF, link)
-            .attribute(RTA_GATEWAY, &gateway.octets())
-            .native(RTA_TABLE, detour.table);
-        self.0.request(route)?;
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        unless_there(self.0.request(rule_message(RTM_NEWRULE, flags, detour)))
-    }
-
-    /// Takes a detour back; its route goes with the link.
-    pub(super) fn delete_detour(&mut self, detour: &Detour) -> io::Result<()> {
-        match self.0.request(rule_message(RTM_DELRULE, 0, detour)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The detours by a table.
-    pub(super) fn detours(&mut self, table: u32) -> io::Result<Vec<Detour>> {
-        let mut header = [0; RULE_HEADER];
-        header[0] = AF_INET;
-        let found = self.0.dump(|| Message::new(RTM_GETRULE, 0).put(&header))?;
-        let detours = found.iter().filter_map(|payload| detour(payload));
-        Ok(detours.filter(|detour| detour.table == table).collect())
-    }
-
-    pub(super) fn set_alias(&mut self, link: u32, alias: &str) -> io::Result<()> {
-        let message = Message::new(RTM_NEWLINK, 0).put(&link_header(link, 0));
-        self.0
-            .request(message.attribute(IFLA_IFALIAS, alias.as_bytes()))
+    /// Says of a link whose it is, and of which group.
+    pub(super) fn mark(&mut self, link: u32, group: u32, alias: &str) -> io::Result<()> {
+        let message = Message::new(RTM_NEWLINK, 0)
+            .put(&link_header(link, 0))
+            .native(IFLA_GROUP, group)
+            .attribute(IFLA_IFALIAS, alias.as_bytes());
+        self.0.request(message)
     }
 
     pub(super) fn set_up(&mut self, link: u32) -> io::Result<()> {
@@ -360,7 +312,7 @@ fn link_header(index: u32, flags: u32) -> Vec<u8> {
 
 fn link(payload: &[u8]) -> Option<Link> {
     let text = |kind| {
-        let (_, bytes) = attributes(payload, LINK_HEADER).find(|(found, _)| *found == kind)?;
+        let bytes = attribute(payload, LINK_HEADER, kind)?;
         let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
         String::from_utf8(bytes.to_vec()).ok()
     };
@@ -452,38 +404,6 @@ fn route(payload: &[u8]) -> Option<Found> {
             link: link?,
         },
         fixed: protocol == RTPROT_STATIC,
-    })
-}
-
-fn rule_message(kind: u16, flags: u16, detour: &Detour) -> Message {
-    let (to, from) = (32, detour.from.prefix_len());
-    let mut header = vec![AF_INET, to, from, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL];
-    header.extend(0_u32.to_ne_bytes());
-    Message::new(kind, flags)
-        .put(&header)
-        .attribute(FRA_DST, &detour.to.octets())
-        .attribute(FRA_SRC, &detour.from.network().octets())
-        .native(FRA_PRIORITY, detour.priority)
-        .native(FRA_TABLE, detour.table)
-}
-
-fn detour(payload: &[u8]) -> Option<Detour> {
-    let prefix = *payload.get(2)?;
-    let (mut to, mut from, mut table, mut priority) = (None, None, None, None);
-    for (attribute, value) in attributes(payload, RULE_HEADER) {
-        match attribute {
-            FRA_DST => to = address(value),
-            FRA_SRC => from = address(value),
-            FRA_TABLE => table = number(value, 0),
-            FRA_PRIORITY => priority = number(value, 0),
-            _ => {}
-        }
-    }
-    Some(Detour {
-        from: Ipv4Net::new(from?, prefix).ok()?,
-        to: to?,
-        table: table?,
-        priority: priority?,
     })
 }
 

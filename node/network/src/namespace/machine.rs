@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::UnshareFlags;
 
 use super::apply;
-use super::links::{Links, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, Route, Way};
-use super::{HOST_END, inside};
+use super::inside;
+use super::links::{Links, NewLink, RT_SCOPE_UNIVERSE, Route, Way};
 use crate::nftables;
 use crate::service_rules::table_of;
 
@@ -64,8 +64,8 @@ fn leave() -> io::Result<()> {
     mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE)?;
     mount(c"tmpfs", c"/run", 0)?;
     let mut links = Links::open()?;
-    let lo = links.find("lo")?.ok_or(io::ErrorKind::NotFound)?;
-    links.set_up(lo.index)
+    let lo = links.index("lo")?.ok_or(io::ErrorKind::NotFound)?;
+    links.set_up(lo)
 }
 
 /// The machine's address towards the outside.
@@ -77,13 +77,18 @@ pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 pub(crate) fn outside() -> File {
     let namespace = apply::namespace(Path::new("/run/netns/outside")).unwrap();
     let mut links = Links::open().unwrap();
-    links.add_pair("uplink", "down", &namespace).unwrap();
-    let everywhere = RT_SCOPE_UNIVERSE;
-    end(&mut links, "uplink", (UPLINK, everywhere));
+    let named = |name| NewLink {
+        name,
+        ..NewLink::default()
+    };
+    links
+        .add_pair(named("uplink"), named("down"), &namespace)
+        .unwrap();
+    end(&mut links, "uplink", UPLINK);
     route("uplink", "0.0.0.0/0", Some(OUTSIDE));
     inside(&namespace, || {
         let mut links = Links::open()?;
-        end(&mut links, "down", (OUTSIDE, everywhere));
+        end(&mut links, "down", OUTSIDE);
         route("down", "198.51.100.0/24", None);
         Ok(())
     })
@@ -91,39 +96,16 @@ pub(crate) fn outside() -> File {
     namespace
 }
 
-/// A Pod with a network of its own, and a link to the machine for its one address.
-pub(crate) fn container(name: &str, address: Ipv4Addr) -> File {
-    let namespace = apply::namespace(&Path::new("/run/netns").join(name)).unwrap();
-    let mut links = Links::open().unwrap();
-    links.add_pair(name, "eth0", &namespace).unwrap();
-    end(&mut links, name, (HOST_END, RT_SCOPE_LINK));
-    route(name, &format!("{address}/32"), None);
-    inside(&namespace, || {
-        let mut links = Links::open()?;
-        let lo = links.find("lo")?.ok_or(io::ErrorKind::NotFound)?;
-        links.set_up(lo.index)?;
-        end(&mut links, "eth0", (address, RT_SCOPE_UNIVERSE));
-        route("eth0", "0.0.0.0/0", Some(HOST_END));
-        Ok(())
-    })
-    .unwrap();
-    namespace
-}
-
-/// Gives a link its address, known as far as is said.
-fn end(links: &mut Links, name: &str, (own, scope): (Ipv4Addr, u8)) {
-    let index = links.find(name).unwrap().unwrap().index;
-    links.add_address(index, own, scope).unwrap();
+/// Gives a link its address.
+fn end(links: &mut Links, name: &str, own: Ipv4Addr) {
+    let index = links.index(name).unwrap().unwrap();
+    links.add_address(index, own, RT_SCOPE_UNIVERSE).unwrap();
     links.set_up(index).unwrap();
 }
 
 /// Gives an address to who is outside, in the calling thread's namespace.
 pub(crate) fn own(address: Ipv4Addr) {
-    end(
-        &mut Links::open().unwrap(),
-        "down",
-        (address, RT_SCOPE_UNIVERSE),
-    );
+    end(&mut Links::open().unwrap(), "down", address);
 }
 
 /// Sets a route in the calling thread's namespace.
@@ -136,7 +118,7 @@ pub(crate) fn route(name: &str, to: &str, gateway: Option<Ipv4Addr>) {
     let route = Route {
         destination: to.parse().unwrap(),
         way,
-        link: links.find(name).unwrap().unwrap().index,
+        link: links.index(name).unwrap().unwrap(),
     };
     links.set_route(&route).unwrap();
 }

@@ -4,19 +4,17 @@
 //! table ip coracle-XXXXXXXX {
 //!     chain postrouting {
 //!         type nat hook postrouting priority srcnat
-//!         ip saddr CLUSTER ip daddr != CLUSTER oifname != "coracle-*" masquerade
+//!         ip saddr CLUSTER ip daddr != CLUSTER masquerade
 //!     }
 //! }
 //! ```
 //!
-//! What goes to a namespace of Pods stays as it is: containers' questions to the DNS server there,
-//! whose address is in no range of Pods. Of several nodes on one machine each has such a table.
+//! Of several nodes on one machine each has such a table.
 
 use std::io;
 
 use ipnet::Ipv4Net;
 
-use super::plan::LINKS;
 use crate::nftables::{Batch, Comparison, Field, Hook, Rule};
 
 /// `srcnat`, where source addresses are translated.
@@ -34,7 +32,6 @@ pub(super) fn set(table: &str, cluster: Ipv4Net) -> io::Result<()> {
     let rule = Rule::new()
         .range(Field::Source, Comparison::Is, cluster)
         .range(Field::Destination, Comparison::IsNot, cluster)
-        .leaves_elsewhere(LINKS)
         .masquerade();
     batch.rule(table, CHAIN, &rule);
     Ok(batch.commit()?)

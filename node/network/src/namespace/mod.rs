@@ -13,8 +13,6 @@
 //!  local 10.43.0.10 dev lo               10.42.3.130 dev corXXXXXX2a0382, for each such Pod
 //!                                        forwarding on; masquerading past the cluster's range
 //!                                        unreachable 10.42.0.0/16 metric high
-//!                                        from 10.42.3.128/25 to 10.43.0.10 lookup TABLE:
-//!                                          10.43.0.10 via 169.254.1.2 dev coracle-XXXXXXX
 //! ```
 //!
 //! What is unreachable is sent to an address that no Pod has, or to one of the cluster's range
@@ -24,16 +22,16 @@
 //! for their way to each other is the machine. The kernel tells each Pod so about once in a second;
 //! a Pod that tries more often learns it by a later repetition.
 //!
-//! The last two lines lead containers to DNS. The server has a socket at the cluster's address in
-//! the namespace of Pods, where no other node's is. On the machine that address may be several
-//! clusters', so that it has no route there but for who calls from this node's part.
+//! The machine's links to Pods, those of all nodes, are in one group ([`LINK_GROUP`]), by which
+//! rules tell what Pods send from what comes from elsewhere. Where Services are, DNS among them, is
+//! no matter of routes: see [`crate::service_rules`].
 //!
 //! [`plan`] says what is wanted, [`apply`] makes it so; both know nothing of Pods and guests.
 //! Whatever is there already is kept: an agent that comes back finds the namespace with its
 //! guests in it. Nothing is removed before [`PodNamespace::tear_down`] but what is a Pod's alone.
 //!
-//! Deliberately absent: IPv6 between Pods, and ways to other machines. The machine's `ip_forward` stays on after tearing
-//! down, for who else relies on it by then cannot be known.
+//! Deliberately absent: IPv6 between Pods, and ways to other machines. The machine's `ip_forward`
+//! stays on after tearing down, for who else relies on it by then cannot be known.
 
 mod apply;
 mod links;
@@ -52,10 +50,10 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::nftables;
 use crate::service_rules::{Frame, table_of};
 use links::Links;
-use plan::{Names, Node, cluster_conflict, netns_part, node_conflict, plan};
+use plan::{Names, cluster_conflict, netns_part, node_conflict, plan};
 
 pub(crate) use apply::{inside, lock};
-pub(crate) use plan::Claim;
+pub(crate) use plan::{Claim, LINK_GROUP, overlap};
 
 /// Under which address the machine is in Pods' sight.
 pub(crate) const HOST_END: Ipv4Addr = plan::HOST_END;
@@ -92,18 +90,18 @@ fn step(what: &'static str) -> impl Fn(io::Error) -> NamespaceError {
 pub(crate) struct PodNamespace {
     names: Names,
     claim: Claim,
-    node: Node,
+    /// The node's address, if it is one of this machine.
+    node: Option<Ipv4Addr>,
 }
 
 impl PodNamespace {
     /// Finds or makes the namespace of the node whose network has this folder, with all that does
-    /// not depend on the node's range. `dns` is where Pods find DNS.
+    /// not depend on the node's range.
     pub(crate) fn open(
         folder: &Path,
         cluster: &str,
         range: IpNet,
         node: IpAddr,
-        dns: Option<IpAddr>,
     ) -> Result<Self, NamespaceError> {
         let IpNet::V4(range) = range else {
             return Err(NamespaceError::Family(range));
@@ -127,13 +125,7 @@ impl PodNamespace {
         }
         let found = names.namespace.exists();
         let this = Self {
-            node: Node {
-                address: address_here(node),
-                dns: match dns {
-                    Some(IpAddr::V4(dns)) => Some(dns),
-                    _ => None,
-                },
-            },
+            node: address_here(node),
             claim,
             names,
         };
@@ -193,7 +185,7 @@ impl PodNamespace {
         inside(namespace, || apply::side(plan::INSIDE, &plan.pods))
             .map_err(step("set up the network in the namespace of Pods"))?;
         apply::side(link, &plan.host)
-            .and_then(|()| apply::beside(link, self.names.routes, &plan))
+            .and_then(|()| apply::beside(&plan))
             .map_err(step("set up the machine's way to Pods"))
     }
 
@@ -203,7 +195,7 @@ impl PodNamespace {
         let IpAddr::V4(address) = address else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        pod::attach(&self.names, &self.claim, address, self.node.address)
+        pod::attach(&self.names, &self.claim, address, self.node)
     }
 
     /// Removes the namespace of a Pod. That there is none is no error.
@@ -235,7 +227,7 @@ impl PodNamespace {
             table: table_of(&self.names.table),
             link: self.names.link.clone(),
             pods,
-            node: self.node.address.unwrap_or(HOST_END),
+            node: self.node.unwrap_or(HOST_END),
             cluster: self.claim.range,
             claim: Claim {
                 range: services,
@@ -286,15 +278,12 @@ fn remove(names: &Names) -> io::Result<()> {
     for pod in pod::attached(names, &mut links)? {
         pod::detach(names, pod)?;
     }
-    for detour in links.detours(names.routes)? {
-        links.delete_detour(&detour)?;
-    }
     let (there, routes) = (links.list()?, links.routes()?);
     for range in ranges(names, &there, &routes) {
         links.refuse_no_longer(netns_part(range))?;
     }
-    if let Some(link) = links.find(&names.link)? {
-        links.delete(link.index)?;
+    if let Some(link) = links.index(&names.link)? {
+        links.delete(link)?;
     }
     apply::remove_namespace(&names.namespace)?;
     let there = links.list()?;

@@ -361,6 +361,12 @@ pub(crate) fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u
     })
 }
 
+/// The first attribute of a kind after a header of `skip` bytes.
+pub(crate) fn attribute(payload: &[u8], skip: usize, kind: u16) -> Option<&[u8]> {
+    let mut found = attributes(payload, skip).filter(|(found, _)| *found == kind);
+    found.next().map(|(_, value)| value)
+}
+
 /// A number in the machine's order.
 pub(crate) fn number(bytes: &[u8], offset: usize) -> Option<u32> {
     let bytes = bytes.get(offset..offset + 4)?.try_into().ok()?;

@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net, Ipv4Subnets};
 use sha2::{Digest, Sha256};
 
-use super::links::{Detour, Found, Link, Route, Way};
+use super::links::{Found, Link, Route, Way};
 use crate::addresses::namespaced_part;
+use crate::nftables::COMMENT;
 
 /// Where namespaces with a name are, by convention of iproute2.
 pub(super) const NAMESPACES: &str = "/run/netns";
-/// How the names of links to namespaces of guests' Pods begin, those of all nodes.
-pub(super) const LINKS: &str = "coracle-";
+/// The group of the machine's links to Pods: one number for all nodes, so that a node's rules tell
+/// what any node's Pods send.
+pub(crate) const LINK_GROUP: u32 = 0x00c0_ac1e;
 /// The link inside the namespace.
 pub(super) const INSIDE: &str = "eth0";
 /// The machine's end of the pair: the Pods' way out. Calico's convention; nobody routes it.
@@ -26,10 +28,9 @@ pub(super) const HOST_END: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The Pods' end. As the next hop of their whole range it is the one neighbour that the machine
 /// remembers: an entry for each Pod would overflow its table at about a thousand.
 pub(super) const POD_END: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 2);
-/// The priority of the rule for DNS: before the machine's main table, which is 32766.
-const DETOUR: u32 = 10_053;
-/// The kernel takes aliases below 256 bytes.
-const ALIAS: usize = 255;
+/// What a claim may have: it is the comment of a table too, which is the shorter one. The kernel
+/// takes aliases below 256 bytes.
+const CLAIM: usize = COMMENT;
 /// A shorter prefix is a way to everywhere (a default route, or the halves that VPNs set).
 const EVERYWHERE: u8 = 1;
 
@@ -45,8 +46,6 @@ pub(super) struct Names {
     pub(super) table: String,
     /// How the machine's links to Pods with namespaces of their own begin.
     pub(super) pod_links: String,
-    /// The table of routes for what these Pods ask of the node's DNS server.
-    pub(super) routes: u32,
 }
 
 impl Names {
@@ -57,15 +56,10 @@ impl Names {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let name = format!("{LINKS}{hash}");
-        let number = digest[..4]
-            .iter()
-            .fold(0, |all, byte| all << 8 | u32::from(*byte));
+        let name = format!("coracle-{hash}");
         Self {
             // No "coracle-…" begins like this: its fourth letter is no digit.
             pod_links: format!("cor{}", &hash[..6]),
-            // Tables below 256 are the system's and its administrator's.
-            routes: number | 1 << 31,
             folder: folder.to_owned(),
             namespace: Path::new(NAMESPACES).join(&name),
             // Names of links have at most 15 bytes.
@@ -120,7 +114,7 @@ impl Claim {
     pub(crate) fn encode(&self) -> String {
         let short = format!("coracle {} {}", self.cluster, self.range);
         match self.folder.as_deref().and_then(Path::to_str) {
-            Some(folder) if short.len() + 1 + folder.len() <= ALIAS => format!("{short} {folder}"),
+            Some(folder) if short.len() + 1 + folder.len() <= CLAIM => format!("{short} {folder}"),
             _ => short,
         }
     }
@@ -216,13 +210,16 @@ pub(super) fn route_by(
     routes: &[Found],
 ) -> Option<(Ipv4Net, String)> {
     let others: Vec<&Link> = links.iter().filter(|link| link.name != own).collect();
-    match route_conflict(range, &others, routes)? {
-        Conflict::Route { route, link, .. } => Some((route, link)),
-        Conflict::Cluster { other, link, .. } => Some((other, link)),
-    }
+    route_through(range, &others, routes)
 }
 
 fn route_conflict(range: Ipv4Net, links: &[&Link], routes: &[Found]) -> Option<Conflict> {
+    let (route, link) = route_through(range, links, routes)?;
+    Some(Conflict::Route { range, route, link })
+}
+
+/// A route to some of a range by one of these links.
+fn route_through(range: Ipv4Net, links: &[&Link], routes: &[Found]) -> Option<(Ipv4Net, String)> {
     routes
         .iter()
         .map(|found| &found.route)
@@ -231,15 +228,11 @@ fn route_conflict(range: Ipv4Net, links: &[&Link], routes: &[Found]) -> Option<C
         .filter(|route| overlap(route.destination, range))
         .find_map(|route| {
             let link = links.iter().find(|link| link.index == route.link)?;
-            Some(Conflict::Route {
-                range,
-                route: route.destination,
-                link: link.name.clone(),
-            })
+            Some((route.destination, link.name.clone()))
         })
 }
 
-fn overlap(one: Ipv4Net, two: Ipv4Net) -> bool {
+pub(crate) fn overlap(one: Ipv4Net, two: Ipv4Net) -> bool {
     one.contains(&two.network()) || two.contains(&one.network())
 }
 
@@ -263,6 +256,32 @@ pub(super) struct Setting {
     pub(super) value: &'static str,
     /// A kernel without IPv6 does not have it, and does not need it.
     pub(super) optional: bool,
+}
+
+impl Setting {
+    fn new(path: &str, value: &'static str) -> Self {
+        Self {
+            path: path.to_owned(),
+            value,
+            optional: false,
+        }
+    }
+
+    /// No IPv6 on a link, or on those that are still to be made (`default`). Without it nothing
+    /// comes from outside by this protocol; with it every new link waits a second for its own
+    /// address, and tells its neighbours of itself.
+    pub(super) fn no_ipv6(link: &str) -> Self {
+        Self {
+            optional: true,
+            ..Self::new(&format!("net/ipv6/conf/{link}/disable_ipv6"), "1")
+        }
+    }
+
+    /// Ports below 1024 are as good as others to a Pod: guests, and programs in containers that
+    /// are no root, serve them as with other container runtimes.
+    pub(super) fn low_ports() -> Self {
+        Self::new("net/ipv4/ip_unprivileged_port_start", "0")
+    }
 }
 
 /// A route whose link is known by name.
@@ -293,17 +312,6 @@ pub(super) struct Plan {
     pub(super) pods: Side,
     /// What is refused on the machine where no Pod has it.
     pub(super) refused: Option<Ipv4Net>,
-    /// How Pods with namespaces of their own reach the node's DNS server.
-    pub(super) detour: Option<Detour>,
-}
-
-/// What a node knows of itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Node {
-    /// Its address, if it is one of this machine.
-    pub(super) address: Option<Ipv4Addr>,
-    /// Where Pods find DNS.
-    pub(super) dns: Option<Ipv4Addr>,
 }
 
 /// The part of a node's range for Pods with namespaces of their own.
@@ -325,67 +333,44 @@ fn shared_part(range: Ipv4Net) -> impl Iterator<Item = Ipv4Net> {
         .flat_map(move |end| Ipv4Subnets::new(range.network(), end, 0))
 }
 
-/// The plan for a node; `range` once it is known.
-pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Node) -> Plan {
-    // Without it nothing comes from outside by this protocol; with it every new link waits a
-    // second for its own address, and tells its neighbours of itself.
-    let no_ipv6 = |link: &str| Setting {
-        path: format!("net/ipv6/conf/{link}/disable_ipv6"),
-        value: "1",
-        optional: true,
-    };
-    let setting = |path: &str, value| Setting {
-        path: path.to_owned(),
-        value,
-        optional: false,
-    };
+/// The plan for a node; `range` once it is known, and the `node`'s address if it is one of this
+/// machine.
+pub(super) fn plan(names: &Names, range: Option<Ipv4Net>, node: Option<Ipv4Addr>) -> Plan {
     let mut plan = Plan {
         host: Side {
-            settings: vec![no_ipv6(&names.link), setting("net/ipv4/ip_forward", "1")],
+            settings: vec![
+                Setting::no_ipv6(&names.link),
+                Setting::new("net/ipv4/ip_forward", "1"),
+            ],
             address: Some(HOST_END),
             routes: Vec::new(),
             complete: range.is_some(),
         },
         pods: Side {
-            settings: vec![
-                no_ipv6(INSIDE),
-                // Guests are no root, and ports below 1024 are as good as others to a Pod.
-                setting("net/ipv4/ip_unprivileged_port_start", "0"),
-            ],
+            settings: vec![Setting::no_ipv6(INSIDE), Setting::low_ports()],
             address: Some(POD_END),
             routes: Vec::new(),
             complete: range.is_some(),
         },
         refused: range.map(netns_part),
-        detour: None,
     };
-    let at_home = |destination| Wanted {
-        destination,
-        way: Way::Local,
-        link: "lo".to_owned(),
-    };
-    // Every node of a cluster has a server at this address, and other clusters have theirs. The
-    // machine's own network can have it once; the Pods' has it for itself.
-    let dns = node.dns.map(Ipv4Net::from);
-    plan.pods.routes.extend(dns.map(at_home));
     let Some(range) = range else { return plan };
     plan.host.routes.push(Wanted {
         destination: range,
         way: Way::Gateway {
             gateway: Some(POD_END),
             // An address of scope link is called from only where that is said.
-            source: Some(node.address.unwrap_or(HOST_END)),
+            source: Some(node.unwrap_or(HOST_END)),
         },
         link: names.link.clone(),
     });
     // Every address of the part is at home here without being given to a link one by one.
+    let at_home = |destination| Wanted {
+        destination,
+        way: Way::Local,
+        link: "lo".to_owned(),
+    };
     plan.pods.routes.extend(shared_part(range).map(at_home));
-    plan.detour = node.dns.map(|to| Detour {
-        from: netns_part(range),
-        to,
-        table: names.routes,
-        priority: DETOUR,
-    });
     plan.pods.routes.push(Wanted {
         destination: Ipv4Net::default(),
         way: Way::Gateway {

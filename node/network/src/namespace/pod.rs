@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use ipnet::Ipv4Net;
 
 use super::apply;
-use super::links::{Hardware, Links, RT_SCOPE_UNIVERSE, Route, Way};
-use super::plan::{Claim, HOST_END, INSIDE, NAMESPACES, Names, Setting};
+use super::links::{Hardware, Links, NewLink, RT_SCOPE_UNIVERSE, Route, Way};
+use super::plan::{Claim, HOST_END, INSIDE, LINK_GROUP, NAMESPACES, Names, Setting};
 
 /// The machine's end of every pair, as Calico has it.
 const HOST: Hardware = [0xee; 6];
@@ -41,6 +41,21 @@ struct End {
     way: Way,
 }
 
+impl End {
+    fn new_link(&self) -> NewLink<'_> {
+        NewLink {
+            name: &self.link,
+            hardware: Some(self.hardware),
+            ..NewLink::default()
+        }
+    }
+
+    fn index(&self, links: &Links) -> io::Result<u32> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no link {}", self.link));
+        links.index(&self.link)?.ok_or_else(missing)
+    }
+}
+
 /// What is wanted for a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plan {
@@ -55,17 +70,11 @@ fn plan(names: &Names, address: Ipv4Addr, node: Option<Ipv4Addr>) -> Plan {
     // As the CNI's plugins make one of an address.
     let hardware = [0x0a, 0x58, a, b, c, d];
     let link = names.pod_link(address);
-    let setting = |path: String, value, optional| Setting {
-        path,
-        value,
-        optional,
-    };
-    let no_ipv6 = |link: &str| setting(format!("net/ipv6/conf/{link}/disable_ipv6"), "1", true);
     Plan {
         namespace: names.pod_namespace(address),
         machine: End {
             before: Vec::new(),
-            settings: vec![no_ipv6(&link)],
+            settings: vec![Setting::no_ipv6(&link)],
             link,
             hardware: HOST,
             address: None,
@@ -79,12 +88,7 @@ fn plan(names: &Names, address: Ipv4Addr, node: Option<Ipv4Addr>) -> Plan {
         pod: End {
             // The link is made without IPv6, and need not look for others with its address. The
             // loopback interface keeps `::1`.
-            before: vec![
-                no_ipv6("default"),
-                // Programs in containers and guests that are no root serve low ports, as with
-                // other container runtimes.
-                setting("net/ipv4/ip_unprivileged_port_start".to_owned(), "0", false),
-            ],
+            before: vec![Setting::no_ipv6("default"), Setting::low_ports()],
             settings: Vec::new(),
             link: INSIDE.to_owned(),
             hardware,
@@ -125,19 +129,23 @@ pub(super) fn attach(
             // Its other end went with an earlier namespace, and it is about to.
             links.delete(left)?;
         }
-        let ends = [&machine, &pod].map(|end| (&*end.link, Some(end.hardware)));
-        links.add_ends(ends[0], ends[1], &file)?;
+        let link = NewLink {
+            group: LINK_GROUP,
+            ..machine.new_link()
+        };
+        links.add_pair(link, pod.new_link(), &file)?;
     }
-    let link = set_up(&mut links, &machine)?;
-    links.set_alias(link, &claim.encode())?;
+    // Before there is a route: another node that opens meanwhile is to see whose range it is in.
+    let link = machine.index(&links)?;
+    links.mark(link, LINK_GROUP, &claim.encode())?;
+    set_up(&mut links, &machine)?;
     apply::inside(&file, || set_up(&mut Links::open()?, &pod))?;
     Ok(namespace)
 }
 
-/// Brings an end in line, in the namespace of the calling thread: its index.
-fn set_up(links: &mut Links, end: &End) -> io::Result<u32> {
-    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no link {}", end.link));
-    let link = links.index(&end.link)?.ok_or_else(missing)?;
+/// Brings an end in line, in the namespace of the calling thread.
+fn set_up(links: &mut Links, end: &End) -> io::Result<()> {
+    let link = end.index(links)?;
     apply::set_all(&end.settings)?;
     if let Some(address) = end.address {
         links.add_address(link, address, RT_SCOPE_UNIVERSE)?;
@@ -149,8 +157,7 @@ fn set_up(links: &mut Links, end: &End) -> io::Result<u32> {
         destination: end.destination,
         way: end.way,
         link,
-    })?;
-    Ok(link)
+    })
 }
 
 /// Removes the namespace of a Pod. That there is none is no error.

@@ -6,11 +6,9 @@ use super::machine::{
 use super::*;
 
 const CLUSTER: &str = "10.42.0.0/16";
-const DNS: Ipv4Addr = Ipv4Addr::new(10, 43, 0, 10);
 
 fn open(folder: &Path, cluster: &str, range: &str) -> Result<PodNamespace, NamespaceError> {
-    let dns = Some(DNS.into());
-    PodNamespace::open(folder, cluster, range.parse().unwrap(), UPLINK.into(), dns)
+    PodNamespace::open(folder, cluster, range.parse().unwrap(), UPLINK.into())
 }
 
 fn socket(text: &str) -> SocketAddr {
@@ -201,14 +199,14 @@ fn ranges_in_use_are_refused_and_nothing_is_left() {
 /// A route by somebody else's link.
 fn inside_out() {
     let mut links = Links::open().unwrap();
-    let uplink = links.find("uplink").unwrap().unwrap();
+    let uplink = links.index("uplink").unwrap().unwrap();
     let route = links::Route {
         destination: "172.20.0.0/16".parse().unwrap(),
         way: links::Way::Gateway {
             gateway: Some(OUTSIDE),
             source: None,
         },
-        link: uplink.index,
+        link: uplink,
     };
     links.set_route(&route).unwrap();
 }
@@ -316,46 +314,33 @@ fn pods_with_namespaces_of_their_own_meet_everybody_under_their_addresses() {
 }
 
 #[test]
-fn each_nodes_pods_find_their_own_dns_at_the_same_address() {
+fn links_are_in_their_group_also_where_they_were_there() {
     on_a_machine_of_its_own(|| {
-        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let ranges = ["10.42.0.0/24", "10.50.0.0/24"];
-        let clusters = [CLUSTER, "10.50.0.0/16"];
-        let address = SocketAddr::from((DNS, 53));
-        let mut nodes = Vec::new();
-        for position in 0..2 {
-            let folder = folders[position].path();
-            let cluster = format!("c{position}");
-            let namespace = open(folder, &cluster, clusters[position]).unwrap();
-            // A server is there before the range is known.
-            let guests = File::open(namespace.path()).unwrap();
-            let server = listen(&guests, address).unwrap();
-            namespace
-                .use_range(ranges[position].parse().unwrap())
-                .unwrap();
-            nodes.push((namespace, server));
+        let folder = tempfile::tempdir().unwrap();
+        let names = Names::of(&absolute(folder.path()).unwrap());
+        let pod = Ipv4Addr::new(10, 42, 3, 130);
+        let ends = [
+            (names.link.clone(), &names.namespace),
+            (names.pod_link(pod), &names.pod_namespace(pod)),
+        ];
+        let mut links = Links::open().unwrap();
+        let peer = links::NewLink {
+            name: plan::INSIDE,
+            ..links::NewLink::default()
+        };
+        for (name, namespace) in &ends {
+            let namespace = apply::namespace(namespace).unwrap();
+            let link = links::NewLink { name, ..peer };
+            links.add_pair(link, peer, &namespace).unwrap();
+            assert_eq!(links.group(name).unwrap(), Some(0));
         }
-        for ((node, server), pod) in nodes.iter().zip(["10.42.0.130", "10.50.0.140"]) {
-            let pod_namespace = attach(node, pod);
-            let caller = called(server, connect_inside(&pod_namespace, None, address));
-            assert_eq!(caller.to_string(), pod);
+        let (node, _) = node(folder.path(), "10.42.3.0/24");
+        drop(attach(&node, "10.42.3.130"));
+        drop(attach(&node, "10.42.3.131"));
+        let new = names.pod_link(Ipv4Addr::new(10, 42, 3, 131));
+        for name in [&ends[0].0, &ends[1].0, &new] {
+            assert_eq!(links.group(name).unwrap(), Some(LINK_GROUP), "{name}");
         }
-        // It follows the range.
-        nodes[0]
-            .0
-            .use_range("10.42.8.0/24".parse().unwrap())
-            .unwrap();
-        let moved = attach(&nodes[0].0, "10.42.8.130");
-        let caller = called(&nodes[0].1, connect_inside(&moved, None, address));
-        assert_eq!(caller.to_string(), "10.42.8.130");
-        for folder in &folders {
-            let table = Names::of(&absolute(folder.path()).unwrap()).routes;
-            let mut links = Links::open().unwrap();
-            assert_eq!(links.detours(table).unwrap().len(), 1);
-            PodNamespace::tear_down(folder.path()).unwrap();
-            assert_eq!(links.detours(table).unwrap(), []);
-        }
-        assert_eq!(Links::open().unwrap().refused().unwrap(), []);
     });
 }
 

@@ -60,6 +60,7 @@ const NFT_META_PRIORITY: u32 = 2;
 const NFT_META_IIFNAME: u32 = 6;
 const NFT_META_OIFNAME: u32 = 7;
 const NFT_META_L4PROTO: u32 = 16;
+const NFT_META_IIFGROUP: u32 = 21;
 const NFT_CT_STATUS: u32 = 2;
 const NFT_CT_DST_IP: u32 = 20;
 const IP_CT_DIR_ORIGINAL: u8 = 0;
@@ -74,6 +75,7 @@ const NFT_REJECT_ICMP_UNREACH: u32 = 0;
 const NFT_REJECT_TCP_RST: u32 = 1;
 const ICMP_PORT_UNREACH: u8 = 3;
 const NF_DROP: i32 = 0;
+const NF_ACCEPT: i32 = 1;
 const NFT_GOTO: i32 = -4;
 /// Names of links are compared whole.
 const NAME: usize = 16;
@@ -175,17 +177,17 @@ impl Rule {
             .compare(Comparison::Is, &padded(name))
     }
 
+    /// Goes on if the packet came by a link of this group, or by one that is not. Neither goes for
+    /// one of the machine itself.
+    pub(crate) fn came_by_group(self, comparison: Comparison, group: u32) -> Self {
+        self.meta(0, NFT_META_IIFGROUP)
+            .compare(comparison, &group.to_ne_bytes())
+    }
+
     /// Goes on if the packet leaves by this link, or does not.
     pub(crate) fn leaves_by(self, comparison: Comparison, name: &str) -> Self {
         self.meta(0, NFT_META_OIFNAME)
             .compare(comparison, &padded(name))
-    }
-
-    /// Goes on unless the packet leaves by a link whose name begins so.
-    pub(crate) fn leaves_elsewhere(self, prefix: &str) -> Self {
-        // As many bytes are compared as there are here.
-        self.meta(0, NFT_META_OIFNAME)
-            .compare(Comparison::IsNot, prefix.as_bytes())
     }
 
     /// Goes on if the destination of the packet's connection was translated.
@@ -314,6 +316,11 @@ impl Rule {
 
     pub(crate) fn go_to(self, chain: &str) -> Self {
         self.verdict(NFT_GOTO, Some(chain))
+    }
+
+    /// Lets the packet go on to what other chains say of it.
+    pub(crate) fn accept(self) -> Self {
+        self.verdict(NF_ACCEPT, None)
     }
 
     pub(crate) fn drop(self) -> Self {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::rule::{NFTA_DATA_VALUE, to_chain};
 use super::{Batch, HEADER, message, socket};
-use crate::namespace::netlink::{Message, NLM_F_CREATE, attributes};
+use crate::namespace::netlink::{Message, NLM_F_CREATE, attribute, attributes};
 
 const NFT_MSG_NEWSET: u16 = 9;
 const NFT_MSG_NEWSETELEM: u16 = 12;
@@ -201,14 +201,8 @@ pub(crate) fn elements(table: &str, set: &str) -> io::Result<Vec<Element>> {
 }
 
 fn decode(element: &[u8]) -> Option<Element> {
-    let of = |wanted: u16| {
-        let mut found = attributes(element, 0).filter(move |(kind, _)| *kind == wanted);
-        found.next().map(|(_, value)| value)
-    };
-    let bytes = |wanted: u16| {
-        let (_, value) = attributes(of(wanted)?, 0).find(|(kind, _)| *kind == NFTA_DATA_VALUE)?;
-        Some(value.to_vec())
-    };
+    let of = |wanted: u16| attribute(element, 0, wanted);
+    let bytes = |wanted: u16| Some(attribute(of(wanted)?, 0, NFTA_DATA_VALUE)?.to_vec());
     let time = |wanted: u16| {
         let milliseconds: [u8; 8] = of(wanted)?.try_into().ok()?;
         Some(Duration::from_millis(u64::from_be_bytes(milliseconds)))

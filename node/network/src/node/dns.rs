@@ -1,13 +1,13 @@
 //! Where the node answers DNS.
 //!
-//! Guests are led to a socket on the machine's end of their link. Containers, which speak to the
-//! cluster's address itself, find a second one there, in the namespace of Pods: see
-//! [`crate::namespace`] for their way to it.
+//! Pods are led to a socket on the machine's end of their links: guests by the snapshot, containers
+//! by the node's table of Services, in which the cluster's address for DNS is one of the `aliases`
+//! ([`crate::service_rules`]). So each node's Pods find their own node's server, whatever other
+//! cluster on the machine has the same address.
 //!
 //! A guest's socket stays connected to the server's port for as long as the guest likes, and so
 //! the port is the same after a restart of the agent, where it is still free.
 
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -16,22 +16,8 @@ use coracle_runtime::Protocol;
 
 use crate::aliases::{Alias, Aliases};
 use crate::dns::DnsServer;
-use crate::namespace::inside;
 
 const PORT: u16 = 53;
-
-/// A server for containers at the cluster's address, in the namespace of Pods.
-pub(super) fn for_containers(namespace: &Path, address: IpAddr) -> Option<DnsServer> {
-    let bound = File::open(namespace)
-        .and_then(|namespace| inside(&namespace, || DnsServer::bind(known_as(address))));
-    match bound {
-        Ok(server) => Some(server),
-        Err(error) => {
-            tracing::error!(%error, %address, "containers have no DNS until the agent is started again");
-            None
-        }
-    }
-}
 
 /// How guests call the server.
 pub(super) fn known_as(address: IpAddr) -> SocketAddr {

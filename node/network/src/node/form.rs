@@ -56,7 +56,6 @@ pub(super) fn choose(
     cluster: &str,
     ranges: Ranges,
     node: IpAddr,
-    dns: Option<IpAddr>,
 ) -> Result<Chosen, NamespaceError> {
     let virtually = |fallback| Chosen {
         namespace: None,
@@ -70,7 +69,7 @@ pub(super) fn choose(
                       delete them and restart the node for a namespace";
         return Ok(virtually(Some(reason.to_owned())));
     }
-    let opened = PodNamespace::open(folder, cluster, ranges.cluster, node, dns);
+    let opened = PodNamespace::open(folder, cluster, ranges.cluster, node);
     let opened = opened.and_then(|namespace| {
         if let Some(range) = ranges.node {
             namespace.use_range(range)?;
@@ -124,7 +123,7 @@ mod tests {
             cluster: range.parse().unwrap(),
             node: None,
         };
-        choose(choice, folder, "c1", ranges, node, None)
+        choose(choice, folder, "c1", ranges, node)
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Pool {
         };
         let addresses = AddressPool::open(&config.directory.join("addresses"), range, parts)?;
         if let Some(namespace) = namespace {
-            namespace.keep(|address| addresses.pods().any(|(of, _)| of == address))?;
+            namespace.keep(|address| addresses.is_given(address))?;
         }
         Ok(Arc::new(Self {
             range,

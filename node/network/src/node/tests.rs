@@ -425,7 +425,7 @@ mod namespaced {
             network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
             let (resolver, _asked) = crate::guest::outside_tests::resolver().await;
             assert!(resolver.ip().is_loopback());
-            let server = network.dns.lock().remove(0).forward_to(&[resolver]);
+            let server = network.dns.lock().take().unwrap().forward_to(&[resolver]);
             let (_zones, zone) = watch::channel(Arc::new(Zone::unknown("cluster.local")));
             let served = tokio::spawn(server.run(zone, CancellationToken::new()));
             publish(&network);

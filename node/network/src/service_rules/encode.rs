@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use coracle_runtime::Protocol;
 
 use super::plan::{Choice, Frame, Frontend, Step, Table};
-use crate::namespace::{Claim, HOST_END};
+use crate::namespace::{HOST_END, LINK_GROUP};
 use crate::nftables::{
     ADDRESS, Batch, Comparison, Data, Element, Field, Held, Hook, PORT, PROTOCOL, Rule, SCRATCH,
     Set,
@@ -22,8 +22,6 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Clients that are remembered; others get any endpoint each time.
 const CLIENTS: u32 = 1 << 16;
-/// What a comment of a table may have.
-const COMMENT: usize = 250;
 
 const FRONTENDS: Set = Set {
     name: "frontends",
@@ -83,7 +81,7 @@ pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
     batch.delete_table(name);
     batch.table(
         name,
-        answers_machine.then(|| comment(&frame.claim)).as_deref(),
+        answers_machine.then(|| frame.claim.encode()).as_deref(),
     );
     for (id, set) in (1..).zip(&SETS) {
         batch.set(name, set, id);
@@ -105,7 +103,9 @@ pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
     batch.rule(name, "pods", &own.go_to(SERVICES));
     if answers_machine {
         batch.nat_chain(name, "others", Hook::Prerouting, DSTNAT);
-        batch.rule(name, "others", &Rule::new().go_to(SERVICES));
+        // Another node's Pods are that node's, also while it has no table.
+        let from_elsewhere = Rule::new().came_by_group(Comparison::IsNot, LINK_GROUP);
+        batch.rule(name, "others", &from_elsewhere.go_to(SERVICES));
         batch.nat_chain(name, "machine", Hook::Output, DSTNAT);
         batch.rule(name, "machine", &Rule::new().go_to(SERVICES));
     }
@@ -142,6 +142,8 @@ fn sources(frame: &Frame, answers_machine: bool) -> Vec<Rule> {
                 .range(Field::Destination, Is, HOST_END.into())
                 .send_from(HOST_END),
         );
+        // Pods of another node may be called at the same address, and leave as that node says.
+        rules.push(Rule::new().came_by_group(Is, LINK_GROUP).accept());
         // Through the cluster's address to somebody outside, who would answer past the machine.
         rules.push(
             by_service()
@@ -152,20 +154,6 @@ fn sources(frame: &Frame, answers_machine: bool) -> Vec<Rule> {
         );
     }
     rules
-}
-
-/// The claim as the table's comment, without its folder if that is too long.
-fn comment(claim: &Claim) -> String {
-    let whole = claim.encode();
-    if whole.len() <= COMMENT {
-        return whole;
-    }
-    let folder = None;
-    Claim {
-        folder,
-        ..claim.clone()
-    }
-    .encode()
 }
 
 /// The rules of a choice.
@@ -319,11 +307,11 @@ fn scratch(number: u32) -> [u8; 4] {
 }
 
 /// The whole table in one batch.
-pub(super) fn load(table: &Table, clients: &[Element]) -> (Batch, Vec<Step>) {
+pub(super) fn load(table: &Table, clients: &[Element]) -> Batch {
     let mut batch = Batch::default();
     frame(&mut batch, &table.frame, table.answers_machine);
     let all = super::plan::steps(&Table::empty(table.frame.clone()), table);
     steps(&mut batch, &table.frame.table, &all);
     batch.add_elements(&table.frame.table, STICKY.name, clients);
-    (batch, all)
+    batch
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use coracle_runtime::Protocol;
 
 use super::plan::Frontend;
-use crate::namespace::netlink::{Message, Socket, attributes};
+use crate::namespace::netlink::{Message, Socket, attribute};
 
 const SUBSYSTEM: u16 = 1;
 const IPCTNL_MSG_CT_GET: u16 = 1;
@@ -119,22 +119,22 @@ fn put(message: Message, tuple: &Tuple) -> Message {
 /// A flow of UDP; a kernel that does not filter lists others too.
 fn decode(payload: &[u8]) -> Option<Flow> {
     Some(Flow {
-        sent: tuple(find(payload, HEADER, CTA_TUPLE_ORIG)?)?,
-        answered: tuple(find(payload, HEADER, CTA_TUPLE_REPLY)?)?,
+        sent: tuple(attribute(payload, HEADER, CTA_TUPLE_ORIG)?)?,
+        answered: tuple(attribute(payload, HEADER, CTA_TUPLE_REPLY)?)?,
     })
 }
 
 fn tuple(payload: &[u8]) -> Option<Tuple> {
     let (ip, protocol) = (
-        find(payload, 0, CTA_TUPLE_IP)?,
-        find(payload, 0, CTA_TUPLE_PROTO)?,
+        attribute(payload, 0, CTA_TUPLE_IP)?,
+        attribute(payload, 0, CTA_TUPLE_PROTO)?,
     );
-    if find(protocol, 0, CTA_PROTO_NUM)? != [IPPROTO_UDP] {
+    if attribute(protocol, 0, CTA_PROTO_NUM)? != [IPPROTO_UDP] {
         return None;
     }
     let end = |address, port| {
-        let address: [u8; 4] = find(ip, 0, address)?.try_into().ok()?;
-        let port: [u8; 2] = find(protocol, 0, port)?.try_into().ok()?;
+        let address: [u8; 4] = attribute(ip, 0, address)?.try_into().ok()?;
+        let port: [u8; 2] = attribute(protocol, 0, port)?.try_into().ok()?;
         Some(SocketAddrV4::new(
             Ipv4Addr::from(address),
             u16::from_be_bytes(port),
@@ -144,9 +144,4 @@ fn tuple(payload: &[u8]) -> Option<Tuple> {
         source: end(CTA_IP_V4_SRC, CTA_PROTO_SRC_PORT)?,
         destination: end(CTA_IP_V4_DST, CTA_PROTO_DST_PORT)?,
     })
-}
-
-fn find(payload: &[u8], skip: usize, kind: u16) -> Option<&[u8]> {
-    let mut found = attributes(payload, skip).filter(|(found, _)| *found == kind);
-    found.next().map(|(_, value)| value)
 }

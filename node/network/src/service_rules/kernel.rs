@@ -58,7 +58,7 @@ impl Kernel {
     /// Makes this the table, whatever is there; whether it answers the machine is found out.
     /// Nothing is done where it is so already.
     pub(super) fn bring(&mut self, wanted: Table) -> Result<(), KernelError> {
-        if !self.change(&wanted)? {
+        if let Some(wanted) = self.change(wanted)? {
             self.load(wanted)?;
         }
         self.settle()
@@ -69,37 +69,35 @@ impl Kernel {
         self.holder.as_ref()
     }
 
-    /// Goes from what is there to what is wanted; not where all has to be loaded.
-    fn change(&mut self, wanted: &Table) -> Result<bool, KernelError> {
+    /// Goes from what is there to what is wanted, which comes back where all has to be loaded.
+    fn change(&mut self, mut wanted: Table) -> Result<Option<Table>, KernelError> {
         let Some(loaded) = &mut self.loaded else {
-            return Ok(false);
+            return Ok(Some(wanted));
         };
         if loaded.frame != wanted.frame {
-            return Ok(false);
+            return Ok(Some(wanted));
         }
         if !loaded.answers_machine {
             self.holder = holder(&loaded.frame)?;
             if self.holder.is_none() {
-                return Ok(false);
+                return Ok(Some(wanted));
             }
         }
-        let steps = plan::steps(loaded, wanted);
+        let steps = plan::steps(loaded, &wanted);
         if steps.is_empty() {
-            return nftables::exists(&loaded.frame.table).map_err(KernelError::List);
+            let there = nftables::exists(&loaded.frame.table).map_err(KernelError::List)?;
+            return Ok((!there).then_some(wanted));
         }
         let mut batch = Batch::default();
         encode::steps(&mut batch, &loaded.frame.table, &steps);
         if let Err(error) = batch.commit() {
             tracing::info!(%error, table = loaded.frame.table, "the table of Services is not as it was left, and is loaded anew");
-            return Ok(false);
+            return Ok(Some(wanted));
         }
         self.unsettled.frontends.extend(plan::disturbed(&steps));
-        let answers_machine = loaded.answers_machine;
-        *loaded = Table {
-            answers_machine,
-            ..wanted.clone()
-        };
-        Ok(true)
+        wanted.answers_machine = loaded.answers_machine;
+        *loaded = wanted;
+        Ok(None)
     }
 
     fn load(&mut self, mut wanted: Table) -> Result<(), KernelError> {
@@ -109,7 +107,7 @@ impl Kernel {
         self.holder = holder(&wanted.frame)?;
         wanted.answers_machine = self.holder.is_none();
         let clients = clients(&wanted.frame.table);
-        let (batch, _) = encode::load(&wanted, &clients);
+        let batch = encode::load(&wanted, &clients);
         batch.commit().map_err(KernelError::Load)?;
         self.unsettled.all = true;
         self.loaded = Some(wanted);

@@ -29,17 +29,20 @@
 //! - Only the first packet of a connection meets these chains. TCP connections to an endpoint
 //!   that goes end by themselves; a flow of UDP would go there for as long as it lasts, so the
 //!   kernel is told to forget it (`flows`).
+//! - Sockets of the node that Pods know under a Service's address, as its DNS server, are frontends
+//!   like Services (`aliases`). Before the first rules are known there are none.
 //! - Source addresses stay, and who is called sees who calls. Two cases cannot be so, since the
 //!   answers would not come back here: a Pod that reaches itself, or one in the namespace with it,
 //!   is called by the node; and what leaves the cluster through a Service from elsewhere leaves
 //!   under the machine's address.
 //!
 //! **Several nodes on one machine** share the range of Services or not; each has its table, and
-//! its Pods' packets meet their own table first and never another. The machine itself is in no
-//! cluster: its calls, and what comes from elsewhere, go by the table of the node that was there
-//! first. The table's comment says so (a [`Claim`](crate::namespace::Claim)); another node takes
-//! its place when it has gone. Where the machine has a route into the range, it keeps that network,
-//! and no table answers it.
+//! its Pods' packets go by that and by no other: chain `others` passes over what came by a link of
+//! the nodes' group ([`LINK_GROUP`](crate::namespace::LINK_GROUP)), also while a Pod's own node has
+//! no table. The machine itself is in no cluster: its calls, and what comes from elsewhere, go by
+//! the table of the node that was there first. The table's comment says so (a
+//! [`Claim`](crate::namespace::Claim)); another node takes its place when it has gone. Where the
+//! machine has a route into the range, it keeps that network, and no table answers it.
 //!
 //! [`plan`] is pure: the table as data, and the steps from one table to another. [`kernel`] makes
 //! them so, and [`keeper`] does it whenever something has changed, again where it failed, and anew

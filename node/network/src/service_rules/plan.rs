@@ -7,7 +7,7 @@ use coracle_runtime::Protocol;
 use ipnet::Ipv4Net;
 
 use crate::aliases::Alias;
-use crate::namespace::Claim;
+use crate::namespace::{Claim, overlap};
 use crate::rules::{Rules, ServicePort};
 
 /// What does not depend on Services.
@@ -272,10 +272,7 @@ pub(super) fn holder(
         .iter()
         .filter(|(name, _)| name != own)
         .filter_map(|(_, comment)| Claim::decode(comment.as_deref()?))
-        .find(|other| {
-            let (one, two) = (other.range, claim.range);
-            one.contains(&two.network()) || two.contains(&one.network())
-        })
+        .find(|other| overlap(other.range, claim.range))
 }
 
 #[cfg(test)]

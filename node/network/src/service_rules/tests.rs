@@ -16,8 +16,8 @@ use super::plan::tests::service;
 use super::*;
 use crate::aliases::Alias;
 use crate::namespace::machine::{
-    OUTSIDE, UPLINK, connect, connect_inside, container, listen, on_a_machine_of_its_own, ours,
-    outside, route,
+    OUTSIDE, UPLINK, connect, connect_inside, listen, on_a_machine_of_its_own, ours, outside, own,
+    route,
 };
 use crate::namespace::{HOST_END, PodNamespace, inside};
 use crate::nftables;
@@ -32,6 +32,7 @@ const SERVICES: &str = "10.43.0.0/16";
 /// A node of a cluster, with its table.
 struct Node {
     folder: tempfile::TempDir,
+    namespace: PodNamespace,
     /// The namespace that guests share.
     guests: File,
     frame: Frame,
@@ -40,22 +41,27 @@ struct Node {
 }
 
 impl Node {
-    /// The lower half of the range is the guests', and containers have the upper one.
     fn new(cluster: &str, cluster_range: &str, range: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cluster_range = cluster_range.parse().unwrap();
         let namespace =
-            PodNamespace::open(folder.path(), cluster, cluster_range, UPLINK.into(), None).unwrap();
+            PodNamespace::open(folder.path(), cluster, cluster_range, UPLINK.into()).unwrap();
         let range: Ipv4Net = range.parse().unwrap();
-        let lower = range.subnets(25).unwrap().next().unwrap();
-        namespace.use_range(lower.into()).unwrap();
+        namespace.use_range(range.into()).unwrap();
         Self {
             guests: File::open(namespace.path()).unwrap(),
             frame: namespace.services(range, SERVICES.parse().unwrap()),
             kernel: Kernel::default(),
             aliases: Vec::new(),
+            namespace,
             folder,
         }
+    }
+
+    /// The namespace of a Pod with containers.
+    fn pod(&self, address: &str) -> File {
+        let attached = self.namespace.attach(address.parse().unwrap());
+        File::open(attached.unwrap()).unwrap()
     }
 
     fn single() -> Self {
@@ -75,10 +81,6 @@ impl Node {
 
 fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap()
-}
-
-fn pod(name: &str, last: u8) -> File {
-    container(name, Ipv4Addr::new(10, 42, 3, last))
 }
 
 /// Calls from a network, or from the machine.
@@ -149,7 +151,7 @@ fn connections_spread_over_endpoints_of_both_kinds() {
     on_a_machine_of_its_own(|| {
         let outside = outside();
         let mut node = Node::single();
-        let (client, server) = (pod("client", 130), pod("server", 131));
+        let (client, server) = (node.pod("10.42.3.130"), node.pod("10.42.3.131"));
         let guest = listen(&node.guests, socket("10.42.3.2:8080")).unwrap();
         let other = listen(&server, socket("10.42.3.131:8080")).unwrap();
         inside(&outside, || {
@@ -181,7 +183,7 @@ fn a_client_with_affinity_stays_while_its_endpoint_does() {
     on_a_machine_of_its_own(|| {
         let _outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         let addresses = ["10.42.3.2:80", "10.42.3.3:80", "10.42.3.4:80"];
         let servers = addresses.map(|address| listen(&node.guests, socket(address)).unwrap());
         let servers = servers.each_ref();
@@ -235,7 +237,7 @@ fn what_has_no_endpoints_is_refused_at_once() {
         // It would swallow what it has never heard of.
         let _outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         node.set(&[
             "10.43.0.9,203.0.113.5 80/tcp ->",
             "10.43.0.9 80/udp ->",
@@ -267,7 +269,7 @@ fn a_pod_reaches_itself_and_its_neighbours_through_a_service() {
     on_a_machine_of_its_own(|| {
         let _outside = outside();
         let mut node = Node::single();
-        let own = pod("own", 130);
+        let own = node.pod("10.42.3.130");
         let server = listen(&own, socket("10.42.3.130:8080")).unwrap();
         node.set(&[
             "10.43.0.9 80/tcp -> 10.42.3.130:8080",
@@ -288,7 +290,7 @@ fn datagrams_follow_their_endpoints() {
     on_a_machine_of_its_own(|| {
         let _outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         let servers = [
             udp(Some(&node.guests), "10.42.3.2:53"),
             udp(Some(&node.guests), "10.42.3.3:53"),
@@ -330,7 +332,7 @@ fn what_leaves_the_cluster_leaves_under_the_machines_address() {
     on_a_machine_of_its_own(|| {
         let outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         let server = listen(&outside, SocketAddr::from((OUTSIDE, 443))).unwrap();
         let here = TcpListener::bind((HOST_END, 0)).unwrap();
         node.aliases = vec![Alias {
@@ -357,11 +359,17 @@ fn what_leaves_the_cluster_leaves_under_the_machines_address() {
 #[test]
 fn nodes_of_two_clusters_share_a_machine_and_a_range_of_services() {
     on_a_machine_of_its_own(|| {
-        let _outside = outside();
+        let outside = outside();
+        let elsewhere = inside(&outside, || {
+            own("10.43.0.9".parse().unwrap());
+            own("203.0.113.5".parse().unwrap());
+            TcpListener::bind("0.0.0.0:80")
+        })
+        .unwrap();
         let mut one = Node::single();
         let mut two = Node::new("c2", "10.50.0.0/16", "10.50.1.0/24");
-        let client_one = pod("one", 130);
-        let client_two = container("two", Ipv4Addr::new(10, 50, 1, 130));
+        let client_one = one.pod("10.42.3.130");
+        let client_two = two.pod("10.50.1.130");
         let servers = [
             listen(&one.guests, socket("10.42.3.2:80")).unwrap(),
             listen(&two.guests, socket("10.50.1.2:80")).unwrap(),
@@ -371,13 +379,28 @@ fn nodes_of_two_clusters_share_a_machine_and_a_range_of_services() {
         let service_of_two = ["10.43.0.9 80/tcp -> 10.50.1.2:80"];
         one.set(&[
             "10.43.0.9 80/tcp -> 10.42.3.2:80",
-            "10.43.0.8 80/tcp -> 10.42.3.2:80",
+            "10.43.0.8,203.0.113.5 80/tcp -> 10.42.3.2:80",
         ]);
+        // A node without a table yet: its Pods do not go by another's, those of guests neither.
+        let past = |from: &File, address: &str| {
+            let stream = call(Some(from), address).unwrap();
+            let all = [servers[0], servers[1], &elsewhere];
+            assert_eq!(called(&all, stream), (2, UPLINK), "{address}");
+        };
+        for from in [&client_two, &two.guests] {
+            past(from, "10.43.0.9:80");
+            past(from, "203.0.113.5:80");
+        }
         two.set(&service_of_two);
         assert_eq!(
             (to(Some(&client_one)), to(Some(&client_two)), to(None)),
             (0, 1, 0)
         );
+        // Nor what they call outside.
+        past(&client_two, "203.0.113.5:80");
+        let stream = call(Some(&client_two), "10.43.0.9:80").unwrap();
+        let caller = Ipv4Addr::new(10, 50, 1, 130);
+        assert_eq!(called(&servers, stream), (1, caller), "no NAT by the other");
         assert!(one.kernel.holder().is_none());
         let Some(Holder::Node(first)) = two.kernel.holder() else {
             panic!("{:?}", two.kernel.holder());
@@ -411,15 +434,64 @@ fn nodes_of_two_clusters_share_a_machine_and_a_range_of_services() {
 }
 
 #[test]
+fn each_nodes_pods_find_their_own_dns_at_the_same_address() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let mut one = Node::single();
+        let mut two = Node::new("c2", "10.50.0.0/16", "10.50.1.0/24");
+        let known = "10.43.0.10:53";
+        // As a node's server has them.
+        let serve = |node: &mut Node| {
+            let datagrams = udp(None, &format!("{HOST_END}:0"));
+            let actual = datagrams.local_addr().unwrap();
+            let connections = TcpListener::bind(actual).unwrap();
+            let alias = |protocol| Alias {
+                protocol,
+                known: socket(known),
+                actual,
+            };
+            node.aliases = [Protocol::Udp, Protocol::Tcp].map(alias).into();
+            node.set(&[]);
+            (datagrams, connections)
+        };
+        let (datagrams, connections): (Vec<_>, Vec<_>) =
+            [serve(&mut one), serve(&mut two)].into_iter().unzip();
+        let connections: Vec<&TcpListener> = connections.iter().collect();
+        let pods = [one.pod("10.42.3.130"), two.pod("10.50.1.130")];
+        for (from, server, address) in [
+            (Some(&pods[0]), 0, Ipv4Addr::new(10, 42, 3, 130)),
+            (Some(&pods[1]), 1, Ipv4Addr::new(10, 50, 1, 130)),
+            // What a guest process asks for itself.
+            (Some(&one.guests), 0, Ipv4Addr::new(10, 42, 3, 1)),
+            (Some(&two.guests), 1, Ipv4Addr::new(10, 50, 1, 1)),
+            // The machine asks the first.
+            (None, 0, HOST_END),
+        ] {
+            let client = udp(from, "0.0.0.0:0");
+            client.connect(known).unwrap();
+            client.send(b"ahoy").unwrap();
+            let sockets: Vec<&dyn std::os::fd::AsFd> = datagrams.iter().map(|s| s as _).collect();
+            let position = ready(&sockets);
+            let (_, caller) = datagrams[position].recv_from(&mut [0; 8]).unwrap();
+            assert_eq!((position, caller.ip()), (server, address.into()));
+            datagrams[position].send_to(b"aye", caller).unwrap();
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 3);
+            let stream = call(from, known).unwrap();
+            assert_eq!(called(&connections, stream), (server, address));
+        }
+    });
+}
+
+#[test]
 fn a_network_of_the_machine_stays_in_its_reach() {
     on_a_machine_of_its_own(|| {
         let outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         let server = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
         route("uplink", "10.43.7.0/24", Some(OUTSIDE));
         inside(&outside, || {
-            crate::namespace::machine::own("10.43.7.7".parse().unwrap());
+            own("10.43.7.7".parse().unwrap());
             Ok(())
         })
         .unwrap();

@@ -19,10 +19,11 @@ pub(super) fn write(folder: &Path, config: &PodSandboxConfig) -> io::Result<()> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read,
     };
-    let hosts = match config.namespaces.network {
+    let mut hosts = match config.namespaces.network {
         Network::Host => machine("/etc/hosts")?,
         _ => hosts(config),
     };
+    hosts.push_str(&aliases(config));
     let contents = [
         hosts,
         format!("{}\n", config.hostname),
@@ -58,9 +59,58 @@ fn hosts(config: &PodSandboxConfig) -> String {
          fe00::1\tip6-allnodes\n\
          fe00::2\tip6-allrouters\n",
     );
+    let full = config.hosts.full.as_deref();
+    let full = full.filter(|full| *full != config.hostname);
+    let names: Vec<&str> = full.into_iter().chain([&*config.hostname]).collect();
     for ip in &config.ips {
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{ip}\t{}", config.hostname);
+        let _ = writeln!(text, "{ip}\t{}", names.join("\t"));
     }
     text
+}
+
+/// What the Pod adds to it.
+fn aliases(config: &PodSandboxConfig) -> String {
+    let mut text = String::new();
+    if !config.hosts.aliases.is_empty() {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for (ip, names) in &config.hosts.aliases {
+        let _ = writeln!(text, "{ip}\t{}", names.join("\t"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use coracle_runtime::Hosts;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_is_found_under_its_names_and_others_under_theirs() {
+        let mut config = PodSandboxConfig {
+            hostname: "web".into(),
+            ips: vec![[10, 42, 0, 7].into()],
+            ..Default::default()
+        };
+        let last = |config: &PodSandboxConfig| {
+            let text = hosts(config);
+            text.lines().last().map(str::to_owned)
+        };
+        assert_eq!(last(&config).as_deref(), Some("10.42.0.7\tweb"));
+        assert_eq!(aliases(&config), "");
+        config.hosts = Hosts {
+            full: Some("web.sub.ns.svc.cluster.local".into()),
+            aliases: vec![("192.0.2.1".into(), vec!["a".into(), "b.example".into()])],
+        };
+        let both = "10.42.0.7\tweb.sub.ns.svc.cluster.local\tweb";
+        assert_eq!(last(&config).as_deref(), Some(both));
+        let text = "\n# Entries added by HostAliases.\n192.0.2.1\ta\tb.example\n";
+        assert_eq!(aliases(&config), text);
+        // Where the Pod's own name is the full one, it is there once.
+        config.hostname = "web.sub.ns.svc.cluster.local".into();
+        let once = "10.42.0.7\tweb.sub.ns.svc.cluster.local";
+        assert_eq!(last(&config).as_deref(), Some(once));
+    }
 }

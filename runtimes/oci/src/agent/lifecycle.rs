@@ -90,8 +90,7 @@ impl Inner {
     async fn undo_sandbox(self: &Arc<Self>, id: &SandboxId) {
         let undone = async {
             self.close_sandbox(id).await?;
-            self.remove_pod_cgroup(id).await?;
-            self.ledger.remove_sandbox(id)
+            self.forget_sandbox(id).await
         };
         if let Err(error) = undone.await {
             tracing::warn!(sandbox = id.0, %error, "removing a sandbox that was not made");
@@ -115,7 +114,7 @@ impl Inner {
     }
 
     /// Does something that blocks where nothing waits for it but the caller.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
@@ -203,49 +202,51 @@ impl Inner {
         for entry in self.ledger.entries_of(id) {
             self.remove_container(&entry).await?;
         }
-        self.remove_pod_cgroup(id).await?;
-        self.ledger.remove_sandbox(id)
+        self.forget_sandbox(id).await
     }
 
     /// Makes the cgroup of a Pod, above its containers', with its limits.
     fn make_pod_cgroup(&self, id: &SandboxId) -> io::Result<()> {
+        let _cgroups = self.cgroups.lock();
+        // One that was forgotten meanwhile has none.
         let Ok(PodSandbox { config, .. }) = self.ledger.sandbox(id) else {
             return Ok(());
         };
         let path = pod_cgroup(&config);
         let cgroup = self.hierarchies.cgroup(&path);
-        let _cgroups = self.cgroups.lock();
         cgroup.create()?;
         cgroup.update(&config.resources)?;
         cgroup.limit_pids(config.pids_limit)?;
         self.weigh_class(&path)
     }
 
-    /// Removes it, with whatever is left in it. The Pod may have another sandbox, and the node
-    /// other Pods: those stay.
-    async fn remove_pod_cgroup(self: &Arc<Self>, id: &SandboxId) -> Result<()> {
+    /// Forgets a sandbox, and removes its Pod's cgroup with whatever is left in it. The Pod may
+    /// have another sandbox, and the node other Pods: those stay.
+    async fn forget_sandbox(self: &Arc<Self>, id: &SandboxId) -> Result<()> {
         let id = id.clone();
-        let removed = self.blocking(move |inner| {
+        let forgotten = self.blocking(move |inner| {
+            // Of two sandboxes of a Pod that go at once the second finds itself alone: each is
+            // forgotten before the next looks.
             let _cgroups = inner.cgroups.lock();
-            let Ok(sandbox) = inner.ledger.sandbox(&id) else {
-                return Ok(());
-            };
-            let path = pod_cgroup(&sandbox.config);
+            let path = inner.pod_cgroup_of(&id);
             let others = inner.ledger.sandboxes();
             let mut others = others.iter().filter(|other| other.id != id);
-            if others.any(|other| pod_cgroup(&other.config) == path) {
-                return Ok(());
+            let own = path.filter(|path| others.all(|it| pod_cgroup(&it.config) != *path));
+            if let Some(path) = &own {
+                // What does not go keeps the sandbox on the records, and whoever removes it asks
+                // again.
+                inner.hierarchies.cgroup(path).clear()?;
             }
-            let cgroup = inner.hierarchies.cgroup(&path);
-            // What does not go keeps the sandbox on the records, and whoever removes it asks again.
-            cgroup.clear()?;
-            cgroup.remove_upwards();
-            // There may be no Pod of the class left.
-            let _ = inner.weigh_class(&path);
-            Ok(())
+            let forgotten = inner.ledger.remove_sandbox(&id);
+            if let Some(path) = own {
+                inner.hierarchies.cgroup(&path).remove_upwards();
+                // There may be no Pod of the class left.
+                let _ = inner.weigh_class(&path);
+            }
+            Ok(forgotten)
         });
         let failed = |error| Error::io("removing the control group of a Pod", error);
-        removed.await.map_err(failed)
+        forgotten.await.map_err(failed)?
     }
 
     /// A class of Pods has the share of the processor that its Pods have asked for together.
@@ -263,12 +264,16 @@ impl Inner {
         self.hierarchies.cgroup(class).weigh(asked)
     }
 
+    /// The cgroup of a sandbox's Pod; none if the sandbox is not known.
+    fn pod_cgroup_of(&self, id: &SandboxId) -> Option<PathBuf> {
+        let path = |sandbox: &PodSandbox| pod_cgroup(&sandbox.config);
+        self.ledger.with_sandbox(id, path).ok()
+    }
+
     /// The cgroup of a container.
     pub(super) fn cgroup(&self, record: &ContainerRecord) -> Cgroup {
-        let path = match self.ledger.sandbox(&record.sandbox) {
-            Ok(sandbox) => pod_cgroup(&sandbox.config),
-            Err(_) => Path::new(CGROUPS).join(format!("pod{}", record.pod.uid)),
-        };
+        let path = self.pod_cgroup_of(&record.sandbox);
+        let path = path.unwrap_or_else(|| own_pod_cgroup(&record.pod.uid));
         self.hierarchies.cgroup(&path.join(&record.id.0))
     }
 
@@ -377,6 +382,10 @@ impl Inner {
 pub(super) fn pod_cgroup(config: &PodSandboxConfig) -> PathBuf {
     match &config.cgroup_parent {
         Some(parent) => Path::new("/").join(parent),
-        None => Path::new(CGROUPS).join(format!("pod{}", config.pod.uid)),
+        None => own_pod_cgroup(&config.pod.uid),
     }
+}
+
+fn own_pod_cgroup(uid: &str) -> PathBuf {
+    Path::new(CGROUPS).join(format!("pod{uid}"))
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coracle_runtime::Propagation;
+use coracle_runtime::mountinfo::{self, MountPoint};
 
 use crate::spec::Device;
 
@@ -66,53 +67,32 @@ pub(super) fn check_propagation(source: &Path, wanted: Propagation) -> Result<()
         return Ok(());
     }
     let failed = |error: io::Error| format!("reading how {} is mounted: {error}", source.display());
-    let table = fs::read_to_string("/proc/self/mountinfo").map_err(failed)?;
+    let table = mountinfo::of_this_process().map_err(failed)?;
     let path = source.canonicalize().map_err(failed)?;
     propagates(&path, wanted, &table)
 }
 
-/// The same from the text of `/proc/PID/mountinfo` (proc(5)), with the words of containerd.
-fn propagates(path: &Path, wanted: Propagation, table: &str) -> Result<(), String> {
-    let mounts = table.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let point = PathBuf::from(unescaped(fields.get(4)?));
-        let optional = fields.get(6..)?.iter().take_while(|field| **field != "-");
-        let has = |name: &str| optional.clone().any(|field| field.starts_with(name));
-        let (shared, slave) = (has("shared:"), has("master:"));
-        path.starts_with(&point).then_some((point, shared, slave))
-    });
+/// The same from the table of mounts, with the words of containerd.
+fn propagates(path: &Path, wanted: Propagation, table: &[MountPoint]) -> Result<(), String> {
+    let above = table.iter().filter(|point| path.starts_with(&point.path));
     // Of mounts at one point the last lies on top.
-    let mount = mounts.max_by_key(|(point, ..)| point.components().count());
-    let Some((point, shared, slave)) = mount else {
+    let mount = above.max_by_key(|point| point.path.components().count());
+    let Some(mount) = mount else {
         return Err(format!("{} is mounted nowhere", path.display()));
     };
     let (fine, what) = match wanted {
         Propagation::Private => (true, ""),
-        Propagation::FromMachine => (shared || slave, "a shared or slave mount"),
-        Propagation::Both => (shared, "a shared mount"),
+        Propagation::FromMachine => (mount.shared || mount.slave, "a shared or slave mount"),
+        Propagation::Both => (mount.shared, "a shared mount"),
     };
     match fine {
         true => Ok(()),
         false => Err(format!(
             "path {:?} is mounted on {:?} but it is not {what}",
             path.display().to_string(),
-            point.display().to_string()
+            mount.path.display().to_string()
         )),
     }
-}
-
-/// Blanks and backslashes stand as three octal digits.
-fn unescaped(field: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(field.to_owned(), |text, (code, character)| {
-        text.replace(code, character)
-    })
 }
 
 #[cfg(test)]
@@ -131,11 +111,12 @@ mod tests {
 
     #[test]
     fn propagation_is_that_of_the_mount_below() {
-        let table = "\
+        let table = b"\
             22 1 0:21 / / rw - ext4 /dev/vda rw\n\
             30 22 0:30 / /data\\040one rw shared:7 - tmpfs a rw\n\
             31 22 0:31 / /data\\040one/in rw master:7 - tmpfs b rw\n";
-        let check = |path: &str, wanted| propagates(Path::new(path), wanted, table);
+        let table = mountinfo::parse(table);
+        let check = |path: &str, wanted| propagates(Path::new(path), wanted, &table);
         assert_eq!(check("/data one/x", Propagation::Both), Ok(()));
         assert_eq!(check("/data one/x", Propagation::FromMachine), Ok(()));
         assert_eq!(check("/data one/in/x", Propagation::FromMachine), Ok(()));

@@ -77,8 +77,9 @@ struct Inner {
     binary: Binary,
     /// Counts further processes, for numbers and names.
     processes: AtomicU64,
-    /// Held while the Pods' cgroups are made and removed: one Pod's must not go between those above
-    /// it and itself.
+    /// Held while Pods' cgroups are made and removed, and sandboxes forgotten: what this process
+    /// removes, it does not remove from under what it makes. Shims that end remove theirs too,
+    /// and are processes of their own: [`crate::cgroup`] tries again for those.
     cgroups: Mutex<()>,
     shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
     tasks: TaskTracker,
@@ -146,13 +147,12 @@ impl Inner {
     /// needs.
     async fn sweep(self: &Arc<Self>, going: Option<String>) -> io::Result<()> {
         let quiet = self.snapshots.quiet().await;
-        let inner = self.clone();
-        let swept = tokio::task::spawn_blocking(move || {
+        let sweep = move |inner: &Self| {
             let _quiet = quiet;
             let needed = inner.needed(going.as_deref())?;
             inner.snapshots.retain(needed.iter().map(Vec::as_slice))
-        });
-        swept.await.map_err(io::Error::other).flatten()
+        };
+        self.blocking(sweep).await
     }
 
     fn needed(&self, going: Option<&str>) -> io::Result<Vec<Vec<ImageLayer>>> {

@@ -1,5 +1,5 @@
-//! Filters of the machine's own (`seccompProfile` of type `Localhost`), in the JSON of the OCI runtime
-//! specification.
+//! Filters of the machine's own (`seccompProfile` of type `Localhost`), in the JSON of the OCI
+//! runtime specification.
 //!
 //! Names that this machine's kernel interface does not have are passed over, as libseccomp does it,
 //! so that one profile serves machines of several kinds. Deliberately absent: `SCMP_ACT_NOTIFY`,

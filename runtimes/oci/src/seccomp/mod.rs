@@ -4,9 +4,9 @@
 //! without any. So a specification of ours names no filter; it is a part of the executor instead,
 //! which runs for first and later processes alike ([`crate::shim`]).
 //!
-//! [`profile`] says what is allowed, as data, and [`localhost`] reads what a machine has of its own;
-//! here it becomes a program of the kernel's and is installed. Deliberately absent: programs of other architectures' numbers. A 32-bit program on
-//! a 64-bit machine is ended by the filter.
+//! [`profile`] says what is allowed, as data, and [`localhost`] reads what a machine has of its
+//! own; here it becomes a program of the kernel's and is installed. Deliberately absent: programs
+//! of other architectures' numbers. A 32-bit program on a 64-bit machine is ended by the filter.
 
 mod calls;
 pub(crate) mod localhost;

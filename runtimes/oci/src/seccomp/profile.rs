@@ -9,7 +9,7 @@ use std::io;
 
 use seccompiler::{SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use super::calls::{COMMON, OLD};
+use super::calls::of_every_program;
 use super::{Calls, Profile, Rule};
 use crate::spec::Capabilities;
 
@@ -28,10 +28,8 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// The profile for processes with these capabilities.
 pub(crate) fn default_profile(capabilities: &Capabilities) -> io::Result<Profile> {
-    let mut allowed: Calls = COMMON
-        .iter()
-        .chain(OLD)
-        .map(|call| (*call, Vec::new()))
+    let mut allowed: Calls = of_every_program()
+        .map(|(_, call)| (*call, Vec::new()))
         .collect();
     for (capability, calls) in BY_CAPABILITY {
         if capabilities.has(capability) {

@@ -2,8 +2,8 @@
 //!
 //! The forked process mounts the container's files in a mount namespace of its own, of which the
 //! container gets a copy, drives libcontainer, says what came of it, and ends. What it has started
-//! is its sibling, a child of the shim: the kernel ties a container to the parent that it has when it
-//! begins ([`super::executor`]), which must be the shim.
+//! is its sibling, a child of the shim: the kernel ties a container to the parent that it has when
+//! it begins ([`super::executor`]), which must be the shim.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
+use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::executor::Confined;
@@ -20,6 +20,7 @@ use super::staging;
 use crate::overlay::{self, Upper};
 use crate::protocol::{Confinement, Exec, Start};
 use crate::seccomp;
+use crate::signals;
 use crate::unpack::root::Root;
 
 /// Standard input, output and error of a process.
@@ -136,10 +137,7 @@ fn mount(start: &Start) -> Result<(), String> {
         overlay::unshare_mounts()?;
         let taken = staging::take(&start.staged)?;
         // Of mounts that come later nothing is seen, but for what is staged.
-        mount_change(
-            "/",
-            MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-        )?;
+        overlay::part_mounts()?;
         staging::put(taken)?;
         for folder in &start.cgroup_folders {
             fs::create_dir_all(folder)?;
@@ -199,19 +197,7 @@ fn fork(make: impl FnOnce() -> Outcome) -> io::Result<Maker> {
 
 /// Undoes what this program has of its own that containers would inherit.
 fn as_containers_find_it() -> Result<(), String> {
-    // What is ignored or blocked stays so in programs that are executed: Rust ignores SIGPIPE, and a
-    // shell that starts a node in the background ignores SIGINT and SIGQUIT for it.
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action of a signal is no function of ours. Those that have no other
-        // action are refused, and need nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    // SAFETY: an empty set is made before it is read, on this thread, which is the process's only one.
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-    }
+    signals::reset();
     // libcontainer leaves the groups as they are where a specification names none.
     let prepare = || -> io::Result<()> {
         rustix::thread::set_thread_groups(&[])?;

@@ -54,11 +54,13 @@ impl Confined {
         // Without no_new_privs it takes rights that go afterwards, so that the filter must let
         // capset and prctl through.
         let late = rustix::thread::no_new_privs().map_err(|error| confined(error.into()))?;
-        let install = |now: bool| match &self.filter {
-            Some(filter) if now => filter.install().map_err(confined),
-            _ => Ok(()),
+        let install = || match &self.filter {
+            Some(filter) => filter.install().map_err(confined),
+            None => Ok(()),
         };
-        install(!late)?;
+        if !late {
+            install()?;
+        }
         seccomp::keep_only(&self.capabilities).map_err(confined)?;
         die_with_parent().map_err(confined)?;
         let program = args.first().ok_or("no command specified")?;
@@ -67,7 +69,9 @@ impl Confined {
         let strings = strings.map_err(|_| "an argument holds a zero byte")?;
         let mut pointers: Vec<*const libc::c_char> = strings.iter().map(|s| s.as_ptr()).collect();
         pointers.push(std::ptr::null());
-        install(late)?;
+        if late {
+            install()?;
+        }
         // SAFETY: the pointers lead to strings that live on, and a null ends them.
         unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
         let error = io::Error::last_os_error();

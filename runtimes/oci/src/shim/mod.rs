@@ -1,8 +1,8 @@
 //! `oci-shim`: the process that keeps the containers of one Pod.
 //!
 //! It has one thread, makes and holds the Pod's namespaces, owns the output of the containers and
-//! writes their logs, waits for them, and keeps on disk how they ended. It outlives its agent and is
-//! adopted by the next; should it die itself, the kernel kills what it keeps ([`executor`]).
+//! writes their logs, waits for them, and keeps on disk how they ended. It outlives its agent and
+//! is adopted by the next; should it die itself, the kernel kills what it keeps ([`executor`]).
 //!
 //! libcontainer is never driven in this process but in one that is forked for each container
 //! ([`create`]): it changes its caller, and what it waits for must hold up no other container.
@@ -39,8 +39,8 @@ use crate::protocol::Launch;
 
 /// Name of the file in a shim's folder with its [`Launch`].
 pub(crate) const LAUNCH: &str = "launch.json";
-/// Name of the link in it that leads to the namespace of the processes of a Pod whose containers share
-/// them.
+/// Name of the link in it that leads to the namespace of the processes of a Pod whose containers
+/// share them.
 pub(crate) const PROCESSES: &str = "processes";
 
 /// Runs a shim; what is given is its folder. To be called before any thread exists.

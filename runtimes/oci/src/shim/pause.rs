@@ -9,14 +9,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
-};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use crate::overlay;
 use crate::seccomp;
+use crate::signals;
 use crate::spec::Capabilities;
 
 /// The user as whom it runs, as those do who have no rights anywhere.
@@ -28,8 +28,8 @@ pub(super) struct Pause {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Starts it, as a child of this process, in the namespaces that this process is in; `folder` is one
-/// over which it may mount.
+/// Starts it, as a child of this process, in the namespaces that this process is in; `folder` is
+/// one over which it may mount.
 pub(super) fn start(folder: &Path) -> io::Result<Pause> {
     let (ready, tell) = pipe_with(PipeFlags::CLOEXEC)?;
     let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
@@ -70,16 +70,9 @@ pub(super) fn start(folder: &Path) -> io::Result<Pause> {
 
 /// What it is: nothing, for as long as it lives.
 fn rest(folder: &Path, tell: OwnedFd) -> io::Result<std::convert::Infallible> {
-    // SAFETY: no signal has a function of ours, and an empty set is made before it is read.
-    unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-    }
+    signals::reset();
+    // SAFETY: no function of ours is given.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     enter_nothing(folder)?;
     close_all_but(tell.as_raw_fd())?;
     rustix::thread::set_thread_groups(&[])?;
@@ -113,14 +106,8 @@ fn rest(folder: &Path, tell: OwnedFd) -> io::Result<std::convert::Infallible> {
 
 /// Changes the root to an empty folder that cannot be written, in a mount namespace of its own.
 fn enter_nothing(folder: &Path) -> io::Result<()> {
-    // SAFETY: unshare with CLONE_NEWNS touches no memory; this process has one thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
+    overlay::unshare_mounts()?;
+    overlay::part_mounts()?;
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("none", folder, "tmpfs", flags, c"mode=555,size=4k")?;
     rustix::process::chdir(folder)?;

@@ -1,5 +1,5 @@
-//! Volumes whose later mounts propagate (`mountPropagation`), and those in whose path a container may
-//! have put a link meanwhile (`subPath`).
+//! Volumes whose later mounts propagate (`mountPropagation`), and those in whose path a container
+//! may have put a link meanwhile (`subPath`).
 //!
 //! libcontainer binds a volume as its source is, follows links to it, and knows no propagation. So
 //! such a volume is taken out of the machine's mounts while those still are shared, without

@@ -359,6 +359,28 @@ pub(crate) async fn no_cgroup_of_a_pod_is_left() {
     }
 }
 
+/// Neither may leave what is in the Pod's cgroup to the other.
+pub(crate) async fn two_sandboxes_of_a_pod_go_at_once() {
+    let node = Node::new().await;
+    let (first, config) = node.sandbox().await;
+    let second = node.runtime.run_pod_sandbox(config).await.unwrap();
+    let pods = node.cgroups(&first).await;
+    assert!(!pods.is_empty());
+    for pod in &pods {
+        // What shims do not remove.
+        std::fs::create_dir(pod.join("left")).unwrap();
+    }
+    let (one, other) = tokio::join!(
+        node.runtime.remove_pod_sandbox(&first),
+        node.runtime.remove_pod_sandbox(&second),
+    );
+    one.unwrap();
+    other.unwrap();
+    for pod in &pods {
+        assert!(!pod.exists(), "{} is left", pod.display());
+    }
+}
+
 /// Probes may come due all at once.
 pub(crate) async fn many_further_processes_begin_at_once() {
     let node = Node::new().await;

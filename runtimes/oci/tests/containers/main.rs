@@ -29,6 +29,7 @@ const TESTS: &[Test] = tests![
     lifecycle::what_a_container_writes_is_its_own,
     lifecycle::a_shim_that_no_agent_comes_back_for_ends,
     lifecycle::no_cgroup_of_a_pod_is_left,
+    lifecycle::two_sandboxes_of_a_pod_go_at_once,
     lifecycle::many_further_processes_begin_at_once,
     isolation::first_and_further_processes_are_filtered,
     isolation::no_new_privileges_and_no_filter_are_honoured,
@@ -69,9 +70,9 @@ fn main() -> ExitCode {
     unsafe { libc::signal(libc::SIGQUIT, libc::SIG_IGN) };
     let before = node::Machine::now();
     let code = harness::run(TESTS, &args);
-    let after = node::Machine::now();
-    if before != after {
-        println!("the machine is not as it was:\n{before:#?}\n{after:#?}");
+    let left = before.added();
+    if !left.is_empty() {
+        println!("left on the machine:\n{}", left.join("\n"));
         return ExitCode::FAILURE;
     }
     code

@@ -54,10 +54,10 @@ pub(crate) fn lacks() -> Option<String> {
     None
 }
 
-/// What a run of tests must leave as it was.
-#[derive(Debug, PartialEq, Eq)]
+/// What a run of tests must leave nothing of. What was there before is somebody else's, and may go.
+#[derive(Debug)]
 pub(crate) struct Machine {
-    mounts: String,
+    mounts: BTreeSet<String>,
     cgroups: BTreeSet<PathBuf>,
     interfaces: BTreeSet<PathBuf>,
 }
@@ -75,14 +75,36 @@ impl Machine {
         let hierarchies = list(Path::new("/sys/fs/cgroup"));
         let ours = hierarchies.iter().map(|root| root.join("coracle"));
         let ours = ours.chain(["/sys/fs/cgroup/coracle".into()]);
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        // As the Pods of this process are known by.
+        let id = std::process::id();
+        let marks = [format!("podtest-{id}-"), format!("pod{id:08x}-")];
+        let own = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            marks.iter().any(|mark| name.starts_with(mark))
+        };
         Self {
-            mounts: fs::read_to_string("/proc/self/mounts").unwrap(),
-            cgroups: ours
-                .flat_map(|path| list(&path))
-                .filter(|path| path.is_dir())
-                .collect(),
+            mounts: { mounts.lines().map(str::to_owned) }.collect(),
+            cgroups: ours.flat_map(|path| list(&path)).filter(own).collect(),
             interfaces: list(Path::new("/sys/class/net")),
         }
+    }
+
+    /// What has come since.
+    pub(crate) fn added(&self) -> Vec<String> {
+        fn new<T: Ord + std::fmt::Debug>(after: &BTreeSet<T>, before: &BTreeSet<T>) -> Vec<String> {
+            after
+                .difference(before)
+                .map(|it| format!("{it:?}"))
+                .collect()
+        }
+        let now = Self::now();
+        [
+            new(&now.mounts, &self.mounts),
+            new(&now.cgroups, &self.cgroups),
+            new(&now.interfaces, &self.interfaces),
+        ]
+        .concat()
     }
 }
 

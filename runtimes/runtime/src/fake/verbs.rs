@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
+use tokio_util::task::AbortOnDrop;
 
 use super::{FakeRuntime, Verb, containers_of};
-use crate::service::{Error, Result, RuntimeService};
+use crate::service::{Error, Result, RuntimeService, end_of_grace};
 use crate::streaming::{ExecConfig, Session, Wanted};
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Image, Listener,
@@ -37,9 +38,6 @@ fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[S
     }
 }
 
-/// The longest grace period that is kept, as there is an end of time.
-const LONGEST: Duration = Duration::from_secs(30 * 365 * 86400);
-
 /// A process that says something, and then what it hears, until it hears no more.
 fn echo(said: String, listens: bool) -> (Session, tokio::task::JoinHandle<io::Result<()>>) {
     let (stdin, mut heard) = tokio::io::duplex(1024);
@@ -59,15 +57,6 @@ fn echo(said: String, listens: bool) -> (Session, tokio::task::JoinHandle<io::Re
         exit: Box::pin(std::future::pending()),
     };
     (session, done)
-}
-
-/// Ends a process of the fake.
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl FakeRuntime {
@@ -246,7 +235,7 @@ impl RuntimeService for FakeRuntime {
         }
         self.changed.send_modify(|n| *n += 1);
         let mut changed = self.changed.subscribe();
-        let deadline = tokio::time::Instant::now() + grace.min(LONGEST);
+        let deadline = end_of_grace(grace);
         loop {
             let ended = match self.state.lock().containers.get(id) {
                 None => true,
@@ -292,7 +281,7 @@ impl RuntimeService for FakeRuntime {
         let code = config.command.last().and_then(|word| word.parse().ok());
         let (mut session, done) = echo(said, config.wanted.stdin);
         let killed = config.kill_on_drop.then(|| done.abort_handle());
-        let killed = killed.map(AbortOnDrop);
+        let killed = killed.map(AbortOnDrop::new);
         session.exit = Box::pin(async move {
             let _killed = killed;
             // Without an echo it ends all the same.

@@ -47,6 +47,11 @@ impl Home {
         Some(path)
     }
 
+    /// Whether a sandbox's guests live in a namespace of their Pod's own.
+    pub(super) fn is_own_of(sandbox: &PodSandbox) -> bool {
+        matches!(sandbox.config.namespaces.network, Network::Namespace(_))
+    }
+
     pub(super) fn is_own(&self) -> bool {
         self.own.is_some()
     }
@@ -111,6 +116,7 @@ mod tests {
         assert_eq!(shared, Home::shared("shop"));
         assert_eq!(own.network(), Some(Path::new("/run/netns/a")));
         assert_eq!(own.attachment(), Attachment::Netns);
+        assert!(own.is_own() && Home::is_own_of(&sandbox));
         let find = |id: &SandboxId| (*id == sandbox.id).then(|| sandbox.clone());
         for home in [shared, own] {
             assert_eq!(Home::of_folder(&home.folder(), find), Some(home));

@@ -206,12 +206,21 @@ impl Inner {
         slot.take()
     }
 
-    /// Closes the host of a sandbox that has stopped, if it has one.
+    /// Closes the host of a sandbox that has stopped, if it has one. One that refuses to is killed:
+    /// nothing of the sandbox is to go on, and nobody would know of it any more.
     pub(super) async fn close_own_host(&self, sandbox: &PodSandbox) {
         let home = Home::of(sandbox);
-        if home.is_own() && self.hosts.slots.lock().contains_key(&home) {
-            self.close_host(&home).await;
-            self.hosts.slots.lock().remove(&home);
+        if !home.is_own() || !self.hosts.slots.lock().contains_key(&home) {
+            return;
+        }
+        self.close_host(&home).await;
+        let slot = self.hosts.slots.lock().remove(&home);
+        let Some(slot) = slot else { return };
+        let left = slot.lock().await.take();
+        if let Some(host) = left {
+            tracing::warn!(%home, "killing an HTTP host that does not close");
+            host.kill();
+            host.wait().await;
         }
     }
 

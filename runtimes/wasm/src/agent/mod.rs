@@ -344,13 +344,13 @@ impl RuntimeService for WasmRuntime {
         let bound = self.0.processes();
         let bound = bound.iter().flat_map(|process| process.listeners());
         let listener = |bound: Bound| {
-            let sandbox = self.0.ledger.sandbox(&bound.sandbox).ok();
             // In a namespace of its Pod's own everybody finds it where it listens.
-            if sandbox.as_ref().is_some_and(|of| Home::of(of).is_own()) {
-                return None;
-            }
+            let ips = |of: &PodSandbox| (!Home::is_own_of(of)).then(|| of.config.ips.clone());
             Some(Listener {
-                pod_ips: sandbox.map(|of| of.config.ips).unwrap_or_default(),
+                pod_ips: match self.0.ledger.with_sandbox(&bound.sandbox, ips) {
+                    Ok(ips) => ips?,
+                    Err(_) => Vec::new(),
+                },
                 sandbox: bound.sandbox,
                 protocol: bound.protocol,
                 address: bound.address,

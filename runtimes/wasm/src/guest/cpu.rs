@@ -86,7 +86,8 @@ fn read(wall: Instant) -> Reading {
     reading
 }
 
-/// CPU that was used from `began` to `after`, when the thread had its core from `before` to `began`.
+/// CPU that was used from `began` to `after`, when the thread had its core from `before` to
+/// `began`.
 fn used(began: Instant, before: Reading, after: Reading) -> Duration {
     let not_ours = began.duration_since(before.wall);
     let gained = after.cpu.saturating_sub(before.cpu);

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, Sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::sockets::{Reach, address, source};
@@ -84,11 +85,11 @@ async fn send(
         .map_or("/", |path| path.as_str())
         .to_owned();
     *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-    let mut driver = tokio::spawn(async move {
+    // Whoever lets go of the exchange ends the connection.
+    let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         let _permit = permit;
         connection.await
-    });
-    let io = AbortOnDrop(driver.abort_handle());
+    }));
     let first_byte = options.first_byte_timeout.unwrap_or(TIMEOUT);
     let response = timeout(first_byte, sender.send_request(request))
         .await
@@ -96,21 +97,12 @@ async fn send(
     let between = options.between_bytes_timeout.unwrap_or(TIMEOUT);
     let response = response.map(|body| Timed::new(body, between).boxed_unsync());
     let io = Box::new(async move {
-        let _io = io;
-        match (&mut driver).await {
+        match driver.await {
             Ok(result) => result.map_err(Error::from),
             Err(_) => Ok(()),
         }
     });
     Ok((response, io))
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 async fn connect(network: &dyn GuestNetwork, host: &str, port: u16) -> Result<TcpStream, Error> {

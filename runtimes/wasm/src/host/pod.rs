@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{Attachment, ContainerId, GuestNetwork, Protocol, Resources, Stdio};
+use coracle_runtime::{
+    Attachment, ContainerId, GuestNetwork, Protocol, Resources, Stdio, end_of_grace,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::acceptor::{Acceptor, Ticket};
 use super::cores::Core;
 use super::handler::Handler;
-use super::request::{self, AbortOnDrop};
+use super::request;
 use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
@@ -35,9 +37,6 @@ const INSTANCES: usize = 128;
 const QUEUE: u64 = 1024;
 /// How long a trial instantiation may take.
 const TRIAL: Duration = Duration::from_secs(30);
-
-/// The longest grace period that is kept, as there is an end of time.
-const LONGEST: Duration = Duration::from_secs(30 * 365 * 86400);
 
 /// How a Pod stopped.
 pub(super) enum Stopped {
@@ -159,7 +158,7 @@ impl HttpPod {
     /// Makes one instance and drops it: what fails at the first request fails now.
     pub(super) async fn trial(self: &Arc<Self>, core: &Arc<Core>) -> Result<(), String> {
         let instance = request::trial(self.clone(), core.clone());
-        let trial = AbortOnDrop::new(core.handle.spawn(instance));
+        let trial = request::joined(core.handle.spawn(instance));
         match tokio::time::timeout(TRIAL, trial).await {
             Ok(result) => result.map_err(|error| describe(&error)),
             Err(_) => Err(format!(
@@ -225,7 +224,7 @@ impl HttpPod {
     /// A later call may shorten the grace period.
     pub(super) async fn stop(&self, acceptor: &Acceptor, grace: Duration) -> Stopped {
         let life = self.life();
-        let until = tokio::time::Instant::now() + grace.min(LONGEST);
+        let until = end_of_grace(grace);
         life.grace.send_if_modified(|current| {
             let sooner = current.is_none_or(|current| until < current);
             if sooner {

@@ -18,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use wasmtime_wasi_http::{Error, WasiHttpView};
@@ -125,29 +126,14 @@ async fn serve(
     }
 }
 
-/// A task that is aborted when nobody waits for it any more.
-pub(super) struct AbortOnDrop(JoinHandle<wasmtime::Result<()>>);
-
-impl AbortOnDrop {
-    pub(super) fn new(task: JoinHandle<wasmtime::Result<()>>) -> Self {
-        Self(task)
-    }
-}
-
-impl Future for AbortOnDrop {
-    type Output = wasmtime::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<wasmtime::Result<()>> {
-        let result = ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(result.unwrap_or_else(|error| {
-            Err(wasmtime::Error::msg(format!("the guest's task: {error}")))
-        }))
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+/// Waits for a guest's task, which is aborted when nobody waits for it any more.
+pub(super) fn joined(
+    task: JoinHandle<wasmtime::Result<()>>,
+) -> impl Future<Output = wasmtime::Result<()>> {
+    let task = AbortOnDropHandle::new(task);
+    async move {
+        task.await
+            .unwrap_or_else(|error| Err(wasmtime::Error::msg(format!("the guest's task: {error}"))))
     }
 }
 
@@ -249,7 +235,7 @@ async fn drive(slice: Slice, core: &Core) -> wasmtime::Result<()> {
         Spent::Ended(result) => result,
         Spent::Demoted(guest) => {
             // Whoever ends the request ends its demoted part with it.
-            AbortOnDrop::new(core.idle.spawn(*guest)).await
+            joined(core.idle.spawn(*guest)).await
         }
     }
 }

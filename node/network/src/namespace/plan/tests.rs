@@ -36,8 +36,6 @@ fn names_fit_and_differ_by_folder() {
     let other = Names::of(Path::new("/tmp/other"));
     assert_ne!(one.link, other.link);
     assert!(!other.owns(&link) && !other.owns(&one.link));
-    assert_ne!(one.routes, other.routes);
-    assert!(one.routes > 255);
 }
 
 #[test]
@@ -51,7 +49,7 @@ fn a_claim_survives_its_alias() {
         assert_eq!(Claim::decode(&given.encode()), Some(given));
     }
     let long = claim(Some(format!("/{}", "x".repeat(300)))).encode();
-    assert!(long.len() <= ALIAS);
+    assert!(long.len() <= CLAIM);
     assert_eq!(Claim::decode(&long), Some(claim(None)));
     for alias in ["", "uplink", "coracle ", "coracle c1 nonsense /x"] {
         assert_eq!(Claim::decode(alias), None, "{alias}");
@@ -142,11 +140,8 @@ fn ranges_in_use_are_conflicts() {
 #[test]
 fn a_plan_has_routes_once_the_range_is_known() {
     let names = names();
-    let node = Node {
-        address: Some(Ipv4Addr::new(192, 0, 2, 2)),
-        dns: Some(Ipv4Addr::new(10, 43, 0, 10)),
-    };
-    let early = plan(&names, None, Node::default());
+    let node = Some(Ipv4Addr::new(192, 0, 2, 2));
+    let early = plan(&names, None, None);
     assert!(early.host.routes.is_empty() && early.pods.routes.is_empty());
     assert!(!early.host.complete && !early.pods.complete);
     let text = |side: &Side| {
@@ -164,10 +159,6 @@ fn a_plan_has_routes_once_the_range_is_known() {
             })
             .collect::<Vec<_>>()
     };
-    assert_eq!(
-        text(&plan(&names, None, node).pods),
-        ["local 10.43.0.10/32 dev lo"]
-    );
     let late = plan(&names, Some(net("10.42.3.0/24")), node);
     assert!(late.host.complete && late.pods.complete);
     assert_eq!(late.host.settings, early.host.settings);
@@ -181,17 +172,11 @@ fn a_plan_has_routes_once_the_range_is_known() {
     assert_eq!(
         text(&late.pods),
         [
-            "local 10.43.0.10/32 dev lo",
             "local 10.42.3.0/25 dev lo",
             "0.0.0.0/0 via 169.254.1.1 dev eth0 src 10.42.3.1"
         ]
     );
     assert_eq!(late.refused, Some(net("10.42.3.128/25")));
-    let detour = late.detour.unwrap();
-    assert_eq!(
-        (detour.from, detour.to),
-        (net("10.42.3.128/25"), node.dns.unwrap())
-    );
 }
 
 #[test]

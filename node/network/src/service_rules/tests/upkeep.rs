@@ -1,16 +1,67 @@
 //! The table through loads, changes and what others do to it.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+
 use super::*;
+
+/// `NFNLGRP_NFTABLES`, as a bit.
+const NFTABLES: u32 = 1 << (7 - 1);
+/// Of nftables: `NFT_MSG_NEWGEN`, with which the kernel's account of a batch ends.
+const BATCH_MADE: u16 = 10 << 8 | 15;
+
+/// What the kernel tells of nftables, from when this was made.
+struct Batches(OwnedFd);
+
+impl Batches {
+    fn open() -> Self {
+        let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(NETFILTER)).unwrap();
+        rustix::net::bind(&socket, &SocketAddrNetlink::new(0, NFTABLES)).unwrap();
+        Self(socket)
+    }
+
+    /// Waits until the next batch has been made, off the thread on which the keeper runs.
+    async fn next(self: &Arc<Self>) {
+        let this = self.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; 80 << 10];
+            loop {
+                ready(&[&this.0]);
+                let (length, _) = recv(&this.0, &mut buffer[..], RecvFlags::empty()).unwrap();
+                if is_batch_made(&buffer[..length]) {
+                    return;
+                }
+            }
+        });
+        made.await.unwrap();
+    }
+}
+
+/// Whether one of these messages says so.
+fn is_batch_made(mut messages: &[u8]) -> bool {
+    while let [a, b, c, d, low, high, ..] = *messages {
+        if u16::from_ne_bytes([low, high]) == BATCH_MADE {
+            return true;
+        }
+        let length = usize::try_from(u32::from_ne_bytes([a, b, c, d])).unwrap();
+        let next = length.next_multiple_of(4);
+        messages = messages.get(next..).unwrap_or_default();
+    }
+    false
+}
 
 #[test]
 fn loading_anew_leaves_no_gap_and_mends_what_others_did() {
     on_a_machine_of_its_own(|| {
         let _outside = outside();
         let mut node = Node::single();
-        let client = pod("client", 130);
+        let client = node.pod("10.42.3.130");
         let server = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
         let services = ["10.43.0.9 80/tcp -> 10.42.3.2:80"];
         node.set(&services);
@@ -60,29 +111,23 @@ fn the_keeper_brings_what_it_is_told() {
         };
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
-        let until = async |reached: bool| {
-            let tried = async {
-                while call(None, "10.43.0.9:80").is_ok() != reached {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            };
-            let tried = tokio::time::timeout(Duration::from_secs(20), tried).await;
-            tried.unwrap_or_else(|_| panic!("reached: {}", !reached));
-        };
+        let reached = || call(None, "10.43.0.9:80").is_ok();
         runtime.block_on(async {
+            let batches = Arc::new(Batches::open());
             let kept = ServiceRules::start(node.frame.clone(), Vec::new());
             // Nothing is known yet, and nothing is touched.
             tokio::task::yield_now().await;
             assert!(!nftables::exists(&node.frame.table).unwrap());
             kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"));
-            until(true).await;
+            batches.next().await;
+            assert!(reached());
             kept.set(rules("10.43.0.9 80/tcp ->"));
-            until(false).await;
+            batches.next().await;
+            assert!(!reached());
+            // The last ones are brought although the agent ends, and left to the next one.
             kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"));
-            until(true).await;
             kept.close().await;
-            // The table is left to the next one.
-            until(true).await;
+            assert!(reached());
         });
         drop(server);
     });

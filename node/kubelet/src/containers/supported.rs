@@ -1,0 +1,191 @@
+//! What a node does not do for a container: refused by name, and never left out in silence.
+//!
+//! Deliberately absent: what only says how something is done that is done anyhow
+//! (`fsGroupChangePolicy`), and labels of SELinux, which mean nothing where it is not enabled, to
+//! other runtimes neither.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::images::Kind;
+use crate::pod::{self, Role};
+
+/// Says what of a container of that kind cannot be done here.
+pub(crate) fn check(
+    pod: &Pod,
+    container: &Container,
+    role: Role,
+    kind: Kind,
+) -> Result<(), String> {
+    check_all(pod, container, role)?;
+    match kind {
+        Kind::Wasm => check_guest(pod, container),
+        Kind::Container => Ok(()),
+    }
+}
+
+fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String> {
+    let spec = pod::spec(pod);
+    let refused = |what: String| Err(format!("{what} is not supported on this node"));
+    // On the machine's own network a container's ports are the machine's.
+    if spec.host_network != Some(true) {
+        let ports = container.ports.iter().flatten();
+        let taken = |port: Option<i32>| port.filter(|port| *port != 0);
+        if let Some(port) = ports.filter_map(|port| taken(port.host_port)).next() {
+            return refused(format!("hostPort {port}"));
+        }
+    }
+    if container.volume_devices.iter().flatten().next().is_some() {
+        return refused("volumeDevices".to_owned());
+    }
+    let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
+    if claims.into_iter().flatten().next().is_some() {
+        return refused("resources.claims".to_owned());
+    }
+    let of_app = container.restart_policy.is_some() && role == Role::App;
+    if of_app
+        || container
+            .restart_policy_rules
+            .iter()
+            .flatten()
+            .next()
+            .is_some()
+    {
+        return refused("a container's own restartPolicy".to_owned());
+    }
+    let own = container.security_context.as_ref();
+    let of_pod = spec.security_context.as_ref();
+    let armor = own.and_then(|context| context.app_armor_profile.as_ref());
+    let armor = armor.or(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
+    if armor.is_some_and(|profile| profile.type_ == "Localhost") {
+        return refused("appArmorProfile of type Localhost".to_owned());
+    }
+    let groups = of_pod.and_then(|context| context.supplemental_groups_policy.as_deref());
+    if groups == Some("Strict") {
+        return refused("supplementalGroupsPolicy: Strict".to_owned());
+    }
+    Ok(())
+}
+
+/// A guest has no programs beside it, and looks names up in the network's way.
+fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
+    let probes = [
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+    ];
+    for (field, probe) in probes {
+        if probe.as_ref().is_some_and(|probe| probe.exec.is_some()) {
+            return Err(format!(
+                "{field}: exec probes are not supported for WebAssembly, which has no programs to \
+                 run; use httpGet, tcpSocket or grpc"
+            ));
+        }
+    }
+    let hooks = container.lifecycle.as_ref().map(|hooks| {
+        [
+            ("postStart", &hooks.post_start),
+            ("preStop", &hooks.pre_stop),
+        ]
+    });
+    for (field, hook) in hooks.into_iter().flatten() {
+        if hook.as_ref().is_some_and(|hook| hook.exec.is_some()) {
+            return Err(format!(
+                "lifecycle.{field}: exec is not supported for WebAssembly, which has no programs to \
+                 run; use httpGet or sleep"
+            ));
+        }
+    }
+    if pod::spec(pod)
+        .host_aliases
+        .iter()
+        .flatten()
+        .next()
+        .is_some()
+    {
+        return Err(
+            "hostAliases are not supported for WebAssembly, which has no hosts file".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn checked(spec: Value, kind: Kind) -> Result<(), String> {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+        let (container, role) = pod::container(&pod, "c").unwrap();
+        check(&pod, container, role, kind)
+    }
+
+    /// A Pod of a container with these fields.
+    fn with(fields: Value) -> Value {
+        let mut container = fields;
+        container["name"] = "c".into();
+        json!({"containers": [container]})
+    }
+
+    #[test]
+    fn what_is_not_done_is_named() {
+        let port = json!({"ports": [{"containerPort": 80, "hostPort": 8080}]});
+        let app_armor = json!({"type": "Localhost", "localhostProfile": "p"});
+        for (spec, named) in [
+            (with(port), "hostPort 8080"),
+            (
+                with(json!({"volumeDevices": [{"devicePath": "/dev/x", "name": "x"}]})),
+                "volumeDevices",
+            ),
+            (
+                with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
+                "resources.claims",
+            ),
+            (with(json!({"restartPolicy": "Never"})), "restartPolicy"),
+            (
+                with(json!({"securityContext": {"appArmorProfile": app_armor}})),
+                "appArmorProfile",
+            ),
+            (
+                json!({
+                    "securityContext": {"supplementalGroupsPolicy": "Strict"},
+                    "containers": [{"name": "c"}],
+                }),
+                "supplementalGroupsPolicy",
+            ),
+        ] {
+            for kind in [Kind::Wasm, Kind::Container] {
+                let error = checked(spec.clone(), kind).unwrap_err();
+                assert!(error.contains(named), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_done_is_not_refused() {
+        let port = json!([{"containerPort": 80, "hostPort": 80}]);
+        for spec in [
+            with(json!({})),
+            with(json!({"ports": [{"containerPort": 80}]})),
+            json!({"hostNetwork": true, "containers": [{"name": "c", "ports": port}]}),
+            json!({
+                "initContainers": [{"name": "c", "restartPolicy": "Always"}],
+                "containers": [{"name": "d"}],
+            }),
+            with(json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})),
+        ] {
+            assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
+        }
+        let exec = json!({"exec": {"command": ["true"]}});
+        for spec in [
+            with(json!({"livenessProbe": exec})),
+            with(json!({"lifecycle": {"preStop": exec}})),
+            json!({"hostAliases": [{"ip": "1.2.3.4"}], "containers": [{"name": "c"}]}),
+        ] {
+            assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
+            assert!(checked(spec, Kind::Wasm).is_err());
+        }
+    }
+}
