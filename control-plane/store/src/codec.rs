@@ -2,6 +2,7 @@
 //! numbers and length-prefixed bytes. Versions are the business of the frame around it.
 
 use crate::command::{Command, Operation, Request, RequestId};
+use crate::heap::Shared;
 use crate::state::{Position, Session, Sessions};
 use crate::types::{Precondition, Record, Stored, Value};
 use crate::value;
@@ -216,7 +217,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn record(&mut self) -> Result<Record> {
-        let key = self.string()?.into();
+        let key = Shared::from(self.string()?);
         let (revision, created) = (self.u64()?, self.u64()?);
         let stored = Stored {
             key,

@@ -9,6 +9,7 @@
 
 mod codec;
 mod command;
+mod heap;
 mod memory;
 mod raft;
 mod replica;
@@ -19,6 +20,7 @@ mod types;
 mod value;
 mod wal;
 
+pub use heap::Shared;
 pub use memory::MemoryStore;
 pub use raft::{
     Batch, Message, NoTransport, OpenError, RaftConfig, RaftStore, Refusal, Reply, Timing,

@@ -1,12 +1,12 @@
 //! The trait and its vocabulary.
 
 use std::ops::Deref;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::heap::Shared;
 pub use crate::value::{Attributes, Pairs, Value};
 
 /// A point in the history of the key space. The first mutation has revision 1; an empty store
@@ -15,13 +15,13 @@ pub type Revision = u64;
 
 /// An object in the store. Cheap to clone: a list of many is a list of references.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record(Arc<Stored>);
+pub struct Record(Shared<Stored>);
 
 /// What a [`Record`] refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// Its key.
-    pub key: Arc<str>,
+    pub key: Shared<str>,
     /// The revision at which it was last written.
     pub revision: Revision,
     /// The revision at which it was created.
@@ -55,7 +55,7 @@ impl Record {
 
 impl From<Stored> for Record {
     fn from(stored: Stored) -> Self {
-        Self(Arc::new(stored))
+        Self(Shared::new(stored))
     }
 }
 

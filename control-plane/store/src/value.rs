@@ -16,7 +16,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+
+use crate::heap::Shared;
 
 const HEADER: usize = 16;
 
@@ -39,7 +40,7 @@ pub struct Attributes {
 
 /// An encoded object with its attributes, as it is written. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Value(Arc<[u8]>);
+pub struct Value(Shared<[u8]>);
 
 /// The bytes are no value.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -65,12 +66,12 @@ impl Value {
         whole.extend_from_slice(uid);
         whole.extend_from_slice(&labels);
         put_pairs(&mut whole, &attributes.fields);
-        Self(whole.into())
+        Self(Shared::from(&whole[..]))
     }
 
     /// What [`Value::encoded`] gave.
     pub(crate) fn decode(encoded: &[u8]) -> Result<Self, Malformed> {
-        let value = Self(encoded.into());
+        let value = Self(Shared::from(encoded));
         let sound = encoded.len() >= HEADER
             && value.attributes_start() <= encoded.len()
             && std::str::from_utf8(value.part(value.uid_range())).is_ok()

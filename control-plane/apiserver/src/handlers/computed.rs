@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Record, Stored};
+use coracle_store::{Record, Shared, Stored};
 use http::{Response, StatusCode};
 use k8s_openapi::Resource;
 
@@ -52,7 +52,7 @@ pub(super) fn record(
         name,
     };
     let stored = Stored {
-        key: target.key().into(),
+        key: Shared::from(&*target.key()),
         revision: 0,
         created: 0,
         value,

@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Error, Read, Record, Stored, Value};
+use coracle_store::{Error, Read, Record, Shared, Stored, Value};
 
 use super::encoding::encode;
 use super::erased::{Kind, Object};
@@ -148,7 +148,7 @@ impl Registry {
                 current: Box::new(current),
             }),
             None => Ok(Stored {
-                key: key.into(),
+                key: Shared::from(&*key),
                 revision: 0,
                 created: 0,
                 value,

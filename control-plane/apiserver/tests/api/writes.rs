@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use coracle_store::{
-    Error, List, ListOptions, MemoryStore, Precondition, Read, Record, Result, Revision, Store,
-    Stored, Value, Watch,
+    Error, List, ListOptions, MemoryStore, Precondition, Read, Record, Result, Revision, Shared,
+    Store, Stored, Value, Watch,
 };
 use http::Method;
 use serde_json::json;
@@ -73,7 +73,7 @@ impl Store for Crowded {
             return self.store.create(key, value).await;
         }
         let current = Stored {
-            key: key.into(),
+            key: Shared::from(key),
             revision: 1,
             created: 1,
             value,

@@ -22,6 +22,7 @@ pub(crate) use objects::Objects;
 pub(crate) use sessions::{Session, Sessions};
 
 use crate::command::{Command, Operation, Request};
+use crate::heap::Shared;
 use crate::types::{Error, List, Precondition, Record, Result, Revision, Stored, Value};
 
 /// The key space.
@@ -112,7 +113,7 @@ impl State {
                         current,
                     });
                 }
-                None => self.put(key.clone(), self.revision + 1, value),
+                None => self.put(Shared::from(&**key), self.revision + 1, value),
             },
             Operation::Swap(precondition, value) => {
                 let current = admitted(key, current, precondition)?;
@@ -134,7 +135,7 @@ impl State {
         })
     }
 
-    fn put(&mut self, key: Arc<str>, created: Revision, value: &Value) -> Effect {
+    fn put(&mut self, key: Shared<str>, created: Revision, value: &Value) -> Effect {
         let revision = self.revision + 1;
         let record = Record::from(Stored {
             key,

@@ -5,10 +5,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{Attributes, Error, ListOptions, Precondition, Read, Value};
+use coracle_store::{Attributes, Error, ListOptions, Precondition, Read, Shared, Value};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +141,7 @@ pub(super) async fn pick<T: Copy>(
     Ok(None)
 }
 
-async fn taken_keys(registry: &Registry) -> Result<HashSet<Arc<str>>, Status> {
+async fn taken_keys(registry: &Registry) -> Result<HashSet<Shared<str>>, Status> {
     let options = ListOptions {
         read: Read::Latest,
         limit: 0,

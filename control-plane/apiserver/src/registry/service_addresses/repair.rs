@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{ListOptions as StoreOptions, Precondition, Read};
+use coracle_store::{ListOptions as StoreOptions, Precondition, Read, Shared};
 use k8s_openapi::api::core::v1::Service;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +39,8 @@ pub async fn run(registry: Arc<Registry>, cancel: CancellationToken) {
 /// One round. Returns the keys that seem to be left behind.
 pub(super) async fn round(
     registry: &Registry,
-    suspects: &HashSet<Arc<str>>,
-) -> Result<HashSet<Arc<str>>, Status> {
+    suspects: &HashSet<Shared<str>>,
+) -> Result<HashSet<Shared<str>>, Status> {
     let failed = |error| {
         errors::internal(
             "list the addresses of Services",
