@@ -8,6 +8,7 @@ mod cluster;
 mod conformance;
 mod container_network;
 mod containers;
+mod debugging;
 mod faults;
 mod isolation;
 mod lifecycle;

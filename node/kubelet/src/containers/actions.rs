@@ -11,7 +11,7 @@ use coracle_runtime::{ContainerId, ContainerState, SandboxId, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::back_off::BackOff;
-use super::observed::{ObservedContainer, PodRuntime};
+use super::observed::{ObservedContainer, ObservedSandbox, PodRuntime};
 use crate::pod::{self, RestartPolicy, Role};
 use crate::probes::ProbeView;
 
@@ -112,6 +112,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let mut plan = Plan {
         observed,
         actions: Actions::default(),
+        done: false,
     };
     plan.sandboxes();
     let initialized = plan.init_containers();
@@ -121,6 +122,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
         Init::Done => plan.app_containers(),
         Init::InProgress => {}
     }
+    plan.ephemeral_containers();
     plan.remove_old();
     let crashed = plan.actions.crash_loop.values().map(|w| w.until);
     let held = plan.actions.held.values().copied();
@@ -145,6 +147,8 @@ enum Init {
 struct Plan<'a> {
     observed: &'a Observed<'a>,
     actions: Actions,
+    /// Nothing starts any more.
+    done: bool,
 }
 
 impl Plan<'_> {
@@ -212,6 +216,7 @@ impl Plan<'_> {
 
     /// Nothing starts any more; sidecars that still run are ended.
     fn pod_done(&mut self) {
+        self.done = true;
         self.actions.start.clear();
         self.actions.crash_loop.clear();
         self.actions.held.clear();
@@ -223,6 +228,28 @@ impl Plan<'_> {
             }
         }
         self.actions.finished = !left;
+    }
+
+    /// Those that were added to debug the Pod are started once, whatever becomes of its own
+    /// containers, where there is a sandbox: none is made for their sake.
+    fn ephemeral_containers(&mut self) {
+        let (pod, runtime) = (self.observed.pod, self.observed.runtime);
+        let ready = |of: &ObservedSandbox| of.sandbox.state == SandboxState::Ready;
+        if self.done || !runtime.sandboxes.iter().any(ready) {
+            return;
+        }
+        for container in pod::ephemeral::all(pod) {
+            let name = &container.name;
+            match runtime.latest(name) {
+                None if pod::ephemeral::was_made(pod, name) => {}
+                None => self.start(name, 0, None),
+                Some(of) if of.container.state == ContainerState::Created => {
+                    self.actions.remove.push(of.id().clone());
+                    self.start(name, 0, None);
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn container(&mut self, container: &Container, role: Role) -> Next {

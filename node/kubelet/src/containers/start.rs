@@ -130,7 +130,7 @@ impl Starter<'_> {
         runtime: &Arc<dyn RuntimeService>,
         image: &LocalImage,
     ) -> Result<ContainerId, StartError> {
-        let config = match self.config(image) {
+        let config = match self.config(runtime.name(), image) {
             Ok(config) => config,
             Err(message) => {
                 self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
@@ -315,8 +315,16 @@ impl Starter<'_> {
         StartError::Runtime { reason, message }
     }
 
-    fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
+    fn config(&self, runtime: &str, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
+        let target = match pod::ephemeral::named(pod, &container.name) {
+            Some(of) => {
+                let known = node.cache.pod(pod::uid(pod));
+                let namespace = self.prepared.namespace.as_deref();
+                pod::ephemeral::place(pod, of, (runtime, image.kind), &known, namespace)?
+            }
+            None => None,
+        };
         let role = pod::container(pod, &container.name).map_or(Role::App, |(_, role)| role);
         supported::check(pod, container, role, image.kind)?;
         let mut security = security::security(pod, container, &node.seccomp)?;
@@ -374,6 +382,7 @@ impl Starter<'_> {
                 terminal: container.tty == Some(true),
             },
             security,
+            target,
         })
     }
 

@@ -95,7 +95,7 @@ fn initialized(facts: &Facts<'_>) -> Finding {
     let incomplete = pod::containers(facts.pod).filter_map(|(container, role)| {
         let status = facts.inits.iter().find(|s| s.name == container.name);
         let complete = match role {
-            Role::App => return None,
+            Role::App | Role::Ephemeral => return None,
             Role::Init => status.is_some_and(|s| s.ready),
             Role::Sidecar => status.is_some_and(|s| s.started == Some(true)),
         };
@@ -114,7 +114,7 @@ fn containers_ready(facts: &Facts<'_>, type_: &'static str) -> Finding {
     }
     let unready = pod::containers(facts.pod).filter_map(|(container, role)| {
         let of = match role {
-            Role::Init => return None,
+            Role::Init | Role::Ephemeral => return None,
             Role::Sidecar => facts.inits,
             Role::App => facts.apps,
         };

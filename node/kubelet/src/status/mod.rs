@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
 use crate::containers::actions::{Actions, Failure};
 use crate::containers::observed::PodRuntime;
@@ -60,6 +58,11 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
             .map(|(container, role)| containers::status(input, container, role))
             .collect()
     };
+    let ephemeral = pod::ephemeral::all(input.pod).iter().map(|container| {
+        let container = pod::ephemeral::as_container(container);
+        containers::status(input, &container, Role::Ephemeral)
+    });
+    let ephemeral: Vec<ContainerStatus> = ephemeral.collect();
     let (inits, apps) = (statuses(false), statuses(true));
     // What has ended is not called so before nothing of it runs any more.
     let verdict = input.verdict.filter(|_| input.terminated);
@@ -98,29 +101,10 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         start_time: old.start_time.clone().or(Some(pod::api_time(input.now))),
         init_container_statuses: Some(inits).filter(|inits| !inits.is_empty()),
         container_statuses: Some(apps),
-        ephemeral_container_statuses: ephemeral(input.pod),
+        ephemeral_container_statuses: Some(ephemeral).filter(|list| !list.is_empty()),
         observed_generation: input.pod.metadata.generation,
         ..PodStatus::default()
     }
-}
-
-/// Ephemeral containers are not run here, which whoever waits for one is told.
-fn ephemeral(pod: &Pod) -> Option<Vec<ContainerStatus>> {
-    let containers = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
-    let waiting = ContainerStateWaiting {
-        reason: Some("Unsupported".to_owned()),
-        message: Some("this node runs no ephemeral containers".to_owned()),
-    };
-    let statuses = containers.iter().map(|container| ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: Some(ContainerState {
-            waiting: Some(waiting.clone()),
-            ..ContainerState::default()
-        }),
-        ..ContainerStatus::default()
-    });
-    Some(statuses.collect())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const SENDERS: usize = 8;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Fields of a status that the kubelet writes.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "phase",
     "reason",
     "message",
@@ -39,6 +39,7 @@ const FIELDS: [&str; 13] = [
     "startTime",
     "initContainerStatuses",
     "containerStatuses",
+    "ephemeralContainerStatuses",
     "observedGeneration",
 ];
 

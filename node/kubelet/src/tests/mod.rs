@@ -3,6 +3,7 @@
 
 mod api;
 mod attaching;
+mod debugging;
 mod lifecycle;
 mod node;
 mod probing;

@@ -189,8 +189,8 @@ impl Worker {
             let (name, attempt) = (config.name.as_str(), config.attempt);
             let file = self.node.termination_file(pod::uid(pod), name, attempt);
             let container = pod::container(pod, name);
-            let policy = container.and_then(|(c, _)| c.termination_message_policy.as_deref());
-            let fallback = policy == Some("FallbackToLogsOnError") && exit.code != 0;
+            let policy = container.and_then(|(c, _)| c.termination_message_policy.clone());
+            let fallback = policy.as_deref() == Some("FallbackToLogsOnError") && exit.code != 0;
             let log = fallback.then(|| self.node.log_file(pod, name, attempt));
             let said = status::termination::message(&file, log.as_deref());
             let message = said.unwrap_or_default();

@@ -277,6 +277,7 @@ impl Worker {
         let Some((container, _)) = pod::container(pod, &start.name) else {
             return;
         };
+        let container = container.as_ref();
         let now = SystemTime::now();
         // A start that failed has lengthened the delay already.
         if let Some(failed) = start.after_failure
@@ -427,11 +428,11 @@ fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
     match cause {
         KillCause::Liveness => (
             format!("Container {name} failed liveness probe, will be restarted"),
-            own(container.and_then(|c| c.liveness_probe.as_ref())),
+            own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
         ),
         KillCause::Startup => (
             format!("Container {name} failed startup probe, will be restarted"),
-            own(container.and_then(|c| c.startup_probe.as_ref())),
+            own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
         ),
         KillCause::Changed => (
             format!("Container {name} definition changed, will be restarted"),
