@@ -14,6 +14,7 @@ mod isolation;
 mod lifecycle;
 mod nodes;
 mod pod_network;
+mod resizing;
 mod samples;
 mod streaming;
 mod tokens;

@@ -4,6 +4,7 @@
 mod environment;
 mod ephemeral_containers;
 mod kubectl;
+mod pod_resize;
 mod pods;
 mod scheduling;
 mod volumes;

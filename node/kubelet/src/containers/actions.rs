@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use coracle_runtime::{ContainerId, ContainerState, SandboxId, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::allocation::Allocation;
 use super::back_off::BackOff;
 use super::observed::{ObservedContainer, ObservedSandbox, PodRuntime};
 use crate::pod::{self, RestartPolicy, Role};
@@ -26,6 +27,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) failures: &'a BTreeMap<String, Failure>,
     /// Restart counts of containers that the API has seen and no runtime knows any more.
     pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    /// What its containers have and are to have.
+    pub(crate) allocation: Option<&'a Allocation>,
     pub(crate) now: SystemTime,
 }
 
@@ -58,6 +61,8 @@ pub(crate) enum KillCause {
     Startup,
     /// Its definition changed.
     Changed,
+    /// It gets the resources that are allocated to it by a restart.
+    Resized,
     /// All other containers have ended for good, and it is a sidecar.
     PodDone,
 }
@@ -277,9 +282,15 @@ impl Plan<'_> {
             ContainerState::Exited(exit) => {
                 let policy = pod::container_restart_policy(self.observed.pod, role);
                 let changed = role == Role::App && image_changed(container, latest);
-                let killed = changed && policy != RestartPolicy::Never;
+                let resized = self.resizes(container);
+                let killed = (changed || resized) && policy != RestartPolicy::Never;
                 if !policy.restarts(exit.code) && !killed {
                     return Next::Ended { code: exit.code };
+                }
+                if resized {
+                    // It was no failure.
+                    self.start(name, attempt + 1, None);
+                    return Next::Busy;
                 }
                 let finished = exit.finished_at;
                 let waits = self.observed.back_off.until(name, finished);
@@ -299,11 +310,19 @@ impl Plan<'_> {
         if image_changed(container, of) {
             return Some(KillCause::Changed);
         }
+        if self.resizes(container) {
+            return Some(KillCause::Resized);
+        }
         if self.observed.probes.liveness_failed(of.id()) {
             return Some(KillCause::Liveness);
         }
         let failed = self.observed.probes.startup_failed(of.id());
         failed.then_some(KillCause::Startup)
+    }
+
+    fn resizes(&self, container: &Container) -> bool {
+        let allocation = self.observed.allocation;
+        allocation.is_some_and(|allocation| allocation.restarts(container))
     }
 
     fn kill(&mut self, of: &ObservedContainer, cause: KillCause) {

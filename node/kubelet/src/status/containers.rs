@@ -25,6 +25,14 @@ pub(crate) fn status(
         image: container.image.clone().unwrap_or_default(),
         ..ContainerStatus::default()
     };
+    if role != Role::Ephemeral {
+        let allocated = container.resources.clone().unwrap_or_default();
+        let runs = latest.is_some_and(|of| of.running_since().is_some());
+        let actual = input.allocation.filter(|_| runs);
+        let actual = actual.and_then(|allocation| allocation.actual(name));
+        status.allocated_resources = allocated.requests.clone();
+        status.resources = Some(actual.cloned().unwrap_or(allocated));
+    }
     match latest {
         None => {
             unseen(input, &mut status, old, role);

@@ -10,9 +10,11 @@ use std::time::SystemTime;
 use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
 use crate::containers::actions::{Actions, Failure};
+use crate::containers::allocation::Allocation;
 use crate::containers::observed::PodRuntime;
 use crate::pod::{self, Role};
 use crate::probes::ProbeView;
+use crate::worker::resize::Unfinished;
 
 pub(crate) mod conditions;
 pub(crate) mod containers;
@@ -39,6 +41,9 @@ pub(crate) struct StatusInput<'a> {
     pub(crate) probes: &'a dyn ProbeView,
     /// Last words of ended containers, by container ID.
     pub(crate) messages: &'a BTreeMap<String, String>,
+    /// What the containers have, once that is known.
+    pub(crate) allocation: Option<&'a Allocation>,
+    pub(crate) resize: &'a Unfinished,
     pub(crate) pod_ips: &'a [IpAddr],
     pub(crate) host_ips: &'a [IpAddr],
     /// Addresses are there and volumes are set up.
@@ -81,6 +86,10 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         phase,
         initialized: input.actions.initialized,
         ready_to_start: input.ready_to_start && !input.terminated,
+        resize: input.resize,
+        resizes: input
+            .allocation
+            .is_some_and(|allocation| allocation.in_progress(input.runtime)),
         now: input.now,
     });
     let ips = input.pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() });

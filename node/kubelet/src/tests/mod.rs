@@ -7,6 +7,7 @@ mod debugging;
 mod lifecycle;
 mod node;
 mod probing;
+mod resizing;
 mod restart;
 mod serving;
 mod starting;

@@ -65,7 +65,7 @@ impl Worker {
             self.publish(pod, None, false);
             return Outcome::Wait(Some(now + pause));
         }
-        let progress = self.act(pod).await;
+        let progress = self.act_within(pod).await;
         let now = SystemTime::now();
         self.settle_failures(pod, now);
         let runtime = self.node.cache.pod(uid);
@@ -200,7 +200,7 @@ impl Worker {
 
     /// Brings what runs to what should run; false if something failed that is to be tried
     /// again soon.
-    async fn act(&mut self, pod: &Pod) -> bool {
+    pub(super) async fn act(&mut self, pod: &Pod) -> bool {
         loop {
             let runtime = self.node.cache.pod(pod::uid(pod));
             self.read_messages(pod, &runtime);
@@ -438,6 +438,7 @@ fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
             format!("Container {name} definition changed, will be restarted"),
             grace,
         ),
+        KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
         KillCause::PodDone => (format!("Stopping container {name}"), grace),
     }
 }
