@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use crate::quantity::Quantity;
@@ -91,7 +91,11 @@ pub fn is_sidecar(init_container: &Container) -> bool {
 /// with the sidecars started before them, or containers with all sidecars; requests of the pod
 /// as a whole in place of those; and the overhead of its RuntimeClass.
 pub fn pod_requests(spec: &PodSpec) -> ResourceList {
-    let mut requests = combined(spec, container_requests);
+    requests_by(spec, container_requests)
+}
+
+fn requests_by(spec: &PodSpec, of: impl Fn(&Container) -> ResourceList) -> ResourceList {
+    let mut requests = combined(spec, of);
     let whole = parse(
         spec.resources
             .as_ref()
@@ -100,6 +104,48 @@ pub fn pod_requests(spec: &PodSpec) -> ResourceList {
     requests.extend(whole);
     add(&mut requests, &parse(spec.overhead.as_ref()));
     requests
+}
+
+/// What a pod on a node is counted with while it is resized (KEP-1287): of each container the
+/// largest of what it asks for, what was allocated to it, and what it has. What its node never had
+/// is not waited for.
+pub fn pod_requests_in_place(pod: &Pod) -> ResourceList {
+    let Some(spec) = &pod.spec else {
+        return ResourceList::new();
+    };
+    let status = pod.status.as_ref();
+    let mut conditions = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter();
+    let infeasible = conditions.any(|conditions| {
+        conditions.iter().any(|of| {
+            let reason = of.reason.as_deref();
+            of.type_ == "PodResizePending" && reason == Some("Infeasible")
+        })
+    });
+    let statuses = |container: &Container| {
+        let status = status?;
+        let apps = status.container_statuses.iter().flatten();
+        let inits = status.init_container_statuses.iter().flatten();
+        let mut all = apps.chain(inits);
+        all.find(|status| status.name == container.name)
+    };
+    let of = |container: &Container| {
+        let asked = container_requests(container);
+        let Some(status) = statuses(container) else {
+            return asked;
+        };
+        let Some(actual) = &status.resources else {
+            return asked;
+        };
+        let mut most = parse(actual.requests.as_ref());
+        max(&mut most, &parse(status.allocated_resources.as_ref()));
+        if !infeasible {
+            max(&mut most, &asked);
+        }
+        most
+    };
+    requests_by(spec, of)
 }
 
 /// What a pod may have at most, combined as [`pod_requests`] does. Overhead is added only where
@@ -119,7 +165,7 @@ pub fn pod_limits(spec: &PodSpec) -> ResourceList {
     limits
 }
 
-fn combined(spec: &PodSpec, of: fn(&Container) -> ResourceList) -> ResourceList {
+fn combined(spec: &PodSpec, of: impl Fn(&Container) -> ResourceList) -> ResourceList {
     let mut running = ResourceList::new();
     for container in &spec.containers {
         add(&mut running, &of(container));

@@ -127,3 +127,34 @@ fn quality_of_service() {
         json!({"containers": [{"name": "c"}], "resources": {"requests": full, "limits": full}});
     assert_eq!(qos(&spec(whole)), Qos::Guaranteed);
 }
+
+#[test]
+fn a_pod_counts_as_the_most_that_it_has_or_wants_while_it_is_resized() {
+    let counted = |asked: &str, allocated: &str, actual: &str, reason: &str| {
+        let pod = serde_json::json!({
+            "spec": {"containers": [
+                {"name": "c", "resources": {"requests": {"cpu": asked}}},
+                {"name": "d", "resources": {"requests": {"cpu": "1"}}},
+            ]},
+            "status": {
+                "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                "containerStatuses": [{
+                    "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "allocatedResources": {"cpu": allocated},
+                    "resources": {"requests": {"cpu": actual}},
+                }],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        pod_requests_in_place(&pod)[CPU].milli_value()
+    };
+    assert_eq!(counted("4", "2", "3", "Deferred"), 5000);
+    assert_eq!(counted("1", "2", "3", "Deferred"), 4000);
+    assert_eq!(counted("1", "3", "2", "Deferred"), 4000);
+    assert_eq!(counted("4", "2", "3", "Infeasible"), 4000);
+    let unknown = serde_json::json!({"spec": {"containers": [
+        {"name": "c", "resources": {"requests": {"cpu": "2"}}},
+    ]}});
+    let unknown: Pod = serde_json::from_value(unknown).unwrap();
+    assert_eq!(pod_requests_in_place(&unknown)[CPU].milli_value(), 2000);
+}

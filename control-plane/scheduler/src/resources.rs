@@ -33,10 +33,9 @@ impl Resources {
         sum
     }
 
-    /// What a Pod asks for.
+    /// What a Pod asks for, or has while it is resized.
     pub(crate) fn requested(pod: &Pod) -> Self {
-        let requests = pod.spec.as_ref().map(resources::pod_requests);
-        Self::from_list(&requests.unwrap_or_default())
+        Self::from_list(&resources::pod_requests_in_place(pod))
     }
 
     /// What a node has for Pods.

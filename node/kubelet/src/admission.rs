@@ -5,10 +5,13 @@
 //! knowledge. A refused Pod fails for good.
 
 use std::collections::HashMap;
+use std::fmt;
 
+use coracle_apimachinery::quantity::Quantity;
 use coracle_apimachinery::resources::{self, ResourceList};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::pod;
 use crate::status::Verdict;
@@ -18,6 +21,16 @@ pub(crate) struct Admission {
     allocatable: ResourceList,
     max_pods: usize,
     admitted: Mutex<HashMap<String, ResourceList>>,
+    /// Counts how often room was left.
+    freed: watch::Sender<u64>,
+}
+
+/// Why a Pod that runs does not get more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    /// `Deferred` as long as others have it, `Infeasible` where the node never had as much.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
 impl Admission {
@@ -26,6 +39,7 @@ impl Admission {
             allocatable,
             max_pods,
             admitted: Mutex::default(),
+            freed: watch::Sender::new(0),
         }
     }
 
@@ -40,14 +54,15 @@ impl Admission {
         let mut admitted = self.admitted.lock();
         if !runs && !admitted.contains_key(pod::uid(pod)) {
             if admitted.len() >= self.max_pods {
-                return Err(refusal(
-                    "pods",
-                    1,
-                    admitted.len() as i64,
-                    self.max_pods as i64,
-                ));
+                return Err(refusal(&Lack {
+                    resource: "pods".to_owned(),
+                    requested: 1,
+                    used: admitted.len() as i64,
+                    capacity: self.max_pods as i64,
+                }));
             }
-            self.fits(&requests, &admitted)?;
+            let fits = self.fits(pod::uid(pod), &requests, &admitted);
+            fits.map_err(|lack| refusal(&lack))?;
         }
         admitted.insert(pod::uid(pod).to_owned(), requests);
         Ok(())
@@ -55,39 +70,107 @@ impl Admission {
 
     /// Gives back what an ended Pod had asked for.
     pub(crate) fn release(&self, uid: &str) {
-        self.admitted.lock().remove(uid);
+        if self.admitted.lock().remove(uid).is_some() {
+            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+        }
     }
 
+    /// Sees when others leave room.
+    pub(crate) fn freed(&self) -> watch::Receiver<u64> {
+        self.freed.subscribe()
+    }
+
+    /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has.
+    pub(crate) fn resize(&self, pod: &Pod) -> Result<(), NoRoom> {
+        let mut requests = resources::pod_requests(pod::spec(pod));
+        requests.retain(|_, quantity| !quantity.is_zero());
+        let uid = pod::uid(pod);
+        let mut admitted = self.admitted.lock();
+        let grown: ResourceList = match admitted.get(uid) {
+            // What it has already is not asked for again, though there be less of it by now.
+            Some(has) => {
+                let more = |(name, wanted): &(&String, &Quantity)| has.get(*name) < Some(*wanted);
+                let more = requests.iter().filter(more);
+                more.map(|(name, wanted)| (name.clone(), *wanted)).collect()
+            }
+            None => requests.clone(),
+        };
+        self.fits(uid, &grown, &HashMap::new())
+            .map_err(|lack| NoRoom {
+                reason: "Infeasible",
+                message: format!(
+                    "Node didn't have enough capacity: {}, requested: {}, capacity: {}",
+                    lack.resource, lack.requested, lack.capacity
+                ),
+            })?;
+        self.fits(uid, &grown, &admitted).map_err(|lack| NoRoom {
+            reason: "Deferred",
+            message: lack.to_string(),
+        })?;
+        let gives_back = admitted.insert(uid.to_owned(), requests.clone());
+        drop(admitted);
+        let gives_back = gives_back.into_iter().flatten();
+        if gives_back
+            .into_iter()
+            .any(|(name, had)| requests.get(&name) < Some(&had))
+        {
+            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+        }
+        Ok(())
+    }
+
+    /// Whether that is there beside what others have.
     fn fits(
         &self,
+        uid: &str,
         requests: &ResourceList,
         admitted: &HashMap<String, ResourceList>,
-    ) -> Result<(), Verdict> {
+    ) -> Result<(), Lack> {
         for (name, wanted) in requests {
-            let used = admitted.values().filter_map(|list| list.get(name));
+            let others = admitted.iter().filter(|(other, _)| *other != uid);
+            let used = others.filter_map(|(_, list)| list.get(name));
             let used = used.fold(Default::default(), |sum, more| sum + *more);
             let capacity = self.allocatable.get(name).copied().unwrap_or_default();
             if *wanted + used > capacity {
                 // Processors are counted in thousandths, everything else in whole units.
-                let unit = |quantity: &coracle_apimachinery::quantity::Quantity| match name.as_str()
-                {
+                let unit = |quantity: &Quantity| match name.as_str() {
                     "cpu" => quantity.milli_value(),
                     _ => quantity.value(),
                 };
-                return Err(refusal(name, unit(wanted), unit(&used), unit(&capacity)));
+                return Err(Lack {
+                    resource: name.clone(),
+                    requested: unit(wanted),
+                    used: unit(&used),
+                    capacity: unit(&capacity),
+                });
             }
         }
         Ok(())
     }
 }
 
-fn refusal(resource: &str, requested: i64, used: i64, capacity: i64) -> Verdict {
+/// What there is not enough of.
+struct Lack {
+    resource: String,
+    requested: i64,
+    used: i64,
+    capacity: i64,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
+            self.resource, self.requested, self.used, self.capacity
+        )
+    }
+}
+
+fn refusal(lack: &Lack) -> Verdict {
     Verdict {
-        reason: format!("OutOf{resource}"),
-        message: format!(
-            "Pod was rejected: Node didn't have enough resource: {resource}, requested: \
-             {requested}, used: {used}, capacity: {capacity}"
-        ),
+        reason: format!("OutOf{}", lack.resource),
+        message: format!("Pod was rejected: {lack}"),
     }
 }
 

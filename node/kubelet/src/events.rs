@@ -89,9 +89,13 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let init = |name: &str| pod::init_containers(pod).iter().any(|c| c.name == name);
-        let path = |name: &str| match init(name) {
-            true => format!("spec.initContainers{{{name}}}"),
-            false => format!("spec.containers{{{name}}}"),
+        let path = |name: &str| {
+            let list = match (init(name), pod::ephemeral::named(pod, name)) {
+                (true, _) => "initContainers",
+                (false, Some(_)) => "ephemeralContainers",
+                (false, None) => "containers",
+            };
+            format!("spec.{list}{{{name}}}")
         };
         let object = ObjectReference {
             api_version: Some("v1".to_owned()),

@@ -60,6 +60,9 @@ pub(crate) struct Start {
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
     pub stdio: Stdio,
+    /// The container whose processes it sees.
+    #[serde(default)]
+    pub target: Option<ContainerId>,
     pub started_at: SystemTime,
     /// Where the shim writes how the container ended, before it tells so.
     pub exit_file: PathBuf,

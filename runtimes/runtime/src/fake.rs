@@ -39,6 +39,8 @@ pub enum Verb {
     StopContainer,
     RemoveContainer,
     ListContainers,
+    UpdateContainer,
+    UpdatePodSandbox,
 }
 
 /// What a container does by itself.

@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, Error, Exit, PodSandbox,
-    PodSandboxConfig, Result, RuntimeEvent, SandboxId, SandboxState,
+    PodSandboxConfig, Resources, Result, RuntimeEvent, SandboxId, SandboxState,
 };
 
 pub use entry::Entry;
@@ -166,6 +166,16 @@ impl<P> Ledger<P> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Records that the containers of a sandbox may use something else together.
+    pub fn resize_sandbox(&self, id: &SandboxId, resources: Resources) -> Result<()> {
+        let mut sandboxes = self.sandboxes.lock();
+        let Some(sandbox) = sandboxes.get_mut(id) else {
+            return Err(self.not_found("sandbox", &id.0));
+        };
+        sandbox.config.resources = resources;
+        self.write_sandbox(sandbox)
     }
 
     fn write_sandbox(&self, sandbox: &PodSandbox) -> Result<()> {

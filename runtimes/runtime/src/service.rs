@@ -136,6 +136,12 @@ pub trait RuntimeService: Send + Sync {
     /// Changes limits of a running container.
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()>;
 
+    /// Changes what all containers of a sandbox may use together, where that is limited at all.
+    async fn update_pod_sandbox_resources(&self, id: &SandboxId, r: Resources) -> Result<()> {
+        let _ = (id, r);
+        Ok(())
+    }
+
     /// Use of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>>;
 

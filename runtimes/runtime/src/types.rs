@@ -264,6 +264,10 @@ pub struct ContainerConfig {
     /// [`crate::RuntimeService::guest_user`].
     #[serde(default)]
     pub security: Security,
+    /// The running container of the same sandbox whose processes it sees, and which ends it when it
+    /// ends itself; none: its own, or its Pod's. Guests have no processes that could be seen.
+    #[serde(default)]
+    pub target: Option<ContainerId>,
 }
 
 /// How a container's first process is connected (`stdin`, `stdinOnce`, `tty`).

@@ -2,7 +2,9 @@
 //! API server's tests in `tests/api/conformance`. Images are WebAssembly.
 
 mod environment;
+mod ephemeral_containers;
 mod kubectl;
+mod pod_resize;
 mod pods;
 mod scheduling;
 mod volumes;

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use coracle_runtime::{ContainerId, ContainerState, SandboxId, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use super::allocation::Allocation;
 use super::back_off::BackOff;
-use super::observed::{ObservedContainer, PodRuntime};
+use super::observed::{ObservedContainer, ObservedSandbox, PodRuntime};
 use crate::pod::{self, RestartPolicy, Role};
 use crate::probes::ProbeView;
 
@@ -26,6 +27,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) failures: &'a BTreeMap<String, Failure>,
     /// Restart counts of containers that the API has seen and no runtime knows any more.
     pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    /// What its containers have and are to have.
+    pub(crate) allocation: Option<&'a Allocation>,
     pub(crate) now: SystemTime,
 }
 
@@ -58,6 +61,8 @@ pub(crate) enum KillCause {
     Startup,
     /// Its definition changed.
     Changed,
+    /// It gets the resources that are allocated to it by a restart.
+    Resized,
     /// All other containers have ended for good, and it is a sidecar.
     PodDone,
 }
@@ -112,6 +117,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let mut plan = Plan {
         observed,
         actions: Actions::default(),
+        done: false,
     };
     plan.sandboxes();
     let initialized = plan.init_containers();
@@ -121,6 +127,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
         Init::Done => plan.app_containers(),
         Init::InProgress => {}
     }
+    plan.ephemeral_containers();
     plan.remove_old();
     let crashed = plan.actions.crash_loop.values().map(|w| w.until);
     let held = plan.actions.held.values().copied();
@@ -145,6 +152,8 @@ enum Init {
 struct Plan<'a> {
     observed: &'a Observed<'a>,
     actions: Actions,
+    /// Nothing starts any more.
+    done: bool,
 }
 
 impl Plan<'_> {
@@ -212,6 +221,7 @@ impl Plan<'_> {
 
     /// Nothing starts any more; sidecars that still run are ended.
     fn pod_done(&mut self) {
+        self.done = true;
         self.actions.start.clear();
         self.actions.crash_loop.clear();
         self.actions.held.clear();
@@ -223,6 +233,28 @@ impl Plan<'_> {
             }
         }
         self.actions.finished = !left;
+    }
+
+    /// Those that were added to debug the Pod are started once, whatever becomes of its own
+    /// containers, where there is a sandbox: none is made for their sake.
+    fn ephemeral_containers(&mut self) {
+        let (pod, runtime) = (self.observed.pod, self.observed.runtime);
+        let ready = |of: &ObservedSandbox| of.sandbox.state == SandboxState::Ready;
+        if self.done || !runtime.sandboxes.iter().any(ready) {
+            return;
+        }
+        for container in pod::ephemeral::all(pod) {
+            let name = &container.name;
+            match runtime.latest(name) {
+                None if pod::ephemeral::was_made(pod, name) => {}
+                None => self.start(name, 0, None),
+                Some(of) if of.container.state == ContainerState::Created => {
+                    self.actions.remove.push(of.id().clone());
+                    self.start(name, 0, None);
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     fn container(&mut self, container: &Container, role: Role) -> Next {
@@ -250,9 +282,15 @@ impl Plan<'_> {
             ContainerState::Exited(exit) => {
                 let policy = pod::container_restart_policy(self.observed.pod, role);
                 let changed = role == Role::App && image_changed(container, latest);
-                let killed = changed && policy != RestartPolicy::Never;
+                let resized = self.resizes(container);
+                let killed = (changed || resized) && policy != RestartPolicy::Never;
                 if !policy.restarts(exit.code) && !killed {
                     return Next::Ended { code: exit.code };
+                }
+                if resized {
+                    // It was no failure.
+                    self.start(name, attempt + 1, None);
+                    return Next::Busy;
                 }
                 let finished = exit.finished_at;
                 let waits = self.observed.back_off.until(name, finished);
@@ -272,11 +310,19 @@ impl Plan<'_> {
         if image_changed(container, of) {
             return Some(KillCause::Changed);
         }
+        if self.resizes(container) {
+            return Some(KillCause::Resized);
+        }
         if self.observed.probes.liveness_failed(of.id()) {
             return Some(KillCause::Liveness);
         }
         let failed = self.observed.probes.startup_failed(of.id());
         failed.then_some(KillCause::Startup)
+    }
+
+    fn resizes(&self, container: &Container) -> bool {
+        let allocation = self.observed.allocation;
+        allocation.is_some_and(|allocation| allocation.restarts(container))
     }
 
     fn kill(&mut self, of: &ObservedContainer, cause: KillCause) {

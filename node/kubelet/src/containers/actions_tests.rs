@@ -115,6 +115,7 @@ impl Case {
             back_off: &self.back_off,
             failures: &self.failures,
             lost_restarts: &self.lost,
+            allocation: None,
             now: at(21),
         })
     }

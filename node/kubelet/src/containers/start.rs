@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_apimachinery::{duration, resources};
+use coracle_apimachinery::duration;
+use coracle_apimachinery::resources::parse;
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, Hosts, PodSandboxConfig, Port, Protocol, Resolution,
     Resources, RuntimeService, SandboxId, Stdio,
 };
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
 use crate::access;
 use crate::containers::handler::Hooked;
@@ -130,7 +131,7 @@ impl Starter<'_> {
         runtime: &Arc<dyn RuntimeService>,
         image: &LocalImage,
     ) -> Result<ContainerId, StartError> {
-        let config = match self.config(image) {
+        let config = match self.config(runtime.name(), image) {
             Ok(config) => config,
             Err(message) => {
                 self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
@@ -315,8 +316,16 @@ impl Starter<'_> {
         StartError::Runtime { reason, message }
     }
 
-    fn config(&self, image: &LocalImage) -> Result<ContainerConfig, String> {
+    fn config(&self, runtime: &str, image: &LocalImage) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
+        let target = match pod::ephemeral::named(pod, &container.name) {
+            Some(of) => {
+                let known = node.cache.pod(pod::uid(pod));
+                let namespace = self.prepared.namespace.as_deref();
+                pod::ephemeral::place(pod, of, (runtime, image.kind), &known, namespace)?
+            }
+            None => None,
+        };
         let role = pod::container(pod, &container.name).map_or(Role::App, |(_, role)| role);
         supported::check(pod, container, role, image.kind)?;
         let mut security = security::security(pod, container, &node.seccomp)?;
@@ -362,7 +371,7 @@ impl Starter<'_> {
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             env,
             mounts,
-            resources: limits(container),
+            resources: container.resources.as_ref().map(units).unwrap_or_default(),
             ports: ports(container),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             log_limits: node.log_limits,
@@ -374,6 +383,7 @@ impl Starter<'_> {
                 terminal: container.tty == Some(true),
             },
             security,
+            target,
         })
     }
 
@@ -403,9 +413,9 @@ fn make_message_file(pod: &Path, path: &Path, user: Option<GuestUser>) -> std::i
     access::give_file(path, user)
 }
 
-fn limits(container: &Container) -> Resources {
-    let limits = resources::container_limits(container);
-    let requests = resources::container_requests(container);
+/// Requests and limits in the units of the kernel.
+pub(crate) fn units(of: &ResourceRequirements) -> Resources {
+    let (requests, limits) = (parse(of.requests.as_ref()), parse(of.limits.as_ref()));
     let unsigned = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     Resources {
         cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),

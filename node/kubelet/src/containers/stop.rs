@@ -55,9 +55,10 @@ async fn pre_stop(
     mut deadline: watch::Receiver<Instant>,
 ) -> bool {
     let container = pod::container(pod, of.name()).map(|(container, _)| container);
-    let hook = container.and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
+    let hook = container.as_ref();
+    let hook = hook.and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
     let runtime = node.router.by_name(of.runtime);
-    let (Some(container), Some(hook), Some(runtime)) = (container, hook, runtime) else {
+    let (Some(container), Some(hook), Some(runtime)) = (&container, hook, runtime) else {
         return false;
     };
     // Without grace there is no hook either.

@@ -119,7 +119,7 @@ mod tests {
     fn checked(spec: Value, kind: Kind) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
         let (container, role) = pod::container(&pod, "c").unwrap();
-        check(&pod, container, role, kind)
+        check(&pod, &container, role, kind)
     }
 
     /// A Pod of a container with these fields.

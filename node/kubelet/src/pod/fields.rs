@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use coracle_apimachinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
-use super::{container, name, namespace, spec, uid};
+use super::{name, namespace, own_container, spec, uid};
 
 /// What surrounds a Pod on its node and is not in its spec.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ pub(crate) fn resource(
 ) -> Result<String, FieldError> {
     let named = selector.container_name.as_deref().filter(|n| !n.is_empty());
     let of = match named {
-        Some(wanted) => container(pod, wanted).map(|(container, _)| container),
+        Some(wanted) => own_container(pod, wanted).map(|(container, _)| container),
         None => own,
     };
     let unknown = || FieldError::UnknownContainer(named.unwrap_or_default().to_owned());

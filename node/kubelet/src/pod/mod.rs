@@ -1,5 +1,6 @@
 //! Reading a Pod: accessors that say once what a missing field means.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 pub(crate) mod cgroups;
 pub(crate) mod dns;
 pub(crate) mod env;
+pub(crate) mod ephemeral;
 pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod security;
@@ -47,6 +49,8 @@ pub(crate) enum Role {
     Sidecar,
     /// One of `spec.containers`.
     App,
+    /// One that was added to debug the Pod, whose phase and readiness it does not touch.
+    Ephemeral,
 }
 
 pub(crate) fn uid(pod: &Pod) -> &str {
@@ -103,8 +107,19 @@ pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = (&Container, Role)> 
     inits.chain(spec(pod).containers.iter().map(|c| (c, Role::App)))
 }
 
-pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Role)> {
+/// The container of that name, if it is one of the Pod's own.
+pub(crate) fn own_container<'a>(pod: &'a Pod, name: &str) -> Option<(&'a Container, Role)> {
     containers(pod).find(|(container, _)| container.name == name)
+}
+
+/// The container of that name, which may be an ephemeral one.
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<(Cow<'a, Container>, Role)> {
+    let own = own_container(pod, name);
+    let own = own.map(|(container, role)| (Cow::Borrowed(container), role));
+    own.or_else(|| {
+        let container = ephemeral::as_container(ephemeral::named(pod, name)?);
+        Some((Cow::Owned(container), Role::Ephemeral))
+    })
 }
 
 pub(crate) fn init_role(container: &Container) -> Role {
@@ -118,6 +133,7 @@ pub(crate) fn init_role(container: &Container) -> Role {
 pub(crate) fn container_restart_policy(pod: &Pod, role: Role) -> RestartPolicy {
     match (role, restart_policy(pod)) {
         (Role::Sidecar, _) => RestartPolicy::Always,
+        (Role::Ephemeral, _) => RestartPolicy::Never,
         // An init container that succeeded is done, whatever the Pod says.
         (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
         (_, policy) => policy,

@@ -131,5 +131,7 @@ fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod::status(pod);
     let apps = status.container_statuses.iter().flatten();
     let inits = status.init_container_statuses.iter().flatten();
-    apps.chain(inits).find(|status| status.name == container)
+    let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+    let mut all = apps.chain(inits).chain(ephemeral);
+    all.find(|status| status.name == container)
 }

@@ -5,6 +5,12 @@ use std::time::SystemTime;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::pod::{self, Role};
+use crate::worker::resize::Unfinished;
+
+/// A resize was not allocated.
+pub(crate) const RESIZE_PENDING: &str = "PodResizePending";
+/// A resize was allocated and is not done.
+pub(crate) const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
 /// What the conditions follow from.
 pub(crate) struct Facts<'a> {
@@ -16,6 +22,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) phase: &'a str,
     pub(crate) initialized: bool,
     pub(crate) ready_to_start: bool,
+    /// Why containers do not have what the spec wants.
+    pub(crate) resize: &'a Unfinished,
+    /// Whether containers run that do not have what is allocated to them.
+    pub(crate) resizes: bool,
     pub(crate) now: SystemTime,
 }
 
@@ -63,7 +73,29 @@ pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
         containers_ready,
         scheduled,
     ];
-    findings.map(|finding| condition(facts, finding)).into()
+    let findings = findings.into_iter().chain(resize(facts));
+    findings.map(|finding| condition(facts, finding)).collect()
+}
+
+/// What there is to say of resources that containers do not have yet: nothing of a Pod that has
+/// them, or has ended.
+fn resize(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
+    let over = matches!(facts.phase, "Succeeded" | "Failed");
+    let pending = facts.resize.pending.as_ref().map(|no_room| Finding {
+        reason: Some(no_room.reason),
+        message: Some(no_room.message.clone()),
+        ..Finding::holds(RESIZE_PENDING)
+    });
+    let error = facts.resize.error.as_ref();
+    let in_progress = (facts.resizes || error.is_some()).then(|| Finding {
+        reason: error.map(|_| "Error"),
+        message: error.cloned(),
+        ..Finding::holds(RESIZE_IN_PROGRESS)
+    });
+    pending
+        .into_iter()
+        .chain(in_progress)
+        .filter(move |_| !over)
 }
 
 fn condition(facts: &Facts<'_>, finding: Finding) -> PodCondition {
@@ -95,7 +127,7 @@ fn initialized(facts: &Facts<'_>) -> Finding {
     let incomplete = pod::containers(facts.pod).filter_map(|(container, role)| {
         let status = facts.inits.iter().find(|s| s.name == container.name);
         let complete = match role {
-            Role::App => return None,
+            Role::App | Role::Ephemeral => return None,
             Role::Init => status.is_some_and(|s| s.ready),
             Role::Sidecar => status.is_some_and(|s| s.started == Some(true)),
         };
@@ -114,7 +146,7 @@ fn containers_ready(facts: &Facts<'_>, type_: &'static str) -> Finding {
     }
     let unready = pod::containers(facts.pod).filter_map(|(container, role)| {
         let of = match role {
-            Role::Init => return None,
+            Role::Init | Role::Ephemeral => return None,
             Role::Sidecar => facts.inits,
             Role::App => facts.apps,
         };

@@ -25,6 +25,14 @@ pub(crate) fn status(
         image: container.image.clone().unwrap_or_default(),
         ..ContainerStatus::default()
     };
+    if role != Role::Ephemeral {
+        let allocated = container.resources.clone().unwrap_or_default();
+        let runs = latest.is_some_and(|of| of.running_since().is_some());
+        let actual = input.allocation.filter(|_| runs);
+        let actual = actual.and_then(|allocation| allocation.actual(name));
+        status.allocated_resources = allocated.requests.clone();
+        status.resources = Some(actual.cloned().unwrap_or(allocated));
+    }
     match latest {
         None => {
             unseen(input, &mut status, old, role);
@@ -39,7 +47,9 @@ fn old_status<'a>(input: &StatusInput<'a>, name: &str) -> Option<&'a ContainerSt
     let status = input.old;
     let apps = status.container_statuses.iter().flatten();
     let inits = status.init_container_statuses.iter().flatten();
-    apps.chain(inits).find(|s| s.name == name)
+    let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+    let mut all = apps.chain(inits).chain(ephemeral);
+    all.find(|s| s.name == name)
 }
 
 /// No runtime has it: it was not started yet, or a runtime has lost it.
@@ -49,19 +59,21 @@ fn unseen(
     old: Option<&ContainerStatus>,
     role: Role,
 ) {
-    status.started = Some(false);
+    status.started = (role != Role::Ephemeral).then_some(false);
     if let Some(old) = old {
         status.restart_count = old.restart_count;
         let ended = |state: &&ContainerState| state.terminated.is_some();
         let last = old.state.as_ref().filter(ended);
         status.last_state = last.or(old.last_state.as_ref()).cloned();
-        if (input.terminated || pod::is_terminal(input.pod)) && last.is_some() {
+        // An ephemeral container is made once.
+        let over = input.terminated || pod::is_terminal(input.pod) || role == Role::Ephemeral;
+        if over && last.is_some() {
             // The record is gone, what was reported stays.
             *status = old.clone();
             return;
         }
     }
-    if input.terminated {
+    if input.terminated || role == Role::Ephemeral {
         // Nothing of it will ever run: clients wait for a terminated state.
         if old.is_some_and(|old| old.container_id.is_some()) {
             status.state = Some(lost());
@@ -71,10 +83,8 @@ fn unseen(
     }
     let waiting = match input.failures.get(&status.name) {
         Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
-        None if role == Role::App && !input.actions.initialized && has_inits(input) => {
-            waiting("PodInitializing", None)
-        }
-        None if role != Role::App => waiting("PodInitializing", None),
+        None if matches!(role, Role::Init | Role::Sidecar) => waiting("PodInitializing", None),
+        None if !input.actions.initialized && has_inits(input) => waiting("PodInitializing", None),
         None => waiting("ContainerCreating", None),
     };
     status.state = Some(waiting);
@@ -135,7 +145,7 @@ fn seen(
     };
     let previous = input.runtime.previous(&status.name);
     status.last_state = previous.and_then(|of| terminated(input, of));
-    status.started = Some(false);
+    status.started = (role != Role::Ephemeral).then_some(false);
     match &latest.container.state {
         Runs::Created => {
             status.container_id = None;
@@ -153,6 +163,9 @@ fn seen(
                 running: Some(running),
                 ..ContainerState::default()
             });
+            if role == Role::Ephemeral {
+                return;
+            }
             let has_startup = container.startup_probe.is_some();
             let started = !has_startup || input.probes.started(latest.id());
             status.started = Some(started);
@@ -174,6 +187,7 @@ fn seen(
                 status.last_state = ended;
             } else if let Some(failure) = input.failures.get(&status.name)
                 && !input.terminated
+                && role != Role::Ephemeral
             {
                 status.state = Some(waiting(failure.reason, Some(failure.message.clone())));
                 status.last_state = ended;

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 
 use crate::containers::actions::{Actions, Failure};
+use crate::containers::allocation::Allocation;
 use crate::containers::observed::PodRuntime;
 use crate::pod::{self, Role};
 use crate::probes::ProbeView;
+use crate::worker::resize::Unfinished;
 
 pub(crate) mod conditions;
 pub(crate) mod containers;
@@ -41,6 +41,9 @@ pub(crate) struct StatusInput<'a> {
     pub(crate) probes: &'a dyn ProbeView,
     /// Last words of ended containers, by container ID.
     pub(crate) messages: &'a BTreeMap<String, String>,
+    /// What the containers have, once that is known.
+    pub(crate) allocation: Option<&'a Allocation>,
+    pub(crate) resize: &'a Unfinished,
     pub(crate) pod_ips: &'a [IpAddr],
     pub(crate) host_ips: &'a [IpAddr],
     /// Addresses are there and volumes are set up.
@@ -60,6 +63,11 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
             .map(|(container, role)| containers::status(input, container, role))
             .collect()
     };
+    let ephemeral = pod::ephemeral::all(input.pod).iter().map(|container| {
+        let container = pod::ephemeral::as_container(container);
+        containers::status(input, &container, Role::Ephemeral)
+    });
+    let ephemeral: Vec<ContainerStatus> = ephemeral.collect();
     let (inits, apps) = (statuses(false), statuses(true));
     // What has ended is not called so before nothing of it runs any more.
     let verdict = input.verdict.filter(|_| input.terminated);
@@ -78,6 +86,10 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         phase,
         initialized: input.actions.initialized,
         ready_to_start: input.ready_to_start && !input.terminated,
+        resize: input.resize,
+        resizes: input
+            .allocation
+            .is_some_and(|allocation| allocation.in_progress(input.runtime)),
         now: input.now,
     });
     let ips = input.pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() });
@@ -98,29 +110,10 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         start_time: old.start_time.clone().or(Some(pod::api_time(input.now))),
         init_container_statuses: Some(inits).filter(|inits| !inits.is_empty()),
         container_statuses: Some(apps),
-        ephemeral_container_statuses: ephemeral(input.pod),
+        ephemeral_container_statuses: Some(ephemeral).filter(|list| !list.is_empty()),
         observed_generation: input.pod.metadata.generation,
         ..PodStatus::default()
     }
-}
-
-/// Ephemeral containers are not run here, which whoever waits for one is told.
-fn ephemeral(pod: &Pod) -> Option<Vec<ContainerStatus>> {
-    let containers = pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
-    let waiting = ContainerStateWaiting {
-        reason: Some("Unsupported".to_owned()),
-        message: Some("this node runs no ephemeral containers".to_owned()),
-    };
-    let statuses = containers.iter().map(|container| ContainerStatus {
-        name: container.name.clone(),
-        image: container.image.clone().unwrap_or_default(),
-        state: Some(ContainerState {
-            waiting: Some(waiting.clone()),
-            ..ContainerState::default()
-        }),
-        ..ContainerStatus::default()
-    });
-    Some(statuses.collect())
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::conditions::{RESIZE_IN_PROGRESS, RESIZE_PENDING};
 use crate::pod;
 
 /// Patches that are on their way at the same time.
@@ -26,7 +27,7 @@ const SENDERS: usize = 8;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Fields of a status that the kubelet writes.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "phase",
     "reason",
     "message",
@@ -39,6 +40,7 @@ const FIELDS: [&str; 13] = [
     "startTime",
     "initContainerStatuses",
     "containerStatuses",
+    "ephemeralContainerStatuses",
     "observedGeneration",
 ];
 
@@ -263,6 +265,14 @@ fn difference(
 /// The conditions that changed; merged by type, so that an absent field must be nulled.
 fn conditions(old: Option<&Value>, new: &[Value]) -> Option<Value> {
     let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let ended = |type_: &str| {
+        let has = |list: &[Value]| list.iter().any(|condition| condition["type"] == *type_);
+        has(old) && !has(new)
+    };
+    // Those that come and go; the others stay once they were there.
+    let passing = [RESIZE_PENDING, RESIZE_IN_PROGRESS].into_iter();
+    let gone = passing.filter(|type_| ended(type_));
+    let gone = gone.map(|type_| json!({"type": type_, "$patch": "delete"}));
     let changed: Vec<Value> = new
         .iter()
         .filter(|condition| !old.contains(condition))
@@ -275,6 +285,7 @@ fn conditions(old: Option<&Value>, new: &[Value]) -> Option<Value> {
             }
             condition
         })
+        .chain(gone)
         .collect();
     (!changed.is_empty()).then_some(Value::Array(changed))
 }
@@ -310,5 +321,16 @@ mod tests {
         assert_eq!(Value::Object(patch), expected);
         let same = fields(json!({"phase": "Running", "conditions": [ready, other]}));
         assert_eq!(difference(&same, &wanted), None, "what others own is left");
+        let resize = json!({"type": "PodResizePending", "status": "True"});
+        let pending = fields(json!({"phase": "Running", "conditions": [ready, resize]}));
+        let patch = difference(&pending, &wanted).unwrap();
+        let expected = json!({
+            "conditions": [{"type": "PodResizePending", "$patch": "delete"}],
+        });
+        assert_eq!(
+            Value::Object(patch),
+            expected,
+            "what has passed is taken away"
+        );
     }
 }

@@ -85,6 +85,8 @@ fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) ->
         phase,
         initialized,
         ready_to_start: true,
+        resize: &Unfinished::default(),
+        resizes: false,
         now: SystemTime::UNIX_EPOCH,
     });
     made.iter()

@@ -207,6 +207,10 @@ fn merge(target: &mut Value, patch: &Value) {
                 .as_array_mut()
                 .unwrap();
             for condition in value.as_array().unwrap() {
+                if condition["$patch"] == "delete" {
+                    known.retain(|c| c["type"] != condition["type"]);
+                    continue;
+                }
                 match known.iter_mut().find(|c| c["type"] == condition["type"]) {
                     Some(known) => merge(known, condition),
                     None => {

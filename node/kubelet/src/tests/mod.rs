@@ -3,9 +3,11 @@
 
 mod api;
 mod attaching;
+mod debugging;
 mod lifecycle;
 mod node;
 mod probing;
+mod resizing;
 mod restart;
 mod serving;
 mod starting;

@@ -1,16 +1,19 @@
 //! What a worker remembers of its Pod between two looks at it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use crate::containers::actions::Failure;
+use crate::containers::allocation::Allocation;
 use crate::containers::back_off::BackOff;
 use crate::containers::observed::PodRuntime;
 use crate::containers::start::{Prepared, StartError};
 use crate::pod;
 use crate::volumes::tokens::Tokens;
+use crate::worker::resize::Unfinished;
 
 /// How long the cause of a failed pull is shown before it is called a back-off.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -22,11 +25,15 @@ type Shown = Option<BTreeMap<String, String>>;
 /// What of a Pod its volumes may show: labels, annotations, and with the generation its resources.
 pub(crate) type ShownOf = (Shown, Shown, Option<i64>);
 
-/// Nothing of it is written down: after a restart of the agent it is made anew from the API
-/// and the runtimes.
+/// Nothing of it is written down but what was allocated: after a restart of the agent it is made
+/// anew from the API and the runtimes.
 #[derive(Default)]
 pub(crate) struct Memory {
     pub(crate) admitted: bool,
+    /// What its containers have and are to have; none until the first look at it.
+    pub(crate) allocation: Option<Allocation>,
+    /// Why they do not have what the spec wants.
+    pub(crate) resize: Unfinished,
     pub(crate) prepared: Option<Prepared>,
     /// Volumes are set up.
     pub(crate) volumes: bool,
@@ -74,6 +81,20 @@ impl Memory {
         }
     }
 
+    /// The Pod with what is allocated to it.
+    pub(crate) fn allocated<'a>(&self, pod: &'a Pod) -> Cow<'a, Pod> {
+        match &self.allocation {
+            Some(allocation) => allocation.apply(pod),
+            None => Cow::Borrowed(pod),
+        }
+    }
+
+    /// Whether the spec wants other resources than are allocated.
+    pub(crate) fn is_to_resize(&self, pod: &Pod) -> bool {
+        let allocation = self.allocation.as_ref();
+        allocation.is_some_and(|allocation| allocation.differs(pod))
+    }
+
     /// Notes that a start failed, and when it is tried again.
     pub(crate) fn failed(&mut self, container: &str, error: StartError, now: SystemTime) {
         let failure = match error {
@@ -111,6 +132,9 @@ impl Memory {
 
     /// Notes that a container was started after its predecessor had ended at `failed`.
     pub(crate) fn started(&mut self, container: &str) {
+        if let Some(allocation) = &mut self.allocation {
+            allocation.actuate(container);
+        }
         self.failures.remove(container);
         self.back_off.forget(&image_key(container));
     }

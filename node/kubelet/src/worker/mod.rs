@@ -2,7 +2,7 @@
 //!
 //! [`Workers`] owns the tasks and hands updates to them; a worker owns everything about its
 //! Pod and is the only one that acts on it. Files: [`state`] is the state machine, [`inbox`]
-//! what a worker is told, [`run`] its loop, [`attach`] how the Pod comes into
+//! what a worker is told, [`run`] its loop, [`resize`] what becomes of changed resources, [`attach`] how the Pod comes into
 //! the network, [`sync`] the I/O while the Pod lives, and
 //! [`terminate`] the end.
 
@@ -24,6 +24,7 @@ mod attach;
 pub(crate) mod inbox;
 mod memory;
 mod probing;
+pub(crate) mod resize;
 mod run;
 pub(crate) mod state;
 mod sync;

@@ -19,7 +19,7 @@ impl Worker {
             of.is_some_and(|of| of.running_since().is_some())
         });
         for of in runtime.running() {
-            let Some((container, _)) = pod::container(pod, of.name()) else {
+            let Some((container, _)) = pod::own_container(pod, of.name()) else {
                 continue;
             };
             let kinds = [

@@ -36,6 +36,8 @@ pub(crate) struct Worker {
     pub(super) memory: Memory,
     /// Probes that run, by container; dropping a guard ends them.
     pub(super) probes: HashMap<ContainerId, DropGuard>,
+    /// Tells when a Pod leaves room on the node, while this one waits for it.
+    pub(super) freed: Option<watch::Receiver<u64>>,
 }
 
 impl Worker {
@@ -53,6 +55,7 @@ impl Worker {
             state: State::Syncing,
             memory,
             probes: HashMap::new(),
+            freed: None,
         }
     }
 
@@ -68,7 +71,7 @@ impl Worker {
                 self.input(Input::End { cause, grace });
             }
             let wake_at = match self.state.clone() {
-                State::Syncing => match self.sync(&inbox.pod).await {
+                State::Syncing => match self.look(&inbox.pod).await {
                     Outcome::Wait(wake_at) => wake_at,
                     Outcome::End(cause, grace) => {
                         self.input(Input::End { cause, grace });
@@ -108,8 +111,18 @@ impl Worker {
                 None => std::future::pending().await,
             }
         };
+        let freed = async {
+            let told = match &mut self.freed {
+                Some(freed) => freed.changed().await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = pause => {}
+            () = freed => {}
             // An error means that nobody is left to tell anything; the task is being ended.
             changed = self.inbox.changed() => if changed.is_err() {
                 std::future::pending::<()>().await;
@@ -132,6 +145,7 @@ impl Worker {
             back_off: &self.memory.back_off,
             failures: &self.memory.failures,
             lost_restarts: &self.memory.lost_restarts,
+            allocation: self.memory.allocation.as_ref(),
             now,
         })
     }
@@ -155,6 +169,8 @@ impl Worker {
     ) -> PodStatus {
         let now = SystemTime::now();
         let runtime = self.node.cache.pod(pod::uid(pod));
+        let allocated = self.memory.allocated(pod);
+        let pod = allocated.as_ref();
         let actions = self.actions(pod, &runtime, now);
         let reported = pod::reported_ips(pod);
         let pod_ips = match &self.memory.prepared {
@@ -169,6 +185,8 @@ impl Worker {
             failures: &self.memory.failures,
             probes: &self.node.probes,
             messages: &self.memory.messages,
+            allocation: self.memory.allocation.as_ref(),
+            resize: &self.memory.resize,
             pod_ips,
             host_ips: &self.node.host_ips,
             ready_to_start: self.memory.volumes,
@@ -189,8 +207,8 @@ impl Worker {
             let (name, attempt) = (config.name.as_str(), config.attempt);
             let file = self.node.termination_file(pod::uid(pod), name, attempt);
             let container = pod::container(pod, name);
-            let policy = container.and_then(|(c, _)| c.termination_message_policy.as_deref());
-            let fallback = policy == Some("FallbackToLogsOnError") && exit.code != 0;
+            let policy = container.and_then(|(c, _)| c.termination_message_policy.clone());
+            let fallback = policy.as_deref() == Some("FallbackToLogsOnError") && exit.code != 0;
             let log = fallback.then(|| self.node.log_file(pod, name, attempt));
             let said = status::termination::message(&file, log.as_deref());
             let message = said.unwrap_or_default();

@@ -65,7 +65,7 @@ impl Worker {
             self.publish(pod, None, false);
             return Outcome::Wait(Some(now + pause));
         }
-        let progress = self.act(pod).await;
+        let progress = self.act_within(pod).await;
         let now = SystemTime::now();
         self.settle_failures(pod, now);
         let runtime = self.node.cache.pod(uid);
@@ -200,7 +200,7 @@ impl Worker {
 
     /// Brings what runs to what should run; false if something failed that is to be tried
     /// again soon.
-    async fn act(&mut self, pod: &Pod) -> bool {
+    pub(super) async fn act(&mut self, pod: &Pod) -> bool {
         loop {
             let runtime = self.node.cache.pod(pod::uid(pod));
             self.read_messages(pod, &runtime);
@@ -277,6 +277,7 @@ impl Worker {
         let Some((container, _)) = pod::container(pod, &start.name) else {
             return;
         };
+        let container = container.as_ref();
         let now = SystemTime::now();
         // A start that failed has lengthened the delay already.
         if let Some(failed) = start.after_failure
@@ -427,16 +428,17 @@ fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
     match cause {
         KillCause::Liveness => (
             format!("Container {name} failed liveness probe, will be restarted"),
-            own(container.and_then(|c| c.liveness_probe.as_ref())),
+            own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
         ),
         KillCause::Startup => (
             format!("Container {name} failed startup probe, will be restarted"),
-            own(container.and_then(|c| c.startup_probe.as_ref())),
+            own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
         ),
         KillCause::Changed => (
             format!("Container {name} definition changed, will be restarted"),
             grace,
         ),
+        KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
         KillCause::PodDone => (format!("Stopping container {name}"), grace),
     }
 }

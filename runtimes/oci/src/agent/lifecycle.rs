@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use coracle_runtime::ledger::ContainerRecord;
 use coracle_runtime::{
-    ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Result, SandboxId,
-    SandboxState, disk,
+    ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Resources, Result,
+    SandboxId, SandboxState, disk,
 };
 use serde::{Deserialize, Serialize};
 
@@ -217,6 +217,18 @@ impl Inner {
         cgroup.create()?;
         cgroup.update(&config.resources)?;
         cgroup.limit_pids(config.pids_limit)?;
+        self.weigh_class(&path)
+    }
+
+    /// Changes the limits of a Pod's cgroup, and what its class has.
+    pub(super) fn resize_pod_cgroup(&self, id: &SandboxId, of: &Resources) -> io::Result<()> {
+        let _cgroups = self.cgroups.lock();
+        let Some(path) = self.pod_cgroup_of(id) else {
+            return Ok(());
+        };
+        self.hierarchies.cgroup(&path).update(of)?;
+        let recorded = self.ledger.resize_sandbox(id, of.clone());
+        recorded.map_err(io::Error::other)?;
         self.weigh_class(&path)
     }
 

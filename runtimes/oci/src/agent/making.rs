@@ -77,7 +77,8 @@ impl Inner {
             bundle: &bundle,
         });
         let plan = plan.map_err(Error::InvalidConfig)?;
-        let mounted = sandbox.config.namespaces.share_processes && !self.hierarchies.unified();
+        let joins = sandbox.config.namespaces.share_processes || record.config.target.is_some();
+        let mounted = joins && !self.hierarchies.unified();
         let below = cgroup.strip_prefix("/").unwrap_or(&cgroup);
         let cgroup_folders = match mounted {
             true => hierarchies.iter().map(|root| root.join(below)).collect(),
@@ -102,6 +103,7 @@ impl Inner {
                 log_file: sandbox.config.log_directory.join(&record.config.log_path),
                 log_limits: record.config.log_limits,
                 stdio: record.config.stdio,
+                target: record.config.target.clone(),
                 started_at: record.created_at,
                 exit_file: bundle.join(EXIT),
             },

@@ -294,6 +294,13 @@ impl RuntimeService for OciRuntime {
         updated.map_err(|error| Error::io(format!("changing limits of container {}", id.0), error))
     }
 
+    async fn update_pod_sandbox_resources(&self, id: &SandboxId, r: Resources) -> Result<()> {
+        let of = id.clone();
+        let resize = move |inner: &Inner| inner.resize_pod_cgroup(&of, &r);
+        let resized = self.0.blocking(resize).await;
+        resized.map_err(|error| Error::io(format!("changing limits of sandbox {}", id.0), error))
+    }
+
     async fn stats(&self) -> Result<Vec<ContainerStats>> {
         let entries = self.0.ledger.entries();
         let running = entries.iter().filter(|entry| entry.is_running());

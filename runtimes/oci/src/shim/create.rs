@@ -21,6 +21,7 @@ use crate::overlay::{self, Upper};
 use crate::protocol::{Confinement, Exec, Start};
 use crate::seccomp;
 use crate::signals;
+use crate::spec;
 use crate::unpack::root::Root;
 
 /// Standard input, output and error of a process.
@@ -43,16 +44,21 @@ pub(super) fn read_outcome(text: &[u8]) -> Option<Outcome> {
 }
 
 /// Forks a maker of a container; `failure` is for its executor. One with a `console` runs on a
-/// terminal, and `stdio` leads nowhere.
+/// terminal, and `stdio` leads nowhere. One with a `target` joins that namespace of processes.
 pub(super) fn container(
     start: &Start,
     stdio: Stdio,
     console: Option<&Path>,
+    target: Option<&OwnedFd>,
     failure: OwnedFd,
 ) -> io::Result<Maker> {
     fork(|| {
         let executor = confined(&start.confinement, Some(failure.as_raw_fd()))?;
         mount(start)?;
+        if let Some(target) = target {
+            link_target(&start.bundle, target)
+                .map_err(|error| format!("joining the target's processes: {error}"))?;
+        }
         let [stdin, stdout, stderr] = stdio;
         let build = || {
             let mut container = builder(&start.container.0, &start.bundle)?
@@ -129,6 +135,19 @@ fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined,
         capabilities,
         failure,
     })
+}
+
+/// Puts a namespace where the specification says that it is: in the hands of this process, which
+/// lives until the container is made, so that it stays the same whatever becomes of the target.
+fn link_target(bundle: &Path, target: &OwnedFd) -> io::Result<()> {
+    let link = spec::target_processes(bundle);
+    match fs::remove_file(&link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let pid = rustix::process::getpid().as_raw_pid();
+    let held = format!("/proc/{pid}/fd/{}", target.as_raw_fd());
+    std::os::unix::fs::symlink(held, link)
 }
 
 fn mount(start: &Start) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -225,7 +226,13 @@ impl Shim {
                     self.close();
                     None
                 }
-                Request::Start(start) => self.begin(Task::container(*start, asked)),
+                Request::Start(start) => {
+                    let task = self.target(&start).and_then(|target| {
+                        let target = target.as_ref();
+                        Task::container(*start, target, asked)
+                    });
+                    self.begin(task)
+                }
                 Request::Exec(exec) => {
                     let of = self
                         .find(&exec.container.0)
@@ -288,6 +295,21 @@ impl Shim {
             .iter()
             .find(|(_, task)| fits(task))
             .map(|(number, _)| *number)
+    }
+
+    /// The namespace of the processes that a container is to see, if those are another's.
+    fn target(&self, start: &Start) -> io::Result<Option<OwnedFd>> {
+        let Some(target) = &start.target else {
+            return Ok(None);
+        };
+        let task = self.find(&target.0).and_then(|n| self.tasks.get(&n));
+        let Some(running) = task.and_then(|task| task.running.as_ref()) else {
+            let message = format!("the target container {} does not run", target.0);
+            return Err(io::Error::other(message));
+        };
+        // Nobody has waited for it yet, so that no other process has its number.
+        let path = format!("/proc/{}/ns/pid", running.pid.as_raw_pid());
+        Ok(Some(std::fs::File::open(path)?.into()))
     }
 
     fn streams(&mut self, container: &str) -> Option<&mut Streams> {

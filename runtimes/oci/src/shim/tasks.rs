@@ -70,8 +70,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Begins to make a container.
-    pub(super) fn container(start: Start, asked: Asked) -> io::Result<Self> {
+    /// Begins to make a container, which sees the processes of `target` if it is given one.
+    pub(super) fn container(
+        start: Start,
+        target: Option<&OwnedFd>,
+        asked: Asked,
+    ) -> io::Result<Self> {
         let log = Arc::new(Log::new(start.log_file.clone(), start.log_limits));
         log.create()?;
         let (failure, tell) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -93,7 +97,7 @@ impl Task {
             [stdin, out, err]
         };
         let path = console.as_ref().map(Console::path);
-        let maker = create::container(&start, stdio, path, tell)?;
+        let maker = create::container(&start, stdio, path, target, tell)?;
         let what = What::Container(Box::new(Container {
             start,
             streams,

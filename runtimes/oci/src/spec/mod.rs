@@ -23,6 +23,7 @@ use coracle_runtime::{
 use serde_json::{Value, json};
 
 use crate::protocol::Staged;
+use crate::shim::PROCESSES;
 use crate::snapshots::UserFiles;
 
 pub(crate) use capabilities::Capabilities;
@@ -83,6 +84,18 @@ pub(crate) struct Input<'a> {
     pub(crate) capabilities: u64,
     /// The folder of the container.
     pub(crate) bundle: &'a Path,
+}
+
+impl Input<'_> {
+    /// Whether its processes are in a namespace of which the first process is another's.
+    fn joins_processes(&self) -> bool {
+        self.sandbox.namespaces.share_processes || self.config.target.is_some()
+    }
+}
+
+/// Where the shim puts a link to the namespace of the processes of a container's target.
+pub(crate) fn target_processes(bundle: &Path) -> PathBuf {
+    bundle.join(PROCESSES)
 }
 
 /// What is run, and how.
@@ -204,6 +217,10 @@ fn namespaces(input: &Input<'_>) -> Value {
     }
     match (shared.host_pid, shared.share_processes) {
         (true, _) => {}
+        (false, false) if input.config.target.is_some() => {
+            let path = target_processes(input.bundle);
+            namespaces.push(json!({"type": "pid", "path": path}));
+        }
         (false, false) => namespaces.push(json!({"type": "pid"})),
         (false, true) => namespaces.push(json!({"type": "pid", "path": input.processes})),
     }

@@ -154,8 +154,7 @@ fn kernel(input: &Input<'_>) -> Vec<Value> {
             "options": ["nosuid", "noexec", "nodev", access],
         }),
     ];
-    let shared = &input.sandbox.namespaces;
-    if input.unified || !shared.share_processes {
+    if input.unified || !input.joins_processes() {
         mounts.push(json!({
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": ["nosuid", "noexec", "nodev", "relatime", access],

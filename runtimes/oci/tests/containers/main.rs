@@ -40,6 +40,7 @@ const TESTS: &[Test] = tests![
     isolation::the_privileged_have_the_machine,
     isolation::a_filter_of_the_machines_is_of_all_processes,
     sharing::containers_see_each_others_processes,
+    sharing::a_container_sees_the_processes_of_its_target,
     sharing::a_pod_ends_with_its_first_process,
     sharing::mounts_are_seen_where_a_volume_says_so,
     sharing::volumes_that_have_become_links_are_not_followed,

@@ -77,6 +77,53 @@ pub(crate) async fn containers_see_each_others_processes() {
         .unwrap();
 }
 
+/// A container may be made among another's processes, while that runs, and ends with it.
+pub(crate) async fn a_container_sees_the_processes_of_its_target() {
+    let node = Node::new().await;
+    node.runtime.ensure_image(&node.busybox).await.unwrap();
+    let (sandbox, config) = node.sandbox().await;
+    let configure = |name: &str, script: &str, target: Option<&Pod>| {
+        let mut container = node.container_config(script);
+        container.name = name.into();
+        container.log_path = format!("{name}/0.log").into();
+        container.target = target.map(|target| target.container.clone());
+        container
+    };
+    let script = format!("sleep 1234567 & {RUNS}");
+    let target = configure("target", &script, None);
+    let target = node.start_in(&sandbox, &config, target).await;
+    let debugger = configure("debugger", RUNS, Some(&target));
+    let debugger = node.start_in(&sandbox, &config, debugger).await;
+    let other = configure("other", RUNS, None);
+    let other = node.start_in(&sandbox, &config, other).await;
+    let (_, listed) = node.exec(&debugger, &["ps"]).await;
+    assert!(listed.contains("sleep 1234567"), "{listed}");
+    // Through it, its files are seen too.
+    let (_, seen) = node.exec(&debugger, &["ls", "/proc/1/root/bin"]).await;
+    assert!(seen.contains("busybox"), "{seen}");
+    let (_, listed) = node.exec(&other, &["ps"]).await;
+    assert!(!listed.contains("sleep 1234567"), "{listed}");
+
+    // The debugger's own end is its own; the target's is that of all who see its processes.
+    let again = configure("again", RUNS, Some(&target));
+    let again = node.start_in(&sandbox, &config, again).await;
+    let grace = DEADLINE;
+    let stop = async |pod: &Pod| node.runtime.stop_container(&pod.container, grace).await;
+    stop(&debugger).await.unwrap();
+    assert_eq!(node::exit(&node.runtime, &debugger.container).await.code, 0);
+    let (_, listed) = node.exec(&again, &["ps"]).await;
+    assert!(listed.contains("sleep 1234567"), "{listed}");
+    stop(&target).await.unwrap();
+    assert_eq!(node::exit(&node.runtime, &again.container).await.code, 137);
+
+    let late = configure("late", RUNS, Some(&target));
+    let late = node.runtime.create_container(&sandbox, late).await.unwrap();
+    let refused = node.runtime.start_container(&late).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("does not run"), "{refused}");
+    node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
+}
+
 /// Nothing can be started in a Pod whose first process is gone.
 pub(crate) async fn a_pod_ends_with_its_first_process() {
     let node = Node::new().await;

@@ -308,9 +308,22 @@ impl RuntimeService for FakeRuntime {
 
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()> {
         let mut state = self.state.lock();
-        match state.containers.get_mut(id) {
-            Some(container) => container.config.resources = r,
-            None => return Err(self.not_found("container", &id.0)),
+        let name = state.containers.get(id).map(|of| of.config.name.clone());
+        let name = name.ok_or_else(|| self.not_found("container", &id.0))?;
+        state.fault(Verb::UpdateContainer, &name)?;
+        if let Some(container) = state.containers.get_mut(id) {
+            container.config.resources = r;
+        }
+        Ok(())
+    }
+
+    async fn update_pod_sandbox_resources(&self, id: &SandboxId, r: Resources) -> Result<()> {
+        let mut state = self.state.lock();
+        let name = state.sandboxes.get(id).map(|of| of.config.pod.name.clone());
+        let name = name.ok_or_else(|| self.not_found("sandbox", &id.0))?;
+        state.fault(Verb::UpdatePodSandbox, &name)?;
+        if let Some(sandbox) = state.sandboxes.get_mut(id) {
+            sandbox.config.resources = r;
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ fn start(folder: &Path) -> Start {
         log_file: folder.join("log"),
         log_limits: Default::default(),
         stdio: Default::default(),
+        target: None,
         started_at: std::time::SystemTime::now(),
         exit_file: folder.join("exit.json"),
     }

@@ -1,5 +1,7 @@
 //! What of the machine a container has.
 
+use coracle_runtime::ContainerId;
+
 use super::*;
 
 #[test]
@@ -110,6 +112,27 @@ fn nothing_of_the_machine_is_kept_from_the_privileged() {
             assert_eq!(last, access, "{path}");
         }
     }
+}
+
+#[test]
+fn the_processes_of_a_target_are_seen_through_a_link_of_the_shims() {
+    let join = |pod: &mut Pod| pod.config.target = Some(ContainerId("other".into()));
+    let mut pod = Pod::new();
+    join(&mut pod);
+    let bundle = pod.at("/linux/namespaces/3/path");
+    assert!(bundle.as_str().unwrap().ends_with("/processes"), "{bundle}");
+    let mounts = pod.at("/mounts");
+    let mut mounts = mounts.as_array().unwrap().iter();
+    let cgroup = mounts.find(|mount| mount["destination"] == "/sys/fs/cgroup");
+    // As where all containers of the Pod share them.
+    assert_eq!(cgroup.unwrap()["source"], "tmpfs");
+    // What the whole Pod shares is not another container's.
+    let both = |pod: &mut Pod| {
+        join(pod);
+        pod.sandbox.namespaces.share_processes = true;
+    };
+    let expected = json!({"type": "pid", "path": "/shim/processes"});
+    check(both, "/linux/namespaces/3", expected);
 }
 
 #[test]
