@@ -11,6 +11,7 @@ mod containers;
 mod faults;
 mod isolation;
 mod lifecycle;
+mod mixed;
 mod nodes;
 mod pod_network;
 mod samples;
