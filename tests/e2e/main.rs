@@ -9,6 +9,7 @@ mod conformance;
 mod container_network;
 mod containers;
 mod faults;
+mod host_ports;
 mod isolation;
 mod lifecycle;
 mod mixed;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use coracle_apimachinery::host_ports::{self, HostPort, TAKEN};
 use coracle_apimachinery::resources::{self, ResourceList};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -13,11 +14,17 @@ use parking_lot::Mutex;
 use crate::pod;
 use crate::status::Verdict;
 
+/// What a Pod asks for.
+struct Asked {
+    requests: ResourceList,
+    ports: Vec<HostPort>,
+}
+
 /// What the Pods of the node ask for, and how much there is.
 pub(crate) struct Admission {
     allocatable: ResourceList,
     max_pods: usize,
-    admitted: Mutex<HashMap<String, ResourceList>>,
+    admitted: Mutex<HashMap<String, Asked>>,
 }
 
 impl Admission {
@@ -37,6 +44,8 @@ impl Admission {
     pub(crate) fn admit(&self, pod: &Pod, runs: bool) -> Result<(), Verdict> {
         let mut requests = resources::pod_requests(pod::spec(pod));
         requests.retain(|_, quantity| !quantity.is_zero());
+        let ports = host_ports::of(pod::spec(pod));
+        let asked = Asked { requests, ports };
         let mut admitted = self.admitted.lock();
         if !runs && !admitted.contains_key(pod::uid(pod)) {
             if admitted.len() >= self.max_pods {
@@ -47,9 +56,10 @@ impl Admission {
                     self.max_pods as i64,
                 ));
             }
-            self.fits(&requests, &admitted)?;
+            are_free(&asked.ports, &admitted)?;
+            self.fits(&asked.requests, &admitted)?;
         }
-        admitted.insert(pod::uid(pod).to_owned(), requests);
+        admitted.insert(pod::uid(pod).to_owned(), asked);
         Ok(())
     }
 
@@ -61,10 +71,10 @@ impl Admission {
     fn fits(
         &self,
         requests: &ResourceList,
-        admitted: &HashMap<String, ResourceList>,
+        admitted: &HashMap<String, Asked>,
     ) -> Result<(), Verdict> {
         for (name, wanted) in requests {
-            let used = admitted.values().filter_map(|list| list.get(name));
+            let used = admitted.values().filter_map(|of| of.requests.get(name));
             let used = used.fold(Default::default(), |sum, more| sum + *more);
             let capacity = self.allocatable.get(name).copied().unwrap_or_default();
             if *wanted + used > capacity {
@@ -79,6 +89,17 @@ impl Admission {
         }
         Ok(())
     }
+}
+
+fn are_free(ports: &[HostPort], admitted: &HashMap<String, Asked>) -> Result<(), Verdict> {
+    let mut held = admitted.values().flat_map(|of| &of.ports);
+    if held.any(|held| ports.iter().any(|port| port.conflicts(held))) {
+        return Err(Verdict {
+            reason: "NodePorts".to_owned(),
+            message: format!("Pod was rejected: Predicate NodePorts failed: {TAKEN}"),
+        });
+    }
+    Ok(())
 }
 
 fn refusal(resource: &str, requested: i64, used: i64, capacity: i64) -> Verdict {
@@ -128,5 +149,25 @@ mod tests {
         admission.admit(&pod("d", "0"), false).unwrap();
         let refused = admission.admit(&pod("e", "0"), false).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_one_pods() {
+        let asking = |uid: &str, ip: &str| -> Pod {
+            let ports = json!([{"containerPort": 80, "hostPort": 80, "hostIP": ip}]);
+            serde_json::from_value(json!({
+                "metadata": {"name": uid, "uid": uid},
+                "spec": {"containers": [{"name": "main", "ports": ports}]},
+            }))
+            .unwrap()
+        };
+        let admission = Admission::new(ResourceList::new(), 9);
+        admission.admit(&asking("a", "127.0.0.1"), false).unwrap();
+        admission.admit(&asking("b", "192.0.2.1"), false).unwrap();
+        let refused = admission.admit(&asking("c", ""), false).unwrap_err();
+        assert_eq!(refused.reason, "NodePorts");
+        assert!(refused.message.ends_with(TAKEN), "{}", refused.message);
+        ["a", "b"].map(|uid| admission.release(uid));
+        admission.admit(&asking("c", ""), false).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! API server's tests in `tests/api/conformance`. Images are WebAssembly.
 
 mod environment;
+mod hostport;
 mod kubectl;
 mod pods;
 mod scheduling;

@@ -13,6 +13,7 @@ pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod expand;
 pub(crate) mod fields;
+pub(crate) mod host_ports;
 pub(crate) mod security;
 pub(crate) mod service_env;
 
