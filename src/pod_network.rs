@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_kubelet::{Attached, ClusterDns, PodNetwork};
+use coracle_kubelet::{Attached, ClusterDns, HostPort, PodNetwork};
 use coracle_network::NodeNetwork;
 use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
 
@@ -13,8 +13,20 @@ pub(crate) struct ThisNode(pub(crate) Arc<NodeNetwork>);
 
 #[async_trait::async_trait]
 impl PodNetwork for ThisNode {
-    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached> {
-        let attached = self.0.attach(pod, wanted).await;
+    async fn attach(
+        &self,
+        pod: &PodIdentity,
+        wanted: Attachment,
+        ports: &[HostPort],
+    ) -> std::io::Result<Attached> {
+        let port = |port: &HostPort| coracle_network::HostPort {
+            address: port.address,
+            protocol: port.protocol,
+            port: port.port,
+            pod_port: port.pod_port,
+        };
+        let ports: Vec<_> = ports.iter().map(port).collect();
+        let attached = self.0.attach(pod, wanted, &ports).await;
         let attached = attached.map_err(std::io::Error::other)?;
         Ok(Attached {
             ips: vec![attached.address],

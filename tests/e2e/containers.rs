@@ -10,9 +10,9 @@ use crate::cluster::{Cluster, Kubectl, eventually, is_root, kubectl_available, s
 
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 18] = [
-    "cat", "chmod", "echo", "head", "httpd", "id", "ls", "mkdir", "mount", "nslookup", "printf",
-    "ps", "sh", "sleep", "stty", "tar", "test", "wget",
+const APPLETS: [&str; 19] = [
+    "cat", "chmod", "echo", "head", "httpd", "id", "ln", "ls", "mkdir", "mount", "nslookup",
+    "printf", "ps", "sh", "sleep", "stty", "tar", "test", "wget",
 ];
 
 /// Whether images of containers can be made and run here.
@@ -44,19 +44,24 @@ fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
 }
 
-/// A cluster whose registry has an image of busybox, where there can be one.
+/// A cluster whose registry has an image of busybox as `busybox:v1`, where there can be one.
 pub(crate) fn cluster_with_busybox() -> Option<(Cluster, Kubectl)> {
+    cluster_with_busybox_as("v1")
+}
+
+/// The same with a tag of one's own.
+pub(crate) fn cluster_with_busybox_as(tag: &str) -> Option<(Cluster, Kubectl)> {
     if !containers_available() || !kubectl_available() {
         return None;
     }
     let cluster = Cluster::up(&[]);
-    push_busybox(&cluster);
+    push_busybox(&cluster, tag);
     let kubectl = cluster.kubectl();
     Some((cluster, kubectl))
 }
 
-/// Makes an image of busybox and pushes it into the cluster's registry as `busybox:v1`.
-fn push_busybox(cluster: &Cluster) {
+/// Makes an image of busybox and pushes it into the cluster's registry as `busybox` with a tag.
+fn push_busybox(cluster: &Cluster, tag: &str) {
     let root = cluster.folder().join("busybox");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
@@ -90,7 +95,7 @@ fn push_busybox(cluster: &Cluster) {
         "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
     });
     let mut manifest = blob(&layout, manifest_type, manifest.to_string().as_bytes());
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
     std::fs::write(
@@ -112,8 +117,8 @@ fn push_busybox(cluster: &Cluster) {
         .args(["--insecure-policy", "copy"])
         .arg(format!("--dest-cert-dir={}", certificates.display()))
         .arg(format!("--dest-creds={}", credentials.trim()))
-        .arg(format!("oci:{}:v1", layout.display()))
-        .arg(format!("docker://{}/busybox:v1", address.trim()))
+        .arg(format!("oci:{}:{tag}", layout.display()))
+        .arg(format!("docker://{}/busybox:{tag}", address.trim()))
         .env("HOME", cluster.folder())
         .env_remove("XDG_RUNTIME_DIR")
         .output()

@@ -185,12 +185,12 @@ fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
             && said.contains("# Entries added by HostAliases.\n192.0.2.1\ta\tb.example\n");
         named.then_some(()).ok_or(said)
     });
-    let ports = json!({"ports": [{"containerPort": 80, "hostPort": 8080}]});
+    let ports = json!({"ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}]});
     kubectl.apply(&pod("taken", "true", ports, json!({})));
     told(
         &kubectl,
         "taken",
-        "hostPort 8080 is not supported on this node",
+        "hostPort 8080 of protocol SCTP is not supported on this node",
     );
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }

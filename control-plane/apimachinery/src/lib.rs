@@ -14,6 +14,7 @@ pub mod cron;
 pub mod duration;
 pub mod field;
 pub mod gvk;
+pub mod host_ports;
 pub mod intstr;
 pub mod managed;
 pub mod meta;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use coracle_apimachinery::host_ports::{self, HostPort};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
 
@@ -17,13 +18,24 @@ use crate::resources::{Resources, allowed_pods};
 pub(crate) struct PodInfo {
     pub(crate) pod: Arc<Pod>,
     pub(crate) requests: Resources,
+    /// Ports that it asks of its node.
+    pub(crate) host_ports: Vec<HostPort>,
 }
 
 impl PodInfo {
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let requests = Resources::requested(&pod);
-        Self { pod, requests }
+        let host_ports = host_ports_of(&pod);
+        Self {
+            pod,
+            requests,
+            host_ports,
+        }
     }
+}
+
+fn host_ports_of(pod: &Pod) -> Vec<HostPort> {
+    pod.spec.as_ref().map(host_ports::of).unwrap_or_default()
 }
 
 /// A node with what its Pods use.
@@ -37,6 +49,8 @@ pub(crate) struct NodeInfo {
     pub(crate) requested: Resources,
     /// The same with defaults for Pods that request nothing, to compare nodes by.
     pub(crate) assumed_use: Resources,
+    /// Ports that its Pods hold.
+    pub(crate) host_ports: Vec<HostPort>,
     /// Sizes of the images that the node has, by name.
     pub(crate) images: HashMap<String, i64>,
 }
@@ -59,15 +73,21 @@ impl NodeInfo {
         self.node = Some(node);
     }
 
-    fn count(&mut self, requests: &Resources, sign: i64) {
+    fn count(&mut self, placed: &Placed, sign: i64) {
         self.pods += sign;
+        let requests = &placed.requests;
         let default = requests.or_default();
         if sign > 0 {
             self.requested.add(requests);
             self.assumed_use.add(&default);
+            self.host_ports.extend_from_slice(&placed.host_ports);
         } else {
             self.requested.sub(requests);
             self.assumed_use.sub(&default);
+            for port in &placed.host_ports {
+                let held = self.host_ports.iter().position(|held| held == port);
+                held.map(|held| self.host_ports.swap_remove(held));
+            }
         }
     }
 }
@@ -76,6 +96,7 @@ impl NodeInfo {
 struct Placed {
     node: String,
     requests: Resources,
+    host_ports: Vec<HostPort>,
     assumed: bool,
 }
 
@@ -123,13 +144,29 @@ impl Cache {
     /// Counts a Pod on a node before anybody else knows.
     pub(crate) fn assume(&mut self, pod: &PodInfo, node: &str) {
         let uid = pod.pod.uid().unwrap_or_default();
-        self.place(uid, node, pod.requests.clone(), true);
+        self.place(
+            uid,
+            Placed {
+                node: node.to_owned(),
+                requests: pod.requests.clone(),
+                host_ports: pod.host_ports.clone(),
+                assumed: true,
+            },
+        );
     }
 
     /// Counts a Pod where the API server says it is.
     pub(crate) fn confirm(&mut self, pod: &Pod, node: &str) {
         let uid = pod.uid().unwrap_or_default();
-        self.place(uid, node, Resources::requested(pod), false);
+        self.place(
+            uid,
+            Placed {
+                node: node.to_owned(),
+                requests: Resources::requested(pod),
+                host_ports: host_ports_of(pod),
+                assumed: false,
+            },
+        );
     }
 
     /// Counts a Pod nowhere any more; whether it counted.
@@ -138,7 +175,7 @@ impl Cache {
             return false;
         };
         if let Some(info) = self.nodes.get_mut(&placed.node) {
-            info.count(&placed.requests, -1);
+            info.count(&placed, -1);
             if info.pods == 0 && info.node.is_none() {
                 self.nodes.remove(&placed.node);
             }
@@ -156,28 +193,21 @@ impl Cache {
         self.pods.keys().cloned().collect()
     }
 
-    fn place(&mut self, uid: String, node: &str, requests: Resources, assumed: bool) {
+    fn place(&mut self, uid: String, new: Placed) {
+        // The ports of a Pod never change.
         if let Some(placed) = self.pods.get_mut(&uid)
-            && placed.node == node
-            && placed.requests == requests
+            && placed.node == new.node
+            && placed.requests == new.requests
         {
-            placed.assumed &= assumed;
+            placed.assumed &= new.assumed;
             return;
         }
         self.remove_pod(&uid);
         self.nodes
-            .entry(node.to_owned())
+            .entry(new.node.clone())
             .or_default()
-            .count(&requests, 1);
-        let node = node.to_owned();
-        self.pods.insert(
-            uid,
-            Placed {
-                node,
-                requests,
-                assumed,
-            },
-        );
+            .count(&new, 1);
+        self.pods.insert(uid, new);
     }
 }
 
@@ -224,8 +254,9 @@ mod tests {
             for (step, p, n) in steps {
                 let name = format!("p{p}");
                 let cpu = format!("{}m", (p + 1) * 100);
+                let ports = json!([{"containerPort": 80, "hostPort": p + 1}]);
                 let info = PodInfo::new(Arc::new(pod(&name, json!({"spec": {"containers":
-                    [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))));
+                    [{"name": "c", "ports": ports, "resources": {"requests": {"cpu": cpu}}}]}}))));
                 match step {
                     0 => { cache.assume(&info, &format!("n{n}")); model.insert(p, n); }
                     1 => { cache.confirm(&info.pod, &format!("n{n}")); model.insert(p, n); }
@@ -235,6 +266,11 @@ mod tests {
             for (n, info) in cache.nodes().into_iter().enumerate() {
                 let here = model.iter().filter(|(_, at)| **at == n);
                 let cpu: usize = here.clone().map(|(p, _)| (p + 1) * 100).sum();
+                let mut ports: Vec<i32> = here.clone().map(|(p, _)| *p as i32 + 1).collect();
+                let mut held: Vec<i32> = info.host_ports.iter().map(|held| held.port).collect();
+                ports.sort();
+                held.sort();
+                prop_assert_eq!(held, ports);
                 prop_assert_eq!(info.requested.milli_cpu, cpu as i64);
                 prop_assert_eq!(info.pods, here.count() as i64);
             }

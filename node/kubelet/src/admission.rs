@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use coracle_apimachinery::host_ports::{self, HostPort, TAKEN};
 use coracle_apimachinery::quantity::Quantity;
 use coracle_apimachinery::resources::{self, ResourceList};
 use k8s_openapi::api::core::v1::Pod;
@@ -16,11 +17,26 @@ use tokio::sync::watch;
 use crate::pod;
 use crate::status::Verdict;
 
+/// What a Pod asks for.
+struct Asked {
+    requests: ResourceList,
+    ports: Vec<HostPort>,
+}
+
+impl Asked {
+    fn of(pod: &Pod) -> Self {
+        let mut requests = resources::pod_requests(pod::spec(pod));
+        requests.retain(|_, quantity| !quantity.is_zero());
+        let ports = host_ports::of(pod::spec(pod));
+        Self { requests, ports }
+    }
+}
+
 /// What the Pods of the node ask for, and how much there is.
 pub(crate) struct Admission {
     allocatable: ResourceList,
     max_pods: usize,
-    admitted: Mutex<HashMap<String, ResourceList>>,
+    admitted: Mutex<HashMap<String, Asked>>,
     /// Counts how often room was left.
     freed: watch::Sender<u64>,
 }
@@ -49,8 +65,7 @@ impl Admission {
 
     /// Takes the Pod in, or says why not. One that runs already is never refused.
     pub(crate) fn admit(&self, pod: &Pod, runs: bool) -> Result<(), Verdict> {
-        let mut requests = resources::pod_requests(pod::spec(pod));
-        requests.retain(|_, quantity| !quantity.is_zero());
+        let asked = Asked::of(pod);
         let mut admitted = self.admitted.lock();
         if !runs && !admitted.contains_key(pod::uid(pod)) {
             if admitted.len() >= self.max_pods {
@@ -61,10 +76,11 @@ impl Admission {
                     capacity: self.max_pods as i64,
                 }));
             }
-            let fits = self.fits(pod::uid(pod), &requests, &admitted);
+            are_free(&asked.ports, &admitted)?;
+            let fits = self.fits(pod::uid(pod), &asked.requests, &admitted);
             fits.map_err(|lack| refusal(&lack))?;
         }
-        admitted.insert(pod::uid(pod).to_owned(), requests);
+        admitted.insert(pod::uid(pod).to_owned(), asked);
         Ok(())
     }
 
@@ -82,19 +98,14 @@ impl Admission {
 
     /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has.
     pub(crate) fn resize(&self, pod: &Pod) -> Result<(), NoRoom> {
-        let mut requests = resources::pod_requests(pod::spec(pod));
-        requests.retain(|_, quantity| !quantity.is_zero());
+        let asked = Asked::of(pod);
         let uid = pod::uid(pod);
         let mut admitted = self.admitted.lock();
-        let grown: ResourceList = match admitted.get(uid) {
-            // What it has already is not asked for again, though there be less of it by now.
-            Some(has) => {
-                let more = |(name, wanted): &(&String, &Quantity)| has.get(*name) < Some(*wanted);
-                let more = requests.iter().filter(more);
-                more.map(|(name, wanted)| (name.clone(), *wanted)).collect()
-            }
-            None => requests.clone(),
-        };
+        // What it has already is not asked for again, though there be less of it by now.
+        let has = admitted.get(uid).map(|has| &has.requests);
+        let grows = |name: &str, wanted| has.and_then(|has| has.get(name)) < Some(wanted);
+        let mut grown = asked.requests.clone();
+        grown.retain(|name, wanted| grows(name, &*wanted));
         self.fits(uid, &grown, &HashMap::new())
             .map_err(|lack| NoRoom {
                 reason: "Infeasible",
@@ -107,13 +118,13 @@ impl Admission {
             reason: "Deferred",
             message: lack.to_string(),
         })?;
-        let gives_back = admitted.insert(uid.to_owned(), requests.clone());
+        let shrinks = has.is_some_and(|has| {
+            let mut had = has.iter();
+            had.any(|(name, had)| asked.requests.get(name) < Some(had))
+        });
+        admitted.insert(uid.to_owned(), asked);
         drop(admitted);
-        let gives_back = gives_back.into_iter().flatten();
-        if gives_back
-            .into_iter()
-            .any(|(name, had)| requests.get(&name) < Some(&had))
-        {
+        if shrinks {
             self.freed.send_modify(|n| *n = n.wrapping_add(1));
         }
         Ok(())
@@ -124,11 +135,11 @@ impl Admission {
         &self,
         uid: &str,
         requests: &ResourceList,
-        admitted: &HashMap<String, ResourceList>,
+        admitted: &HashMap<String, Asked>,
     ) -> Result<(), Lack> {
         for (name, wanted) in requests {
             let others = admitted.iter().filter(|(other, _)| *other != uid);
-            let used = others.filter_map(|(_, list)| list.get(name));
+            let used = others.filter_map(|(_, of)| of.requests.get(name));
             let used = used.fold(Default::default(), |sum, more| sum + *more);
             let capacity = self.allocatable.get(name).copied().unwrap_or_default();
             if *wanted + used > capacity {
@@ -165,6 +176,17 @@ impl fmt::Display for Lack {
             self.resource, self.requested, self.used, self.capacity
         )
     }
+}
+
+fn are_free(ports: &[HostPort], admitted: &HashMap<String, Asked>) -> Result<(), Verdict> {
+    let mut held = admitted.values().flat_map(|of| &of.ports);
+    if held.any(|held| ports.iter().any(|port| port.conflicts(held))) {
+        return Err(Verdict {
+            reason: "NodePorts".to_owned(),
+            message: format!("Pod was rejected: Predicate NodePorts failed: {TAKEN}"),
+        });
+    }
+    Ok(())
 }
 
 fn refusal(lack: &Lack) -> Verdict {
@@ -211,5 +233,25 @@ mod tests {
         admission.admit(&pod("d", "0"), false).unwrap();
         let refused = admission.admit(&pod("e", "0"), false).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn a_port_of_the_node_is_one_pods() {
+        let asking = |uid: &str, ip: &str| -> Pod {
+            let ports = json!([{"containerPort": 80, "hostPort": 80, "hostIP": ip}]);
+            serde_json::from_value(json!({
+                "metadata": {"name": uid, "uid": uid},
+                "spec": {"containers": [{"name": "main", "ports": ports}]},
+            }))
+            .unwrap()
+        };
+        let admission = Admission::new(ResourceList::new(), 9);
+        admission.admit(&asking("a", "127.0.0.1"), false).unwrap();
+        admission.admit(&asking("b", "192.0.2.1"), false).unwrap();
+        let refused = admission.admit(&asking("c", ""), false).unwrap_err();
+        assert_eq!(refused.reason, "NodePorts");
+        assert!(refused.message.ends_with(TAKEN), "{}", refused.message);
+        ["a", "b"].map(|uid| admission.release(uid));
+        admission.admit(&asking("c", ""), false).unwrap();
     }
 }

@@ -48,6 +48,6 @@ pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig};
 pub use images::{ImageError, Images, Kind, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::capacity::Capacity;
-pub use pod_network::{Attached, ClusterDns, PodNetwork};
+pub use pod_network::{Attached, ClusterDns, HostPort, PodNetwork};
 pub use server::tls::{TlsError, server_tls};
 pub use volumes::unmount_volumes;

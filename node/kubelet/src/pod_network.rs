@@ -1,6 +1,6 @@
 //! The seam to the network of the node.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
@@ -16,12 +16,31 @@ pub struct Attached {
     pub namespace: Option<PathBuf>,
 }
 
+/// A port of the machine that leads to one of a Pod's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// The machine's address; `0.0.0.0` is all of them.
+    pub address: Ipv4Addr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Its number on the machine.
+    pub port: u16,
+    /// That in the Pod.
+    pub pod_port: u16,
+}
+
 /// Addresses of Pods, and what listens there.
 #[async_trait::async_trait]
 pub trait PodNetwork: Send + Sync {
-    /// Joins a Pod to the network, as is wanted where the network can. What a UID has it keeps
-    /// until it is released, also after a restart of the agent; what of it is lost is made again.
-    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached>;
+    /// Joins a Pod to the network, as is wanted where the network can, with ports of the machine that
+    /// lead to it. What a UID has it keeps until it is released, also after a restart of the agent;
+    /// what of it is lost is made again.
+    async fn attach(
+        &self,
+        pod: &PodIdentity,
+        wanted: Attachment,
+        ports: &[HostPort],
+    ) -> std::io::Result<Attached>;
 
     /// Parts a Pod from the network, and gives its addresses back. Releasing what is free is no
     /// error.

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use coracle_runtime::{Attachment, PodIdentity};
 use ipnet::IpNet;
 
+use crate::host_ports::{HostPort, Published};
+
 /// Why a Pod is not joined to the network.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
@@ -55,6 +57,14 @@ pub enum Parts {
     Two,
 }
 
+/// What a Pod has.
+#[derive(Debug)]
+struct Given {
+    address: IpAddr,
+    pod: PodIdentity,
+    ports: Vec<HostPort>,
+}
+
 /// The addresses of a node's range.
 #[derive(Debug)]
 pub struct AddressPool {
@@ -62,7 +72,7 @@ pub struct AddressPool {
     /// The part for Pods with namespaces of their own.
     namespaced: Option<IpNet>,
     folder: PathBuf,
-    given: HashMap<String, (IpAddr, PodIdentity)>,
+    given: HashMap<String, Given>,
     taken: BTreeSet<IpAddr>,
     /// For each part the position in the range after the one given last: an address rests before
     /// it is given again, so that clients of a Pod that has gone do not meet another one.
@@ -103,10 +113,10 @@ impl AddressPool {
                 .filter(|address| range.contains(address))
                 .zip(std::fs::read(&path).ok().and_then(|bytes| decode(&bytes)));
             match recorded {
-                Some((address, (pod, attachment)))
+                Some((address, (pod, attachment, ports)))
                     if attachment.is_none_or(|of| of == pool.attachment(address)) =>
                 {
-                    pool.insert(address, pod);
+                    pool.insert(address, pod, ports);
                 }
                 // Cut off while it was written, of another range, or of a network of another
                 // form: nobody holds it.
@@ -116,14 +126,16 @@ impl AddressPool {
         Ok(pool)
     }
 
-    /// The address of a Pod; the same one until it is released, whatever is asked for later.
+    /// The address of a Pod, which has these ports of the machine; the same ones until it is
+    /// released, whatever is asked for later.
     pub fn allocate(
         &mut self,
         pod: &PodIdentity,
         attachment: Attachment,
+        ports: &[HostPort],
     ) -> Result<IpAddr, AddressError> {
-        if let Some((address, _)) = self.given.get(&pod.uid) {
-            return Ok(*address);
+        if let Some(address) = self.address(&pod.uid) {
+            return Ok(address);
         }
         let (first, count) = self.part(attachment);
         let next = self.next.get(&attachment).copied().unwrap_or_default();
@@ -139,11 +151,11 @@ impl AddressPool {
         let Some((position, address)) = free else {
             return Err(AddressError::Exhausted(self.range));
         };
-        let record = encode(pod, self.attachment(address));
+        let record = encode(pod, self.attachment(address), ports);
         std::fs::write(self.folder.join(address.to_string()), record)
             .map_err(|source| AddressError::Record { address, source })?;
         self.next.insert(attachment, position + 1 - first);
-        self.insert(address, pod.clone());
+        self.insert(address, pod.clone(), ports.to_vec());
         Ok(address)
     }
 
@@ -157,7 +169,7 @@ impl AddressPool {
 
     /// The address of a Pod, if it has one.
     pub fn address(&self, uid: &str) -> Option<IpAddr> {
-        self.given.get(uid).map(|(address, _)| *address)
+        self.given.get(uid).map(|given| given.address)
     }
 
     /// Whether a Pod has this address.
@@ -177,10 +189,9 @@ impl AddressPool {
 
     /// Gives the address of a Pod back.
     pub fn release(&mut self, uid: &str) -> io::Result<()> {
-        let Some((address, _)) = self.given.get(uid) else {
+        let Some(address) = self.address(uid) else {
             return Ok(());
         };
-        let address = *address;
         match std::fs::remove_file(self.folder.join(address.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -192,12 +203,29 @@ impl AddressPool {
 
     /// Every address with its Pod.
     pub fn pods(&self) -> impl Iterator<Item = (IpAddr, &PodIdentity)> {
-        self.given.values().map(|(address, pod)| (*address, pod))
+        self.given.values().map(|given| (given.address, &given.pod))
     }
 
-    fn insert(&mut self, address: IpAddr, pod: PodIdentity) {
+    /// All ports of the machine that Pods have, in order.
+    pub(crate) fn host_ports(&self) -> Vec<Published> {
+        let of = |given: &Given| {
+            let pod = given.address;
+            let ports = given.ports.clone().into_iter();
+            ports.map(move |port| Published { port, pod })
+        };
+        let mut all: Vec<Published> = self.given.values().flat_map(of).collect();
+        all.sort();
+        all
+    }
+
+    fn insert(&mut self, address: IpAddr, pod: PodIdentity, ports: Vec<HostPort>) {
         self.taken.insert(address);
-        self.given.insert(pod.uid.clone(), (address, pod));
+        let given = Given {
+            address,
+            pod,
+            ports,
+        };
+        self.given.insert(given.pod.uid.clone(), given);
     }
 }
 
@@ -224,7 +252,7 @@ fn nth(range: IpNet, position: u128) -> Option<IpAddr> {
     }
 }
 
-fn encode(pod: &PodIdentity, attachment: Attachment) -> String {
+fn encode(pod: &PodIdentity, attachment: Attachment, ports: &[HostPort]) -> String {
     let attachment = match attachment {
         Attachment::Address => "address",
         Attachment::Netns => "netns",
@@ -234,25 +262,27 @@ fn encode(pod: &PodIdentity, attachment: Attachment) -> String {
         namespace,
         name,
     } = pod;
-    format!("{uid}\n{namespace}\n{name}\n{attachment}\n")
+    let ports: String = ports.iter().map(|port| format!("{port}\n")).collect();
+    format!("{uid}\n{namespace}\n{name}\n{attachment}\n{ports}")
 }
 
-/// Whose an address is, and how it is attached if the record says so.
-fn decode(bytes: &[u8]) -> Option<(PodIdentity, Option<Attachment>)> {
+/// Whose an address is, how it is attached if the record says so, and the Pod's ports of the machine.
+fn decode(bytes: &[u8]) -> Option<(PodIdentity, Option<Attachment>, Vec<HostPort>)> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let mut lines = text.strip_suffix('\n')?.split('\n').map(str::to_owned);
+    let mut lines = text.strip_suffix('\n')?.split('\n');
     let pod = PodIdentity {
-        uid: lines.next()?,
-        namespace: lines.next()?,
-        name: lines.next()?,
+        uid: lines.next()?.to_owned(),
+        namespace: lines.next()?.to_owned(),
+        name: lines.next()?.to_owned(),
     };
-    let attachment = match lines.next().as_deref() {
+    let attachment = match lines.next() {
         None => None,
         Some("address") => Some(Attachment::Address),
         Some("netns") => Some(Attachment::Netns),
         Some(_) => return None,
     };
-    Some((pod, attachment))
+    let ports = lines.filter_map(|line| line.parse().ok()).collect();
+    Some((pod, attachment, ports))
 }
 
 #[cfg(test)]
@@ -275,14 +305,19 @@ mod tests {
         let range = "10.42.0.0/24".parse().unwrap();
         let open = |parts| AddressPool::open(folder.path(), range, parts).unwrap();
         let mut pool = open(Parts::Two);
-        let a = pool.allocate(&pod("a"), Attachment::Address).unwrap();
+        let a = pool.allocate(&pod("a"), Attachment::Address, &[]).unwrap();
         assert_eq!(a.to_string(), "10.42.0.2");
         // It keeps what it has.
-        assert_eq!(pool.allocate(&pod("a"), Attachment::Netns).unwrap(), a);
-        let b = pool.allocate(&pod("b"), Attachment::Netns).unwrap();
+        assert_eq!(pool.allocate(&pod("a"), Attachment::Netns, &[]).unwrap(), a);
+        let ports = ["TCP 0.0.0.0 8080 80", "UDP 127.0.0.1 53 53"];
+        let ports = ports.map(|port| port.parse().unwrap());
+        let b = pool.allocate(&pod("b"), Attachment::Netns, &ports).unwrap();
         assert_eq!(b.to_string(), "10.42.0.128");
         let record = std::fs::read_to_string(folder.path().join("10.42.0.128")).unwrap();
-        assert_eq!(record, "b\ndefault\npod-b\nnetns\n");
+        assert_eq!(
+            record,
+            "b\ndefault\npod-b\nnetns\nTCP 0.0.0.0 8080 80\nUDP 127.0.0.1 53 53\n"
+        );
         drop(pool);
         std::fs::write(folder.path().join("10.42.0.9"), "cut").unwrap();
         // Of the part that the other kind has.
@@ -290,7 +325,10 @@ mod tests {
         // As nodes wrote it that had one kind.
         std::fs::write(folder.path().join("10.42.0.7"), "f\nd\ne\n").unwrap();
         let mut pool = open(Parts::Two);
-        assert_eq!(pool.allocate(&pod("b"), Attachment::Address).unwrap(), b);
+        assert_eq!(
+            pool.allocate(&pod("b"), Attachment::Address, &[]).unwrap(),
+            b
+        );
         let attached = |uid| pool.address(uid).map(|address| pool.attachment(address));
         let wanted = [
             Some(Attachment::Address),
@@ -299,6 +337,8 @@ mod tests {
             Some(Attachment::Address),
         ];
         assert_eq!(["a", "b", "c", "f"].map(attached), wanted);
+        let published = ports.map(|port| Published { port, pod: b });
+        assert_eq!(pool.host_ports(), published);
         pool.release("a").unwrap();
         pool.release("a").unwrap();
         assert_eq!(pool.pods().count(), 2);
@@ -321,16 +361,20 @@ mod tests {
             let mut given = BTreeSet::new();
             for (part, count) in PARTS.into_iter().zip(counts) {
                 for n in 0..count {
-                    let address = pool.allocate(&pod(&format!("{part:?}-{n}")), part).unwrap();
+                    let address = pool
+                        .allocate(&pod(&format!("{part:?}-{n}")), part, &[])
+                        .unwrap();
                     assert_eq!(pool.attachment(address), part, "{address}");
                     assert!(given.insert(address));
                 }
-                let more = pool.allocate(&pod("more"), part);
+                let more = pool.allocate(&pod("more"), part, &[]);
                 assert!(matches!(more, Err(AddressError::Exhausted(_))), "{part:?}");
             }
             let freed = pool.address("Address-1").unwrap();
             pool.release("Address-1").unwrap();
-            let again = pool.allocate(&pod("more"), Attachment::Address).unwrap();
+            let again = pool
+                .allocate(&pod("more"), Attachment::Address, &[])
+                .unwrap();
             assert_eq!(again, freed);
         }
     }

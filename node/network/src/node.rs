@@ -3,7 +3,8 @@
 //! [`NodeNetwork`] owns three things: which Pod has which address (kept on disk), which socket
 //! serves which address (told by the runtimes), and what the API says of Services and endpoints
 //! (one watch of each). A change of any of them is gathered with others for a moment, then the
-//! snapshot is published, and NodePorts and the kernel's table of Services are brought in line.
+//! snapshot is published, and NodePorts, Pods' ports of the machine and the kernel's table of Services are
+//! brought in line.
 //!
 //! The form is decided once, when the network opens, because guest processes are told where to
 //! live before anything is known of Pods:
@@ -328,7 +329,8 @@ impl NodeNetwork {
             if let Err(error) = self.contents(&rules, &zone).publish(&self.snapshot_path()) {
                 tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
             }
-            node_ports.update(&rules);
+            let host_ports = self.host_ports();
+            node_ports.update(&rules, &host_ports, self.form());
             if let Some(bridges) = &bridges {
                 bridges.set(self.listeners.read().bridges());
             }
@@ -337,7 +339,7 @@ impl NodeNetwork {
             if is_listed {
                 zones.send_replace(Arc::new(zone));
                 if let Some(service_rules) = &service_rules {
-                    service_rules.set(rules);
+                    service_rules.set(rules, host_ports);
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! NodePorts, served by the agent or by whoever has the endpoints.
+//! NodePorts, served by the agent or by whoever has the endpoints; and ports of the machine that lead
+//! to one Pod, as far as the agent listens for them (`host_ports`).
 //!
 //! One listening socket for each NodePort whose Service has endpoints: where there are none the
 //! port is closed, so that a connection is refused at once. A port that somebody else holds is
@@ -32,8 +33,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::balance::pick;
+use crate::host_ports::Published;
 use crate::node::Listeners;
 use crate::rules::Rules;
+use crate::snapshot::Form;
 use dispatch::Dispatch;
 
 /// How long a port that is taken is left alone.
@@ -54,7 +57,7 @@ pub(crate) struct NodePorts {
     address: IpAddr,
     listeners: Arc<RwLock<Listeners>>,
     dispatcher: Option<Arc<dyn PortDispatcher>>,
-    open: HashMap<(u16, Protocol), watch::Sender<Target>>,
+    open: HashMap<(SocketAddr, Protocol), watch::Sender<Target>>,
     tasks: JoinSet<()>,
 }
 
@@ -73,9 +76,10 @@ impl NodePorts {
         }
     }
 
-    /// Opens, closes and redirects ports so that they are those of the rules.
-    pub(crate) fn update(&mut self, rules: &Rules) {
-        let wanted: HashMap<_, _> = rules
+    /// Opens, closes and redirects ports so that they are those of the rules and of Pods. A NodePort
+    /// goes before a Pod's port.
+    pub(crate) fn update(&mut self, rules: &Rules, host_ports: &[Published], form: Form) {
+        let mut wanted: HashMap<_, _> = rules
             .ports
             .iter()
             .filter(|port| !port.endpoints.is_empty())
@@ -84,14 +88,26 @@ impl NodePorts {
                     endpoints: port.endpoints.clone(),
                     affinity: port.affinity.is_some(),
                 };
-                Some(((port.node_port?, port.protocol), target))
+                let address = SocketAddr::new(self.address, port.node_port?);
+                Some(((address, port.protocol), (target, true)))
             })
             .collect();
+        for port in host_ports {
+            if let Some(address) = port.listened(form) {
+                let target = Target {
+                    endpoints: vec![port.target()],
+                    affinity: false,
+                };
+                // Dispatches are named by ports of Services.
+                let wanted = wanted.entry((address, port.port.protocol));
+                wanted.or_insert((target, false));
+            }
+        }
         // A sender that is dropped ends its port's task.
         self.open.retain(|port, _| wanted.contains_key(port));
         while self.tasks.try_join_next().is_some() {}
-        for ((port, protocol), target) in wanted {
-            if let Some(sender) = self.open.get(&(port, protocol)) {
+        for ((address, protocol), (target, is_of_service)) in wanted {
+            if let Some(sender) = self.open.get(&(address, protocol)) {
                 sender.send_if_modified(|current| {
                     let differs = *current != target;
                     *current = target;
@@ -101,20 +117,21 @@ impl NodePorts {
             }
             let (sender, receiver) = watch::channel(target);
             let forwarder = Forwarder {
-                address: SocketAddr::new(self.address, port),
+                address,
                 listeners: self.listeners.clone(),
                 target: receiver,
             };
             match protocol {
                 Protocol::Tcp => {
-                    let dispatch = Dispatch::new(port, self.dispatcher.clone());
+                    let dispatcher = self.dispatcher.clone().filter(|_| is_of_service);
+                    let dispatch = Dispatch::new(address.port(), dispatcher);
                     self.tasks.spawn(tcp::run(forwarder, dispatch));
                 }
                 Protocol::Udp => {
                     self.tasks.spawn(udp::run(forwarder));
                 }
             }
-            self.open.insert((port, protocol), sender);
+            self.open.insert((address, protocol), sender);
         }
     }
 
@@ -161,7 +178,7 @@ impl Forwarder {
 
     /// Says that the port cannot be served now, and waits a while.
     async fn pause(&self, error: &std::io::Error) {
-        tracing::warn!(address = %self.address, %error, "a NodePort cannot be served; trying again");
+        tracing::warn!(address = %self.address, %error, "a port of the machine cannot be served; trying again");
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -3,6 +3,7 @@
 
 mod environment;
 mod ephemeral_containers;
+mod hostport;
 mod kubectl;
 mod pod_resize;
 mod pods;

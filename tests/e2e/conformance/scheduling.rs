@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{cluster_with, create, whole};
 use crate::cluster::{Kubectl, eventually};
+use crate::host_ports::free_port;
 
 /// Makes a Pod, of one container with these requests.
 fn pod(kubectl: &Kubectl, name: &str, requests: Value, mut spec: Value) {
@@ -88,6 +89,36 @@ fn schedulerpredicates_validates_that_nodeselector_is_respected_if_not_matching(
         "restricted-pod",
         "didn't match Pod's node affinity/selector",
     );
+}
+
+/// Must: a Pod with a port of all addresses of a node is scheduled there.
+/// Must: one that asks for that port of one address, by the same protocol, is not.
+#[test]
+fn schedulerpredicates_validates_that_there_exists_conflict_between_pods_with_same_hostport_and_protocol_but_one_using_0_0_0_0_hostip()
+ {
+    let Some((_cluster, kubectl)) = cluster_with(&["hello-http"]) else {
+        return;
+    };
+    let node = kubectl.value(&["nodes"], ".items[0].metadata.name");
+    kubectl.ok(&["label", "node", &node, "kubernetes.io/e2e=95"]);
+    let port = free_port();
+    let asking = |name: &str, ip: &str| {
+        let port =
+            json!({"containerPort": 8080, "hostPort": port, "hostIP": ip, "protocol": "TCP"});
+        let container = json!({"name": "c", "image": "hello-http:v1", "ports": [port]});
+        let spec = json!({"nodeSelector": {"kubernetes.io/e2e": "95"}, "containers": [container]});
+        create(
+            &kubectl,
+            &json!({"kind": "Pod", "metadata": {"name": name}, "spec": spec}),
+        );
+    };
+    asking("pod4", "0.0.0.0");
+    scheduled(&kubectl, "pod4");
+    kubectl.wait_value(&["pod", "pod4"], ".status.phase", "Running");
+    let host = kubectl.value(&["pod", "pod4"], ".status.hostIP");
+    asking("pod5", &host);
+    let why = "didn't have free ports for the requested pod ports";
+    not_scheduled(&kubectl, "pod5", why);
 }
 
 fn runtime_class(kubectl: &Kubectl, overhead: Value) {

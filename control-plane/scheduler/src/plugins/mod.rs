@@ -4,6 +4,7 @@ mod balanced_allocation;
 mod image_locality;
 mod node_affinity;
 mod node_name;
+mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
 pub(crate) mod scheduling_gates;
@@ -21,6 +22,7 @@ pub(crate) fn default() -> Framework {
             Box::new(node_name::NodeName),
             Box::new(taint_toleration::TaintToleration),
             Box::new(node_affinity::NodeAffinity),
+            Box::new(node_ports::NodePorts),
             Box::new(node_resources_fit::NodeResourcesFit),
         ],
         post_filters: Vec::new(),

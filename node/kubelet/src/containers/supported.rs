@@ -26,13 +26,8 @@ pub(crate) fn check(
 fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String> {
     let spec = pod::spec(pod);
     let refused = |what: String| Err(format!("{what} is not supported on this node"));
-    // On the machine's own network a container's ports are the machine's.
-    if spec.host_network != Some(true) {
-        let ports = container.ports.iter().flatten();
-        let taken = |port: Option<i32>| port.filter(|port| *port != 0);
-        if let Some(port) = ports.filter_map(|port| taken(port.host_port)).next() {
-            return refused(format!("hostPort {port}"));
-        }
+    if let Err(port) = pod::host_ports::host_ports(pod) {
+        return refused(port);
     }
     if container.volume_devices.iter().flatten().next().is_some() {
         return refused("volumeDevices".to_owned());
@@ -131,10 +126,10 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_named() {
-        let port = json!({"ports": [{"containerPort": 80, "hostPort": 8080}]});
+        let port = json!({"ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}]});
         let app_armor = json!({"type": "Localhost", "localhostProfile": "p"});
         for (spec, named) in [
-            (with(port), "hostPort 8080"),
+            (with(port), "hostPort 8080 of protocol SCTP"),
             (
                 with(json!({"volumeDevices": [{"devicePath": "/dev/x", "name": "x"}]})),
                 "volumeDevices",
@@ -168,7 +163,7 @@ mod tests {
         let port = json!([{"containerPort": 80, "hostPort": 80}]);
         for spec in [
             with(json!({})),
-            with(json!({"ports": [{"containerPort": 80}]})),
+            with(json!({"ports": port})),
             json!({"hostNetwork": true, "containers": [{"name": "c", "ports": port}]}),
             json!({
                 "initContainers": [{"name": "c", "restartPolicy": "Always"}],

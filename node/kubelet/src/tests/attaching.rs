@@ -53,3 +53,29 @@ async fn one_container_gives_the_pod_a_namespace_for_its_guests_too() {
         kubelet.stop().await;
     }
 }
+
+#[tokio::test]
+async fn ports_of_the_machine_are_the_pods_while_it_is_in_the_network() {
+    let world = World::new();
+    let kubelet = world.start();
+    let port = |host: u16| json!({"containerPort": 80, "hostPort": host});
+    world.pod("a", json!({"ports": [port(8080)]}), json!({}));
+    world.api.object(&path("a"), "it is ready", is_ready).await;
+    let held = |uid: &str| world.network.host_ports.lock().get(uid).cloned();
+    let ports = held("uid-a").unwrap();
+    assert_eq!(
+        (ports.len(), ports[0].port, ports[0].pod_port),
+        (1, 8080, 80)
+    );
+    // Bound without the scheduler, or on stale knowledge.
+    world.pod("b", json!({"ports": [port(8080)]}), json!({}));
+    let failed = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let pod = world.api.object(&path("b"), "it is refused", failed).await;
+    assert_eq!(pod["status"]["reason"], "NodePorts");
+    assert_eq!(held("uid-b"), None);
+    world.api.delete_gracefully(&path("a"), 1);
+    let gone = |api: &super::api::FakeApi| api.get(&path("a")).is_none();
+    world.api.until("the object is gone", gone).await;
+    assert_eq!(held("uid-a"), None);
+    kubelet.stop().await;
+}

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::FakeApi;
 use crate::{
-    Attached, ClusterDns, ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig, LocalImage,
-    PodNetwork,
+    Attached, ClusterDns, HostPort, ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig,
+    LocalImage, PodNetwork,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
@@ -88,6 +88,7 @@ impl Images for FakeImages {
 pub(super) struct FakeNetwork {
     given: Mutex<BTreeMap<String, IpAddr>>,
     next: Mutex<u8>,
+    pub(super) host_ports: Mutex<BTreeMap<String, Vec<HostPort>>>,
     pub(super) listeners: Mutex<Vec<Listener>>,
 }
 
@@ -99,7 +100,14 @@ impl FakeNetwork {
 
 #[async_trait]
 impl PodNetwork for FakeNetwork {
-    async fn attach(&self, pod: &PodIdentity, wanted: Attachment) -> std::io::Result<Attached> {
+    async fn attach(
+        &self,
+        pod: &PodIdentity,
+        wanted: Attachment,
+        ports: &[HostPort],
+    ) -> std::io::Result<Attached> {
+        let mut held = self.host_ports.lock();
+        held.insert(pod.uid.clone(), ports.to_vec());
         let mut given = self.given.lock();
         let ip = given.entry(pod.uid.clone()).or_insert_with(|| {
             let mut next = self.next.lock();
@@ -114,6 +122,7 @@ impl PodNetwork for FakeNetwork {
 
     async fn release(&self, pod_uid: &str) -> std::io::Result<()> {
         self.given.lock().remove(pod_uid);
+        self.host_ports.lock().remove(pod_uid);
         Ok(())
     }
 

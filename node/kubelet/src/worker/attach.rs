@@ -116,7 +116,12 @@ pub(super) async fn attach(
     wanted: Attachment,
     prepared: &mut Prepared,
 ) -> Result<(), String> {
-    let attached = node.network.attach(&pod::identity(pod), wanted).await;
+    // What cannot be had is said of the container that asks for it.
+    let ports = pod::host_ports::host_ports(pod).unwrap_or_default();
+    let attached = node
+        .network
+        .attach(&pod::identity(pod), wanted, &ports)
+        .await;
     let attached = attached.map_err(|error| error.to_string())?;
     prepared.ips = attached.ips;
     prepared.namespace = attached.namespace;

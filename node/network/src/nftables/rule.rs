@@ -44,6 +44,9 @@ const NFTA_NAT_TYPE: u16 = 1;
 const NFTA_NAT_FAMILY: u16 = 2;
 const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
 const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
 const NFTA_REJECT_TYPE: u16 = 1;
 const NFTA_REJECT_ICMP_CODE: u16 = 2;
 pub(super) const NFTA_DATA_VALUE: u16 = 1;
@@ -71,6 +74,9 @@ const NFT_DYNSET_OP_UPDATE: u32 = 1;
 const NFT_DYNSET_OP_DELETE: u32 = 2;
 const NFT_NAT_SNAT: u32 = 0;
 const NFT_NAT_DNAT: u32 = 1;
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_DADDR: u32 = 2;
+const RTN_LOCAL: u32 = 2;
 const NFT_REJECT_ICMP_UNREACH: u32 = 0;
 const NFT_REJECT_TCP_RST: u32 = 1;
 const ICMP_PORT_UNREACH: u8 = 3;
@@ -169,6 +175,16 @@ impl Rule {
     pub(crate) fn protocol(self, number: u8) -> Self {
         self.load(0, &[Field::Protocol])
             .compare(Comparison::Is, &[number])
+    }
+
+    /// Goes on if the packet is sent to an address of the machine.
+    pub(crate) fn to_machine(self) -> Self {
+        self.add("fib", |data| {
+            data.network(NFTA_FIB_DREG, at(0))
+                .network(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)
+                .network(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR)
+        })
+        .compare(Comparison::Is, &RTN_LOCAL.to_ne_bytes())
     }
 
     /// Goes on if the packet came by this link.
@@ -280,13 +296,17 @@ impl Rule {
         })
     }
 
-    /// Sends from an address.
-    pub(crate) fn send_from(self, address: Ipv4Addr) -> Self {
+    /// Puts an address into a register.
+    pub(crate) fn put(self, register: u32, address: Ipv4Addr) -> Self {
         self.add("immediate", |data| {
-            data.network(NFTA_IMMEDIATE_DREG, at(0))
+            data.network(NFTA_IMMEDIATE_DREG, at(register))
                 .nested(NFTA_IMMEDIATE_DATA, |data| value(data, &address.octets()))
         })
-        .add("nat", |data| {
+    }
+
+    /// Sends from an address.
+    pub(crate) fn send_from(self, address: Ipv4Addr) -> Self {
+        self.put(0, address).add("nat", |data| {
             data.network(NFTA_NAT_TYPE, NFT_NAT_SNAT)
                 .network(NFTA_NAT_FAMILY, NFPROTO_IPV4)
                 .network(NFTA_NAT_REG_ADDR_MIN, at(0))

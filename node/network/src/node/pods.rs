@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::{NodeNetwork, NodeNetworkConfig};
 use crate::addresses::{AddressError, AddressPool, Parts};
+use crate::host_ports::{HostPort, Published};
 use crate::namespace::PodNamespace;
 
 /// How a Pod is joined to the network.
@@ -75,8 +76,9 @@ impl Pool {
 }
 
 impl NodeNetwork {
-    /// Joins a Pod to the network, as it is wanted where the network has namespaces. What a Pod
-    /// has it keeps until it is released, also after a restart; what it lacks it gets again.
+    /// Joins a Pod to the network, as it is wanted where the network has namespaces, and gives it
+    /// ports of the machine. What a Pod has it keeps until it is released, also after a restart;
+    /// what it lacks it gets again.
     ///
     /// # Errors
     /// The range is exhausted, the record could not be written, or the namespace not be made.
@@ -84,6 +86,7 @@ impl NodeNetwork {
         &self,
         pod: &PodIdentity,
         wanted: Attachment,
+        ports: &[HostPort],
     ) -> Result<Attached, AddressError> {
         let mut known = self.pool.subscribe();
         let pool = match known.wait_for(Option::is_some).await {
@@ -94,7 +97,7 @@ impl NodeNetwork {
         let pool = pool.ok_or(AddressError::NoRange)?;
         let (address, attachment) = {
             let mut addresses = pool.addresses.lock();
-            let address = addresses.allocate(pod, wanted)?;
+            let address = addresses.allocate(pod, wanted, ports)?;
             (address, addresses.attachment(address))
         };
         self.changed.notify_one();
@@ -109,6 +112,13 @@ impl NodeNetwork {
             _ => None,
         };
         Ok(Attached { address, namespace })
+    }
+
+    /// The ports of the machine that lead to Pods.
+    pub(super) fn host_ports(&self) -> Vec<Published> {
+        let pool = self.pool.borrow().clone();
+        pool.map(|pool| pool.addresses.lock().host_ports())
+            .unwrap_or_default()
     }
 
     /// Parts a Pod from the network, and gives its address back. Releasing what is free is no

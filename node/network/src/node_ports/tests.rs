@@ -46,6 +46,10 @@ fn rules_for(port: u16, protocol: Protocol, endpoints: &[SocketAddr]) -> Rules {
     }
 }
 
+fn update(node_ports: &mut NodePorts, rules: &Rules) {
+    node_ports.update(rules, &[], Form::Virtual);
+}
+
 async fn ask(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(b"x").await?;
@@ -86,13 +90,13 @@ async fn a_port_follows_its_endpoints() {
     let (two, _two) = answering("two").await;
     let port = free_port().await;
     let mut node_ports = open(None);
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[one]));
     until(port, Some("one")).await;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[two]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[two]));
     until(port, Some("two")).await;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[]));
     until(port, None).await;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[one]));
     until(port, Some("one")).await;
     node_ports.close().await;
     assert!(ask(port).await.is_err());
@@ -104,7 +108,10 @@ async fn an_endpoint_that_is_gone_is_passed_over() {
     let gone = SocketAddr::from(([127, 0, 0, 1], free_port().await));
     let port = free_port().await;
     let mut node_ports = open(None);
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[gone, one]));
+    update(
+        &mut node_ports,
+        &rules_for(port, Protocol::Tcp, &[gone, one]),
+    );
     until(port, Some("one")).await;
     for _ in 0..20 {
         assert_eq!(ask(port).await.unwrap(), "one");
@@ -125,7 +132,10 @@ async fn datagrams_go_there_and_back() {
     });
     let port = free_port().await;
     let mut node_ports = open(None);
-    node_ports.update(&rules_for(port, Protocol::Udp, &[endpoint]));
+    update(
+        &mut node_ports,
+        &rules_for(port, Protocol::Udp, &[endpoint]),
+    );
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(("127.0.0.1", port)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(20), async {
@@ -216,7 +226,7 @@ async fn a_port_goes_to_the_process_that_has_all_its_endpoints_and_comes_back() 
     let mut node_ports = open(Some(process.clone()));
     let mut rules = rules_for(port, Protocol::Tcp, &[one]);
     rules.ports[0].affinity = Some(60);
-    node_ports.update(&rules);
+    update(&mut node_ports, &rules);
     until(port, Some("process")).await;
     let taken = PortBackends {
         port,
@@ -225,10 +235,13 @@ async fn a_port_goes_to_the_process_that_has_all_its_endpoints_and_comes_back() 
     };
     assert_eq!(*process.offers.lock(), [taken]);
     // Not all of these are its own, and then none is.
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one, two]));
+    update(
+        &mut node_ports,
+        &rules_for(port, Protocol::Tcp, &[one, two]),
+    );
     until(port, Some("two")).await;
     until(port, Some("one")).await;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[one]));
     until(port, Some("process")).await;
     // The process is gone, and the agent does it.
     process.crash();
@@ -236,13 +249,13 @@ async fn a_port_goes_to_the_process_that_has_all_its_endpoints_and_comes_back() 
     assert_eq!(process.offers.lock().len(), 3);
     // New endpoints are a new chance.
     *process.fails.lock() = true;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[two]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[two]));
     until(port, Some("two")).await;
     *process.fails.lock() = false;
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[one]));
     until(port, Some("process")).await;
     assert!(process.withdrawn.lock().is_empty());
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[]));
     until(port, None).await;
     assert_eq!(*process.withdrawn.lock(), [port]);
     node_ports.close().await;
@@ -255,9 +268,23 @@ async fn closing_takes_dispatched_ports_back() {
     let process = Arc::new(OneProcess::default());
     process.endpoints.lock().push(one);
     let mut node_ports = open(Some(process.clone()));
-    node_ports.update(&rules_for(port, Protocol::Tcp, &[one]));
+    update(&mut node_ports, &rules_for(port, Protocol::Tcp, &[one]));
     until(port, Some("process")).await;
     node_ports.close().await;
     assert_eq!(*process.withdrawn.lock(), [port]);
     until(port, None).await;
+}
+
+#[tokio::test]
+async fn a_port_of_a_pod_is_opened_and_closed() {
+    let (one, _one) = answering("one").await;
+    let port = free_port().await;
+    let mut node_ports = open(None);
+    let text = format!("TCP 127.0.0.1 {port} {} -> {}", one.port(), one.ip());
+    let published = crate::host_ports::tests::published(&text);
+    node_ports.update(&Rules::default(), &[published], Form::Virtual);
+    until(port, Some("one")).await;
+    node_ports.update(&Rules::default(), &[], Form::Virtual);
+    until(port, None).await;
+    node_ports.close().await;
 }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use coracle_runtime::Protocol;
+use ipnet::Ipv4Net;
 
 use super::plan::{Choice, Frame, Frontend, Step, Table};
 use crate::namespace::{HOST_END, LINK_GROUP};
@@ -15,9 +16,13 @@ use crate::nftables::{
 const DSTNAT: i32 = -100;
 /// A node's own Pods come before what others translate.
 const PODS: i32 = DSTNAT - 10;
+/// Ports of the machine come after Services.
+const MACHINE_PORTS: i32 = DSTNAT + 1;
 /// Before `srcnat`, where the sources of what leaves the cluster are translated.
 const SOURCES: i32 = 90;
 const LOOPBACK: &str = "lo";
+/// What is called there stays on the loopback interface.
+const LOOPBACK_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Clients that are remembered; others get any endpoint each time.
@@ -54,7 +59,14 @@ const HAIRPINS: Set = Set {
     data: Data::None,
     filled_by_rules: None,
 };
-const SETS: [Set; 5] = [FRONTENDS, ENDPOINTS, MEMBERS, STICKY, HAIRPINS];
+/// Ports of the machine that lead to Pods.
+const HOST_PORTS: Set = Set {
+    name: "hostports",
+    key: &[ADDRESS, PROTOCOL, PORT],
+    data: Data::Parts(&[ADDRESS, PORT]),
+    filled_by_rules: None,
+};
+const SETS: [Set; 6] = [FRONTENDS, ENDPOINTS, MEMBERS, STICKY, HAIRPINS, HOST_PORTS];
 
 const SERVICES: &str = "services";
 const FRONTEND: [Field; 3] = [Field::Destination, Field::Protocol, Field::DestinationPort];
@@ -109,6 +121,7 @@ pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
         batch.nat_chain(name, "machine", Hook::Output, DSTNAT);
         batch.rule(name, "machine", &Rule::new().go_to(SERVICES));
     }
+    machine_ports(batch, name);
     batch.nat_chain(name, SOURCES_CHAIN, Hook::Postrouting, SOURCES);
     for rule in sources(frame, answers_machine) {
         batch.rule(name, SOURCES_CHAIN, &rule);
@@ -116,6 +129,30 @@ pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
 }
 
 const SOURCES_CHAIN: &str = "sources";
+
+/// Ports of the machine, for whoever calls one of its addresses.
+fn machine_ports(batch: &mut Batch, table: &str) {
+    let chain = HOST_PORTS.name;
+    batch.chain(table, chain);
+    let of_address = Rule::new().load(0, &FRONTEND);
+    let of_all = Rule::new()
+        .put(0, Ipv4Addr::UNSPECIFIED)
+        .load(1, &FRONTEND[1..]);
+    for port in [of_address, of_all] {
+        batch.rule(table, chain, &port.look_up(chain, 0, 0).send_to(0, 1));
+    }
+    let hooks = [
+        ("ports-called", Hook::Prerouting),
+        ("ports-calling", Hook::Output),
+    ];
+    for (base, hook) in hooks {
+        batch.nat_chain(table, base, hook, MACHINE_PORTS);
+        let to_machine = Rule::new()
+            .range(Field::Destination, Comparison::IsNot, LOOPBACK_RANGE)
+            .to_machine();
+        batch.rule(table, base, &to_machine.go_to(chain));
+    }
+}
 
 /// Whose source address cannot stay.
 fn sources(frame: &Frame, answers_machine: bool) -> Vec<Rule> {
@@ -225,6 +262,8 @@ pub(super) fn steps(batch: &mut Batch, table: &str, steps: &[Step]) {
             Step::RemoveFrontend(_) => batch.remove_elements(table, FRONTENDS.name, &elements),
             Step::RemoveMember(..) => batch.remove_elements(table, MEMBERS.name, &elements),
             Step::RemoveEndpoint(..) => batch.remove_elements(table, ENDPOINTS.name, &elements),
+            Step::RemoveHostPort(_) => batch.remove_elements(table, HOST_PORTS.name, &elements),
+            Step::AddHostPort(..) => batch.add_elements(table, HOST_PORTS.name, &elements),
             Step::RemoveHairpin(_) => batch.remove_elements(table, HAIRPINS.name, &elements),
             Step::AddHairpin(_) => batch.add_elements(table, HAIRPINS.name, &elements),
             Step::AddEndpoint(..) => batch.add_elements(table, ENDPOINTS.name, &elements),
@@ -252,7 +291,10 @@ fn choice(batch: &mut Batch, table: &str, step: &Step) {
 fn element(step: &Step) -> Option<Element> {
     let (key, data) = match *step {
         Step::AddChoice(_) | Step::RemoveChoice(_) => return None,
-        Step::RemoveFrontend(frontend) => (self::frontend(frontend), Held::Nothing),
+        Step::RemoveFrontend(frontend) | Step::RemoveHostPort(frontend) => {
+            (self::frontend(frontend), Held::Nothing)
+        }
+        Step::AddHostPort(port, target) => (self::frontend(port), Held::Bytes(socket(target))),
         Step::AddFrontend(frontend, choice) => {
             (self::frontend(frontend), Held::Chain(choice.chain()))
         }

@@ -61,6 +61,19 @@ impl Flow {
         }
     }
 
+    /// Whether nothing of it is translated.
+    pub(super) fn is_plain(&self) -> bool {
+        let Tuple {
+            source,
+            destination,
+        } = self.sent;
+        self.answered
+            == Tuple {
+                source: destination,
+                destination: source,
+            }
+    }
+
     /// Who answers it.
     pub(super) fn server(&self) -> SocketAddrV4 {
         self.answered.source

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::kernel::{Holder, Kernel};
 use super::plan::{Frame, plan};
 use crate::aliases::Alias;
+use crate::host_ports::Published;
 use crate::rules::Rules;
 
 /// How often it is looked whether the table is still there.
@@ -23,9 +24,16 @@ const CHECK: Duration = Duration::from_secs(15);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(3);
 
+/// What the table is made of.
+#[derive(PartialEq)]
+struct Wanted {
+    rules: Rules,
+    host_ports: Vec<Published>,
+}
+
 /// The table of a node, kept by a task.
 pub(crate) struct ServiceRules {
-    wanted: watch::Sender<Option<Arc<Rules>>>,
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
     task: JoinHandle<()>,
 }
 
@@ -38,13 +46,14 @@ impl ServiceRules {
         Self { wanted, task }
     }
 
-    /// Makes these the rules.
-    pub(crate) fn set(&self, rules: Rules) {
+    /// Makes these the rules, and these the ports of the machine that lead to Pods.
+    pub(crate) fn set(&self, rules: Rules, host_ports: Vec<Published>) {
+        let wanted = Wanted { rules, host_ports };
         self.wanted.send_if_modified(|current| {
-            if current.as_deref() == Some(&rules) {
+            if current.as_deref() == Some(&wanted) {
                 return false;
             }
-            *current = Some(Arc::new(rules));
+            *current = Some(Arc::new(wanted));
             true
         });
     }
@@ -58,17 +67,17 @@ impl ServiceRules {
     }
 }
 
-async fn keep(frame: Frame, aliases: Vec<Alias>, mut wanted: watch::Receiver<Option<Arc<Rules>>>) {
+async fn keep(frame: Frame, aliases: Vec<Alias>, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
     let aliases: Arc<[Alias]> = aliases.into();
     let mut kernel = Kernel::default();
     let mut log = Log::default();
     loop {
-        let rules = wanted.borrow_and_update().clone();
+        let now = wanted.borrow_and_update().clone();
         let mut again = CHECK;
-        if let Some(rules) = rules {
+        if let Some(now) = now {
             let (frame, aliases) = (frame.clone(), aliases.clone());
             let bringing = tokio::task::spawn_blocking(move || {
-                let brought = kernel.bring(plan(&rules, &aliases, &frame));
+                let brought = kernel.bring(plan(&now.rules, &now.host_ports, &aliases, &frame));
                 (kernel, brought.map_err(|error| error.to_string()))
             });
             let brought;

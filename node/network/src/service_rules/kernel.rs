@@ -19,7 +19,7 @@ pub(super) enum KernelError {
     #[error("the machine's routes are not to be listed: {0}")]
     Routes(#[source] io::Error),
     #[error(
-        "the table was not taken: {0} (this wants a kernel with nft_nat, nft_masq, nft_numgen, nft_ct, nft_reject and nft_hash)"
+        "the table was not taken: {0} (this wants a kernel with nft_nat, nft_masq, nft_numgen, nft_ct, nft_reject, nft_fib and nft_hash)"
     )]
     Load(#[source] RulesError),
     #[error(
@@ -52,6 +52,7 @@ struct Unsettled {
     /// Of all, for what was there before is not known.
     all: bool,
     frontends: BTreeSet<Frontend>,
+    host_ports: BTreeSet<Frontend>,
 }
 
 impl Kernel {
@@ -95,6 +96,8 @@ impl Kernel {
             return Ok(Some(wanted));
         }
         self.unsettled.frontends.extend(plan::disturbed(&steps));
+        let host_ports = plan::disturbed_ports(&steps);
+        self.unsettled.host_ports.extend(host_ports);
         wanted.answers_machine = loaded.answers_machine;
         *loaded = wanted;
         Ok(None)
@@ -119,7 +122,8 @@ impl Kernel {
         let (Some(table), unsettled) = (&self.loaded, &self.unsettled) else {
             return Ok(());
         };
-        if !unsettled.all && unsettled.frontends.is_empty() {
+        let settled = unsettled.frontends.is_empty() && unsettled.host_ports.is_empty();
+        if !unsettled.all && settled {
             return Ok(());
         }
         let concerned = |frontend: &Frontend| {
@@ -130,7 +134,9 @@ impl Kernel {
         };
         let stale = |flow: &Flow| {
             let frontend = flow.frontend();
-            concerned(&frontend) && is_own(table, flow) && !table.serves(frontend, flow.server())
+            let of_service = concerned(&frontend) && is_own(table, flow);
+            of_service && !table.serves(frontend, flow.server())
+                || unsettled.has_stale_port(table, flow)
         };
         let cleared = flows::forget(stale).map_err(KernelError::Flows)?;
         if cleared > 0 {
@@ -141,6 +147,21 @@ impl Kernel {
         }
         self.unsettled = Unsettled::default();
         Ok(())
+    }
+}
+
+impl Unsettled {
+    /// Whether a flow to a port of the machine goes to a Pod that does not have it (any more), or past
+    /// the Pod that has it by now.
+    fn has_stale_port(&self, table: &Table, flow: &Flow) -> bool {
+        let (called, server) = (flow.frontend(), flow.server());
+        let of_service = table.frontends.contains_key(&called)
+            || table.frame.claim.range.contains(&called.address);
+        let to_pod = table.frame.pods.contains(server.ip()) && *server.ip() != called.address;
+        let now = table.host_port(called);
+        let concerned = self.host_ports.iter().any(|port| port.covers(called))
+            || self.all && (to_pod || now.is_some());
+        concerned && !of_service && (to_pod || flow.is_plain()) && now != Some(server)
     }
 }
 

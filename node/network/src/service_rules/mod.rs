@@ -29,6 +29,10 @@
 //! - Only the first packet of a connection meets these chains. TCP connections to an endpoint
 //!   that goes end by themselves; a flow of UDP would go there for as long as it lasts, so the
 //!   kernel is told to forget it (`flows`).
+//! - Ports of the machine that lead to Pods (`hostPort`) have a map of their own, in which a port of
+//!   all addresses is at `0.0.0.0`. Whoever calls an address of the machine meets it, after
+//!   Services: chains `ports-called` and `ports-calling`. What is called at `127.0.0.1` the agent
+//!   listens for (`host_ports`).
 //! - Sockets of the node that Pods know under a Service's address, as its DNS server, are frontends
 //!   like Services (`aliases`). Before the first rules are known there are none.
 //! - Source addresses stay, and who is called sees who calls. Two cases cannot be so, since the

@@ -1,5 +1,6 @@
 //! The table of a node as data, and the steps from one to another.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -7,6 +8,7 @@ use coracle_runtime::Protocol;
 use ipnet::Ipv4Net;
 
 use crate::aliases::Alias;
+use crate::host_ports::Published;
 use crate::namespace::{Claim, overlap};
 use crate::rules::{Rules, ServicePort};
 
@@ -33,6 +35,14 @@ pub(super) struct Frontend {
     pub(super) address: Ipv4Addr,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
+}
+
+impl Frontend {
+    /// Whether what is called there comes to this port of the machine.
+    pub(super) fn covers(self, called: Self) -> bool {
+        let address = self.address.is_unspecified() || self.address == called.address;
+        address && (self.protocol, self.port) == (called.protocol, called.port)
+    }
 }
 
 /// How an endpoint of a frontend is chosen.
@@ -73,6 +83,8 @@ pub(super) struct Table {
     pub(super) endpoints: BTreeMap<(Frontend, u32), SocketAddrV4>,
     /// For clients that stay: the member by the number that is drawn.
     pub(super) members: BTreeMap<(Frontend, u32), u32>,
+    /// Ports of the machine that lead to Pods; those of all its addresses are at `0.0.0.0`.
+    pub(super) host_ports: BTreeMap<Frontend, SocketAddrV4>,
     /// Pods of the node that may reach themselves.
     pub(super) hairpins: BTreeSet<Ipv4Addr>,
 }
@@ -86,6 +98,7 @@ impl Table {
             frontends: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             members: BTreeMap::new(),
+            host_ports: BTreeMap::new(),
             hairpins: BTreeSet::new(),
         }
     }
@@ -100,6 +113,30 @@ impl Table {
     pub(super) fn serves(&self, frontend: Frontend, endpoint: SocketAddrV4) -> bool {
         let all = self.endpoints.range((frontend, 0)..=(frontend, u32::MAX));
         all.into_iter().any(|(_, known)| *known == endpoint)
+    }
+
+    /// Where a port of the machine leads.
+    pub(super) fn host_port(&self, called: Frontend) -> Option<SocketAddrV4> {
+        let address = Ipv4Addr::UNSPECIFIED;
+        let own = self.host_ports.get(&called);
+        let all = || self.host_ports.get(&Frontend { address, ..called });
+        own.or_else(all).copied()
+    }
+
+    fn publish(&mut self, published: &Published) {
+        let (SocketAddr::V4(target), true) = (published.target(), published.is_translated()) else {
+            return;
+        };
+        let port = published.port;
+        let frontend = Frontend {
+            address: port.address,
+            protocol: port.protocol,
+            port: port.port,
+        };
+        if let Entry::Vacant(free) = self.host_ports.entry(frontend) {
+            free.insert(target);
+            self.hairpins.insert(*target.ip());
+        }
     }
 
     fn add(&mut self, frontend: Frontend, affinity: Option<u32>, endpoints: &[SocketAddrV4]) {
@@ -140,10 +177,15 @@ impl Table {
     }
 }
 
-/// The table for these Services. Sockets of the node that Pods know under another address are
+/// The table for these Services and ports of Pods of the node. Sockets of the node that Pods know under another address are
 /// reached where they are (`aliases`, as Pods reach them), also where that address is a Service's.
-/// Of two Services with the same address the first one has it.
-pub(super) fn plan(rules: &Rules, aliases: &[Alias], frame: &Frame) -> Table {
+/// Of two Services with the same address the first one has it, and of two Pods with the same port.
+pub(super) fn plan(
+    rules: &Rules,
+    host_ports: &[Published],
+    aliases: &[Alias],
+    frame: &Frame,
+) -> Table {
     let mut table = Table::empty(frame.clone());
     for alias in aliases {
         let (IpAddr::V4(address), SocketAddr::V4(actual)) = (alias.known.ip(), alias.actual) else {
@@ -172,6 +214,9 @@ pub(super) fn plan(rules: &Rules, aliases: &[Alias], frame: &Frame) -> Table {
             table.add(frontend, service.affinity, &endpoints);
         }
     }
+    for port in host_ports {
+        table.publish(port);
+    }
     table
 }
 
@@ -195,6 +240,8 @@ pub(super) enum Step {
     RemoveFrontend(Frontend),
     RemoveMember(Frontend, u32),
     RemoveEndpoint(Frontend, u32),
+    RemoveHostPort(Frontend),
+    AddHostPort(Frontend, SocketAddrV4),
     RemoveHairpin(Ipv4Addr),
     AddHairpin(Ipv4Addr),
     AddEndpoint(Frontend, u32, SocketAddrV4),
@@ -212,6 +259,9 @@ pub(super) fn steps(from: &Table, to: &Table) -> Vec<Step> {
     steps.extend(lost(&from.frontends, &to.frontends).map(|key| Step::RemoveFrontend(*key)));
     steps.extend(lost(&from.members, &to.members).map(|(f, n)| Step::RemoveMember(*f, *n)));
     steps.extend(lost(&from.endpoints, &to.endpoints).map(|(f, n)| Step::RemoveEndpoint(*f, *n)));
+    steps.extend(lost(&from.host_ports, &to.host_ports).map(|key| Step::RemoveHostPort(*key)));
+    let won = |(key, value): (&Frontend, &SocketAddrV4)| Step::AddHostPort(*key, *value);
+    steps.extend(gained(&from.host_ports, &to.host_ports).map(won));
     let hairpins = from.hairpins.difference(&to.hairpins);
     steps.extend(hairpins.map(|pod| Step::RemoveHairpin(*pod)));
     let hairpins = to.hairpins.difference(&from.hairpins);
@@ -258,6 +308,16 @@ pub(super) fn disturbed(steps: &[Step]) -> BTreeSet<Frontend> {
         _ => None,
     };
     let udp = |frontend: &Frontend| frontend.protocol == Protocol::Udp;
+    steps.iter().filter_map(of).filter(udp).collect()
+}
+
+/// Ports of UDP of the machine that have come, have gone, or lead elsewhere.
+pub(super) fn disturbed_ports(steps: &[Step]) -> BTreeSet<Frontend> {
+    let of = |step: &Step| match *step {
+        Step::AddHostPort(port, _) | Step::RemoveHostPort(port) => Some(port),
+        _ => None,
+    };
+    let udp = |port: &Frontend| port.protocol == Protocol::Udp;
     steps.iter().filter_map(of).filter(udp).collect()
 }
 

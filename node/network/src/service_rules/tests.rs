@@ -15,6 +15,7 @@ use super::plan::plan;
 use super::plan::tests::service;
 use super::*;
 use crate::aliases::Alias;
+use crate::host_ports::Published;
 use crate::namespace::machine::{
     OUTSIDE, UPLINK, connect, connect_inside, listen, on_a_machine_of_its_own, ours, outside, own,
     route,
@@ -38,6 +39,7 @@ struct Node {
     frame: Frame,
     kernel: Kernel,
     aliases: Vec<Alias>,
+    host_ports: Vec<Published>,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             frame: namespace.services(range, SERVICES.parse().unwrap()),
             kernel: Kernel::default(),
             aliases: Vec::new(),
+            host_ports: Vec::new(),
             namespace,
             folder,
         }
@@ -70,7 +73,12 @@ impl Node {
 
     fn set(&mut self, services: &[&str]) {
         let ports = services.iter().map(|text| service(text)).collect();
-        let table = plan(&Rules { ports }, &self.aliases, &self.frame);
+        let table = plan(
+            &Rules { ports },
+            &self.host_ports,
+            &self.aliases,
+            &self.frame,
+        );
         self.kernel.bring(table).unwrap();
     }
 
@@ -503,4 +511,5 @@ fn a_network_of_the_machine_stays_in_its_reach() {
     });
 }
 
+mod ports;
 mod upkeep;

@@ -18,10 +18,7 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ("controllers", "controllers of kinds that have none yet"),
     ("custom resources", "CustomResourceDefinitions"),
     ("proxies", "proxies through the API server"),
-    (
-        "scheduling",
-        "preemption, and ports of nodes that Pods ask for",
-    ),
+    ("scheduling", "preemption"),
     ("several nodes", "a test cluster of more than one node"),
     ("webhooks", "webhooks that the API server asks"),
 ];

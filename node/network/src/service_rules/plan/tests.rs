@@ -3,6 +3,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::host_ports::tests::published;
 
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
@@ -54,7 +55,7 @@ pub(in super::super) fn service(text: &str) -> ServicePort {
 
 fn table(services: &[&str]) -> Table {
     let ports = services.iter().map(|text| service(text)).collect();
-    plan(&Rules { ports }, &[], &frame())
+    plan(&Rules { ports }, &[], &[], &frame())
 }
 
 fn text(table: &Table) -> String {
@@ -108,6 +109,42 @@ fn services_are_elements_of_shared_maps() {
 }
 
 #[test]
+fn ports_of_the_machine_lead_to_pods() {
+    let ports = [
+        "TCP 0.0.0.0 8080 80 -> 10.42.3.2",
+        // One that is taken, and one that is not the kernel's.
+        "TCP 0.0.0.0 8080 80 -> 10.42.3.3",
+        "TCP 127.0.0.1 8081 80 -> 10.42.3.4",
+        "UDP 192.0.2.2 8080 80 -> 10.42.3.5",
+    ];
+    let ports = ports.map(published);
+    let table = plan(&Rules::default(), &ports, &[], &frame());
+    let leads = |address: &str, protocol, port| {
+        let address = address.parse().unwrap();
+        let called = Frontend {
+            address,
+            protocol,
+            port,
+        };
+        table.host_port(called).map(|target| target.to_string())
+    };
+    let to = |target: &str| Some(target.to_owned());
+    use Protocol::{Tcp, Udp};
+    assert_eq!(leads("192.0.2.9", Tcp, 8080), to("10.42.3.2:80"));
+    assert_eq!(leads("192.0.2.2", Udp, 8080), to("10.42.3.5:80"));
+    assert_eq!(leads("192.0.2.9", Udp, 8080), None);
+    assert_eq!(leads("127.0.0.1", Tcp, 8081), None);
+    assert_eq!(text(&table), "hairpins {10.42.3.2, 10.42.3.5}\n");
+    // Flows of UDP alone are looked at.
+    let empty = plan(&Rules::default(), &[], &[], &frame());
+    for pair in [(&empty, &table), (&table, &empty)] {
+        let disturbed = disturbed_ports(&steps(pair.0, pair.1));
+        let disturbed: Vec<_> = disturbed.iter().map(|port| port.address).collect();
+        assert_eq!(disturbed, [Ipv4Addr::new(192, 0, 2, 2)]);
+    }
+}
+
+#[test]
 fn a_member_stays_the_same_endpoint_and_none_is_lost() {
     let members = |endpoints: &str| {
         let table = table(&[&format!("10.43.0.9 80/tcp 60 -> {endpoints}")]);
@@ -147,7 +184,7 @@ fn sockets_of_the_node_are_reached_where_they_are() {
         // The node answers there itself.
         service("10.43.0.10 53/udp ->"),
     ];
-    let table = plan(&Rules { ports }, &aliases, &frame());
+    let table = plan(&Rules { ports }, &[], &aliases, &frame());
     assert_eq!(
         text(&table),
         "10.43.0.1:443/Tcp random-1 0=169.254.1.1:5\n\
@@ -245,6 +282,7 @@ struct Model {
     frontends: BTreeMap<Frontend, Choice>,
     endpoints: BTreeMap<(Frontend, u32), SocketAddrV4>,
     members: BTreeMap<(Frontend, u32), u32>,
+    host_ports: BTreeMap<Frontend, SocketAddrV4>,
     hairpins: BTreeSet<Ipv4Addr>,
 }
 
@@ -282,6 +320,8 @@ impl Model {
                 Step::RemoveMember(frontend, number) => {
                     self.members.remove(&(frontend, number)).is_some()
                 }
+                Step::AddHostPort(port, target) => self.host_ports.insert(port, target).is_none(),
+                Step::RemoveHostPort(port) => self.host_ports.remove(&port).is_some(),
                 Step::AddHairpin(pod) => self.hairpins.insert(pod),
                 Step::RemoveHairpin(pod) => self.hairpins.remove(&pod),
             };
@@ -298,7 +338,10 @@ fn any_table() -> impl Strategy<Value = Table> {
         prop::option::of(1..3_u32),
         endpoints,
     );
-    prop::collection::vec(any_service, 0..6).prop_map(|services| {
+    let services = prop::collection::vec(any_service, 0..6);
+    let any_port = (0..3_u8, any::<bool>(), 80..83_u16, 0..6_u8);
+    let host_ports = prop::collection::vec(any_port, 0..6);
+    (services, host_ports).prop_map(|(services, host_ports)| {
         let ports = services
             .into_iter()
             .map(|(address, udp, affinity, endpoints)| {
@@ -313,7 +356,14 @@ fn any_table() -> impl Strategy<Value = Table> {
                 port
             });
         let ports = ports.collect();
-        plan(&Rules { ports }, &[], &frame())
+        let host_ports = host_ports.into_iter().map(|(address, udp, port, pod)| {
+            let protocol = if udp { "UDP" } else { "TCP" };
+            published(&format!(
+                "{protocol} 0.0.0.{address} {port} 80 -> 10.42.3.{pod}"
+            ))
+        });
+        let host_ports: Vec<Published> = host_ports.collect();
+        plan(&Rules { ports }, &host_ports, &[], &frame())
     })
 }
 

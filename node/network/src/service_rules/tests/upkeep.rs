@@ -118,14 +118,14 @@ fn the_keeper_brings_what_it_is_told() {
             // Nothing is known yet, and nothing is touched.
             tokio::task::yield_now().await;
             assert!(!nftables::exists(&node.frame.table).unwrap());
-            kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"));
+            kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"), Vec::new());
             batches.next().await;
             assert!(reached());
-            kept.set(rules("10.43.0.9 80/tcp ->"));
+            kept.set(rules("10.43.0.9 80/tcp ->"), Vec::new());
             batches.next().await;
             assert!(!reached());
             // The last ones are brought although the agent ends, and left to the next one.
-            kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"));
+            kept.set(rules("10.43.0.9 80/tcp -> 10.42.3.2:80"), Vec::new());
             kept.close().await;
             assert!(reached());
         });
@@ -152,7 +152,7 @@ fn many_services_are_loaded_in_one_batch_and_changed_by_elements() {
             };
             let bring = |node: &mut Node, rules: &Rules| {
                 let begun = Instant::now();
-                let table = plan(rules, &[], &node.frame);
+                let table = plan(rules, &[], &[], &node.frame);
                 node.kernel.bring(table).unwrap();
                 begun.elapsed()
             };
