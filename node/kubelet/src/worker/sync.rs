@@ -2,15 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
+use crate::access::Readers;
 use crate::containers::actions::{Actions, KillCause, Start};
-use crate::containers::start::{Prepared, Starter};
+use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
+use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
@@ -110,6 +112,7 @@ impl Worker {
             let mut prepared = Prepared {
                 ips: Vec::new(),
                 namespace: None,
+                guests: self.has_guests(pod, handler.as_deref()).await,
                 handler,
                 user,
                 sources: Sources::default(),
@@ -172,10 +175,11 @@ impl Worker {
         let ips = prepared.map(|prepared| prepared.ips.as_slice());
         let around = self.node.surroundings(ips.unwrap_or_default());
         let (root, pod) = (self.node.root.clone(), pod.clone());
-        let user = prepared.and_then(|prepared| prepared.user);
+        let readers = prepared.map_or(Readers::Agent, |prepared| prepared.readers(&pod));
         let of = pod.clone();
         let set_up = tokio::task::spawn_blocking(move || {
-            volumes::set_up(&root, &of, &sources, &around, user).map_err(|error| error.to_string())
+            volumes::set_up(&root, &of, &sources, &around, readers)
+                .map_err(|error| error.to_string())
         });
         let on_disk = set_up.await.map_err(|error| error.to_string())??;
         for volume in on_disk {
@@ -284,67 +288,75 @@ impl Worker {
         {
             self.memory.back_off.next(&start.name, failed, now);
         }
-        let mut prepared = self.memory.prepared.clone().unwrap_or_default();
-        let mut wanted = References::default();
-        references(container, &mut wanted);
-        let inbox = self.inbox.clone();
-        let mut late: Option<Prepared> = None;
-        let begin = async {
-            if wanted != References::default() {
-                let namespace = pod::namespace(pod);
-                let sources = objects::fetch(&self.node, namespace, &wanted).await;
-                prepared.sources = sources.map_err(|error| {
-                    let message = format!("cannot read objects: {error}");
-                    crate::containers::start::StartError::Config(message)
-                })?;
-            }
-            let starter = Starter {
-                node: &self.node,
-                pod,
-                container,
-                attempt: start.attempt,
-                prepared: &prepared,
-            };
-            let found = tokio::select! {
-                found = starter.image() => found?,
-                () = Self::ends(inbox.clone()) => return Ok(false),
-            };
-            let (runtime, image) = found;
-            let first = (container.name.as_str(), image.kind);
-            let wanted = tokio::select! {
-                wanted = attach::late(&self.node, pod, first, &prepared) => wanted,
-                () = Self::ends(inbox.clone()) => return Ok(false),
-            };
-            if let Some(wanted) = wanted {
-                let mut joined = prepared.clone();
-                let attached = attach::attach(&self.node, pod, wanted, &mut joined).await;
-                attached.map_err(|message| starter.no_sandbox(message))?;
-                late = Some(joined);
-            }
-            let starter = Starter {
-                prepared: late.as_ref().unwrap_or(&prepared),
-                ..starter
-            };
-            let id = starter.create(&runtime, &image).await?;
-            // What is given up half started is ended with the Pod's sandbox.
-            let start = async {
-                starter.start(&runtime, &id).await?;
-                starter.post_start(&runtime, &id).await;
-                Ok(true)
-            };
-            tokio::select! {
-                started = start => started,
-                () = Self::ends(inbox) => Ok(false),
-            }
-        };
-        let begun = begin.await;
-        if let (Some(prepared), Some(joined)) = (&mut self.memory.prepared, late) {
-            (prepared.ips, prepared.namespace) = (joined.ips, joined.namespace);
-        }
-        match begun {
+        match self.begin(pod, container, start.attempt).await {
             Ok(true) => self.memory.started(&start.name),
             Ok(false) => {}
             Err(error) => self.memory.failed(&start.name, error, SystemTime::now()),
+        }
+    }
+
+    /// Starts a container; false if its Pod is to end before that is done.
+    async fn begin(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<bool, StartError> {
+        let mut prepared = self.memory.prepared.clone().unwrap_or_default();
+        let mut wanted = References::default();
+        references(container, &mut wanted);
+        if wanted != References::default() {
+            let namespace = pod::namespace(pod);
+            let sources = objects::fetch(&self.node, namespace, &wanted).await;
+            prepared.sources = sources
+                .map_err(|error| StartError::Config(format!("cannot read objects: {error}")))?;
+        }
+        let inbox = self.inbox.clone();
+        let node = self.node.clone();
+        let mut starter = Starter {
+            node: &node,
+            pod,
+            container,
+            attempt,
+            prepared: &prepared,
+        };
+        let (runtime, image) = tokio::select! {
+            found = starter.image() => found?,
+            () = Self::ends(inbox.clone()) => return Ok(false),
+        };
+        let first = (container.name.as_str(), image.kind);
+        let wanted = tokio::select! {
+            wanted = attach::late(&node, pod, first, &prepared) => wanted,
+            () = Self::ends(inbox.clone()) => return Ok(false),
+        };
+        let mut late = prepared.clone();
+        if let Some(wanted) = wanted {
+            let attached = attach::attach(&node, pod, wanted, &mut late).await;
+            attached.map_err(|message| starter.no_sandbox(message))?;
+        }
+        let first_guest = image.kind == Kind::Wasm && !prepared.guests;
+        late.guests |= first_guest;
+        if let Some(known) = &mut self.memory.prepared {
+            (known.ips, known.namespace) = (late.ips.clone(), late.namespace.clone());
+            known.guests = late.guests;
+        }
+        if first_guest {
+            self.memory.volumes_made = None;
+            self.memory.volume_sources = None;
+            let set_up = self.set_up_volumes(pod).await;
+            set_up.map_err(StartError::Config)?;
+        }
+        starter.prepared = &late;
+        let id = starter.create(&runtime, &image).await?;
+        // What is given up half started is ended with the Pod's sandbox.
+        let start = async {
+            starter.start(&runtime, &id).await?;
+            starter.post_start(&runtime, &id).await;
+            Ok(true)
+        };
+        tokio::select! {
+            started = start => started,
+            () = Self::ends(inbox) => Ok(false),
         }
     }
 
