@@ -27,8 +27,12 @@ const RETRY: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Volumes that fail for longer are told of.
 const PASSING: Duration = Duration::from_millis(400);
-/// How often volumes are brought up to date with their ConfigMaps and Secrets.
+/// How often volumes are brought up to date with their ConfigMaps and Secrets, whether those are
+/// known to have changed or not.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
+/// When that is done anew where what was fetched is not the newest of which was heard: one of the
+/// two was late.
+const STALE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
@@ -79,7 +83,11 @@ impl Worker {
             return Outcome::End(Cause::Finished, pod::grace(pod));
         }
         self.publish(pod, None, false);
-        let refresh = volumes::may_change(pod).then(|| now + VOLUME_REFRESH);
+        let refresh = match self.memory.following.is_stale() {
+            true => STALE_REFRESH,
+            false => VOLUME_REFRESH,
+        };
+        let refresh = volumes::may_change(pod).then(|| now + refresh);
         let retry = (!progress).then(|| now + RETRY);
         let times = [
             actions.wake_at,
@@ -140,8 +148,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the volumes, or brings them up to date when it is time, or when what they tell
-    /// of the Pod itself has changed.
+    /// Makes the volumes, or brings them up to date when it is time, or when what they are made of
+    /// or tell of the Pod itself has changed.
     async fn set_up_volumes(&mut self, pod: &Pod) -> Result<(), String> {
         if pod::spec(pod).volumes.iter().flatten().next().is_none() {
             return Ok(());
@@ -154,17 +162,23 @@ impl Worker {
         );
         let made = self.memory.volumes_made.as_ref();
         let same = made.is_some_and(|(_, of)| *of == shown);
-        if same && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
+        let stale = self.memory.following.is_stale();
+        if same && !stale && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
             return Ok(());
         }
         let mut wanted = References::default();
         volumes::references(pod, &mut wanted);
+        let following = &mut self.memory.following;
+        self.node
+            .followed
+            .follow(pod, &self.handle, &wanted, following);
         let (sources, tokens) = tokio::join!(
             objects::fetch(&self.node, pod::namespace(pod), &wanted),
             tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now),
         );
         let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
         sources.tokens = tokens?;
+        self.memory.following.has(&sources);
         let fingerprint = sources.fingerprint();
         if same && self.memory.volume_sources == Some(fingerprint) {
             // Thousands of idle Pods come by here every minute.
@@ -320,11 +334,12 @@ impl Worker {
             attempt,
             prepared: &prepared,
         };
-        let (runtime, image) = tokio::select! {
-            found = starter.image() => found?,
+        let parts = tokio::select! {
+            found = starter.parts() => found?,
             () = Self::ends(inbox.clone()) => return Ok(false),
         };
-        let first = (container.name.as_str(), image.kind);
+        let runtime = &parts.runtime;
+        let first = (container.name.as_str(), parts.image.kind);
         let wanted = tokio::select! {
             wanted = attach::late(&node, pod, first, &prepared) => wanted,
             () = Self::ends(inbox.clone()) => return Ok(false),
@@ -334,7 +349,7 @@ impl Worker {
             let attached = attach::attach(&node, pod, wanted, &mut late).await;
             attached.map_err(|message| starter.no_sandbox(message))?;
         }
-        let first_guest = image.kind == Kind::Wasm && !prepared.guests;
+        let first_guest = parts.image.kind == Kind::Wasm && !prepared.guests;
         late.guests |= first_guest;
         if let Some(known) = &mut self.memory.prepared {
             (known.ips, known.namespace) = (late.ips.clone(), late.namespace.clone());
@@ -347,11 +362,11 @@ impl Worker {
             set_up.map_err(StartError::Config)?;
         }
         starter.prepared = &late;
-        let id = starter.create(&runtime, &image).await?;
+        let id = starter.create(&parts).await?;
         // What is given up half started is ended with the Pod's sandbox.
         let start = async {
-            starter.start(&runtime, &id).await?;
-            starter.post_start(&runtime, &id).await;
+            starter.start(runtime, &id).await?;
+            starter.post_start(runtime, &id).await;
             Ok(true)
         };
         tokio::select! {
