@@ -8,12 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, Kubectl, eventually, is_root, kubectl_available, succeeded};
 
-/// A program without libraries that is many.
+/// A program without libraries that is many, each under a name of its own.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 19] = [
-    "cat", "chmod", "echo", "head", "httpd", "id", "ln", "ls", "mkdir", "mount", "nslookup",
-    "printf", "ps", "sh", "sleep", "stty", "tar", "test", "wget",
-];
 
 /// Whether images of containers can be made and run here.
 fn containers_available() -> bool {
@@ -57,6 +53,7 @@ pub(crate) fn cluster_with_busybox_as(tag: &str) -> Option<(Cluster, Kubectl)> {
     let cluster = Cluster::up(&[]);
     push_busybox(&cluster, tag);
     let kubectl = cluster.kubectl();
+    kubectl.wait_value(&["serviceaccount", "default"], ".metadata.name", "default");
     Some((cluster, kubectl))
 }
 
@@ -65,13 +62,36 @@ fn push_busybox(cluster: &Cluster, tag: &str) {
     let root = cluster.folder().join("busybox");
     std::fs::create_dir_all(root.join("bin")).unwrap();
     std::fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
-    for applet in APPLETS {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
+    let names = succeeded(&Command::new(BUSYBOX).arg("--list").output().unwrap());
+    for name in names.lines().filter(|name| *name != "busybox") {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
     }
+    // One that makes root of whoever runs it, where that is allowed.
+    let setuid = root.join("bin/setuid/busybox");
+    std::fs::create_dir_all(root.join("bin/setuid")).unwrap();
+    std::fs::copy(BUSYBOX, &setuid).unwrap();
+    std::fs::set_permissions(
+        &setuid,
+        std::os::unix::fs::PermissionsExt::from_mode(0o4755),
+    )
+    .unwrap();
+    let config = json!({"Cmd": ["sh"], "Env": ["FROM=image"]});
+    push_image(cluster, &root, "busybox:v1", &config);
+}
+
+/// Makes an image of busybox that says what it is given, where nothing else is asked of it.
+pub(crate) fn push_speaker(cluster: &Cluster, name: &str) {
+    let root = cluster.folder().join("busybox");
+    let config = json!({"Entrypoint": ["echo", "entrypoint"], "Cmd": ["default", "arguments"]});
+    push_image(cluster, &root, name, &config);
+}
+
+/// Makes an image of what is in a folder, and pushes it under a name with a tag.
+pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Value) {
     let archive = Command::new("tar")
         .args(["--owner=0", "--group=0", "-C"])
-        .arg(&root)
-        .args(["-cf", "-", "bin"])
+        .arg(root)
+        .args(["-cf", "-", "."])
         .output()
         .unwrap();
     succeeded(&archive);
@@ -85,7 +105,7 @@ fn push_busybox(cluster: &Cluster, tag: &str) {
     let config = json!({
         "architecture": match std::env::consts::ARCH { "x86_64" => "amd64", _ => "arm64" },
         "os": "linux",
-        "config": {"Cmd": ["sh"], "Env": ["FROM=image"]},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
     });
     let config_type = "application/vnd.oci.image.config.v1+json";
@@ -117,8 +137,8 @@ fn push_busybox(cluster: &Cluster, tag: &str) {
         .args(["--insecure-policy", "copy"])
         .arg(format!("--dest-cert-dir={}", certificates.display()))
         .arg(format!("--dest-creds={}", credentials.trim()))
-        .arg(format!("oci:{}:{tag}", layout.display()))
-        .arg(format!("docker://{}/busybox:{tag}", address.trim()))
+        .arg(format!("oci:{}:v1", layout.display()))
+        .arg(format!("docker://{}/{name}", address.trim()))
         .env("HOME", cluster.folder())
         .env_remove("XDG_RUNTIME_DIR")
         .output()

@@ -1,10 +1,12 @@
-//! Lets a Pod's guests into the Pod's folders, and nobody else's guests.
+//! Lets what runs of a Pod into the Pod's folders, and nobody else ([`Readers`]).
 //!
 //! Where a runtime runs guests as users of their own ([`RuntimeService::guest_user`]), the folder
 //! of a Pod belongs to root and to that user's group, who may pass it; what lies in it is as open
 //! as Kubernetes has it. The group is the Pod's implied `fsGroup`: files that the kubelet writes
-//! get it, and it may read them, whatever mode the Pod asks for. Everywhere else guests run as the
-//! agent does, and modes are what the umask makes of them.
+//! get it, and it may read them, whatever mode the Pod asks for. Containers pass no folder, since
+//! what they see is mounted for them: of a Pod of theirs alone files have the modes that it asks
+//! for, and the `fsGroup` that it names. Everywhere else guests run as the agent does, and modes
+//! are what the umask makes of them.
 //!
 //! Folders that guests own hold what guests put there: what is read from them is opened with
 //! [`open_foreign`].
@@ -19,10 +21,46 @@ use std::path::Path;
 use coracle_runtime::GuestUser;
 use rustix::fs::OFlags;
 
+/// What runs of a Pod, and so may read what the kubelet makes for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// What runs as the agent does.
+    Agent,
+    /// Containers alone, of an agent that is root.
+    Containers {
+        /// As the Pod names it.
+        fs_group: Option<u32>,
+    },
+    /// Guests of that user, and containers that may be beside them.
+    Guests(GuestUser),
+}
+
+impl Readers {
+    /// The group that may do what the mode of a file does not say.
+    pub(crate) fn group(self) -> Option<u32> {
+        match self {
+            Self::Agent => None,
+            Self::Containers { fs_group } => fs_group,
+            Self::Guests(user) => Some(user.gid),
+        }
+    }
+
+    /// The user of their own as whom guests run.
+    pub(crate) fn guests(self) -> Option<GuestUser> {
+        match self {
+            Self::Guests(user) => Some(user),
+            Self::Agent | Self::Containers { .. } => None,
+        }
+    }
+}
+
 /// What the group of an `fsGroup` may do with files of a volume that is only read.
 const GROUP_READ: u32 = 0o440;
 /// The same for volumes that are written.
 const GROUP_WRITE: u32 = 0o660;
+
+/// What is made in a folder has the folder's group.
+const SET_GROUP: u32 = 0o2000;
 
 /// Makes a folder that everybody may pass who knows the name of what lies in it.
 pub(crate) fn passage(path: &Path, user: Option<GuestUser>) -> io::Result<()> {
@@ -34,13 +72,16 @@ pub(crate) fn passage(path: &Path, user: Option<GuestUser>) -> io::Result<()> {
 }
 
 /// Makes a folder that is a Pod's, below `root`, which all Pods share.
-pub(crate) fn pod_folder(root: &Path, path: &Path, user: Option<GuestUser>) -> io::Result<()> {
+pub(crate) fn pod_folder(root: &Path, path: &Path, readers: Readers) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
-    let Some(user) = user else {
-        return Ok(());
-    };
-    chown(path, None, Some(user.gid))?;
-    set_mode(path, 0o710)?;
+    match readers {
+        Readers::Agent => return Ok(()),
+        Readers::Containers { .. } => set_mode(path, 0o700)?,
+        Readers::Guests(user) => {
+            chown(path, None, Some(user.gid))?;
+            set_mode(path, 0o710)?;
+        }
+    }
     let between = path.ancestors().skip(1);
     for folder in between.take_while(|folder| folder.starts_with(root)) {
         set_mode(folder, 0o711)?;
@@ -70,33 +111,36 @@ pub(crate) fn give_file(path: &Path, user: Option<GuestUser>) -> io::Result<()> 
     }
 }
 
-/// Mode of a file that the kubelet writes for guests.
-pub(crate) fn file_mode(mode: u32, user: Option<GuestUser>) -> u32 {
-    mode | user.map_or(0, |_| GROUP_READ)
+/// Mode of a file that the kubelet writes.
+pub(crate) fn file_mode(mode: u32, readers: Readers) -> u32 {
+    mode | readers.group().map_or(0, |_| GROUP_READ)
 }
 
-/// Hands a volume that guests write to their group. What lies in it from a time when guests ran as
-/// the agent goes with it, once: a folder that has been given to anybody is left alone.
-pub(crate) fn give_volume(path: &Path, user: GuestUser) -> io::Result<()> {
-    if std::fs::metadata(path)?.gid() != rustix::process::getegid().as_raw() {
+/// Hands a volume that is written to the group of whoever does, for what is made in it as well.
+/// What lies in it from a time when guests ran as the agent goes with it, once: a folder that has
+/// been given to anybody is left alone.
+pub(crate) fn give_volume(path: &Path, group: u32) -> io::Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.gid() != rustix::process::getegid().as_raw() {
         return Ok(());
     }
-    give_tree(path, user)?;
-    chown(path, None, Some(user.gid))
+    give_tree(path, group)?;
+    chown(path, None, Some(group))?;
+    set_mode(path, metadata.mode() & 0o7777 | SET_GROUP)
 }
 
-fn give_tree(folder: &Path, user: GuestUser) -> io::Result<()> {
+fn give_tree(folder: &Path, group: u32) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let metadata = std::fs::symlink_metadata(&path)?;
         let mode = metadata.mode() & 0o7777;
         if metadata.is_dir() {
-            give_tree(&path, user)?;
-            lchown(&path, None, Some(user.gid))?;
+            give_tree(&path, group)?;
+            lchown(&path, None, Some(group))?;
             set_mode(&path, mode | GROUP_WRITE | 0o110)?;
         } else if metadata.is_file() && metadata.nlink() == 1 {
             // A file of several names may have one outside of the volume.
-            lchown(&path, None, Some(user.gid))?;
+            lchown(&path, None, Some(group))?;
             set_mode(&path, mode | GROUP_WRITE)?;
         }
     }
@@ -152,10 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn without_users_modes_stay_what_they_are() {
-        let user = GuestUser { uid: 1, gid: 1 };
-        assert_eq!(file_mode(0o400, None), 0o400);
-        assert_eq!(file_mode(0o400, Some(user)), 0o440);
-        assert_eq!(file_mode(0o644, Some(user)), 0o644);
+    fn without_a_group_modes_stay_what_they_are() {
+        let containers = |fs_group| Readers::Containers { fs_group };
+        let guests = Readers::Guests(GuestUser { uid: 1, gid: 1 });
+        for (mode, readers, expected) in [
+            (0o400, Readers::Agent, 0o400),
+            (0o400, containers(None), 0o400),
+            (0o400, containers(Some(1)), 0o440),
+            (0o400, guests, 0o440),
+            (0o644, guests, 0o644),
+        ] {
+            assert_eq!(file_mode(mode, readers), expected, "{mode:o} {readers:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::config::{KubeletApi, KubeletConfig};
 use crate::events::{self, Severity};
+use crate::followed::Followed;
 use crate::images::ImageKeeper;
 use crate::listeners::Listeners;
 use crate::node::capacity;
@@ -124,6 +125,7 @@ impl Kubelet {
             network: config.network,
             listeners: Listeners::default(),
             root_certificates: RootCertificates::default(),
+            followed: Followed::new(config.client.clone()),
             services,
             services_ready: tokio::sync::OnceCell::new(),
             admission: Admission::new(allocatable, config.max_pods),

@@ -20,6 +20,7 @@ mod admission;
 mod config;
 mod containers;
 mod events;
+mod followed;
 mod images;
 mod kubelet;
 mod listeners;

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::admission::Admission;
 use crate::events::Recorder;
+use crate::followed::Followed;
 use crate::images::ImageKeeper;
 use crate::listeners::Listeners;
 use crate::objects::RootCertificates;
@@ -37,6 +38,7 @@ pub(crate) struct NodeContext {
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) listeners: Listeners,
     pub(crate) root_certificates: RootCertificates,
+    pub(crate) followed: Followed,
     pub(crate) services: Store<Service>,
     /// Set when `services` is filled. One worker waits for the store, the others for that one: of
     /// several that wait there at once only the last is woken (kube-runtime 5.0, `DelayedInit`).

@@ -15,7 +15,7 @@ use crate::pod;
 use crate::pod::env::{References, Sources};
 
 /// The ConfigMap that nearly every Pod has in a volume, with the certificates of the API server.
-const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
+pub(crate) const ROOT_CERTIFICATES: &str = "kube-root-ca.crt";
 /// How long it is taken for the newest.
 const ROOT_CERTIFICATES_FRESH: Duration = Duration::from_secs(60);
 

@@ -13,6 +13,8 @@ pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     home: PathBuf,
+    /// Instead of the kubeconfig's.
+    namespace: Option<String>,
 }
 
 impl Kubectl {
@@ -23,11 +25,23 @@ impl Kubectl {
             program: program(),
             kubeconfig,
             home: home.to_owned(),
+            namespace: None,
+        }
+    }
+
+    /// The same whose objects are in a namespace.
+    pub(crate) fn within(&self, namespace: &str) -> Self {
+        Self {
+            namespace: Some(namespace.to_owned()),
+            ..self.clone()
         }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
         command
             .args(arguments)
             .env("KUBECONFIG", &self.kubeconfig)

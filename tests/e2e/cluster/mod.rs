@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 mod kubectl;
@@ -61,13 +61,13 @@ pub(crate) fn processes_of(folder: &Path) -> Vec<(i32, String)> {
 }
 
 /// A range of Pod addresses for a cluster of its own: clusters of one machine with a network
-/// namespace each must not share one.
+/// namespace each must not share one. Runs of the tests begin with different ones, as they may be at
+/// the same time.
 pub(crate) fn cluster_cidr() -> String {
-    static NEXT: AtomicU8 = AtomicU8::new(0);
-    format!(
-        "10.{}.0.0/16",
-        128 + NEXT.fetch_add(1, Ordering::Relaxed) % 100
-    )
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(37);
+    let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    format!("10.{}.0.0/16", 128 + number % 100)
 }
 
 /// Whether this test may do what only root can. In CI root must be able to.

@@ -1,14 +1,24 @@
 //! Behaviours of Kubernetes' conformance that take a cluster of the binary, named as those of the
-//! API server's tests in `tests/api/conformance`. Images are WebAssembly.
+//! API server's tests in `tests/api/conformance`. Images are WebAssembly, and busybox as root: such
+//! tests share a cluster ([`shared`]).
 
+mod dns;
+mod endpoints;
 mod environment;
 mod ephemeral_containers;
+mod hooks;
 mod hostport;
 mod kubectl;
 mod pod_resize;
 mod pods;
+mod probes;
+mod runtime;
 mod scheduling;
+mod services;
+mod shared;
+mod taints;
 mod volumes;
+mod websockets;
 
 use serde_json::{Value, json};
 

@@ -1,14 +1,17 @@
-//! pods/log: checked here, read by the kubelet of the Pod's node, streamed through.
+//! pods/log: checked here, read by the kubelet of the Pod's node, streamed through; over a WebSocket
+//! where one is asked for.
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
+use futures::StreamExt;
+use futures::future::ready;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Response, StatusCode, header};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use url::form_urlencoded;
 
 use super::encode::response;
-use super::{Call, newest};
+use super::{Call, newest, websocket};
 use crate::nodes::Refusal;
 
 /// Options that are the kubelet's to read.
@@ -33,10 +36,17 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let container = container(call, &spec, default)?;
     check_numbers(call)?;
 
+    let headers = &call.parts.headers;
+    let messages = websocket::is_asked(headers).then(|| websocket::form_of_bytes(headers));
+    let messages = messages.transpose()?;
+
     let node = spec.node_name.unwrap_or_default();
     if node.is_empty() {
         // Not scheduled: there is nothing to show yet.
-        return Ok(response(StatusCode::OK, "text/plain", Body::empty()));
+        return match messages {
+            Some(form) => websocket::answer(call, form, futures::stream::empty()),
+            None => Ok(response(StatusCode::OK, "text/plain", Body::empty())),
+        };
     }
     let query: String = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(
@@ -55,6 +65,12 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
     match asked.await? {
         Ok(answer) => {
             let (parts, body) = answer.into_parts();
+            if let Some(form) = messages {
+                // One that breaks off ends there, as a body does.
+                let pieces = Body::new(body).into_data_stream();
+                let pieces = pieces.scan((), |(), piece| ready(piece.ok()));
+                return websocket::answer(call, form, pieces);
+            }
             let mut response = response(StatusCode::OK, "text/plain", Body::new(body));
             let headers = response.headers_mut();
             if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {

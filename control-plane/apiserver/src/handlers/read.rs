@@ -237,7 +237,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let timeout = tokio::time::sleep(lasts(&options, call.server.timeouts.watch));
     let events = changes.take_until(Box::pin(timeout));
     if as_messages {
-        return websocket::answer(call, accepted.format, events);
+        return websocket::answer(call, accepted.format.into(), events);
     }
     Ok(response(
         StatusCode::OK,

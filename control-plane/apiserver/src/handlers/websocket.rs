@@ -1,12 +1,14 @@
-//! A watch over a WebSocket (RFC 6455), as browsers hold one: each event is a message, of text
-//! where the format is JSON.
+//! A watch, or a log, over a WebSocket (RFC 6455), as browsers hold one: each event is a message, of
+//! text where the format is JSON, and each piece of a log one of bytes, or in base64 of text.
 //!
 //! Nothing is read but the end: a client that sends anything else is ignored. The task that holds
-//! the socket ends with the watch, with the client, or when the server stops.
+//! the socket ends with the stream, with the client, or when the server stops.
 
 use std::time::Duration;
 
 use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
 use futures::{Stream, StreamExt};
@@ -71,13 +73,52 @@ pub(super) fn upgrade(call: &Call<'_>) -> Result<OnUpgrade, Status> {
     upgrade.ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))
 }
 
-/// Answers with the upgrade, and sends the events once it is done.
+/// How what is sent becomes messages.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    Text,
+    Binary,
+    /// In base64, as text.
+    Base64,
+}
+
+impl From<Format> for Form {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Json | Format::Yaml => Self::Text,
+            Format::Protobuf | Format::Cbor => Self::Binary,
+        }
+    }
+}
+
+/// How a client wants a stream of bytes: by the protocol that it offers, or as they are.
+///
+/// # Errors
+/// 400 where that is none that is known.
+pub(super) fn form_of_bytes(headers: &HeaderMap) -> Result<Form, Status> {
+    const KNOWN: [(&str, Form); 2] = [
+        ("binary.k8s.io", Form::Binary),
+        ("base64.binary.k8s.io", Form::Base64),
+    ];
+    // The client is told the first that it offers.
+    let Some(first) = protocols(headers).next() else {
+        return Ok(Form::Binary);
+    };
+    let known = KNOWN.iter().find(|(name, _)| *name == first);
+    known.map(|(_, form)| *form).ok_or_else(|| {
+        let names = KNOWN.map(|(name, _)| name).join(", ");
+        Status::bad_request(format!("websocket: protocol {first} is none of {names}"))
+    })
+}
+
+/// Answers with the upgrade to the first protocol that the client offers, and sends what there is
+/// once it is done.
 ///
 /// # Errors
 /// 400 for a handshake that is none, and over connections that cannot be upgraded.
 pub(super) fn answer(
     call: &Call<'_>,
-    format: Format,
+    form: Form,
     events: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Result<Response<Body>, Status> {
     let headers = &call.parts.headers;
@@ -91,7 +132,7 @@ pub(super) fn answer(
     let stopping = call.server.stopping.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => hold(upgraded, format, events, stopping).await,
+            Ok(upgraded) => hold(upgraded, form, events, stopping).await,
             Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
         }
     });
@@ -111,7 +152,7 @@ pub(super) fn answer(
 
 async fn hold(
     upgraded: Upgraded,
-    format: Format,
+    form: Form,
     events: impl Stream<Item = Bytes> + Send,
     stopping: CancellationToken,
 ) {
@@ -125,7 +166,7 @@ async fn hold(
         // The events end then as well.
         biased;
         () = stopping.cancelled() => CloseCode::Away,
-        () = send(&mut socket, format, events) => CloseCode::Normal,
+        () = send(&mut socket, form, events) => CloseCode::Normal,
     };
     let reason = Utf8Bytes::default();
     let goodbye = socket.close(Some(CloseFrame { code, reason }));
@@ -136,7 +177,7 @@ async fn hold(
 /// Sends the events until there are no more, or the client ends.
 async fn send(
     socket: &mut WebSocketStream<TokioIo<Upgraded>>,
-    format: Format,
+    form: Form,
     events: impl Stream<Item = Bytes> + Send,
 ) {
     let mut events = std::pin::pin!(events);
@@ -149,19 +190,20 @@ async fn send(
             },
         };
         let Some(event) = event else { return };
-        let sent = futures::SinkExt::send(socket, message(format, event));
+        let sent = futures::SinkExt::send(socket, message(form, event));
         if !matches!(tokio::time::timeout(STALL, sent).await, Ok(Ok(()))) {
             return;
         }
     }
 }
 
-fn message(format: Format, event: Bytes) -> Message {
-    match format {
-        Format::Json | Format::Yaml => match Utf8Bytes::try_from(event) {
+fn message(form: Form, event: Bytes) -> Message {
+    match form {
+        Form::Text => match Utf8Bytes::try_from(event) {
             Ok(text) => Message::Text(text),
             Err(_) => Message::Close(None),
         },
-        Format::Protobuf | Format::Cbor => Message::Binary(event),
+        Form::Binary => Message::Binary(event),
+        Form::Base64 => Message::Text(STANDARD.encode(event).into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Watches over WebSockets.
+//! Watches and logs over WebSockets.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::client::{Response, generate_key};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
+use crate::harness::{Api, CONFIG_MAPS, DEADLINE, PODS, pod};
 use crate::kinds::tokens::{account, token};
 use crate::tls::{Served, connect, serve};
 
@@ -131,6 +131,31 @@ async fn a_socket_ends_with_its_watch_and_with_the_server() {
     served.cancel.cancel();
     assert_eq!(code(next(&mut socket).await), CloseCode::Away);
     served.task.await.unwrap().unwrap();
+}
+
+/// What a log's messages are is shown end to end: nothing has run here.
+#[tokio::test]
+async fn a_log_is_a_socket_of_a_protocol_that_is_known() {
+    let api = Api::new().await;
+    api.post(PODS, &pod("one")).await.ok(201);
+    let served = serve(&api).await;
+    let path = format!("{PODS}/one/log");
+    for protocol in ["", "binary.k8s.io", "base64.binary.k8s.io"] {
+        let offered = [("sec-websocket-protocol", protocol)];
+        let offered = &offered[usize::from(protocol.is_empty())..];
+        let (mut socket, answer) = open(&served, &path, offered).await.unwrap();
+        let chosen = answer.headers().get("sec-websocket-protocol");
+        assert_eq!(chosen.map_or("", |name| name.to_str().unwrap()), protocol);
+        match next(&mut socket).await {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Normal),
+            other => panic!("{other:?}"),
+        }
+    }
+    let unknown = [("sec-websocket-protocol", "channel.k8s.io")];
+    match open(&served, &path, &unknown).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 400),
+        other => panic!("{:?}", other.map(|(_, response)| response)),
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use coracle_runtime::{
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
-use crate::access;
+use crate::access::{self, Readers};
 use crate::containers::handler::Hooked;
 use crate::containers::supported;
 use crate::events::Severity;
@@ -41,7 +41,22 @@ pub(crate) struct Prepared {
     pub(crate) handler: Option<String>,
     /// As whom its guests run, where that is not the agent's own user.
     pub(crate) user: Option<GuestUser>,
+    /// One of its containers is a guest, as far as images are known.
+    pub(crate) guests: bool,
     pub(crate) sources: Sources,
+}
+
+impl Prepared {
+    /// What of the Pod reads what the kubelet makes for it.
+    pub(crate) fn readers(&self, pod: &Pod) -> Readers {
+        match (self.guests, self.user) {
+            (true, Some(user)) => Readers::Guests(user),
+            (false, _) if rustix::process::geteuid().is_root() => Readers::Containers {
+                fs_group: security::fs_group(pod),
+            },
+            _ => Readers::Agent,
+        }
+    }
 }
 
 /// Why a container did not start. The event was written.
@@ -332,8 +347,9 @@ impl Starter<'_> {
         if image.kind == Kind::Wasm {
             security::check_for_guest(&security)?;
         }
+        let readers = self.prepared.readers(pod);
         // The Pod's volumes are that group's.
-        let group = self.prepared.user.map(|user| user.gid);
+        let group = readers.guests().map(|user| user.gid);
         security.supplemental_groups.extend(group);
         let around = node.surroundings(&self.prepared.ips);
         let services = node.services.state();
@@ -349,14 +365,16 @@ impl Starter<'_> {
         }
         let uid = pod::uid(pod);
         let message = node.termination_file(uid, &container.name, self.attempt);
-        let user = self.prepared.user;
+        // A container has users that only itself knows.
+        let is_guest = image.kind == Kind::Wasm;
+        let user = readers.guests().filter(|_| is_guest);
         let folder = volumes::pod_folder(&node.root, uid);
-        access::pod_folder(&node.root, &folder, user)
-            .and_then(|()| make_message_file(&folder, &message, user))
+        access::pod_folder(&node.root, &folder, readers)
+            .and_then(|()| make_message_file(&folder, &message, readers, user))
             .map_err(|error| format!("cannot make the file of the termination message: {error}"))?;
         let pod_logs = node.pod_logs(pod);
         let logs = pod_logs.join(&container.name);
-        access::pod_folder(&node.log_root, &pod_logs, user)
+        access::pod_folder(&node.log_root, &pod_logs, readers)
             .and_then(|()| access::own_folder(&logs, user))
             .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         let mut labels = pod.metadata.labels.clone().unwrap_or_default();
@@ -404,10 +422,16 @@ fn duration_text(duration: Duration) -> String {
     duration::format(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
-fn make_message_file(pod: &Path, path: &Path, user: Option<GuestUser>) -> std::io::Result<()> {
+/// Makes the file below the Pod's folder, for a guest of that user.
+fn make_message_file(
+    pod: &Path,
+    path: &Path,
+    readers: Readers,
+    user: Option<GuestUser>,
+) -> std::io::Result<()> {
     let folders = path.ancestors().skip(1);
     for folder in folders.take_while(|folder| *folder != pod) {
-        access::passage(folder, user)?;
+        access::passage(folder, readers.guests())?;
     }
     std::fs::write(path, "")?;
     access::give_file(path, user)

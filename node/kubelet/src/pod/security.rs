@@ -75,6 +75,12 @@ pub(crate) fn security(
     })
 }
 
+/// The group to which the Pod's volumes are given.
+pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = super::spec(pod).security_context.as_ref()?;
+    context.fs_group?.try_into().ok()
+}
+
 /// Refuses for a guest what is of the rights of a process on the machine, of which it has none.
 pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
     if security.privileged {

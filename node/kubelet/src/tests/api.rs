@@ -249,7 +249,7 @@ async fn handle(State(api): State<FakeApi>, request: Request) -> Response {
             }
             let kind = path.rsplit('/').next().unwrap_or_default().to_owned();
             match kind.as_str() {
-                "pods" | "nodes" | "services" => {}
+                "pods" | "nodes" | "services" | "configmaps" => {}
                 _ => return problem(404, "NotFound"),
             }
             if query.contains_key("watch") {

@@ -45,6 +45,49 @@ async fn volumes_are_made_before_containers_and_follow_the_pod() {
 }
 
 #[tokio::test]
+async fn a_changed_config_map_is_in_its_volume_at_once() {
+    let world = World::new();
+    let kubelet = world.start();
+    let map = "/api/v1/namespaces/ns/configmaps/cm";
+    let with = |color: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"color": color},
+            "metadata": {"name": "cm", "namespace": "ns", "uid": "uid-cm"}})
+    };
+    world.api.put(map, with("red"));
+    let volumes = json!([{"name": "v", "configMap": {"name": "cm", "optional": true}}]);
+    let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+    world.pod(
+        "vol",
+        json!({"volumeMounts": mounts}),
+        json!({"volumes": volumes}),
+    );
+    world
+        .api
+        .object(&path("vol"), "vol is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let file = container.config.mounts[0].host_path.join("color");
+    let until = async |wanted: Option<&str>| {
+        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        // Nothing tells of a file.
+        while std::fs::read_to_string(&file).ok().as_deref() != wanted {
+            assert!(tokio::time::Instant::now() < deadline, "not {wanted:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    until(Some("red")).await;
+    world
+        .api
+        .change(map, |map| map["data"]["color"] = json!("blue"));
+    until(Some("blue")).await;
+    world.api.remove(map);
+    until(None).await;
+    world.api.put(map, with("green"));
+    until(Some("green")).await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn unsupported_volumes_and_probes_are_refused_by_name() {
     let world = World::new();
     let kubelet = world.start();

@@ -11,21 +11,21 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use coracle_runtime::GuestUser;
+use rustix::process::{getegid, geteuid};
 
 use super::projection::{File, Files};
-use crate::access::{file_mode, set_mode};
+use crate::access::{Readers, file_mode, set_mode};
 
 const DATA: &str = "..data";
 const NEW_DATA: &str = "..data_tmp";
 
-/// Brings the folder to these files, which that user's group may read; true if anything changed.
-pub(crate) fn write(folder: &Path, files: &Files, user: Option<GuestUser>) -> io::Result<bool> {
+/// Brings the folder to these files; true if anything changed.
+pub(crate) fn write(folder: &Path, files: &Files, readers: Readers) -> io::Result<bool> {
     std::fs::create_dir_all(folder)?;
-    open_up(folder, user)?;
+    open_up(folder, readers)?;
     let current = std::fs::read_link(folder.join(DATA)).ok();
     if let Some(current) = &current
-        && is_current(&folder.join(current), files, user)?
+        && is_current(&folder.join(current), files, readers)?
     {
         link_names(folder, files)?;
         return Ok(false);
@@ -42,9 +42,9 @@ pub(crate) fn write(folder: &Path, files: &Files, user: Option<GuestUser>) -> io
             .skip(1)
             .take_while(|parent| *parent != fresh)
         {
-            open_up(parent, user)?;
+            open_up(parent, readers)?;
         }
-        write_file(&path, file, user)?;
+        write_file(&path, file, readers)?;
     }
     let link = folder.join(NEW_DATA);
     match std::fs::remove_file(&link) {
@@ -61,19 +61,32 @@ pub(crate) fn write(folder: &Path, files: &Files, user: Option<GuestUser>) -> io
 }
 
 /// Whoever may enter the Pod's folder may read this one.
-fn open_up(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
-    match user {
-        Some(_) => set_mode(folder, 0o755),
-        None => Ok(()),
+fn open_up(folder: &Path, readers: Readers) -> io::Result<()> {
+    match readers {
+        Readers::Agent => Ok(()),
+        _ => set_mode(folder, 0o755),
     }
 }
 
-fn write_file(path: &Path, file: &File, user: Option<GuestUser>) -> io::Result<()> {
-    std::fs::write(path, &file.bytes)?;
-    if let Some(user) = user {
-        chown(path, None, Some(user.gid))?;
+/// The user and the group that a file is given to, as far as it is.
+fn owners(file: &File, readers: Readers) -> (Option<u32>, Option<u32>) {
+    match readers {
+        Readers::Agent => (None, None),
+        Readers::Containers { fs_group } => {
+            let user = file.user.unwrap_or(geteuid().as_raw());
+            let group = fs_group.unwrap_or(getegid().as_raw());
+            (Some(user), Some(group))
+        }
+        // Of a user of their own, they read by their group.
+        Readers::Guests(user) => (None, Some(user.gid)),
     }
-    set_mode(path, file_mode(file.mode, user))
+}
+
+fn write_file(path: &Path, file: &File, readers: Readers) -> io::Result<()> {
+    std::fs::write(path, &file.bytes)?;
+    let (user, group) = owners(file, readers);
+    chown(path, user, group)?;
+    set_mode(path, file_mode(file.mode, readers))
 }
 
 fn fresh_folder(folder: &Path) -> io::Result<PathBuf> {
@@ -92,7 +105,7 @@ fn fresh_folder(folder: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn is_current(data: &Path, files: &Files, user: Option<GuestUser>) -> io::Result<bool> {
+fn is_current(data: &Path, files: &Files, readers: Readers) -> io::Result<bool> {
     let mut present = BTreeSet::new();
     match list(data, Path::new(""), &mut present) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -105,8 +118,10 @@ fn is_current(data: &Path, files: &Files, user: Option<GuestUser>) -> io::Result
         let path = data.join(path);
         let metadata = std::fs::metadata(&path)?;
         let mode = metadata.mode() & 0o777;
-        let same = mode == file_mode(file.mode, user)
-            && user.is_none_or(|user| metadata.gid() == user.gid);
+        let (user, group) = owners(file, readers);
+        let same = mode == file_mode(file.mode, readers)
+            && user.is_none_or(|user| metadata.uid() == user)
+            && group.is_none_or(|group| metadata.gid() == group);
         // Without the permission to read its own file the agent writes it anew.
         match std::fs::read(&path) {
             Ok(bytes) if bytes == file.bytes && same => {}

@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::{GuestUser, disk};
+use coracle_runtime::disk;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
-use crate::access::{self, set_mode};
+use crate::access::{self, Readers, set_mode};
 use crate::pod::env::{References, Sources};
 use crate::pod::fields::Surroundings;
 use crate::pod::{self};
@@ -192,15 +192,15 @@ pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf,
     Ok(pod.join("volumes").join(plugin).join(&volume.name))
 }
 
-/// Makes all volumes of the Pod, or brings them up to date, for guests that run as `user`. Answers
-/// with the names of those that should lie in memory and do not, as this process may not mount.
+/// Makes all volumes of the Pod, or brings them up to date, for what runs of it. Answers with
+/// the names of those that should lie in memory and do not, as this process may not mount.
 /// Idempotent. Blocking file I/O.
 pub(crate) fn set_up(
     root: &Path,
     pod: &Pod,
     sources: &Sources,
     around: &Surroundings,
-    user: Option<GuestUser>,
+    readers: Readers,
 ) -> Result<Vec<String>, VolumeError> {
     let mut on_disk = Vec::new();
     let pod_folder = pod_folder(root, pod::uid(pod));
@@ -219,15 +219,15 @@ pub(crate) fn set_up(
             context: format!("{context} {}", folder.display()),
             source,
         };
-        access::pod_folder(root, &pod_folder, user).map_err(|e| io("cannot open up", e))?;
+        access::pod_folder(root, &pod_folder, readers).map_err(|e| io("cannot open up", e))?;
         let between = folder.ancestors().skip(1);
         for parent in between.take_while(|parent| *parent != pod_folder) {
-            access::passage(parent, user).map_err(|e| io("cannot make", e))?;
+            access::passage(parent, readers.guests()).map_err(|e| io("cannot make", e))?;
         }
         match source {
             Source::HostPath(_) => {}
             Source::EmptyDir => {
-                empty_dir(&folder, user).map_err(|e| io("cannot make", e))?;
+                empty_dir(&folder, readers.group()).map_err(|e| io("cannot make", e))?;
             }
             Source::Memory => {
                 empty_dir(&folder, None).map_err(|e| io("cannot make", e))?;
@@ -236,14 +236,14 @@ pub(crate) fn set_up(
                 if made.map_err(|e| io("cannot mount", e))? == memory::Made::OnDisk {
                     on_disk.push(volume.name.clone());
                 }
-                empty_dir(&folder, user).map_err(|e| io("cannot open up", e))?;
+                empty_dir(&folder, readers.group()).map_err(|e| io("cannot open up", e))?;
             }
             Source::Projected(_) => {
                 if has_token(volume) {
                     token_folder(&folder).map_err(|e| io("cannot mount", e))?;
                 }
                 let files = projection::files(pod, volume, sources, around)?;
-                atomic::write(&folder, &files, user).map_err(|e| io("cannot write", e))?;
+                atomic::write(&folder, &files, readers).map_err(|e| io("cannot write", e))?;
             }
         }
     }
@@ -267,15 +267,15 @@ fn token_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder that all guests of the Pod may write.
-fn empty_dir(folder: &Path, user: Option<GuestUser>) -> io::Result<()> {
+/// Makes a folder that everything of the Pod may write.
+fn empty_dir(folder: &Path, group: Option<u32>) -> io::Result<()> {
     if !folder.exists() {
         std::fs::create_dir_all(folder)?;
         // Guests run under other users than the agent.
         set_mode(folder, 0o777)?;
     }
-    match user {
-        Some(user) => access::give_volume(folder, user),
+    match group {
+        Some(group) => access::give_volume(folder, group),
         None => Ok(()),
     }
 }
@@ -312,3 +312,7 @@ pub(crate) fn uids(root: &Path) -> BTreeSet<String> {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod readers_tests;

@@ -10,12 +10,15 @@ use super::tokens::TokenKey;
 use crate::pod;
 use crate::pod::env::Sources;
 use crate::pod::fields::{self, Surroundings};
+use crate::pod::security;
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) bytes: Vec<u8>,
     pub(crate) mode: u32,
+    /// Whose it is among containers, where it is not everybody's.
+    pub(crate) user: Option<u32>,
 }
 
 /// Files by path, relative to the volume; a later source of a path wins.
@@ -205,11 +208,16 @@ impl Maker<'_> {
                 volume: self.volume.to_owned(),
             });
         };
-        let mode = match has_own_user(self.pod) {
+        let user = own_user(self.pod);
+        let mode = match user.is_some() || security::fs_group(self.pod).is_some() {
             true => Some(TOKEN_MODE),
             false => default_mode,
         };
-        self.put(path, token.clone().into_bytes(), mode)
+        self.put(path, token.clone().into_bytes(), mode)?;
+        if let Some(file) = self.files.get_mut(Path::new(path)) {
+            file.user = user;
+        }
+        Ok(())
     }
 
     fn put(&mut self, path: &str, bytes: Vec<u8>, mode: Option<i32>) -> Result<(), VolumeError> {
@@ -223,18 +231,17 @@ impl Maker<'_> {
             });
         }
         let mode = u32::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or(0o644) & 0o777;
-        self.files.insert(PathBuf::from(path), File { bytes, mode });
+        let user = None;
+        self.files
+            .insert(PathBuf::from(path), File { bytes, mode, user });
         Ok(())
     }
 }
 
-/// Whether the Pod names one user for all its containers, or a group for its volumes.
-fn has_own_user(pod: &Pod) -> bool {
+/// The one user whom the Pod names for all its containers.
+fn own_user(pod: &Pod) -> Option<u32> {
     let spec = pod::spec(pod);
     let of_pod = spec.security_context.as_ref();
-    if of_pod.is_some_and(|context| context.fs_group.is_some()) {
-        return true;
-    }
     let of_pod = of_pod.and_then(|context| context.run_as_user);
     let inits = spec.init_containers.iter().flatten();
     let mut users = spec.containers.iter().chain(inits).map(|container| {
@@ -242,7 +249,8 @@ fn has_own_user(pod: &Pod) -> bool {
         own.and_then(|context| context.run_as_user).or(of_pod)
     });
     let first = users.next().flatten();
-    first.is_some() && users.all(|user| user == first)
+    let all = users.all(|user| user == first);
+    first.filter(|_| all).and_then(|user| user.try_into().ok())
 }
 
 #[cfg(test)]
@@ -256,13 +264,12 @@ mod tests {
     fn tokens_are_for_the_pods_user_alone_where_it_names_one() {
         let container = |user: Value| json!({"name": "c", "securityContext": {"runAsUser": user}});
         for (context, containers, want) in [
-            (json!({}), [Value::Null, Value::Null], false),
-            (json!({"runAsUser": 1000}), [Value::Null, Value::Null], true),
-            (json!({"runAsUser": 1000}), [json!(1000), Value::Null], true),
-            (json!({"runAsUser": 1000}), [json!(7), Value::Null], false),
-            (json!({}), [json!(7), json!(7)], true),
-            (json!({}), [json!(7), Value::Null], false),
-            (json!({"fsGroup": 10000}), [Value::Null, json!(7)], true),
+            (json!({}), [Value::Null, Value::Null], None),
+            (json!({"runAsUser": 8}), [Value::Null, Value::Null], Some(8)),
+            (json!({"runAsUser": 8}), [json!(8), Value::Null], Some(8)),
+            (json!({"runAsUser": 8}), [json!(7), Value::Null], None),
+            (json!({}), [json!(7), json!(7)], Some(7)),
+            (json!({}), [json!(7), Value::Null], None),
         ] {
             let [init, app] = containers;
             let pod = serde_json::from_value(json!({"spec": {
@@ -270,7 +277,7 @@ mod tests {
                 "initContainers": [container(init)], "containers": [container(app)],
             }}))
             .unwrap();
-            assert_eq!(has_own_user(&pod), want, "{pod:?}");
+            assert_eq!(own_user(&pod), want, "{pod:?}");
         }
     }
 }

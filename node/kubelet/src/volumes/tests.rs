@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
+use coracle_runtime::GuestUser;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
 use super::*;
 
-fn pod(volumes: Value, mounts: Value) -> Pod {
+pub(super) fn pod(volumes: Value, mounts: Value) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"a": "b"}},
         "spec": {
@@ -20,7 +21,7 @@ fn pod(volumes: Value, mounts: Value) -> Pod {
     .unwrap()
 }
 
-fn sources(color: &str) -> Sources {
+pub(super) fn sources(color: &str) -> Sources {
     let map: ConfigMap =
         serde_json::from_value(json!({"data": {"color": color, "size": "big"}})).unwrap();
     let secret: Secret = serde_json::from_value(json!({"data": {"pw": "cw=="}})).unwrap();
@@ -67,7 +68,7 @@ fn projected_files_change_as_one() {
     let _torn_down = TornDown(root.path());
     let pod = pod(volumes, json!([]));
     let around = Surroundings::default();
-    set_up(root.path(), &pod, &sources("red"), &around, None).unwrap();
+    set_up(root.path(), &pod, &sources("red"), &around, Readers::Agent).unwrap();
     let volume = &pod::spec(&pod).volumes.as_ref().unwrap()[0];
     let folder = folder(root.path(), &pod, volume).unwrap();
     let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
@@ -82,10 +83,10 @@ fn projected_files_change_as_one() {
     assert_eq!((mode("etc/color"), mode("pw")), (0o644, 0o600));
 
     let before = std::fs::read_link(folder.join("..data")).unwrap();
-    set_up(root.path(), &pod, &sources("red"), &around, None).unwrap();
+    set_up(root.path(), &pod, &sources("red"), &around, Readers::Agent).unwrap();
     let same = std::fs::read_link(folder.join("..data")).unwrap();
     assert_eq!(before, same, "nothing is written when nothing has changed");
-    set_up(root.path(), &pod, &sources("blue"), &around, None).unwrap();
+    set_up(root.path(), &pod, &sources("blue"), &around, Readers::Agent).unwrap();
     assert_eq!(read("etc/color"), "blue");
     assert!(!folder.join(before).exists(), "the old files are gone");
 
@@ -100,12 +101,13 @@ fn names_that_are_gone_lose_their_links() {
     let file = |text: &str| projection::File {
         bytes: text.as_bytes().to_vec(),
         mode: 0o644,
+        user: None,
     };
     let one = projection::Files::from([("a".into(), file("1")), ("b".into(), file("2"))]);
     let two = projection::Files::from([("b".into(), file("2")), ("c".into(), file("3"))]);
-    assert!(atomic::write(folder.path(), &one, None).unwrap());
-    assert!(atomic::write(folder.path(), &two, None).unwrap());
-    assert!(!atomic::write(folder.path(), &two, None).unwrap());
+    assert!(atomic::write(folder.path(), &one, Readers::Agent).unwrap());
+    assert!(atomic::write(folder.path(), &two, Readers::Agent).unwrap());
+    assert!(!atomic::write(folder.path(), &two, Readers::Agent).unwrap());
     let mut names: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -137,7 +139,8 @@ fn what_is_missing_is_named() {
         let mut volume = source;
         volume["name"] = json!("v");
         let pod = pod(json!([volume]), json!([]));
-        let error = set_up(root.path(), &pod, &sources("red"), &around, None).unwrap_err();
+        let error =
+            set_up(root.path(), &pod, &sources("red"), &around, Readers::Agent).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
@@ -160,7 +163,7 @@ fn mounts_stay_in_their_volumes() {
         &pod,
         &sources("red"),
         &Surroundings::default(),
-        None,
+        Readers::Agent,
     )
     .unwrap();
     let container = &pod::spec(&pod).containers[0];
@@ -188,7 +191,7 @@ fn mounts_stay_in_their_volumes() {
 }
 
 /// Whether the test can run. In a build that must run all tests it has to.
-fn is_root(test: &str) -> bool {
+pub(super) fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("SKIPPED {test}: it needs root");
@@ -197,79 +200,12 @@ fn is_root(test: &str) -> bool {
 }
 
 /// Takes the volumes away whatever becomes of the test: a mount outlives it otherwise.
-struct TornDown<'a>(&'a Path);
+pub(super) struct TornDown<'a>(pub(super) &'a Path);
 
 impl Drop for TornDown<'_> {
     fn drop(&mut self) {
         tear_down(self.0, "u").unwrap();
     }
-}
-
-#[test]
-fn volumes_are_the_users_of_the_pods_guests_only() {
-    use std::os::unix::fs::MetadataExt;
-    use std::os::unix::process::CommandExt;
-    if !is_root("volumes_are_the_users_of_the_pods_guests_only") {
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let of = |id| GuestUser { uid: id, gid: id };
-    let (user, other) = (of(2_000_200_001), of(2_000_200_002));
-    let volumes = json!([
-        {"name": "data", "emptyDir": {}},
-        {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
-        {"name": "cm", "configMap": {"name": "cm", "items": [{"key": "color", "path": "etc/color"}]}},
-    ]);
-    let pod = pod(volumes, json!([]));
-    let around = Surroundings::default();
-    let sources = sources("red");
-    // As an agent left it whose guests ran as root.
-    set_up(root.path(), &pod, &sources, &around, None).unwrap();
-    let volumes = pod::spec(&pod).volumes.as_ref().unwrap();
-    let path = |index: usize| folder(root.path(), &pod, &volumes[index]).unwrap();
-    std::fs::create_dir(path(0).join("old")).unwrap();
-    std::fs::write(path(0).join("old/file"), "old").unwrap();
-    for _ in 0..2 {
-        let on_disk = set_up(root.path(), &pod, &sources, &around, Some(user)).unwrap();
-        assert!(on_disk.is_empty());
-    }
-    let run = |user: GuestUser, script: &str| {
-        std::process::Command::new("sh")
-            .args(["-ec", script])
-            .current_dir(root.path())
-            .uid(user.uid)
-            .gid(user.gid)
-            .output()
-            .unwrap()
-    };
-    let below = "cd pods/u/volumes";
-    let reads = format!(
-        "{below}; cat kubernetes.io~secret/s/pw kubernetes.io~configmap/cm/etc/color; \
-         cd kubernetes.io~empty-dir/data; echo new >> old/file; echo x > made; cat old/file made"
-    );
-    let done = run(user, &reads);
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{done:?}");
-    assert_eq!(text, "sredoldnew\nx\n");
-    // Neither what is read only nor anything above is the guests' to change or to list.
-    for script in [
-        "echo x > kubernetes.io~secret/s/..data/pw",
-        "rm kubernetes.io~secret/s/pw",
-        "ls",
-    ] {
-        assert!(
-            !run(user, &format!("{below}; {script}")).status.success(),
-            "{script}"
-        );
-    }
-    let foreign = run(other, below);
-    assert!(!foreign.status.success(), "{foreign:?}");
-    let secret = std::fs::metadata(path(1).join("pw")).unwrap();
-    assert_eq!(
-        (secret.uid(), secret.gid(), secret.mode() & 0o777),
-        (0, user.gid, 0o440)
-    );
-    tear_down(root.path(), "u").unwrap();
 }
 
 #[test]
@@ -282,7 +218,14 @@ fn a_volume_in_memory_is_bounded_and_goes_with_its_pod() {
     let pod = pod(volumes, json!([]));
     let set_up = || {
         let around = Surroundings::default();
-        super::set_up(root.path(), &pod, &Sources::default(), &around, None).unwrap()
+        super::set_up(
+            root.path(),
+            &pod,
+            &Sources::default(),
+            &around,
+            Readers::Agent,
+        )
+        .unwrap()
     };
     let _torn_down = TornDown(root.path());
     if !set_up().is_empty() {
@@ -342,7 +285,14 @@ fn tokens_lie_in_memory() {
         gid: 2_000_200_001,
     };
     for _ in 0..2 {
-        set_up(root.path(), &pod, &sources("red"), &around, Some(user)).unwrap();
+        set_up(
+            root.path(),
+            &pod,
+            &sources("red"),
+            &around,
+            Readers::Guests(user),
+        )
+        .unwrap();
     }
     let volumes = pod::spec(&pod).volumes.as_ref().unwrap();
     let path = |index: usize| folder(root.path(), &pod, &volumes[index]).unwrap();
@@ -403,7 +353,14 @@ fn what_is_of_the_machine_is_led_to_and_left_as_it_is() {
     );
     let (around, user) = (Surroundings::default(), GuestUser { uid: 1, gid: 1 });
     let container = &pod::spec(&pod).containers[0];
-    set_up(root.path(), &pod, &sources("red"), &around, Some(user)).unwrap();
+    set_up(
+        root.path(),
+        &pod,
+        &sources("red"),
+        &around,
+        Readers::Guests(user),
+    )
+    .unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
     let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
     assert_eq!(made[0].host_path, path);

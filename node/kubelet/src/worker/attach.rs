@@ -57,6 +57,11 @@ impl Worker {
                 false => Attachment::Address,
             });
         }
+        by_kinds(self.kinds(pod, handler).await)
+    }
+
+    /// What the Pod's images hold, as far as that is known.
+    async fn kinds(&self, pod: &Pod, handler: Option<&str>) -> Vec<Option<Kind>> {
         let mut kinds = Vec::new();
         for (container, _) in pod::containers(pod) {
             let (reference, policy) = policy(container);
@@ -67,7 +72,20 @@ impl Worker {
                 (None, _) => self.node.images.kind(reference).await,
             });
         }
-        by_kinds(kinds)
+        kinds
+    }
+
+    /// Whether something of the Pod is a guest, as far as that is known: an earlier agent ran it, or
+    /// its image is here. Another one is noticed when it is started.
+    pub(super) async fn has_guests(&self, pod: &Pod, handler: Option<&str>) -> bool {
+        if let Some(kind) = self.node.router.only(handler) {
+            return kind == Kind::Wasm;
+        }
+        let known = self.node.cache.pod(pod::uid(pod));
+        let of_guests = self.node.router.route(Kind::Wasm, handler);
+        let of_guests = of_guests.map_or("", |runtime| runtime.name());
+        known.sandboxes.iter().any(|of| of.runtime == of_guests)
+            || self.kinds(pod, handler).await.contains(&Some(Kind::Wasm))
     }
 }
 

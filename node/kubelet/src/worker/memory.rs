@@ -11,6 +11,7 @@ use crate::containers::allocation::Allocation;
 use crate::containers::back_off::BackOff;
 use crate::containers::observed::PodRuntime;
 use crate::containers::start::{Prepared, StartError};
+use crate::followed::Following;
 use crate::pod;
 use crate::volumes::tokens::Tokens;
 use crate::worker::resize::Unfinished;
@@ -43,6 +44,8 @@ pub(crate) struct Memory {
     ///
     /// [`Sources::fingerprint`]: crate::pod::env::Sources::fingerprint
     pub(crate) volume_sources: Option<u64>,
+    /// The objects that they are made of.
+    pub(crate) following: Following,
     /// Tokens in the volumes.
     pub(crate) tokens: Tokens,
     /// How often in a row the volumes could not be made.

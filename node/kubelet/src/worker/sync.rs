@@ -2,15 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
+use crate::access::Readers;
 use crate::containers::actions::{Actions, KillCause, Start};
-use crate::containers::start::{Prepared, Starter};
+use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
+use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
@@ -25,8 +27,12 @@ const RETRY: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Volumes that fail for longer are told of.
 const PASSING: Duration = Duration::from_millis(400);
-/// How often volumes are brought up to date with their ConfigMaps and Secrets.
+/// How often volumes are brought up to date with their ConfigMaps and Secrets, whether those are
+/// known to have changed or not.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
+/// When that is done anew where what was fetched is not the newest of which was heard: one of the
+/// two was late.
+const STALE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
@@ -77,7 +83,11 @@ impl Worker {
             return Outcome::End(Cause::Finished, pod::grace(pod));
         }
         self.publish(pod, None, false);
-        let refresh = volumes::may_change(pod).then(|| now + VOLUME_REFRESH);
+        let refresh = match self.memory.following.is_stale() {
+            true => STALE_REFRESH,
+            false => VOLUME_REFRESH,
+        };
+        let refresh = volumes::may_change(pod).then(|| now + refresh);
         let retry = (!progress).then(|| now + RETRY);
         let times = [
             actions.wake_at,
@@ -110,6 +120,7 @@ impl Worker {
             let mut prepared = Prepared {
                 ips: Vec::new(),
                 namespace: None,
+                guests: self.has_guests(pod, handler.as_deref()).await,
                 handler,
                 user,
                 sources: Sources::default(),
@@ -137,8 +148,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the volumes, or brings them up to date when it is time, or when what they tell
-    /// of the Pod itself has changed.
+    /// Makes the volumes, or brings them up to date when it is time, or when what they are made of
+    /// or tell of the Pod itself has changed.
     async fn set_up_volumes(&mut self, pod: &Pod) -> Result<(), String> {
         if pod::spec(pod).volumes.iter().flatten().next().is_none() {
             return Ok(());
@@ -151,17 +162,23 @@ impl Worker {
         );
         let made = self.memory.volumes_made.as_ref();
         let same = made.is_some_and(|(_, of)| *of == shown);
-        if same && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
+        let stale = self.memory.following.is_stale();
+        if same && !stale && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
             return Ok(());
         }
         let mut wanted = References::default();
         volumes::references(pod, &mut wanted);
+        let following = &mut self.memory.following;
+        self.node
+            .followed
+            .follow(pod, &self.handle, &wanted, following);
         let (sources, tokens) = tokio::join!(
             objects::fetch(&self.node, pod::namespace(pod), &wanted),
             tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now),
         );
         let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
         sources.tokens = tokens?;
+        self.memory.following.has(&sources);
         let fingerprint = sources.fingerprint();
         if same && self.memory.volume_sources == Some(fingerprint) {
             // Thousands of idle Pods come by here every minute.
@@ -172,10 +189,11 @@ impl Worker {
         let ips = prepared.map(|prepared| prepared.ips.as_slice());
         let around = self.node.surroundings(ips.unwrap_or_default());
         let (root, pod) = (self.node.root.clone(), pod.clone());
-        let user = prepared.and_then(|prepared| prepared.user);
+        let readers = prepared.map_or(Readers::Agent, |prepared| prepared.readers(&pod));
         let of = pod.clone();
         let set_up = tokio::task::spawn_blocking(move || {
-            volumes::set_up(&root, &of, &sources, &around, user).map_err(|error| error.to_string())
+            volumes::set_up(&root, &of, &sources, &around, readers)
+                .map_err(|error| error.to_string())
         });
         let on_disk = set_up.await.map_err(|error| error.to_string())??;
         for volume in on_disk {
@@ -285,67 +303,76 @@ impl Worker {
         {
             self.memory.back_off.next(&start.name, failed, now);
         }
-        let mut prepared = self.memory.prepared.clone().unwrap_or_default();
-        let mut wanted = References::default();
-        references(container, &mut wanted);
-        let inbox = self.inbox.clone();
-        let mut late: Option<Prepared> = None;
-        let begin = async {
-            if wanted != References::default() {
-                let namespace = pod::namespace(pod);
-                let sources = objects::fetch(&self.node, namespace, &wanted).await;
-                prepared.sources = sources.map_err(|error| {
-                    let message = format!("cannot read objects: {error}");
-                    crate::containers::start::StartError::Config(message)
-                })?;
-            }
-            let starter = Starter {
-                node: &self.node,
-                pod,
-                container,
-                attempt: start.attempt,
-                prepared: &prepared,
-            };
-            let found = tokio::select! {
-                found = starter.image() => found?,
-                () = Self::ends(inbox.clone()) => return Ok(false),
-            };
-            let (runtime, image) = found;
-            let first = (container.name.as_str(), image.kind);
-            let wanted = tokio::select! {
-                wanted = attach::late(&self.node, pod, first, &prepared) => wanted,
-                () = Self::ends(inbox.clone()) => return Ok(false),
-            };
-            if let Some(wanted) = wanted {
-                let mut joined = prepared.clone();
-                let attached = attach::attach(&self.node, pod, wanted, &mut joined).await;
-                attached.map_err(|message| starter.no_sandbox(message))?;
-                late = Some(joined);
-            }
-            let starter = Starter {
-                prepared: late.as_ref().unwrap_or(&prepared),
-                ..starter
-            };
-            let id = starter.create(&runtime, &image).await?;
-            // What is given up half started is ended with the Pod's sandbox.
-            let start = async {
-                starter.start(&runtime, &id).await?;
-                starter.post_start(&runtime, &id).await;
-                Ok(true)
-            };
-            tokio::select! {
-                started = start => started,
-                () = Self::ends(inbox) => Ok(false),
-            }
-        };
-        let begun = begin.await;
-        if let (Some(prepared), Some(joined)) = (&mut self.memory.prepared, late) {
-            (prepared.ips, prepared.namespace) = (joined.ips, joined.namespace);
-        }
-        match begun {
+        match self.begin(pod, container, start.attempt).await {
             Ok(true) => self.memory.started(&start.name),
             Ok(false) => {}
             Err(error) => self.memory.failed(&start.name, error, SystemTime::now()),
+        }
+    }
+
+    /// Starts a container; false if its Pod is to end before that is done.
+    async fn begin(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        attempt: u32,
+    ) -> Result<bool, StartError> {
+        let mut prepared = self.memory.prepared.clone().unwrap_or_default();
+        let mut wanted = References::default();
+        references(container, &mut wanted);
+        if wanted != References::default() {
+            let namespace = pod::namespace(pod);
+            let sources = objects::fetch(&self.node, namespace, &wanted).await;
+            prepared.sources = sources
+                .map_err(|error| StartError::Config(format!("cannot read objects: {error}")))?;
+        }
+        let inbox = self.inbox.clone();
+        let node = self.node.clone();
+        let mut starter = Starter {
+            node: &node,
+            pod,
+            container,
+            attempt,
+            prepared: &prepared,
+        };
+        let parts = tokio::select! {
+            found = starter.parts() => found?,
+            () = Self::ends(inbox.clone()) => return Ok(false),
+        };
+        let runtime = &parts.runtime;
+        let first = (container.name.as_str(), parts.image.kind);
+        let wanted = tokio::select! {
+            wanted = attach::late(&node, pod, first, &prepared) => wanted,
+            () = Self::ends(inbox.clone()) => return Ok(false),
+        };
+        let mut late = prepared.clone();
+        if let Some(wanted) = wanted {
+            let attached = attach::attach(&node, pod, wanted, &mut late).await;
+            attached.map_err(|message| starter.no_sandbox(message))?;
+        }
+        let first_guest = parts.image.kind == Kind::Wasm && !prepared.guests;
+        late.guests |= first_guest;
+        if let Some(known) = &mut self.memory.prepared {
+            (known.ips, known.namespace) = (late.ips.clone(), late.namespace.clone());
+            known.guests = late.guests;
+        }
+        if first_guest {
+            self.memory.volumes_made = None;
+            self.memory.volume_sources = None;
+            let set_up = self.set_up_volumes(pod).await;
+            set_up.map_err(StartError::Config)?;
+        }
+        starter.prepared = &late;
+        let id = starter.create(&parts).await?;
+        // What is given up half started is ended with the Pod's sandbox.
+        let start = async {
+            starter.start(runtime, &id).await?;
+            starter.post_start(runtime, &id).await;
+            Ok(true)
+        };
+        tokio::select! {
+            started = start => started,
+            () = Self::ends(inbox) => Ok(false),
         }
     }
 

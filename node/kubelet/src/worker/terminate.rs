@@ -12,6 +12,7 @@ use super::run::Worker;
 use super::state::{Cause, Input, State};
 use crate::containers::stop;
 use crate::events::Severity;
+use crate::followed::Following;
 use crate::pod;
 use crate::volumes;
 
@@ -26,6 +27,7 @@ impl Worker {
         let pod = self.inbox.borrow().pod.clone();
         let uid = pod::uid(&pod).to_owned();
         self.probes.clear();
+        self.memory.following = Following::default();
         let runtime = self.node.cache.pod(&uid);
         let began = Instant::now();
         let (shorten, deadline) = watch::channel(began + grace.max(MIN_GRACE));
