@@ -103,9 +103,8 @@ impl Admission {
         let mut admitted = self.admitted.lock();
         // What it has already is not asked for again, though there be less of it by now.
         let has = admitted.get(uid).map(|has| &has.requests);
-        let grows = |name: &str, wanted| has.and_then(|has| has.get(name)) < Some(wanted);
         let mut grown = asked.requests.clone();
-        grown.retain(|name, wanted| grows(name, &*wanted));
+        grown.retain(|name, wanted| has.and_then(|has| has.get(name)) < Some(&*wanted));
         self.fits(uid, &grown, &HashMap::new())
             .map_err(|lack| NoRoom {
                 reason: "Infeasible",
