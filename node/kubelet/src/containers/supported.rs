@@ -7,23 +7,18 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::images::Kind;
-use crate::pod::{self, Role};
+use crate::pod;
 
 /// Says what of a container of that kind cannot be done here.
-pub(crate) fn check(
-    pod: &Pod,
-    container: &Container,
-    role: Role,
-    kind: Kind,
-) -> Result<(), String> {
-    check_all(pod, container, role)?;
+pub(crate) fn check(pod: &Pod, container: &Container, kind: Kind) -> Result<(), String> {
+    check_all(pod, container)?;
     match kind {
         Kind::Wasm => check_guest(pod, container),
         Kind::Container => Ok(()),
     }
 }
 
-fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String> {
+fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     let spec = pod::spec(pod);
     let refused = |what: String| Err(format!("{what} is not supported on this node"));
     // On the machine's own network a container's ports are the machine's.
@@ -40,17 +35,6 @@ fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String>
     let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
     if claims.into_iter().flatten().next().is_some() {
         return refused("resources.claims".to_owned());
-    }
-    let of_app = container.restart_policy.is_some() && role == Role::App;
-    if of_app
-        || container
-            .restart_policy_rules
-            .iter()
-            .flatten()
-            .next()
-            .is_some()
-    {
-        return refused("a container's own restartPolicy".to_owned());
     }
     let own = container.security_context.as_ref();
     let of_pod = spec.security_context.as_ref();
@@ -118,8 +102,8 @@ mod tests {
 
     fn checked(spec: Value, kind: Kind) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
-        let (container, role) = pod::container(&pod, "c").unwrap();
-        check(&pod, &container, role, kind)
+        let (container, _) = pod::container(&pod, "c").unwrap();
+        check(&pod, &container, kind)
     }
 
     /// A Pod of a container with these fields.
@@ -143,7 +127,6 @@ mod tests {
                 with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
                 "resources.claims",
             ),
-            (with(json!({"restartPolicy": "Never"})), "restartPolicy"),
             (
                 with(json!({"securityContext": {"appArmorProfile": app_armor}})),
                 "appArmorProfile",
@@ -168,6 +151,7 @@ mod tests {
         let port = json!([{"containerPort": 80, "hostPort": 80}]);
         for spec in [
             with(json!({})),
+            with(json!({"restartPolicy": "Never"})),
             with(json!({"ports": [{"containerPort": 80}]})),
             json!({"hostNetwork": true, "containers": [{"name": "c", "ports": port}]}),
             json!({
