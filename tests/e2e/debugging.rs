@@ -51,8 +51,10 @@ fn kubectl_debug_looks_into_a_pod_of_containers() {
     let fed = kubectl.feed(&debug("fed", &["-i"], &["head", "-n", "1"]), b"hello\n");
     let printed = String::from_utf8_lossy(&fed.stdout);
     assert!(fed.status.success() && printed.contains("hello"), "{fed:?}");
-    let line =
-        "debug -it box --image=busybox:v1 -c typed -- sh -c 'sleep 1; stty size; echo typed'";
+    let script = "n=0; until test \"$(stty size)\" = \"31 97\" || test $n = 300; \
+                  do n=$((n+1)); sleep 0.1; done; stty size; echo typed";
+    let line = format!("debug -it box --image=busybox:v1 -c typed -- sh -c '{script}'");
+    let line = line.as_str();
     let shown = kubectl.on_terminal(31, 97, line);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(
@@ -76,8 +78,10 @@ fn kubectl_debug_looks_into_a_pod_of_containers() {
     });
     let ids = ".status.ephemeralContainerStatuses[*].containerID";
     let before = kubectl.value(&pod, ids);
+    let address = kubectl.value(&pod, ".status.podIP");
+    let range = format!("{}.0.0/16", address.rsplitn(3, '.').last().unwrap());
     let folder = cluster.kill();
-    let cluster = Cluster::up_in(folder, &[]);
+    let cluster = Cluster::up_in(folder, &["--cluster-cidr", &range]);
     let kubectl = cluster.kubectl();
     let said = kubectl.ok(&["exec", "box", "-c", "stays", "--", "echo", "found"]);
     assert_eq!(said, "found\n");

@@ -71,8 +71,10 @@ spec:
     assert_eq!(kubectl.value(&POD, &cpu), "60m");
 
     // The next agent knows what was allocated, and still waits.
+    let address = kubectl.value(&POD, ".status.podIP");
+    let range = format!("{}.0.0/16", address.rsplitn(3, '.').last().unwrap());
     let folder = cluster.kill();
-    let cluster = Cluster::up_in(folder, &[]);
+    let cluster = Cluster::up_in(folder, &["--cluster-cidr", &range]);
     let kubectl = cluster.kubectl();
     let (reason, _) = unfinished(&kubectl, "PodResizePending");
     assert_eq!(reason, "Infeasible");

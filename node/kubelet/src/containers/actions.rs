@@ -280,11 +280,11 @@ impl Plan<'_> {
                 None => Next::Runs,
             },
             ContainerState::Exited(exit) => {
-                let policy = pod::container_restart_policy(self.observed.pod, role);
+                let policy = pod::restart_policy(self.observed.pod, container, role);
                 let changed = role == Role::App && image_changed(container, latest);
                 let resized = self.resizes(container);
                 let killed = (changed || resized) && policy != RestartPolicy::Never;
-                if !policy.restarts(exit.code) && !killed {
+                if !pod::restarts(self.observed.pod, container, role, exit.code) && !killed {
                     return Next::Ended { code: exit.code };
                 }
                 if resized {

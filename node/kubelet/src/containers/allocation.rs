@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coracle_apimachinery::resources::{CPU, MEMORY, ResourceList, parse};
+use coracle_apimachinery::resources::{CPU, MEMORY, Qos, ResourceList, parse, qos};
 use coracle_runtime::{ContainerId, Resources, disk};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,11 @@ use crate::volumes;
 /// Name of the file in a Pod's folder.
 const FILE: &str = "allocation.json";
 
+/// Of containers by their names, and what the Pod asks for as a whole under [`POD`].
 type ByName = BTreeMap<String, ResourceRequirements>;
+
+/// No container's name.
+const POD: &str = "";
 
 /// Requests and limits of one Pod's containers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +81,16 @@ impl Allocation {
     /// By the spec, and what the API was told of containers that were made by it or an earlier one.
     fn of(pod: &Pod) -> Self {
         let mut known = Self::default();
+        let spec = pod::spec(pod);
+        if spec.resources.is_none() && qos(spec) == Qos::BestEffort {
+            // It never has any, since a resize leaves its class as it is; and there are many.
+            return known;
+        }
+        if let Some(whole) = &spec.resources {
+            // Sandboxes are made with it.
+            known.allocated.insert(POD.to_owned(), whole.clone());
+            known.actuated.insert(POD.to_owned(), whole.clone());
+        }
         let status = pod::status(pod);
         for (container, _) in pod::containers(pod) {
             let name = &container.name;
@@ -108,18 +122,19 @@ impl Allocation {
 
     /// Whether the spec wants something else.
     pub(crate) fn differs(&self, pod: &Pod) -> bool {
-        let mut containers = pod::containers(pod);
-        containers.any(|(container, _)| {
-            let allocated = self.allocated.get(&container.name);
-            allocated.is_some_and(|allocated| !same(allocated, container.resources.as_ref()))
+        resources(pod).any(|(name, wanted)| {
+            let allocated = self.allocated.get(name);
+            allocated.is_some_and(|allocated| !same(allocated, wanted))
         })
     }
 
     /// Allocates what the spec says.
     pub(crate) fn take(&mut self, pod: &Pod) {
-        for (container, _) in pod::containers(pod) {
-            let wanted = container.resources.clone().unwrap_or_default();
-            let allocated = self.allocated.entry(container.name.clone()).or_default();
+        for (name, wanted) in resources(pod) {
+            let Some(allocated) = self.allocated.get_mut(name) else {
+                continue;
+            };
+            let wanted = wanted.cloned().unwrap_or_default();
             put(&mut allocated.requests, wanted.requests.as_ref());
             put(&mut allocated.limits, wanted.limits.as_ref());
         }
@@ -130,6 +145,12 @@ impl Allocation {
         if let Some(allocated) = self.allocated.get(name) {
             self.actuated.insert(name.to_owned(), allocated.clone());
         }
+    }
+
+    /// Notes that all containers together have what is allocated to the Pod.
+    pub(crate) fn actuate_pod(&mut self, limits: Resources) {
+        self.pod = Some(limits);
+        self.actuate(POD);
     }
 
     /// What a running container has.
@@ -145,6 +166,11 @@ impl Allocation {
 
     /// Whether a container that runs does not have yet what is allocated to it.
     pub(crate) fn in_progress(&self, runtime: &PodRuntime) -> bool {
+        self.change(POD).is_some() || self.is_to_change(runtime)
+    }
+
+    /// Whether a container runs that has something else than is allocated to it.
+    pub(crate) fn is_to_change(&self, runtime: &PodRuntime) -> bool {
         let mut running = runtime.running();
         running.any(|of| self.change(of.name()).is_some())
     }
@@ -253,24 +279,30 @@ fn same(a: &ResourceRequirements, b: Option<&ResourceRequirements>) -> bool {
     amounts(Some(a)) == amounts(b)
 }
 
+/// What the containers of a Pod are to have, and the Pod as a whole.
+fn resources(pod: &Pod) -> impl Iterator<Item = (&str, Option<&ResourceRequirements>)> {
+    let whole = (POD, pod::spec(pod).resources.as_ref());
+    let each = pod::containers(pod).map(|(of, _)| (of.name.as_str(), of.resources.as_ref()));
+    each.chain([whole])
+}
+
 /// A Pod with CPU and memory of these containers as they are here.
 fn with<'a>(pod: &'a Pod, lists: &ByName) -> Cow<'a, Pod> {
-    let differs = |container: &Container| {
-        let list = lists.get(&container.name);
-        list.is_some_and(|list| !same(list, container.resources.as_ref()))
+    let differs = |(name, own): (&str, Option<&ResourceRequirements>)| {
+        let list = lists.get(name);
+        list.is_some_and(|list| !same(list, own))
     };
-    if !pod::containers(pod).any(|(container, _)| differs(container)) {
+    if !resources(pod).any(differs) {
         return Cow::Borrowed(pod);
     }
     let mut pod = pod.clone();
     if let Some(spec) = &mut pod.spec {
         let inits = spec.init_containers.iter_mut().flatten();
-        for container in spec.containers.iter_mut().chain(inits) {
-            if !differs(container) {
-                continue;
-            }
-            if let Some(list) = lists.get(&container.name) {
-                let own = container.resources.get_or_insert_default();
+        let containers = spec.containers.iter_mut().chain(inits);
+        let each = containers.map(|of| (of.name.as_str(), &mut of.resources));
+        for (name, own) in each.chain([(POD, &mut spec.resources)]) {
+            if let Some(list) = lists.get(name) {
+                let own = own.get_or_insert_default();
                 put(&mut own.requests, list.requests.as_ref());
                 put(&mut own.limits, list.limits.as_ref());
             }

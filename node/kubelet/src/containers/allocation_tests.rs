@@ -85,6 +85,27 @@ fn a_pod_is_run_with_what_is_allocated() {
 }
 
 #[test]
+fn what_a_pod_asks_for_as_a_whole_is_allocated_too() {
+    let whole = |cpu: &str| {
+        let mut pod = pod(&[json!({})]);
+        let resources = serde_json::from_value(both(cpu, "1Mi")).unwrap();
+        pod.spec.as_mut().unwrap().resources = Some(resources);
+        pod
+    };
+    let (before, after) = (whole("1"), whole("2"));
+    let mut allocation = started(&before);
+    assert!(allocation.differs(&after) && !allocation.differs(&before));
+    assert_eq!(allocation.apply(&after).spec, before.spec);
+    allocation.take(&after);
+    let runtime = running(&after);
+    assert!(allocation.in_progress(&runtime) && !allocation.is_to_change(&runtime));
+    assert_eq!(allocation.pod_now(&after).cpu_request_millis, Some(1000));
+    allocation.actuate_pod(cgroups::resources(&after));
+    assert!(!allocation.in_progress(&runtime));
+    assert_eq!(allocation.pod_now(&after).cpu_request_millis, Some(2000));
+}
+
+#[test]
 fn what_gives_memory_back_comes_first_and_policies_are_kept() {
     let before = pod(&[
         both("1", "1Mi"),

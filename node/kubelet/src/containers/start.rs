@@ -21,7 +21,7 @@ use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
-use crate::pod::{self, Role, cgroups, dns, security, service_env};
+use crate::pod::{self, cgroups, dns, security, service_env};
 use crate::volumes::{self, mounts};
 
 /// Label of a container that holds the image's full reference, which a restarted agent
@@ -341,8 +341,7 @@ impl Starter<'_> {
             }
             None => None,
         };
-        let role = pod::container(pod, &container.name).map_or(Role::App, |(_, role)| role);
-        supported::check(pod, container, role, image.kind)?;
+        supported::check(pod, container, image.kind)?;
         let mut security = security::security(pod, container, &node.seccomp)?;
         if image.kind == Kind::Wasm {
             security::check_for_guest(&security)?;

@@ -7,23 +7,18 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::images::Kind;
-use crate::pod::{self, Role};
+use crate::pod;
 
 /// Says what of a container of that kind cannot be done here.
-pub(crate) fn check(
-    pod: &Pod,
-    container: &Container,
-    role: Role,
-    kind: Kind,
-) -> Result<(), String> {
-    check_all(pod, container, role)?;
+pub(crate) fn check(pod: &Pod, container: &Container, kind: Kind) -> Result<(), String> {
+    check_all(pod, container)?;
     match kind {
         Kind::Wasm => check_guest(pod, container),
         Kind::Container => Ok(()),
     }
 }
 
-fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String> {
+fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     let spec = pod::spec(pod);
     let refused = |what: String| Err(format!("{what} is not supported on this node"));
     if let Err(port) = pod::host_ports::host_ports(pod) {
@@ -35,17 +30,6 @@ fn check_all(pod: &Pod, container: &Container, role: Role) -> Result<(), String>
     let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
     if claims.into_iter().flatten().next().is_some() {
         return refused("resources.claims".to_owned());
-    }
-    let of_app = container.restart_policy.is_some() && role == Role::App;
-    if of_app
-        || container
-            .restart_policy_rules
-            .iter()
-            .flatten()
-            .next()
-            .is_some()
-    {
-        return refused("a container's own restartPolicy".to_owned());
     }
     let own = container.security_context.as_ref();
     let of_pod = spec.security_context.as_ref();
@@ -113,8 +97,8 @@ mod tests {
 
     fn checked(spec: Value, kind: Kind) -> Result<(), String> {
         let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
-        let (container, role) = pod::container(&pod, "c").unwrap();
-        check(&pod, &container, role, kind)
+        let (container, _) = pod::container(&pod, "c").unwrap();
+        check(&pod, &container, kind)
     }
 
     /// A Pod of a container with these fields.
@@ -138,7 +122,6 @@ mod tests {
                 with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
                 "resources.claims",
             ),
-            (with(json!({"restartPolicy": "Never"})), "restartPolicy"),
             (
                 with(json!({"securityContext": {"appArmorProfile": app_armor}})),
                 "appArmorProfile",
@@ -164,6 +147,7 @@ mod tests {
         for spec in [
             with(json!({})),
             with(json!({"ports": port})),
+            with(json!({"restartPolicy": "Never"})),
             json!({"hostNetwork": true, "containers": [{"name": "c", "ports": port}]}),
             json!({
                 "initContainers": [{"name": "c", "restartPolicy": "Always"}],

@@ -16,30 +16,14 @@ pub(crate) mod ephemeral;
 pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod host_ports;
+mod restart;
 pub(crate) mod security;
 pub(crate) mod service_env;
 
+pub(crate) use restart::{RestartPolicy, restart_policy, restarts};
+
 /// Priority from which a Pod is critical to the cluster.
 const CRITICAL_PRIORITY: i32 = 2_000_000_000;
-
-/// When a container is started again after it has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RestartPolicy {
-    Always,
-    OnFailure,
-    Never,
-}
-
-impl RestartPolicy {
-    /// Whether a container that ended with `code` is started again.
-    pub(crate) fn restarts(self, code: i32) -> bool {
-        match self {
-            Self::Always => true,
-            Self::OnFailure => code != 0,
-            Self::Never => false,
-        }
-    }
-}
 
 /// What a container is to its Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +74,6 @@ pub(crate) fn status(pod: &Pod) -> &PodStatus {
     pod.status.as_ref().unwrap_or(&EMPTY)
 }
 
-pub(crate) fn restart_policy(pod: &Pod) -> RestartPolicy {
-    match spec(pod).restart_policy.as_deref() {
-        Some("Never") => RestartPolicy::Never,
-        Some("OnFailure") => RestartPolicy::OnFailure,
-        _ => RestartPolicy::Always,
-    }
-}
-
 pub(crate) fn init_containers(pod: &Pod) -> &[Container] {
     spec(pod).init_containers.as_deref().unwrap_or_default()
 }
@@ -127,17 +103,6 @@ pub(crate) fn init_role(container: &Container) -> Role {
     match container.restart_policy.as_deref() {
         Some("Always") => Role::Sidecar,
         _ => Role::Init,
-    }
-}
-
-/// The restart policy of a container in its role.
-pub(crate) fn container_restart_policy(pod: &Pod, role: Role) -> RestartPolicy {
-    match (role, restart_policy(pod)) {
-        (Role::Sidecar, _) => RestartPolicy::Always,
-        (Role::Ephemeral, _) => RestartPolicy::Never,
-        // An init container that succeeded is done, whatever the Pod says.
-        (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
-        (_, policy) => policy,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
-use crate::pod::{self, RestartPolicy};
+use crate::pod;
 
 /// The phase. `terminated`: nothing of the Pod runs any more, and nothing will.
 pub(crate) fn phase(
@@ -14,22 +14,28 @@ pub(crate) fn phase(
     initialized: bool,
     terminated: bool,
 ) -> &'static str {
-    let policy = pod::restart_policy(pod);
-    let failed_init = inits
-        .iter()
-        .any(|init| exit_code(init).is_some_and(|c| c != 0));
+    let restarts = |status: &ContainerStatus, code: i32| {
+        let found = pod::own_container(pod, &status.name);
+        found.is_some_and(|(container, role)| pod::restarts(pod, container, role, code))
+    };
+    let failed_init = inits.iter().any(|init| {
+        let code = exit_code(init).filter(|code| *code != 0);
+        code.is_some_and(|code| !restarts(init, code))
+    });
     if !initialized && !terminated {
-        return match failed_init && policy == RestartPolicy::Never {
+        return match failed_init {
             true => "Failed",
             false => "Pending",
         };
     }
     let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    let mut again = false;
     for status in apps {
         match exit_code(status) {
             Some(code) => {
                 stopped += 1;
                 succeeded += u32::from(code == 0);
+                again |= restarts(status, code);
             }
             None if is_running(status) => running += 1,
             None => waiting += 1,
@@ -46,10 +52,9 @@ pub(crate) fn phase(
         (1.., _, _) => "Pending",
         (0, 1.., _) => "Running",
         (0, 0, 0) => "Pending",
-        _ if policy == RestartPolicy::Always => "Running",
+        _ if again => "Running",
         _ if stopped == succeeded => "Succeeded",
-        _ if policy == RestartPolicy::Never => "Failed",
-        _ => "Running",
+        _ => "Failed",
     }
 }
 

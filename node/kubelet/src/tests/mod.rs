@@ -9,6 +9,7 @@ mod node;
 mod probing;
 mod resizing;
 mod restart;
+mod restarting;
 mod serving;
 mod starting;
 mod streaming;

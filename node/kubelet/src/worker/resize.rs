@@ -68,6 +68,8 @@ impl Worker {
                     tracing::warn!(%error, uid, "cannot write down what a Pod was allocated");
                 }
                 *known = next;
+                // They may show what was allocated.
+                self.memory.volumes_made = None;
                 self.memory.resize = Unfinished::default();
             }
             Err(no_room) => {
@@ -113,9 +115,12 @@ impl Worker {
         let acted = self.act(pod).await;
         let runtime = self.node.cache.pod(uid);
         let allocation = self.memory.allocation.as_ref();
-        let left = allocation.is_some_and(|allocation| allocation.in_progress(&runtime));
+        let left = allocation.is_some_and(|allocation| allocation.is_to_change(&runtime));
         if result.is_ok() && !left {
-            result = self.limit_pod(pod, target).await;
+            result = self.limit_pod(pod, target.clone()).await;
+            if let (Ok(()), Some(allocation)) = (&result, &mut self.memory.allocation) {
+                allocation.actuate_pod(target);
+            }
         }
         let resized = result.is_ok();
         self.memory.resize.error = result.err();
