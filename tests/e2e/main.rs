@@ -8,6 +8,7 @@ mod cluster;
 mod conformance;
 mod container_network;
 mod containers;
+mod exec;
 mod faults;
 mod host_ports;
 mod isolation;
