@@ -9,6 +9,7 @@ mod conformance;
 mod container_network;
 mod containers;
 mod debugging;
+mod exec;
 mod faults;
 mod host_ports;
 mod isolation;

@@ -38,7 +38,8 @@ pub struct Fixtures {
     pub prints_hello: Image,
     /// Exits with 3.
     pub exits_3: Image,
-    /// A command that writes what it reads; none where nothing runs beside a container's program.
+    /// A command that writes what it reads, in the container of `runs`; none where nothing runs beside
+    /// a container's program.
     pub echoes: Option<Vec<String>>,
     /// Is in the content store, but the runtime cannot run it.
     pub invalid: Image,

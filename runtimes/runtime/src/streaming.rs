@@ -84,19 +84,6 @@ pub struct Session {
     pub exit: BoxFuture<'static, Result<i32>>,
 }
 
-impl Session {
-    /// One of a process that says on its errors why it does nothing, and ends.
-    pub fn refused(code: i32, message: &'static str) -> Self {
-        Self {
-            stdin: None,
-            stdout: None,
-            stderr: Some(Box::pin(message.as_bytes())),
-            resize: None,
-            exit: Box::pin(async move { Ok(code) }),
-        }
-    }
-}
-
 /// A pipe's end, or the master of a terminal, in the current runtime.
 #[derive(Clone)]
 pub struct Descriptor(Arc<AsyncFd<OwnedFd>>);

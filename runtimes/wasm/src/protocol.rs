@@ -110,6 +110,12 @@ pub(crate) enum Request {
     },
     /// Runs or serves a guest; answered when it runs.
     Serve(Box<GuestSpec>),
+    /// Runs a guest whose streams come beside the frame as those of [`Request::Attach`] do;
+    /// answered when it runs. Only for a process that has just been started.
+    Exec {
+        spec: Box<GuestSpec>,
+        wanted: Wanted,
+    },
     /// Ends a guest; answered when it has ended.
     Stop {
         container: ContainerId,
@@ -168,3 +174,34 @@ pub(crate) enum Event {
 
 /// A frame from the process to the agent.
 pub(crate) type FromProcess = frames::FromProcess<Response, Event>;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The specification of a guest of which nothing matters yet.
+    pub(crate) fn spec() -> GuestSpec {
+        GuestSpec {
+            container: ContainerId("c".into()),
+            sandbox: SandboxId("s".into()),
+            pod: PodIdentity::default(),
+            kind: Kind::Command,
+            artifact: PathBuf::new(),
+            argv: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            mounts: Vec::new(),
+            resources: Resources::default(),
+            port: 0,
+            ips: Vec::new(),
+            network_snapshot: PathBuf::new(),
+            attachment: Attachment::default(),
+            log_file: PathBuf::new(),
+            log_limits: LogLimits::default(),
+            termination_message: None,
+            stdio: Stdio::default(),
+            started_at: SystemTime::UNIX_EPOCH,
+            exit_file: PathBuf::new(),
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! `wasm-runner`: the process of one command guest.
+//! `wasm-runner`: the process of one command guest, be it a container's own or a further one.
 //!
 //! The guest runs on a thread of its own; the main thread talks to the agent. To end the guest
 //! is to end the process, whatever the guest does: there is nothing to wait for.
@@ -81,12 +81,8 @@ struct Running {
     ended: OnceLock<()>,
 }
 
-#[async_trait]
-impl Service for Runner {
-    async fn serve(&self, spec: GuestSpec) -> Result<(), String> {
-        let log = Arc::new(Log::new(spec.log_file.clone(), spec.log_limits));
-        log.create()
-            .map_err(|error| format!("log {}: {error}", spec.log_file.display()))?;
+impl Runner {
+    async fn run(&self, spec: GuestSpec, streams: GuestStreams) -> Result<(), String> {
         let preopens =
             volumes::prepare(&mounts(&spec), &self.scratch).map_err(|error| error.to_string())?;
         let network = (self.network)(&spec.network_snapshot, &spec.ips, spec.attachment)
@@ -94,7 +90,7 @@ impl Service for Runner {
         let running = Arc::new(Running {
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),
             memory: Arc::new(Memory::new(spec.resources.memory_limit_bytes)),
-            streams: GuestStreams::new(&log, spec.stdio),
+            streams,
             ended: OnceLock::new(),
             spec,
         });
@@ -125,6 +121,21 @@ impl Service for Runner {
         begun
             .await
             .unwrap_or_else(|_| Err("the guest's thread ended before the guest began".into()))
+    }
+}
+
+#[async_trait]
+impl Service for Runner {
+    async fn serve(&self, spec: GuestSpec) -> Result<(), String> {
+        let log = Arc::new(Log::new(spec.log_file.clone(), spec.log_limits));
+        log.create()
+            .map_err(|error| format!("log {}: {error}", spec.log_file.display()))?;
+        let streams = GuestStreams::new(&log, spec.stdio);
+        self.run(spec, streams).await
+    }
+
+    async fn exec(&self, spec: GuestSpec, streams: GuestStreams) -> Result<(), String> {
+        self.run(spec, streams).await
     }
 
     async fn stop(&self, container: &ContainerId, grace: Duration) {
@@ -284,6 +295,9 @@ impl Running {
             return;
         }
         self.streams.end();
+        if !end.message.is_empty() {
+            self.streams.tell(&end.message);
+        }
         if !end.message.is_empty()
             && let Some(path) = &self.spec.termination_message
         {

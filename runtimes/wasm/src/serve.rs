@@ -42,6 +42,10 @@ const REQUESTS: usize = 512;
 pub(crate) trait Service: Send + Sync {
     /// Runs or serves a guest; returns when it runs.
     async fn serve(&self, spec: GuestSpec) -> Result<(), String>;
+    /// Runs a guest whose streams are a session's; returns when it runs.
+    async fn exec(&self, _: GuestSpec, _: GuestStreams) -> Result<(), String> {
+        Err("a further guest has a process of its own".into())
+    }
     /// Ends a guest; returns when it has ended.
     async fn stop(&self, container: &ContainerId, grace: Duration);
     fn update(&self, container: &ContainerId, resources: &Resources);
@@ -213,6 +217,22 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
                     let _ = outbox.send(response).await;
                     continue;
                 }
+                Request::Exec { spec, wanted } => {
+                    let (service, outbox) = (service.clone(), outbox.clone());
+                    tasks.spawn(async move {
+                        let body = match GuestStreams::piped(wanted, descriptors) {
+                            Ok(streams) => service.exec(*spec, streams).await,
+                            Err(message) => Err(message),
+                        };
+                        let id = request.id;
+                        let body = body.map_or_else(Response::Failed, |()| Response::Done);
+                        // No agent is left to hear it.
+                        let _ = outbox
+                            .send(FromProcess::Response(Numbered { id, body }))
+                            .await;
+                    });
+                    continue;
+                }
                 body => Numbered {
                     id: request.id,
                     body,
@@ -317,9 +337,10 @@ async fn answer(request: Request, hub: &Hub, service: &dyn Service) -> Response 
         Request::Stats => Response::Stats(service.stats()),
         Request::Listeners => Response::Listeners(hub.listeners()),
         Request::Guests => Response::Guests(service.guests()),
-        Request::Dispatch(_) | Request::Withdraw { .. } | Request::Attach { .. } => {
-            Response::Failed("this is answered in order".into())
-        }
+        Request::Dispatch(_)
+        | Request::Withdraw { .. }
+        | Request::Attach { .. }
+        | Request::Exec { .. } => Response::Failed("this is answered in order".into()),
         Request::Close => {
             if service.guests().is_empty() {
                 end_process();

@@ -4,7 +4,7 @@
 //! (`fsGroupChangePolicy`), and labels of SELinux, which mean nothing where it is not enabled, to
 //! other runtimes neither.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ExecAction, Pod};
 
 use crate::images::Kind;
 use crate::pod;
@@ -45,7 +45,22 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     Ok(())
 }
 
-/// A guest has no programs beside it, and looks names up in the network's way.
+/// The name of a command that a container of WebAssembly may have.
+const PROGRAM: &str = ".wasm";
+const NOT_WASM: &str = "a WebAssembly container runs nothing but WebAssembly: the command is a path that \
+                        ends in .wasm in one of its volumes, or such a title of a layer of its image";
+
+/// Whether a container of WebAssembly may have that command. Titles of layers are known to its runtime
+/// alone, which runs those as well that end otherwise.
+fn is_program(action: Option<&ExecAction>) -> bool {
+    let command = action.and_then(|action| action.command.as_ref());
+    action.is_none()
+        || command
+            .and_then(|command| command.first())
+            .is_some_and(|name| name.ends_with(PROGRAM))
+}
+
+/// A guest has no programs beside it but WebAssembly, and looks names up in the network's way.
 fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
     let probes = [
         ("startupProbe", &container.startup_probe),
@@ -53,10 +68,9 @@ fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
         ("readinessProbe", &container.readiness_probe),
     ];
     for (field, probe) in probes {
-        if probe.as_ref().is_some_and(|probe| probe.exec.is_some()) {
+        if !is_program(probe.as_ref().and_then(|probe| probe.exec.as_ref())) {
             return Err(format!(
-                "{field}: exec probes are not supported for WebAssembly, which has no programs to \
-                 run; use httpGet, tcpSocket or grpc"
+                "{field}: {NOT_WASM}; httpGet, tcpSocket and grpc need none"
             ));
         }
     }
@@ -67,10 +81,9 @@ fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
         ]
     });
     for (field, hook) in hooks.into_iter().flatten() {
-        if hook.as_ref().is_some_and(|hook| hook.exec.is_some()) {
+        if !is_program(hook.as_ref().and_then(|hook| hook.exec.as_ref())) {
             return Err(format!(
-                "lifecycle.{field}: exec is not supported for WebAssembly, which has no programs to \
-                 run; use httpGet or sleep"
+                "lifecycle.{field}: {NOT_WASM}; httpGet and sleep need none"
             ));
         }
     }
@@ -165,6 +178,13 @@ mod tests {
         ] {
             assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
             assert!(checked(spec, Kind::Wasm).is_err());
+        }
+        let exec = json!({"exec": {"command": ["/tools/check.wasm", "x"]}});
+        for spec in [
+            with(json!({"readinessProbe": exec})),
+            with(json!({"lifecycle": {"postStart": exec, "preStop": exec}})),
+        ] {
+            assert_eq!(checked(spec.clone(), Kind::Wasm), Ok(()), "{spec}");
         }
     }
 }

@@ -107,7 +107,7 @@ async fn unsupported_volumes_and_probes_are_refused_by_name() {
         message
             .as_str()
             .unwrap()
-            .starts_with("readinessProbe: exec probes"),
+            .starts_with("readinessProbe: a WebAssembly container runs nothing but"),
         "{message}"
     );
     assert_eq!(world.runtime.count(Verb::StartContainer), 0);

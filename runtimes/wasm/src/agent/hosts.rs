@@ -76,7 +76,7 @@ impl Inner {
             return Ok(host.clone());
         }
         let folder = self.folders.host(&home.folder());
-        let host = self.spawn("wasm-http-host", &folder, home).await?;
+        let host = self.spawn("wasm-http-host", &folder, home, None).await?;
         *slot = Some(host.clone());
         drop(slot);
         self.watch_host(home, host.clone());

@@ -15,7 +15,7 @@ use super::{Entry, Inner, spec};
 use crate::protocol::{GuestSpec, Kind, Request, Response};
 
 /// How long a guest may take to be instantiated.
-const START: Duration = Duration::from_secs(60);
+pub(super) const START: Duration = Duration::from_secs(60);
 /// How long after its grace period a process may take to end a guest before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -77,16 +77,18 @@ impl Inner {
         }
     }
 
-    /// Starts a process for guests who live there.
+    /// Starts a process for guests who live there, with the patience of [`Process::spawn`].
     pub(super) async fn spawn(
         self: &Arc<Self>,
         subcommand: &str,
         folder: &Path,
         home: &Home,
+        patience: Option<Duration>,
     ) -> io::Result<Arc<Process>> {
         let user = self.user(&home.namespace)?;
         let ears = Arc::new(Ears(Arc::downgrade(self)));
-        Process::spawn(&self.placement, subcommand, folder, user, home, ears).await
+        let placement = &self.placement;
+        Process::spawn(placement, subcommand, folder, user, home, patience, ears).await
     }
 
     /// Runs a command guest in a process of its own.
@@ -98,7 +100,7 @@ impl Inner {
     ) -> std::result::Result<(), String> {
         let folder = Folders::runner(self.ledger.records(), &entry.record.id);
         let runner = self
-            .spawn("wasm-runner", &folder, home)
+            .spawn("wasm-runner", &folder, home, None)
             .await
             .map_err(|error| format!("starting the guest's process: {error}"))?;
         entry.set_process(Some(runner.clone()));
@@ -217,6 +219,7 @@ impl Inner {
             return Ok(());
         };
         self.stop(&entry, Duration::ZERO).await?;
+        self.execs.ended(id).await;
         if self.ledger.remove_container(&entry)?
             && let Ok(sandbox) = self.ledger.sandbox(&entry.record.sandbox)
         {

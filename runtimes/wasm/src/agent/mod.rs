@@ -7,6 +7,7 @@
 mod adopt;
 mod client;
 mod dispatch;
+mod exec;
 mod folders;
 mod home;
 mod hosts;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::compile::{self, Artifact, Cache};
 use crate::protocol::{Bound, Request, Response};
 use dispatch::Dispatches;
+use exec::Execs;
 use folders::Folders;
 use home::Home;
 use hosts::Hosts;
@@ -47,9 +49,6 @@ use users::Users;
 
 /// The runtime's name, also its RuntimeClass handler.
 const NAME: &str = "wasm";
-/// What exec says in a container that has no programs.
-const NO_PROGRAMS: &str = "exec: WebAssembly runs without an operating system: there are no \
-                           programs beside the container's own on this node\n";
 /// How long a process may take to tell what its guests use.
 const STATS: Duration = Duration::from_secs(2);
 
@@ -92,6 +91,7 @@ struct Inner {
     cache: Cache,
     hosts: Hosts,
     dispatches: Dispatches,
+    execs: Execs,
     tasks: TaskTracker,
     detached: CancellationToken,
 }
@@ -127,6 +127,7 @@ impl WasmRuntime {
             cache,
             hosts: Hosts::default(),
             dispatches: Dispatches::default(),
+            execs: Execs::default(),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
             config,
@@ -288,12 +289,8 @@ impl RuntimeService for WasmRuntime {
         Ok(self.0.ledger.entry(id)?.container())
     }
 
-    async fn exec(&self, id: &ContainerId, _: ExecConfig) -> Result<Session> {
-        let entry = self.0.ledger.entry(id)?;
-        if !entry.is_running() {
-            return Err(Error::State(format!("container {} does not run", id.0)));
-        }
-        Ok(Session::refused(126, NO_PROGRAMS))
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<Session> {
+        self.0.exec(id, config).await
     }
 
     async fn attach(&self, id: &ContainerId, wanted: Wanted) -> Result<Session> {

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use coracle_runtime::GuestUser;
 
@@ -84,10 +85,11 @@ impl Placement {
         folder: &Path,
         user: Option<GuestUser>,
         home: &Home,
+        patience: Option<Duration>,
     ) -> Command {
         let launch = Launch {
             folder: self.path(folder),
-            ephemeral: self.ephemeral.then_some(PATIENCE),
+            ephemeral: patience.or(self.ephemeral.then_some(PATIENCE)),
             network_namespace: match home.network() {
                 Some(own) => Some(own.to_owned()),
                 None => self.network_namespace.clone(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coracle_runtime::GuestUser;
 use coracle_runtime::process::{self, Ended, kill_and_wait};
@@ -29,17 +30,19 @@ pub(super) enum Found {
 }
 
 impl Process {
-    /// Starts a subcommand in a new folder, as that user, where its guests live.
+    /// Starts a subcommand in a new folder, as that user, where its guests live. With a `patience` it
+    /// outlives its agent no longer than that.
     pub(super) async fn spawn(
         placement: &Placement,
         subcommand: &str,
         folder: &Path,
         user: Option<GuestUser>,
         home: &Home,
+        patience: Option<Duration>,
         listener: Arc<dyn Listener>,
     ) -> io::Result<Arc<Self>> {
         placement.make_folder(folder, user)?;
-        let command = placement.command(subcommand, folder, user, home);
+        let command = placement.command(subcommand, folder, user, home, patience);
         let connect = Client::connect(folder, listener);
         let spawned = process::Process::spawn_connected(command, folder, connect);
         let (process, client) = spawned.await?;

@@ -6,8 +6,8 @@
 pub(crate) mod cpu;
 pub(crate) mod engine;
 pub(crate) mod limits;
-pub(crate) mod log;
 pub(crate) mod outgoing;
+pub(crate) mod output;
 pub(crate) mod sockets;
 pub(crate) mod state;
 pub(crate) mod streams;

@@ -1,4 +1,5 @@
-//! A guest's standard streams, and those who attach to them.
+//! A guest's standard streams: its container's log and those who attach to it, or the pipes of a
+//! session.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,11 +10,11 @@ use coracle_runtime::Stdio;
 use coracle_runtime::log::{Log, Stream};
 use coracle_runtime::streaming::{Descriptor, Wanted};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, Interest};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::log::LogStream;
+use super::output::GuestOutput;
 
 /// Bytes of input that wait for the guest.
 const INPUT: usize = 64 << 10;
@@ -25,9 +26,11 @@ const ATTACHED: usize = 64;
 /// The streams of one guest.
 #[derive(Clone)]
 pub(crate) struct GuestStreams {
-    pub(crate) stdout: LogStream,
-    pub(crate) stderr: LogStream,
+    pub(crate) stdout: GuestOutput,
+    pub(crate) stderr: GuestOutput,
     stdin: Option<Arc<Input>>,
+    /// The input of a session, until the guest has it.
+    pipe: Arc<Mutex<Option<OwnedFd>>>,
     /// What carries bytes to and from those who attached.
     tasks: TaskTracker,
     ended: CancellationToken,
@@ -55,17 +58,54 @@ impl GuestStreams {
             })
         });
         Self {
-            stdout: LogStream::new(log.clone(), Stream::Stdout),
-            stderr: LogStream::new(log.clone(), Stream::Stderr),
+            stdout: GuestOutput::log(log.clone(), Stream::Stdout),
+            stderr: GuestOutput::log(log.clone(), Stream::Stderr),
             stdin,
+            pipe: Arc::default(),
             tasks: TaskTracker::new(),
             ended: CancellationToken::new(),
         }
     }
 
-    /// The guest's end of its input, once.
-    pub(crate) fn take_input(&self) -> Option<DuplexStream> {
-        self.stdin.as_ref()?.from.lock().take()
+    /// The streams of a session: of those that are wanted, the ends of its pipes.
+    pub(crate) fn piped(wanted: Wanted, pipes: Vec<OwnedFd>) -> Result<Self, String> {
+        let mut pipes = pipes.into_iter();
+        let mut next = |wanted: bool| match wanted.then(|| pipes.next()) {
+            None => Ok(None),
+            Some(None) => Err("a descriptor is missing".to_owned()),
+            Some(pipe) => Ok(pipe),
+        };
+        Ok(Self {
+            pipe: Arc::new(Mutex::new(next(wanted.stdin)?)),
+            stdout: GuestOutput::pipe(next(wanted.stdout)?),
+            stderr: GuestOutput::pipe(next(wanted.stderr)?),
+            stdin: None,
+            tasks: TaskTracker::new(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    /// The guest's end of its input, once, within the runtime that polls the guest.
+    pub(crate) fn take_input(&self) -> Option<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        if let Some(pipe) = self.pipe.lock().take() {
+            return match Descriptor::new(pipe, Interest::READABLE) {
+                Ok(pipe) => Some(Box::new(pipe)),
+                Err(error) => {
+                    eprintln!("the input of a session: {error}");
+                    None
+                }
+            };
+        }
+        let input = self.stdin.as_ref()?.from.lock().take()?;
+        Some(Box::new(input))
+    }
+
+    /// Says something that is not the guest's to who has it in a session.
+    pub(crate) fn tell(&self, message: &str) {
+        if let GuestOutput::Pipe(_) = self.stderr {
+            // Nobody listens any more.
+            let _ = self.stderr.put(format!("{message}\n").as_bytes());
+        }
     }
 
     /// Lets somebody join, within a runtime that carries the bytes.
@@ -95,8 +135,10 @@ impl GuestStreams {
             });
         }
         for (stream, pipe) in [(&self.stdout, stdout), (&self.stderr, stderr)] {
-            let Some(mut pipe) = pipe else { continue };
-            let mut heard = stream.lines().listen();
+            let Some((mut pipe, lines)) = pipe.zip(stream.lines()) else {
+                continue;
+            };
+            let mut heard = lines.listen();
             let watched = pipe.clone();
             self.tasks.spawn(async move {
                 let carry = async {
@@ -117,8 +159,9 @@ impl GuestStreams {
 
     /// The guest writes no more.
     pub(crate) fn end(&self) {
-        self.stdout.lines().end();
-        self.stderr.lines().end();
+        let logs = [&self.stdout, &self.stderr];
+        let logs = logs.into_iter().filter_map(|output| output.lines());
+        logs.for_each(|lines| lines.end());
         self.ended.cancel();
     }
 

@@ -5,6 +5,7 @@
 
 mod commands;
 mod dispatch;
+mod exec;
 mod http;
 mod https;
 mod network;
@@ -36,6 +37,10 @@ const TESTS: &[Test] = tests![
     commands::a_killed_process_is_an_exit,
     commands::guest_processes_are_confined,
     commands::a_guest_leaves_last_words,
+    exec::a_command_of_the_image_runs_beside_its_guest,
+    exec::a_program_in_a_volume_runs_in_the_sandbox,
+    exec::what_is_no_command_says_so,
+    exec::sessions_end_with_their_container,
     http::a_component_is_served,
     http::one_host_serves_a_namespace,
     http::the_next_agent_finds_guests_served,

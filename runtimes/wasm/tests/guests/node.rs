@@ -116,6 +116,14 @@ impl Node {
         image(&self.content, module)
     }
 
+    /// The same, with layers by their titles.
+    pub(crate) fn image_with(&self, module: &[u8], layers: &[(&str, &[u8])]) -> Image {
+        let layer = |(title, bytes): &(&str, &[u8])| {
+            ((*title).to_owned(), self.content.put(bytes).unwrap())
+        };
+        record(&self.content, module, layers.iter().map(layer).collect())
+    }
+
     /// A sample of the repository.
     pub(crate) fn sample(&self, path: &str) -> Image {
         let samples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../wasm-samples");
@@ -276,6 +284,10 @@ pub(crate) fn end_of(record: &Path) -> JoinHandle<bool> {
 }
 
 pub(crate) fn image(content: &ContentStore, module: &[u8]) -> Image {
+    record(content, module, BTreeMap::new())
+}
+
+fn record(content: &ContentStore, module: &[u8], layers: BTreeMap<String, Digest>) -> Image {
     let module = content.put(module).unwrap();
     // The digest of a manifest is another one than that of its layer.
     let digest = Digest::of(module.to_string().as_bytes()).to_string();
@@ -283,12 +295,12 @@ pub(crate) fn image(content: &ContentStore, module: &[u8]) -> Image {
         digest: digest.clone(),
         kind: ImageKind::Wasm {
             module: module.clone(),
-            layers: BTreeMap::new(),
+            layers: layers.clone(),
         },
         config: ImageConfig::default(),
         size_bytes: 1,
         references: Vec::new(),
-        blobs: vec![module],
+        blobs: layers.into_values().chain([module]).collect(),
     };
     content.record(stored).unwrap();
     Image {

@@ -8,7 +8,7 @@ use coracle_runtime::RuntimeService;
 use coracle_runtime::conformance::{Factory, Fixtures, run};
 
 use crate::node::Node;
-use crate::programs::{EXIT_3, HELLO, SLEEP, SPIN};
+use crate::programs::{ECHO, EXIT_3, HELLO, SLEEP, SPIN};
 
 struct Wasm {
     node: tokio::sync::Mutex<Node>,
@@ -40,12 +40,11 @@ impl Factory for Wasm {
 pub(crate) async fn the_runtime_conforms() {
     let node = Node::new().await;
     let fixtures = Fixtures {
-        runs: node.image(SLEEP.as_bytes()),
+        runs: node.image_with(SLEEP.as_bytes(), &[("echo", ECHO.as_bytes())]),
         ignores_stop: node.image(SPIN.as_bytes()),
         prints_hello: node.image(HELLO.as_bytes()),
         exits_3: node.image(EXIT_3.as_bytes()),
-        // Nothing runs beside a guest.
-        echoes: None,
+        echoes: Some(vec!["echo".into()]),
         invalid: node.image(b"(module)"),
     };
     run(&Wasm {
