@@ -221,6 +221,9 @@ pub struct Port {
     pub protocol: Protocol,
 }
 
+/// The default of `terminationMessagePath` in the Pod API.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+
 /// What a runtime needs to know to make a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
@@ -255,6 +258,9 @@ pub struct ContainerConfig {
     /// Host file to which the guest's `terminationMessagePath` leads, if any; a trap's message
     /// is written there.
     pub termination_message: Option<PathBuf>,
+    /// Where the container finds that file; none: at [`TERMINATION_LOG`].
+    #[serde(default)]
+    pub termination_path: Option<PathBuf>,
     /// Labels, for listing.
     pub labels: BTreeMap<String, String>,
     /// How it is connected.

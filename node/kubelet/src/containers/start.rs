@@ -385,6 +385,10 @@ impl Starter<'_> {
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             log_limits: node.log_limits,
             termination_message: Some(message),
+            termination_path: container
+                .termination_message_path
+                .clone()
+                .map(PathBuf::from),
             labels,
             stdio: Stdio {
                 stdin: container.stdin == Some(true),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::{Mount, Propagation};
+use coracle_runtime::{Mount, Propagation, TERMINATION_LOG};
 use serde_json::{Value, json};
 
 use super::Input;
@@ -29,9 +29,10 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
         });
     }
     if let Some(message) = &input.config.termination_message {
+        let path = input.config.termination_path.as_deref();
         bound.push(Mount {
             host_path: message.clone(),
-            container_path: PathBuf::from(TERMINATION_LOG),
+            container_path: path.unwrap_or(Path::new(TERMINATION_LOG)).to_owned(),
             ..Mount::default()
         });
     }
@@ -113,9 +114,6 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
     }
     Ok((mounts, staged))
 }
-
-/// The default of `terminationMessagePath` in the Pod API, as the runtime's interface has it.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Without dots and slashes that say nothing.
 fn clean(path: &Path) -> PathBuf {
