@@ -166,8 +166,13 @@ pub struct PodSandbox {
 /// A volume as a container sees it: a mount, or for a guest a preopened directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Path on the host: a directory or a file.
+    /// Path on the host: a directory or a file. Of an image's files it is the path in them, without a
+    /// slash before it.
     pub host_path: PathBuf,
+    /// Manifest digest of the image whose files they are, where they are an image's and not the
+    /// host's. It has been made ready, and nobody writes to it.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Absolute path inside.
     pub container_path: PathBuf,
     /// Whether writes are refused.

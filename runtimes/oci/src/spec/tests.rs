@@ -59,6 +59,7 @@ impl Pod {
             hierarchies: &["/sys/fs/cgroup/cpu,cpuacct".into()],
             files: &[("/sandbox/hosts".into(), "/etc/hosts")],
             volumes: &self.volumes,
+            images: &BTreeMap::from([("sha256:aa".to_owned(), vec!["/layers/1".into()])]),
             shim: 4711,
             processes: Path::new("/shim/processes"),
             devices: &[Device {
