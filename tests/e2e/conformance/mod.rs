@@ -3,17 +3,24 @@
 //! tests share a cluster ([`shared`]).
 
 mod dns;
+mod empty_dir;
 mod endpoints;
 mod environment;
+mod expansion;
+mod file_modes;
 mod hooks;
 mod kubectl;
+mod outputs;
 mod pods;
 mod probes;
 mod runtime;
 mod scheduling;
+mod security;
 mod services;
 mod shared;
+mod subpath;
 mod taints;
+mod updates;
 mod volumes;
 mod websockets;
 
