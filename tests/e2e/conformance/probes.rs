@@ -186,7 +186,7 @@ fn probing_container_should_not_be_restarted_with_a_exec_cat_tmp_health_liveness
 #[test]
 fn probing_container_should_be_restarted_with_a_healthz_http_liveness_probe() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; sleep 2; rm /healthy; {IDLE}");
+    let script = format!("{SERVE}\nsleep 2; rm /healthy; {IDLE}");
     is_restarted(&place, &probed(&script, "livenessProbe", healthz()));
     let events = place.ok(&["events", "--for", "pod/probed"]);
     let failure = "Liveness probe failed: HTTP probe failed with statuscode: 500";
@@ -197,7 +197,7 @@ fn probing_container_should_be_restarted_with_a_healthz_http_liveness_probe() {
 #[test]
 fn probing_container_should_not_be_restarted_with_a_healthz_http_liveness_probe() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; {IDLE}");
+    let script = format!("{SERVE}\n{IDLE}");
     is_not_restarted(&place, &probed(&script, "livenessProbe", healthz()));
 }
 
@@ -233,11 +233,17 @@ fn probing_container_should_be_restarted_with_a_grpc_liveness_probe() {
 #[test]
 fn probing_container_should_have_monotonically_increasing_restart_count() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; sleep 1; rm /healthy; {IDLE}");
+    let script = format!("{SERVE}\nsleep 1; rm /healthy; {IDLE}");
     let pod = probed(&script, "livenessProbe", healthz());
     place.make("Pod", "probed", &pod);
     // Waits between them grow: the third takes half a minute.
     for count in ["1", "2", "3"] {
         place.wait_value(&["pod", "probed"], RESTARTS, count);
+        // It has not ended by itself.
+        let last = ".status.containerStatuses[0].lastState.terminated.exitCode";
+        assert_eq!(place.value(&["pod", "probed"], last), "137");
     }
+    let events = place.ok(&["events", "--for", "pod/probed"]);
+    let failure = "Liveness probe failed: HTTP probe failed with statuscode: 500";
+    assert!(events.contains(failure), "{events}");
 }

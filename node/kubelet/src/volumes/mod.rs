@@ -4,7 +4,8 @@
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
 //! memory; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
-//! the machine already. An image that is a volume is mounted by the runtime. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
+//! the machine already. An image that is a volume is mounted by the runtime. Folders live under
+//! `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI), and
 //! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
