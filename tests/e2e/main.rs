@@ -1,4 +1,5 @@
-//! End-to-end tests: the real binary and real clients, each test with a cluster of its own.
+//! End-to-end tests: the real binary and real clients, each test with a cluster of its own, or with
+//! a namespace of one that is shared ([`conformance`]).
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -44,10 +44,11 @@ pub(crate) struct Upper<'a> {
     pub(crate) work: &'a Path,
 }
 
-/// Mounts folders over each other at `target`, the lowest first.
+/// Mounts folders over each other at `target`, the lowest first. Without an upper there are two at
+/// least, and nothing is written.
 pub(crate) fn overlay(
     lowers: &[impl AsRef<Path>],
-    upper: &Upper<'_>,
+    upper: Option<&Upper<'_>>,
     target: &Path,
     flags: MountFlags,
 ) -> io::Result<()> {
@@ -68,15 +69,15 @@ pub(crate) fn overlay(
         .rev()
         .map(|path| open(path.as_ref()))
         .collect::<io::Result<_>>()?;
-    let (files, work) = (open(upper.files)?, open(upper.work)?);
+    let upper = upper
+        .map(|upper| io::Result::Ok([open(upper.files)?, open(upper.work)?]))
+        .transpose()?;
     let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
-    let lowers: Vec<String> = lowers.iter().map(name).collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lowers.join(":"),
-        name(&files),
-        name(&work)
-    );
+    let names: Vec<String> = lowers.iter().map(name).collect();
+    let mut options = format!("lowerdir={}", names.join(":"));
+    if let Some([files, work]) = &upper {
+        options = format!("{options},upperdir={},workdir={}", name(files), name(work));
+    }
     let options = CString::new(options)?;
     Ok(mount(
         "overlay",

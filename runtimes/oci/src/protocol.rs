@@ -78,6 +78,9 @@ pub(crate) struct Staged {
     /// Whether no part of its path may be a link.
     #[serde(default)]
     pub without_links: bool,
+    /// The unpacked layers of the image in which the source is, if it is in one; the lowest first.
+    #[serde(default)]
+    pub lowers: Vec<PathBuf>,
 }
 
 /// What the executor does to each process of a container before it runs.

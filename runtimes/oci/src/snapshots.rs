@@ -4,7 +4,8 @@
 //! <chain>/fs        what a layer changes over those below it, as an overlay file system keeps it
 //! <chain>/passwd    the users and groups of all layers up to this one
 //! <chain>/group
-//! empty/            what an image without layers is made of
+//! empty/            what an image without layers is made of; with empty-too/ what is below one that
+//!                   is mounted to be read
 //! ingest/           layers that are being unpacked; emptied when the store is opened
 //! ```
 //!
@@ -30,6 +31,9 @@ use crate::unpack::root::Root;
 /// Bytes that a file of users or groups may have.
 const USERS: u64 = 4 << 20;
 
+/// Folders that are no layers: where they are unpacked, and those without files.
+const OWN: [&str; 3] = ["ingest", "empty", "empty-too"];
+
 /// The store of unpacked layers. One runtime owns its folder.
 #[derive(Clone)]
 pub(crate) struct Snapshots {
@@ -50,12 +54,14 @@ impl Snapshots {
     /// Opens or makes the store. `limits` are for one image.
     pub(crate) fn open(root: PathBuf, limits: Budget) -> io::Result<Self> {
         disk::private_dir(&root)?;
-        for fresh in ["ingest", "empty"] {
+        for fresh in OWN {
             disk::remove_dir(&root.join(fresh))?;
             disk::private_dir(&root.join(fresh))?;
         }
         // The root of a container of no layers, which everybody may enter.
-        disk::set_mode(&root.join("empty"), 0o755)?;
+        for empty in &OWN[1..] {
+            disk::set_mode(&root.join(empty), 0o755)?;
+        }
         Ok(Self {
             root,
             limits,
@@ -141,7 +147,7 @@ impl Snapshots {
                 work: &work,
             };
             // What a layer has of devices is for nobody to open here.
-            overlay::overlay(&lowers, &upper, &merged, MountFlags::NODEV)?;
+            overlay::overlay(&lowers, Some(&upper), &merged, MountFlags::NODEV)?;
             merged
         };
         let tree = Root::open(&root)?;
@@ -175,6 +181,15 @@ impl Snapshots {
         }
     }
 
+    /// The same for a mount that nobody writes to, which takes two folders at least.
+    pub(crate) fn lowers_to_read(&self, layers: &[ImageLayer]) -> Vec<PathBuf> {
+        let empty = ["empty", "empty-too"].map(|name| self.root.join(name));
+        let missing = 2_usize.saturating_sub(layers.len());
+        let layers = chains(layers);
+        let files = layers.iter().map(|chain| self.files(chain));
+        empty.into_iter().take(missing).chain(files).collect()
+    }
+
     /// Users and groups of an image whose layers are unpacked.
     pub(crate) fn users(&self, layers: &[ImageLayer]) -> io::Result<UserFiles> {
         let Some(top) = chains(layers).pop() else {
@@ -201,7 +216,7 @@ impl Snapshots {
         &self,
         images: impl Iterator<Item = &'a [ImageLayer]>,
     ) -> io::Result<()> {
-        let mut needed: HashSet<String> = ["ingest", "empty"].map(str::to_owned).into();
+        let mut needed: HashSet<String> = OWN.map(str::to_owned).into();
         needed.extend(images.flat_map(chains).map(|chain| chain.hex()));
         for name in names(&self.root)? {
             if !needed.contains(&name) {

@@ -166,8 +166,13 @@ pub struct PodSandbox {
 /// A volume as a container sees it: a mount, or for a guest a preopened directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Path on the host: a directory or a file.
+    /// Path on the host: a directory or a file. Of an image's files it is the path in them, without a
+    /// slash before it.
     pub host_path: PathBuf,
+    /// Manifest digest of the image whose files they are, where they are an image's and not the
+    /// host's. It has been made ready, and nobody writes to it.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Absolute path inside.
     pub container_path: PathBuf,
     /// Whether writes are refused.
@@ -221,6 +226,9 @@ pub struct Port {
     pub protocol: Protocol,
 }
 
+/// The default of `terminationMessagePath` in the Pod API.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+
 /// What a runtime needs to know to make a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
@@ -255,6 +263,9 @@ pub struct ContainerConfig {
     /// Host file to which the guest's `terminationMessagePath` leads, if any; a trap's message
     /// is written there.
     pub termination_message: Option<PathBuf>,
+    /// Where the container finds that file; none: at [`TERMINATION_LOG`].
+    #[serde(default)]
+    pub termination_path: Option<PathBuf>,
     /// Labels, for listing.
     pub labels: BTreeMap<String, String>,
     /// How it is connected.

@@ -59,6 +59,8 @@ pub(crate) struct GuestSpec {
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
     pub termination_message: Option<PathBuf>,
+    #[serde(default)]
+    pub termination_path: Option<PathBuf>,
     /// Whether it has an input, which those have who attach. Guests have no terminals.
     #[serde(default)]
     pub stdio: Stdio,

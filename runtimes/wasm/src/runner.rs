@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use coracle_runtime::{ContainerId, Exit, Mount, Resources};
+use coracle_runtime::{ContainerId, Exit, Mount, Resources, TERMINATION_LOG};
 use tokio::sync::oneshot;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -37,8 +37,6 @@ use coracle_runtime::log::Log;
 
 /// What a termination message may hold, the kubelet's own bound.
 const MAX_MESSAGE: usize = 4096;
-/// The default of `terminationMessagePath` in the Pod API.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The stack of the guest's thread: host functions run there, the guest itself has its own.
 const STACK: usize = 1 << 20;
 
@@ -195,11 +193,11 @@ impl Service for Runner {
     }
 }
 
-/// The volumes, and the file of the termination message where a Pod finds it that does not say
-/// otherwise. Only command guests have it: an HTTP guest does not end by itself.
+/// The volumes, and the file of the termination message. Only command guests have it: an HTTP guest does not end by itself.
 fn mounts(spec: &GuestSpec) -> Vec<Mount> {
     let mut mounts = spec.mounts.clone();
-    let path = Path::new(TERMINATION_LOG);
+    let path = spec.termination_path.as_deref();
+    let path = path.unwrap_or(Path::new(TERMINATION_LOG));
     if let Some(message) = &spec.termination_message
         && message.is_file()
         && !mounts

@@ -71,7 +71,7 @@ fn client(place: &Place) {
 }
 
 fn by_tcp(authority: &str) -> String {
-    format!("wget -q -O - http://{authority}/")
+    format!("/bin/wget -q -O - http://{authority}/")
 }
 
 fn by_udp(authority: &str) -> String {

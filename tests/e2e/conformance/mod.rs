@@ -3,20 +3,27 @@
 //! tests share a cluster ([`shared`]).
 
 mod dns;
+mod empty_dir;
 mod endpoints;
 mod environment;
 mod ephemeral_containers;
+mod expansion;
+mod file_modes;
 mod hooks;
 mod hostport;
 mod kubectl;
+mod outputs;
 mod pod_resize;
 mod pods;
 mod probes;
 mod runtime;
 mod scheduling;
+mod security;
 mod services;
 mod shared;
+mod subpath;
 mod taints;
+mod updates;
 mod volumes;
 mod websockets;
 

@@ -130,17 +130,25 @@ fn probing_container_with_readiness_probe_should_not_be_ready_before_initial_del
 #[test]
 fn probing_container_with_readiness_probe_that_fails_should_never_be_ready_and_never_restart() {
     let Some(place) = place() else { return };
+    let output = place
+        .cluster
+        .folder()
+        .join(format!("{}-watch", place.namespace));
+    let ready = format!(r#"jsonpath={{{READY}.status}}{{"\n"}}"#);
+    let watching = ["get", "pods", "--watch", "-o", &ready];
+    let watch = place.spawn(&watching, &output);
     let probe = json!({"exec": {"command": ["sh", "-c", "echo asked >> /asked; false"]}});
     place.make("Pod", "probed", &probed(IDLE, "readinessProbe", probe));
     place.wait_value(&["pod", "probed"], ".status.phase", "Running");
     is_asked(&place, 4);
-    assert_eq!(
-        place.value(&["pod", "probed"], &format!("{READY}.status")),
-        "False"
-    );
-    // It has not been otherwise since it was made.
-    let since = moment(&place, &format!("{READY}.lastTransitionTime"));
-    assert!(since <= moment(&place, STARTED), "{since}");
+    let seen = eventually("what was watched", || {
+        let printed = watch.printed();
+        let said = printed.contains("False");
+        said.then(|| printed.clone()).ok_or(printed)
+    });
+    assert!(!seen.contains("True"), "{seen}");
+    let now = place.value(&["pod", "probed"], &format!("{READY}.status"));
+    assert_eq!(now, "False");
     assert_eq!(place.value(&["pod", "probed"], RESTARTS), "0");
 }
 
@@ -149,8 +157,12 @@ fn health_file() -> Value {
     json!({"exec": {"command": ["sh", "-c", "echo asked >> /asked; cat /healthy"]}, "failureThreshold": 1})
 }
 
+/// It may be asked before it listens.
 fn healthz() -> Value {
-    json!({"httpGet": {"path": "/cgi-bin/healthz", "port": 8080}, "failureThreshold": 1})
+    json!({
+        "httpGet": {"path": "/cgi-bin/healthz", "port": 8080},
+        "initialDelaySeconds": 1, "failureThreshold": 3,
+    })
 }
 
 /// Must: a container whose probe reads a file that goes is started again.
@@ -174,7 +186,7 @@ fn probing_container_should_not_be_restarted_with_a_exec_cat_tmp_health_liveness
 #[test]
 fn probing_container_should_be_restarted_with_a_healthz_http_liveness_probe() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; sleep 2; rm /healthy; {IDLE}");
+    let script = format!("{SERVE}\nsleep 2; rm /healthy; {IDLE}");
     is_restarted(&place, &probed(&script, "livenessProbe", healthz()));
     let events = place.ok(&["events", "--for", "pod/probed"]);
     let failure = "Liveness probe failed: HTTP probe failed with statuscode: 500";
@@ -185,7 +197,7 @@ fn probing_container_should_be_restarted_with_a_healthz_http_liveness_probe() {
 #[test]
 fn probing_container_should_not_be_restarted_with_a_healthz_http_liveness_probe() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; {IDLE}");
+    let script = format!("{SERVE}\n{IDLE}");
     is_not_restarted(&place, &probed(&script, "livenessProbe", healthz()));
 }
 
@@ -221,11 +233,17 @@ fn probing_container_should_be_restarted_with_a_grpc_liveness_probe() {
 #[test]
 fn probing_container_should_have_monotonically_increasing_restart_count() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}; sleep 1; rm /healthy; {IDLE}");
+    let script = format!("{SERVE}\nsleep 1; rm /healthy; {IDLE}");
     let pod = probed(&script, "livenessProbe", healthz());
     place.make("Pod", "probed", &pod);
     // Waits between them grow: the third takes half a minute.
     for count in ["1", "2", "3"] {
         place.wait_value(&["pod", "probed"], RESTARTS, count);
+        // It has not ended by itself.
+        let last = ".status.containerStatuses[0].lastState.terminated.exitCode";
+        assert_eq!(place.value(&["pod", "probed"], last), "137");
     }
+    let events = place.ok(&["events", "--for", "pod/probed"]);
+    let failure = "Liveness probe failed: HTTP probe failed with statuscode: 500";
+    assert!(events.contains(failure), "{events}");
 }

@@ -1,10 +1,11 @@
-//! test/e2e/common/node: runtime.go, containers.go, init_container.go, kubelet.go and
-//! kubelet_etc_hosts.go: what containers are given, and how they end.
+//! test/e2e/common/node: runtime.go, containers.go, init_container.go, kubelet.go, image_volume.go
+//! and kubelet_etc_hosts.go: what containers are given, and how they end.
 
 use serde_json::{Value, json};
 
 use super::shared::{IDLE, Place, place, pod};
 use crate::cluster::eventually;
+use crate::containers::push_image;
 
 const TERMINATED: &str = ".status.containerStatuses[0].state.terminated";
 
@@ -224,4 +225,49 @@ fn kubeletmanagedetchosts_should_test_kubelet_managed_etc_hosts_file() {
     let of_machine = hosts("machine", "main");
     assert!(!of_machine.contains(MANAGED), "{of_machine}");
     assert!(of_machine.ends_with(&machine), "{of_machine}");
+}
+
+/// Must: the files of an image that is a volume are read in a container, all of them or what is below
+/// a path.
+/// Must: they are neither written nor run.
+#[test]
+fn imagevolume_should_succeed_with_pod_and_pull_policy_of_always() {
+    let Some(place) = place() else { return };
+    let files = place.cluster.folder().join("files");
+    std::fs::create_dir_all(files.join("etc")).unwrap();
+    std::fs::write(files.join("data.json"), "{\"a\": 1}\n").unwrap();
+    std::fs::write(files.join("etc/os-release"), "ID=files\n").unwrap();
+    std::os::unix::fs::symlink("/etc/os-release", files.join("release")).unwrap();
+    std::fs::copy("/bin/busybox", files.join("run")).unwrap();
+    push_image(&place.cluster, &files, "files:v1", &json!({}));
+    let mut pod = pod(IDLE);
+    let image = json!({"reference": "files:v1", "pullPolicy": "Always"});
+    pod["volumes"] = json!([{"name": "files", "image": image}]);
+    pod["containers"][0]["volumeMounts"] = json!([
+        {"name": "files", "mountPath": "/volume"},
+        {"name": "files", "mountPath": "/below", "subPath": "etc"},
+        {"name": "files", "mountPath": "/one", "subPath": "release"},
+    ]);
+    place.make("Pod", "mounting", &pod);
+    place.wait_ready(&["mounting"]);
+    for (path, holds) in [
+        ("/volume/data.json", "{\"a\": 1}\n"),
+        ("/volume/etc/os-release", "ID=files\n"),
+        ("/below/os-release", "ID=files\n"),
+        ("/one", "ID=files\n"),
+    ] {
+        assert_eq!(
+            place.shell("mounting", &format!("cat {path}")),
+            holds,
+            "{path}"
+        );
+    }
+    for (act, why) in [
+        ("echo > /volume/new", "Read-only file system"),
+        ("echo > /below/os-release", "Read-only file system"),
+        ("/volume/run true", "Permission denied"),
+    ] {
+        let refused = place.try_shell("mounting", act).unwrap_err();
+        assert!(refused.contains(why), "{act}: {refused}");
+    }
 }

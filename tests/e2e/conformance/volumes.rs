@@ -12,10 +12,10 @@ fn cluster() -> Option<(Cluster, Kubectl)> {
     super::cluster_with(&["inspect"])
 }
 
-const KEY: &str = "data-1";
+pub(super) const KEY: &str = "data-1";
 
 /// A ConfigMap, or a Secret, of one key.
-fn made(kubectl: &Kubectl, kind: &str) {
+pub(super) fn made(kubectl: &Kubectl, kind: &str) {
     let data = json!({KEY: "value-1"});
     let field = if kind == "Secret" {
         "stringData"
@@ -61,27 +61,32 @@ fn mode(cluster: &Cluster, kubectl: &Kubectl, file: &str) -> u32 {
     found.expect(file).permissions().mode() & 0o777
 }
 
-fn config_map() -> Value {
+pub(super) fn config_map() -> Value {
     json!({"configMap": {"name": "source"}})
 }
 
-fn secret() -> Value {
+pub(super) fn secret() -> Value {
     json!({"secret": {"secretName": "source"}})
 }
 
 /// The same within a projected volume.
-fn projected(source: &str) -> Value {
+pub(super) fn projected(source: &str) -> Value {
     json!({"projected": {"sources": [{source: {"name": "source"}}]}})
 }
 
-/// The volume with its key at another path.
-fn mapped(mut volume: Value, at: &str) -> Value {
-    let items = json!([{"key": KEY, "path": at}]);
-    let source = match volume.get_mut("projected") {
-        Some(projected) => projected["sources"][0].as_object_mut().unwrap(),
-        None => volume.as_object_mut().unwrap(),
+/// The only source of a volume, which may be a projected one.
+pub(super) fn source(volume: &mut Value) -> &mut Value {
+    let around = if volume.get("projected").is_some() {
+        &mut volume["projected"]["sources"][0]
+    } else {
+        volume
     };
-    source.values_mut().next().unwrap()["items"] = items;
+    around.as_object_mut().unwrap().values_mut().next().unwrap()
+}
+
+/// The volume with its key at another path.
+pub(super) fn mapped(mut volume: Value, at: &str) -> Value {
+    source(&mut volume)["items"] = json!([{"key": KEY, "path": at}]);
     volume
 }
 

@@ -22,7 +22,8 @@ use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
 use crate::pod::{self, cgroups, dns, security, service_env};
-use crate::volumes::{self, mounts};
+use crate::volumes::mounts::{self, VolumeImages};
+use crate::volumes::pod_folder;
 
 /// Label of a container that holds the image's full reference, which a restarted agent
 /// reports again.
@@ -85,11 +86,66 @@ pub(crate) struct Starter<'a> {
     pub(crate) prepared: &'a Prepared,
 }
 
+/// What a container is made of.
+pub(crate) struct Parts {
+    pub(crate) runtime: Arc<dyn RuntimeService>,
+    pub(crate) image: LocalImage,
+    pub(crate) volumes: VolumeImages,
+}
+
 impl Starter<'_> {
-    /// Gets the image and the runtime for it. May take long, and may be dropped at any time.
-    pub(crate) async fn image(&self) -> Result<(Arc<dyn RuntimeService>, LocalImage), StartError> {
+    /// Gets the image, the runtime for it, and the images that are volumes. May take long, and may be
+    /// dropped at any time.
+    pub(crate) async fn parts(&self) -> Result<Parts, StartError> {
         let reference = self.container.image.as_deref().unwrap_or_default();
-        let policy = PullPolicy::of(self.container.image_pull_policy.as_deref(), reference);
+        let policy = self.container.image_pull_policy.as_deref();
+        let (image, message) = self.obtain(reference, policy).await?;
+        let handler = self.prepared.handler.as_deref();
+        let routed = self.node.router.route(image.kind, handler);
+        let runtime = routed.map_err(|error| self.not_pulled(reference, error))?;
+        let runtime = runtime.clone();
+        self.ensure(&runtime, reference, &image, message).await?;
+        let mut volumes = VolumeImages::new();
+        // A guest is refused those by name.
+        let wanted = match image.kind {
+            Kind::Wasm => Vec::new(),
+            Kind::Container => mounts::volumes_of_images(self.pod, self.container),
+        };
+        for (volume, source) in wanted {
+            let reference = source.reference.as_deref().unwrap_or_default();
+            let policy = source.pull_policy.as_deref();
+            let (image, message) = self.obtain(reference, policy).await?;
+            self.ensure(&runtime, reference, &image, message).await?;
+            volumes.insert(volume.name.clone(), image.image.digest);
+        }
+        Ok(Parts {
+            runtime,
+            image,
+            volumes,
+        })
+    }
+
+    /// Makes an image ready, and says how it came to be there.
+    async fn ensure(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        reference: &str,
+        image: &LocalImage,
+        message: String,
+    ) -> Result<(), StartError> {
+        let ensured = runtime.ensure_image(&image.image).await;
+        ensured.map_err(|error| self.not_pulled(reference, error))?;
+        self.own_event(Severity::Normal, "Pulled", message);
+        Ok(())
+    }
+
+    /// Gets an image, and what is to be said of that.
+    async fn obtain(
+        &self,
+        reference: &str,
+        policy: Option<&str>,
+    ) -> Result<(LocalImage, String), StartError> {
+        let policy = PullPolicy::of(policy, reference);
         let warn = |message: String| {
             let reason = "FailedToRetrieveImagePullSecret";
             self.event(None, Severity::Warning, reason, message);
@@ -113,19 +169,6 @@ impl Starter<'_> {
             }) => (image, Some((took, waited))),
             Err(error) => return Err(self.no_image(reference, error)),
         };
-        let handler = self.prepared.handler.as_deref();
-        let routed = self.node.router.route(image.kind, handler);
-        let fails = |message: String| ImageError {
-            reason: "ErrImagePull",
-            message,
-        };
-        let runtime = match routed {
-            Ok(runtime) => runtime.clone(),
-            Err(error) => return Err(self.no_image(reference, fails(error.to_string()))),
-        };
-        if let Err(error) = runtime.ensure_image(&image.image).await {
-            return Err(self.no_image(reference, fails(error.to_string())));
-        }
         let message = match took {
             None => format!("Container image \"{reference}\" already present on machine"),
             Some((took, waited)) => format!(
@@ -136,17 +179,21 @@ impl Starter<'_> {
                 image.size_bytes
             ),
         };
-        self.own_event(Severity::Normal, "Pulled", message);
-        Ok((runtime, image))
+        Ok((image, message))
+    }
+
+    fn not_pulled(&self, reference: &str, error: impl std::fmt::Display) -> StartError {
+        let error = ImageError {
+            reason: "ErrImagePull",
+            message: error.to_string(),
+        };
+        self.no_image(reference, error)
     }
 
     /// Makes the container. Short, and runs to its end once begun.
-    pub(crate) async fn create(
-        &self,
-        runtime: &Arc<dyn RuntimeService>,
-        image: &LocalImage,
-    ) -> Result<ContainerId, StartError> {
-        let config = match self.config(runtime.name(), image) {
+    pub(crate) async fn create(&self, parts: &Parts) -> Result<ContainerId, StartError> {
+        let Parts { runtime, image, .. } = parts;
+        let config = match self.config(runtime.name(), image, &parts.volumes) {
             Ok(config) => config,
             Err(message) => {
                 self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
@@ -331,7 +378,12 @@ impl Starter<'_> {
         StartError::Runtime { reason, message }
     }
 
-    fn config(&self, runtime: &str, image: &LocalImage) -> Result<ContainerConfig, String> {
+    fn config(
+        &self,
+        runtime: &str,
+        image: &LocalImage,
+        volumes: &VolumeImages,
+    ) -> Result<ContainerConfig, String> {
         let (node, pod, container) = (self.node, self.pod, self.container);
         let target = match pod::ephemeral::named(pod, &container.name) {
             Some(of) => {
@@ -357,7 +409,7 @@ impl Starter<'_> {
         let sources = &self.prepared.sources;
         let env = env::environment(pod, container, services, sources, &around);
         let env = env.map_err(|error| error.to_string())?;
-        let mounts = mounts::mounts(&node.root, pod, container, &env);
+        let mounts = mounts::mounts(&node.root, pod, container, &env, volumes);
         let mounts = mounts.map_err(|error| error.to_string())?;
         if image.kind == Kind::Wasm {
             mounts::check_for_guest(pod, container, &mounts).map_err(|error| error.to_string())?;
@@ -367,7 +419,7 @@ impl Starter<'_> {
         // A container has users that only itself knows.
         let is_guest = image.kind == Kind::Wasm;
         let user = readers.guests().filter(|_| is_guest);
-        let folder = volumes::pod_folder(&node.root, uid);
+        let folder = pod_folder(&node.root, uid);
         access::pod_folder(&node.root, &folder, readers)
             .and_then(|()| make_message_file(&folder, &message, readers, user))
             .map_err(|error| format!("cannot make the file of the termination message: {error}"))?;
@@ -393,6 +445,10 @@ impl Starter<'_> {
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             log_limits: node.log_limits,
             termination_message: Some(message),
+            termination_path: container
+                .termination_message_path
+                .clone()
+                .map(PathBuf::from),
             labels,
             stdio: Stdio {
                 stdin: container.stdin == Some(true),

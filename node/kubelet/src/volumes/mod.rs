@@ -4,7 +4,8 @@
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
 //! memory; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
-//! the machine already. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
+//! the machine already. An image that is a volume is mounted by the runtime. Folders live under
+//! `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI), and
 //! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
@@ -80,6 +81,8 @@ enum Source<'a> {
     Projected(&'static str),
     /// What lies on the machine already.
     HostPath(&'a HostPathVolumeSource),
+    /// The files of an image, which the runtime mounts.
+    Image,
 }
 
 fn source(volume: &Volume) -> Result<Source<'_>, VolumeError> {
@@ -96,6 +99,9 @@ fn source(volume: &Volume) -> Result<Source<'_>, VolumeError> {
     }
     if let Some(path) = &volume.host_path {
         return Ok(Source::HostPath(path));
+    }
+    if volume.image.is_some() {
+        return Ok(Source::Image);
     }
     if volume.config_map.is_some() {
         return Ok(Source::Projected("kubernetes.io~configmap"));
@@ -181,12 +187,14 @@ pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
     root.join("pods").join(uid)
 }
 
-/// Folder of a volume; of one that lies on the machine, where that is, which may be no folder.
+/// Folder of a volume; of one that lies on the machine, where that is, which may be no folder. An
+/// image's begins with itself.
 pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {
     let plugin = match source(volume)? {
         Source::EmptyDir | Source::Memory => EMPTY_DIR,
         Source::Projected(plugin) => plugin,
         Source::HostPath(source) => return Ok(PathBuf::from(&source.path)),
+        Source::Image => return Ok(PathBuf::new()),
     };
     let pod = pod_folder(root, pod::uid(pod));
     Ok(pod.join("volumes").join(plugin).join(&volume.name))
@@ -213,6 +221,9 @@ pub(crate) fn set_up(
             })?;
             continue;
         }
+        if matches!(source, Source::Image) {
+            continue;
+        }
         let folder = folder(root, pod, volume)?;
         let io = |context: &str, source| VolumeError::Io {
             volume: volume.name.clone(),
@@ -225,7 +236,7 @@ pub(crate) fn set_up(
             access::passage(parent, readers.guests()).map_err(|e| io("cannot make", e))?;
         }
         match source {
-            Source::HostPath(_) => {}
+            Source::HostPath(_) | Source::Image => {}
             Source::EmptyDir => {
                 empty_dir(&folder, readers.group()).map_err(|e| io("cannot make", e))?;
             }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use coracle_runtime::{Mount, Propagation};
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, Volume, VolumeMount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::folder;
@@ -33,12 +33,33 @@ pub(crate) enum MountError {
     NoFolder { mount: String, path: String },
 }
 
-/// The mounts of a container; its volumes are set up. Blocking file I/O.
+/// The digests of images that are volumes, by the names of the volumes.
+pub(crate) type VolumeImages = BTreeMap<String, String>;
+
+/// The volumes of a container that are images, each once.
+pub(crate) fn volumes_of_images<'a>(
+    pod: &'a Pod,
+    container: &Container,
+) -> Vec<(&'a Volume, &'a ImageVolumeSource)> {
+    let mounted = |volume: &Volume| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| mount.name == volume.name)
+    };
+    let volumes = spec(pod).volumes.iter().flatten();
+    let mounted = volumes.filter(|volume| mounted(volume));
+    mounted
+        .filter_map(|volume| Some((volume, volume.image.as_ref()?)))
+        .collect()
+}
+
+/// The mounts of a container; its volumes are set up, and those that are images are there. Blocking
+/// file I/O.
 pub(crate) fn mounts(
     root: &Path,
     pod: &Pod,
     container: &Container,
     env: &[(String, String)],
+    images: &VolumeImages,
 ) -> Result<Vec<Mount>, MountError> {
     let known: BTreeMap<&str, &str> = env
         .iter()
@@ -57,9 +78,14 @@ pub(crate) fn mounts(
         let expanded = from_expression.map(|e| expand(e, |name| known.get(name).copied()));
         let sub_path = expanded.as_deref().or(mount.sub_path.as_deref());
         let sub_path = sub_path.filter(|path| !path.is_empty());
-        let without_links = sub_path.is_some();
+        let image = images.get(&volume.name).cloned();
+        let without_links = sub_path.is_some() && image.is_none();
         let host_path = match sub_path {
             None => folder,
+            Some(path) if volume.image.is_some() => {
+                check_sub_path(path)?;
+                PathBuf::from(path)
+            }
             Some(path) => {
                 check_sub_path(path)?;
                 below(&folder, Path::new(path)).map_err(|cause| MountError::SubPath {
@@ -72,9 +98,11 @@ pub(crate) fn mounts(
         let owned = volume.config_map.is_some()
             || volume.secret.is_some()
             || volume.downward_api.is_some()
-            || volume.projected.is_some();
+            || volume.projected.is_some()
+            || volume.image.is_some();
         Ok(Mount {
             host_path,
+            image,
             container_path,
             read_only: mount.read_only == Some(true) || owned,
             // What is mounted can be made so at all depths by every kernel that this runs on.

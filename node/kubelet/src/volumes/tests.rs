@@ -168,7 +168,7 @@ fn mounts_stay_in_their_volumes() {
     .unwrap();
     let container = &pod::spec(&pod).containers[0];
     let env = [("WHO".to_owned(), "me".to_owned())];
-    let made = mounts::mounts(root.path(), &pod, container, &env).unwrap();
+    let made = mounts::mounts(root.path(), &pod, container, &env, &BTreeMap::new()).unwrap();
     let read_only: Vec<bool> = made.iter().map(|mount| mount.read_only).collect();
     assert_eq!(read_only, [false, true, true]);
     assert!(made[1].host_path.ends_with("data/me/deep"));
@@ -185,9 +185,40 @@ fn mounts_stay_in_their_volumes() {
         let mount = &mut spec.containers[0].volume_mounts.as_mut().unwrap()[0];
         mount.sub_path = Some(path.to_owned());
         let container = &pod::spec(&pod).containers[0];
-        let refused = mounts::mounts(root.path(), &pod, container, &[]);
+        let refused = mounts::mounts(root.path(), &pod, container, &[], &BTreeMap::new());
         assert!(refused.is_err(), "{path}: {refused:?}");
     }
+}
+
+#[test]
+fn an_image_is_mounted_by_its_digest_to_be_read() {
+    let root = tempfile::tempdir().unwrap();
+    let volumes = json!([{"name": "files", "image": {"reference": "files:v1"}}]);
+    let mounts = json!([
+        {"name": "files", "mountPath": "/all"},
+        {"name": "files", "mountPath": "/part", "subPath": "etc/data"},
+    ]);
+    let mut pod = pod(volumes, mounts);
+    let readers = Readers::Agent;
+    let around = Surroundings::default();
+    set_up(root.path(), &pod, &sources("red"), &around, readers).unwrap();
+    let container = &pod::spec(&pod).containers[0];
+    let of_images = mounts::volumes_of_images(&pod, container);
+    let names: Vec<_> = of_images.iter().map(|(volume, _)| &volume.name).collect();
+    assert_eq!(names, ["files"]);
+    let images = BTreeMap::from([("files".to_owned(), "sha256:aa".to_owned())]);
+    let made = mounts::mounts(root.path(), &pod, container, &[], &images).unwrap();
+    for (mount, path) in made.iter().zip(["", "etc/data"]) {
+        assert_eq!(mount.image.as_deref(), Some("sha256:aa"));
+        assert_eq!(mount.host_path.to_str(), Some(path));
+        assert!(mount.read_only && !mount.without_links);
+    }
+    let spec = pod.spec.as_mut().unwrap();
+    let mount = &mut spec.containers[0].volume_mounts.as_mut().unwrap()[1];
+    mount.sub_path = Some("../other".to_owned());
+    let container = &pod::spec(&pod).containers[0];
+    let refused = mounts::mounts(root.path(), &pod, container, &[], &images);
+    assert!(refused.is_err(), "{refused:?}");
 }
 
 /// Whether the test can run. In a build that must run all tests it has to.
@@ -324,7 +355,7 @@ fn depth_and_propagation_are_as_the_mount_asks() {
     ]);
     let pod = pod(json!([{"name": "v", "hostPath": {"path": "/"}}]), mounts);
     let container = &pod::spec(&pod).containers[0];
-    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    let made = mounts::mounts(root.path(), &pod, container, &[], &BTreeMap::new()).unwrap();
     let made = made.iter().map(|m| (m.recursive_read_only, m.propagation));
     use coracle_runtime::Propagation::{Both, FromMachine, Private};
     let expected = [
@@ -362,7 +393,7 @@ fn what_is_of_the_machine_is_led_to_and_left_as_it_is() {
     )
     .unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
-    let made = mounts::mounts(root.path(), &pod, container, &[]).unwrap();
+    let made = mounts::mounts(root.path(), &pod, container, &[], &BTreeMap::new()).unwrap();
     assert_eq!(made[0].host_path, path);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&made[1].host_path), 0o750, "as open as the volume");

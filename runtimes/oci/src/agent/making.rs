@@ -27,6 +27,9 @@ pub(super) const SPEC: &str = "config.json";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Made {
     pub(super) layers: Vec<ImageLayer>,
+    /// Those of images that are volumes.
+    #[serde(default)]
+    pub(super) volumes: Vec<Vec<ImageLayer>>,
     pub(super) stop_signal: i32,
     pub(super) start: Start,
 }
@@ -58,6 +61,12 @@ impl Inner {
                 .map_err(Error::InvalidConfig)?;
         }
         let profile = profile(security)?;
+        let images = self.mounted_images(record)?;
+        let lowers = images.iter().map(|(digest, layers)| {
+            let lowers = self.snapshots.lowers_to_read(layers);
+            (digest.clone(), lowers)
+        });
+        let lowers: BTreeMap<String, Vec<PathBuf>> = lowers.collect();
         let hierarchies = self.hierarchies.older();
         let plan = spec::plan(&Input {
             sandbox: &sandbox.config,
@@ -69,6 +78,7 @@ impl Inner {
             hierarchies: &hierarchies,
             files: &files::list(&records.sandbox_folder(&sandbox.id)),
             volumes: &volumes,
+            images: &lowers,
             shim,
             processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
             devices: &devices,
@@ -108,6 +118,7 @@ impl Inner {
                 exit_file: bundle.join(EXIT),
             },
             layers,
+            volumes: images.into_values().collect(),
         };
         let write = || -> io::Result<()> {
             for folder in ["rootfs", "upper", "work"] {
@@ -123,6 +134,22 @@ impl Inner {
             disk::write_json(&bundle.join(MADE), &made)
         };
         write().map_err(|error| Error::io("making a container's folder", error))
+    }
+}
+
+impl Inner {
+    /// The images whose files a container mounts, by their digests.
+    fn mounted_images(
+        &self,
+        record: &ContainerRecord,
+    ) -> Result<BTreeMap<String, Vec<ImageLayer>>> {
+        let mounts = record.config.mounts.iter();
+        let digests = mounts.filter_map(|mount| mount.image.as_ref());
+        let of = |digest: &String| {
+            let image = self.image(digest)?;
+            Ok((digest.clone(), self.layers(&image, digest)?))
+        };
+        digests.map(of).collect()
     }
 }
 

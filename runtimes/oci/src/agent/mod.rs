@@ -169,7 +169,10 @@ impl Inner {
         for entry in self.ledger.entries() {
             // One whose making was cut off is never started. One whose record cannot be read may
             // be running.
-            needed.extend(self.read_made(&entry)?.map(|made| made.layers));
+            if let Some(made) = self.read_made(&entry)? {
+                needed.push(made.layers);
+                needed.extend(made.volumes);
+            }
         }
         Ok(needed)
     }

@@ -158,6 +158,7 @@ fn mount(start: &Start) -> Result<(), String> {
         // Of mounts that come later nothing is seen, but for what is staged.
         overlay::part_mounts()?;
         staging::put(taken)?;
+        staging::put_images(&start.staged)?;
         for folder in &start.cgroup_folders {
             fs::create_dir_all(folder)?;
         }
@@ -171,7 +172,7 @@ fn mount(start: &Start) -> Result<(), String> {
             true => MountFlags::empty(),
             false => MountFlags::NODEV,
         };
-        overlay::overlay(&start.lowers, &upper, &of("rootfs"), flags)?;
+        overlay::overlay(&start.lowers, Some(&upper), &of("rootfs"), flags)?;
         Root::open(&of("rootfs"))?
             .make_folder(start.cwd.strip_prefix("/").unwrap_or(&start.cwd))?;
         Ok(())

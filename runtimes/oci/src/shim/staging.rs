@@ -1,5 +1,5 @@
-//! Volumes whose later mounts propagate (`mountPropagation`), and those in whose path a container
-//! may have put a link meanwhile (`subPath`).
+//! Volumes whose later mounts propagate (`mountPropagation`), those in whose path a container may
+//! have put a link meanwhile (`subPath`), and those that are images.
 //!
 //! libcontainer binds a volume as its source is, follows links to it, and knows no propagation. So
 //! such a volume is taken out of the machine's mounts while those still are shared, without
@@ -9,14 +9,18 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use coracle_runtime::Propagation;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount,
+    open_tree,
 };
 
+use crate::overlay;
 use crate::protocol::Staged;
+use crate::unpack::root::Root;
 
 /// A volume that is in no namespace.
 pub(super) struct Taken<'a> {
@@ -27,13 +31,32 @@ pub(super) struct Taken<'a> {
 
 /// Takes volumes out of the mounts that this process sees.
 pub(super) fn take(staged: &[Staged]) -> io::Result<Vec<Taken<'_>>> {
-    let taken = staged.iter().map(|of| {
-        take_one(of).map_err(|error| {
-            let source = of.source.display();
-            io::Error::new(error.kind(), format!("volume {source}: {error}"))
-        })
-    });
+    let of_machine = staged.iter().filter(|of| of.lowers.is_empty());
+    let taken = of_machine.map(|of| take_one(of).map_err(|error| about(of, error)));
     taken.collect()
+}
+
+fn about(of: &Staged, error: impl Into<io::Error>) -> io::Error {
+    let (error, source) = (error.into(), of.source.display());
+    io::Error::new(error.kind(), format!("volume {source}: {error}"))
+}
+
+/// Mounts the images that volumes are of, and puts what of them is wanted where the container's
+/// specification has it. For a namespace of which the machine sees nothing.
+pub(super) fn put_images(staged: &[Staged]) -> io::Result<()> {
+    for of in staged.iter().filter(|of| !of.lowers.is_empty()) {
+        let mut whole = of.at.clone().into_os_string();
+        whole.push("-image");
+        let whole = PathBuf::from(whole);
+        fs::create_dir_all(&whole)?;
+        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOEXEC;
+        overlay::overlay(&of.lowers, None, &whole, flags)?;
+        // Links in an image lead within it.
+        let source = Root::open(&whole)?.any(&of.source);
+        let taken = source.and_then(|source| tree_of(of, &source));
+        put(vec![taken.map_err(|error| about(of, error))?])?;
+    }
+    Ok(())
 }
 
 fn take_one(of: &Staged) -> io::Result<Taken<'_>> {
@@ -42,12 +65,18 @@ fn take_one(of: &Staged) -> io::Result<Taken<'_>> {
         false => ResolveFlags::empty(),
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = openat2(CWD, &of.source, flags, Mode::empty(), resolve)?;
+    tree_of(
+        of,
+        &openat2(CWD, &of.source, flags, Mode::empty(), resolve)?,
+    )
+}
+
+fn tree_of<'a>(of: &'a Staged, source: &OwnedFd) -> io::Result<Taken<'a>> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(&source, "", flags)?;
+    let tree = open_tree(source, "", flags)?;
     let kind = FileType::from_raw_mode(fstat(&tree)?.st_mode);
     Ok(Taken {
         of,

@@ -116,7 +116,8 @@ impl Image {
                     files: &of("upper"),
                     work: &of("work"),
                 };
-                overlay::overlay(&lowers, &upper, &of("merged"), MountFlags::empty()).unwrap();
+                overlay::overlay(&lowers, Some(&upper), &of("merged"), MountFlags::empty())
+                    .unwrap();
                 let mut tree = BTreeMap::new();
                 list(&of("merged"), "", &mut tree);
                 tree

@@ -13,6 +13,7 @@ mod device;
 mod mounts;
 mod user;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coracle_images::ImageConfig;
@@ -74,6 +75,8 @@ pub(crate) struct Input<'a> {
     /// Folders for the image's volumes, where a container may write also if its root is
     /// read-only: of the machine, and in the container.
     pub(crate) volumes: &'a [(PathBuf, PathBuf)],
+    /// The layers of images whose files are mounted, by the images' digests.
+    pub(crate) images: &'a BTreeMap<String, Vec<PathBuf>>,
     /// The process that holds the Pod's namespaces.
     pub(crate) shim: i32,
     /// Leads to the namespace of processes that containers of the Pod may share.

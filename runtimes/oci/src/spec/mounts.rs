@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::{Mount, Propagation};
+use coracle_runtime::{Mount, Propagation, TERMINATION_LOG};
 use serde_json::{Value, json};
 
 use super::Input;
@@ -29,9 +29,10 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
         });
     }
     if let Some(message) = &input.config.termination_message {
+        let path = input.config.termination_path.as_deref();
         bound.push(Mount {
             host_path: message.clone(),
-            container_path: PathBuf::from(TERMINATION_LOG),
+            container_path: path.unwrap_or(Path::new(TERMINATION_LOG)).to_owned(),
             ..Mount::default()
         });
     }
@@ -73,7 +74,8 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
     });
     let mut staged = Vec::new();
     for mount in &bound {
-        let access = match (mount.read_only, mount.recursive_read_only) {
+        let read_only = mount.read_only || mount.image.is_some();
+        let access = match (read_only, mount.recursive_read_only) {
             (false, _) => "rw",
             (true, false) => "ro",
             (true, true) => "rro",
@@ -87,12 +89,23 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
         if mount.recursive_read_only {
             options.push("ro");
         }
+        // An image's files are to be read, and run by nobody (`volumes[].image`).
+        if mount.image.is_some() {
+            options.extend(["noexec", "nodev"]);
+        }
+        let lowers = match &mount.image {
+            None => Vec::new(),
+            Some(digest) => match input.images.get(digest) {
+                Some(lowers) => lowers.clone(),
+                None => return Err(format!("image {digest} of a volume is not there")),
+            },
+        };
         // Where no filter of devices is there, a volume brings none.
         if input.unified && !input.config.security.privileged {
             options.push("rnodev");
         }
         let source = match (mount.propagation, mount.without_links) {
-            (Propagation::Private, false) => mount.host_path.clone(),
+            (Propagation::Private, false) if lowers.is_empty() => mount.host_path.clone(),
             (propagation, without_links) => {
                 let at = input.bundle.join("staged").join(staged.len().to_string());
                 staged.push(Staged {
@@ -100,6 +113,7 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
                     at: at.clone(),
                     propagation,
                     without_links,
+                    lowers,
                 });
                 at
             }
@@ -113,9 +127,6 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
     }
     Ok((mounts, staged))
 }
-
-/// The default of `terminationMessagePath` in the Pod API, as the runtime's interface has it.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Without dots and slashes that say nothing.
 fn clean(path: &Path) -> PathBuf {

@@ -59,6 +59,7 @@ impl Pod {
             hierarchies: &["/sys/fs/cgroup/cpu,cpuacct".into()],
             files: &[("/sandbox/hosts".into(), "/etc/hosts")],
             volumes: &self.volumes,
+            images: &BTreeMap::from([("sha256:aa".to_owned(), vec!["/layers/1".into()])]),
             shim: 4711,
             processes: Path::new("/shim/processes"),
             devices: &[Device {
@@ -402,6 +403,11 @@ fn volumes_take_the_place_of_what_is_there() {
             "/v/hosts /etc/hosts ro",
         ]
     );
+    pod.config.termination_path = Some("/dev/own-log".into());
+    let own = pod.at("/mounts");
+    let own = own.as_array().unwrap().iter();
+    let mut own = own.filter(|mount| mount["source"] == "/pods/message");
+    assert_eq!(own.next().unwrap()["destination"], "/dev/own-log");
     let kernels: Vec<&Value> = mounts
         .as_array()
         .unwrap()

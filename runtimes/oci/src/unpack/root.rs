@@ -60,6 +60,11 @@ impl Root {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
+    /// Whatever a path leads to, links followed; to be mounted.
+    pub(crate) fn any(&self, path: &Path) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlags::PATH)
+    }
+
     /// A folder, links followed, made with all that is missing above it.
     pub(crate) fn make_folder(&self, path: &Path) -> io::Result<OwnedFd> {
         match self.folder(path) {

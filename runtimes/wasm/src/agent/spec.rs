@@ -52,6 +52,7 @@ pub(super) fn guest(
         log_file: sandbox.config.log_directory.join(&config.log_path),
         log_limits: config.log_limits,
         termination_message: config.termination_message.clone(),
+        termination_path: config.termination_path.clone(),
         stdio: config.stdio,
         started_at,
         exit_file,

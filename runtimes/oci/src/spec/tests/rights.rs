@@ -193,6 +193,7 @@ fn volumes_that_propagate_are_put_below_the_containers_folder_first() {
             at: "/c/staged/0".into(),
             propagation,
             without_links: false,
+            lowers: Vec::new(),
         };
         assert_eq!(plan.staged, [staged]);
     }
@@ -208,4 +209,35 @@ fn volumes_that_propagate_are_put_below_the_containers_folder_first() {
         ..volume(Propagation::Private)
     });
     assert!(deep.spec["mounts"].to_string().contains("\"rro\""));
+}
+
+#[test]
+fn an_image_is_mounted_to_be_read_alone() {
+    let plan = |digest: &str| {
+        let mut pod = Pod::new();
+        pod.config.mounts = vec![Mount {
+            host_path: "etc".into(),
+            container_path: "/in".into(),
+            image: Some(digest.to_owned()),
+            ..Mount::default()
+        }];
+        pod.plan()
+    };
+    let known = plan("sha256:aa").unwrap();
+    let staged = Staged {
+        source: "etc".into(),
+        at: "/c/staged/0".into(),
+        propagation: Propagation::Private,
+        without_links: false,
+        lowers: vec!["/layers/1".into()],
+    };
+    assert_eq!(known.staged, [staged]);
+    let mounts = known.spec["mounts"].as_array().unwrap();
+    let mut bound = mounts.iter().filter(|m| m["destination"] == "/in");
+    let options = bound.next().unwrap()["options"].to_string();
+    for option in ["ro", "noexec", "nodev"] {
+        assert!(options.contains(&format!("\"{option}\"")), "{options}");
+    }
+    let unknown = plan("sha256:bb").unwrap_err();
+    assert!(unknown.contains("sha256:bb"), "{unknown}");
 }
