@@ -76,7 +76,7 @@ fn push_busybox(cluster: &Cluster, tag: &str) {
     )
     .unwrap();
     let config = json!({"Cmd": ["sh"], "Env": ["FROM=image"]});
-    push_image(cluster, &root, "busybox:v1", &config);
+    push_image(cluster, &root, &format!("busybox:{tag}"), &config);
 }
 
 /// Makes an image of busybox that says what it is given, where nothing else is asked of it.
@@ -115,7 +115,7 @@ pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Va
         "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer],
     });
     let mut manifest = blob(&layout, manifest_type, manifest.to_string().as_bytes());
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});
     std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
     std::fs::write(

@@ -191,6 +191,7 @@ pub(crate) mod tests {
             artifact: PathBuf::new(),
             argv: Vec::new(),
             env: Vec::new(),
+            termination_path: None,
             working_dir: None,
             mounts: Vec::new(),
             resources: Resources::default(),

@@ -178,7 +178,7 @@ impl Rule {
     }
 
     /// Goes on if the packet is sent to an address of the machine.
-    pub(crate) fn to_machine(self) -> Self {
+    pub(crate) fn sent_to_machine(self) -> Self {
         self.add("fib", |data| {
             data.network(NFTA_FIB_DREG, at(0))
                 .network(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE)

@@ -149,7 +149,7 @@ fn machine_ports(batch: &mut Batch, table: &str) {
         batch.nat_chain(table, base, hook, MACHINE_PORTS);
         let to_machine = Rule::new()
             .range(Field::Destination, Comparison::IsNot, LOOPBACK_RANGE)
-            .to_machine();
+            .sent_to_machine();
         batch.rule(table, base, &to_machine.go_to(chain));
     }
 }
