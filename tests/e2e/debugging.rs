@@ -20,6 +20,12 @@ fn of(name: &str, what: &str) -> String {
     format!(".status.ephemeralContainerStatuses[?(@.name==\"{name}\")]{what}")
 }
 
+/// `kubectl debug` of the Pod `box` with a container of that name.
+fn debug<'a>(name: &'a str, more: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
+    let fixed = ["debug", "box", "--image=busybox:v1", "-c", name];
+    [&fixed[..], more, &["--"], command].concat()
+}
+
 #[test]
 fn kubectl_debug_looks_into_a_pod_of_containers() {
     let Some((cluster, kubectl)) = cluster_with_busybox() else {
@@ -31,10 +37,6 @@ fn kubectl_debug_looks_into_a_pod_of_containers() {
     kubectl.wait_value(&pod, ready, "True");
 
     // Beside its target it sees what that runs, and its files.
-    let debug = |name: &str, more: &[&str], command: &[&str]| {
-        let fixed = ["debug", "box", "--image=busybox:v1", "-c", name];
-        [&fixed[..], more, &["--"], command].concat()
-    };
     let look = ["sh", "-c", "ps; cat /proc/1/root/found; exit 3"];
     kubectl.ok(&debug("look", &["--target=main"], &look));
     kubectl.wait_value(&pod, &of("look", ".state.terminated.exitCode"), "3");

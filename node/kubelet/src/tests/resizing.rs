@@ -181,8 +181,11 @@ async fn what_fails_is_told_and_tried_again() {
     let kubelet = world.start();
     let before = resources("500m", "64Mi");
     running(&world, "a", &before, json!({})).await;
-    let broken = coracle_runtime::Error::State("no luck".to_owned());
-    world.runtime.fail_next(Verb::UpdateContainer, broken);
+    // Its report wakes the worker, and so it is tried once more at once.
+    for _ in 0..3 {
+        let broken = coracle_runtime::Error::State("no luck".to_owned());
+        world.runtime.fail_next(Verb::UpdateContainer, broken);
+    }
     let after = resources("1", "128Mi");
     resize(&world, "a", &after);
     let failed = |pod: &Value| {

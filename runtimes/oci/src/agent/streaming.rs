@@ -16,6 +16,7 @@ use coracle_runtime::streaming::{
 use coracle_runtime::{Error, Network, Result, SandboxId, disk};
 use serde_json::Value;
 use tokio::io::Interest;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -146,13 +147,24 @@ impl Inner {
             done(shim.request_with(request, ends).await)?;
         }
         let resize = stdio.terminal.then(|| -> Resize {
-            let (shim, tasks) = (shim.clone(), self.tasks.clone());
+            // The latest size counts, and no earlier one overtakes it.
+            let (sizes, mut wanted) = watch::channel(None);
+            let (shim, detached) = (shim.clone(), self.detached.clone());
+            let container = container.clone();
+            self.tasks.spawn(async move {
+                let resize = async {
+                    while wanted.changed().await.is_ok() {
+                        let size = *wanted.borrow_and_update();
+                        let Some(size) = size else { continue };
+                        let container = container.clone();
+                        // It may have ended meanwhile.
+                        let _ = shim.request(Request::Resize { container, size }).await;
+                    }
+                };
+                detached.run_until_cancelled(resize).await;
+            });
             Arc::new(move |size| {
-                let (shim, container) = (shim.clone(), container.clone());
-                tasks.spawn(async move {
-                    // It may have ended meanwhile.
-                    let _ = shim.request(Request::Resize { container, size }).await;
-                });
+                sizes.send_replace(Some(size));
             })
         });
         Ok(streams.session(resize, Box::pin(entry.exit_code())))
