@@ -179,7 +179,9 @@ fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
     ));
     let full = "web.sub.default.svc.cluster.local";
     eventually("its names", || {
-        let said = kubectl.ok(&["logs", "known"]);
+        // It may not have been started yet.
+        let said = kubectl.run(&["logs", "known"]).stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
         let named = said.starts_with(&format!("{full}\n"))
             && said.contains(&format!("\t{full}\n"))
             && said.contains("# Entries added by HostAliases.\n192.0.2.1\ta\tb.example\n");
