@@ -222,10 +222,11 @@ impl Inner {
                 process.kill();
                 process.wait().await;
             }
-            // Whoever listens no more need not be told.
-            let _ = told.send(code_of(&exit_file));
+            let code = code_of(&exit_file);
             remove(folder);
             drop(place);
+            // Whoever listens no more need not be told.
+            let _ = told.send(code);
         });
         let exit = async move {
             let _guard = guard;

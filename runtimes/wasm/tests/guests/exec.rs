@@ -13,7 +13,7 @@ const ALL: Wanted = Wanted {
     stderr: true,
 };
 
-fn config(command: &[&str]) -> ExecConfig {
+pub(crate) fn config(command: &[&str]) -> ExecConfig {
     ExecConfig {
         command: command.iter().map(|word| (*word).to_owned()).collect(),
         terminal: false,

@@ -8,8 +8,9 @@ use std::process::{Command, Output};
 use coracle_runtime::{ContainerState, GuestUser, Mount, RuntimeService};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::exec::config;
 use crate::node::{Node, Pod, entries, set_mode};
-use crate::programs::SLEEP;
+use crate::programs::{ECHO, SLEEP};
 
 /// Users of the tests; others than those of an agent on the same machine.
 const USERS: std::ops::Range<u32> = 2_000_100_000..2_000_100_016;
@@ -41,18 +42,33 @@ fn runner(pod: &Pod) -> PathBuf {
         .join("runner")
 }
 
+/// The folder of the container's only further guest.
+fn further(node: &Node, pod: &Pod) -> PathBuf {
+    let container = Path::new("containers").join(&pod.container.0);
+    let folder = node.folder.path().join("state").join(&container);
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut further = names.filter(|name| name.to_str().unwrap().starts_with("exec-"));
+    container.join(further.next().unwrap())
+}
+
 pub(crate) async fn processes_take_the_user_of_their_namespace() {
     if !is_root("processes_take_the_user_of_their_namespace") {
         return;
     }
     let node = node_with_users().await;
-    let pod = node.start(&node.image(SLEEP.as_bytes()), |_| ()).await;
+    let image = node.image_with(SLEEP.as_bytes(), &[("echo", ECHO.as_bytes())]);
+    let pod = node.start(&image, |_| ()).await;
+    let command = config(&["echo"]);
+    let session = node.runtime.exec(&pod.container, command).await.unwrap();
+    let further = further(&node, &pod);
     let http = node.sample("hello-http/hello-http.wasm");
     let served = node.start(&http, |_| ()).await;
     let user = node.runtime.guest_user("tests").unwrap().unwrap();
     assert_eq!((user.uid, user.gid), (USERS.start + 1, USERS.start + 1));
     let host = PathBuf::from("hosts/tests");
-    for folder in [runner(&pod), host] {
+    for folder in [runner(&pod), host, further.clone()] {
         let pid = pid(&node, &folder);
         let mut threads = 0;
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
@@ -82,6 +98,10 @@ pub(crate) async fn processes_take_the_user_of_their_namespace() {
     }
     let (_, actual) = node.listener(&served).await;
     assert!(tokio::net::TcpStream::connect(actual).await.is_ok());
+    // It ends with its session, and how it ended is read from where its user wrote it.
+    drop(session.stdin);
+    assert_eq!(session.exit.await.unwrap(), 0);
+    assert!(!node.folder.path().join("state").join(further).exists());
     // Nobody else may lead the processes, or say how their guests ended.
     let socket = node.folder.path().join("state").join(runner(&pod));
     let mode = std::fs::metadata(&socket).unwrap();
