@@ -227,11 +227,9 @@ impl Shim {
                     None
                 }
                 Request::Start(start) => {
-                    let task = self.target(&start).and_then(|target| {
-                        let target = target.as_ref();
-                        Task::container(*start, target, asked)
-                    });
-                    self.begin(task)
+                    let target = start.target.as_ref().map(|of| self.processes(&of.0));
+                    let task = target.transpose();
+                    self.begin(task.and_then(|of| Task::container(*start, of.as_ref(), asked)))
                 }
                 Request::Exec(exec) => {
                     let of = self
@@ -297,19 +295,11 @@ impl Shim {
             .map(|(number, _)| *number)
     }
 
-    /// The namespace of the processes that a container is to see, if those are another's.
-    fn target(&self, start: &Start) -> io::Result<Option<OwnedFd>> {
-        let Some(target) = &start.target else {
-            return Ok(None);
-        };
-        let task = self.find(&target.0).and_then(|n| self.tasks.get(&n));
-        let Some(running) = task.and_then(|task| task.running.as_ref()) else {
-            let message = format!("the target container {} does not run", target.0);
-            return Err(io::Error::other(message));
-        };
-        // Nobody has waited for it yet, so that no other process has its number.
-        let path = format!("/proc/{}/ns/pid", running.pid.as_raw_pid());
-        Ok(Some(std::fs::File::open(path)?.into()))
+    /// The namespace of a container's processes.
+    fn processes(&self, container: &str) -> io::Result<OwnedFd> {
+        let task = self.find(container).and_then(|n| self.tasks.get(&n));
+        let found = task.and_then(Task::processes);
+        found.unwrap_or_else(|| Err(io::Error::other("the target container does not run")))
     }
 
     fn streams(&mut self, container: &str) -> Option<&mut Streams> {

@@ -170,6 +170,14 @@ impl Task {
         }
     }
 
+    /// The namespace of its processes, while it runs.
+    pub(super) fn processes(&self) -> Option<io::Result<OwnedFd>> {
+        let pid = self.running.as_ref()?.pid;
+        // Nobody has waited for it yet, so that no other process has its number.
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/pid", pid.as_raw_pid()));
+        Some(namespace.map(OwnedFd::from))
+    }
+
     /// Hears the maker; says what came of it once that is known.
     pub(super) fn hear(&mut self) -> Option<create::Outcome> {
         let making = self.making.as_mut()?;

@@ -54,6 +54,22 @@ pub(crate) async fn use_is_measured_and_limits_change() {
             .await
             .unwrap();
     }
+    // So does what all containers of the Pod may use together, which is recorded.
+    let together = Resources {
+        memory_limit_bytes: Some(256 << 20),
+        ..request()
+    };
+    let update = node
+        .runtime
+        .update_pod_sandbox_resources(&pod.sandbox, together.clone());
+    update.await.unwrap();
+    let groups = node.cgroups(&pod.sandbox).await;
+    let files = ["memory.limit_in_bytes", "memory.max"];
+    let limits = groups.iter().flat_map(|of| files.map(|file| of.join(file)));
+    let limits: Vec<String> = limits.flat_map(std::fs::read_to_string).collect();
+    assert_eq!(limits, ["268435456\n"]);
+    let sandboxes = node.runtime.list_pod_sandboxes().await.unwrap();
+    assert_eq!(sandboxes[0].config.resources, together);
     node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
     assert!(node.runtime.stats().await.unwrap().is_empty());
 }
