@@ -193,7 +193,8 @@ impl Service for Runner {
     }
 }
 
-/// The volumes, and the file of the termination message. Only command guests have it: an HTTP guest does not end by itself.
+/// The volumes, and the file of the termination message. Only command guests have it: an HTTP guest
+/// does not end by itself.
 fn mounts(spec: &GuestSpec) -> Vec<Mount> {
     let mut mounts = spec.mounts.clone();
     let path = spec.termination_path.as_deref();

@@ -5,6 +5,7 @@ pub(crate) mod allocation;
 pub(crate) mod back_off;
 pub(crate) mod handler;
 pub(crate) mod observed;
+mod pull;
 pub(crate) mod start;
 pub(crate) mod stop;
 mod supported;

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use coracle_apimachinery::duration;
 use coracle_apimachinery::resources::parse;
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, Hosts, PodSandboxConfig, Port, Protocol, Resolution,
@@ -15,11 +13,11 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
 use crate::access::{self, Readers};
 use crate::containers::handler::Hooked;
+use crate::containers::pull::Parts;
 use crate::containers::supported;
 use crate::events::Severity;
-use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
+use crate::images::{Kind, LocalImage};
 use crate::node_context::NodeContext;
-use crate::objects;
 use crate::pod::env::{self, Sources};
 use crate::pod::{self, cgroups, dns, security, service_env};
 use crate::volumes::mounts::{self, VolumeImages};
@@ -86,110 +84,7 @@ pub(crate) struct Starter<'a> {
     pub(crate) prepared: &'a Prepared,
 }
 
-/// What a container is made of.
-pub(crate) struct Parts {
-    pub(crate) runtime: Arc<dyn RuntimeService>,
-    pub(crate) image: LocalImage,
-    pub(crate) volumes: VolumeImages,
-}
-
 impl Starter<'_> {
-    /// Gets the image, the runtime for it, and the images that are volumes. May take long, and may be
-    /// dropped at any time.
-    pub(crate) async fn parts(&self) -> Result<Parts, StartError> {
-        let reference = self.container.image.as_deref().unwrap_or_default();
-        let policy = self.container.image_pull_policy.as_deref();
-        let (image, message) = self.obtain(reference, policy).await?;
-        let handler = self.prepared.handler.as_deref();
-        let routed = self.node.router.route(image.kind, handler);
-        let runtime = routed.map_err(|error| self.not_pulled(reference, error))?;
-        let runtime = runtime.clone();
-        self.ensure(&runtime, reference, &image, message).await?;
-        let mut volumes = VolumeImages::new();
-        // A guest is refused those by name.
-        let wanted = match image.kind {
-            Kind::Wasm => Vec::new(),
-            Kind::Container => mounts::volumes_of_images(self.pod, self.container),
-        };
-        for (volume, source) in wanted {
-            let reference = source.reference.as_deref().unwrap_or_default();
-            let policy = source.pull_policy.as_deref();
-            let (image, message) = self.obtain(reference, policy).await?;
-            self.ensure(&runtime, reference, &image, message).await?;
-            volumes.insert(volume.name.clone(), image.image.digest);
-        }
-        Ok(Parts {
-            runtime,
-            image,
-            volumes,
-        })
-    }
-
-    /// Makes an image ready, and says how it came to be there.
-    async fn ensure(
-        &self,
-        runtime: &Arc<dyn RuntimeService>,
-        reference: &str,
-        image: &LocalImage,
-        message: String,
-    ) -> Result<(), StartError> {
-        let ensured = runtime.ensure_image(&image.image).await;
-        ensured.map_err(|error| self.not_pulled(reference, error))?;
-        self.own_event(Severity::Normal, "Pulled", message);
-        Ok(())
-    }
-
-    /// Gets an image, and what is to be said of that.
-    async fn obtain(
-        &self,
-        reference: &str,
-        policy: Option<&str>,
-    ) -> Result<(LocalImage, String), StartError> {
-        let policy = PullPolicy::of(policy, reference);
-        let warn = |message: String| {
-            let reason = "FailedToRetrieveImagePullSecret";
-            self.event(None, Severity::Warning, reason, message);
-        };
-        let auths = objects::pull_credentials(&self.node.client, self.pod, warn);
-        let pulling = || {
-            let message = format!("Pulling image \"{reference}\"");
-            self.own_event(Severity::Normal, "Pulling", message);
-        };
-        let obtained = self
-            .node
-            .images
-            .obtain(reference, policy, auths, pulling)
-            .await;
-        let (image, took) = match obtained {
-            Ok(Obtained::Present(image)) => (image, None),
-            Ok(Obtained::Pulled {
-                image,
-                took,
-                waited,
-            }) => (image, Some((took, waited))),
-            Err(error) => return Err(self.no_image(reference, error)),
-        };
-        let message = match took {
-            None => format!("Container image \"{reference}\" already present on machine"),
-            Some((took, waited)) => format!(
-                "Successfully pulled image \"{reference}\" in {} ({} including waiting). Image \
-                 size: {} bytes.",
-                duration_text(took),
-                duration_text(waited),
-                image.size_bytes
-            ),
-        };
-        Ok((image, message))
-    }
-
-    fn not_pulled(&self, reference: &str, error: impl std::fmt::Display) -> StartError {
-        let error = ImageError {
-            reason: "ErrImagePull",
-            message: error.to_string(),
-        };
-        self.no_image(reference, error)
-    }
-
     /// Makes the container. Short, and runs to its end once begun.
     pub(crate) async fn create(&self, parts: &Parts) -> Result<ContainerId, StartError> {
         let Parts { runtime, image, .. } = parts;
@@ -275,22 +170,6 @@ impl Starter<'_> {
             .update(pod::uid(self.pod), |pod| pod.sandbox_died(&sandbox));
         let sandbox = self.sandbox(runtime, kind).await?;
         Ok(runtime.create_container(&sandbox, config).await)
-    }
-
-    fn no_image(&self, reference: &str, error: ImageError) -> StartError {
-        let ImageError { reason, message } = error;
-        let text = match reason {
-            "InvalidImageName" | "ErrImageNeverPull" => message.clone(),
-            _ => format!("Failed to pull image \"{reference}\": {message}"),
-        };
-        let event = match reason {
-            "InvalidImageName" => "InspectFailed",
-            "ErrImageNeverPull" => "ErrImageNeverPull",
-            _ => "Failed",
-        };
-        self.own_event(Severity::Warning, event, text);
-        self.own_event(Severity::Warning, "Failed", format!("Error: {reason}"));
-        StartError::Image { reason, message }
     }
 
     fn failed(&self, reason: &'static str, error: &coracle_runtime::Error) -> StartError {
@@ -460,21 +339,21 @@ impl Starter<'_> {
         })
     }
 
-    fn own_event(&self, severity: Severity, reason: &str, message: String) {
+    pub(super) fn own_event(&self, severity: Severity, reason: &str, message: String) {
         self.event(Some(&self.container.name), severity, reason, message);
     }
 
-    fn event(&self, of: Option<&str>, severity: Severity, reason: &str, message: String) {
+    pub(super) fn event(
+        &self,
+        of: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        message: String,
+    ) {
         self.node
             .recorder
             .pod(self.pod, of, severity, reason, message);
     }
-}
-
-/// As Go prints a duration, to the millisecond.
-fn duration_text(duration: Duration) -> String {
-    let nanos = duration.as_millis().saturating_mul(1_000_000);
-    duration::format(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 /// Makes the file below the Pod's folder, for a guest of that user.
