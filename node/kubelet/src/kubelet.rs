@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::config::{KubeletApi, KubeletConfig};
 use crate::events::{self, Severity};
+use crate::eviction::{EvictionPolicy, Evictor};
 use crate::images::ImageKeeper;
+use crate::images::collector::Collector;
 use crate::listeners::Listeners;
 use crate::node::capacity;
 use crate::node::object::NodeFacts;
@@ -64,6 +66,8 @@ struct Inner {
 /// What is used up by running.
 struct Start {
     reporter: Reporter,
+    collector: Arc<Collector>,
+    eviction: EvictionPolicy,
     events: events::Writer,
     services: Option<reflector::store::Writer<Service>>,
     api: Option<KubeletApi>,
@@ -131,6 +135,13 @@ impl Kubelet {
             publisher: StatusPublisher::new(config.client.clone()),
             probes: Results::default(),
         });
+        let collector = Collector::new(
+            config.policy.images,
+            (config.images.clone(), node.images.uses().clone()),
+            (router.clone(), node.cache.clone()),
+            node.recorder.clone(),
+            &node.node_name,
+        );
         let stop_workers = CancellationToken::new();
         let workers = Workers::new(node.clone(), stop_workers.clone());
         let reporter = Reporter {
@@ -141,6 +152,8 @@ impl Kubelet {
         };
         let start = Start {
             reporter,
+            collector: Arc::new(collector),
+            eviction: config.policy.eviction,
             events,
             services: follow_services,
             api: config.api,
@@ -165,6 +178,8 @@ impl Kubelet {
         };
         let Start {
             reporter,
+            collector,
+            eviction,
             events,
             services,
             api,
@@ -201,6 +216,8 @@ impl Kubelet {
                 () = forward => {}
             }
         });
+        let token = stop.clone();
+        tasks.spawn(async move { collector.run(token).await });
         if let Some(writer) = services {
             let client = node.client.clone();
             tasks.spawn(source::follow_services(client, writer, stop.clone()));
@@ -223,7 +240,12 @@ impl Kubelet {
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
             let pods = source::follow(client, &name, &workers, synced, token.clone());
-            tokio::join!(pods, reporter.run(registered, token));
+            let evictor = Evictor::new(this.inner.node.clone(), workers.clone(), eviction);
+            tokio::join!(
+                pods,
+                reporter.run(registered, token.clone()),
+                evictor.run(token)
+            );
         });
         let (this, token) = (self.clone(), stop.clone());
         tasks.spawn(async move {

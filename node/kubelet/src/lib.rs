@@ -20,6 +20,7 @@ mod admission;
 mod config;
 mod containers;
 mod events;
+mod eviction;
 mod images;
 mod kubelet;
 mod listeners;
@@ -44,8 +45,9 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig};
-pub use images::{ImageError, Images, Kind, LocalImage};
+pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig, NodePolicy};
+pub use eviction::EvictionPolicy;
+pub use images::{ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::capacity::Capacity;
 pub use pod_network::{Attached, ClusterDns, PodNetwork};

@@ -50,6 +50,15 @@ impl RuntimeCache {
         self.pods.lock().keys().cloned().collect()
     }
 
+    /// Digests of the images of all containers, those that have ended too.
+    pub(crate) fn image_digests(&self) -> HashSet<String> {
+        let pods = self.pods.lock();
+        let containers = pods.values().flat_map(|pod| &pod.containers);
+        containers
+            .map(|of| of.container.config.image_digest.clone())
+            .collect()
+    }
+
     /// Sees every change, of any Pod.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
+use crate::usage::DiskUsage;
 
 /// Why a runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +139,13 @@ pub trait RuntimeService: Send + Sync {
 
     /// Use of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>>;
+
+    /// What a container, run it or not, has written to a file system of its own. Guests have none.
+    /// It is measured now, which takes the longer the more there is.
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let _ = id;
+        Ok(DiskUsage::default())
+    }
 
     /// Sockets on which guests listen now.
     async fn listeners(&self) -> Result<Vec<Listener>>;

@@ -16,7 +16,8 @@ use crate::access;
 use crate::containers::handler::Hooked;
 use crate::containers::supported;
 use crate::events::Severity;
-use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
+use crate::images::uses::Held;
+use crate::images::{ImageError, Kind, LocalImage, PullPolicy};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod::env::{self, Sources};
@@ -70,8 +71,10 @@ pub(crate) struct Starter<'a> {
 }
 
 impl Starter<'_> {
-    /// Gets the image and the runtime for it. May take long, and may be dropped at any time.
-    pub(crate) async fn image(&self) -> Result<(Arc<dyn RuntimeService>, LocalImage), StartError> {
+    /// Gets the image, which stays while it is held, and the runtime for it. May take long, and may be dropped at any time.
+    pub(crate) async fn image(
+        &self,
+    ) -> Result<(Arc<dyn RuntimeService>, LocalImage, Held), StartError> {
         let reference = self.container.image.as_deref().unwrap_or_default();
         let policy = PullPolicy::of(self.container.image_pull_policy.as_deref(), reference);
         let warn = |message: String| {
@@ -88,13 +91,8 @@ impl Starter<'_> {
             .images
             .obtain(reference, policy, auths, pulling)
             .await;
-        let (image, took) = match obtained {
-            Ok(Obtained::Present(image)) => (image, None),
-            Ok(Obtained::Pulled {
-                image,
-                took,
-                waited,
-            }) => (image, Some((took, waited))),
+        let (image, took, held) = match obtained {
+            Ok(obtained) => (obtained.image, obtained.pulled, obtained.held),
             Err(error) => return Err(self.no_image(reference, error)),
         };
         let handler = self.prepared.handler.as_deref();
@@ -121,7 +119,7 @@ impl Starter<'_> {
             ),
         };
         self.own_event(Severity::Normal, "Pulled", message);
-        Ok((runtime, image))
+        Ok((runtime, image, held))
     }
 
     /// Makes the container. Short, and runs to its end once begun.

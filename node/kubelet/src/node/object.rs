@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::capacity::architecture;
+use crate::images::ListedImage;
 
 /// Images that a node's status names at most, the largest first.
 const MAX_IMAGES: usize = 50;
@@ -66,7 +67,7 @@ pub(crate) fn node(facts: &NodeFacts, status: NodeStatus) -> Node {
 /// The status of now; times of transition are kept where nothing has changed.
 pub(crate) fn status(
     facts: &NodeFacts,
-    images: Vec<(Vec<String>, u64)>,
+    images: Vec<ListedImage>,
     problem: Option<&str>,
     old: Option<&NodeStatus>,
     now: Time,
@@ -79,9 +80,9 @@ pub(crate) fn status(
     addresses.push(address("Hostname", facts.name.clone()));
     let mut images: Vec<ContainerImage> = images
         .into_iter()
-        .map(|(names, size)| ContainerImage {
-            names: Some(names),
-            size_bytes: i64::try_from(size).ok(),
+        .map(|image| ContainerImage {
+            names: Some(image.references),
+            size_bytes: i64::try_from(image.size_bytes).ok(),
         })
         .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));

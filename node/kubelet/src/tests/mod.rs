@@ -3,6 +3,8 @@
 
 mod api;
 mod attaching;
+mod evicting;
+mod images;
 mod lifecycle;
 mod node;
 mod probing;

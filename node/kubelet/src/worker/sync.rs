@@ -309,7 +309,8 @@ impl Worker {
                 found = starter.image() => found?,
                 () = Self::ends(inbox.clone()) => return Ok(false),
             };
-            let (runtime, image) = found;
+            // The image stays until the runtime is known to have a container of it.
+            let (runtime, image, _held) = found;
             let first = (container.name.as_str(), image.kind);
             let wanted = tokio::select! {
                 wanted = attach::late(&self.node, pod, first, &prepared) => wanted,

@@ -24,6 +24,7 @@ use coracle_images::layer::{Budget, LayerError};
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
 use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
+use coracle_runtime::usage::{DiskUsage, disk_usage};
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, Listener, PodSandbox,
     PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
@@ -309,6 +310,18 @@ impl RuntimeService for OciRuntime {
                 })
             })
             .collect())
+    }
+
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let entry = self.0.ledger.entry(id)?;
+        let bundle = self.0.ledger.records().container_folder(&entry.record.id);
+        let measured = self.0.blocking(move |_| {
+            let written = making::WRITTEN.iter();
+            written.map(|name| disk_usage(&bundle.join(name))).sum()
+        });
+        measured
+            .await
+            .map_err(|error| Error::io(format!("measuring the files of container {}", id.0), error))
     }
 
     async fn listeners(&self) -> Result<Vec<Listener>> {

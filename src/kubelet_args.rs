@@ -1,0 +1,149 @@
+//! `--kubelet-arg`: flags of the kubelet in the form in which k3s passes them on, `KEY=VALUE`.
+//!
+//! Keys are those of the kubelet's command line. `image-maximum-gc-age` is there a field of the
+//! configuration file alone (`imageMaximumGCAge`). A key that is not known is refused with those
+//! that are.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use coracle_apimachinery::duration;
+use coracle_kubelet::NodePolicy;
+
+/// Puts a value into a policy.
+type Set = fn(&mut NodePolicy, &str) -> Result<()>;
+
+/// The keys, with what they set.
+const KEYS: [(&str, Set); 4] = [
+    ("image-gc-high-threshold", |policy, value| {
+        policy.images.high_threshold_percent = percent(value)?;
+        Ok(())
+    }),
+    ("image-gc-low-threshold", |policy, value| {
+        policy.images.low_threshold_percent = percent(value)?;
+        Ok(())
+    }),
+    ("minimum-image-ttl-duration", |policy, value| {
+        policy.images.minimum_age = time(value)?;
+        Ok(())
+    }),
+    ("image-maximum-gc-age", |policy, value| {
+        policy.images.maximum_age = time(value)?;
+        Ok(())
+    }),
+];
+
+/// One flag of the kubelet.
+#[derive(Clone, Debug)]
+pub(crate) struct KubeletArg {
+    key: &'static str,
+    value: String,
+    set: Set,
+}
+
+impl FromStr for KubeletArg {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (key, value) = text
+            .split_once('=')
+            .with_context(|| format!("{text:?} is not of the form KEY=VALUE"))?;
+        let Some((key, set)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+            bail!(
+                "{key:?} is no flag of the kubelet here; those are {}",
+                known.join(", ")
+            );
+        };
+        let arg = Self {
+            key: *key,
+            value: value.to_owned(),
+            set: *set,
+        };
+        arg.apply(&mut NodePolicy::default())?;
+        Ok(arg)
+    }
+}
+
+impl KubeletArg {
+    fn apply(&self, policy: &mut NodePolicy) -> Result<()> {
+        (self.set)(policy, &self.value).with_context(|| format!("{}={}", self.key, self.value))
+    }
+}
+
+/// What all flags amount to; of a flag that is repeated the last counts.
+pub(crate) fn policy(args: &[KubeletArg]) -> Result<NodePolicy> {
+    let mut policy = NodePolicy::default();
+    for arg in args {
+        arg.apply(&mut policy)?;
+    }
+    let images = &policy.images;
+    if images.low_threshold_percent >= images.high_threshold_percent {
+        bail!(
+            "image-gc-low-threshold ({}) must be below image-gc-high-threshold ({})",
+            images.low_threshold_percent,
+            images.high_threshold_percent
+        );
+    }
+    Ok(policy)
+}
+
+fn percent(text: &str) -> Result<u8> {
+    match text.parse() {
+        Ok(percent) if percent <= 100 => Ok(percent),
+        _ => bail!("{text:?} is no percentage from 0 to 100"),
+    }
+}
+
+fn time(text: &str) -> Result<Duration> {
+    let nanos = duration::parse(text).and_then(|nanos| u64::try_from(nanos).ok());
+    let nanos = nanos.with_context(|| format!("{text:?} is no duration, as 30s or 5m"))?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<NodePolicy> {
+        let args = args.iter().map(|arg| arg.parse());
+        policy(&args.collect::<Result<Vec<_>>>()?)
+    }
+
+    #[test]
+    fn flags_are_those_of_the_kubelet() {
+        assert_eq!(parsed(&[]).unwrap(), NodePolicy::default());
+        let images = parsed(&[
+            "image-gc-high-threshold=70",
+            "image-gc-high-threshold=60",
+            "image-gc-low-threshold=50",
+            "minimum-image-ttl-duration=90s",
+            "image-maximum-gc-age=24h",
+        ]);
+        let images = images.unwrap().images;
+        assert_eq!(
+            (images.high_threshold_percent, images.low_threshold_percent),
+            (60, 50)
+        );
+        assert_eq!(images.minimum_age, Duration::from_secs(90));
+        assert_eq!(images.maximum_age, Duration::from_secs(86400));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        for (args, named) in [
+            (&["image-gc-high-threshold"][..], "KEY=VALUE"),
+            (&["cgroup-driver=systemd"], "minimum-image-ttl-duration"),
+            (
+                &["image-gc-high-threshold=101"],
+                "image-gc-high-threshold=101",
+            ),
+            (&["image-gc-low-threshold=90"], "must be below"),
+            (&["minimum-image-ttl-duration=soon"], "no duration"),
+        ] {
+            let error = format!("{:#}", parsed(args).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
