@@ -7,15 +7,15 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use coracle_apimachinery::duration;
-use coracle_kubelet::NodePolicy;
+use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds};
 
 /// Puts a value into a policy.
 type Set = fn(&mut NodePolicy, &str) -> Result<()>;
 
 /// The keys, with what they set.
-const KEYS: [(&str, Set); 4] = [
+const KEYS: [(&str, Set); 10] = [
     ("image-gc-high-threshold", |policy, value| {
         policy.images.high_threshold_percent = percent(value)?;
         Ok(())
@@ -30,6 +30,32 @@ const KEYS: [(&str, Set); 4] = [
     }),
     ("image-maximum-gc-age", |policy, value| {
         policy.images.maximum_age = time(value)?;
+        Ok(())
+    }),
+    ("eviction-hard", |policy, value| {
+        policy.eviction.hard = parse_thresholds(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-soft", |policy, value| {
+        policy.eviction.soft = parse_thresholds(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-soft-grace-period", |policy, value| {
+        policy.eviction.soft_grace = parse_periods(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-minimum-reclaim", |policy, value| {
+        policy.eviction.minimum_reclaim = parse_amounts(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-pressure-transition-period", |policy, value| {
+        policy.eviction.transition = time(value)?;
+        Ok(())
+    }),
+    ("eviction-max-pod-grace-period", |policy, value| {
+        let seconds = value.parse();
+        let seconds = seconds.with_context(|| format!("{value:?} is no number of seconds"))?;
+        policy.eviction.max_pod_grace = Duration::from_secs(seconds);
         Ok(())
     }),
 ];
@@ -61,7 +87,9 @@ impl FromStr for KubeletArg {
             value: value.to_owned(),
             set: *set,
         };
-        arg.apply(&mut NodePolicy::default())?;
+        // The command line shows one line of an error.
+        arg.apply(&mut NodePolicy::default())
+            .map_err(|error| anyhow!("{error:#}"))?;
         Ok(arg)
     }
 }
@@ -86,6 +114,7 @@ pub(crate) fn policy(args: &[KubeletArg]) -> Result<NodePolicy> {
             images.high_threshold_percent
         );
     }
+    policy.eviction.check().map_err(Error::msg)?;
     Ok(policy)
 }
 
@@ -128,6 +157,19 @@ mod tests {
         );
         assert_eq!(images.minimum_age, Duration::from_secs(90));
         assert_eq!(images.maximum_age, Duration::from_secs(86400));
+        let policy = parsed(&[
+            "eviction-hard=nodefs.available<7%",
+            "eviction-soft=memory.available<1Gi",
+            "eviction-soft-grace-period=memory.available=1m30s",
+            "eviction-minimum-reclaim=nodefs.available=1Gi",
+            "eviction-pressure-transition-period=30s",
+            "eviction-max-pod-grace-period=5",
+        ]);
+        let NodePolicy { eviction, .. } = policy.unwrap();
+        // What a flag names is all that holds.
+        assert_eq!((eviction.hard.len(), eviction.soft.len()), (1, 1));
+        assert_eq!(eviction.max_pod_grace, Duration::from_secs(5));
+        assert_eq!(eviction.transition, Duration::from_secs(30));
     }
 
     #[test]
@@ -141,6 +183,11 @@ mod tests {
             ),
             (&["image-gc-low-threshold=90"], "must be below"),
             (&["minimum-image-ttl-duration=soon"], "no duration"),
+            (&["eviction-hard=memory.available=1Gi"], "SIGNAL<VALUE"),
+            (
+                &["eviction-soft=memory.available<1Gi"],
+                "grace period must be specified",
+            ),
         ] {
             let error = format!("{:#}", parsed(args).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -44,12 +44,12 @@ fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
 }
 
-/// A cluster whose registry has an image of busybox, where there can be one.
-pub(crate) fn cluster_with_busybox() -> Option<(Cluster, Kubectl)> {
+/// A cluster of these options whose registry has an image of busybox, where there can be one.
+pub(crate) fn cluster_with_busybox(more: &[&str]) -> Option<(Cluster, Kubectl)> {
     if !containers_available() || !kubectl_available() {
         return None;
     }
-    let cluster = Cluster::up(&[]);
+    let cluster = Cluster::up(more);
     push_busybox(&cluster);
     let kubectl = cluster.kubectl();
     Some((cluster, kubectl))
@@ -123,7 +123,7 @@ fn push_busybox(cluster: &Cluster) {
 
 #[test]
 fn busybox_runs() {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let script = "echo hello $FROM as $(id -u); exit 3";
@@ -190,7 +190,7 @@ spec:
 
 #[test]
 fn hooks_and_probes_run_commands_in_containers() {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     kubectl.apply(

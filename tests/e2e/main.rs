@@ -13,6 +13,7 @@ mod isolation;
 mod lifecycle;
 mod nodes;
 mod pod_network;
+mod pressure;
 mod samples;
 mod streaming;
 mod tokens;

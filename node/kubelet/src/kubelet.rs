@@ -134,6 +134,7 @@ impl Kubelet {
             recorder,
             publisher: StatusPublisher::new(config.client.clone()),
             probes: Results::default(),
+            pressure: watch::Sender::default(),
         });
         let collector = Collector::new(
             config.policy.images,
@@ -149,6 +150,7 @@ impl Kubelet {
             facts,
             images: config.images,
             router,
+            pressure: node.pressure.subscribe(),
         };
         let start = Start {
             reporter,
@@ -216,8 +218,8 @@ impl Kubelet {
                 () = forward => {}
             }
         });
-        let token = stop.clone();
-        tasks.spawn(async move { collector.run(token).await });
+        let (images, token) = (collector.clone(), stop.clone());
+        tasks.spawn(async move { images.run(token).await });
         if let Some(writer) = services {
             let client = node.client.clone();
             tasks.spawn(source::follow_services(client, writer, stop.clone()));
@@ -240,7 +242,12 @@ impl Kubelet {
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
             let pods = source::follow(client, &name, &workers, synced, token.clone());
-            let evictor = Evictor::new(this.inner.node.clone(), workers.clone(), eviction);
+            let evictor = Evictor::new(
+                this.inner.node.clone(),
+                workers.clone(),
+                collector,
+                eviction,
+            );
             tokio::join!(
                 pods,
                 reporter.run(registered, token.clone()),

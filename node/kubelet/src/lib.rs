@@ -46,7 +46,9 @@ mod worker;
 mod tests;
 
 pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig, NodePolicy};
-pub use eviction::EvictionPolicy;
+pub use eviction::{
+    Amount, EvictionPolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
+};
 pub use images::{ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::capacity::Capacity;

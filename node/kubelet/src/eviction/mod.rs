@@ -1,11 +1,17 @@
 //! Ends Pods that are too much for the node.
 //!
 //! [`storage`] says purely which Pods exceed a limit of local storage, [`disk`] measures them.
-//! [`Evictor`] looks every ten seconds (the kubelet's monitoring period) and tells workers, which
-//! end their Pods like any that fails; one has ended before the next is judged.
+//! [`thresholds`] are what the node must have of everything, [`signals`] what it has; [`pressure`]
+//! says purely when it is short of something, and [`rank`] which Pod then goes first. [`Evictor`]
+//! looks every ten seconds (the kubelet's monitoring period) and tells workers, which end their
+//! Pods like any that fails; one has ended before the next is judged.
 //!
-//! **Invariant:** a look costs nothing where no Pod has a limit. Where some have, they are
-//! measured so seldom that it takes at most a fiftieth of the time.
+//! **Invariant:** a look asks the system four small questions; it measures nothing where no Pod has
+//! a limit and the node is not short of anything. Pods with limits are measured so seldom that it
+//! takes at most a fiftieth of the time.
+//!
+//! Deliberately absent: processes by Pod, which no runtime counts: where they run short, priority
+//! alone says who goes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +21,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Severity;
+use crate::images::collector::Collector;
 use crate::node_context::NodeContext;
 use crate::pod;
 use crate::status::Verdict;
 use crate::worker::Workers;
+use pressure::{Conditions, Pressure};
+use signals::Observations;
 
 pub(crate) mod disk;
+pub(crate) mod pressure;
+mod rank;
+mod reclaim;
+pub(crate) mod signals;
 mod storage;
+mod thresholds;
+
+pub use signals::Signal;
+pub use thresholds::{Amount, EvictionPolicy, parse_amounts, parse_periods, parse_thresholds};
 
 /// Measuring waits that many times as long as it took.
 const REST: u32 = 50;
@@ -32,35 +49,29 @@ const CLEAN_UP: Duration = Duration::from_secs(30);
 /// The reason of whatever ends here.
 const EVICTED: &str = "Evicted";
 
-/// When Pods are too much for the node (`KubeletConfiguration`).
-#[derive(Clone, Debug, PartialEq)]
-pub struct EvictionPolicy {
-    /// Between two looks.
-    pub period: Duration,
-}
-
-impl Default for EvictionPolicy {
-    fn default() -> Self {
-        Self {
-            period: Duration::from_secs(10),
-        }
-    }
-}
-
 /// Looks after the node's resources.
 pub(crate) struct Evictor {
     node: Arc<NodeContext>,
     workers: Workers,
+    images: Arc<Collector>,
     policy: EvictionPolicy,
+    pressure: Pressure,
     /// When Pods with limits may be measured again.
     measure_at: Instant,
 }
 
 impl Evictor {
-    pub(crate) fn new(node: Arc<NodeContext>, workers: Workers, policy: EvictionPolicy) -> Self {
+    pub(crate) fn new(
+        node: Arc<NodeContext>,
+        workers: Workers,
+        images: Arc<Collector>,
+        policy: EvictionPolicy,
+    ) -> Self {
         Self {
             node,
             workers,
+            images,
+            pressure: Pressure::new(&policy),
             policy,
             measure_at: Instant::now(),
         }
@@ -85,8 +96,36 @@ impl Evictor {
 
     /// One look; the UIDs of Pods that were told to end.
     async fn look(&mut self) -> Option<Vec<String>> {
+        let observations = self.observe();
+        let finding = self.pressure.look(&observations, Instant::now());
+        self.announce(finding.conditions);
         let evicted = self.keep_limits().await;
-        (!evicted.is_empty()).then_some(evicted)
+        if !evicted.is_empty() {
+            return Some(evicted);
+        }
+        let uid = self.relieve(&finding.reclaim?, &observations).await?;
+        Some(vec![uid])
+    }
+
+    fn observe(&self) -> Observations {
+        match self.pressure.is_watched() {
+            true => signals::observe(&self.node.root, &self.images.folder()),
+            false => Observations::new(),
+        }
+    }
+
+    /// Tells everybody which conditions hold.
+    fn announce(&self, conditions: Conditions) {
+        let before = self.node.pressure.send_replace(conditions.clone());
+        if before == conditions {
+            return;
+        }
+        let name = &self.node.node_name;
+        for condition in before.symmetric_difference(&conditions) {
+            let event = condition.event(conditions.contains(condition));
+            let text = format!("Node {name} status is now: {event}");
+            self.node.recorder.node(name, Severity::Normal, event, text);
+        }
     }
 
     /// Ends Pods that exceed a limit of local storage.
@@ -104,7 +143,7 @@ impl Evictor {
         for pod in living {
             let used = disk::measure(&self.node, &pod).await;
             if let Some(message) = storage::violation(&pod, &used)
-                && self.evict(&pod, message, AT_ONCE)
+                && self.evict(&pod, message, AT_ONCE, false)
             {
                 evicted.push(pod::uid(&pod).to_owned());
             }
@@ -114,10 +153,12 @@ impl Evictor {
         evicted
     }
 
-    fn evict(&self, pod: &Pod, message: String, grace: Duration) -> bool {
+    /// Ends a Pod; `disrupted` where it is not its own fault.
+    fn evict(&self, pod: &Pod, message: String, grace: Duration, disrupted: bool) -> bool {
         let verdict = Verdict {
             reason: EVICTED.to_owned(),
             message: message.clone(),
+            disrupted,
         };
         let told = self.workers.evict(pod::uid(pod), verdict, grace);
         if told {

@@ -7,6 +7,7 @@
 //! which costs one question about the disk.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,22 @@ impl Collector {
         };
         self.event("FreeDiskSpaceFailed", error.to_string());
         Err(error)
+    }
+
+    /// Where the images are.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.images.folder()
+    }
+
+    /// Removes all images that may go.
+    pub(crate) async fn collect_all(&self) {
+        let now = Instant::now();
+        let mut records = self.records.lock().await;
+        self.observe(&mut records, now);
+        let freed = self.free(&records, || false, now).await;
+        for error in freed.errors {
+            tracing::warn!(error, "cannot remove an image");
+        }
     }
 
     fn observe(&self, records: &mut Records, now: Instant) {

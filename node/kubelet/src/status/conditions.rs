@@ -16,6 +16,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) phase: &'a str,
     pub(crate) initialized: bool,
     pub(crate) ready_to_start: bool,
+    /// Why the node has ended the Pod, if it had to.
+    pub(crate) disrupted: Option<&'a str>,
     pub(crate) now: SystemTime,
 }
 
@@ -63,7 +65,13 @@ pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
         containers_ready,
         scheduled,
     ];
-    findings.map(|finding| condition(facts, finding)).into()
+    let disrupted = facts.disrupted.map(|message| Finding {
+        reason: Some("TerminationByKubelet"),
+        message: Some(message.to_owned()),
+        ..Finding::holds("DisruptionTarget")
+    });
+    let findings = findings.into_iter().chain(disrupted);
+    findings.map(|finding| condition(facts, finding)).collect()
 }
 
 fn condition(facts: &Facts<'_>, finding: Finding) -> PodCondition {

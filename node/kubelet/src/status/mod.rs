@@ -28,6 +28,8 @@ pub(crate) struct Verdict {
     /// `DeadlineExceeded`, `OutOfcpu`, …
     pub(crate) reason: String,
     pub(crate) message: String,
+    /// The node had to, through no fault of the Pod (the condition `DisruptionTarget`).
+    pub(crate) disrupted: bool,
 }
 
 /// All that a status is made of.
@@ -78,6 +80,7 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         phase,
         initialized: input.actions.initialized,
         ready_to_start: input.ready_to_start && !input.terminated,
+        disrupted: verdict.filter(|v| v.disrupted).map(|v| &*v.message),
         now: input.now,
     });
     let ips = input.pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() });

@@ -85,6 +85,7 @@ fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) ->
         phase,
         initialized,
         ready_to_start: true,
+        disrupted: None,
         now: SystemTime::UNIX_EPOCH,
     });
     made.iter()

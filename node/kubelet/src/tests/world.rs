@@ -179,6 +179,8 @@ fn unmoved() -> NodePolicy {
         },
         eviction: EvictionPolicy {
             period: Duration::from_millis(50),
+            hard: BTreeMap::new(),
+            ..EvictionPolicy::default()
         },
     }
 }

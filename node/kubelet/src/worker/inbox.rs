@@ -19,6 +19,8 @@ pub(crate) struct Inbox {
     pub(crate) removed: bool,
     /// The node ends the Pod, within that time: it is too much for it.
     pub(crate) evicted: Option<(Verdict, Duration)>,
+    /// The node needs the room of what has ended.
+    pub(crate) reclaimed: bool,
     /// The node stops all Pods, within that time.
     pub(crate) shutdown: Option<Duration>,
     /// Counts hints to look again: a container or a probe has changed.
@@ -54,6 +56,7 @@ impl Handle {
             pod,
             removed: false,
             evicted: None,
+            reclaimed: false,
             shutdown: None,
             hints: 0,
         });
@@ -81,6 +84,15 @@ impl Handle {
             }
             lives
         })
+    }
+
+    /// Has what is left of a Pod removed that has ended; true if it has.
+    pub(crate) fn reclaim(&self) -> bool {
+        let ended = pod::is_terminal(&self.inbox.borrow().pod);
+        if ended {
+            self.inbox.send_modify(|inbox| inbox.reclaimed = true);
+        }
+        ended
     }
 
     /// Whether nothing has asked the Pod to end, and it has not ended.

@@ -121,6 +121,13 @@ impl Workers {
         living.map(|handle| handle.pod()).collect()
     }
 
+    /// Has containers and logs removed of Pods that have ended and whose objects stay: their UIDs.
+    pub(crate) fn reclaim(&self) -> Vec<String> {
+        let handles = self.handles.lock();
+        let ended = handles.iter().filter(|(_, handle)| handle.reclaim());
+        ended.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Ends a Pod for good with that verdict; true unless it ends already.
     pub(crate) fn evict(&self, uid: &str, verdict: Verdict, grace: Duration) -> bool {
         let handle = self.handles.lock().get(uid).cloned();

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
+use crate::admission;
 use crate::containers::actions::{Actions, KillCause, Start};
 use crate::containers::start::{Prepared, Starter};
 use crate::containers::stop;
@@ -34,7 +35,10 @@ impl Worker {
         let uid = pod::uid(pod);
         let runtime = self.node.cache.pod(uid);
         if !self.memory.admitted {
-            if let Err(verdict) = self.node.admission.admit(pod, !runtime.is_empty()) {
+            let runs = !runtime.is_empty();
+            let pressed = admission::pressed(pod, runs, &self.node.pressure.borrow());
+            let admitted = pressed.and_then(|()| self.node.admission.admit(pod, runs));
+            if let Err(verdict) = admitted {
                 let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
                 self.event(pod, None, Severity::Warning, &reason, message);
                 return Outcome::End(Cause::Failed(verdict), Duration::ZERO);
@@ -46,6 +50,7 @@ impl Worker {
             let verdict = Verdict {
                 reason: "DeadlineExceeded".to_owned(),
                 message: "Pod was active on the node longer than the specified deadline".to_owned(),
+                disrupted: false,
             };
             let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
             self.event(pod, None, Severity::Normal, &reason, message);
