@@ -189,7 +189,6 @@ impl RunningNode {
             addresses: vec![config.address],
             pod_cidr: None,
             capacity: Capacity::detect(&config.directory, max_pods),
-            allocatable: Default::default(),
             max_pods,
             policy: config.policy,
             version: format!("v1.37.0+coracle{}", env!("CARGO_PKG_VERSION")),

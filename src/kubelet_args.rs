@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use coracle_apimachinery::duration;
+use coracle_apimachinery::quantity::Quantity;
+use coracle_apimachinery::resources::{EPHEMERAL_STORAGE, ResourceList};
 use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds};
 
 /// Puts a value into a policy.
 type Set = fn(&mut NodePolicy, &str) -> Result<()>;
 
 /// The keys, with what they set.
-const KEYS: [(&str, Set); 10] = [
+const KEYS: [(&str, Set); 12] = [
     ("image-gc-high-threshold", |policy, value| {
         policy.images.high_threshold_percent = percent(value)?;
         Ok(())
@@ -56,6 +58,14 @@ const KEYS: [(&str, Set); 10] = [
         let seconds = value.parse();
         let seconds = seconds.with_context(|| format!("{value:?} is no number of seconds"))?;
         policy.eviction.max_pod_grace = Duration::from_secs(seconds);
+        Ok(())
+    }),
+    ("kube-reserved", |policy, value| {
+        policy.reserved.kube = reserved(value)?;
+        Ok(())
+    }),
+    ("system-reserved", |policy, value| {
+        policy.reserved.system = reserved(value)?;
         Ok(())
     }),
 ];
@@ -118,6 +128,27 @@ pub(crate) fn policy(args: &[KubeletArg]) -> Result<NodePolicy> {
     Ok(policy)
 }
 
+/// What is kept from Pods, as `cpu=100m,memory=256Mi`.
+fn reserved(text: &str) -> Result<ResourceList> {
+    let mut all = ResourceList::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (name, amount) = part
+            .split_once('=')
+            .with_context(|| format!("{part:?} is not of the form RESOURCE=AMOUNT"))?;
+        if !["cpu", "memory", EPHEMERAL_STORAGE, "pid"].contains(&name) {
+            bail!("cannot reserve {name:?}: only cpu, memory, ephemeral-storage and pid");
+        }
+        let amount: Quantity = amount
+            .parse()
+            .with_context(|| format!("{amount:?} is no amount, as 100m or 256Mi"))?;
+        if amount.is_negative() {
+            bail!("cannot reserve less than nothing: {part}");
+        }
+        all.insert(name.to_owned(), amount);
+    }
+    Ok(all)
+}
+
 fn percent(text: &str) -> Result<u8> {
     match text.parse() {
         Ok(percent) if percent <= 100 => Ok(percent),
@@ -164,8 +195,13 @@ mod tests {
             "eviction-minimum-reclaim=nodefs.available=1Gi",
             "eviction-pressure-transition-period=30s",
             "eviction-max-pod-grace-period=5",
+            "kube-reserved=cpu=100m,memory=1Gi",
+            "system-reserved=pid=500",
         ]);
-        let NodePolicy { eviction, .. } = policy.unwrap();
+        let NodePolicy {
+            eviction, reserved, ..
+        } = policy.unwrap();
+        assert_eq!((reserved.kube.len(), reserved.system.len()), (2, 1));
         // What a flag names is all that holds.
         assert_eq!((eviction.hard.len(), eviction.soft.len()), (1, 1));
         assert_eq!(eviction.max_pod_grace, Duration::from_secs(5));
@@ -188,6 +224,8 @@ mod tests {
                 &["eviction-soft=memory.available<1Gi"],
                 "grace period must be specified",
             ),
+            (&["kube-reserved=gpu=1"], "ephemeral-storage and pid"),
+            (&["system-reserved=cpu=-1"], "less than nothing"),
         ] {
             let error = format!("{:#}", parsed(args).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -213,3 +213,50 @@ fn a_node_that_is_short_of_room_says_so_and_takes_no_more_pods() {
         "Pod was rejected: The node had condition: [DiskPressure]. "
     );
 }
+
+#[test]
+fn what_is_reserved_is_kept_from_pods() {
+    let arguments = [
+        "--kubelet-arg=kube-reserved=cpu=100m,memory=256Mi",
+        "--kubelet-arg=system-reserved=memory=256Mi",
+        "--kubelet-arg=eviction-hard=memory.available<64Mi",
+    ];
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&arguments) else {
+        return;
+    };
+    let of = |list: &str, name: &str| -> u64 {
+        let path = format!("jsonpath={{.items[0].status.{list}.{name}}}");
+        let text = kubectl.ok(&["get", "nodes", "-o", &path]);
+        let text = text.trim();
+        match text.strip_suffix("Ki").or(text.strip_suffix('m')) {
+            Some(number) => number.parse().unwrap(),
+            None => panic!("{text}"),
+        }
+    };
+    let capacity = of("capacity", "memory");
+    assert_eq!(
+        capacity - of("allocatable", "memory"),
+        (256 + 256 + 64) << 10
+    );
+    assert_eq!(of("allocatable", "cpu") % 1000, 900);
+    kubectl.ok(&[
+        "run",
+        "lives",
+        "--image=busybox:v1",
+        "--command",
+        "--",
+        "sleep",
+        "1000",
+    ]);
+    kubectl.wait_value(&["pod", "lives"], ".status.phase", "Running");
+    // The group above all Pods is bounded by what is reserved, and not by the threshold.
+    let limits = [
+        "/sys/fs/cgroup/memory/kubepods/memory.limit_in_bytes",
+        "/sys/fs/cgroup/kubepods/memory.max",
+    ];
+    let limit = limits
+        .iter()
+        .find_map(|of| std::fs::read_to_string(of).ok());
+    let limit: u64 = limit.unwrap().trim().parse().unwrap();
+    assert_eq!(limit >> 10, capacity - (512 << 10));
+}

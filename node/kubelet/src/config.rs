@@ -12,6 +12,7 @@ use kube::runtime::reflector::Store;
 
 use crate::eviction::EvictionPolicy;
 use crate::images::{ImageGcPolicy, Images};
+use crate::node::allocatable::Reserved;
 use crate::pod_network::PodNetwork;
 
 /// Port of the kubelet's own API.
@@ -50,8 +51,6 @@ pub struct KubeletConfig {
     pub pod_cidr: Option<String>,
     /// What the node has; see [`crate::Capacity::detect`].
     pub capacity: BTreeMap<String, Quantity>,
-    /// What of it Pods may have. What is not named here is as in the capacity.
-    pub allocatable: BTreeMap<String, Quantity>,
     /// Pods that the node takes.
     pub max_pods: usize,
     /// How the node keeps room for itself.
@@ -69,6 +68,8 @@ pub struct NodePolicy {
     pub images: ImageGcPolicy,
     /// When Pods are ended.
     pub eviction: EvictionPolicy,
+    /// What is kept from Pods.
+    pub reserved: Reserved,
 }
 
 /// Where and to whom the kubelet serves its API.

@@ -1,8 +1,10 @@
 //! The kubelet: its parts put together, and its life.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_runtime::PodsLimits;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::Api;
 use kube::runtime::reflector;
@@ -17,9 +19,9 @@ use crate::eviction::{EvictionPolicy, Evictor};
 use crate::images::ImageKeeper;
 use crate::images::collector::Collector;
 use crate::listeners::Listeners;
-use crate::node::capacity;
 use crate::node::object::NodeFacts;
 use crate::node::reporter::Reporter;
+use crate::node::{allocatable, capacity, machine};
 use crate::node_context::NodeContext;
 use crate::objects::RootCertificates;
 use crate::orphans;
@@ -68,6 +70,7 @@ struct Start {
     reporter: Reporter,
     collector: Arc<Collector>,
     eviction: EvictionPolicy,
+    limits: Option<PodsLimits>,
     events: events::Writer,
     services: Option<reflector::store::Writer<Service>>,
     api: Option<KubeletApi>,
@@ -81,8 +84,10 @@ impl Kubelet {
         if let Ok(pods) = config.max_pods.to_string().parse() {
             capacity.insert("pods".to_owned(), pods);
         }
-        let mut allocatable = capacity.clone();
-        allocatable.extend(config.allocatable);
+        let policy = config.policy;
+        let allocatable = allocatable::allocatable(&capacity, &policy.reserved, &policy.eviction);
+        let processes = machine::processes().map(|(_, most)| most);
+        let limits = allocatable::enforced(&capacity, processes, &policy.reserved);
         let runtime_version = router.all().first().map_or_else(
             || "none://".to_owned(),
             |runtime| match runtime.version() {
@@ -137,7 +142,7 @@ impl Kubelet {
             pressure: watch::Sender::default(),
         });
         let collector = Collector::new(
-            config.policy.images,
+            policy.images,
             (config.images.clone(), node.images.uses().clone()),
             (router.clone(), node.cache.clone()),
             node.recorder.clone(),
@@ -155,7 +160,8 @@ impl Kubelet {
         let start = Start {
             reporter,
             collector: Arc::new(collector),
-            eviction: config.policy.eviction,
+            eviction: policy.eviction,
+            limits,
             events,
             services: follow_services,
             api: config.api,
@@ -182,6 +188,7 @@ impl Kubelet {
             reporter,
             collector,
             eviction,
+            limits,
             events,
             services,
             api,
@@ -192,6 +199,15 @@ impl Kubelet {
                 path: path.clone(),
                 source,
             })?;
+        }
+        if let Some(limits) = limits {
+            for runtime in node.router.all() {
+                let root = Path::new(pod::cgroups::ROOT);
+                if let Err(error) = runtime.limit_pods(root, limits.clone()).await {
+                    let runtime = runtime.name();
+                    tracing::warn!(runtime, %error, "what is reserved is not kept from Pods");
+                }
+            }
         }
         // What runs is known before the first Pod is looked at: nothing is started twice.
         node.cache.relist().await?;

@@ -51,6 +51,7 @@ pub use eviction::{
 };
 pub use images::{ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
+pub use node::allocatable::Reserved;
 pub use node::capacity::Capacity;
 pub use pod_network::{Attached, ClusterDns, PodNetwork};
 pub use server::tls::{TlsError, server_tls};

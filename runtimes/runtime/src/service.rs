@@ -1,5 +1,6 @@
 //! The verbs of a runtime.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -136,6 +137,13 @@ pub trait RuntimeService: Send + Sync {
 
     /// Changes limits of a running container.
     async fn update_container_resources(&self, id: &ContainerId, r: Resources) -> Result<()>;
+
+    /// Bounds what is in the control group above all Pods', from now on, where the runtime has
+    /// control groups.
+    async fn limit_pods(&self, root: &Path, limits: PodsLimits) -> Result<()> {
+        let _ = (root, limits);
+        Ok(())
+    }
 
     /// Use of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>>;

@@ -23,7 +23,7 @@ pub enum Amount {
 
 impl Amount {
     /// Of that capacity, as it is written.
-    pub(super) fn quantity(&self, capacity: u64) -> Quantity {
+    pub(crate) fn quantity(&self, capacity: u64) -> Quantity {
         match self {
             Self::Quantity(quantity) => *quantity,
             Self::Percent(_) => {

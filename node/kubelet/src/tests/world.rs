@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::api::FakeApi;
 use crate::{
     Attached, ClusterDns, EvictionPolicy, ImageError, ImageGcPolicy, Images, Kind, Kubelet,
-    KubeletApi, KubeletConfig, ListedImage, LocalImage, NodePolicy, PodNetwork,
+    KubeletApi, KubeletConfig, ListedImage, LocalImage, NodePolicy, PodNetwork, Reserved,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
@@ -182,6 +182,7 @@ fn unmoved() -> NodePolicy {
             hard: BTreeMap::new(),
             ..EvictionPolicy::default()
         },
+        reserved: Reserved::default(),
     }
 }
 
@@ -238,7 +239,6 @@ impl World {
             addresses: vec!["192.0.2.1".parse().unwrap()],
             pod_cidr: Some("10.42.0.0/24".to_owned()),
             capacity: capacity.into_iter().map(quantity).collect(),
-            allocatable: BTreeMap::new(),
             max_pods: 110,
             policy: self.policy.clone(),
             version: "v1.37.0+coracle".to_owned(),
