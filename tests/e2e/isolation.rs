@@ -177,6 +177,7 @@ fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
         json!({}),
         spec,
     ));
+    kubectl.wait_value(&["pod", "known"], ".status.phase", "Running");
     let full = "web.sub.default.svc.cluster.local";
     eventually("its names", || {
         let said = kubectl.ok(&["logs", "known"]);

@@ -116,10 +116,12 @@ impl Evictor {
 
     /// Tells everybody which conditions hold.
     fn announce(&self, conditions: Conditions) {
-        let before = self.node.pressure.send_replace(conditions.clone());
+        let before = self.node.pressure.borrow().clone();
         if before == conditions {
+            // Whoever waits for a change is not woken.
             return;
         }
+        self.node.pressure.send_replace(conditions.clone());
         let name = &self.node.node_name;
         for condition in before.symmetric_difference(&conditions) {
             let event = condition.event(conditions.contains(condition));
