@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use coracle_images::{ContentStore, Puller, PullerConfig};
-use coracle_kubelet::{Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, server_tls};
+use coracle_kubelet::{
+    Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, NodePolicy, server_tls,
+};
 use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
 use coracle_oci::{OciConfig, OciRuntime};
@@ -29,7 +31,7 @@ use crate::identity::authority::{KeyedCertificate, fingerprint};
 use crate::identity::join::{self, NodeIdentity};
 use crate::paths::{DataDir, admit_guests, create_private_dir, lock};
 use crate::pod_network::ThisNode;
-use crate::{defaults, host, logging, push, shutdown};
+use crate::{defaults, host, kubelet_args, logging, push, shutdown};
 
 /// The ConfigMap in which a cluster says where its registry is (KEP-1755).
 pub(crate) const REGISTRY_HOSTING: &str = "local-registry-hosting";
@@ -49,6 +51,8 @@ pub(crate) struct NodeConfig {
     /// Where the kubelet's API listens.
     pub(crate) listen: SocketAddr,
     pub(crate) max_pods: u32,
+    /// How it keeps room for itself.
+    pub(crate) policy: NodePolicy,
     pub(crate) client: kube::Client,
     pub(crate) identity: NodeIdentity,
     pub(crate) registry: Option<SocketAddr>,
@@ -185,8 +189,8 @@ impl RunningNode {
             addresses: vec![config.address],
             pod_cidr: None,
             capacity: Capacity::detect(&config.directory, max_pods),
-            allocatable: Default::default(),
             max_pods,
+            policy: config.policy,
             version: format!("v1.37.0+coracle{}", env!("CARGO_PKG_VERSION")),
             api: Some(KubeletApi {
                 listener,
@@ -269,6 +273,7 @@ fn kubelet_tls(identity: &NodeIdentity) -> Result<Arc<rustls::ServerConfig>> {
 /// `coracle agent`.
 pub(crate) async fn run(options: AgentOptions) -> Result<()> {
     logging::start(options.log.log.as_deref(), "info")?;
+    let policy = kubelet_args::policy(&options.node.kubelet_arg)?;
     let data = DataDir::new(options.data.data_dir)?;
     data.create()?;
     let directory = data.agent();
@@ -306,6 +311,7 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
             options.node.kubelet_port.unwrap_or(KUBELET_PORT),
         )),
         max_pods: options.node.max_pods.unwrap_or(defaults::MAX_PODS),
+        policy,
         pod_network: options.node.pod_network,
         api_hosts: options
             .server

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 
 use crate::api_server::ApiOptions;
 use crate::defaults;
+use crate::kubelet_args::KubeletArg;
 
 /// A Kubernetes that runs WebAssembly first and OCI containers beside it.
 #[derive(Debug, Parser)]
@@ -149,6 +150,9 @@ pub(crate) struct NodeOptions {
     /// never
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     pub(crate) pod_network: PodNetworkForm,
+    /// A flag of the kubelet, as image-gc-high-threshold=85; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) kubelet_arg: Vec<KubeletArg>,
     /// Port of the kubelet's API; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub(crate) kubelet_port: Option<u16>,

@@ -13,6 +13,7 @@ mod cluster_network;
 mod defaults;
 mod host;
 mod identity;
+mod kubelet_args;
 mod logging;
 mod memory;
 mod paths;

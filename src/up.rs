@@ -22,7 +22,7 @@ use crate::cli::{ListenOptions, NodeOptions, ServerOptions, ServiceAccountOption
 use crate::cluster_network::ClusterNetwork;
 use crate::paths::DataDir;
 use crate::server::{Server, ServerConfig, reachable};
-use crate::{defaults, host, logging, push, shutdown};
+use crate::{defaults, host, kubelet_args, logging, push, shutdown};
 
 /// How long `up` waits before it says that applied Services have no endpoints yet.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -98,6 +98,10 @@ pub(crate) async fn server(options: ServerOptions) -> Result<()> {
 
 async fn run(plan: Plan) -> Result<()> {
     let started = Instant::now();
+    if let Some(node) = &plan.node {
+        // What is wrong there is said before anything starts.
+        kubelet_args::policy(&node.kubelet_arg)?;
+    }
     let cancel = CancellationToken::new();
     let signals = shutdown::on_signals(cancel.clone())?;
     let advertise = host::node_address(plan.node.as_ref().and_then(|node| node.node_ip));
@@ -207,6 +211,7 @@ fn node_config(
         network: plan.network.clone(),
         listen: SocketAddr::from(([0, 0, 0, 0], options.kubelet_port.unwrap_or(KUBELET_PORT))),
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
+        policy: kubelet_args::policy(&options.kubelet_arg)?,
         pod_network: options.pod_network,
         api_hosts: vec![server.advertised.ip().to_string()],
         client: server.node_client(name),

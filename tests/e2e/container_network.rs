@@ -149,7 +149,7 @@ fn everybody_is_reached(kubectl: &Kubectl) {
 
 #[test]
 fn containers_and_guests_are_reached_under_their_addresses_and_names() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     cluster.coracle(&["push", sample("kv-counter").to_str().unwrap()]);

@@ -40,17 +40,18 @@ fn blob(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
 }
 
-/// A cluster whose registry has an image of busybox as `busybox:v1`, where there can be one.
-pub(crate) fn cluster_with_busybox() -> Option<(Cluster, Kubectl)> {
-    cluster_with_busybox_as("v1")
+/// A cluster of these options whose registry has an image of busybox as `busybox:v1`, where there
+/// can be one.
+pub(crate) fn cluster_with_busybox(more: &[&str]) -> Option<(Cluster, Kubectl)> {
+    cluster_with_busybox_as("v1", more)
 }
 
 /// The same with a tag of one's own.
-pub(crate) fn cluster_with_busybox_as(tag: &str) -> Option<(Cluster, Kubectl)> {
+pub(crate) fn cluster_with_busybox_as(tag: &str, more: &[&str]) -> Option<(Cluster, Kubectl)> {
     if !containers_available() || !kubectl_available() {
         return None;
     }
-    let cluster = Cluster::up(&[]);
+    let cluster = Cluster::up(more);
     push_busybox(&cluster, tag);
     let kubectl = cluster.kubectl();
     kubectl.wait_value(&["serviceaccount", "default"], ".metadata.name", "default");
@@ -148,7 +149,7 @@ pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Va
 
 #[test]
 fn busybox_runs() {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let script = "echo hello $FROM as $(id -u); exit 3";
@@ -215,7 +216,7 @@ spec:
 
 #[test]
 fn hooks_and_probes_run_commands_in_containers() {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     kubectl.apply(

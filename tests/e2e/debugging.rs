@@ -28,7 +28,7 @@ fn debug<'a>(name: &'a str, more: &[&'a str], command: &[&'a str]) -> Vec<&'a st
 
 #[test]
 fn kubectl_debug_looks_into_a_pod_of_containers() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     kubectl.apply(BOX);
@@ -95,7 +95,7 @@ fn kubectl_debug_looks_into_a_pod_of_containers() {
 
 #[test]
 fn kubectl_debug_runs_guests_beside_guests_and_containers() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let push = |folder: &str, name: &str| {

@@ -35,7 +35,7 @@ fn volume(path: &Path, type_: &str) -> serde_json::Value {
 
 #[test]
 fn folders_of_the_machine_are_volumes_of_both_kinds() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let guest = sample("inspect").join("inspect.wasm");
@@ -110,7 +110,7 @@ fn folders_of_the_machine_are_volumes_of_both_kinds() {
 
 #[test]
 fn rights_and_processes_are_shared_as_the_pod_says() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let privileged = json!({"securityContext": {"privileged": true}});
@@ -162,7 +162,7 @@ fn rights_and_processes_are_shared_as_the_pod_says() {
 
 #[test]
 fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let spec = json!({
@@ -177,6 +177,7 @@ fn a_pod_is_known_by_the_names_that_it_says_and_what_it_cannot_have_is_named() {
         json!({}),
         spec,
     ));
+    kubectl.wait_value(&["pod", "known"], ".status.phase", "Running");
     let full = "web.sub.default.svc.cluster.local";
     eventually("its names", || {
         // Until it has begun there is no log.

@@ -18,6 +18,7 @@ mod lifecycle;
 mod mixed;
 mod nodes;
 mod pod_network;
+mod pressure;
 mod resizing;
 mod samples;
 mod streaming;

@@ -9,7 +9,7 @@ const TAG: &str = "1.37";
 
 /// A cluster in which a sample's Deployment, of one Pod, is ready; and the Pod.
 fn with(name: &str) -> Option<(Cluster, Kubectl, String)> {
-    let (cluster, kubectl) = cluster_with_busybox_as(TAG)?;
+    let (cluster, kubectl) = cluster_with_busybox_as(TAG, &[])?;
     let folder = sample(name);
     let folder = folder.to_str().unwrap();
     cluster.coracle(&["push", folder]);
@@ -121,7 +121,7 @@ spec:
 /// runs.
 #[test]
 fn a_runtime_class_is_honoured() {
-    let Some((cluster, kubectl)) = cluster_with_busybox_as(TAG) else {
+    let Some((cluster, kubectl)) = cluster_with_busybox_as(TAG, &[]) else {
         return;
     };
     cluster.coracle(&["push", sample("kv-counter").to_str().unwrap()]);

@@ -24,7 +24,7 @@ fn unfinished(kubectl: &Kubectl, condition: &str) -> (String, String) {
 
 #[test]
 fn containers_are_resized_as_their_node_and_policy_allow() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     kubectl.apply(
@@ -87,7 +87,7 @@ spec:
 
 #[test]
 fn guests_are_resized_while_they_run() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let guest = sample("hello-http").join("hello-http.wasm");

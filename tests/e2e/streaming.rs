@@ -24,7 +24,7 @@ fn forward(kubectl: &Kubectl, to: &str, port: u16, output: &Path) -> (Background
 
 #[test]
 fn kubectl_reaches_into_containers() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     kubectl.apply(

@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
 
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
@@ -88,6 +89,11 @@ impl ContentStore {
             }
         }
         Ok(())
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where a blob is, or would be.
@@ -280,6 +286,19 @@ impl ContentStore {
     pub fn remove_unused_blobs(&self) -> io::Result<u64> {
         let state = self.state.lock();
         let unused = self.unused(&state)?;
+        self.remove_blobs(unused.iter())
+    }
+
+    /// The same but for blobs younger than that: of a pull under way some are written before they
+    /// are leased.
+    pub fn remove_left_over(&self, age: Duration) -> io::Result<u64> {
+        let state = self.state.lock();
+        let mut unused = self.unused(&state)?;
+        let now = SystemTime::now();
+        unused.retain(|blob| {
+            let written = fs::metadata(self.blob_path(blob)).and_then(|of| of.modified());
+            written.is_ok_and(|at| now.duration_since(at).is_ok_and(|since| since >= age))
+        });
         self.remove_blobs(unused.iter())
     }
 

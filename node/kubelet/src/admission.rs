@@ -10,10 +10,13 @@ use std::fmt;
 use coracle_apimachinery::host_ports::{self, HostPort, TAKEN};
 use coracle_apimachinery::quantity::Quantity;
 use coracle_apimachinery::resources::{self, ResourceList};
-use k8s_openapi::api::core::v1::Pod;
+use coracle_apimachinery::taints::{MEMORY_PRESSURE, NO_SCHEDULE, any_tolerates};
+use k8s_openapi::api::core::v1::{Pod, Taint};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::eviction::pressure::Conditions;
+use crate::eviction::signals::Condition;
 use crate::pod;
 use crate::status::Verdict;
 
@@ -183,15 +186,46 @@ fn are_free(ports: &[HostPort], admitted: &HashMap<String, Asked>) -> Result<(),
         return Err(Verdict {
             reason: "NodePorts".to_owned(),
             message: format!("Pod was rejected: Predicate NodePorts failed: {TAKEN}"),
+            disrupted: false,
         });
     }
     Ok(())
+}
+
+/// Refuses a Pod that does not run yet while the node is short of something, as the kubelet's
+/// eviction manager does: under memory pressure alone those that ask for something are taken.
+pub(crate) fn pressed(pod: &Pod, runs: bool, conditions: &Conditions) -> Result<(), Verdict> {
+    if runs || conditions.is_empty() || pod::is_critical(pod) {
+        return Ok(());
+    }
+    if conditions.iter().all(|of| *of == Condition::MemoryPressure) {
+        let taint = Taint {
+            key: MEMORY_PRESSURE.to_owned(),
+            effect: NO_SCHEDULE.to_owned(),
+            ..Taint::default()
+        };
+        let tolerations = pod::spec(pod).tolerations.as_deref().unwrap_or_default();
+        let best_effort = resources::qos(pod::spec(pod)) == resources::Qos::BestEffort;
+        if !best_effort || any_tolerates(tolerations, &taint) {
+            return Ok(());
+        }
+    }
+    let names: Vec<&str> = conditions.iter().map(|of| of.name()).collect();
+    Err(Verdict {
+        reason: "Evicted".to_owned(),
+        message: format!(
+            "Pod was rejected: The node had condition: [{}]. ",
+            names.join(" ")
+        ),
+        disrupted: false,
+    })
 }
 
 fn refusal(lack: &Lack) -> Verdict {
     Verdict {
         reason: format!("OutOf{}", lack.resource),
         message: format!("Pod was rejected: {lack}"),
+        disrupted: false,
     }
 }
 
@@ -210,6 +244,40 @@ mod tests {
             ]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn under_pressure_only_some_are_taken() {
+        use Condition::{DiskPressure, MemoryPressure};
+        let tolerant = |key: &str| {
+            let mut pod = pod("t", "0");
+            let toleration = json!([{"key": key, "operator": "Exists"}]);
+            pod.spec.as_mut().unwrap().containers[0].resources = None;
+            pod.spec.as_mut().unwrap().tolerations = serde_json::from_value(toleration).unwrap();
+            pod
+        };
+        let mut critical = tolerant("none");
+        critical.spec.as_mut().unwrap().priority = Some(2_000_000_000);
+        let [none, memory] = ["none", MEMORY_PRESSURE].map(tolerant);
+        let burstable = pod("b", "1");
+        for (pod, conditions, taken) in [
+            (&none, &[][..], true),
+            (&none, &[MemoryPressure], false),
+            (&memory, &[MemoryPressure], true),
+            (&burstable, &[MemoryPressure], true),
+            (&burstable, &[DiskPressure], false),
+            (&memory, &[DiskPressure, MemoryPressure], false),
+            (&critical, &[DiskPressure, MemoryPressure], true),
+        ] {
+            let conditions: Conditions = conditions.iter().copied().collect();
+            let admitted = pressed(pod, false, &conditions);
+            assert_eq!(admitted.is_ok(), taken, "{conditions:?}");
+            assert!(pressed(pod, true, &conditions).is_ok());
+        }
+        let both = [DiskPressure, MemoryPressure].into();
+        let refused = pressed(&none, false, &both).unwrap_err();
+        let text = "The node had condition: [DiskPressure MemoryPressure]. ";
+        assert!(refused.message.ends_with(text), "{}", refused.message);
     }
 
     #[test]

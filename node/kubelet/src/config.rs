@@ -10,7 +10,9 @@ use coracle_runtime::{LogLimits, RuntimeService};
 use k8s_openapi::api::core::v1::{Service, Taint};
 use kube::runtime::reflector::Store;
 
-use crate::images::Images;
+use crate::eviction::EvictionPolicy;
+use crate::images::{ImageGcPolicy, Images};
+use crate::node::allocatable::Reserved;
 use crate::pod_network::PodNetwork;
 
 /// Port of the kubelet's own API.
@@ -49,14 +51,25 @@ pub struct KubeletConfig {
     pub pod_cidr: Option<String>,
     /// What the node has; see [`crate::Capacity::detect`].
     pub capacity: BTreeMap<String, Quantity>,
-    /// What of it Pods may have. What is not named here is as in the capacity.
-    pub allocatable: BTreeMap<String, Quantity>,
     /// Pods that the node takes.
     pub max_pods: usize,
+    /// How the node keeps room for itself.
+    pub policy: NodePolicy,
     /// Version that the node reports, `v1.37.…`.
     pub version: String,
     /// The kubelet's own API; none serves none.
     pub api: Option<KubeletApi>,
+}
+
+/// How the node keeps room for itself, as in `KubeletConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePolicy {
+    /// When images are removed.
+    pub images: ImageGcPolicy,
+    /// When Pods are ended.
+    pub eviction: EvictionPolicy,
+    /// What is kept from Pods.
+    pub reserved: Reserved,
 }
 
 /// Where and to whom the kubelet serves its API.

@@ -2,9 +2,12 @@
 //!
 //! [`Images`] is the seam to the images crate. [`ImageKeeper`] holds what
 //! `imagePullPolicy` means: it decides whether to pull, bounds how many pulls run at once and
-//! lets Pods that want the same image share one. The back-off is the worker's.
+//! lets Pods that want the same image share one. The back-off is the worker's. What is not used
+//! any more goes: [`plan`] says purely what and when, [`collector`] does it, and [`uses`] keeps
+//! it from what somebody is about to use.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,8 +17,17 @@ use coracle_runtime::Image;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+pub(crate) mod collector;
+mod plan;
+pub(crate) mod uses;
+
+pub use plan::ImageGcPolicy;
+use uses::{Held, Uses};
+
 /// Pulls that run at once.
 const PULLS: usize = 5;
+/// How often an image is pulled again that was removed while it was pulled.
+const PULLED_AGAIN: usize = 3;
 
 /// What an image holds, which decides the runtime that runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +71,29 @@ pub trait Images: Send + Sync {
     async fn pull(&self, reference: &str, auths: &[RegistryAuth])
     -> Result<LocalImage, ImageError>;
 
-    /// All images, with their references, for the node's status.
-    fn list(&self) -> Vec<(Vec<String>, u64)>;
+    /// All images.
+    fn list(&self) -> Vec<ListedImage>;
+
+    /// The folder in which they are.
+    fn folder(&self) -> PathBuf;
+
+    /// Forgets an image, which no runtime has made anything of any more: the bytes freed. Blobs
+    /// that a pull under way needs stay. What is not there is removed.
+    async fn remove(&self, digest: &str) -> std::io::Result<u64>;
+
+    /// Removes what pulls that were cut off that long ago have left: the bytes freed.
+    async fn remove_left_over(&self, age: Duration) -> std::io::Result<u64>;
+}
+
+/// An image among all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedImage {
+    /// Digest of its manifest.
+    pub digest: String,
+    /// References that lead to it.
+    pub references: Vec<String>,
+    /// Bytes in the store.
+    pub size_bytes: u64,
 }
 
 /// When an image is fetched.
@@ -94,21 +127,21 @@ impl PullPolicy {
     }
 }
 
-/// How an image came to be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Obtained {
-    Present(LocalImage),
-    Pulled {
-        image: LocalImage,
-        took: Duration,
-        waited: Duration,
-    },
+/// An image that is here, and how it came to be.
+#[derive(Debug)]
+pub(crate) struct Obtained {
+    pub(crate) image: LocalImage,
+    /// How long the pull took, alone and with the wait for it; none if the image was here.
+    pub(crate) pulled: Option<(Duration, Duration)>,
+    /// Keeps the image here until a runtime has a container of it.
+    pub(crate) held: Held,
 }
 
 /// Gets images for containers.
 pub(crate) struct ImageKeeper {
     images: Arc<dyn Images>,
     slots: Semaphore,
+    uses: Uses,
     /// One lock per reference that is being pulled.
     pulling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -118,8 +151,14 @@ impl ImageKeeper {
         Self {
             images,
             slots: Semaphore::new(PULLS),
+            uses: Uses::default(),
             pulling: Mutex::default(),
         }
+    }
+
+    /// Who is about to use which image.
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.uses
     }
 
     /// What an image holds, if it is here.
@@ -137,9 +176,9 @@ impl ImageKeeper {
         on_pull: impl FnOnce() + Send,
     ) -> Result<Obtained, ImageError> {
         if policy != PullPolicy::Always
-            && let Some(image) = self.images.local(reference).await?
+            && let Some(present) = self.present(reference).await?
         {
-            return Ok(Obtained::Present(image));
+            return Ok(present);
         }
         if policy == PullPolicy::Never {
             return Err(ImageError {
@@ -153,23 +192,51 @@ impl ImageKeeper {
         let lock = self.lock(reference);
         let _alone = lock.lock().await;
         if policy == PullPolicy::IfNotPresent
-            && let Some(image) = self.images.local(reference).await?
+            && let Some(present) = self.present(reference).await?
         {
-            return Ok(Obtained::Present(image));
+            return Ok(present);
         }
-        let closed = |_| ImageError {
+        let failed = |message: &str| ImageError {
             reason: "ErrImagePull",
-            message: "the node is stopping".to_owned(),
+            message: message.to_owned(),
         };
+        let closed = |_| failed("the node is stopping");
         let _slot = self.slots.acquire().await.map_err(closed)?;
         on_pull();
         let pulled_from = Instant::now();
-        let image = self.images.pull(reference, &auths.await).await?;
-        Ok(Obtained::Pulled {
+        let auths = auths.await;
+        for _ in 0..PULLED_AGAIN {
+            let image = self.images.pull(reference, &auths).await?;
+            if let Some(held) = self.hold(&image).await? {
+                return Ok(Obtained {
+                    image,
+                    pulled: Some((pulled_from.elapsed(), began.elapsed())),
+                    held,
+                });
+            }
+        }
+        Err(failed("the image was removed while it was pulled"))
+    }
+
+    async fn present(&self, reference: &str) -> Result<Option<Obtained>, ImageError> {
+        let Some(image) = self.images.local(reference).await? else {
+            return Ok(None);
+        };
+        let held = self.hold(&image).await?;
+        Ok(held.map(|held| Obtained {
             image,
-            took: pulled_from.elapsed(),
-            waited: began.elapsed(),
-        })
+            pulled: None,
+            held,
+        }))
+    }
+
+    /// Holds an image; none if it is going or has gone since it was seen.
+    async fn hold(&self, image: &LocalImage) -> Result<Option<Held>, ImageError> {
+        let Some(held) = self.uses.hold(&image.image.digest) else {
+            return Ok(None);
+        };
+        let still = self.images.local(&image.image.digest).await?;
+        Ok(still.map(|_| held))
     }
 
     fn lock(&self, reference: &str) -> Arc<tokio::sync::Mutex<()>> {

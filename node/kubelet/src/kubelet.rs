@@ -1,8 +1,10 @@
 //! The kubelet: its parts put together, and its life.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_runtime::PodsLimits;
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::Api;
 use kube::runtime::reflector;
@@ -13,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::config::{KubeletApi, KubeletConfig};
 use crate::events::{self, Severity};
+use crate::eviction::{EvictionPolicy, Evictor};
 use crate::followed::Followed;
 use crate::images::ImageKeeper;
+use crate::images::collector::Collector;
 use crate::listeners::Listeners;
-use crate::node::capacity;
 use crate::node::object::NodeFacts;
 use crate::node::reporter::Reporter;
+use crate::node::{allocatable, capacity, machine};
 use crate::node_context::NodeContext;
 use crate::objects::RootCertificates;
 use crate::orphans;
@@ -65,6 +69,9 @@ struct Inner {
 /// What is used up by running.
 struct Start {
     reporter: Reporter,
+    collector: Arc<Collector>,
+    eviction: EvictionPolicy,
+    limits: Option<PodsLimits>,
     events: events::Writer,
     services: Option<reflector::store::Writer<Service>>,
     api: Option<KubeletApi>,
@@ -78,8 +85,10 @@ impl Kubelet {
         if let Ok(pods) = config.max_pods.to_string().parse() {
             capacity.insert("pods".to_owned(), pods);
         }
-        let mut allocatable = capacity.clone();
-        allocatable.extend(config.allocatable);
+        let policy = config.policy;
+        let allocatable = allocatable::allocatable(&capacity, &policy.reserved, &policy.eviction);
+        let processes = machine::processes().map(|(_, most)| most);
+        let limits = allocatable::enforced(&capacity, processes, &policy.reserved);
         let runtime_version = router.all().first().map_or_else(
             || "none://".to_owned(),
             |runtime| match runtime.version() {
@@ -132,7 +141,15 @@ impl Kubelet {
             recorder,
             publisher: StatusPublisher::new(config.client.clone()),
             probes: Results::default(),
+            pressure: watch::Sender::default(),
         });
+        let collector = Collector::new(
+            policy.images,
+            (config.images.clone(), node.images.uses().clone()),
+            (router.clone(), node.cache.clone()),
+            node.recorder.clone(),
+            &node.node_name,
+        );
         let stop_workers = CancellationToken::new();
         let workers = Workers::new(node.clone(), stop_workers.clone());
         let reporter = Reporter {
@@ -140,9 +157,13 @@ impl Kubelet {
             facts,
             images: config.images,
             router,
+            pressure: node.pressure.subscribe(),
         };
         let start = Start {
             reporter,
+            collector: Arc::new(collector),
+            eviction: policy.eviction,
+            limits,
             events,
             services: follow_services,
             api: config.api,
@@ -167,6 +188,9 @@ impl Kubelet {
         };
         let Start {
             reporter,
+            collector,
+            eviction,
+            limits,
             events,
             services,
             api,
@@ -177,6 +201,15 @@ impl Kubelet {
                 path: path.clone(),
                 source,
             })?;
+        }
+        if let Some(limits) = limits {
+            for runtime in node.router.all() {
+                let root = Path::new(pod::cgroups::ROOT);
+                if let Err(error) = runtime.limit_pods(root, limits.clone()).await {
+                    let runtime = runtime.name();
+                    tracing::warn!(runtime, %error, "what is reserved is not kept from Pods");
+                }
+            }
         }
         // What runs is known before the first Pod is looked at: nothing is started twice.
         node.cache.relist().await?;
@@ -203,6 +236,8 @@ impl Kubelet {
                 () = forward => {}
             }
         });
+        let (images, token) = (collector.clone(), stop.clone());
+        tasks.spawn(async move { images.run(token).await });
         if let Some(writer) = services {
             let client = node.client.clone();
             tasks.spawn(source::follow_services(client, writer, stop.clone()));
@@ -225,7 +260,17 @@ impl Kubelet {
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
             let pods = source::follow(client, &name, &workers, synced, token.clone());
-            tokio::join!(pods, reporter.run(registered, token));
+            let evictor = Evictor::new(
+                this.inner.node.clone(),
+                workers.clone(),
+                collector,
+                eviction,
+            );
+            tokio::join!(
+                pods,
+                reporter.run(registered, token.clone()),
+                evictor.run(token)
+            );
         });
         let (this, token) = (self.clone(), stop.clone());
         tasks.spawn(async move {

@@ -20,6 +20,7 @@ mod admission;
 mod config;
 mod containers;
 mod events;
+mod eviction;
 mod followed;
 mod images;
 mod kubelet;
@@ -45,9 +46,13 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig};
-pub use images::{ImageError, Images, Kind, LocalImage};
+pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig, NodePolicy};
+pub use eviction::{
+    Amount, EvictionPolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
+};
+pub use images::{ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
+pub use node::allocatable::Reserved;
 pub use node::capacity::Capacity;
 pub use pod_network::{Attached, ClusterDns, HostPort, PodNetwork};
 pub use server::tls::{TlsError, server_tls};

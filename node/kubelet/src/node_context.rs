@@ -7,10 +7,11 @@ use std::sync::Arc;
 use coracle_runtime::LogLimits;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::admission::Admission;
 use crate::events::Recorder;
+use crate::eviction::pressure::Conditions;
 use crate::followed::Followed;
 use crate::images::ImageKeeper;
 use crate::listeners::Listeners;
@@ -47,6 +48,8 @@ pub(crate) struct NodeContext {
     pub(crate) recorder: Recorder,
     pub(crate) publisher: StatusPublisher,
     pub(crate) probes: Results,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Conditions>,
 }
 
 impl NodeContext {

@@ -1,12 +1,14 @@
 //! The images crate behind the seam [`Images`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_images::{Puller, RegistryAuth};
 use coracle_runtime::Image;
 
-use crate::images::{ImageError, Images, Kind, LocalImage};
+use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage};
 
 fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
     let stored = puller.store().image(&image.digest)?;
@@ -70,10 +72,29 @@ impl Images for Arc<Puller> {
         })
     }
 
-    fn list(&self) -> Vec<(Vec<String>, u64)> {
+    fn list(&self) -> Vec<ListedImage> {
         let images = self.store().images().into_iter();
-        images
-            .map(|image| (image.references, image.size_bytes))
-            .collect()
+        let listed = images.map(|image| ListedImage {
+            digest: image.digest,
+            references: image.references,
+            size_bytes: image.size_bytes,
+        });
+        listed.collect()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.store().root().to_owned()
+    }
+
+    async fn remove(&self, digest: &str) -> std::io::Result<u64> {
+        let (store, digest) = (self.store().clone(), digest.to_owned());
+        let removed = tokio::task::spawn_blocking(move || store.remove_image(&digest));
+        removed.await.map_err(std::io::Error::other)?
+    }
+
+    async fn remove_left_over(&self, age: Duration) -> std::io::Result<u64> {
+        let store = self.store().clone();
+        let removed = tokio::task::spawn_blocking(move || store.remove_left_over(age));
+        removed.await.map_err(std::io::Error::other)?
     }
 }

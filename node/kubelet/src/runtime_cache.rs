@@ -50,6 +50,19 @@ impl RuntimeCache {
         self.pods.lock().keys().cloned().collect()
     }
 
+    /// Digests of the images of all containers, and of those that are their volumes; of those that
+    /// have ended too.
+    pub(crate) fn image_digests(&self) -> HashSet<String> {
+        let pods = self.pods.lock();
+        let containers = pods.values().flat_map(|pod| &pod.containers);
+        let digests = containers.flat_map(|of| {
+            let config = &of.container.config;
+            let volumes = config.mounts.iter().filter_map(|mount| mount.image.clone());
+            volumes.chain([config.image_digest.clone()])
+        });
+        digests.collect()
+    }
+
     /// Sees every change, of any Pod.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

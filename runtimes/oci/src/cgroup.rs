@@ -139,6 +139,12 @@ impl Cgroup {
         found
     }
 
+    /// Whether it is there.
+    pub(crate) fn exists(&self) -> bool {
+        self.file("memory", "", "")
+            .is_some_and(|folder| folder.is_dir())
+    }
+
     /// Makes the cgroup, and those above it, in which limits can be set.
     pub(crate) fn create(&self) -> io::Result<()> {
         // A shim that ends takes the class along with the last Pod of it, also from under this.

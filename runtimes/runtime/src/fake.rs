@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use crate::service::{Error, Result};
+use crate::usage::DiskUsage;
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, Exit, PodSandbox, RuntimeEvent,
     SandboxId, SandboxState,
@@ -72,6 +73,7 @@ struct State {
     images: BTreeSet<String>,
     invalid_images: BTreeMap<String, String>,
     behaviours: BTreeMap<String, Behaviour>,
+    layers: BTreeMap<String, DiskUsage>,
     faults: Vec<(Verb, VecDeque<Error>)>,
     calls: Vec<(Verb, String)>,
     next_id: u64,
@@ -115,6 +117,11 @@ impl FakeRuntime {
     pub fn behave(&self, of: &str, behaviour: Behaviour) {
         let mut state = self.state.lock();
         state.behaviours.insert(of.to_owned(), behaviour);
+    }
+
+    /// Says what containers of that name have written.
+    pub fn write_layer(&self, of: &str, usage: DiskUsage) {
+        self.state.lock().layers.insert(of.to_owned(), usage);
     }
 
     /// Refuses an image, by digest, with that message.

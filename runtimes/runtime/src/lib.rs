@@ -8,7 +8,8 @@
 //!
 //! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
-//! container ([`log`]), and what is mounted where ([`mountinfo`]). [`streaming`] has what exec,
+//! container ([`log`]), what is mounted where ([`mountinfo`]), and what a folder takes of the disk
+//! ([`usage`]). [`streaming`] has what exec,
 //! attach and port-forward give.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
@@ -30,6 +31,7 @@ pub mod log;
 pub mod mountinfo;
 pub mod process;
 pub mod streaming;
+pub mod usage;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use service::{Error, Result, RuntimeService, end_of_grace};

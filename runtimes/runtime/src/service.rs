@@ -1,5 +1,6 @@
 //! The verbs of a runtime.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
+use crate::usage::DiskUsage;
 
 /// Why a runtime could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -142,8 +144,22 @@ pub trait RuntimeService: Send + Sync {
         Ok(())
     }
 
+    /// Bounds what is in the control group above all Pods', from now on, where the runtime has
+    /// control groups.
+    async fn limit_pods(&self, root: &Path, limits: PodsLimits) -> Result<()> {
+        let _ = (root, limits);
+        Ok(())
+    }
+
     /// Use of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>>;
+
+    /// What a container, run it or not, has written to a file system of its own. Guests have none.
+    /// It is measured now, which takes the longer the more there is.
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let _ = id;
+        Ok(DiskUsage::default())
+    }
 
     /// Sockets on which guests listen now.
     async fn listeners(&self) -> Result<Vec<Listener>>;

@@ -421,6 +421,15 @@ pub struct Image {
     pub digest: String,
 }
 
+/// What all Pods of a node may use together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodsLimits {
+    /// Their share of the processor, and memory.
+    pub resources: Resources,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}
+
 /// Use of a container at a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStats {

@@ -234,6 +234,14 @@ impl Cluster {
             "--log",
             "warn",
         ];
+        // A test depends neither on how full the disk is, nor on the memory that others use.
+        let undisturbed = "--kubelet-arg=eviction-hard=";
+        if !more
+            .iter()
+            .any(|argument| argument.starts_with(undisturbed))
+        {
+            arguments.push(undisturbed);
+        }
         if !more.contains(&"--cluster-cidr") {
             arguments.extend(["--cluster-cidr", &cidr]);
         }

@@ -11,7 +11,7 @@ const TARGET: [&str; 2] = ["pod", "ephemeral-containers-target-pod"];
 /// A running Pod to which a container `debugger` is added, which then runs; its generation, and what
 /// exec and logs say of the added one.
 fn debugged() -> Option<(Cluster, Kubectl)> {
-    let (cluster, kubectl) = cluster_with_busybox()?;
+    let (cluster, kubectl) = cluster_with_busybox(&[])?;
     let container = json!({
         "name": "test-container-1", "image": "busybox:v1",
         "command": ["/bin/sleep"], "args": ["10000"],

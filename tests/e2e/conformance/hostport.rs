@@ -39,7 +39,7 @@ fn serving(kubectl: &Kubectl, name: &str, ip: &str, port: u16, protocol: &str) {
 #[test]
 fn hostport_validates_that_there_is_no_conflict_between_pods_with_same_hostport_but_different_hostip_and_protocol()
  {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let port = free_port();

@@ -144,7 +144,7 @@ fn patch(kubectl: &Kubectl, amounts: &[Amounts]) {
 }
 
 fn patched_and_rolled_back(before: &[Amounts], after: &[Amounts]) {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     pod_with(&kubectl, before);
@@ -196,7 +196,7 @@ fn pod_inplace_resize_container_guaranteed_pods_with_multiple_containers_3_conta
 #[test]
 fn pod_inplace_resize_container_burstable_pods_extended_6_containers_various_operations_performed_including_adding_limits_and_requests()
  {
-    let Some((_cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((_cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     let before = [
@@ -229,7 +229,7 @@ fn pod_inplace_resize_container_burstable_pods_extended_resize_with_equivalents(
 /// Must: the Pod that is read from the subresource then equals the Pod.
 #[test]
 fn pod_inplace_resize_container_resize_pod_via_the_replace_endpoint() {
-    let Some((cluster, kubectl)) = cluster_with_busybox() else {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         return;
     };
     replaced(&cluster, &kubectl);

@@ -49,7 +49,7 @@ pub(super) fn place() -> Option<Place> {
         if let Some(cluster) = shared.upgrade() {
             cluster
         } else {
-            let (cluster, _) = cluster_with_busybox()?;
+            let (cluster, _) = cluster_with_busybox(&[])?;
             for guest in GUESTS {
                 let file = sample(guest).join(format!("{guest}.wasm"));
                 cluster.coracle(&["push", file.to_str().unwrap(), &format!("{guest}:v1")]);

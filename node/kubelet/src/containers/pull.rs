@@ -8,7 +8,8 @@ use coracle_runtime::RuntimeService;
 
 use super::start::{StartError, Starter};
 use crate::events::Severity;
-use crate::images::{ImageError, Kind, LocalImage, Obtained, PullPolicy};
+use crate::images::uses::Held;
+use crate::images::{ImageError, Kind, LocalImage, PullPolicy};
 use crate::objects;
 use crate::volumes::mounts::{self, VolumeImages};
 
@@ -17,6 +18,8 @@ pub(crate) struct Parts {
     pub(crate) runtime: Arc<dyn RuntimeService>,
     pub(crate) image: LocalImage,
     pub(crate) volumes: VolumeImages,
+    /// Images stay until the runtime is known to have a container of them.
+    _held: Vec<Held>,
 }
 
 impl Starter<'_> {
@@ -25,7 +28,8 @@ impl Starter<'_> {
     pub(crate) async fn parts(&self) -> Result<Parts, StartError> {
         let reference = self.container.image.as_deref().unwrap_or_default();
         let policy = self.container.image_pull_policy.as_deref();
-        let (image, message) = self.obtain(reference, policy).await?;
+        let (image, own, message) = self.obtain(reference, policy).await?;
+        let mut held = vec![own];
         let handler = self.prepared.handler.as_deref();
         let routed = self.node.router.route(image.kind, handler);
         let runtime = routed.map_err(|error| self.not_pulled(reference, error))?;
@@ -40,7 +44,8 @@ impl Starter<'_> {
         for (volume, source) in wanted {
             let reference = source.reference.as_deref().unwrap_or_default();
             let policy = source.pull_policy.as_deref();
-            let (image, message) = self.obtain(reference, policy).await?;
+            let (image, of_volume, message) = self.obtain(reference, policy).await?;
+            held.push(of_volume);
             self.ensure(&runtime, reference, &image, message).await?;
             volumes.insert(volume.name.clone(), image.image.digest);
         }
@@ -48,6 +53,7 @@ impl Starter<'_> {
             runtime,
             image,
             volumes,
+            _held: held,
         })
     }
 
@@ -65,12 +71,12 @@ impl Starter<'_> {
         Ok(())
     }
 
-    /// Gets an image, and what is to be said of that.
+    /// Gets an image, which stays while it is held, and what is to be said of that.
     async fn obtain(
         &self,
         reference: &str,
         policy: Option<&str>,
-    ) -> Result<(LocalImage, String), StartError> {
+    ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
         let warn = |message: String| {
             let reason = "FailedToRetrieveImagePullSecret";
@@ -86,13 +92,8 @@ impl Starter<'_> {
             .images
             .obtain(reference, policy, auths, pulling)
             .await;
-        let (image, took) = match obtained {
-            Ok(Obtained::Present(image)) => (image, None),
-            Ok(Obtained::Pulled {
-                image,
-                took,
-                waited,
-            }) => (image, Some((took, waited))),
+        let (image, took, held) = match obtained {
+            Ok(obtained) => (obtained.image, obtained.pulled, obtained.held),
             Err(error) => return Err(self.no_image(reference, error)),
         };
         let message = match took {
@@ -105,7 +106,7 @@ impl Starter<'_> {
                 image.size_bytes
             ),
         };
-        Ok((image, message))
+        Ok((image, held, message))
     }
 
     fn not_pulled(&self, reference: &str, error: impl std::fmt::Display) -> StartError {

@@ -77,6 +77,21 @@ pub(crate) fn boot_time() -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + since)
 }
 
+/// Processes and threads that there are, and that there may be; none where the system does not tell.
+pub(crate) fn processes() -> Option<(u64, u64)> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let used = parse_processes(&read("/proc/loadavg")?)?;
+    let most = number("/proc/sys/kernel/pid_max")?.min(number("/proc/sys/kernel/threads-max")?);
+    Some((used, most))
+}
+
+/// All that the scheduler knows: the second half of the fourth field.
+fn parse_processes(text: &str) -> Option<u64> {
+    let (_, all) = text.split_whitespace().nth(3)?.split_once('/')?;
+    all.parse().ok()
+}
+
 /// The disk on which a folder is.
 pub(crate) fn disk(folder: &Path) -> Option<DiskUse> {
     let disk = rustix::fs::statvfs(folder).ok()?;
@@ -107,6 +122,13 @@ mod tests {
         assert_eq!(parse_memory(text), Some(want));
         assert_eq!(parse_memory("MemTotal: 1 kB\n"), None);
         assert!(memory().is_some_and(|memory| memory.working_set > 0));
+    }
+
+    #[test]
+    fn processes_are_all_that_are_scheduled() {
+        assert_eq!(parse_processes("0.1 0.2 0.3 3/217 4321\n"), Some(217));
+        assert_eq!(parse_processes("0.1 0.2"), None);
+        assert!(processes().is_some_and(|(used, most)| 0 < used && used < most));
     }
 
     #[test]

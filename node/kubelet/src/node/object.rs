@@ -11,6 +11,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::capacity::architecture;
+use crate::eviction::pressure::Conditions;
+use crate::eviction::signals::Condition;
+use crate::images::ListedImage;
 
 /// Images that a node's status names at most, the largest first.
 const MAX_IMAGES: usize = 50;
@@ -66,8 +69,9 @@ pub(crate) fn node(facts: &NodeFacts, status: NodeStatus) -> Node {
 /// The status of now; times of transition are kept where nothing has changed.
 pub(crate) fn status(
     facts: &NodeFacts,
-    images: Vec<(Vec<String>, u64)>,
+    images: Vec<ListedImage>,
     problem: Option<&str>,
+    pressure: &Conditions,
     old: Option<&NodeStatus>,
     now: Time,
 ) -> NodeStatus {
@@ -79,9 +83,9 @@ pub(crate) fn status(
     addresses.push(address("Hostname", facts.name.clone()));
     let mut images: Vec<ContainerImage> = images
         .into_iter()
-        .map(|(names, size)| ContainerImage {
-            names: Some(names),
-            size_bytes: i64::try_from(size).ok(),
+        .map(|image| ContainerImage {
+            names: Some(image.references),
+            size_bytes: i64::try_from(image.size_bytes).ok(),
         })
         .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
@@ -98,7 +102,7 @@ pub(crate) fn status(
         addresses: Some(addresses),
         capacity: Some(resources::to_api(&facts.capacity)),
         allocatable: Some(resources::to_api(&facts.allocatable)),
-        conditions: Some(conditions(problem, old, &now)),
+        conditions: Some(conditions(problem, pressure, old, &now)),
         daemon_endpoints: facts.port.map(|port| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(port),
@@ -118,28 +122,48 @@ fn address(type_: &str, address: String) -> NodeAddress {
     }
 }
 
-fn conditions(problem: Option<&str>, old: Option<&NodeStatus>, now: &Time) -> Vec<NodeCondition> {
-    let fine = [
-        (
-            "MemoryPressure",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        (
-            "DiskPressure",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
-        (
-            "PIDPressure",
-            "KubeletHasSufficientPID",
-            "kubelet has sufficient PID available",
-        ),
-    ];
-    let mut all: Vec<_> = fine
-        .into_iter()
-        .map(|(type_, reason, message)| (type_, "False", reason, message))
-        .collect();
+fn conditions(
+    problem: Option<&str>,
+    pressure: &Conditions,
+    old: Option<&NodeStatus>,
+    now: &Time,
+) -> Vec<NodeCondition> {
+    let of_pressure = |condition: Condition| {
+        let holds = pressure.contains(&condition);
+        let (reason, message) = match (condition, holds) {
+            (Condition::MemoryPressure, false) => (
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            (Condition::MemoryPressure, true) => (
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+            (Condition::DiskPressure, false) => {
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+            }
+            (Condition::DiskPressure, true) => {
+                ("KubeletHasDiskPressure", "kubelet has disk pressure")
+            }
+            (Condition::PidPressure, false) => (
+                "KubeletHasSufficientPID",
+                "kubelet has sufficient PID available",
+            ),
+            (Condition::PidPressure, true) => (
+                "KubeletHasInsufficientPID",
+                "kubelet has insufficient PID available",
+            ),
+        };
+        let status = if holds { "True" } else { "False" };
+        (condition.name(), status, reason, message)
+    };
+    let mut all = [
+        Condition::MemoryPressure,
+        Condition::DiskPressure,
+        Condition::PidPressure,
+    ]
+    .map(of_pressure)
+    .to_vec();
     all.push(match problem {
         None => (
             "Ready",
@@ -206,18 +230,27 @@ mod tests {
     #[test]
     fn heartbeats_alone_are_no_change() {
         let at = |second| Time(Timestamp::from_second(second).unwrap());
-        let first = status(&facts(), Vec::new(), None, None, at(1));
-        let second = status(&facts(), Vec::new(), None, Some(&first), at(2));
+        let well = Conditions::new();
+        let first = status(&facts(), Vec::new(), None, &well, None, at(1));
+        let second = status(&facts(), Vec::new(), None, &well, Some(&first), at(2));
         assert!(!differs(&first, &second));
         let broken = status(
             &facts(),
             Vec::new(),
             Some("runtime is down"),
+            &[Condition::DiskPressure].into(),
             Some(&second),
             at(3),
         );
         assert!(differs(&second, &broken));
-        let ready = broken.conditions.unwrap().pop().unwrap();
+        let mut conditions = broken.conditions.unwrap();
+        let [_, disk, pids] = &conditions[..3] else {
+            panic!("{conditions:?}");
+        };
+        assert_eq!((&*disk.status, &*pids.status), ("True", "False"));
+        assert_eq!(disk.last_transition_time, Some(at(3)));
+        assert_eq!(pids.last_transition_time, Some(at(1)));
+        let ready = conditions.pop().unwrap();
         assert_eq!(
             (ready.type_.as_str(), ready.status.as_str()),
             ("Ready", "False")

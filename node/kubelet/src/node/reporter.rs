@@ -12,9 +12,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, NodeFacts};
+use crate::eviction::pressure::Conditions;
 use crate::images::Images;
 use crate::router::Router;
 
@@ -31,6 +33,8 @@ pub(crate) struct Reporter {
     pub(crate) facts: NodeFacts,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) router: Router,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Receiver<Conditions>,
 }
 
 impl Reporter {
@@ -88,6 +92,7 @@ impl Reporter {
             &self.facts,
             self.images.list(),
             problem.as_deref(),
+            &self.pressure.borrow(),
             old,
             now,
         )
@@ -184,8 +189,13 @@ impl Reporter {
     async fn report(&self, node: &Node) {
         let mut sent = node.status.clone().unwrap_or_default();
         let mut sent_at = tokio::time::Instant::now();
+        let mut pressure = self.pressure.clone();
         loop {
-            tokio::time::sleep(RENEW).await;
+            tokio::select! {
+                () = tokio::time::sleep(RENEW) => {}
+                // Whoever places Pods is to know at once.
+                Ok(()) = pressure.changed() => {}
+            }
             let status = self.status(Some(&sent)).await;
             let due = sent_at.elapsed() >= REPORT;
             if !due && !object::differs(&sent, &status) {

@@ -8,7 +8,7 @@ use coracle_runtime::Resources;
 use k8s_openapi::api::core::v1::Pod;
 
 /// Above all Pods.
-const ROOT: &str = "kubepods";
+pub(crate) const ROOT: &str = "kubepods";
 /// Processes and threads of a Pod's containers: one that forks without end leaves some for others.
 pub(crate) const PIDS: u64 = 4096;
 

@@ -26,6 +26,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) resize: &'a Unfinished,
     /// Whether containers run that do not have what is allocated to them.
     pub(crate) resizes: bool,
+    /// Why the node has ended the Pod, if it had to.
+    pub(crate) disrupted: Option<&'a str>,
     pub(crate) now: SystemTime,
 }
 
@@ -73,7 +75,12 @@ pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
         containers_ready,
         scheduled,
     ];
-    let findings = findings.into_iter().chain(resize(facts));
+    let disrupted = facts.disrupted.map(|message| Finding {
+        reason: Some("TerminationByKubelet"),
+        message: Some(message.to_owned()),
+        ..Finding::holds("DisruptionTarget")
+    });
+    let findings = findings.into_iter().chain(resize(facts)).chain(disrupted);
     findings.map(|finding| condition(facts, finding)).collect()
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Verdict {
     /// `DeadlineExceeded`, `OutOfcpu`, …
     pub(crate) reason: String,
     pub(crate) message: String,
+    /// The node had to, through no fault of the Pod (the condition `DisruptionTarget`).
+    pub(crate) disrupted: bool,
 }
 
 /// All that a status is made of.
@@ -90,6 +92,7 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         resizes: input
             .allocation
             .is_some_and(|allocation| allocation.in_progress(input.runtime)),
+        disrupted: verdict.filter(|v| v.disrupted).map(|v| &*v.message),
         now: input.now,
     });
     let ips = input.pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() });

@@ -87,6 +87,7 @@ fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) ->
         ready_to_start: true,
         resize: &Unfinished::default(),
         resizes: false,
+        disrupted: None,
         now: SystemTime::UNIX_EPOCH,
     });
     made.iter()

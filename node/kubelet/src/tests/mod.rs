@@ -4,6 +4,8 @@
 mod api;
 mod attaching;
 mod debugging;
+mod evicting;
+mod images;
 mod lifecycle;
 mod node;
 mod probing;

@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::FakeApi;
 use crate::{
-    Attached, ClusterDns, HostPort, ImageError, Images, Kind, Kubelet, KubeletApi, KubeletConfig,
-    LocalImage, PodNetwork,
+    Attached, ClusterDns, EvictionPolicy, HostPort, ImageError, ImageGcPolicy, Images, Kind,
+    Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, NodePolicy, PodNetwork, Reserved,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
 /// with `container` are no wasm.
 #[derive(Default)]
 pub(super) struct FakeImages {
-    present: Mutex<BTreeSet<String>>,
+    pub(super) present: Mutex<BTreeSet<String>>,
     pub(super) pulls: Mutex<Vec<(String, usize)>>,
 }
 
@@ -55,6 +55,7 @@ impl Images for FakeImages {
                 message: "bad name".to_owned(),
             });
         }
+        let reference = reference.trim_start_matches("sha256:");
         let present = self.present.lock().contains(reference);
         Ok(present.then(|| local(reference)))
     }
@@ -75,12 +76,31 @@ impl Images for FakeImages {
         Ok(local(reference))
     }
 
-    fn list(&self) -> Vec<(Vec<String>, u64)> {
+    fn list(&self) -> Vec<ListedImage> {
         let present = self.present.lock();
-        present
-            .iter()
-            .map(|name| (vec![name.clone()], 1000))
-            .collect()
+        let listed = present.iter().map(|name| ListedImage {
+            digest: local(name).image.digest,
+            references: vec![name.clone()],
+            size_bytes: 1000,
+        });
+        listed.collect()
+    }
+
+    fn folder(&self) -> PathBuf {
+        // Its disk is that of whoever runs the tests.
+        PathBuf::from("/")
+    }
+
+    async fn remove(&self, digest: &str) -> std::io::Result<u64> {
+        let name = digest.trim_start_matches("sha256:");
+        match self.present.lock().remove(name) {
+            true => Ok(1000),
+            false => Ok(0),
+        }
+    }
+
+    async fn remove_left_over(&self, _: Duration) -> std::io::Result<u64> {
+        Ok(0)
     }
 }
 
@@ -156,6 +176,23 @@ pub(super) struct World {
     pub(super) images: Arc<FakeImages>,
     pub(super) network: Arc<FakeNetwork>,
     pub(super) root: tempfile::TempDir,
+    pub(super) policy: NodePolicy,
+}
+
+/// The policy of a node that does not care how full the disk of whoever runs the tests is.
+fn unmoved() -> NodePolicy {
+    NodePolicy {
+        images: ImageGcPolicy {
+            high_threshold_percent: 100,
+            ..ImageGcPolicy::default()
+        },
+        eviction: EvictionPolicy {
+            period: Duration::from_millis(50),
+            hard: BTreeMap::new(),
+            ..EvictionPolicy::default()
+        },
+        reserved: Reserved::default(),
+    }
 }
 
 /// A kubelet that runs.
@@ -174,6 +211,7 @@ impl World {
             images: Arc::default(),
             network: Arc::default(),
             root: tempfile::tempdir().unwrap(),
+            policy: unmoved(),
         }
     }
 
@@ -210,8 +248,8 @@ impl World {
             addresses: vec!["192.0.2.1".parse().unwrap()],
             pod_cidr: Some("10.42.0.0/24".to_owned()),
             capacity: capacity.into_iter().map(quantity).collect(),
-            allocatable: BTreeMap::new(),
             max_pods: 110,
+            policy: self.policy.clone(),
             version: "v1.37.0+coracle".to_owned(),
             api,
         });

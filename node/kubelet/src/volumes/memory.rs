@@ -66,7 +66,7 @@ pub(crate) fn tear_down(folder: &Path) -> io::Result<()> {
 }
 
 /// Whether a folder lies on another file system than its parent.
-fn is_mounted(folder: &Path) -> io::Result<bool> {
+pub(super) fn is_mounted(folder: &Path) -> io::Result<bool> {
     let own = std::fs::symlink_metadata(folder)?;
     let Some(parent) = folder.parent() else {
         return Ok(true);

@@ -7,8 +7,8 @@
 //! the machine already. An image that is a volume is mounted by the runtime. Folders live under
 //! `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
-//! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI), and
-//! a `sizeLimit` on disk: to hold a Pod to it takes measuring its folders and evicting it.
+//! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI). A `sizeLimit`
+//! on disk is kept by [`crate::eviction`], which measures what [`local`] names.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -198,6 +198,21 @@ pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf,
     };
     let pod = pod_folder(root, pod::uid(pod));
     Ok(pod.join("volumes").join(plugin).join(&volume.name))
+}
+
+/// Folders of the Pod's volumes that take the node's local disk, by volume: emptyDirs and
+/// ConfigMaps. What lies in memory is bounded there.
+pub(crate) fn local(root: &Path, pod: &Pod) -> Vec<(String, PathBuf)> {
+    let volumes = pod::spec(pod).volumes.iter().flatten();
+    let local = volumes.filter(|volume| match source(volume) {
+        Ok(Source::EmptyDir | Source::Memory) => true,
+        Ok(Source::Projected(_)) => volume.config_map.is_some(),
+        Ok(Source::HostPath(_) | Source::Image) | Err(_) => false,
+    });
+    local
+        .filter_map(|volume| Some((volume.name.clone(), folder(root, pod, volume).ok()?)))
+        .filter(|(_, folder)| !memory::is_mounted(folder).unwrap_or(true))
+        .collect()
 }
 
 /// Makes all volumes of the Pod, or brings them up to date, for what runs of it. Answers with

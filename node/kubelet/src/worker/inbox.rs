@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::state::Cause;
 use crate::pod;
+use crate::status::Verdict;
 
 /// The latest of everything.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub(crate) struct Inbox {
     pub(crate) pod: Arc<Pod>,
     /// The API has it no more.
     pub(crate) removed: bool,
+    /// The node ends the Pod, within that time: it is too much for it.
+    pub(crate) evicted: Option<(Verdict, Duration)>,
+    /// The node needs the room of what has ended.
+    pub(crate) reclaimed: bool,
     /// The node stops all Pods, within that time.
     pub(crate) shutdown: Option<Duration>,
     /// Counts hints to look again: a container or a probe has changed.
@@ -32,6 +37,9 @@ impl Inbox {
         if pod::is_deleted(&self.pod) {
             return Some((Cause::Deleted, grace));
         }
+        if let Some((verdict, within)) = &self.evicted {
+            return Some((Cause::Failed(verdict.clone()), *within));
+        }
         self.removed.then_some((Cause::Removed, grace))
     }
 }
@@ -47,6 +55,8 @@ impl Handle {
         let (inbox, receiver) = watch::channel(Inbox {
             pod,
             removed: false,
+            evicted: None,
+            reclaimed: false,
             shutdown: None,
             hints: 0,
         });
@@ -63,6 +73,32 @@ impl Handle {
 
     pub(crate) fn shutdown(&self, grace: Duration) {
         self.inbox.send_modify(|inbox| inbox.shutdown = Some(grace));
+    }
+
+    /// Ends the Pod with that verdict; true unless it ends already.
+    pub(crate) fn evict(&self, verdict: Verdict, grace: Duration) -> bool {
+        self.inbox.send_if_modified(|inbox| {
+            let lives = inbox.end().is_none() && !pod::is_terminal(&inbox.pod);
+            if lives {
+                inbox.evicted = Some((verdict, grace));
+            }
+            lives
+        })
+    }
+
+    /// Has what is left of a Pod removed that has ended; true if it has.
+    pub(crate) fn reclaim(&self) -> bool {
+        let ended = pod::is_terminal(&self.inbox.borrow().pod);
+        if ended {
+            self.inbox.send_modify(|inbox| inbox.reclaimed = true);
+        }
+        ended
+    }
+
+    /// Whether nothing has asked the Pod to end, and it has not ended.
+    pub(crate) fn lives(&self) -> bool {
+        let inbox = self.inbox.borrow();
+        inbox.end().is_none() && !pod::is_terminal(&inbox.pod)
     }
 
     pub(crate) fn hint(&self) {

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::node_context::NodeContext;
 use crate::pod;
+use crate::status::Verdict;
 
 mod attach;
 pub(crate) mod inbox;
@@ -112,6 +113,26 @@ impl Workers {
             .values()
             .map(|handle| handle.pod())
             .collect()
+    }
+
+    /// Those of them that have not ended and were not asked to.
+    pub(crate) fn living(&self) -> Vec<Arc<Pod>> {
+        let handles = self.handles.lock();
+        let living = handles.values().filter(|handle| handle.lives());
+        living.map(|handle| handle.pod()).collect()
+    }
+
+    /// Has containers and logs removed of Pods that have ended and whose objects stay: their UIDs.
+    pub(crate) fn reclaim(&self) -> Vec<String> {
+        let handles = self.handles.lock();
+        let ended = handles.iter().filter(|(_, handle)| handle.reclaim());
+        ended.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Ends a Pod for good with that verdict; true unless it ends already.
+    pub(crate) fn evict(&self, uid: &str, verdict: Verdict, grace: Duration) -> bool {
+        let handle = self.handles.lock().get(uid).cloned();
+        handle.is_some_and(|handle| handle.evict(verdict, grace))
     }
 
     /// The Pod of that name.

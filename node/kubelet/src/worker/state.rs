@@ -85,6 +85,7 @@ mod tests {
         let verdict = Verdict {
             reason: "DeadlineExceeded".to_owned(),
             message: String::new(),
+            disrupted: false,
         };
         let causes = prop_oneof![
             Just(Cause::Deleted),

@@ -8,6 +8,7 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
+use crate::admission;
 use crate::containers::actions::{Actions, KillCause, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
@@ -40,7 +41,10 @@ impl Worker {
         let uid = pod::uid(pod);
         let runtime = self.node.cache.pod(uid);
         if !self.memory.admitted {
-            if let Err(verdict) = self.node.admission.admit(pod, !runtime.is_empty()) {
+            let runs = !runtime.is_empty();
+            let pressed = admission::pressed(pod, runs, &self.node.pressure.borrow());
+            let admitted = pressed.and_then(|()| self.node.admission.admit(pod, runs));
+            if let Err(verdict) = admitted {
                 let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
                 self.event(pod, None, Severity::Warning, &reason, message);
                 return Outcome::End(Cause::Failed(verdict), Duration::ZERO);
@@ -52,6 +56,7 @@ impl Worker {
             let verdict = Verdict {
                 reason: "DeadlineExceeded".to_owned(),
                 message: "Pod was active on the node longer than the specified deadline".to_owned(),
+                disrupted: false,
             };
             let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
             self.event(pod, None, Severity::Normal, &reason, message);

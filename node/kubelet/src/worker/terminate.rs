@@ -98,6 +98,11 @@ impl Worker {
             self.stop_sandboxes(&uid).await;
             self.release_memory(&uid).await;
             self.give_back_address(&uid).await;
+            if inbox.reclaimed && pod::is_terminal(&pod) {
+                // The API has its end; the room is for those who live.
+                self.remove_all(&uid).await;
+                self.remove_logs(&pod);
+            }
             return false;
         }
         if !inbox.removed && !pod::is_deleted(&pod) {
@@ -112,11 +117,15 @@ impl Worker {
         if !inbox.removed && !self.delete(&pod).await {
             return false;
         }
-        if let Err(error) = disk::remove_dir(&self.node.pod_logs(&pod)) {
-            tracing::warn!(%error, uid, "cannot remove the logs of a Pod");
-        }
+        self.remove_logs(&pod);
         self.node.publisher.forget(&uid);
         true
+    }
+
+    fn remove_logs(&self, pod: &Pod) {
+        if let Err(error) = disk::remove_dir(&self.node.pod_logs(pod)) {
+            tracing::warn!(%error, uid = pod::uid(pod), "cannot remove the logs of a Pod");
+        }
     }
 
     /// Removes the object; true if it is gone. A finalizer may hold it.

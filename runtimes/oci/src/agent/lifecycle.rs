@@ -215,6 +215,7 @@ impl Inner {
         let path = pod_cgroup(&config);
         let cgroup = self.hierarchies.cgroup(&path);
         cgroup.create()?;
+        self.limit_root()?;
         cgroup.update(&config.resources)?;
         cgroup.limit_pids(config.pids_limit)?;
         self.weigh_class(&path)
@@ -230,6 +231,19 @@ impl Inner {
         let recorded = self.ledger.resize_sandbox(id, of.clone());
         recorded.map_err(io::Error::other)?;
         self.weigh_class(&path)
+    }
+
+    /// Limits what all Pods use together, as far as there are any and something is reserved.
+    pub(super) fn limit_root(&self) -> io::Result<()> {
+        let Some((root, limits)) = self.limits.lock().clone() else {
+            return Ok(());
+        };
+        let cgroup = self.hierarchies.cgroup(&root);
+        if !cgroup.exists() {
+            return Ok(());
+        }
+        cgroup.update(&limits.resources)?;
+        cgroup.limit_pids(limits.processes)
     }
 
     /// Forgets a sandbox, and removes its Pod's cgroup with whatever is left in it. The Pod may

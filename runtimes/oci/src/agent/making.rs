@@ -34,6 +34,13 @@ pub(super) struct Made {
     pub(super) start: Start,
 }
 
+/// What a container writes over its image's layers, in its folder.
+const UPPER: &str = "upper";
+/// What it writes to the image's volumes where its root is read-only.
+const VOLUMES: &str = "volumes";
+/// All that it writes.
+pub(super) const WRITTEN: [&str; 2] = [UPPER, VOLUMES];
+
 impl Inner {
     /// Writes a container's specification, and makes its folders.
     pub(super) fn make(
@@ -121,11 +128,11 @@ impl Inner {
             volumes: images.into_values().collect(),
         };
         let write = || -> io::Result<()> {
-            for folder in ["rootfs", "upper", "work"] {
+            for folder in ["rootfs", UPPER, "work"] {
                 disk::private_dir(&bundle.join(folder))?;
             }
             // The root of the container, which everybody in it may enter.
-            disk::set_mode(&bundle.join("upper"), 0o755)?;
+            disk::set_mode(&bundle.join(UPPER), 0o755)?;
             for (folder, _) in &volumes {
                 disk::private_dir(folder)?;
                 disk::set_mode(folder, 0o755)?;
@@ -185,7 +192,7 @@ fn volumes(
         .enumerate()
         .map(|(index, path)| (Path::new("/").join(path), index))
         .collect();
-    let folder = |index: usize| bundle.join("volumes").join(index.to_string());
+    let folder = |index: usize| bundle.join(VOLUMES).join(index.to_string());
     named
         .into_iter()
         .map(|(path, index)| (folder(index), path))

@@ -14,7 +14,7 @@ mod streaming;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
@@ -24,9 +24,10 @@ use coracle_images::layer::{Budget, LayerError};
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
 use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
+use coracle_runtime::usage::{DiskUsage, disk_usage};
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, Listener, PodSandbox,
-    PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
+    PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
 };
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -81,6 +82,8 @@ struct Inner {
     /// removes, it does not remove from under what it makes. Shims that end remove theirs too,
     /// and are processes of their own: [`crate::cgroup`] tries again for those.
     cgroups: Mutex<()>,
+    /// The cgroup above all Pods', which comes and goes with them, and what may be used in it.
+    limits: Mutex<Option<(PathBuf, PodsLimits)>>,
     shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
     tasks: TaskTracker,
     detached: CancellationToken,
@@ -106,6 +109,7 @@ impl OciRuntime {
             binary: Binary::of(&config.exe).map_err(failed)?,
             processes: AtomicU64::new(0),
             cgroups: Mutex::default(),
+            limits: Mutex::default(),
             shims: Mutex::default(),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
@@ -304,6 +308,18 @@ impl RuntimeService for OciRuntime {
         resized.map_err(|error| Error::io(format!("changing limits of sandbox {}", id.0), error))
     }
 
+    async fn limit_pods(&self, root: &Path, limits: PodsLimits) -> Result<()> {
+        *self.0.limits.lock() = Some((root.to_owned(), limits));
+        // Pods of an earlier agent may be there.
+        let limited = self.0.blocking(|inner| {
+            let _cgroups = inner.cgroups.lock();
+            inner.limit_root()
+        });
+        limited
+            .await
+            .map_err(|error| Error::io("limiting the control group of all Pods", error))
+    }
+
     async fn stats(&self) -> Result<Vec<ContainerStats>> {
         let entries = self.0.ledger.entries();
         let running = entries.iter().filter(|entry| entry.is_running());
@@ -319,6 +335,18 @@ impl RuntimeService for OciRuntime {
                 })
             })
             .collect())
+    }
+
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let entry = self.0.ledger.entry(id)?;
+        let bundle = self.0.ledger.records().container_folder(&entry.record.id);
+        let measured = self.0.blocking(move |_| {
+            let written = making::WRITTEN.iter();
+            written.map(|name| disk_usage(&bundle.join(name))).sum()
+        });
+        measured
+            .await
+            .map_err(|error| Error::io(format!("measuring the files of container {}", id.0), error))
     }
 
     async fn listeners(&self) -> Result<Vec<Listener>> {

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDrop;
 use super::{FakeRuntime, Verb, containers_of};
 use crate::service::{Error, Result, RuntimeService, end_of_grace};
 use crate::streaming::{ExecConfig, Session, Wanted};
+use crate::usage::DiskUsage;
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Image, Listener,
     PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId, SandboxState,
@@ -341,6 +342,14 @@ impl RuntimeService for FakeRuntime {
                 traps: 0,
             })
             .collect())
+    }
+
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let state = self.state.lock();
+        let container = state.containers.get(id);
+        let container = container.ok_or_else(|| self.not_found("container", &id.0))?;
+        let layer = state.layers.get(&container.config.name);
+        Ok(layer.copied().unwrap_or_default())
     }
 
     async fn listeners(&self) -> Result<Vec<Listener>> {

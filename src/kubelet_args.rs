@@ -1,0 +1,234 @@
+//! `--kubelet-arg`: flags of the kubelet in the form in which k3s passes them on, `KEY=VALUE`.
+//!
+//! Keys are those of the kubelet's command line. `image-maximum-gc-age` is there a field of the
+//! configuration file alone (`imageMaximumGCAge`). A key that is not known is refused with those
+//! that are.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use coracle_apimachinery::duration;
+use coracle_apimachinery::quantity::Quantity;
+use coracle_apimachinery::resources::{EPHEMERAL_STORAGE, ResourceList};
+use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds};
+
+/// Puts a value into a policy.
+type Set = fn(&mut NodePolicy, &str) -> Result<()>;
+
+/// The keys, with what they set.
+const KEYS: [(&str, Set); 12] = [
+    ("image-gc-high-threshold", |policy, value| {
+        policy.images.high_threshold_percent = percent(value)?;
+        Ok(())
+    }),
+    ("image-gc-low-threshold", |policy, value| {
+        policy.images.low_threshold_percent = percent(value)?;
+        Ok(())
+    }),
+    ("minimum-image-ttl-duration", |policy, value| {
+        policy.images.minimum_age = time(value)?;
+        Ok(())
+    }),
+    ("image-maximum-gc-age", |policy, value| {
+        policy.images.maximum_age = time(value)?;
+        Ok(())
+    }),
+    ("eviction-hard", |policy, value| {
+        policy.eviction.hard = parse_thresholds(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-soft", |policy, value| {
+        policy.eviction.soft = parse_thresholds(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-soft-grace-period", |policy, value| {
+        policy.eviction.soft_grace = parse_periods(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-minimum-reclaim", |policy, value| {
+        policy.eviction.minimum_reclaim = parse_amounts(value).map_err(Error::msg)?;
+        Ok(())
+    }),
+    ("eviction-pressure-transition-period", |policy, value| {
+        policy.eviction.transition = time(value)?;
+        Ok(())
+    }),
+    ("eviction-max-pod-grace-period", |policy, value| {
+        let seconds = value.parse();
+        let seconds = seconds.with_context(|| format!("{value:?} is no number of seconds"))?;
+        policy.eviction.max_pod_grace = Duration::from_secs(seconds);
+        Ok(())
+    }),
+    ("kube-reserved", |policy, value| {
+        policy.reserved.kube = reserved(value)?;
+        Ok(())
+    }),
+    ("system-reserved", |policy, value| {
+        policy.reserved.system = reserved(value)?;
+        Ok(())
+    }),
+];
+
+/// One flag of the kubelet.
+#[derive(Clone, Debug)]
+pub(crate) struct KubeletArg {
+    key: &'static str,
+    value: String,
+    set: Set,
+}
+
+impl FromStr for KubeletArg {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (key, value) = text
+            .split_once('=')
+            .with_context(|| format!("{text:?} is not of the form KEY=VALUE"))?;
+        let Some((key, set)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            let known: Vec<&str> = KEYS.iter().map(|(known, _)| *known).collect();
+            bail!(
+                "{key:?} is no flag of the kubelet here; those are {}",
+                known.join(", ")
+            );
+        };
+        let arg = Self {
+            key: *key,
+            value: value.to_owned(),
+            set: *set,
+        };
+        // The command line shows one line of an error.
+        arg.apply(&mut NodePolicy::default())
+            .map_err(|error| anyhow!("{error:#}"))?;
+        Ok(arg)
+    }
+}
+
+impl KubeletArg {
+    fn apply(&self, policy: &mut NodePolicy) -> Result<()> {
+        (self.set)(policy, &self.value).with_context(|| format!("{}={}", self.key, self.value))
+    }
+}
+
+/// What all flags amount to; of a flag that is repeated the last counts.
+pub(crate) fn policy(args: &[KubeletArg]) -> Result<NodePolicy> {
+    let mut policy = NodePolicy::default();
+    for arg in args {
+        arg.apply(&mut policy)?;
+    }
+    let images = &policy.images;
+    if images.low_threshold_percent >= images.high_threshold_percent {
+        bail!(
+            "image-gc-low-threshold ({}) must be below image-gc-high-threshold ({})",
+            images.low_threshold_percent,
+            images.high_threshold_percent
+        );
+    }
+    policy.eviction.check().map_err(Error::msg)?;
+    Ok(policy)
+}
+
+/// What is kept from Pods, as `cpu=100m,memory=256Mi`.
+fn reserved(text: &str) -> Result<ResourceList> {
+    let mut all = ResourceList::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (name, amount) = part
+            .split_once('=')
+            .with_context(|| format!("{part:?} is not of the form RESOURCE=AMOUNT"))?;
+        if !["cpu", "memory", EPHEMERAL_STORAGE, "pid"].contains(&name) {
+            bail!("cannot reserve {name:?}: only cpu, memory, ephemeral-storage and pid");
+        }
+        let amount: Quantity = amount
+            .parse()
+            .with_context(|| format!("{amount:?} is no amount, as 100m or 256Mi"))?;
+        if amount.is_negative() {
+            bail!("cannot reserve less than nothing: {part}");
+        }
+        all.insert(name.to_owned(), amount);
+    }
+    Ok(all)
+}
+
+fn percent(text: &str) -> Result<u8> {
+    match text.parse() {
+        Ok(percent) if percent <= 100 => Ok(percent),
+        _ => bail!("{text:?} is no percentage from 0 to 100"),
+    }
+}
+
+fn time(text: &str) -> Result<Duration> {
+    let nanos = duration::parse(text).and_then(|nanos| u64::try_from(nanos).ok());
+    let nanos = nanos.with_context(|| format!("{text:?} is no duration, as 30s or 5m"))?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<NodePolicy> {
+        let args = args.iter().map(|arg| arg.parse());
+        policy(&args.collect::<Result<Vec<_>>>()?)
+    }
+
+    #[test]
+    fn flags_are_those_of_the_kubelet() {
+        assert_eq!(parsed(&[]).unwrap(), NodePolicy::default());
+        let images = parsed(&[
+            "image-gc-high-threshold=70",
+            "image-gc-high-threshold=60",
+            "image-gc-low-threshold=50",
+            "minimum-image-ttl-duration=90s",
+            "image-maximum-gc-age=24h",
+        ]);
+        let images = images.unwrap().images;
+        assert_eq!(
+            (images.high_threshold_percent, images.low_threshold_percent),
+            (60, 50)
+        );
+        assert_eq!(images.minimum_age, Duration::from_secs(90));
+        assert_eq!(images.maximum_age, Duration::from_secs(86400));
+        let policy = parsed(&[
+            "eviction-hard=nodefs.available<7%",
+            "eviction-soft=memory.available<1Gi",
+            "eviction-soft-grace-period=memory.available=1m30s",
+            "eviction-minimum-reclaim=nodefs.available=1Gi",
+            "eviction-pressure-transition-period=30s",
+            "eviction-max-pod-grace-period=5",
+            "kube-reserved=cpu=100m,memory=1Gi",
+            "system-reserved=pid=500",
+        ]);
+        let NodePolicy {
+            eviction, reserved, ..
+        } = policy.unwrap();
+        assert_eq!((reserved.kube.len(), reserved.system.len()), (2, 1));
+        // What a flag names is all that holds.
+        assert_eq!((eviction.hard.len(), eviction.soft.len()), (1, 1));
+        assert_eq!(eviction.max_pod_grace, Duration::from_secs(5));
+        assert_eq!(eviction.transition, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        for (args, named) in [
+            (&["image-gc-high-threshold"][..], "KEY=VALUE"),
+            (&["cgroup-driver=systemd"], "minimum-image-ttl-duration"),
+            (
+                &["image-gc-high-threshold=101"],
+                "image-gc-high-threshold=101",
+            ),
+            (&["image-gc-low-threshold=90"], "must be below"),
+            (&["minimum-image-ttl-duration=soon"], "no duration"),
+            (&["eviction-hard=memory.available=1Gi"], "SIGNAL<VALUE"),
+            (
+                &["eviction-soft=memory.available<1Gi"],
+                "grace period must be specified",
+            ),
+            (&["kube-reserved=gpu=1"], "ephemeral-storage and pid"),
+            (&["system-reserved=cpu=-1"], "less than nothing"),
+        ] {
+            let error = format!("{:#}", parsed(args).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}
