@@ -31,8 +31,8 @@ const PASSING: Duration = Duration::from_millis(400);
 /// How often volumes are brought up to date with their ConfigMaps and Secrets, whether those are
 /// known to have changed or not.
 const VOLUME_REFRESH: Duration = Duration::from_secs(60);
-/// When that is done anew where what was fetched is not the newest of which was heard: one of the
-/// two was late.
+/// How often at most where they are: what is changed all the time is not read all the time, and what
+/// was fetched before the newest was heard of, or after, is settled then.
 const STALE_REFRESH: Duration = Duration::from_secs(1);
 
 impl Worker {
@@ -88,11 +88,7 @@ impl Worker {
             return Outcome::End(Cause::Finished, pod::grace(pod));
         }
         self.publish(pod, None, false);
-        let refresh = match self.memory.following.is_stale() {
-            true => STALE_REFRESH,
-            false => VOLUME_REFRESH,
-        };
-        let refresh = volumes::may_change(pod).then(|| now + refresh);
+        let refresh = volumes::may_change(pod).then(|| now + self.volume_refresh());
         let retry = (!progress).then(|| now + RETRY);
         let times = [
             actions.wake_at,
@@ -153,6 +149,14 @@ impl Worker {
         Ok(())
     }
 
+    /// How long volumes are left as they are when they have been looked after.
+    fn volume_refresh(&self) -> Duration {
+        match self.memory.following.is_stale() {
+            true => STALE_REFRESH,
+            false => VOLUME_REFRESH,
+        }
+    }
+
     /// Makes the volumes, or brings them up to date when it is time, or when what they are made of
     /// or tell of the Pod itself has changed.
     async fn set_up_volumes(&mut self, pod: &Pod) -> Result<(), String> {
@@ -167,8 +171,8 @@ impl Worker {
         );
         let made = self.memory.volumes_made.as_ref();
         let same = made.is_some_and(|(_, of)| *of == shown);
-        let stale = self.memory.following.is_stale();
-        if same && !stale && made.is_some_and(|(at, _)| *at + VOLUME_REFRESH > now) {
+        let refresh = self.volume_refresh();
+        if same && made.is_some_and(|(at, _)| *at + refresh > now) {
             return Ok(());
         }
         let mut wanted = References::default();
