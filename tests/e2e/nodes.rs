@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cluster::{
-    CORACLE, Kubectl, Process, api_address, cluster_cidr, eventually, http_get, is_root,
-    kubectl_available, processes_of, sample, succeeded,
+    CORACLE, Kubectl, Process, UNDISTURBED, api_address, cluster_cidr, eventually, http_get,
+    is_root, kubectl_available, processes_of, sample, succeeded,
 };
 
 /// A server without a node.
@@ -23,6 +23,7 @@ impl Server {
         let mut process = Process::start(
             &[
                 "server",
+                UNDISTURBED,
                 "--no-node",
                 "--cluster-cidr",
                 &cidr,
@@ -106,6 +107,7 @@ fn agent(server: &Server, name: &str, token: &str, folder: &Path) -> Process {
     Process::start(
         &[
             "agent",
+            UNDISTURBED,
             "--server",
             &server.url(),
             "--token",

@@ -93,6 +93,9 @@ pub(crate) struct Process {
     output: PathBuf,
 }
 
+/// A node that cares neither how full the disk is, nor for the memory that others use.
+pub(crate) const UNDISTURBED: &str = "--kubelet-arg=eviction-hard=";
+
 impl Process {
     /// Starts the binary; what it prints goes to `output`.
     pub(crate) fn start(arguments: &[&str], output: PathBuf) -> Self {
@@ -234,13 +237,11 @@ impl Cluster {
             "--log",
             "warn",
         ];
-        // A test depends neither on how full the disk is, nor on the memory that others use.
-        let undisturbed = "--kubelet-arg=eviction-hard=";
         if !more
             .iter()
-            .any(|argument| argument.starts_with(undisturbed))
+            .any(|argument| argument.starts_with(UNDISTURBED))
         {
-            arguments.push(undisturbed);
+            arguments.push(UNDISTURBED);
         }
         if !more.contains(&"--cluster-cidr") {
             arguments.extend(["--cluster-cidr", &cidr]);
