@@ -172,9 +172,12 @@ impl Drop for Process {
             self.signal(libc::SIGTERM);
             let started = Instant::now();
             while matches!(self.child.try_wait(), Ok(None)) {
-                if started.elapsed() > Duration::from_secs(20) {
+                // Longer than the grace that Pods have.
+                if started.elapsed() > Duration::from_secs(60) {
                     let _ = self.child.kill();
                     let _ = self.child.wait();
+                    let printed = self.printed();
+                    assert!(std::thread::panicking(), "it does not end:\n{printed}");
                 }
                 std::thread::park_timeout(Duration::from_millis(20));
             }

@@ -17,7 +17,8 @@ fn debugged() -> Option<(Cluster, Kubectl)> {
         "command": ["/bin/sleep"], "args": ["10000"],
     });
     let pod = json!({
-        "kind": "Pod", "metadata": {"name": TARGET[1]}, "spec": {"containers": [container]},
+        "kind": "Pod", "metadata": {"name": TARGET[1]},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]},
     });
     create(&kubectl, &pod);
     kubectl.wait_value(&TARGET, ".status.phase", "Running");
