@@ -11,10 +11,6 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
         "policies in CEL that the API server enforces",
     ),
     ("aggregation", "requests handed on to API servers of others"),
-    (
-        "containers",
-        "Pods of images that are no WebAssembly, and what their processes see",
-    ),
     ("controllers", "controllers of kinds that have none yet"),
     ("custom resources", "CustomResourceDefinitions"),
     ("proxies", "proxies through the API server"),
