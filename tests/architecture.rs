@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod containers_page;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
