@@ -273,7 +273,7 @@ fn kubelet_tls(identity: &NodeIdentity) -> Result<Arc<rustls::ServerConfig>> {
 /// `coracle agent`.
 pub(crate) async fn run(options: AgentOptions) -> Result<()> {
     logging::start(options.log.log.as_deref(), "info")?;
-    let policy = kubelet_args::policy(&options.node.kubelet_arg)?;
+    let policy = kubelet_args::policy(NodePolicy::default(), &options.node.kubelet_arg)?;
     let data = DataDir::new(options.data.data_dir)?;
     data.create()?;
     let directory = data.agent();

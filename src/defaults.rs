@@ -1,5 +1,8 @@
 //! Ranges and names that every part of a cluster must agree on.
 
+use coracle_apimachinery::quantity::Quantity;
+use coracle_kubelet::{Amount, NodePolicy, Signal};
+
 /// All Pods of the cluster, as in k3s.
 pub(crate) const CLUSTER_CIDR: &str = "10.42.0.0/16";
 /// Services, as in k3s.
@@ -18,6 +21,18 @@ pub(crate) const MAX_PODS: u32 = 110;
 pub(crate) const UP_NODE_MASK: u8 = 18;
 /// See [`UP_NODE_MASK`].
 pub(crate) const UP_MAX_PODS: u32 = 16_000;
+/// How the node of `coracle up` keeps room for itself. It shares its disk with whatever else its
+/// owner has on it: how full that is says nothing of the cluster, as kind has it too, only how much
+/// is left for it.
+pub(crate) fn up_policy() -> NodePolicy {
+    let mut policy = NodePolicy::default();
+    policy.images.high_threshold_percent = 100;
+    let left = Amount::Quantity(Quantity::from_bytes(512 << 20));
+    for signal in [Signal::NodeFsAvailable, Signal::ImageFsAvailable] {
+        policy.eviction.hard.insert(signal, left.clone());
+    }
+    policy
+}
 
 /// Issuer of the tokens of service accounts, as kubeadm sets it.
 pub(crate) const SERVICE_ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";

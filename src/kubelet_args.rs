@@ -110,9 +110,8 @@ impl KubeletArg {
     }
 }
 
-/// What all flags amount to; of a flag that is repeated the last counts.
-pub(crate) fn policy(args: &[KubeletArg]) -> Result<NodePolicy> {
-    let mut policy = NodePolicy::default();
+/// What all flags make of the defaults; of a flag that is repeated the last counts.
+pub(crate) fn policy(mut policy: NodePolicy, args: &[KubeletArg]) -> Result<NodePolicy> {
     for arg in args {
         arg.apply(&mut policy)?;
     }
@@ -168,7 +167,7 @@ mod tests {
 
     fn parsed(args: &[&str]) -> Result<NodePolicy> {
         let args = args.iter().map(|arg| arg.parse());
-        policy(&args.collect::<Result<Vec<_>>>()?)
+        policy(NodePolicy::default(), &args.collect::<Result<Vec<_>>>()?)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use coracle_apiserver::Verbosity;
-use coracle_kubelet::KUBELET_PORT;
+use coracle_kubelet::{KUBELET_PORT, NodePolicy};
 use coracle_network::Alias;
 use coracle_runtime::Protocol;
 use futures::StreamExt;
@@ -39,6 +39,8 @@ struct Plan {
     network: ClusterNetwork,
     node_mask: u8,
     max_pods: u32,
+    /// How the node keeps room for itself.
+    policy: NodePolicy,
     /// Whether Pods end with the process.
     owns_pods: bool,
     bundles: Vec<Bundle>,
@@ -53,6 +55,7 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
         .iter()
         .map(|path| apply::read(path))
         .collect::<Result<Vec<_>>>()?;
+    let policy = kubelet_args::policy(defaults::up_policy(), &options.node.kubelet_arg)?;
     let cluster = options.cluster;
     let node_mask = cluster
         .node_cidr_mask_size
@@ -68,6 +71,7 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
         network: ClusterNetwork::new(&cluster, node_mask)?,
         node_mask,
         max_pods: defaults::UP_MAX_PODS,
+        policy,
         owns_pods: true,
         bundles,
     })
@@ -77,6 +81,7 @@ pub(crate) async fn up(options: UpOptions) -> Result<()> {
 /// `coracle server`.
 pub(crate) async fn server(options: ServerOptions) -> Result<()> {
     let verbosity = logging::start(options.log.log.as_deref(), "info")?;
+    let policy = kubelet_args::policy(NodePolicy::default(), &options.node.kubelet_arg)?;
     let cluster = options.cluster;
     let node_mask = cluster.node_cidr_mask_size.unwrap_or(defaults::NODE_MASK);
     run(Plan {
@@ -90,6 +95,7 @@ pub(crate) async fn server(options: ServerOptions) -> Result<()> {
         network: ClusterNetwork::new(&cluster, node_mask)?,
         node_mask,
         max_pods: defaults::MAX_PODS,
+        policy,
         owns_pods: false,
         bundles: Vec::new(),
     })
@@ -98,10 +104,6 @@ pub(crate) async fn server(options: ServerOptions) -> Result<()> {
 
 async fn run(plan: Plan) -> Result<()> {
     let started = Instant::now();
-    if let Some(node) = &plan.node {
-        // What is wrong there is said before anything starts.
-        kubelet_args::policy(&node.kubelet_arg)?;
-    }
     let cancel = CancellationToken::new();
     let signals = shutdown::on_signals(cancel.clone())?;
     let advertise = host::node_address(plan.node.as_ref().and_then(|node| node.node_ip));
@@ -211,7 +213,7 @@ fn node_config(
         network: plan.network.clone(),
         listen: SocketAddr::from(([0, 0, 0, 0], options.kubelet_port.unwrap_or(KUBELET_PORT))),
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
-        policy: kubelet_args::policy(&options.kubelet_arg)?,
+        policy: plan.policy.clone(),
         pod_network: options.pod_network,
         api_hosts: vec![server.advertised.ip().to_string()],
         client: server.node_client(name),
