@@ -99,8 +99,26 @@ pub(super) enum BaseError {
 }
 
 impl Base {
-    /// Opens the base in `directory`, or makes one.
-    pub(super) fn open(directory: &Path) -> Result<Self, DataError> {
+    /// Opens the base in `directory`, or makes one; reads everything, once.
+    pub(super) fn open(directory: &Path) -> Result<(Self, Image), DataError> {
+        let mut base = Self::connect(directory)?;
+        let image = base.load()?;
+        if image.1.iter().next().is_some() {
+            // Of pages that are looked at a few times each, sled keeps all, whatever it may cache.
+            // What has been read is the replica's now.
+            drop(base);
+            base = Self::connect(directory)?;
+        }
+        {
+            let mut state = base.state.lock();
+            state.durable = image.0.applied;
+            state.durable_membership = image.0.membership.clone();
+            state.meta = image.0.clone();
+        }
+        Ok((base, image))
+    }
+
+    fn connect(directory: &Path) -> Result<Self, DataError> {
         let path = directory.join("db");
         let failed = |error: sled::Error| match error {
             sled::Error::Corruption { .. } => corrupt(&path, error.to_string()),
@@ -139,10 +157,9 @@ impl Base {
         })
     }
 
-    /// Reads everything, once, after opening.
-    pub(super) fn load(&self) -> Result<Image, DataError> {
-        let mut state = self.state.lock();
-        let (meta, objects) = read(&state.tree).map_err(|error| match error {
+    /// Reads everything.
+    fn load(&self) -> Result<Image, DataError> {
+        let (meta, objects) = read(&self.state.lock().tree).map_err(|error| match error {
             BaseError::Sled(error) if !matches!(error, sled::Error::Corruption { .. }) => {
                 DataError::Io {
                     path: self.path.clone(),
@@ -158,9 +175,6 @@ impl Base {
             let what = format!("objects are missing: {found} found of {wanted}, or others");
             return Err(corrupt(&self.path, what));
         }
-        state.durable = meta.applied;
-        state.durable_membership = meta.membership.clone();
-        state.meta = meta.clone();
         Ok((meta, objects))
     }
 

@@ -267,11 +267,7 @@ fn read(config: &RaftConfig) -> Result<Opened, OpenError> {
 
 /// Opens the applied state and reads it. sled panics over some kinds of damage.
 fn open_base(path: &Path) -> Result<(Base, Image), DataError> {
-    let opened = std::panic::catch_unwind(|| {
-        let base = Base::open(path)?;
-        let image = base.load()?;
-        Ok((base, image))
-    });
+    let opened = std::panic::catch_unwind(|| Base::open(path));
     opened.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().map(String::as_str);
         let what = what.or(panic.downcast_ref::<&str>().copied());
