@@ -6,7 +6,7 @@
 //! All objects of a cluster are in it, and most have no owners and are not being deleted: of
 //! those it keeps that they are there, and where, in some 50 bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Identity {
 }
 
 /// A uid in less room than its text takes: those that the API server gives are UUIDs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Id {
     Uuid(Uuid),
     Other(Box<str>),
@@ -113,7 +113,8 @@ impl Object {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    objects: HashMap<Id, Object>,
+    /// A table of hashes would be twice as large as need be after each time that it grows.
+    objects: BTreeMap<Id, Object>,
     /// By the owner's uid, whether or not the owner was ever seen.
     dependents: HashMap<Id, HashSet<Id>>,
     /// Where objects are, by resource and namespace.
