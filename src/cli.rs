@@ -63,7 +63,7 @@ pub(crate) struct DataOptions {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LogOptions {
-    /// What to log to standard error: error, warn, info, debug, trace, or a tracing filter
+    /// What to log to standard error: error, warn, info, debug, or a tracing filter
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

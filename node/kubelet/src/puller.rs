@@ -54,7 +54,7 @@ impl Images for Arc<Puller> {
             auths: auths.to_vec(),
         };
         let progress = |progress: coracle_images::Progress| {
-            tracing::trace!(
+            tracing::debug!(
                 reference,
                 done = progress.done_bytes,
                 total = progress.total_bytes,
