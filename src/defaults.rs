@@ -1,4 +1,5 @@
-//! Ranges and names that every part of a cluster must agree on.
+//! Ranges and names that every part of a cluster must agree on, and what `coracle up` takes where
+//! nothing else is asked for.
 
 use coracle_apimachinery::quantity::Quantity;
 use coracle_kubelet::{Amount, NodePolicy, Signal};
@@ -36,3 +37,18 @@ pub(crate) fn up_policy() -> NodePolicy {
 
 /// Issuer of the tokens of service accounts, as kubeadm sets it.
 pub(crate) const SERVICE_ACCOUNT_ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_of_somebody_is_full_when_little_is_left_not_when_it_is_well_used() {
+        let hard = up_policy().eviction.hard;
+        for signal in [Signal::NodeFsAvailable, Signal::ImageFsAvailable] {
+            assert!(matches!(hard[&signal], Amount::Quantity(_)), "{signal:?}");
+        }
+        assert_eq!(hard.len(), NodePolicy::default().eviction.hard.len());
+        assert_eq!(up_policy().images.high_threshold_percent, 100);
+    }
+}

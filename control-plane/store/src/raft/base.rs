@@ -102,8 +102,8 @@ impl Base {
     /// Opens the base in `directory`, or makes one; reads everything, once.
     pub(super) fn open(directory: &Path) -> Result<(Self, Image), DataError> {
         let mut base = Self::connect(directory)?;
-        let image = base.load()?;
-        if image.1.iter().next().is_some() {
+        let (meta, objects) = base.load()?;
+        if objects.iter().next().is_some() {
             // Of pages that are looked at a few times each, sled keeps all, whatever it may cache.
             // What has been read is the replica's now.
             drop(base);
@@ -111,11 +111,11 @@ impl Base {
         }
         {
             let mut state = base.state.lock();
-            state.durable = image.0.applied;
-            state.durable_membership = image.0.membership.clone();
-            state.meta = image.0.clone();
+            state.durable = meta.applied;
+            state.durable_membership = meta.membership.clone();
+            state.meta = meta.clone();
         }
-        Ok((base, image))
+        Ok((base, (meta, objects)))
     }
 
     fn connect(directory: &Path) -> Result<Self, DataError> {
