@@ -25,6 +25,7 @@ const NFT_MSG_DELTABLE: u16 = 2;
 const NFT_MSG_NEWCHAIN: u16 = 3;
 const NFT_MSG_DELCHAIN: u16 = 5;
 const NFT_MSG_NEWRULE: u16 = 6;
+const NFT_MSG_DELRULE: u16 = 8;
 const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_IPV4: u8 = 2;
 const HEADER: usize = 4;
@@ -119,6 +120,14 @@ impl Batch {
     pub(crate) fn delete_chain(&mut self, table: &str, name: &str) {
         let message = chain(NFT_MSG_DELCHAIN, table, name);
         self.push(format!("deletion of chain {name}"), message);
+    }
+
+    /// Removes all rules of a chain.
+    pub(crate) fn empty_chain(&mut self, table: &str, chain: &str) {
+        let message = message(NFT_MSG_DELRULE, 0)
+            .text(NFTA_RULE_TABLE, table)
+            .text(NFTA_RULE_CHAIN, chain);
+        self.push(format!("the rules of chain {chain}"), message);
     }
 
     /// Appends a rule to a chain.

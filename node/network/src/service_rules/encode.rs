@@ -85,6 +85,16 @@ const CLIENT_AND_FRONTEND: [Field; 4] = [
 /// The first register behind a key of four parts.
 const BEHIND: u32 = 4;
 
+/// Has a table that is there drop what it would refuse. A packet that is on its way through it when
+/// another takes its place finds nothing in it any more, and is sent again.
+pub(super) fn refuse_no_more(table: &str) -> Batch {
+    let mut batch = Batch::default();
+    let refuse = Choice::Refuse.chain();
+    batch.empty_chain(table, &refuse);
+    batch.rule(table, &refuse, &Rule::new().drop());
+    batch
+}
+
 /// The whole table without Services, in the place of one of its name.
 pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
     let name = frame.table.as_str();

@@ -110,6 +110,12 @@ impl Kernel {
         self.holder = holder(&wanted.frame)?;
         wanted.answers_machine = self.holder.is_none();
         let clients = clients(&wanted.frame.table);
+        let before = encode::refuse_no_more(&wanted.frame.table).commit();
+        if let Err(error) = before
+            && !error.is_missing()
+        {
+            tracing::debug!(%error, "calls may be refused while the table of Services is loaded");
+        }
         let batch = encode::load(&wanted, &clients);
         batch.commit().map_err(KernelError::Load)?;
         self.unsettled.all = true;
