@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use coracle_cri::CriRuntime;
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{
-    Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, NodePolicy, server_tls,
+    Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, LogindPlaces, NodePolicy,
+    server_tls,
 };
 use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
@@ -26,17 +28,23 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{AgentOptions, PodNetworkForm};
+use crate::cluster_facts::ClusterFacts;
 use crate::cluster_network::ClusterNetwork;
+use crate::containers::{self, Containers};
 use crate::identity::authority::{KeyedCertificate, fingerprint};
 use crate::identity::join::{self, NodeIdentity};
 use crate::paths::{DataDir, admit_guests, create_private_dir, lock};
 use crate::pod_network::ThisNode;
+use crate::registry_relay::Relay;
+use crate::server::reachable;
 use crate::{defaults, host, kubelet_args, logging, push, shutdown};
 
 /// The ConfigMap in which a cluster says where its registry is (KEP-1755).
 pub(crate) const REGISTRY_HOSTING: &str = "local-registry-hosting";
 /// The key in it.
 pub(crate) const REGISTRY_HOSTING_KEY: &str = "localRegistryHosting.v1";
+/// The node's folder of manifests of static Pods, named as in k3s.
+const MANIFESTS: &str = "pod-manifests";
 /// How long containers of an ephemeral node wait for an agent before they end.
 const ORPHANED: Duration = Duration::from_secs(60);
 /// How long Pods may take to end when the node does.
@@ -51,12 +59,14 @@ pub(crate) struct NodeConfig {
     /// Where the kubelet's API listens.
     pub(crate) listen: SocketAddr,
     pub(crate) max_pods: u32,
-    /// How it keeps room for itself.
+    /// What the kubelet's flags say.
     pub(crate) policy: NodePolicy,
     pub(crate) client: kube::Client,
     pub(crate) identity: NodeIdentity,
     pub(crate) registry: Option<SocketAddr>,
     pub(crate) pod_network: PodNetworkForm,
+    /// Where a container runtime of the machine listens, if that is to run containers.
+    pub(crate) container_runtime: Option<String>,
     /// Where the API server is found beside its Service: names or addresses.
     pub(crate) api_hosts: Vec<String>,
     /// Sockets that are known under another address, see [`NodeNetworkConfig::aliases`].
@@ -70,11 +80,13 @@ pub(crate) struct NodeConfig {
 /// A running node.
 pub(crate) struct RunningNode {
     name: String,
+    directory: PathBuf,
     client: kube::Client,
     kubelet: Kubelet,
     cancel: CancellationToken,
     tasks: JoinSet<Result<()>>,
     network: Arc<NodeNetwork>,
+    cri: Option<CriRuntime>,
     /// Held as long as the node uses its folder.
     _lock: std::fs::File,
 }
@@ -85,6 +97,7 @@ impl RunningNode {
         create_private_dir(&config.directory)?;
         let lock = lock(&config.directory)?;
         let folder = |name: &str| config.directory.join(name);
+        create_private_dir(&folder(MANIFESTS))?;
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!(
                 "cannot listen on {} for the kubelet's API: choose another port with --kubelet-port",
@@ -101,15 +114,31 @@ impl RunningNode {
                 (credential.user, credential.password),
             )
         });
-        let containers = coracle_oci::lacks();
-        if let Some(lack) = &containers {
-            tracing::info!(lack, "this node runs WebAssembly only");
-        }
+        let exe = std::env::current_exe().context("cannot find this program's own file")?;
+        let containers = Containers::of(config.container_runtime, &config.directory)?;
+        let cri = match &containers {
+            Containers::Machine(endpoint) => {
+                Some(containers::open(&config.directory, endpoint, &exe).await?)
+            }
+            Containers::Own | Containers::None => None,
+        };
+        let mut tasks = JoinSet::new();
+        let cancel = CancellationToken::new();
+        let relay = match (&containers, config.registry) {
+            (Containers::Machine(_), Some(registry)) => {
+                let relay = Relay::open(reachable(registry), &config.identity.authority).await?;
+                let address = relay.address;
+                tasks.spawn(relay.run(cancel.clone()));
+                Some(address)
+            }
+            _ => None,
+        };
         let puller = Puller::new(
             content.clone(),
             PullerConfig {
                 embedded,
-                containers: containers.is_none(),
+                relay,
+                containers: matches!(containers, Containers::Own),
                 ..PullerConfig::default()
             },
         )?;
@@ -145,7 +174,6 @@ impl RunningNode {
         if guest_users.is_some() {
             admit_guests(&config.directory)?;
         }
-        let exe = std::env::current_exe().context("cannot find this program's own file")?;
         let wasm = WasmRuntime::new(WasmConfig {
             state_dir: folder("wasm"),
             cache_dir: folder("compiled"),
@@ -158,7 +186,11 @@ impl RunningNode {
         .await?;
         let dispatcher: Arc<dyn PortDispatcher> = Arc::new(wasm.clone());
         let mut runtimes: Vec<Arc<dyn RuntimeService>> = vec![Arc::new(wasm)];
-        if containers.is_none() {
+        if let Some(cri) = &cri {
+            // The node says which one it has.
+            runtimes.insert(0, Arc::new(cri.clone()));
+        }
+        if matches!(containers, Containers::Own) {
             let oci = OciRuntime::new(OciConfig {
                 state_dir: folder("oci"),
                 content,
@@ -178,6 +210,7 @@ impl RunningNode {
             .into(),
             taints: Vec::new(),
             root_dir: folder("pods"),
+            manifests: vec![folder(MANIFESTS)],
             seccomp_dir: folder("seccomp"),
             log_dir: folder("logs"),
             log_limits: LogLimits::default(),
@@ -191,6 +224,7 @@ impl RunningNode {
             capacity: Capacity::detect(&config.directory, max_pods),
             max_pods,
             policy: config.policy,
+            logind: LogindPlaces::of_machine(),
             version: format!("v1.37.0+coracle{}", env!("CARGO_PKG_VERSION")),
             api: Some(KubeletApi {
                 listener,
@@ -198,8 +232,6 @@ impl RunningNode {
                 allowed_users: Vec::new(),
             }),
         });
-        let cancel = CancellationToken::new();
-        let mut tasks = JoinSet::new();
         {
             let (client, cancel) = (config.client.clone(), cancel.clone());
             let (network, services) = (network.clone(), config.services);
@@ -216,11 +248,13 @@ impl RunningNode {
         }
         Ok(Self {
             name: config.name,
+            directory: config.directory,
             client: config.client,
             kubelet,
             cancel,
             tasks,
             network,
+            cri,
             _lock: lock,
         })
     }
@@ -255,8 +289,13 @@ impl RunningNode {
     /// Stops the agent for good: nothing of it stays on the machine but its folder. Its Pods must
     /// have been ended.
     pub(crate) async fn leave(self) {
-        let network = self.network.clone();
+        let (network, cri) = (self.network.clone(), self.cri.clone());
+        let directory = self.directory.clone();
         self.stop().await;
+        if let Some(Err(error)) = cri.map(|cri| containers::leave(&directory, &cri)) {
+            tracing::warn!(%error, "the container runtime keeps this node's network: `coracle reset` \
+                tries again");
+        }
         if let Err(error) = network.tear_down() {
             tracing::warn!(%error, "the Pods' network was not removed: `coracle reset` tries again");
         }
@@ -299,13 +338,12 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
     let client = client(&options.server, &identity)?;
     let cancel = CancellationToken::new();
     let signals = shutdown::on_signals(cancel.clone())?;
-    let network = ClusterNetwork::learn(&client).await?;
-    let registry = registry_hosting(&client).await;
+    let facts = ClusterFacts::learn(&client, &directory.join("cluster.json")).await?;
     let mut node = RunningNode::start(NodeConfig {
         name: name.clone(),
         directory,
         address,
-        network,
+        network: facts.network,
         listen: SocketAddr::from((
             [0, 0, 0, 0],
             options.node.kubelet_port.unwrap_or(KUBELET_PORT),
@@ -313,6 +351,7 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
         max_pods: options.node.max_pods.unwrap_or(defaults::MAX_PODS),
         policy,
         pod_network: options.node.pod_network,
+        container_runtime: options.node.container_runtime_endpoint,
         api_hosts: options
             .server
             .host_str()
@@ -321,7 +360,7 @@ pub(crate) async fn run(options: AgentOptions) -> Result<()> {
             .collect(),
         client,
         identity,
-        registry,
+        registry: facts.registry,
         aliases: Vec::new(),
         ephemeral: false,
         services: None,
@@ -384,7 +423,7 @@ fn base64(text: &str) -> String {
 }
 
 /// Where the cluster's registry is; a node without one pulls from all others.
-async fn registry_hosting(client: &kube::Client) -> Option<SocketAddr> {
+pub(crate) async fn registry_hosting(client: &kube::Client) -> Option<SocketAddr> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "kube-public");
     let map = match maps.get_opt(REGISTRY_HOSTING).await {
         Ok(map) => map?,

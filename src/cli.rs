@@ -150,6 +150,10 @@ pub(crate) struct NodeOptions {
     /// never
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     pub(crate) pod_network: PodNetworkForm,
+    /// Socket of a container runtime of the machine (CRI v1, as containerd's
+    /// unix:///run/containerd/containerd.sock) that runs containers in place of the built-in one
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) container_runtime_endpoint: Option<String>,
     /// A flag of the kubelet, as image-gc-high-threshold=85; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) kubelet_arg: Vec<KubeletArg>,

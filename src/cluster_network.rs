@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -87,16 +88,23 @@ impl ClusterNetwork {
         ))
     }
 
+    /// As it is published and kept.
+    pub(crate) fn data(&self) -> BTreeMap<String, String> {
+        [
+            (POD_SUBNET, self.pods.to_string()),
+            (SERVICE_SUBNET, self.services.to_string()),
+            (DNS_DOMAIN, self.domain.clone()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
     /// Tells the nodes.
     pub(crate) async fn publish(&self, client: &kube::Client) -> Result<()> {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
         let map: ConfigMap = serde_json::from_value(json!({
             "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "data": {
-                POD_SUBNET: self.pods.to_string(),
-                SERVICE_SUBNET: self.services.to_string(),
-                DNS_DOMAIN: self.domain,
-            },
+            "data": self.data(),
         }))?;
         crate::agent::put_config_map(&maps, NAME, &map).await
     }
@@ -119,14 +127,13 @@ impl ClusterNetwork {
                     "the server has not said which addresses Pods and Services have (ConfigMap {NAMESPACE}/{NAME}): is it running, and of this release?"
                 )
             })?;
-        Self::read(&map)
+        Self::from_data(&map.data.unwrap_or_default())
     }
 
-    fn read(map: &ConfigMap) -> Result<Self> {
+    /// What [`Self::data`] has made.
+    pub(crate) fn from_data(data: &BTreeMap<String, String>) -> Result<Self> {
         let value = |key: &str| {
-            map.data
-                .as_ref()
-                .and_then(|data| data.get(key))
+            data.get(key)
                 .with_context(|| format!("ConfigMap {NAMESPACE}/{NAME} has no {key}"))
         };
         let range = |key: &str| -> Result<Ipv4Net> {
@@ -177,14 +184,9 @@ mod tests {
         let network = network("10.42.0.0/16", "10.96.0.0/12", 24).unwrap();
         assert_eq!(network.kubernetes().to_string(), "10.96.0.1");
         assert_eq!(network.dns().to_string(), "10.96.0.10");
-        let map = serde_json::from_value(json!({"data": {
-            POD_SUBNET: network.pods.to_string(),
-            SERVICE_SUBNET: network.services.to_string(),
-            DNS_DOMAIN: network.domain,
-        }}))
-        .unwrap();
-        assert_eq!(ClusterNetwork::read(&map).unwrap(), network);
-        let error = ClusterNetwork::read(&ConfigMap::default()).unwrap_err();
+        let data = network.data();
+        assert_eq!(ClusterNetwork::from_data(&data).unwrap(), network);
+        let error = ClusterNetwork::from_data(&BTreeMap::new()).unwrap_err();
         assert!(error.to_string().contains(POD_SUBNET), "{error}");
     }
 }

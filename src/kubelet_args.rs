@@ -1,9 +1,12 @@
 //! `--kubelet-arg`: flags of the kubelet in the form in which k3s passes them on, `KEY=VALUE`.
 //!
-//! Keys are those of the kubelet's command line. `image-maximum-gc-age` is there a field of the
-//! configuration file alone (`imageMaximumGCAge`). A key that is not known is refused with those
-//! that are.
+//! Keys are those of the kubelet's command line. `image-maximum-gc-age` and the periods of shutdowns
+//! are there fields of the configuration file alone (`imageMaximumGCAge`, `shutdownGracePeriod`,
+//! `shutdownGracePeriodCriticalPods`, `shutdownGracePeriodByPodPriority`). A key that is not known is
+//! refused with those that are.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds
 type Set = fn(&mut NodePolicy, &str) -> Result<()>;
 
 /// The keys, with what they set.
-const KEYS: [(&str, Set); 12] = [
+const KEYS: [(&str, Set); 18] = [
     ("image-gc-high-threshold", |policy, value| {
         policy.images.high_threshold_percent = percent(value)?;
         Ok(())
@@ -58,6 +61,30 @@ const KEYS: [(&str, Set); 12] = [
         let seconds = value.parse();
         let seconds = seconds.with_context(|| format!("{value:?} is no number of seconds"))?;
         policy.eviction.max_pod_grace = Duration::from_secs(seconds);
+        Ok(())
+    }),
+    ("pod-manifest-path", |policy, value| {
+        policy.pod_manifests = Some(path(value)?);
+        Ok(())
+    }),
+    ("shutdown-grace-period", |policy, value| {
+        policy.shutdown.grace = time(value)?;
+        Ok(())
+    }),
+    ("shutdown-grace-period-critical-pods", |policy, value| {
+        policy.shutdown.critical = time(value)?;
+        Ok(())
+    }),
+    ("shutdown-grace-period-by-pod-priority", |policy, value| {
+        policy.shutdown.by_priority = priorities(value)?;
+        Ok(())
+    }),
+    ("image-credential-provider-config", |policy, value| {
+        policy.credentials.config = Some(path(value)?);
+        Ok(())
+    }),
+    ("image-credential-provider-bin-dir", |policy, value| {
+        policy.credentials.bin_dir = Some(path(value)?);
         Ok(())
     }),
     ("kube-reserved", |policy, value| {
@@ -124,6 +151,8 @@ pub(crate) fn policy(mut policy: NodePolicy, args: &[KubeletArg]) -> Result<Node
         );
     }
     policy.eviction.check().map_err(Error::msg)?;
+    policy.credentials.load().map_err(Error::msg)?;
+    policy.shutdown.check().map_err(Error::msg)?;
     Ok(policy)
 }
 
@@ -148,6 +177,25 @@ fn reserved(text: &str) -> Result<ResourceList> {
     Ok(all)
 }
 
+/// Periods by priority, as `0=60s,100000=10s`.
+fn priorities(text: &str) -> Result<BTreeMap<i32, Duration>> {
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    let periods = parts.map(|part| {
+        let (priority, period) = part
+            .split_once('=')
+            .with_context(|| format!("{part:?} is not of the form PRIORITY=DURATION"))?;
+        let priority = priority.trim().parse();
+        let priority = priority.with_context(|| format!("{part:?} has no number as priority"))?;
+        Ok((priority, time(period)?))
+    });
+    periods.collect()
+}
+
+/// A path; what is relative is so to where the command was given.
+fn path(text: &str) -> Result<PathBuf> {
+    std::path::absolute(text).with_context(|| format!("{text:?} is no path"))
+}
+
 fn percent(text: &str) -> Result<u8> {
     match text.parse() {
         Ok(percent) if percent <= 100 => Ok(percent),
@@ -163,6 +211,8 @@ fn time(text: &str) -> Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<NodePolicy> {
@@ -196,10 +246,19 @@ mod tests {
             "eviction-max-pod-grace-period=5",
             "kube-reserved=cpu=100m,memory=1Gi",
             "system-reserved=pid=500",
+            "pod-manifest-path=/etc/kubernetes/manifests",
+            "shutdown-grace-period-by-pod-priority=0=60s,100000=10s",
         ]);
         let NodePolicy {
-            eviction, reserved, ..
+            eviction,
+            reserved,
+            pod_manifests,
+            shutdown,
+            ..
         } = policy.unwrap();
+        assert_eq!(shutdown.by_priority[&100_000], Duration::from_secs(10));
+        let folder = Path::new("/etc/kubernetes/manifests");
+        assert_eq!(pod_manifests.as_deref(), Some(folder));
         assert_eq!((reserved.kube.len(), reserved.system.len()), (2, 1));
         // What a flag names is all that holds.
         assert_eq!((eviction.hard.len(), eviction.soft.len()), (1, 1));
@@ -210,6 +269,13 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_by_name() {
         for (args, named) in [
+            (&["pod-manifest-path="][..], "is no path"),
+            (&["image-credential-provider-bin-dir=/x"], "go together"),
+            (&["shutdown-grace-period-critical-pods=5s"], "must be <="),
+            (
+                &["shutdown-grace-period-by-pod-priority=high=5s"],
+                "no number as priority",
+            ),
             (&["image-gc-high-threshold"][..], "KEY=VALUE"),
             (&["cgroup-driver=systemd"], "minimum-image-ttl-duration"),
             (

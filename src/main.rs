@@ -9,7 +9,9 @@ mod agent;
 mod api_server;
 mod apply;
 mod cli;
+mod cluster_facts;
 mod cluster_network;
+mod containers;
 mod defaults;
 mod host;
 mod identity;
@@ -19,6 +21,7 @@ mod memory;
 mod paths;
 mod pod_network;
 mod push;
+mod registry_relay;
 mod registry_tls;
 mod reset;
 mod server;
@@ -43,7 +46,11 @@ use paths::DataDir;
 use tokio_util::task::AbortOnDropHandle;
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let mut arguments = std::env::args_os();
+    if let Some(code) = coracle_cri::plugin(arguments.next().as_deref()) {
+        return code;
+    }
+    let arguments: Vec<_> = arguments.collect();
     if let Some(code) = coracle_oci::subcommand(&arguments) {
         return code;
     }

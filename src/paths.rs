@@ -7,8 +7,10 @@
 //! DIR/db/                   the store
 //! DIR/registry/             the embedded registry
 //! DIR/agent/                the node: its certificate, images, Pods, compiled guests
+//! DIR/agent/cluster.json    what a worker node knows of its cluster
 //! DIR/agent/seccomp/        filters of system calls that the administrator puts there for
 //!                           containers (`localhostProfile`)
+//! DIR/agent/pod-manifests/  manifests of Pods that the node runs by itself (static Pods)
 //! ```
 //!
 //! DIR is its owner's alone. Guests that run as users of their own begin inside `agent/` and pass

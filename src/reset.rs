@@ -16,6 +16,7 @@ use coracle_runtime::{RuntimeService, disk};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 
 use crate::cli::ResetOptions;
+use crate::containers;
 use crate::paths::{DataDir, lock};
 
 /// Runs the command.
@@ -68,11 +69,20 @@ async fn end_pods(agent: &Path) -> Result<usize> {
         let oci = OciRuntime::new(OciConfig {
             state_dir: agent.join("oci"),
             content,
-            exe,
+            exe: exe.clone(),
             ephemeral: None,
         });
         runtimes.push(Arc::new(oci.await?));
     }
+    // Its runtime has to be there still: what runs there cannot be ended without it.
+    let cri = match containers::endpoint_of(agent)? {
+        Some(endpoint) => Some(containers::open(agent, &endpoint, &exe).await?),
+        None => None,
+    };
+    runtimes.extend(
+        cri.iter()
+            .map(|cri| Arc::new(cri.clone()) as Arc<dyn RuntimeService>),
+    );
     let mut pods = BTreeSet::new();
     for runtime in runtimes {
         for sandbox in runtime.list_pod_sandboxes().await? {
@@ -80,6 +90,9 @@ async fn end_pods(agent: &Path) -> Result<usize> {
             pods.insert(sandbox.config.pod.uid);
         }
         runtime.detach().await;
+    }
+    if let Some(cri) = &cri {
+        containers::leave(agent, cri)?;
     }
     Ok(pods.len())
 }

@@ -215,6 +215,7 @@ fn node_config(
         max_pods: options.max_pods.unwrap_or(plan.max_pods),
         policy: plan.policy.clone(),
         pod_network: options.pod_network,
+        container_runtime: options.container_runtime_endpoint.clone(),
         api_hosts: vec![server.advertised.ip().to_string()],
         client: server.node_client(name),
         identity: server.node_identity(name, &[address])?,

@@ -22,6 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("kubelet", &["runtime", "images", "apimachinery"]),
     ("wasm", &["runtime", "images"]),
     ("oci", &["runtime", "images"]),
+    ("cri", &["runtime"]),
 ];
 
 /// Crates from outside that only these of ours may use.

@@ -1,6 +1,6 @@
 //! Containers as users meet them: an image of busybox in the cluster's own registry, run by root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -89,6 +89,31 @@ pub(crate) fn push_speaker(cluster: &Cluster, name: &str) {
 
 /// Makes an image of what is in a folder, and pushes it under a name with a tag.
 pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Value) {
+    let layout = image_layout(cluster.folder(), root, config);
+    let certificates = cluster.folder().join("certificates");
+    std::fs::create_dir_all(&certificates).unwrap();
+    std::fs::copy(
+        cluster.data().join("pki/ca.crt"),
+        certificates.join("ca.crt"),
+    )
+    .unwrap();
+    let address = std::fs::read_to_string(cluster.data().join("registry-address")).unwrap();
+    let credentials = cluster.coracle(&["registry", "credentials"]);
+    let copied = Command::new("skopeo")
+        .args(["--insecure-policy", "copy"])
+        .arg(format!("--dest-cert-dir={}", certificates.display()))
+        .arg(format!("--dest-creds={}", credentials.trim()))
+        .arg(format!("oci:{}:v1", layout.display()))
+        .arg(format!("docker://{}/{name}", address.trim()))
+        .env("HOME", cluster.folder())
+        .env_remove("XDG_RUNTIME_DIR")
+        .output()
+        .unwrap();
+    succeeded(&copied);
+}
+
+/// Writes an image of what is in a folder, as a layout of the OCI with the tag `v1`: where that is.
+pub(crate) fn image_layout(folder: &Path, root: &Path, config: &Value) -> PathBuf {
     let archive = Command::new("tar")
         .args(["--owner=0", "--group=0", "-C"])
         .arg(root)
@@ -96,7 +121,7 @@ pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Va
         .output()
         .unwrap();
     succeeded(&archive);
-    let layout = cluster.folder().join("layout");
+    let layout = folder.join("layout");
     std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
     let layer = blob(
         &layout,
@@ -124,27 +149,7 @@ pub(crate) fn push_image(cluster: &Cluster, root: &Path, name: &str, config: &Va
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )
     .unwrap();
-
-    let certificates = cluster.folder().join("certificates");
-    std::fs::create_dir_all(&certificates).unwrap();
-    std::fs::copy(
-        cluster.data().join("pki/ca.crt"),
-        certificates.join("ca.crt"),
-    )
-    .unwrap();
-    let address = std::fs::read_to_string(cluster.data().join("registry-address")).unwrap();
-    let credentials = cluster.coracle(&["registry", "credentials"]);
-    let copied = Command::new("skopeo")
-        .args(["--insecure-policy", "copy"])
-        .arg(format!("--dest-cert-dir={}", certificates.display()))
-        .arg(format!("--dest-creds={}", credentials.trim()))
-        .arg(format!("oci:{}:v1", layout.display()))
-        .arg(format!("docker://{}/{name}", address.trim()))
-        .env("HOME", cluster.folder())
-        .env_remove("XDG_RUNTIME_DIR")
-        .output()
-        .unwrap();
-    succeeded(&copied);
+    layout
 }
 
 #[test]

@@ -9,14 +9,14 @@ use crate::cluster::{
 };
 
 /// A server without a node.
-struct Server {
+pub(crate) struct Server {
     /// Ends when the server is dropped, before its folder does.
-    _process: Process,
+    pub(crate) process: Process,
     folder: tempfile::TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let cidr = cluster_cidr();
@@ -37,17 +37,14 @@ impl Server {
             folder.path().join("output"),
         );
         process.wait_for_line("is ready");
-        Self {
-            _process: process,
-            folder,
-        }
+        Self { process, folder }
     }
 
     fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
-    fn coracle(&self, arguments: &[&str]) -> String {
+    pub(crate) fn coracle(&self, arguments: &[&str]) -> String {
         succeeded(
             &Command::new(CORACLE)
                 .args(arguments)
@@ -58,7 +55,7 @@ impl Server {
         )
     }
 
-    fn kubectl(&self) -> Kubectl {
+    pub(crate) fn kubectl(&self) -> Kubectl {
         Kubectl::new(self.data().join("kubeconfig"), self.folder.path())
     }
 
@@ -70,14 +67,14 @@ impl Server {
 
 /// A folder for agents. Guests outlive an agent that ends, as they should; those of a test are
 /// reset with its folder.
-struct AgentFolder(tempfile::TempDir);
+pub(crate) struct AgentFolder(tempfile::TempDir);
 
 impl AgentFolder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -102,7 +99,7 @@ impl Drop for AgentFolder {
     }
 }
 
-fn agent(server: &Server, name: &str, token: &str, folder: &Path) -> Process {
+pub(crate) fn agent(server: &Server, name: &str, token: &str, folder: &Path) -> Process {
     let data = folder.join(format!("data-{name}"));
     Process::start(
         &[

@@ -6,7 +6,7 @@
 //! The types of the served kinds come from `k8s-openapi`; this crate holds what surrounds them.
 //!
 //! Deliberately absent: defaults, validation and conversion of particular kinds (the API
-//! server's registry owns them).
+//! server's registry owns them), but for the defaults of Pods, which kubelets read from files too.
 
 pub mod apply;
 pub mod cbor;
@@ -20,6 +20,8 @@ pub mod managed;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod pod_defaults;
+pub mod pod_references;
 pub mod pods;
 pub mod protobuf;
 pub mod quantity;

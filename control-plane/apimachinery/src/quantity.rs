@@ -5,6 +5,7 @@
 //! about 10²⁹ is. Its display is canonical: equal amounts of the same format have one spelling.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -392,6 +393,20 @@ impl From<Quantity> for ApiQuantity {
 impl From<&Quantity> for ApiQuantity {
     fn from(quantity: &Quantity) -> Self {
         Self(quantity.to_string())
+    }
+}
+
+/// Writes each quantity in its canonical form, as Kubernetes does when it stores an object.
+pub fn canonicalize(list: &mut Option<BTreeMap<String, ApiQuantity>>) {
+    for quantity in list.iter_mut().flat_map(BTreeMap::values_mut) {
+        canonicalize_quantity(quantity);
+    }
+}
+
+/// Writes a quantity in its canonical form; leaves one that is malformed to validation.
+pub fn canonicalize_quantity(quantity: &mut ApiQuantity) {
+    if let Ok(parsed) = Quantity::try_from(&*quantity) {
+        *quantity = parsed.into();
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Which entry fits which image follows the kubelet's keyring: the entry's host may have `*`
 //! and `?` within a label, its port must be equal, and its path must be a prefix of the
-//! repository. The longest entry is tried first.
+//! repository. The longest entry is tried first, but the Pod's own before the node's.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
 
-use crate::reference::{DOCKER_HUB, Reference};
+use crate::reference::{DOCKER_HUB, Reference, ReferenceError};
 
 /// A user's credential, and the registries and repositories that it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct RegistryAuth {
     pub username: String,
     /// Password or access token.
     pub password: String,
+    /// Whether it is the node's: those of the Pod are tried before.
+    pub of_node: bool,
 }
 
 impl fmt::Debug for RegistryAuth {
@@ -91,6 +93,18 @@ impl RegistryAuth {
             .collect())
     }
 
+    /// The repository of an image with its registry, as patterns are compared with it: without tag
+    /// and digest.
+    pub fn repository(reference: &str) -> Result<String, ReferenceError> {
+        Ok(Reference::parse(reference)?.qualified(DOCKER_HUB).name())
+    }
+
+    /// Whether a pattern covers such a repository.
+    pub fn covers(pattern: &str, repository: &str) -> bool {
+        let image = Reference::parse(repository);
+        image.is_ok_and(|image| fits(&normal_pattern(pattern), &image.qualified(DOCKER_HUB)))
+    }
+
     /// Those of `auths` that fit a qualified reference, in the order to be tried.
     pub(crate) fn matching<'a>(auths: &'a [Self], image: &Reference) -> Vec<&'a Self> {
         let mut fitting: Vec<(String, &Self)> = auths
@@ -98,7 +112,7 @@ impl RegistryAuth {
             .map(|auth| (normal_pattern(&auth.pattern), auth))
             .filter(|(pattern, _)| fits(pattern, image))
             .collect();
-        fitting.sort_by(|a, b| b.0.cmp(&a.0));
+        fitting.sort_by(|(a, of_a), (b, of_b)| of_a.of_node.cmp(&of_b.of_node).then(b.cmp(a)));
         fitting.into_iter().map(|(_, auth)| auth).collect()
     }
 }
@@ -121,6 +135,7 @@ impl Entry {
             pattern,
             username,
             password,
+            of_node: false,
         })
     }
 }
@@ -261,8 +276,10 @@ mod tests {
                 pattern: pattern.into(),
                 username: "u".into(),
                 password: "p".into(),
+                of_node: false,
             };
             let image = Reference::parse(image).unwrap().qualified(DOCKER_HUB);
+            assert_eq!(RegistryAuth::covers(pattern, &image.name()), expected);
             let auths = [auth];
             let found = RegistryAuth::matching(&auths, &image);
             assert_eq!(!found.is_empty(), expected, "{pattern} {image}");
@@ -270,16 +287,21 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_goes_first() {
-        let auth = |pattern: &str| RegistryAuth {
+    fn the_longest_goes_first_and_the_pods_before_the_nodes() {
+        let auth = |pattern: &str, of_node| RegistryAuth {
             pattern: pattern.into(),
             username: "u".into(),
             password: "p".into(),
+            of_node,
         };
-        let auths = [auth("r.example"), auth("r.example/team")];
+        let auths = [
+            auth("r.example/team/app", true),
+            auth("r.example", false),
+            auth("r.example/team", false),
+        ];
         let image = Reference::parse("r.example/team/app").unwrap();
         let found = RegistryAuth::matching(&auths, &image);
-        assert_eq!(found[0].pattern, "r.example/team");
-        assert_eq!(found.len(), 2);
+        let found: Vec<&str> = found.iter().map(|auth| &*auth.pattern).collect();
+        assert_eq!(found, ["r.example/team", "r.example", "r.example/team/app"]);
     }
 }

@@ -24,6 +24,7 @@ use crate::reference::DOCKER_HUB;
 use crate::{ContentStore, Digest, ImageKind, Lease, Reference, RegistryAuth, StoredImage};
 
 mod manifest;
+mod sources;
 mod types;
 
 use manifest::{as_index, image_layers, parse_manifest};
@@ -213,7 +214,7 @@ impl Puller {
     ) -> Result<Vec<Repository>, ClientError> {
         let registry = reference.registry().unwrap_or(DOCKER_HUB);
         let (endpoints, trust, own) = match &self.config.embedded {
-            Some(ours) if ours.name == registry || ours.aliases.iter().any(|a| a == registry) => (
+            Some(ours) if ours.is_named(registry) => (
                 ours.endpoints.clone(),
                 Trust::Cluster,
                 ours.credential.clone(),
@@ -228,21 +229,15 @@ impl Puller {
             }
             _ => (vec![format!("https://{registry}")], Trust::Machine, None),
         };
-        let mut credentials: Vec<Option<Basic>> = RegistryAuth::matching(auths, reference)
-            .into_iter()
-            .map(|auth| (auth.username.clone(), auth.password.clone()))
-            .chain(own)
-            .map(|(username, password)| Some(Basic { username, password }))
-            .collect();
-        if credentials.is_empty() {
-            credentials.push(None);
-        }
+        let credentials = sources::credentials(auths, reference, own);
         let http = self.http.get(trust).await?;
         let name = reference.repository();
         let mut repositories = Vec::new();
         for credential in credentials {
             for endpoint in &endpoints {
-                let (http, basic) = (http.clone(), credential.clone());
+                let basic = credential.clone();
+                let basic = basic.map(|(username, password)| Basic { username, password });
+                let http = http.clone();
                 repositories.push(Repository::new(http, endpoint, name, basic, "pull"));
             }
         }

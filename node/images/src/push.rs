@@ -76,8 +76,7 @@ pub async fn push(request: PushRequest) -> Result<Pushed, PushError> {
         reference.qualified(&embedded.name)
     };
     let registry = reference.registry().unwrap_or(DOCKER_HUB);
-    let is_ours =
-        embedded.name == registry || embedded.aliases.iter().any(|alias| alias == registry);
+    let is_ours = embedded.is_named(registry);
     let (endpoint, trust, credential) = match embedded.endpoints.first() {
         Some(endpoint) if is_ours => (endpoint.clone(), Trust::Cluster, embedded.credential),
         _ if registry == DOCKER_HUB => (

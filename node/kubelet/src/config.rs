@@ -10,10 +10,12 @@ use coracle_runtime::{LogLimits, RuntimeService};
 use k8s_openapi::api::core::v1::{Service, Taint};
 use kube::runtime::reflector::Store;
 
+use crate::credentials::CredentialPolicy;
 use crate::eviction::EvictionPolicy;
 use crate::images::{ImageGcPolicy, Images};
 use crate::node::allocatable::Reserved;
 use crate::pod_network::PodNetwork;
+use crate::shutdown::{LogindPlaces, ShutdownPolicy};
 
 /// Port of the kubelet's own API.
 pub const KUBELET_PORT: u16 = 10250;
@@ -28,6 +30,8 @@ pub struct KubeletConfig {
     pub taints: Vec<Taint>,
     /// Folder for Pods and their volumes.
     pub root_dir: PathBuf,
+    /// Folders of manifests of static Pods.
+    pub manifests: Vec<PathBuf>,
     /// Folder of the machine's filters of system calls (`seccompProfile` of type `Localhost`).
     pub seccomp_dir: PathBuf,
     /// Folder for the logs of containers, as `/var/log/pods`.
@@ -36,7 +40,7 @@ pub struct KubeletConfig {
     pub log_limits: LogLimits,
     /// The API, as the node's identity.
     pub client: kube::Client,
-    /// The runtimes. Their names are the handlers that RuntimeClasses may name; `wasm` and
+    /// The runtimes, with the handlers that RuntimeClasses may name; those of the names `wasm` and
     /// `oci` are chosen by the kind of an image.
     pub runtimes: Vec<Arc<dyn RuntimeService>>,
     /// Images.
@@ -53,15 +57,17 @@ pub struct KubeletConfig {
     pub capacity: BTreeMap<String, Quantity>,
     /// Pods that the node takes.
     pub max_pods: usize,
-    /// How the node keeps room for itself.
+    /// What the kubelet's flags say.
     pub policy: NodePolicy,
+    /// Where the machine tells that it is about to shut down.
+    pub logind: LogindPlaces,
     /// Version that the node reports, `v1.37.…`.
     pub version: String,
     /// The kubelet's own API; none serves none.
     pub api: Option<KubeletApi>,
 }
 
-/// How the node keeps room for itself, as in `KubeletConfiguration`.
+/// How the node runs Pods and keeps room for itself, as in `KubeletConfiguration`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodePolicy {
     /// When images are removed.
@@ -70,6 +76,12 @@ pub struct NodePolicy {
     pub eviction: EvictionPolicy,
     /// What is kept from Pods.
     pub reserved: Reserved,
+    /// Programs that give credentials for pulls.
+    pub credentials: CredentialPolicy,
+    /// How long Pods may take to end when the machine does.
+    pub shutdown: ShutdownPolicy,
+    /// A folder of manifests of static Pods, beside those of [`KubeletConfig::manifests`].
+    pub pod_manifests: Option<PathBuf>,
 }
 
 /// Where and to whom the kubelet serves its API.

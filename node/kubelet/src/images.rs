@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use coracle_images::RegistryAuth;
-use coracle_runtime::Image;
+use coracle_runtime::{Image, ImageSource};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -70,6 +70,9 @@ pub trait Images: Send + Sync {
     /// Fetches it from where the reference says.
     async fn pull(&self, reference: &str, auths: &[RegistryAuth])
     -> Result<LocalImage, ImageError>;
+
+    /// Where a runtime that pulls for itself may have an image from, with the credentials that fit.
+    fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource>;
 
     /// All images.
     fn list(&self) -> Vec<ListedImage>;
@@ -154,6 +157,11 @@ impl ImageKeeper {
             uses: Uses::default(),
             pulling: Mutex::default(),
         }
+    }
+
+    /// See [`Images::sources`].
+    pub(crate) fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource> {
+        self.images.sources(image, auths)
     }
 
     /// Who is about to use which image.

@@ -1,6 +1,6 @@
 //! The kubelet: its parts put together, and its life.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::config::{KubeletApi, KubeletConfig};
+use crate::credentials::Credentials;
 use crate::events::{self, Severity};
 use crate::eviction::{EvictionPolicy, Evictor};
 use crate::followed::Followed;
@@ -31,7 +32,10 @@ use crate::probes::Results;
 use crate::router::Router;
 use crate::runtime_cache::RuntimeCache;
 use crate::server;
+use crate::shutdown::Shutdown;
 use crate::source;
+use crate::static_pods::StaticPods;
+use crate::static_pods::mirrors::Mirrors;
 use crate::status::publisher::StatusPublisher;
 use crate::worker::Workers;
 
@@ -71,6 +75,8 @@ struct Start {
     reporter: Reporter,
     collector: Arc<Collector>,
     eviction: EvictionPolicy,
+    shutdown: Shutdown,
+    manifests: Vec<PathBuf>,
     limits: Option<PodsLimits>,
     events: events::Writer,
     services: Option<reflector::store::Writer<Service>>,
@@ -110,7 +116,7 @@ impl Kubelet {
             allocatable: allocatable.clone(),
             info: capacity::system_info(&runtime_version, &config.version),
             port: port.map(|address| address.port()),
-            handlers: router.all().iter().map(|r| r.name().to_owned()).collect(),
+            handlers: router.handlers(),
         };
         let (services, follow_services) = match config.services {
             Some(services) => (services, None),
@@ -131,6 +137,7 @@ impl Kubelet {
             router: router.clone(),
             cache: RuntimeCache::new(router.clone()),
             images: ImageKeeper::new(config.images.clone()),
+            credentials: Credentials::new(policy.credentials),
             network: config.network,
             listeners: Listeners::default(),
             root_certificates: RootCertificates::default(),
@@ -141,6 +148,7 @@ impl Kubelet {
             recorder,
             publisher: StatusPublisher::new(config.client.clone()),
             probes: Results::default(),
+            shutting_down: watch::Sender::default(),
             pressure: watch::Sender::default(),
         });
         let collector = Collector::new(
@@ -157,12 +165,25 @@ impl Kubelet {
             facts,
             images: config.images,
             router,
+            shutting_down: node.shutting_down.subscribe(),
             pressure: node.pressure.subscribe(),
+        };
+        let shutdown = Shutdown {
+            node: node.clone(),
+            workers: workers.clone(),
+            policy: policy.shutdown,
+            places: config.logind,
         };
         let start = Start {
             reporter,
             collector: Arc::new(collector),
             eviction: policy.eviction,
+            shutdown,
+            manifests: config
+                .manifests
+                .into_iter()
+                .chain(policy.pod_manifests)
+                .collect(),
             limits,
             events,
             services: follow_services,
@@ -190,6 +211,8 @@ impl Kubelet {
             reporter,
             collector,
             eviction,
+            shutdown,
+            manifests,
             limits,
             events,
             services,
@@ -246,6 +269,12 @@ impl Kubelet {
             let (node, workers) = (node.clone(), inner.workers.clone());
             tasks.spawn(server::serve(api, node, workers, stop.clone()));
         }
+        tasks.spawn(shutdown.run(stop.clone()));
+        // They need nobody's leave; whatever else runs is judged when they are known.
+        let mut statics = StaticPods::new(node.clone(), inner.workers.clone(), manifests);
+        let shown = statics.shown();
+        statics.begin().await;
+        tasks.spawn(statics.run(stop.clone()));
         let (synced, mut when_synced) = watch::channel(false);
         let (this, token) = (self.clone(), stop.clone());
         tasks.spawn(async move {
@@ -259,7 +288,9 @@ impl Kubelet {
             recorder.node(&name, Severity::Normal, "Starting", text);
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
-            let pods = source::follow(client, &name, &workers, synced, token.clone());
+            let mirrors = Mirrors::default();
+            let pods = source::follow(client, &name, &workers, &mirrors, synced, token.clone());
+            let mirrored = mirrors.keep(&this.inner.node, shown, token.clone());
             let evictor = Evictor::new(
                 this.inner.node.clone(),
                 workers.clone(),
@@ -268,6 +299,7 @@ impl Kubelet {
             );
             tokio::join!(
                 pods,
+                mirrored,
                 reporter.run(registered, token.clone()),
                 evictor.run(token)
             );

@@ -19,10 +19,12 @@ mod access;
 mod admission;
 mod config;
 mod containers;
+mod credentials;
 mod events;
 mod eviction;
 mod followed;
 mod images;
+mod inotify;
 mod kubelet;
 mod listeners;
 mod logs;
@@ -38,7 +40,9 @@ mod puller;
 mod router;
 mod runtime_cache;
 mod server;
+mod shutdown;
 mod source;
+mod static_pods;
 mod status;
 mod volumes;
 mod worker;
@@ -47,6 +51,7 @@ mod worker;
 mod tests;
 
 pub use config::{KUBELET_PORT, KubeletApi, KubeletConfig, NodePolicy};
+pub use credentials::{CredentialPolicy, CredentialProvider};
 pub use eviction::{
     Amount, EvictionPolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
 };
@@ -56,4 +61,5 @@ pub use node::allocatable::Reserved;
 pub use node::capacity::Capacity;
 pub use pod_network::{Attached, ClusterDns, HostPort, PodNetwork};
 pub use server::tls::{TlsError, server_tls};
+pub use shutdown::{LogindPlaces, ShutdownPolicy};
 pub use volumes::unmount_volumes;

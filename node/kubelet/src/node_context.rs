@@ -10,6 +10,7 @@ use kube::runtime::reflector::Store;
 use tokio::sync::{OnceCell, watch};
 
 use crate::admission::Admission;
+use crate::credentials::Credentials;
 use crate::events::Recorder;
 use crate::eviction::pressure::Conditions;
 use crate::followed::Followed;
@@ -36,6 +37,7 @@ pub(crate) struct NodeContext {
     pub(crate) router: Router,
     pub(crate) cache: RuntimeCache,
     pub(crate) images: ImageKeeper,
+    pub(crate) credentials: Credentials,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) listeners: Listeners,
     pub(crate) root_certificates: RootCertificates,
@@ -48,6 +50,8 @@ pub(crate) struct NodeContext {
     pub(crate) recorder: Recorder,
     pub(crate) publisher: StatusPublisher,
     pub(crate) probes: Results,
+    /// The machine is about to shut down.
+    pub(crate) shutting_down: watch::Sender<bool>,
     /// What the node is short of.
     pub(crate) pressure: watch::Sender<Conditions>,
 }

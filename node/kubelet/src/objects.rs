@@ -93,13 +93,33 @@ pub(crate) async fn runtime_handler(
     }
 }
 
-/// Credentials for pulling the Pod's images: of its `imagePullSecrets`, or else of its
-/// ServiceAccount's. A Secret that is absent or broken is told to `report` and passed over.
+/// Credentials for pulling an image of the Pod: the Pod's own, and those that the node's plugins
+/// give.
 pub(crate) async fn pull_credentials(
+    node: &NodeContext,
+    pod: &Pod,
+    reference: &str,
+    report: impl Fn(String),
+) -> Vec<RegistryAuth> {
+    let (mut auths, of_node) = tokio::join!(
+        of_secrets(&node.client, pod, report),
+        node.credentials.of(reference)
+    );
+    auths.extend(of_node);
+    auths
+}
+
+/// Those of the Pod's `imagePullSecrets`, or else of its ServiceAccount's. A Secret that is absent
+/// or broken is told to `report` and passed over.
+async fn of_secrets(
     client: &kube::Client,
     pod: &Pod,
     report: impl Fn(String),
 ) -> Vec<RegistryAuth> {
+    if pod::is_static(pod) {
+        // It may refer to none, and is not to wait for the API.
+        return Vec::new();
+    }
     let namespace = pod::namespace(pod);
     let mut names = secret_names(pod::spec(pod).image_pull_secrets.as_deref());
     if names.is_empty() {

@@ -14,44 +14,50 @@ use crate::worker::Workers;
 
 /// Removes everything that belongs to no Pod that has a worker.
 pub(crate) async fn remove(node: &NodeContext, workers: &Workers) {
-    let known: BTreeSet<String> = workers.uids().into_iter().collect();
+    // First what there is, then who has it: a Pod may begin meanwhile.
     let mut uids = node.cache.uids();
     uids.extend(volumes::uids(&node.root));
     uids.extend(log_uids(&node.log_root));
+    let known: BTreeSet<String> = workers.uids().into_iter().collect();
     for uid in uids.difference(&known) {
-        tracing::info!(uid, "removing what is left of a Pod that is gone");
-        let runtime = node.cache.pod(uid);
-        for of in &runtime.sandboxes {
-            let Some(service) = node.router.by_name(of.runtime) else {
-                continue;
-            };
-            match service.remove_pod_sandbox(&of.sandbox.id).await {
-                Ok(()) => {
-                    node.cache
-                        .update(uid, |pod| pod.forget_sandbox(&of.sandbox.id));
-                }
-                Err(error) => tracing::warn!(%error, uid, "cannot remove a sandbox"),
-            }
-        }
-        for of in &node.cache.pod(uid).containers {
-            let Some(service) = node.router.by_name(of.runtime) else {
-                continue;
-            };
-            match service.remove_container(of.id()).await {
-                Ok(()) => {
-                    node.cache.update(uid, |pod| pod.forget_container(of.id()));
-                }
-                Err(error) => tracing::warn!(%error, uid, "cannot remove a container"),
-            }
-        }
-        if let Err(error) = node.network.release(uid).await {
-            tracing::warn!(%error, uid, "cannot give back an address");
-        }
-        if let Err(error) = volumes::tear_down(&node.root, uid) {
-            tracing::warn!(%error, uid, "cannot remove volumes");
-        }
-        remove_logs(&node.log_root, uid);
+        remove_one(node, uid).await;
     }
+}
+
+/// Removes everything of a Pod that has no worker.
+pub(crate) async fn remove_one(node: &NodeContext, uid: &str) {
+    tracing::info!(uid, "removing what is left of a Pod that is gone");
+    let runtime = node.cache.pod(uid);
+    for of in &runtime.sandboxes {
+        let Some(service) = node.router.by_name(of.runtime) else {
+            continue;
+        };
+        match service.remove_pod_sandbox(&of.sandbox.id).await {
+            Ok(()) => {
+                node.cache
+                    .update(uid, |pod| pod.forget_sandbox(&of.sandbox.id));
+            }
+            Err(error) => tracing::warn!(%error, uid, "cannot remove a sandbox"),
+        }
+    }
+    for of in &node.cache.pod(uid).containers {
+        let Some(service) = node.router.by_name(of.runtime) else {
+            continue;
+        };
+        match service.remove_container(of.id()).await {
+            Ok(()) => {
+                node.cache.update(uid, |pod| pod.forget_container(of.id()));
+            }
+            Err(error) => tracing::warn!(%error, uid, "cannot remove a container"),
+        }
+    }
+    if let Err(error) = node.network.release(uid).await {
+        tracing::warn!(%error, uid, "cannot give back an address");
+    }
+    if let Err(error) = volumes::tear_down(&node.root, uid) {
+        tracing::warn!(%error, uid, "cannot remove volumes");
+    }
+    remove_logs(&node.log_root, uid);
 }
 
 fn log_folders(root: &Path) -> impl Iterator<Item = String> {

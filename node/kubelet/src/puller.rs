@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_images::{Puller, RegistryAuth};
-use coracle_runtime::Image;
+use coracle_runtime::{Image, ImageSource};
 
 use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage};
 
@@ -70,6 +70,15 @@ impl Images for Arc<Puller> {
             reason: "ErrImagePull",
             message: "the image was removed while it was pulled".to_owned(),
         })
+    }
+
+    fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource> {
+        let sources = Puller::sources(self, &image.resolved, auths).into_iter();
+        let source = |(reference, credential)| ImageSource {
+            reference,
+            credential,
+        };
+        sources.map(source).collect()
     }
 
     fn list(&self) -> Vec<ListedImage> {

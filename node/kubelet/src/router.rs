@@ -1,8 +1,10 @@
 //! Which runtime runs a container.
 //!
-//! The image decides: WebAssembly goes to the handler `wasm`, a root file system to `oci`. A
-//! RuntimeClass with a handler overrides it. There is no fallback from one to the other.
+//! The image decides: WebAssembly goes to the runtime `wasm`, a root file system to `oci`. A
+//! RuntimeClass with a handler overrides it: a runtime of the machine may have several
+//! ([`RuntimeService::handlers`]). There is no fallback from one to the other.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_runtime::{GuestUser, RuntimeService};
@@ -53,18 +55,32 @@ impl Router {
         }
     }
 
+    /// The handlers that RuntimeClasses may name.
+    pub(crate) fn handlers(&self) -> Vec<String> {
+        self.runtimes.iter().flat_map(|r| r.handlers()).collect()
+    }
+
+    fn by_handler(&self, handler: &str) -> Option<&Arc<dyn RuntimeService>> {
+        let has = |runtime: &&Arc<dyn RuntimeService>| {
+            runtime.handlers().iter().any(|known| known == handler)
+        };
+        self.runtimes.iter().find(has)
+    }
+
     /// Whether there is a runtime for the handler of a RuntimeClass.
     pub(crate) fn check_handler(&self, handler: &str) -> Result<(), RouteError> {
-        match self.by_name(handler) {
+        match self.by_handler(handler) {
             Some(_) => Ok(()),
-            None => {
-                let known: Vec<_> = self.runtimes.iter().map(|r| r.name()).collect();
-                Err(RouteError::UnknownHandler {
-                    handler: handler.to_owned(),
-                    known: known.join(", "),
-                })
-            }
+            None => Err(RouteError::UnknownHandler {
+                handler: handler.to_owned(),
+                known: self.handlers().join(", "),
+            }),
         }
+    }
+
+    /// Where the images' disk is, where that is a runtime's own business.
+    pub(crate) fn images_folder(&self) -> Option<PathBuf> {
+        self.runtimes.iter().find_map(|r| r.images_folder())
     }
 
     /// The user as which guests of a namespace run, in a Pod with that handler; without one, images
@@ -75,7 +91,7 @@ impl Router {
         handler: Option<&str>,
     ) -> coracle_runtime::Result<Option<GuestUser>> {
         let fits = |runtime: &&Arc<dyn RuntimeService>| {
-            handler.is_none_or(|handler| runtime.name() == handler)
+            handler.is_none_or(|handler| runtime.handlers().iter().any(|known| known == handler))
         };
         for runtime in self.runtimes.iter().filter(fits) {
             if let Some(user) = runtime.guest_user(namespace)? {
@@ -93,7 +109,7 @@ impl Router {
     ) -> Result<&Arc<dyn RuntimeService>, RouteError> {
         if let Some(handler) = handler {
             self.check_handler(handler)?;
-            return self.by_name(handler).ok_or(RouteError::NoWasm);
+            return self.by_handler(handler).ok_or(RouteError::NoWasm);
         }
         match kind {
             Kind::Wasm => self.by_name("wasm").ok_or(RouteError::NoWasm),

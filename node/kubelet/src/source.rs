@@ -11,14 +11,17 @@ use kube::runtime::{WatchStreamExt, reflector};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::pod;
+use crate::pod::{self, CONFIG_SOURCE};
+use crate::static_pods::mirrors::{Mirrors, is_mirror};
 use crate::worker::Workers;
 
-/// Follows the Pods of the node until cancelled. `synced` turns true when all are known.
+/// Follows the Pods of the node until cancelled: those that are to run go to `workers`, what shows
+/// static Pods to `mirrors`. `synced` turns true when all are known.
 pub(crate) async fn follow(
     client: kube::Client,
     node_name: &str,
     workers: &Workers,
+    mirrors: &Mirrors,
     synced: watch::Sender<bool>,
     cancel: CancellationToken,
 ) {
@@ -27,6 +30,17 @@ pub(crate) async fn follow(
     let events = watcher::watcher(pods, config).default_backoff();
     let mut events = std::pin::pin!(events);
     let mut listed = HashSet::new();
+    let hand_on = |mut pod: Pod| {
+        if is_mirror(&pod) {
+            return mirrors.seen(&pod);
+        }
+        // Nobody says of himself that he comes from a file.
+        let annotations = pod.metadata.annotations.as_mut();
+        if let Some(source) = annotations.and_then(|all| all.get_mut(CONFIG_SOURCE)) {
+            "api".clone_into(source);
+        }
+        workers.update(pod);
+    };
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return,
@@ -38,18 +52,20 @@ pub(crate) async fn follow(
             Some(Ok(Event::Init)) => listed.clear(),
             Some(Ok(Event::InitApply(pod))) => {
                 listed.insert(pod::uid(&pod).to_owned());
-                workers.update(pod);
+                hand_on(pod);
             }
             Some(Ok(Event::InitDone)) => {
-                for uid in workers.uids() {
-                    if !listed.contains(&uid) {
-                        workers.removed(&uid);
+                for pod in workers.pods() {
+                    if !pod::is_static(&pod) && !listed.contains(pod::uid(&pod)) {
+                        workers.removed(pod::uid(&pod));
                     }
                 }
+                mirrors.listed(&listed);
                 listed.clear();
                 synced.send_replace(true);
             }
-            Some(Ok(Event::Apply(pod))) => workers.update(pod),
+            Some(Ok(Event::Apply(pod))) => hand_on(pod),
+            Some(Ok(Event::Delete(pod))) if is_mirror(&pod) => mirrors.gone(&pod),
             Some(Ok(Event::Delete(pod))) => workers.removed(pod::uid(&pod)),
         }
     }

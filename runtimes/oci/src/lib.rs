@@ -14,9 +14,7 @@
 
 mod agent;
 mod binary;
-mod cgroup;
 mod console;
-mod dial;
 mod overlay;
 mod protocol;
 mod seccomp;
@@ -29,6 +27,7 @@ mod unpack;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use coracle_runtime::cgroup::Hierarchies;
 use rustix::thread::CapabilitySet;
 
 pub use agent::{OciConfig, OciRuntime};
@@ -69,7 +68,7 @@ pub fn lacks() -> Option<String> {
         Ok(own) => return Some(format!("the agent lacks {:?}", needed - own.effective)),
         Err(error) => return Some(format!("the agent's capabilities cannot be read: {error}")),
     }
-    match cgroup::Hierarchies::detect() {
+    match Hierarchies::detect() {
         Ok(found) if found.limit_memory() => None,
         Ok(_) => Some("no control groups that limit memory are mounted".into()),
         Err(error) => Some(format!(

@@ -72,6 +72,7 @@ pub async fn run(factory: &dyn Factory) {
         scratch: factory.scratch().to_owned(),
         number: std::process::id(),
         pods: AtomicU32::new(0),
+        attempts: AtomicU32::new(0),
     };
     suite.sandboxes_come_and_go().await;
     suite.a_container_lives_and_ends().await;
@@ -94,6 +95,7 @@ struct Suite {
     /// Of this process: others on the machine have Pods of their own.
     number: u32,
     pods: AtomicU32,
+    attempts: AtomicU32,
 }
 
 impl Suite {
@@ -135,7 +137,11 @@ impl Suite {
     async fn create(&self, sandbox: &SandboxId, image: &Image) -> ContainerId {
         let ensured = self.runtime.ensure_image(image).await;
         ensured.expect("ensure_image of a good image");
-        let config = self.container_config(image);
+        let config = ContainerConfig {
+            // As one that follows on another, which may be there still.
+            attempt: self.attempts.fetch_add(1, Ordering::Relaxed),
+            ..self.container_config(image)
+        };
         let created = self.runtime.create_container(sandbox, config).await;
         created.expect("create_container")
     }
@@ -205,7 +211,11 @@ impl Suite {
         let created = self.status(&id).await;
         assert_eq!(created.state, ContainerState::Created);
         assert_eq!((&created.sandbox, &created.pod), (&sandbox, &pod.pod));
-        assert_eq!(created.config, self.container_config(&self.fixtures.runs));
+        let asked = ContainerConfig {
+            attempt: created.config.attempt,
+            ..self.container_config(&self.fixtures.runs)
+        };
+        assert_eq!(created.config, asked);
 
         let started = self.runtime.start_container(&id).await;
         started.expect("start_container");

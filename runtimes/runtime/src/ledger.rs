@@ -333,7 +333,7 @@ fn new_id() -> String {
 }
 
 /// Events from now on; whoever lags loses some.
-pub(crate) fn stream(events: &broadcast::Sender<RuntimeEvent>) -> BoxStream<'static, RuntimeEvent> {
+pub fn stream(events: &broadcast::Sender<RuntimeEvent>) -> BoxStream<'static, RuntimeEvent> {
     let receiver = events.subscribe();
     Box::pin(futures::stream::unfold(receiver, |mut receiver| async {
         loop {

@@ -8,31 +8,42 @@
 //!
 //! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
-//! container ([`log`]), what is mounted where ([`mountinfo`]), and what a folder takes of the disk
-//! ([`usage`]). [`streaming`] has what exec,
-//! attach and port-forward give.
+//! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
+//! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
+//! Pod's network ([`dial`]), and control groups ([`cgroup`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
+//! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
 
 mod network;
+mod resources;
+mod security;
 mod service;
 mod types;
 
+pub mod cgroup;
 pub mod conformance;
 pub mod connection;
+pub mod dial;
 pub mod disk;
 pub mod fake;
+pub mod files;
 pub mod frames;
+pub mod grpc;
 pub mod harness;
 pub mod identity;
 pub mod ledger;
 pub mod log;
 pub mod mountinfo;
 pub mod process;
+pub mod protobuf;
+pub mod spdy;
 pub mod streaming;
 pub mod usage;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
+pub use resources::{CPU_PERIOD, Resources, shares};
+pub use security::{MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};
 pub use service::{Error, Result, RuntimeService, end_of_grace};
 pub use types::*;

@@ -123,7 +123,9 @@ fn open(path: &Path) -> io::Result<Open> {
     Ok(Open { file, size })
 }
 
-fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
+/// Puts a log's current file aside, and removes the oldest ones beyond a number of files. Whoever
+/// writes it opens a new one.
+pub fn rotate(path: &Path, max_files: u32) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };

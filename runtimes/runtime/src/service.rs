@@ -1,12 +1,13 @@
 //! The verbs of a runtime.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::time::Instant;
 
+use crate::Resources;
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
 use crate::usage::DiskUsage;
@@ -77,6 +78,29 @@ pub trait RuntimeService: Send + Sync {
 
     /// Version of the engine, for `status.nodeInfo.containerRuntimeVersion`.
     fn version(&self) -> String;
+
+    /// Handlers that a RuntimeClass may name for it.
+    fn handlers(&self) -> Vec<String> {
+        vec![self.name().to_owned()]
+    }
+
+    /// Whether an image has to be pulled by the runtime itself, and is not there yet. Others find
+    /// what was pulled in the node's content store.
+    async fn must_pull(&self, digest: &str) -> Result<bool> {
+        let _ = digest;
+        Ok(false)
+    }
+
+    /// Pulls an image from the first of the sources that gives it.
+    async fn pull_image(&self, image: &Image, sources: &[ImageSource]) -> Result<()> {
+        let _ = sources;
+        self.ensure_image(image).await
+    }
+
+    /// Where a runtime that pulls for itself keeps its images.
+    fn images_folder(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Makes a pulled image ready to start: compiles or unpacks it. Cheap if that was done.
     async fn ensure_image(&self, image: &Image) -> Result<()>;

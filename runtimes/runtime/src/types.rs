@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Protocol;
+use crate::{Protocol, Resources, Security};
 
 /// Identifies a Pod sandbox: 64 lower-case hexadecimal digits, as with other runtimes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub struct PodSandboxConfig {
     /// The cgroup under which processes of the Pod live, relative to the hierarchy's root;
     /// none where the agent may not manage cgroups.
     pub cgroup_parent: Option<PathBuf>,
+    /// The handler that the Pod's RuntimeClass names, if it names one.
+    #[serde(default)]
+    pub handler: Option<String>,
+    /// Whether one of its containers has all rights of root on the machine.
+    #[serde(default)]
+    pub privileged: bool,
     /// What its containers may use together.
     #[serde(default)]
     pub resources: Resources,
@@ -203,17 +209,6 @@ pub enum Propagation {
     Both,
 }
 
-/// Limits and requests of a container, already in the units of the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resources {
-    /// CPU request in thousandths of a core; the share under contention.
-    pub cpu_request_millis: Option<u64>,
-    /// CPU limit in thousandths of a core; enforced by throttling.
-    pub cpu_limit_millis: Option<u64>,
-    /// Memory limit in bytes; past it the container ends with `OOMKilled`.
-    pub memory_limit_bytes: Option<u64>,
-}
-
 /// A port that a container says it serves. For an HTTP guest the first TCP port is where its
 /// host listens for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,47 +286,6 @@ pub struct Stdio {
     pub once: bool,
     /// Whether it runs on a terminal.
     pub terminal: bool,
-}
-
-/// As whom a container runs, and what it may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Security {
-    /// User; none: the image's.
-    pub user: Option<u32>,
-    /// Group; none: the image's, or that of the user in the image.
-    pub group: Option<u32>,
-    /// Groups beside it, and beside those that the user has in the image.
-    pub supplemental_groups: Vec<u32>,
-    /// Refuses to start as root.
-    pub non_root: bool,
-    /// Capabilities beside the default ones, without `CAP_`; `ALL` are all.
-    pub add_capabilities: Vec<String>,
-    /// Capabilities that are taken away, before others are added.
-    pub drop_capabilities: Vec<String>,
-    /// All rights of root on the machine.
-    pub privileged: bool,
-    /// Whether set-id programs and file capabilities give nothing.
-    pub no_new_privileges: bool,
-    /// Whether the container's own files cannot be written.
-    pub read_only_root: bool,
-    /// Whether nothing of `/proc` is hidden or read-only.
-    pub unmasked_proc: bool,
-    /// The filter of system calls.
-    pub seccomp: Seccomp,
-}
-
-/// A filter of system calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Seccomp {
-    /// The runtime's own.
-    #[default]
-    RuntimeDefault,
-    /// None.
-    Unconfined,
-    /// The one of a file of the machine, in the JSON of the OCI runtime specification.
-    Localhost(PathBuf),
 }
 
 /// Bounds of a container's log on disk (`containerLogMaxSize`, `containerLogMaxFiles`).
@@ -419,6 +373,15 @@ pub struct Image {
     pub reference: String,
     /// Digest of the manifest for this platform.
     pub digest: String,
+}
+
+/// Where a runtime that pulls for itself may have an image from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ImageSource {
+    /// Registry, repository and the digest of the manifest.
+    pub reference: String,
+    /// User and password, if the registry is to be told any.
+    pub credential: Option<(String, String)>,
 }
 
 /// What all Pods of a node may use together.

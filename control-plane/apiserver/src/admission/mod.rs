@@ -9,6 +9,7 @@ mod default_toleration_seconds;
 mod device_admin_access;
 mod device_taints;
 mod limit_ranger;
+mod mirror_pod;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;

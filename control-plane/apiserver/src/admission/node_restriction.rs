@@ -1,15 +1,19 @@
 //! NodeRestriction: what nodes may not do although they may do much.
 //!
 //! Here it holds nodes to tokens of Pods that are bound to them, for audiences that those Pods ask
-//! for. Deliberately absent: audiences that CSI drivers ask for, whose volumes no node has yet; and,
-//! until there are roles, what nodes may do with Nodes, Pods, Leases and their own labels.
+//! for, and to their own Pods: a node makes mirrors of what it runs from files, which [`mirror`]
+//! judges, and deletes what is bound to it. Deliberately absent: audiences that CSI drivers ask for,
+//! whose volumes no node has yet; and, until there are roles, what nodes may do with Nodes, Leases,
+//! statuses and their own labels.
+//!
+//! [`mirror`]: super::mirror_pod
 
 use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
-use super::{Admission, Operation, Review};
+use super::{Admission, Operation, Review, mirror_pod, old_pod, pod};
 use crate::auth::{NODES, UserInfo};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
@@ -27,14 +31,26 @@ impl Admission for NodeRestriction {
         registry: &Registry,
         review: &mut Review<'_>,
         object: Option<&mut dyn Object>,
-        _old: Option<&dyn Object>,
+        old: Option<&dyn Object>,
     ) -> Result<(), Status> {
-        if review.operation != Operation::Create || review.subresource != "token" {
-            return Ok(());
-        }
         let Some(node) = node_name(review.caller.user) else {
             return Ok(());
         };
+        if review.creates_pod() {
+            return match pod(object) {
+                Some(pod) => admit_mirror(registry, review, node, pod).await,
+                None => Ok(()),
+            };
+        }
+        if let (Operation::Delete, Some(pod)) = (review.operation, old_pod(old)) {
+            return own(node, pod).map_err(|cause| {
+                let cause = format!("node {node:?} can only delete pods {cause}");
+                review.forbidden(text(&pod.metadata.name), cause)
+            });
+        }
+        if review.operation != Operation::Create || review.subresource != "token" {
+            return Ok(());
+        }
         let Some(request) =
             object.and_then(|object| object.as_any().downcast_ref::<TokenRequest>().cloned())
         else {
@@ -48,6 +64,39 @@ impl Admission for NodeRestriction {
             return Err(Status::not_found(&resource, name));
         };
         check(node, &request, &pod).map_err(refuse)
+    }
+}
+
+/// Whether a Pod is bound to the node.
+fn own(node: &str, pod: &Pod) -> Result<(), &'static str> {
+    let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    match bound == Some(node) {
+        true => Ok(()),
+        false => Err("with spec.nodeName set to itself"),
+    }
+}
+
+/// A node makes no other Pods than mirrors of its own.
+async fn admit_mirror(
+    registry: &Registry,
+    review: &Review<'_>,
+    node: &str,
+    pod: &Pod,
+) -> Result<(), Status> {
+    let refuse = |cause: String| review.forbidden(text(&pod.metadata.name), cause);
+    own(node, pod)
+        .map_err(|cause| refuse(format!("node {node:?} can only create pods {cause}")))?;
+    let owner = mirror_pod::owner(node, pod).map_err(refuse)?;
+    let Some(found) = registry.find::<Node>("", node).await? else {
+        let resource = registry.kind_of::<Node>()?.descriptor().group_resource();
+        return Err(Status::not_found(&resource, node));
+    };
+    let uid = text(&found.metadata.uid);
+    match owner == uid {
+        true => Ok(()),
+        false => Err(refuse(format!(
+            "node {node} UID mismatch: expected {uid} got {owner}"
+        ))),
     }
 }
 

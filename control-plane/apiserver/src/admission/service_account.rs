@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 
-use super::{Admission, Review, pod};
+use super::{Admission, Review, mirror_pod, pod};
 use crate::auth::tokens::PROJECTED_SECONDS;
 use crate::registry::Registry;
 use crate::registry::erased::Object;
@@ -54,8 +54,10 @@ impl Admission for ServiceAccount {
         };
         let pod_name = pod.metadata.name.clone().unwrap_or_default();
         // What a node runs from a file is what the node says.
-        let is_mirror = is_mirror(pod);
-        let Some(spec) = pod.spec.as_mut().filter(|_| !is_mirror) else {
+        if is_mirror(pod) {
+            return mirror_pod::refers_to_nothing(review, pod);
+        }
+        let Some(spec) = pod.spec.as_mut() else {
             return Ok(());
         };
         let given = spec

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::quantity::Quantity;
+pub(crate) use coracle_apimachinery::quantity::{canonicalize, canonicalize_quantity};
 use k8s_openapi::api::core::v1::{ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
@@ -123,20 +124,6 @@ pub(crate) fn parse_quantity(
             errors.push(Error::invalid(at, quantity.0.as_str(), error.to_string()));
             None
         }
-    }
-}
-
-/// Writes each quantity in its canonical form, as Kubernetes does when it stores an object.
-pub(crate) fn canonicalize(list: &mut Option<ResourceList>) {
-    for quantity in list.iter_mut().flat_map(BTreeMap::values_mut) {
-        canonicalize_quantity(quantity);
-    }
-}
-
-/// Writes a quantity in its canonical form; leaves one that is malformed to validation.
-pub(crate) fn canonicalize_quantity(quantity: &mut ApiQuantity) {
-    if let Ok(parsed) = Quantity::try_from(&*quantity) {
-        *quantity = parsed.into();
     }
 }
 

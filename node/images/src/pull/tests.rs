@@ -228,6 +228,7 @@ async fn secrets_that_fit_are_tried_in_turn() {
         pattern: pattern.into(),
         username: "node".into(),
         password: password.into(),
+        of_node: false,
     };
     let mut request = PullRequest {
         reference: format!("{}/app:v1", registry.host),

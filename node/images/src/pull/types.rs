@@ -1,5 +1,6 @@
 //! What a puller is told and what it answers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::{Reference, ReferenceError, RegistryAuth};
@@ -11,6 +12,9 @@ pub struct PullerConfig {
     pub embedded: Option<EmbeddedRegistry>,
     /// Whether the node runs containers: fetches the layers of their images too.
     pub containers: bool,
+    /// Where others on this machine reach the cluster's own registry without TLS, see
+    /// [`crate::Puller::sources`].
+    pub relay: Option<SocketAddr>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -28,6 +32,13 @@ pub struct EmbeddedRegistry {
     pub ca_pem: Vec<u8>,
     /// User and password with which this node pulls.
     pub credential: Option<(String, String)>,
+}
+
+impl EmbeddedRegistry {
+    /// Whether a reference to that registry means it.
+    pub(crate) fn is_named(&self, registry: &str) -> bool {
+        self.name == registry || self.aliases.iter().any(|alias| alias == registry)
+    }
 }
 
 /// Bounds of a pull.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_apimachinery::duration;
+use coracle_images::RegistryAuth;
 use coracle_runtime::RuntimeService;
 
 use super::start::{StartError, Starter};
@@ -65,7 +66,15 @@ impl Starter<'_> {
         image: &LocalImage,
         message: String,
     ) -> Result<(), StartError> {
-        let ensured = runtime.ensure_image(&image.image).await;
+        let ensured = async {
+            if runtime.must_pull(&image.image.digest).await? {
+                let auths = self.credentials(reference).await;
+                let sources = self.node.images.sources(image, &auths);
+                runtime.pull_image(&image.image, &sources).await?;
+            }
+            runtime.ensure_image(&image.image).await
+        };
+        let ensured = ensured.await;
         ensured.map_err(|error| self.not_pulled(reference, error))?;
         self.own_event(Severity::Normal, "Pulled", message);
         Ok(())
@@ -78,11 +87,7 @@ impl Starter<'_> {
         policy: Option<&str>,
     ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
-        let warn = |message: String| {
-            let reason = "FailedToRetrieveImagePullSecret";
-            self.event(None, Severity::Warning, reason, message);
-        };
-        let auths = objects::pull_credentials(&self.node.client, self.pod, warn);
+        let auths = self.credentials(reference);
         let pulling = || {
             let message = format!("Pulling image \"{reference}\"");
             self.own_event(Severity::Normal, "Pulling", message);
@@ -107,6 +112,15 @@ impl Starter<'_> {
             ),
         };
         Ok((image, held, message))
+    }
+
+    /// What the Pod may pull an image with.
+    async fn credentials(&self, reference: &str) -> Vec<RegistryAuth> {
+        let warn = |message: String| {
+            let reason = "FailedToRetrieveImagePullSecret";
+            self.event(None, Severity::Warning, reason, message);
+        };
+        objects::pull_credentials(self.node, self.pod, reference, warn).await
     }
 
     fn not_pulled(&self, reference: &str, error: impl std::fmt::Display) -> StartError {

@@ -206,6 +206,8 @@ impl Starter<'_> {
             log_directory: self.node.pod_logs(self.pod),
             labels: self.pod.metadata.labels.clone().unwrap_or_default(),
             cgroup_parent: Some(cgroups::path(self.pod)),
+            handler: self.prepared.handler.clone(),
+            privileged: security::has_privileged(self.pod),
             resources: cgroups::resources(self.pod),
             pids_limit: Some(cgroups::PIDS),
             namespaces: security::namespaces(self.pod, self.prepared.namespace.as_deref()),

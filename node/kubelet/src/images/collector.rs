@@ -114,7 +114,7 @@ impl Collector {
             let mut freed = Freed::default();
             self.remove(&digest, &mut freed).await;
         }
-        let folder = self.images.folder();
+        let folder = self.folder();
         let no_disk = || GcError::NoDisk(folder.display().to_string());
         let disk = machine::disk(&folder).ok_or_else(no_disk)?;
         let Some(wanted) = self.policy.excess(&disk) else {
@@ -146,7 +146,8 @@ impl Collector {
 
     /// Where the images are.
     pub(crate) fn folder(&self) -> PathBuf {
-        self.images.folder()
+        let own = self.router.images_folder();
+        own.unwrap_or_else(|| self.images.folder())
     }
 
     /// Removes all images that may go.

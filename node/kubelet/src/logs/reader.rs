@@ -2,21 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
 use super::files;
 use super::line::{self, Line};
 use super::options::LogOptions;
 use crate::access::open_foreign;
+use crate::inotify::{WatchFlags, Watcher};
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 32 << 10;
@@ -67,7 +64,7 @@ async fn read_all(
 ) -> io::Result<()> {
     // Watching before reading: nothing is missed in between.
     let mut watcher = match options.follow {
-        true => path.parent().map(Watcher::new).transpose()?,
+        true => path.parent().map(watch).transpose()?,
         false => None,
     };
     let parts = files::parts(path);
@@ -115,12 +112,19 @@ async fn read_all(
             return Ok(());
         }
         tokio::select! {
-            changed = watcher.changed() => changed?,
+            changed = watcher.changed() => { changed?; }
             changed = life.changes.changed() => if changed.is_err() {
                 return Ok(());
             },
         }
     }
+}
+
+/// Watches the folder of a log, which may not have been written yet.
+fn watch(folder: &Path) -> io::Result<Watcher> {
+    std::fs::create_dir_all(folder)?;
+    let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+    Watcher::new(folder, flags)
 }
 
 /// Reads what is new, over a rotation too; false if the reader has enough.
@@ -276,45 +280,5 @@ impl Output<'_> {
         }
         let chunk = Bytes::from(std::mem::take(&mut self.buffer));
         self.sender.send(Ok(chunk)).await.is_ok()
-    }
-}
-
-/// Wakes when something in a folder changes.
-struct Watcher {
-    fd: AsyncFd<OwnedFd>,
-}
-
-impl Watcher {
-    fn new(folder: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let flags = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::MOVED_TO;
-        inotify::add_watch(&fd, folder, flags)?;
-        // SAFETY: an OwnedFd names the same open description until it is dropped, and it is
-        // dropped with the AsyncFd, which is the only one that holds it.
-        let fd = unsafe { AsyncFd::register(fd)? };
-        Ok(Self { fd })
-    }
-
-    async fn changed(&mut self) -> io::Result<()> {
-        loop {
-            let mut ready = self.fd.readable().await?;
-            let mut seen = false;
-            let mut buffer = [MaybeUninit::uninit(); 4096];
-            let mut events = inotify::Reader::new(self.fd.get_ref(), &mut buffer);
-            loop {
-                match events.next() {
-                    Ok(_) => seen = true,
-                    Err(rustix::io::Errno::AGAIN) => break,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            ready.clear_ready();
-            if seen {
-                return Ok(());
-            }
-        }
     }
 }

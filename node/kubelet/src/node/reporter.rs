@@ -33,6 +33,8 @@ pub(crate) struct Reporter {
     pub(crate) facts: NodeFacts,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) router: Router,
+    /// The machine is about to shut down.
+    pub(crate) shutting_down: watch::Receiver<bool>,
     /// What the node is short of.
     pub(crate) pressure: watch::Receiver<Conditions>,
 }
@@ -100,6 +102,9 @@ impl Reporter {
 
     /// Why the node cannot run Pods.
     async fn problem(&self) -> Option<String> {
+        if *self.shutting_down.borrow() {
+            return Some("node is shutting down".to_owned());
+        }
         for runtime in self.router.all() {
             if let Err(error) = runtime.list_pod_sandboxes().await {
                 return Some(format!(
@@ -190,11 +195,13 @@ impl Reporter {
         let mut sent = node.status.clone().unwrap_or_default();
         let mut sent_at = tokio::time::Instant::now();
         let mut pressure = self.pressure.clone();
+        let mut shutting_down = self.shutting_down.clone();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RENEW) => {}
                 // Whoever places Pods is to know at once.
                 Ok(()) = pressure.changed() => {}
+                Ok(()) = shutting_down.changed() => {}
             }
             let status = self.status(Some(&sent)).await;
             let due = sent_at.elapsed() >= REPORT;

@@ -22,6 +22,15 @@ pub(crate) mod service_env;
 
 pub(crate) use restart::{RestartPolicy, restart_policy, restarts};
 
+/// Annotation: where a Pod comes from, `file` or `api`.
+pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+/// Annotation: the hash of a static Pod's manifest.
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// Annotation: when the node read a static Pod's manifest.
+pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+/// Annotation of the object that shows a static Pod in the API: the hash of what it shows.
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Priority from which a Pod is critical to the cluster.
 const CRITICAL_PRIORITY: i32 = 2_000_000_000;
 
@@ -127,8 +136,21 @@ pub(crate) fn is_terminal(pod: &Pod) -> bool {
     )
 }
 
+/// An annotation of the Pod.
+pub(crate) fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(key).map(String::as_str)
+}
+
+/// Whether the Pod is run because of a file of the node. Pods of the API cannot say so of
+/// themselves: see [`crate::source`].
+pub(crate) fn is_static(pod: &Pod) -> bool {
+    annotation(pod, CONFIG_SOURCE) == Some("file")
+}
+
+/// Whether the node ends all others first: static Pods are critical to it.
 pub(crate) fn is_critical(pod: &Pod) -> bool {
-    spec(pod).priority.unwrap_or(0) >= CRITICAL_PRIORITY
+    is_static(pod) || spec(pod).priority.unwrap_or(0) >= CRITICAL_PRIORITY
 }
 
 /// The longest host name that Linux takes.

@@ -75,6 +75,15 @@ pub(crate) fn security(
     })
 }
 
+/// Whether a container of the Pod has all rights of root on the machine.
+pub(crate) fn has_privileged(pod: &Pod) -> bool {
+    let privileged = |container: &Container| {
+        let context = container.security_context.as_ref();
+        context.and_then(|context| context.privileged) == Some(true)
+    };
+    super::containers(pod).any(|(container, _)| privileged(container))
+}
+
 /// The group to which the Pod's volumes are given.
 pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
     let context = super::spec(pod).security_context.as_ref()?;
@@ -153,6 +162,12 @@ mod tests {
             (Some(9), Some(2), false)
         );
         assert!(own.no_new_privileges && own.read_only_root && !own.privileged);
+        let pod = |privileged: bool| {
+            let context = json!({"privileged": privileged});
+            let containers = json!([{"name": "a"}, {"name": "b", "securityContext": context}]);
+            serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap()
+        };
+        assert!(has_privileged(&pod(true)) && !has_privileged(&pod(false)));
         assert_eq!(own.add_capabilities, ["A"]);
         assert_eq!(own.drop_capabilities, ["B"]);
         assert_eq!(own.seccomp, Seccomp::Localhost("/profiles/p.json".into()));

@@ -5,6 +5,9 @@
 //! of Pods is the only state; it is bounded by the number of Pods of the node, because its
 //! queue holds a Pod at most once.
 //!
+//! The status of a static Pod is its mirror's: it waits until there is one, and another mirror gets
+//! the whole of it ([`StatusPublisher::show_by`]).
+//!
 //! Invariant: conditions and fields that others own are never written.
 
 use std::collections::{HashMap, VecDeque};
@@ -47,6 +50,9 @@ const FIELDS: [&str; 14] = [
 struct Entry {
     namespace: String,
     name: String,
+    /// The UID of the object that has the status; none while a static Pod has no mirror.
+    object: Option<String>,
+    is_static: bool,
     /// What the API has acknowledged.
     base: Map<String, Value>,
     wanted: PodStatus,
@@ -57,6 +63,8 @@ struct Entry {
 
 #[derive(Default)]
 struct State {
+    /// Mirrors of static Pods by the Pods' UIDs: their own UIDs, and the statuses that they had.
+    mirrors: HashMap<String, (String, PodStatus)>,
     entries: HashMap<String, Entry>,
     queue: VecDeque<String>,
 }
@@ -103,10 +111,18 @@ impl StatusPublisher {
             Some(entry) if entry.wanted == status => return,
             Some(entry) => entry.wanted = status,
             None => {
+                let is_static = pod::is_static(pod);
+                let (object, base) = match (is_static, state.mirrors.get(uid)) {
+                    (false, _) => (Some(uid.to_owned()), pod::status(pod)),
+                    (true, Some((mirror, status))) => (Some(mirror.clone()), status),
+                    (true, None) => (None, pod::status(pod)),
+                };
                 let entry = Entry {
                     namespace: pod::namespace(pod).to_owned(),
                     name: pod::name(pod).to_owned(),
-                    base: owned_fields(pod::status(pod)),
+                    object,
+                    is_static,
+                    base: owned_fields(base),
                     wanted: status,
                     queued: false,
                     sending: false,
@@ -116,6 +132,35 @@ impl StatusPublisher {
             }
         }
         self.enqueue(&mut state, uid);
+    }
+
+    /// What was published last of a Pod.
+    pub(crate) fn wanted(&self, uid: &str) -> Option<PodStatus> {
+        let state = self.state.lock();
+        state.entries.get(uid).map(|entry| entry.wanted.clone())
+    }
+
+    /// These are the mirrors of static Pods now, by the Pods' UIDs: their own UIDs and statuses.
+    pub(crate) fn show_by(&self, mirrors: HashMap<String, (String, PodStatus)>) {
+        let mut state = self.state.lock();
+        let mut changed = Vec::new();
+        for (uid, entry) in state.entries.iter_mut().filter(|(_, of)| of.is_static) {
+            let mirror = mirrors.get(uid);
+            let object = mirror.map(|(object, _)| object.clone());
+            if entry.object == object {
+                continue;
+            }
+            entry.object = object;
+            if let Some((_, status)) = mirror {
+                entry.base = owned_fields(status);
+                entry.retry = RETRY.0;
+                changed.push(uid.clone());
+            }
+        }
+        state.mirrors = mirrors;
+        for uid in changed {
+            self.enqueue(&mut state, &uid);
+        }
     }
 
     /// Waits until the API has what was published last, or the Pod is gone from it.
@@ -143,7 +188,7 @@ impl StatusPublisher {
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        if entry.queued {
+        if entry.queued || entry.object.is_none() {
             return;
         }
         entry.queued = true;
@@ -165,49 +210,52 @@ impl StatusPublisher {
     }
 
     async fn send(&self, uid: &str) {
-        let (namespace, name, patch, wanted) = {
+        let (namespace, name, object, patch, wanted) = {
             let mut state = self.state.lock();
             let Some(entry) = state.entries.get_mut(uid) else {
                 return;
             };
             entry.queued = false;
+            let Some(object) = entry.object.clone() else {
+                return;
+            };
             let wanted = owned_fields(&entry.wanted);
             let Some(patch) = difference(&entry.base, &wanted) else {
                 return;
             };
             entry.sending = true;
             let (namespace, name) = (entry.namespace.clone(), entry.name.clone());
-            (namespace, name, patch, wanted)
+            (namespace, name, object, patch, wanted)
         };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let body = json!({"metadata": {"uid": uid}, "status": patch});
+        let body = json!({"metadata": {"uid": object}, "status": patch});
         let params = PatchParams::default();
         let result = api
             .patch_status(&name, &params, &Patch::Strategic(&body))
             .await;
         match result {
-            Ok(_) => self.acknowledged(uid, Some(wanted)),
+            Ok(_) => self.acknowledged(uid, &object, Some(wanted)),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
                 // Gone, or another Pod of that name: the worker hears of it by its watch.
                 tracing::debug!(namespace, name, uid, "the Pod of this status is gone");
-                self.acknowledged(uid, Some(wanted));
+                self.acknowledged(uid, &object, Some(wanted));
             }
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                 tracing::error!(namespace, name, uid, error = %status.message,
                     "the API refuses the status of a Pod");
-                self.acknowledged(uid, Some(wanted));
+                self.acknowledged(uid, &object, Some(wanted));
             }
             Err(error) => {
                 tracing::warn!(namespace, name, uid, %error, "cannot send the status of a Pod");
                 let wait = self.state.lock().entries.get(uid).map(|entry| entry.retry);
                 tokio::time::sleep(wait.unwrap_or(RETRY.0)).await;
-                self.acknowledged(uid, None);
+                self.acknowledged(uid, &object, None);
             }
         }
     }
 
     /// Ends a sending; what was published meanwhile, or could not be sent, is queued again.
-    fn acknowledged(&self, uid: &str, base: Option<Map<String, Value>>) {
+    fn acknowledged(&self, uid: &str, object: &str, base: Option<Map<String, Value>>) {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
@@ -215,6 +263,8 @@ impl StatusPublisher {
         entry.sending = false;
         let again = std::mem::take(&mut entry.queued) || base.is_none();
         match base {
+            // What another object has is not known by that.
+            _ if entry.object.as_deref() != Some(object) => {}
             Some(base) => {
                 entry.base = base;
                 entry.retry = RETRY.0;

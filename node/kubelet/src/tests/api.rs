@@ -275,7 +275,15 @@ async fn handle(State(api): State<FakeApi>, request: Request) -> Response {
                 return problem(409, "AlreadyExists");
             }
             let mut object = body;
-            object["metadata"]["uid"] = json!(format!("uid-{name}"));
+            let mut uid = format!("uid-{name}");
+            if state
+                .history
+                .iter()
+                .any(|(_, _, _, of)| of["metadata"]["uid"] == uid)
+            {
+                uid = format!("{uid}-{}", state.revision);
+            }
+            object["metadata"]["uid"] = json!(uid);
             api.store(&mut state, &path, object, "ADDED");
             (StatusCode::CREATED, state.objects[&path].to_string()).into_response()
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::world::{World, is_ready, path};
-use crate::ImageGcPolicy;
+use crate::{CredentialPolicy, ImageGcPolicy};
 
 /// Whoever runs the tests has used some of the disk.
 fn always() -> ImageGcPolicy {
@@ -76,5 +76,56 @@ async fn nothing_goes_while_there_is_room() {
     world.pod("web", json!({}), json!({}));
     world.api.object(&path("web"), "it runs", is_ready).await;
     assert!(world.images.present.lock().contains("old:v1"));
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_plugin_gives_credentials_for_a_pull() {
+    let mut world = World::new();
+    let at = |name: &str| world.root.path().join(name);
+    let answer = r#"{"apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+        "kind": "CredentialProviderResponse", "cacheKeyType": "Image",
+        "auth": {"r.example": {"username": "u", "password": "p"}}}"#;
+    std::os::unix::fs::symlink("/bin/sh", at("helper")).unwrap();
+    let script = format!("echo '{answer}'");
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig",
+        "providers": [{
+            "name": "helper", "apiVersion": "credentialprovider.kubelet.k8s.io/v1",
+            "matchImages": ["r.example"], "defaultCacheDuration": "1m", "args": ["-c", script],
+        }],
+    });
+    std::fs::write(at("config.json"), config.to_string()).unwrap();
+    let mut credentials = CredentialPolicy {
+        config: Some(at("config.json")),
+        bin_dir: Some(world.root.path().to_owned()),
+        ..CredentialPolicy::default()
+    };
+    credentials.load().unwrap();
+    world.policy.credentials = credentials;
+    let secret = "eyJhdXRocyI6eyJyLmV4YW1wbGUiOnsidXNlcm5hbWUiOiJ1IiwicGFzc3dvcmQiOiJwIn19fQ==";
+    let secret = json!({
+        "metadata": {"name": "own", "namespace": "ns"}, "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": secret},
+    });
+    world.api.put("/api/v1/namespaces/ns/secrets/own", secret);
+    let kubelet = world.start();
+    let own = json!({"imagePullSecrets": [{"name": "own"}]});
+    for (name, image, spec) in [
+        ("none", "elsewhere.example/app:v1", json!({})),
+        ("node", "r.example/app:v1", json!({})),
+        ("both", "r.example/other:v1", own),
+    ] {
+        world.pod(name, json!({"image": image}), spec);
+        world.api.object(&path(name), "it runs", is_ready).await;
+    }
+    let pulls = world.images.pulls.lock().clone();
+    let pull = |image: &str, auths| (image.to_owned(), auths);
+    let expected = [
+        pull("elsewhere.example/app:v1", 0),
+        pull("r.example/app:v1", 1),
+        pull("r.example/other:v1", 2),
+    ];
+    assert_eq!(pulls, expected);
     kubelet.stop().await;
 }

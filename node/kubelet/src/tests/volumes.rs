@@ -4,6 +4,7 @@ use coracle_runtime::fake::Verb;
 use serde_json::json;
 
 use super::world::{World, is_ready, path, waiting};
+use crate::inotify::{WatchFlags, Watcher};
 
 #[tokio::test]
 async fn volumes_are_made_before_containers_and_follow_the_pod() {
@@ -67,13 +68,16 @@ async fn a_changed_config_map_is_in_its_volume_at_once() {
         .await;
     let container = world.runtime.container("main").unwrap();
     let file = container.config.mounts[0].host_path.join("color");
-    let until = async |wanted: Option<&str>| {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-        // Nothing tells of a file.
-        while std::fs::read_to_string(&file).ok().as_deref() != wanted {
-            assert!(tokio::time::Instant::now() < deadline, "not {wanted:?}");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+    let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
+    let mut watcher = Watcher::new(file.parent().unwrap(), flags).unwrap();
+    let mut until = async |wanted: Option<&str>| {
+        let has = async {
+            while std::fs::read_to_string(&file).ok().as_deref() != wanted {
+                watcher.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), has).await;
+        assert!(waited.is_ok(), "not {wanted:?}");
     };
     until(Some("red")).await;
     world

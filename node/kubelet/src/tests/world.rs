@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use coracle_images::RegistryAuth;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
-    Attachment, Image, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
+    Attachment, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::api::FakeApi;
 use crate::{
     Attached, ClusterDns, EvictionPolicy, HostPort, ImageError, ImageGcPolicy, Images, Kind,
-    Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, NodePolicy, PodNetwork, Reserved,
+    Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
+    PodNetwork, Reserved,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
@@ -74,6 +75,10 @@ impl Images for FakeImages {
         }
         self.present.lock().insert(reference.to_owned());
         Ok(local(reference))
+    }
+
+    fn sources(&self, _: &LocalImage, _: &[RegistryAuth]) -> Vec<ImageSource> {
+        Vec::new()
     }
 
     fn list(&self) -> Vec<ListedImage> {
@@ -177,6 +182,8 @@ pub(super) struct World {
     pub(super) network: Arc<FakeNetwork>,
     pub(super) root: tempfile::TempDir,
     pub(super) policy: NodePolicy,
+    /// Where the machine's logind is, if it has one.
+    pub(super) logind: Option<LogindPlaces>,
 }
 
 /// The policy of a node that does not care how full the disk of whoever runs the tests is.
@@ -192,6 +199,7 @@ fn unmoved() -> NodePolicy {
             ..EvictionPolicy::default()
         },
         reserved: Reserved::default(),
+        ..NodePolicy::default()
     }
 }
 
@@ -212,6 +220,7 @@ impl World {
             network: Arc::default(),
             root: tempfile::tempdir().unwrap(),
             policy: unmoved(),
+            logind: None,
         }
     }
 
@@ -235,6 +244,7 @@ impl World {
             taints: Vec::new(),
             root_dir: self.root.path().join("kubelet"),
             seccomp_dir: self.root.path().join("seccomp"),
+            manifests: vec![self.root.path().join("manifests")],
             log_dir: self.root.path().join("logs"),
             log_limits: LogLimits::default(),
             client: self.api.client(),
@@ -250,6 +260,10 @@ impl World {
             capacity: capacity.into_iter().map(quantity).collect(),
             max_pods: 110,
             policy: self.policy.clone(),
+            logind: self.logind.clone().unwrap_or_else(|| LogindPlaces {
+                bus: self.root.path().join("no-bus"),
+                configuration: self.root.path().join("logind.conf.d"),
+            }),
             version: "v1.37.0+coracle".to_owned(),
             api,
         });

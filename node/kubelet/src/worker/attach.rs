@@ -116,7 +116,7 @@ pub(super) async fn late(
             continue;
         };
         // What goes wrong is told when it is this container's turn.
-        let auths = objects::pull_credentials(&node.client, pod, |_| {});
+        let auths = objects::pull_credentials(node, pod, reference, |_| {});
         let policy = PullPolicy::IfNotPresent;
         let obtained = node.images.obtain(reference, policy, auths, || {}).await;
         kinds.push(match obtained {

@@ -35,7 +35,8 @@ impl Inbox {
         }
         let grace = pod::grace(&self.pod);
         if pod::is_deleted(&self.pod) {
-            return Some((Cause::Deleted, grace));
+            let within = self.evicted.as_ref().map_or(grace, |(_, within)| *within);
+            return Some((Cause::Deleted, grace.min(within)));
         }
         if let Some((verdict, within)) = &self.evicted {
             return Some((Cause::Failed(verdict.clone()), *within));
@@ -48,6 +49,8 @@ impl Inbox {
 #[derive(Debug)]
 pub(crate) struct Handle {
     inbox: watch::Sender<Inbox>,
+    /// Nothing of the Pod runs, and that was told.
+    over: watch::Sender<bool>,
 }
 
 impl Handle {
@@ -60,7 +63,8 @@ impl Handle {
             shutdown: None,
             hints: 0,
         });
-        (Self { inbox }, receiver)
+        let over = watch::Sender::new(false);
+        (Self { inbox, over }, receiver)
     }
 
     pub(crate) fn update(&self, pod: Arc<Pod>) {
@@ -84,6 +88,27 @@ impl Handle {
             }
             lives
         })
+    }
+
+    /// Ends the Pod within that time, with that verdict unless it ends already.
+    pub(crate) fn end_within(&self, verdict: Verdict, grace: Duration) {
+        self.inbox.send_modify(|inbox| {
+            let evicted = inbox.evicted.take();
+            inbox.evicted = Some(match evicted {
+                Some((first, within)) => (first, within.min(grace)),
+                None => (verdict, grace),
+            });
+        });
+    }
+
+    /// The Pod has ended, and that was told.
+    pub(crate) fn set_over(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Sees when it has.
+    pub(crate) fn over(&self) -> watch::Receiver<bool> {
+        self.over.subscribe()
     }
 
     /// Has what is left of a Pod removed that has ended; true if it has.

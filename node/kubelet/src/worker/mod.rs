@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,7 +42,8 @@ pub(crate) struct Workers {
     draining: Arc<AtomicBool>,
     tasks: TaskTracker,
     cancel: CancellationToken,
-    ended: Arc<Notify>,
+    /// Counts workers that have ended.
+    ended: Arc<watch::Sender<u64>>,
 }
 
 impl Workers {
@@ -54,7 +55,7 @@ impl Workers {
             draining: Arc::default(),
             tasks: TaskTracker::new(),
             cancel,
-            ended: Arc::new(Notify::new()),
+            ended: Arc::default(),
         }
     }
 
@@ -81,7 +82,7 @@ impl Workers {
                         () = worker.run() => {}
                     }
                     this.handles.lock().remove(&uid);
-                    this.ended.notify_waiters();
+                    this.ended.send_modify(|n| *n = n.wrapping_add(1));
                 });
             }
         }
@@ -99,6 +100,16 @@ impl Workers {
         if let Some(handle) = self.handles.lock().get(uid) {
             handle.hint();
         }
+    }
+
+    /// Whether the Pod has a worker.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.handles.lock().contains_key(uid)
+    }
+
+    /// Sees when a worker ends.
+    pub(crate) fn ends(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
     }
 
     /// UIDs of Pods that have a worker.
@@ -135,6 +146,22 @@ impl Workers {
         handle.is_some_and(|handle| handle.evict(verdict, grace))
     }
 
+    /// Ends a Pod within that time, with that verdict unless it ends already.
+    pub(crate) fn end_within(&self, uid: &str, verdict: Verdict, grace: Duration) {
+        if let Some(handle) = self.handles.lock().get(uid) {
+            handle.end_within(verdict, grace);
+        }
+    }
+
+    /// Waits until nothing of a Pod runs any more, and that was told.
+    pub(crate) async fn over(&self, uid: &str) {
+        let over = self.handles.lock().get(uid).map(|handle| handle.over());
+        if let Some(mut over) = over {
+            // An error says that its worker is gone.
+            let _ = over.wait_for(|over| *over).await;
+        }
+    }
+
     /// The Pod of that name.
     pub(crate) fn pod_named(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let named = |pod: &Arc<Pod>| pod::namespace(pod) == namespace && pod::name(pod) == name;
@@ -155,8 +182,8 @@ impl Workers {
                 })
                 .collect()
         };
+        let mut ended = self.ended.subscribe();
         loop {
-            let ended = self.ended.notified();
             let left = {
                 let handles = self.handles.lock();
                 wanted.iter().any(|uid| handles.contains_key(uid))
@@ -164,7 +191,8 @@ impl Workers {
             if !left {
                 return;
             }
-            ended.await;
+            // The sender lives as long as this value.
+            let _ = ended.changed().await;
         }
     }
 

@@ -84,7 +84,9 @@ impl Worker {
                     continue;
                 }
                 State::Terminated { cause } => {
-                    if self.finish(&cause).await {
+                    let gone = self.finish(&cause).await;
+                    self.handle.set_over();
+                    if gone {
                         return;
                     }
                     None

@@ -17,6 +17,7 @@ use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
+use crate::shutdown;
 use crate::status::Verdict;
 use crate::volumes::{self, tokens};
 
@@ -42,7 +43,9 @@ impl Worker {
         let runtime = self.node.cache.pod(uid);
         if !self.memory.admitted {
             let runs = !runtime.is_empty();
-            let pressed = admission::pressed(pod, runs, &self.node.pressure.borrow());
+            let pressed = shutdown::admit(*self.node.shutting_down.borrow());
+            let pressed =
+                pressed.and_then(|()| admission::pressed(pod, runs, &self.node.pressure.borrow()));
             let admitted = pressed.and_then(|()| self.node.admission.admit(pod, runs));
             if let Err(verdict) = admitted {
                 let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
@@ -134,8 +137,11 @@ impl Worker {
             }
             self.memory.prepared = Some(prepared);
         }
-        // Services are part of the environment of whatever starts here.
-        self.node.services_known().await;
+        // Services are part of the environment of whatever starts here; of a static Pod's if they
+        // are known, for it may be what makes them known.
+        if !pod::is_static(pod) {
+            self.node.services_known().await;
+        }
         if let Err(error) = self.set_up_volumes(pod).await {
             if !self.memory.volumes {
                 self.memory.volume_failures += 1;

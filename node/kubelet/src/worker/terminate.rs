@@ -91,7 +91,10 @@ impl Worker {
                 _ => None,
             };
             self.publish(&pod, verdict, true);
-            self.node.publisher.settled(&uid).await;
+            // A static Pod has no object that could go before its end is told.
+            if !pod::is_static(&pod) {
+                self.node.publisher.settled(&uid).await;
+            }
         }
         if !inbox.removed && !pod::is_deleted(&pod) && inbox.shutdown.is_none() {
             // It has ended and stays to be looked at: its logs and records stay too.

@@ -1,27 +1,26 @@
 //! Sandboxes and containers: made, started, stopped, removed.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
+use coracle_runtime::cgroup::Cgroup;
+use coracle_runtime::cgroup::pods::{own_pod_cgroup, pod_cgroup};
 use coracle_runtime::ledger::ContainerRecord;
 use coracle_runtime::{
     ContainerConfig, ContainerId, Error, Exit, PodSandbox, PodSandboxConfig, Resources, Result,
-    SandboxId, SandboxState, disk,
+    SandboxId, disk, files,
 };
 use serde::{Deserialize, Serialize};
 
 use super::making::{MADE, Made};
 use super::shim::Shim;
-use super::{Entry, Inner, files};
-use crate::cgroup::Cgroup;
+use super::{Entry, Inner};
 use crate::protocol::{Event, Launch, Request, Response};
 
 /// How long after its grace period a container may take to end before its shim is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Above the Pods' cgroups where the kubelet has made none.
-const CGROUPS: &str = "/coracle";
 /// That a container was started.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Started {
@@ -104,8 +103,9 @@ impl Inner {
         if let Some(sandbox) = &closed {
             let path = pod_cgroup(&sandbox.config);
             let weigh = move |inner: &Self| {
-                let _cgroups = inner.cgroups.lock();
-                inner.weigh_class(&path)
+                let _held = inner.cgroups.hold();
+                let sandboxes = inner.ledger.sandboxes();
+                inner.cgroups.weigh_class(&path, &sandboxes)
             };
             // It may have no cgroup yet, or none any more.
             let _ = self.blocking(weigh).await;
@@ -207,43 +207,24 @@ impl Inner {
 
     /// Makes the cgroup of a Pod, above its containers', with its limits.
     fn make_pod_cgroup(&self, id: &SandboxId) -> io::Result<()> {
-        let _cgroups = self.cgroups.lock();
+        let _held = self.cgroups.hold();
         // One that was forgotten meanwhile has none.
         let Ok(PodSandbox { config, .. }) = self.ledger.sandbox(id) else {
             return Ok(());
         };
-        let path = pod_cgroup(&config);
-        let cgroup = self.hierarchies.cgroup(&path);
-        cgroup.create()?;
-        self.limit_root()?;
-        cgroup.update(&config.resources)?;
-        cgroup.limit_pids(config.pids_limit)?;
-        self.weigh_class(&path)
+        self.cgroups.make(&config, &self.ledger.sandboxes())
     }
 
     /// Changes the limits of a Pod's cgroup, and what its class has.
     pub(super) fn resize_pod_cgroup(&self, id: &SandboxId, of: &Resources) -> io::Result<()> {
-        let _cgroups = self.cgroups.lock();
+        let _held = self.cgroups.hold();
         let Some(path) = self.pod_cgroup_of(id) else {
             return Ok(());
         };
-        self.hierarchies.cgroup(&path).update(of)?;
+        self.cgroups.resize(&path, of)?;
         let recorded = self.ledger.resize_sandbox(id, of.clone());
         recorded.map_err(io::Error::other)?;
-        self.weigh_class(&path)
-    }
-
-    /// Limits what all Pods use together, as far as there are any and something is reserved.
-    pub(super) fn limit_root(&self) -> io::Result<()> {
-        let Some((root, limits)) = self.limits.lock().clone() else {
-            return Ok(());
-        };
-        let cgroup = self.hierarchies.cgroup(&root);
-        if !cgroup.exists() {
-            return Ok(());
-        }
-        cgroup.update(&limits.resources)?;
-        cgroup.limit_pids(limits.processes)
+        self.cgroups.weigh_class(&path, &self.ledger.sandboxes())
     }
 
     /// Forgets a sandbox, and removes its Pod's cgroup with whatever is left in it. The Pod may
@@ -253,7 +234,7 @@ impl Inner {
         let forgotten = self.blocking(move |inner| {
             // Of two sandboxes of a Pod that go at once the second finds itself alone: each is
             // forgotten before the next looks.
-            let _cgroups = inner.cgroups.lock();
+            let _held = inner.cgroups.hold();
             let path = inner.pod_cgroup_of(&id);
             let others = inner.ledger.sandboxes();
             let mut others = others.iter().filter(|other| other.id != id);
@@ -261,33 +242,16 @@ impl Inner {
             if let Some(path) = &own {
                 // What does not go keeps the sandbox on the records, and whoever removes it asks
                 // again.
-                inner.hierarchies.cgroup(path).clear()?;
+                inner.cgroups.clear(path)?;
             }
             let forgotten = inner.ledger.remove_sandbox(&id);
             if let Some(path) = own {
-                inner.hierarchies.cgroup(&path).remove_upwards();
-                // There may be no Pod of the class left.
-                let _ = inner.weigh_class(&path);
+                inner.cgroups.cleared(&path, &inner.ledger.sandboxes());
             }
             Ok(forgotten)
         });
         let failed = |error| Error::io("removing the control group of a Pod", error);
         forgotten.await.map_err(failed)?
-    }
-
-    /// A class of Pods has the share of the processor that its Pods have asked for together.
-    fn weigh_class(&self, pod: &Path) -> io::Result<()> {
-        // What is right below the root is weighed by whoever owns the machine.
-        let class = pod.parent().filter(|class| class.components().count() > 2);
-        let Some(class) = class else { return Ok(()) };
-        let sandboxes = self.ledger.sandboxes();
-        let of_class = sandboxes.iter().filter(|sandbox| {
-            sandbox.state == SandboxState::Ready
-                && pod_cgroup(&sandbox.config).parent() == Some(class)
-        });
-        let asked = of_class.filter_map(|sandbox| sandbox.config.resources.cpu_request_millis);
-        let asked = asked.fold(0, u64::saturating_add);
-        self.hierarchies.cgroup(class).weigh(asked)
     }
 
     /// The cgroup of a sandbox's Pod; none if the sandbox is not known.
@@ -300,7 +264,8 @@ impl Inner {
     pub(super) fn cgroup(&self, record: &ContainerRecord) -> Cgroup {
         let path = self.pod_cgroup_of(&record.sandbox);
         let path = path.unwrap_or_else(|| own_pod_cgroup(&record.pod.uid));
-        self.hierarchies.cgroup(&path.join(&record.id.0))
+        let hierarchies = self.cgroups.hierarchies();
+        hierarchies.cgroup(&path.join(&record.id.0))
     }
 
     pub(super) fn create_container(
@@ -402,16 +367,4 @@ impl Inner {
         let failed = |error| Error::io("removing a container", error);
         removed.await.map_err(failed)?.map(drop)
     }
-}
-
-/// The cgroup of a Pod, from the root of every hierarchy.
-pub(super) fn pod_cgroup(config: &PodSandboxConfig) -> PathBuf {
-    match &config.cgroup_parent {
-        Some(parent) => Path::new("/").join(parent),
-        None => own_pod_cgroup(&config.pod.uid),
-    }
-}
-
-fn own_pod_cgroup(uid: &str) -> PathBuf {
-    Path::new(CGROUPS).join(format!("pod{uid}"))
 }

@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_images::ImageLayer;
+use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
-use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk};
+use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk, files};
 use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
-use super::lifecycle::pod_cgroup;
-use super::{Inner, files, machine};
+use super::{Inner, machine};
 use crate::protocol::{Confinement, Start};
 use crate::seccomp::localhost;
 use crate::shim::PROCESSES;
@@ -74,14 +74,14 @@ impl Inner {
             (digest.clone(), lowers)
         });
         let lowers: BTreeMap<String, Vec<PathBuf>> = lowers.collect();
-        let hierarchies = self.hierarchies.older();
+        let hierarchies = self.cgroups.hierarchies().older();
         let plan = spec::plan(&Input {
             sandbox: &sandbox.config,
             config: &record.config,
             image,
             users: &users,
             cgroup: &cgroup,
-            unified: self.hierarchies.unified(),
+            unified: self.cgroups.hierarchies().unified(),
             hierarchies: &hierarchies,
             files: &files::list(&records.sandbox_folder(&sandbox.id)),
             volumes: &volumes,
@@ -95,7 +95,7 @@ impl Inner {
         });
         let plan = plan.map_err(Error::InvalidConfig)?;
         let joins = sandbox.config.namespaces.share_processes || record.config.target.is_some();
-        let mounted = joins && !self.hierarchies.unified();
+        let mounted = joins && !self.cgroups.hierarchies().unified();
         let below = cgroup.strip_prefix("/").unwrap_or(&cgroup);
         let cgroup_folders = match mounted {
             true => hierarchies.iter().map(|root| root.join(below)).collect(),

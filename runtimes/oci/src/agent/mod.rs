@@ -5,7 +5,6 @@
 //! agent reads them and takes over every shim that lives.
 
 mod adopt;
-mod files;
 mod lifecycle;
 mod machine;
 mod making;
@@ -22,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use coracle_images::layer::{Budget, LayerError};
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
+use coracle_runtime::cgroup::pods::PodCgroups;
 use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::usage::{DiskUsage, disk_usage};
@@ -35,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::binary::Binary;
-use crate::cgroup::Hierarchies;
 use crate::snapshots::Snapshots;
 use shim::Shim;
 
@@ -74,16 +73,12 @@ struct Inner {
     config: OciConfig,
     ledger: Ledger<Shim>,
     snapshots: Snapshots,
-    hierarchies: Hierarchies,
+    /// Shims that end remove Pods' cgroups too, and are processes of their own: `Cgroup::create` tries again
+    /// for those.
+    cgroups: PodCgroups,
     binary: Binary,
     /// Counts further processes, for numbers and names.
     processes: AtomicU64,
-    /// Held while Pods' cgroups are made and removed, and sandboxes forgotten: what this process
-    /// removes, it does not remove from under what it makes. Shims that end remove theirs too,
-    /// and are processes of their own: [`crate::cgroup`] tries again for those.
-    cgroups: Mutex<()>,
-    /// The cgroup above all Pods', which comes and goes with them, and what may be used in it.
-    limits: Mutex<Option<(PathBuf, PodsLimits)>>,
     shims: Mutex<HashMap<SandboxId, Arc<Shim>>>,
     tasks: TaskTracker,
     detached: CancellationToken,
@@ -105,11 +100,9 @@ impl OciRuntime {
         let inner = Arc::new(Inner {
             ledger,
             snapshots: snapshots.map_err(failed)?,
-            hierarchies: Hierarchies::detect().map_err(failed)?,
+            cgroups: PodCgroups::detect().map_err(failed)?,
             binary: Binary::of(&config.exe).map_err(failed)?,
             processes: AtomicU64::new(0),
-            cgroups: Mutex::default(),
-            limits: Mutex::default(),
             shims: Mutex::default(),
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
@@ -309,12 +302,10 @@ impl RuntimeService for OciRuntime {
     }
 
     async fn limit_pods(&self, root: &Path, limits: PodsLimits) -> Result<()> {
-        *self.0.limits.lock() = Some((root.to_owned(), limits));
-        // Pods of an earlier agent may be there.
-        let limited = self.0.blocking(|inner| {
-            let _cgroups = inner.cgroups.lock();
-            inner.limit_root()
-        });
+        let root = root.to_owned();
+        let limited = self
+            .0
+            .blocking(move |inner| inner.cgroups.limit_all(&root, limits));
         limited
             .await
             .map_err(|error| Error::io("limiting the control group of all Pods", error))

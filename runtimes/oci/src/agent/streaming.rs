@@ -13,7 +13,7 @@ use coracle_runtime::process::readiness;
 use coracle_runtime::streaming::{
     Descriptor, ExecConfig, Pipes, PortConnection, Resize, Session, Wanted,
 };
-use coracle_runtime::{Error, Network, Result, SandboxId, disk};
+use coracle_runtime::{Error, Network, Result, SandboxId, dial, disk};
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::sync::watch;
@@ -181,7 +181,7 @@ impl Inner {
             Network::Namespace(path) => Some(path),
         };
         let connected =
-            tokio::task::spawn_blocking(move || crate::dial::loopback(namespace.as_deref(), port));
+            tokio::task::spawn_blocking(move || dial::loopback(namespace.as_deref(), port));
         let connected = connected.await.map_err(io::Error::other).flatten();
         let stream = connected.and_then(|stream| {
             stream.set_nonblocking(true)?;

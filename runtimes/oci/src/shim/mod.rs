@@ -34,8 +34,8 @@ use coracle_runtime::disk;
 use coracle_runtime::identity::Identity;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::cgroup::Hierarchies;
 use crate::protocol::Launch;
+use coracle_runtime::cgroup::Hierarchies;
 
 /// Name of the file in a shim's folder with its [`Launch`].
 pub(crate) const LAUNCH: &str = "launch.json";

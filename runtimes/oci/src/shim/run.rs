@@ -15,8 +15,8 @@ use super::connection::Agent;
 use super::pause::Pause;
 use super::streams::{self, Streams};
 use super::tasks::{Asked, Container, Task, What, code};
-use crate::cgroup::Hierarchies;
 use crate::protocol::{Event, OLDEST, Request, Response, Start, VERSION};
+use coracle_runtime::cgroup::Hierarchies;
 
 /// Agents at the same time: one goes while the next one comes.
 const AGENTS: usize = 8;

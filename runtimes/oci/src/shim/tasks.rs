@@ -14,10 +14,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, pidfd_open, pidfd_sen
 
 use super::create::{self, Maker};
 use super::streams::{Output, Streams};
-use crate::cgroup::{Cgroup, Hierarchies};
 use crate::console::Console;
 use crate::protocol::{Confinement, Exec, Start};
 use crate::signals;
+use coracle_runtime::cgroup::{Cgroup, Hierarchies};
 
 /// How long making a process may take.
 const MAKING: Duration = Duration::from_secs(60);

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use coracle_images::ImageConfig;
 use coracle_runtime::{
-    ContainerConfig, Namespaces, Network, PodSandboxConfig, Propagation, Resources, Seccomp,
-    Security,
+    CPU_PERIOD, ContainerConfig, MASKED_PATHS, Namespaces, Network, PodSandboxConfig, Propagation,
+    READ_ONLY_PATHS, Resources, Seccomp, Security,
 };
 use serde_json::{Value, json};
 
@@ -32,31 +32,6 @@ pub(crate) use device::Device;
 
 /// Where programs are looked for if neither the image nor the container says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The period of CPU limits, microseconds.
-const CPU_PERIOD: u64 = 100_000;
-
-/// Files of `/proc` and `/sys` that say or change too much of the machine.
-const MASKED: [&str; 12] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
 
 /// Everything that a specification is made of.
 pub(crate) struct Input<'a> {
@@ -189,8 +164,8 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     if security.privileged {
         read_only.clear();
     } else if !security.unmasked_proc {
-        linux["maskedPaths"] = json!(MASKED);
-        read_only.extend(READ_ONLY.map(PathBuf::from));
+        linux["maskedPaths"] = json!(MASKED_PATHS);
+        read_only.extend(READ_ONLY_PATHS.map(PathBuf::from));
     }
     linux["readonlyPaths"] = json!(read_only);
     let spec = json!({
@@ -239,29 +214,19 @@ fn namespaces(input: &Input<'_>) -> Value {
 
 /// Limits in the units of the kernel. Of devices nothing is allowed but what every container has.
 pub(crate) fn resources(of: &Resources) -> Value {
-    let mut cpu = json!({
-        "shares": shares(of.cpu_request_millis.unwrap_or(0)),
-    });
-    if let Some(millis) = of.cpu_limit_millis {
+    let mut cpu = json!({"shares": of.cpu_shares()});
+    if let Some(quota) = of.cpu_quota() {
         cpu["period"] = CPU_PERIOD.into();
-        // The least that the kernel takes is a millisecond.
-        let quota = millis.saturating_mul(CPU_PERIOD) / 1000;
-        cpu["quota"] = quota.clamp(1000, i64::MAX as u64).into();
+        cpu["quota"] = quota.into();
     }
     let mut resources = json!({
         "cpu": cpu,
         "devices": [{"allow": false, "access": "rwm"}],
     });
-    if let Some(bytes) = of.memory_limit_bytes {
-        let bytes = bytes.min(i64::MAX as u64);
+    if let Some(bytes) = of.memory_limit() {
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
     }
     resources
-}
-
-/// The share of the processor, as the kubelet computes it; 2 is the kernel's least.
-pub(crate) fn shares(millis: u64) -> u64 {
-    (millis.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// Parameters of the kernel that belong to namespaces of the Pod's own.

@@ -12,6 +12,7 @@ mod dynamic_resources;
 mod emptying;
 mod flow_control;
 mod limits;
+mod mirror_pods;
 mod networking;
 mod quotas;
 mod rbac;

@@ -20,7 +20,6 @@ use remote_command::Ending;
 mod port_forward;
 mod remote_command;
 mod socket;
-mod spdy;
 
 pub(crate) use socket::Sockets;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use coracle_runtime::spdy::{Decoder, Encoder, Frame};
 use coracle_runtime::streaming::PortConnection;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::socket::{CHUNK, Incoming, MAX_MESSAGE, Outgoing, Socket, framed};
-use super::spdy::{Decoder, Encoder, Frame};
 use crate::node_context::NodeContext;
 use crate::pod;
 use crate::pod_dial;

@@ -1,12 +1,10 @@
 //! Pod: containers and guests that share an address and volumes on one node.
 
-mod alpha;
 mod columns;
-mod defaults;
 mod parts;
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::resources;
+use coracle_apimachinery::{pod_defaults, resources};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP, PodSpec, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
@@ -18,7 +16,9 @@ use crate::validation::pod::{
 };
 use crate::validation::{equality, items, text};
 
-pub(super) use defaults::{set_claim_spec_defaults, set_storage_defaults, set_template_defaults};
+pub(super) use coracle_apimachinery::pod_defaults::{
+    set_claim_spec_defaults, set_storage_defaults, set_template_defaults,
+};
 
 pub(super) struct PodStrategy;
 
@@ -54,7 +54,7 @@ impl Strategy for PodStrategy {
     }
 
     fn set_defaults(&self, object: &mut Pod) {
-        defaults::set_pod_defaults(object);
+        pod_defaults::set_pod_defaults(object);
     }
 
     fn prepare_for_create(&self, object: &mut Pod) {

@@ -1,22 +1,23 @@
-//! The cgroup of a container, in whatever hierarchies the machine has.
+//! Control groups, in whatever hierarchies the machine has.
 //!
-//! libcontainer makes it and sets its limits; this module reads what is used, whether the kernel
-//! has ended something for want of memory, changes limits later, ends what is left, and removes
-//! it.
+//! Those of containers are made and limited by whoever runs them; here it is read what is used, and
+//! whether the kernel has ended something for want of memory, limits are changed later, and what is
+//! left is ended and removed. Those of Pods, above them, are [`pods`].
+
+pub mod pods;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coracle_runtime::Resources;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::spec;
+use crate::{CPU_PERIOD, Resources, shares};
 
 /// The control groups of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Hierarchies {
+pub struct Hierarchies {
     /// Mount points of the older hierarchies, with their controllers.
     v1: Vec<(PathBuf, Vec<String>)>,
     /// Mount point of the unified one.
@@ -25,14 +26,16 @@ pub(crate) struct Hierarchies {
 
 /// What is used of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) cpu: Duration,
-    pub(crate) memory_bytes: u64,
+pub struct Usage {
+    /// Time of the processor.
+    pub cpu: Duration,
+    /// Memory that cannot be given back at once.
+    pub memory_bytes: u64,
 }
 
 impl Hierarchies {
     /// Those of this machine.
-    pub(crate) fn detect() -> io::Result<Self> {
+    pub fn detect() -> io::Result<Self> {
         Ok(Self::parse(&String::from_utf8_lossy(&fs::read(
             "/proc/self/mounts",
         )?)))
@@ -63,22 +66,22 @@ impl Hierarchies {
     }
 
     /// Whether the machine has the unified hierarchy alone.
-    pub(crate) fn unified(&self) -> bool {
+    pub fn unified(&self) -> bool {
         self.v1.is_empty()
     }
 
     /// Whether there is something that limits memory.
-    pub(crate) fn limit_memory(&self) -> bool {
+    pub fn limit_memory(&self) -> bool {
         self.controller("memory").is_some() || (self.unified() && self.v2.is_some())
     }
 
     /// Mount points of the older hierarchies.
-    pub(crate) fn older(&self) -> Vec<PathBuf> {
+    pub fn older(&self) -> Vec<PathBuf> {
         self.v1.iter().map(|(path, _)| path.clone()).collect()
     }
 
     /// A cgroup by its path from the root of every hierarchy.
-    pub(crate) fn cgroup(&self, path: &Path) -> Cgroup {
+    pub fn cgroup(&self, path: &Path) -> Cgroup {
         Cgroup {
             hierarchies: self.clone(),
             path: path.strip_prefix("/").unwrap_or(path).to_owned(),
@@ -105,7 +108,7 @@ const BUSY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A cgroup.
-pub(crate) struct Cgroup {
+pub struct Cgroup {
     hierarchies: Hierarchies,
     path: PathBuf,
 }
@@ -140,13 +143,13 @@ impl Cgroup {
     }
 
     /// Whether it is there.
-    pub(crate) fn exists(&self) -> bool {
+    pub fn exists(&self) -> bool {
         self.file("memory", "", "")
             .is_some_and(|folder| folder.is_dir())
     }
 
     /// Makes the cgroup, and those above it, in which limits can be set.
-    pub(crate) fn create(&self) -> io::Result<()> {
+    pub fn create(&self) -> io::Result<()> {
         // A shim that ends takes the class along with the last Pod of it, also from under this.
         for _ in 1..TRIES {
             match self.try_create() {
@@ -187,14 +190,14 @@ impl Cgroup {
     }
 
     /// Limits the processes and threads in it.
-    pub(crate) fn limit_pids(&self, limit: Option<u64>) -> io::Result<()> {
+    pub fn limit_pids(&self, limit: Option<u64>) -> io::Result<()> {
         let limit = limit.map_or("max".to_owned(), |limit| limit.to_string());
         self.write("pids", "pids.max", &limit)
     }
 
     /// Sets its share of the processor, by thousandths of a core that were asked for.
-    pub(crate) fn weigh(&self, millis: u64) -> io::Result<()> {
-        let shares = spec::shares(millis);
+    pub fn weigh(&self, millis: u64) -> io::Result<()> {
+        let shares = shares(millis);
         match self.hierarchies.unified() {
             true => self.write("cpu", "cpu.weight", &weight(shares).to_string()),
             false => self.write("cpu", "cpu.shares", &shares.to_string()),
@@ -203,14 +206,14 @@ impl Cgroup {
 
     /// Whether the kernel has killed a process of the cgroup because it had no memory left. The
     /// counts go with the cgroup.
-    pub(crate) fn out_of_memory(&self) -> bool {
+    pub fn out_of_memory(&self) -> bool {
         let path = self.file("memory", "memory.oom_control", "memory.events");
         let text = path.and_then(|path| fs::read_to_string(path).ok());
         text.is_some_and(|text| value(&text, "oom_kill").is_some_and(|kills| kills > 0))
     }
 
     /// What is used now; none once the cgroup is gone.
-    pub(crate) fn usage(&self) -> Option<Usage> {
+    pub fn usage(&self) -> Option<Usage> {
         let read = |path: Option<PathBuf>| fs::read_to_string(path?).ok();
         let memory: u64 = read(self.file("memory", "memory.usage_in_bytes", "memory.current"))?
             .trim()
@@ -231,21 +234,19 @@ impl Cgroup {
     }
 
     /// Changes the limits of what runs.
-    pub(crate) fn update(&self, resources: &Resources) -> io::Result<()> {
-        let wanted = spec::resources(resources);
-        let number = |pointer: &str| wanted.pointer(pointer).and_then(serde_json::Value::as_u64);
-        let shares = number("/cpu/shares").unwrap_or(2);
-        let period = number("/cpu/period").unwrap_or(100_000);
-        let quota = number("/cpu/quota");
-        let memory = number("/memory/limit");
+    pub fn update(&self, resources: &Resources) -> io::Result<()> {
+        let shares = resources.cpu_shares();
+        let period = CPU_PERIOD;
+        let quota = resources.cpu_quota();
+        let memory = resources.memory_limit();
         if self.hierarchies.unified() {
             let weight = weight(shares);
-            let or_max = |value: Option<u64>| value.map_or("max".to_owned(), |v| v.to_string());
+            let or_max = |value: Option<i64>| value.map_or("max".to_owned(), |v| v.to_string());
             self.write("cpu", "cpu.weight", &weight.to_string())?;
             self.write("cpu", "cpu.max", &format!("{} {period}", or_max(quota)))?;
             return self.write("memory", "memory.max", &or_max(memory));
         }
-        let or_none = |value: Option<u64>| value.map_or("-1".to_owned(), |v| v.to_string());
+        let or_none = |value: Option<i64>| value.map_or("-1".to_owned(), |v| v.to_string());
         self.write("cpu", "cpu.shares", &shares.to_string())?;
         self.write("cpu", "cpu.cfs_period_us", &period.to_string())?;
         self.write("cpu", "cpu.cfs_quota_us", &or_none(quota))?;
@@ -307,7 +308,7 @@ impl Cgroup {
     }
 
     /// Ends what is left in the cgroup, and removes it with all below it. Blocks.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    pub fn clear(&self) -> io::Result<()> {
         self.kill();
         let until = Instant::now() + BUSY;
         for folder in self.tree() {
@@ -332,7 +333,7 @@ impl Cgroup {
     }
 
     /// Removes the cgroup and those above it, but for those in which something is.
-    pub(crate) fn remove_upwards(&self) {
+    pub fn remove_upwards(&self) {
         for path in self.path.ancestors().filter(|path| *path != Path::new("")) {
             for folder in self.hierarchies.cgroup(path).folders() {
                 match fs::remove_dir(&folder) {

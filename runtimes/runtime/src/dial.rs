@@ -13,7 +13,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Connects to a port of the loopback addresses in a namespace; none: in that of the machine.
-pub(crate) fn loopback(namespace: Option<&Path>, port: u16) -> io::Result<TcpStream> {
+/// Blocks.
+pub fn loopback(namespace: Option<&Path>, port: u16) -> io::Result<TcpStream> {
     let Some(namespace) = namespace else {
         return connect(port);
     };

@@ -1,8 +1,8 @@
-//! Frames of SPDY/3.1 (the draft of that name), as far as `SPDY/3.1+portforward.k8s.io` needs
-//! them: the client opens streams with headers, both sides send data and close their halves.
+//! Frames of SPDY/3.1 (the draft of that name), as far as Kubernetes' streams need them: the client
+//! opens streams with headers, both sides send data and close their halves.
 //!
-//! A codec from bytes to frames and back, without I/O. There is no flow control: the client's
-//! library has none.
+//! A codec from bytes to frames and back, without I/O. There is no flow control: the library at
+//! Kubernetes' other ends has none.
 
 use std::collections::BTreeMap;
 
@@ -32,26 +32,38 @@ const HEADERS: u16 = 8;
 /// The flag of a frame that is the last of its stream.
 const FIN: u8 = 1;
 
-/// What the client sends.
+/// What comes from the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub enum Frame {
     /// Opens a stream; the names of headers are lower-case.
     Open {
+        /// Its number.
         stream: u32,
+        /// Its headers.
         headers: BTreeMap<String, String>,
+        /// Whether nothing follows.
         last: bool,
     },
+    /// Bytes of a stream.
     Data {
+        /// Its number.
         stream: u32,
+        /// The bytes.
         bytes: Bytes,
+        /// Whether nothing follows.
         last: bool,
     },
+    /// Ends a stream at once.
     Reset {
+        /// Its number.
         stream: u32,
     },
+    /// Is to be answered with the same.
     Ping {
+        /// Its number.
         id: u32,
     },
+    /// There will be no more streams.
     GoAway,
     /// One that changes nothing here.
     Other,
@@ -59,17 +71,20 @@ pub(super) enum Frame {
 
 /// Why there is nothing more to understand.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SpdyError {
+pub enum SpdyError {
+    /// A frame is too long.
     #[error("a frame of {0} bytes is past the bound of {MAX_FRAME}")]
     TooLong(usize),
+    /// A frame ends before what it must have.
     #[error("a frame of type {0} is too short")]
     Short(u16),
+    /// Headers cannot be unpacked, or are too long.
     #[error("headers cannot be unpacked")]
     Headers,
 }
 
 /// Takes frames from bytes as they come.
-pub(super) struct Decoder {
+pub struct Decoder {
     came: BytesMut,
     inflate: Decompress,
     /// Whether the compressor's own header has been read.
@@ -77,7 +92,12 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    /// One that has heard nothing yet.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it begins with the connection, and once"
+    )]
+    pub fn new() -> Self {
         Self {
             came: BytesMut::new(),
             inflate: Decompress::new(false),
@@ -85,12 +105,17 @@ impl Decoder {
         }
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    /// Takes bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
         self.came.put_slice(bytes);
     }
 
     /// The next frame that has come whole.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, SpdyError> {
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it goes on when more has come"
+    )]
+    pub fn next(&mut self) -> Result<Option<Frame>, SpdyError> {
         let Some(head) = self.came.first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -221,31 +246,53 @@ fn stored(content: &[u8]) -> Vec<u8> {
 
 /// Makes frames.
 #[derive(Default)]
-pub(super) struct Encoder {
+pub struct Encoder {
     begun: bool,
 }
 
 impl Encoder {
-    /// Accepts a stream. Its answer has no headers.
-    pub(super) fn reply(&mut self, stream: u32) -> Bytes {
+    /// Opens a stream.
+    pub fn open(&mut self, stream: u32, headers: &[(&str, &str)]) -> Bytes {
         let mut content = Vec::new();
         content.put_u32(stream);
+        // It belongs to no other stream, and has neither a priority nor a credential.
+        content.put_slice(&[0; 6]);
+        self.headers(headers, &mut content);
+        control(SYN_STREAM, &content)
+    }
+
+    /// Accepts a stream. Its answer has no headers.
+    pub fn reply(&mut self, stream: u32) -> Bytes {
+        let mut content = Vec::new();
+        content.put_u32(stream);
+        self.headers(&[], &mut content);
+        control(SYN_REPLY, &content)
+    }
+
+    fn headers(&mut self, headers: &[(&str, &str)], content: &mut Vec<u8>) {
         if !self.begun {
             // A compressor's header without a dictionary.
             content.extend_from_slice(&[0x78, 0x01]);
             self.begun = true;
         }
-        content.extend(stored(&0u32.to_be_bytes()));
+        let mut text = Vec::new();
+        text.put_u32(headers.len() as u32);
+        for word in headers.iter().flat_map(|(name, value)| [name, value]) {
+            text.put_u32(word.len() as u32);
+            text.put_slice(word.as_bytes());
+        }
+        content.extend(stored(&text));
         // An empty block hands over what came before.
         content.extend(stored(&[]));
-        control(SYN_REPLY, &content)
     }
 
-    pub(super) fn ping(id: u32) -> Bytes {
+    /// Answers a ping.
+    pub fn ping(id: u32) -> Bytes {
         control(PING, &id.to_be_bytes())
     }
 
-    pub(super) fn data(stream: u32, bytes: &[u8], last: bool) -> Bytes {
+    /// Bytes of a stream.
+    pub fn data(stream: u32, bytes: &[u8], last: bool) -> Bytes {
         let mut frame = BytesMut::with_capacity(HEAD + bytes.len());
         frame.put_u32(stream);
         frame.put_u8(if last { FIN } else { 0 });

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coracle_runtime::{Network, PodSandboxConfig, disk};
+use crate::{Network, PodSandboxConfig, disk};
 
 const FILES: [(&str, &str); 3] = [
     ("hosts", "/etc/hosts"),
@@ -14,7 +14,7 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 /// Writes them into the sandbox's folder.
-pub(super) fn write(folder: &Path, config: &PodSandboxConfig) -> io::Result<()> {
+pub fn write(folder: &Path, config: &PodSandboxConfig) -> io::Result<()> {
     let machine = |path: &str| match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read,
@@ -41,7 +41,7 @@ pub(super) fn write(folder: &Path, config: &PodSandboxConfig) -> io::Result<()> 
 }
 
 /// Where they are, and where a container finds them.
-pub(super) fn list(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+pub fn list(folder: &Path) -> Vec<(PathBuf, &'static str)> {
     let files = FILES.iter();
     files
         .map(|(name, inside)| (folder.join(name), *inside))
@@ -83,7 +83,7 @@ fn aliases(config: &PodSandboxConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use coracle_runtime::Hosts;
+    use crate::Hosts;
 
     use super::*;
 

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 
@@ -66,6 +68,21 @@ fn the_dictionary_is_known() {
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(headers, BTreeMap::from(expected));
+}
+
+#[test]
+fn streams_that_we_open_are_understood() {
+    let mut encoder = Encoder::default();
+    let mut decoder = Decoder::new();
+    for (stream, kind) in [(1, "error"), (3, "stdout")] {
+        let frames = decode(&mut decoder, &encoder.open(stream, &[("streamtype", kind)]));
+        let expected = Frame::Open {
+            stream,
+            headers: [("streamtype".to_owned(), kind.to_owned())].into(),
+            last: false,
+        };
+        assert_eq!(frames, [expected]);
+    }
 }
 
 #[test]

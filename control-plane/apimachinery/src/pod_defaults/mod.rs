@@ -1,4 +1,9 @@
 //! The defaults of Pods and of templates of Pods, as the Kubernetes API reference has them.
+//!
+//! They are here because two read manifests of Pods: the API server, and a kubelet whose static
+//! Pods run before there is an API server.
+
+mod alpha;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, PersistentVolumeClaimSpec,
@@ -6,15 +11,13 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::alpha;
-use crate::validation::resources::{canonicalize, canonicalize_quantity};
-use crate::validation::text;
+use crate::quantity::{canonicalize, canonicalize_quantity};
 
 /// Mode of files in volumes that the API fills.
 const FILE_MODE: i32 = 0o644;
 
 /// Sets the defaults of a Pod: those of its spec, and those that a template has not.
-pub(crate) fn set_pod_defaults(pod: &mut Pod) {
+pub fn set_pod_defaults(pod: &mut Pod) {
     let spec = pod.spec.get_or_insert_default();
     set_spec_defaults(spec);
     spec.enable_service_links.get_or_insert(true);
@@ -41,7 +44,7 @@ pub(crate) fn set_pod_defaults(pod: &mut Pod) {
 }
 
 /// Sets the defaults of a template.
-pub(crate) fn set_template_defaults(template: &mut PodTemplateSpec) {
+pub fn set_template_defaults(template: &mut PodTemplateSpec) {
     template.metadata.get_or_insert_default();
     set_spec_defaults(template.spec.get_or_insert_default());
 }
@@ -271,7 +274,7 @@ fn set_volume_defaults(volume: &mut Volume) {
 }
 
 /// Sets the defaults of a claim.
-pub(crate) fn set_claim_spec_defaults(spec: &mut PersistentVolumeClaimSpec) {
+pub fn set_claim_spec_defaults(spec: &mut PersistentVolumeClaimSpec) {
     default(&mut spec.volume_mode, "Filesystem");
     if let Some(resources) = &mut spec.resources {
         canonicalize(&mut resources.limits);
@@ -280,7 +283,7 @@ pub(crate) fn set_claim_spec_defaults(spec: &mut PersistentVolumeClaimSpec) {
 }
 
 /// Defaults of sources that no node of ours mounts: an object reads back as Kubernetes has it.
-pub(crate) fn set_storage_defaults(volume: &mut Volume) {
+pub fn set_storage_defaults(volume: &mut Volume) {
     if let Some(source) = &mut volume.iscsi {
         default(&mut source.iscsi_interface, "default");
     }
@@ -299,6 +302,10 @@ pub(crate) fn set_storage_defaults(volume: &mut Volume) {
         default(&mut source.storage_mode, "ThinProvisioned");
         default(&mut source.fs_type, "xfs");
     }
+}
+
+fn text(field: &Option<String>) -> &str {
+    field.as_deref().unwrap_or_default()
 }
 
 fn default(field: &mut Option<String>, value: &str) {
