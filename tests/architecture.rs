@@ -122,3 +122,44 @@ fn reserved_crates_stay_with_their_owners() {
         }
     }
 }
+
+/// What a section of the workspace's table says, line by line, without what it says of ours.
+fn section(name: &str) -> BTreeSet<&'static str> {
+    include_str!("../Cargo.toml")
+        .split_once(&format!("\n[{name}]\n"))
+        .unwrap()
+        .1
+        .lines()
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.starts_with("coracle") && !line.starts_with('#') && !line.is_empty())
+        .collect()
+}
+
+/// Then Cargo gives both builds of a dependency one name, and `.ci/rustc-once` spares the second.
+#[test]
+fn dependencies_are_built_alike_for_running_and_for_testing() {
+    for part in ["", ".build-override", ".package"] {
+        assert_eq!(
+            section(&format!("profile.dev{part}")),
+            section(&format!("profile.release{part}"))
+        );
+    }
+}
+
+#[test]
+fn ours_are_tested_with_every_check() {
+    let checked = r#"{ opt-level = 0, codegen-units = 256, debug = "line-tables-only", debug-assertions = true, overflow-checks = true }"#;
+    let manifest = include_str!("../Cargo.toml");
+    let (_, dev) = manifest.split_once("\n[profile.dev.package]\n").unwrap();
+    for name in dependencies().keys() {
+        let package = match name.as_str() {
+            "coracle" => name.clone(),
+            _ => format!("coracle-{name}"),
+        };
+        let line = format!("{package} = {checked}");
+        assert!(
+            dev.lines().any(|found| found == line),
+            "{package} has no settings of its own in the profile for tests"
+        );
+    }
+}
