@@ -10,7 +10,8 @@
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
 //! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
 //! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
-//! Pod's network ([`dial`]), and control groups ([`cgroup`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
+//! Pod's network ([`dial`]), control groups ([`cgroup`]), and the machine's huge pages
+//! ([`huge_pages`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
 //! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
@@ -32,6 +33,7 @@ pub mod files;
 pub mod frames;
 pub mod grpc;
 pub mod harness;
+pub mod huge_pages;
 pub mod identity;
 pub mod ledger;
 pub mod log;

@@ -83,6 +83,7 @@ impl Inner {
             cgroup: &cgroup,
             unified: self.cgroups.hierarchies().unified(),
             hierarchies: &hierarchies,
+            huge_pages: self.cgroups.hierarchies().huge_pages(),
             files: &files::list(&records.sandbox_folder(&sandbox.id)),
             volumes: &volumes,
             images: &lowers,

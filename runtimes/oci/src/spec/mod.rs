@@ -45,6 +45,8 @@ pub(crate) struct Input<'a> {
     pub(crate) unified: bool,
     /// Where the older hierarchies are mounted.
     pub(crate) hierarchies: &'a [PathBuf],
+    /// Sizes of huge pages that are limited, in bytes.
+    pub(crate) huge_pages: &'a [u64],
     /// Files of the sandbox that a container sees if no volume is there.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Folders for the image's volumes, where a container may write also if its root is
@@ -145,7 +147,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     let mut linux = json!({
         "namespaces": namespaces(input),
         "cgroupsPath": input.cgroup,
-        "resources": resources(&config.resources),
+        "resources": resources(&config.resources, input.huge_pages),
         "sysctl": sysctls(shared)?,
     });
     let (mounts, staged) = mounts::mounts(input)?;
@@ -212,8 +214,9 @@ fn namespaces(input: &Input<'_>) -> Value {
     namespaces.into()
 }
 
-/// Limits in the units of the kernel. Of devices nothing is allowed but what every container has.
-pub(crate) fn resources(of: &Resources) -> Value {
+/// Limits in the units of the kernel. Of devices nothing is allowed but what every container has, and
+/// of huge pages those alone that were asked for.
+fn resources(of: &Resources, huge_pages: &[u64]) -> Value {
     let mut cpu = json!({"shares": of.cpu_shares()});
     if let Some(quota) = of.cpu_quota() {
         cpu["period"] = CPU_PERIOD.into();
@@ -225,6 +228,12 @@ pub(crate) fn resources(of: &Resources) -> Value {
     });
     if let Some(bytes) = of.memory_limit() {
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    let huge_pages = of.huge_page_limits(huge_pages);
+    if !huge_pages.is_empty() {
+        let limits = huge_pages.iter();
+        let limits = limits.map(|(size, bytes)| json!({"pageSize": size, "limit": bytes}));
+        resources["hugepageLimits"] = limits.collect();
     }
     resources
 }
