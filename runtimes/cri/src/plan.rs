@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::{
-    CPU_PERIOD, ContainerConfig, LogLimits, MASKED_PATHS, Mount, Namespaces, Network, PodIdentity,
-    PodSandboxConfig, Propagation, READ_ONLY_PATHS, Resources, Seccomp, Security, TERMINATION_LOG,
-    files,
+    AppArmor, CPU_PERIOD, ContainerConfig, LogLimits, MASKED_PATHS, Mount, Namespaces, Network,
+    PodIdentity, PodSandboxConfig, Propagation, READ_ONLY_PATHS, Resources, Seccomp, Security,
+    TERMINATION_LOG, files,
 };
 use serde::{Deserialize, Serialize};
 
@@ -321,6 +321,8 @@ fn security(input: &Input<'_>) -> Result<wire::LinuxContainerSecurityContext, St
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READ_ONLY_PATHS),
         seccomp: Some(seccomp(&of.seccomp)),
+        // Without one the runtime decides.
+        apparmor: of.app_armor.as_ref().map(apparmor),
     })
 }
 
@@ -353,6 +355,18 @@ fn user(of: &Security, image: &wire::Image) -> Result<(Option<i64>, String), Str
         Some(uid) => (Some(uid), String::new()),
         None => (None, image.username.clone()),
     })
+}
+
+fn apparmor(of: &AppArmor) -> wire::SecurityProfile {
+    let (profile_type, localhost_ref) = match of {
+        AppArmor::RuntimeDefault => (profile::RUNTIME_DEFAULT, String::new()),
+        AppArmor::Unconfined => (profile::UNCONFINED, String::new()),
+        AppArmor::Localhost(name) => (profile::LOCALHOST, name.clone()),
+    };
+    wire::SecurityProfile {
+        profile_type,
+        localhost_ref,
+    }
 }
 
 fn seccomp(of: &Seccomp) -> wire::SecurityProfile {

@@ -264,3 +264,21 @@ fn huge_pages_are_those_that_were_asked_for() {
     let limits: Vec<(&str, u64)> = limits.iter().map(|of| (&*of.page_size, of.limit)).collect();
     assert_eq!(limits, [("2MB", 4 << 20), ("1GB", 0)]);
 }
+
+#[test]
+fn profiles_of_apparmor_are_the_runtimes_where_none_is_asked_for() {
+    for (asked, expected) in [
+        (None, None),
+        (Some(AppArmor::RuntimeDefault), Some((0, ""))),
+        (Some(AppArmor::Unconfined), Some((1, ""))),
+        (Some(AppArmor::Localhost("own".into())), Some((2, "own"))),
+    ] {
+        let mut config = ContainerConfig::default();
+        config.security.app_armor = asked;
+        let made = check(&config, &a_sandbox(), &wire::Image::default()).unwrap();
+        let context = made.linux.unwrap().security_context.unwrap();
+        let found = context.apparmor.as_ref();
+        let found = found.map(|of| (of.profile_type, &*of.localhost_ref));
+        assert_eq!(found, expected);
+    }
+}

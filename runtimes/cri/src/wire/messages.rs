@@ -204,6 +204,7 @@ messages! {
         masked_paths: Vec<String> = 13,
         readonly_paths: Vec<String> = 14,
         seccomp: Option<SecurityProfile> = 15,
+        apparmor: Option<SecurityProfile> = 16,
     }
     Capability { add_capabilities: Vec<String> = 1, drop_capabilities: Vec<String> = 2 }
     CreateContainerRequest {

@@ -8,6 +8,7 @@
 //! installed by the runtime's own executor ([`crate::seccomp`]), for later processes of a container
 //! too.
 
+pub(crate) mod apparmor;
 mod capabilities;
 mod device;
 mod mounts;
@@ -60,6 +61,8 @@ pub(crate) struct Input<'a> {
     pub(crate) processes: &'a Path,
     /// Devices of the machine, for a container with all rights.
     pub(crate) devices: &'a [Device],
+    /// The profile of AppArmor, see [`apparmor::profile`].
+    pub(crate) app_armor: Option<&'a str>,
     /// The capabilities that the agent has itself, a bit for each.
     pub(crate) capabilities: u64,
     /// The folder of the container.
@@ -143,6 +146,10 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     });
     if security.no_new_privileges {
         process["noNewPrivileges"] = true.into();
+    }
+    // Further processes begin as this one, and get it too.
+    if let Some(profile) = input.app_armor {
+        process["apparmorProfile"] = profile.into();
     }
     let mut linux = json!({
         "namespaces": namespaces(input),

@@ -16,6 +16,7 @@ struct Pod {
     users: UserFiles,
     unified: bool,
     huge_pages: Vec<u64>,
+    app_armor: Option<&'static str>,
     volumes: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -46,6 +47,7 @@ impl Pod {
             },
             unified: false,
             huge_pages: Vec::new(),
+            app_armor: None,
             volumes: Vec::new(),
         }
     }
@@ -74,6 +76,7 @@ impl Pod {
                 uid: 0,
                 gid: 6,
             }],
+            app_armor: self.app_armor,
             capabilities: u64::MAX >> 23 & !(1 << 16),
             bundle: Path::new("/c"),
         })
