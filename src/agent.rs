@@ -15,6 +15,7 @@ use coracle_kubelet::{
 use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
 use coracle_oci::{OciConfig, OciRuntime};
+use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::{LogLimits, PortDispatcher, RuntimeService};
 use coracle_wasm::{WasmConfig, WasmRuntime};
 use futures::StreamExt;
@@ -224,6 +225,7 @@ impl RunningNode {
             capacity: Capacity::detect(&config.directory, max_pods),
             max_pods,
             policy: config.policy,
+            apparmor: AppArmorPlaces::of_machine(),
             logind: LogindPlaces::of_machine(),
             version: format!("v1.37.0+coracle{}", env!("CARGO_PKG_VERSION")),
             api: Some(KubeletApi {

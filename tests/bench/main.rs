@@ -16,7 +16,9 @@ mod applies;
     reason = "the end-to-end tests use the rest"
 )]
 mod cluster;
+mod containers;
 mod control_plane;
+mod figures;
 mod footprint;
 mod peer;
 mod pods;
@@ -75,6 +77,7 @@ const GROUPS: &[Group] = &[
     ("reads", reads::rows),
     ("reads-applies", applies::rows),
     ("serving", serving::rows),
+    ("containers", containers::rows),
 ];
 
 fn main() {

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, sample};
 use crate::{Row, percentile};
@@ -18,8 +18,9 @@ pub(crate) fn rows() -> Vec<Row> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = client(&cluster).await;
-        let mut times = one_by_one(&client, 100).await;
-        let burst = burst(&client, 500).await;
+        let spec = json!({"containers": [container()]});
+        let mut times = one_by_one(&client, &spec, 100).await;
+        let burst = burst(&client, &spec, 500).await;
         vec![
             Row::new(
                 "image cached: create of an HTTP Pod to Ready, p50 / p99 of 100",
@@ -49,7 +50,7 @@ pub(crate) async fn client(cluster: &Cluster) -> kube::Client {
     kube::Client::try_from(config).expect("a client")
 }
 
-fn container() -> serde_json::Value {
+fn container() -> Value {
     json!({
         "name": "main",
         "image": "hello-http:v1",
@@ -58,8 +59,8 @@ fn container() -> serde_json::Value {
     })
 }
 
-/// Milliseconds from the create call to the watch event that says Ready, Pod after Pod.
-async fn one_by_one(client: &kube::Client, count: usize) -> Vec<f64> {
+/// Milliseconds from the create call to the watch event that says Ready, Pod after Pod of a spec.
+pub(crate) async fn one_by_one(client: &kube::Client, spec: &Value, count: usize) -> Vec<f64> {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let mut times = Vec::new();
     // The first pulls and compiles the image.
@@ -67,7 +68,7 @@ async fn one_by_one(client: &kube::Client, count: usize) -> Vec<f64> {
         let name = format!("single-{number}");
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name},
-            "spec": {"containers": [container()]},
+            "spec": spec,
         }))
         .expect("a Pod");
         let started = Instant::now();
@@ -98,8 +99,8 @@ async fn one_by_one(client: &kube::Client, count: usize) -> Vec<f64> {
     times
 }
 
-/// The time in which a Deployment goes from none to `count` ready Pods.
-async fn burst(client: &kube::Client, count: i32) -> Duration {
+/// The time in which a Deployment goes from none to `count` ready Pods of a spec.
+pub(crate) async fn burst(client: &kube::Client, spec: &Value, count: i32) -> Duration {
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
     let deployment: Deployment = serde_json::from_value(json!({
         "metadata": {"name": "burst"},
@@ -108,7 +109,7 @@ async fn burst(client: &kube::Client, count: i32) -> Duration {
             "selector": {"matchLabels": {"app": "burst"}},
             "template": {
                 "metadata": {"labels": {"app": "burst"}},
-                "spec": {"containers": [container()]},
+                "spec": spec,
             },
         },
     }))

@@ -2,12 +2,10 @@
 //! other.
 
 use std::path::Path;
-use std::process::Command;
-
-use serde_json::Value;
 
 use crate::Row;
 use crate::cluster::{Cluster, eventually, http_get, is_root, sample};
+use crate::figures::figures;
 use crate::peer::{Peer, rates};
 
 const CONNECTIONS: u32 = 64;
@@ -65,28 +63,8 @@ fn requests() -> Vec<Row> {
 
 /// What the runtime's own measurements say, which need no cluster.
 fn guests() -> Vec<Row> {
-    let ran = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args([
-            "bench",
-            "--workspace",
-            "--bench",
-            "host",
-            "--",
-            "neighbours",
-            "idle",
-        ])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(
-        ran.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    let figures: Vec<Value> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let bench = ["bench", "--workspace", "--bench", "host", "--"];
+    let figures = figures(&[&bench[..], &["neighbours", "idle"]].concat());
     let aims = [
         ("a quiet Pod, p99 beside to p99 alone", "≤ 2"),
         ("10000 idle Pods, their host", "≤ 40 MiB"),
@@ -94,16 +72,8 @@ fn guests() -> Vec<Row> {
     figures
         .iter()
         .map(|figure| {
-            let name = figure["figure"].as_str().unwrap_or_default();
-            let value = figure["value"].as_f64().unwrap_or(f64::NAN);
-            let unit = figure["unit"].as_str().unwrap_or_default();
-            let unit = if unit == "ratio" { "×" } else { unit };
-            let aim = aims.iter().find(|(of, _)| *of == name);
-            Row::new(
-                name,
-                format!("{value:.2} {unit}"),
-                aim.map_or("", |(_, aim)| aim),
-            )
+            let aim = aims.iter().find(|(of, _)| *of == figure.name);
+            figure.row(aim.map_or("", |(_, aim)| aim))
         })
         .collect()
 }

@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, Kubectl, eventually, http_get, sample};
-use crate::containers::cluster_with_busybox;
 use crate::pod_network::routes_into;
 
 /// A Pod of a container that serves `/cgi-bin/count`, one of a guest that asks it by its Service's

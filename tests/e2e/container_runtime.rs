@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::cluster::busybox::{cluster_with_busybox, image_layout};
 use crate::cluster::{CORACLE, Cluster, Kubectl, eventually, http_get, succeeded};
-use crate::containers::{cluster_with_busybox, image_layout};
 
 #[path = "../../runtimes/cri/tests/containerd/daemon.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the other user takes more of it")]

@@ -1,7 +1,7 @@
 //! `kubectl debug`: ephemeral containers in Pods of containers and of guests.
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, sample};
-use crate::containers::cluster_with_busybox;
 
 const BOX: &str = "
 apiVersion: v1

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Kubectl, eventually, sample};
-use crate::containers::cluster_with_busybox;
 
 /// Waits for an event of a Pod that says something.
 fn told(kubectl: &Kubectl, pod: &str, said: &str) {

@@ -1,8 +1,8 @@
 //! The samples whose Pods have a guest and a container: one address, localhost, a volume and an order
 //! of starting and stopping for both.
 
+use crate::cluster::busybox::cluster_with_busybox_as;
 use crate::cluster::{Cluster, Kubectl, eventually, http_get, sample};
-use crate::containers::cluster_with_busybox_as;
 
 /// The name of the busybox that the manifests ask for.
 const TAG: &str = "1.37";

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, eventually, sample};
-use crate::containers::cluster_with_busybox;
 
 /// A Pod that writes so many bytes to a file and stays.
 fn writer(name: &str, file: &str, bytes: u32, volumes: &str) -> String {

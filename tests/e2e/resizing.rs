@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, Kubectl, eventually, sample};
-use crate::containers::cluster_with_busybox;
 
 const POD: [&str; 2] = ["pod", "box"];
 

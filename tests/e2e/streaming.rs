@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{
     Background, Cluster, Kubectl, eventually, http_get, kubectl_available, sample, succeeded,
 };
-use crate::containers::cluster_with_busybox;
 
 /// Forwards a port of this machine, chosen by the kernel: where it leads from.
 fn forward(kubectl: &Kubectl, to: &str, port: u16, output: &Path) -> (Background, String) {

@@ -21,6 +21,24 @@ pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
 /// Pods on a node.
 pub const PODS: &str = "pods";
 
+/// Huge pages, in bytes; those of each size are a resource of their own, whose name ends with it.
+pub const HUGE_PAGES: &str = "hugepages-";
+
+/// The size in bytes of the huge pages that a resource is; none if it is something else.
+pub fn huge_page_size(name: &str) -> Option<u64> {
+    let size: Quantity = name.strip_prefix(HUGE_PAGES)?.parse().ok()?;
+    u64::try_from(size.value()).ok().filter(|size| *size > 0)
+}
+
+/// The huge pages in a list, in bytes, by their size.
+pub fn huge_pages(list: &ResourceList) -> BTreeMap<u64, u64> {
+    let of = |(name, amount): (&String, &Quantity)| {
+        let bytes = u64::try_from(amount.value()).ok()?;
+        Some((huge_page_size(name)?, bytes))
+    };
+    list.iter().filter_map(of).collect()
+}
+
 /// A list of the API as amounts.
 pub fn parse(list: Option<&BTreeMap<String, ApiQuantity>>) -> ResourceList {
     let amount =

@@ -158,3 +158,20 @@ fn a_pod_counts_as_the_most_that_it_has_or_wants_while_it_is_resized() {
     let unknown: Pod = serde_json::from_value(unknown).unwrap();
     assert_eq!(pod_requests_in_place(&unknown)[CPU].milli_value(), 2000);
 }
+
+#[test]
+fn huge_pages_are_resources_by_their_size() {
+    for (name, size) in [
+        ("hugepages-2Mi", Some(2 << 20)),
+        ("hugepages-1Gi", Some(1 << 30)),
+        ("hugepages-0", None),
+        ("hugepages-big", None),
+        ("requests.hugepages-2Mi", None),
+        ("memory", None),
+    ] {
+        assert_eq!(huge_page_size(name), size, "{name}");
+    }
+    let container = container(json!({}), json!({"memory": "1Gi", "hugepages-2Mi": "4Mi"}));
+    let limits = pod_limits(&spec(json!({"containers": [container, container]})));
+    assert_eq!(huge_pages(&limits), BTreeMap::from([(2 << 20, 8 << 20)]));
+}

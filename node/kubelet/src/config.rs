@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_apimachinery::quantity::Quantity;
+use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::{LogLimits, RuntimeService};
 use k8s_openapi::api::core::v1::{Service, Taint};
 use kube::runtime::reflector::Store;
@@ -59,6 +60,8 @@ pub struct KubeletConfig {
     pub max_pods: usize,
     /// What the kubelet's flags say.
     pub policy: NodePolicy,
+    /// Where the machine tells of AppArmor.
+    pub apparmor: AppArmorPlaces,
     /// Where the machine tells that it is about to shut down.
     pub logind: LogindPlaces,
     /// Version that the node reports, `v1.37.…`.

@@ -130,6 +130,7 @@ impl Kubelet {
             node_name: config.node_name,
             root: config.root_dir,
             seccomp: config.seccomp_dir,
+            apparmor: config.apparmor,
             log_root: config.log_dir,
             log_limits: config.log_limits,
             host_ips: config.addresses,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use coracle_runtime::LogLimits;
+use coracle_runtime::apparmor::AppArmorPlaces;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
 use tokio::sync::{OnceCell, watch};
@@ -30,6 +31,7 @@ pub(crate) struct NodeContext {
     pub(crate) node_name: String,
     pub(crate) root: PathBuf,
     pub(crate) seccomp: PathBuf,
+    pub(crate) apparmor: AppArmorPlaces,
     pub(crate) log_root: PathBuf,
     pub(crate) log_limits: LogLimits,
     pub(crate) host_ips: Vec<IpAddr>,

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::{
-    CPU_PERIOD, ContainerConfig, LogLimits, MASKED_PATHS, Mount, Namespaces, Network, PodIdentity,
-    PodSandboxConfig, Propagation, READ_ONLY_PATHS, Resources, Seccomp, Security, TERMINATION_LOG,
-    files,
+    AppArmor, CPU_PERIOD, ContainerConfig, LogLimits, MASKED_PATHS, Mount, Namespaces, Network,
+    PodIdentity, PodSandboxConfig, Propagation, READ_ONLY_PATHS, Resources, Seccomp, Security,
+    TERMINATION_LOG, files,
 };
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +101,17 @@ pub(crate) fn resources(of: &Resources) -> wire::LinuxContainerResources {
         cpu_quota: of.cpu_quota().unwrap_or(-1),
         cpu_shares: of.cpu_shares() as i64,
         memory_limit_in_bytes: of.memory_limit().unwrap_or(0),
+        hugepage_limits: Vec::new(),
     }
+}
+
+/// Limits of huge pages, which do not change later. A runtime passes over them where nothing limits
+/// them.
+fn huge_pages(of: &Resources, sizes: &[u64]) -> Vec<wire::HugepageLimit> {
+    let limits = of.huge_page_limits(sizes).into_iter();
+    limits
+        .map(|(page_size, limit)| wire::HugepageLimit { page_size, limit })
+        .collect()
 }
 
 /// A sandbox, or why there can be none.
@@ -162,6 +172,8 @@ pub(crate) struct Input<'a> {
     pub(crate) files: &'a Path,
     /// Whether the runtime makes mounts read-only at all depths.
     pub(crate) recursive_read_only: bool,
+    /// Sizes of huge pages that the machine has, in bytes.
+    pub(crate) huge_pages: &'a [u64],
     /// Where volumes are that must not be reached by a link: their place for each of the mounts.
     pub(crate) staged: &'a [Option<PathBuf>],
 }
@@ -203,7 +215,10 @@ pub(crate) fn container(input: &Input<'_>) -> Result<wire::ContainerConfig, Stri
         stdin_once: config.stdio.once,
         tty: config.stdio.terminal,
         linux: Some(wire::LinuxContainerConfig {
-            resources: Some(resources(&config.resources)),
+            resources: Some(wire::LinuxContainerResources {
+                hugepage_limits: huge_pages(&config.resources, input.huge_pages),
+                ..resources(&config.resources)
+            }),
             security_context: Some(security(input)?),
         }),
     })
@@ -306,6 +321,8 @@ fn security(input: &Input<'_>) -> Result<wire::LinuxContainerSecurityContext, St
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READ_ONLY_PATHS),
         seccomp: Some(seccomp(&of.seccomp)),
+        // Without one the runtime decides.
+        apparmor: of.app_armor.as_ref().map(apparmor),
     })
 }
 
@@ -338,6 +355,18 @@ fn user(of: &Security, image: &wire::Image) -> Result<(Option<i64>, String), Str
         Some(uid) => (Some(uid), String::new()),
         None => (None, image.username.clone()),
     })
+}
+
+fn apparmor(of: &AppArmor) -> wire::SecurityProfile {
+    let (profile_type, localhost_ref) = match of {
+        AppArmor::RuntimeDefault => (profile::RUNTIME_DEFAULT, String::new()),
+        AppArmor::Unconfined => (profile::UNCONFINED, String::new()),
+        AppArmor::Localhost(name) => (profile::LOCALHOST, name.clone()),
+    };
+    wire::SecurityProfile {
+        profile_type,
+        localhost_ref,
+    }
 }
 
 fn seccomp(of: &Seccomp) -> wire::SecurityProfile {

@@ -29,6 +29,7 @@ fn check(
         node: "/node",
         files: Path::new("/files"),
         recursive_read_only: false,
+        huge_pages: &[2 << 20, 1 << 30],
         staged: &[],
     })
 }
@@ -206,6 +207,7 @@ fn volumes_hide_the_pods_files_and_what_cannot_be_is_named() {
             node: "/node",
             files: Path::new("/files"),
             recursive_read_only: false,
+            huge_pages: &[],
             staged,
         })
         .map(|asked| asked.mounts)
@@ -244,10 +246,39 @@ fn limits_are_in_the_units_of_the_kernel() {
         cpu_request_millis: Some(500),
         cpu_limit_millis: Some(250),
         memory_limit_bytes: Some(1 << 20),
+        ..Resources::default()
     });
     let units = (of.cpu_shares, of.cpu_quota, of.memory_limit_in_bytes);
     assert_eq!(units, (512, 25_000, 1 << 20));
     let of = resources(&Resources::default());
     let units = (of.cpu_shares, of.cpu_quota, of.memory_limit_in_bytes);
     assert_eq!(units, (2, -1, 0));
+}
+
+#[test]
+fn huge_pages_are_those_that_were_asked_for() {
+    let mut config = ContainerConfig::default();
+    config.resources.huge_pages = [(2 << 20, 4 << 20)].into();
+    let asked = check(&config, &a_sandbox(), &wire::Image::default()).unwrap();
+    let limits = asked.linux.unwrap().resources.unwrap().hugepage_limits;
+    let limits: Vec<(&str, u64)> = limits.iter().map(|of| (&*of.page_size, of.limit)).collect();
+    assert_eq!(limits, [("2MB", 4 << 20), ("1GB", 0)]);
+}
+
+#[test]
+fn profiles_of_apparmor_are_the_runtimes_where_none_is_asked_for() {
+    for (asked, expected) in [
+        (None, None),
+        (Some(AppArmor::RuntimeDefault), Some((0, ""))),
+        (Some(AppArmor::Unconfined), Some((1, ""))),
+        (Some(AppArmor::Localhost("own".into())), Some((2, "own"))),
+    ] {
+        let mut config = ContainerConfig::default();
+        config.security.app_armor = asked;
+        let made = check(&config, &a_sandbox(), &wire::Image::default()).unwrap();
+        let context = made.linux.unwrap().security_context.unwrap();
+        let found = context.apparmor.as_ref();
+        let found = found.map(|of| (of.profile_type, &*of.localhost_ref));
+        assert_eq!(found, expected);
+    }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{CPU_PERIOD, Resources, shares};
+use crate::{CPU_PERIOD, Resources, huge_pages, shares};
 
 /// The control groups of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Hierarchies {
     v1: Vec<(PathBuf, Vec<String>)>,
     /// Mount point of the unified one.
     v2: Option<PathBuf>,
+    /// Sizes of huge pages that the kernel limits, in bytes.
+    huge_pages: Vec<u64>,
 }
 
 /// What is used of a cgroup.
@@ -36,15 +38,20 @@ pub struct Usage {
 impl Hierarchies {
     /// Those of this machine.
     pub fn detect() -> io::Result<Self> {
-        Ok(Self::parse(&String::from_utf8_lossy(&fs::read(
-            "/proc/self/mounts",
-        )?)))
+        let mounts = fs::read("/proc/self/mounts")?;
+        let mut found = Self::parse(&String::from_utf8_lossy(&mounts));
+        if found.limit_huge_pages() {
+            let reserved = huge_pages::reserved(Path::new(huge_pages::FOLDER));
+            found.huge_pages = reserved.into_keys().collect();
+        }
+        Ok(found)
     }
 
     fn parse(mounts: &str) -> Self {
         let mut found = Self {
             v1: Vec::new(),
             v2: None,
+            huge_pages: Vec::new(),
         };
         for line in mounts.lines() {
             let mut fields = line.split(' ').skip(1);
@@ -75,6 +82,21 @@ impl Hierarchies {
         self.controller("memory").is_some() || (self.unified() && self.v2.is_some())
     }
 
+    /// Whether there is something that limits huge pages.
+    fn limit_huge_pages(&self) -> bool {
+        let unified = self.v2.as_ref().filter(|_| self.unified());
+        let controllers = unified.map(|root| root.join("cgroup.controllers"));
+        let controllers = controllers.and_then(|path| fs::read_to_string(path).ok());
+        let there = |all: String| all.split_whitespace().any(|name| name == HUGE_PAGES);
+        self.controller(HUGE_PAGES).is_some() || controllers.is_some_and(there)
+    }
+
+    /// Sizes of huge pages that can be limited here, in bytes: none where the kernel, or whoever has
+    /// mounted the hierarchies, has left the controller out.
+    pub fn huge_pages(&self) -> &[u64] {
+        &self.huge_pages
+    }
+
     /// Mount points of the older hierarchies.
     pub fn older(&self) -> Vec<PathBuf> {
         self.v1.iter().map(|(path, _)| path.clone()).collect()
@@ -98,6 +120,8 @@ impl Hierarchies {
 
 /// What a Pod's cgroup limits.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+/// And this one, where the machine has it.
+const HUGE_PAGES: &str = "hugetlb";
 
 /// How often a cgroup is made in those that shims, which are other processes, remove at the same
 /// time.
@@ -176,12 +200,15 @@ impl Cgroup {
             .as_ref()
             .filter(|_| self.hierarchies.unified())
         {
+            let mut all = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
+            if !self.hierarchies.huge_pages.is_empty() {
+                all = format!("{all} +{HUGE_PAGES}");
+            }
             let mut at = root.clone();
             for part in &self.path {
                 // What is below may be limited in what is named here.
                 let control = at.join("cgroup.subtree_control");
-                let all = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
-                fs::write(&control, all).map_err(|error| failed(&control, error))?;
+                fs::write(&control, &all).map_err(|error| failed(&control, error))?;
                 at.push(part);
                 fs::create_dir_all(&at).map_err(|error| failed(&at, error))?;
             }
@@ -193,6 +220,25 @@ impl Cgroup {
     pub fn limit_pids(&self, limit: Option<u64>) -> io::Result<()> {
         let limit = limit.map_or("max".to_owned(), |limit| limit.to_string());
         self.write("pids", "pids.max", &limit)
+    }
+
+    /// Limits the huge pages of each size that can be limited. They do not change while it is there.
+    pub fn limit_huge_pages(&self, resources: &Resources) -> io::Result<()> {
+        let limit = match self.hierarchies.unified() {
+            true => "max",
+            false => "limit_in_bytes",
+        };
+        for (size, bytes) in resources.huge_page_limits(&self.hierarchies.huge_pages) {
+            let bytes = bytes.to_string();
+            self.write(HUGE_PAGES, &format!("hugetlb.{size}.{limit}"), &bytes)?;
+            // Kernels since 5.7 count pages also when they are mapped, before they are touched.
+            let mapped = format!("hugetlb.{size}.rsvd.{limit}");
+            let path = self.file(HUGE_PAGES, &mapped, &mapped);
+            if path.is_some_and(|path| path.exists()) {
+                self.write(HUGE_PAGES, &mapped, &bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets its share of the processor, by thousandths of a core that were asked for.
@@ -389,6 +435,54 @@ mod tests {
             .cgroup(Path::new("/pod"))
             .file("memory", "v1", "memory.max");
         assert_eq!(file.unwrap(), Path::new("/sys/fs/cgroup/pod/memory.max"));
+    }
+
+    #[test]
+    fn huge_pages_of_a_size_without_a_limit_are_none() {
+        for unified in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().to_owned();
+            let older = vec![(root.clone(), vec![HUGE_PAGES.to_owned()])];
+            let hierarchies = Hierarchies {
+                v1: if unified { Vec::new() } else { older },
+                v2: Some(root.clone()),
+                huge_pages: vec![2 << 20, 1 << 30],
+            };
+            let limit = if unified { "max" } else { "limit_in_bytes" };
+            let file = |name: &str| root.join("pod").join(format!("hugetlb.{name}.{limit}"));
+            fs::create_dir(root.join("pod")).unwrap();
+            // A kernel that counts what is mapped for one size alone, to see that it is looked for.
+            fs::write(file("2MB.rsvd"), "").unwrap();
+            let resources = Resources {
+                huge_pages: [(2 << 20, 8 << 20)].into(),
+                ..Resources::default()
+            };
+            let cgroup = hierarchies.cgroup(Path::new("/pod"));
+            cgroup.limit_huge_pages(&resources).unwrap();
+            let read = |name| fs::read_to_string(file(name)).unwrap();
+            assert_eq!(
+                ["2MB", "2MB.rsvd", "1GB"].map(read),
+                ["8388608", "8388608", "0"]
+            );
+            assert!(!file("1GB.rsvd").exists());
+        }
+    }
+
+    #[test]
+    fn a_unified_hierarchy_says_what_it_limits() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut hierarchies = Hierarchies {
+            v2: Some(folder.path().to_owned()),
+            ..Hierarchies::default()
+        };
+        let controllers = folder.path().join("cgroup.controllers");
+        for (text, expected) in [("cpu memory pids\n", false), ("cpu hugetlb misc\n", true)] {
+            fs::write(&controllers, text).unwrap();
+            assert_eq!(hierarchies.limit_huge_pages(), expected, "{text}");
+        }
+        // Beside an older hierarchy it has no say.
+        hierarchies.v1 = vec![("/sys/fs/cgroup/memory".into(), vec!["memory".into()])];
+        assert!(!hierarchies.limit_huge_pages());
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
 //! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
 //! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
-//! Pod's network ([`dial`]), and control groups ([`cgroup`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
+//! Pod's network ([`dial`]), control groups ([`cgroup`]), and what the machine
+//! has of huge pages ([`huge_pages`]) and of AppArmor ([`apparmor`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
 //! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
@@ -22,6 +23,7 @@ mod security;
 mod service;
 mod types;
 
+pub mod apparmor;
 pub mod cgroup;
 pub mod conformance;
 pub mod connection;
@@ -32,6 +34,7 @@ pub mod files;
 pub mod frames;
 pub mod grpc;
 pub mod harness;
+pub mod huge_pages;
 pub mod identity;
 pub mod ledger;
 pub mod log;
@@ -44,6 +47,6 @@ pub mod usage;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use resources::{CPU_PERIOD, Resources, shares};
-pub use security::{MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};
+pub use security::{AppArmor, MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};
 pub use service::{Error, Result, RuntimeService, end_of_grace};
 pub use types::*;

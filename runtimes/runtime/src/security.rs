@@ -54,6 +54,20 @@ pub struct Security {
     pub unmasked_proc: bool,
     /// The filter of system calls.
     pub seccomp: Seccomp,
+    /// The profile of AppArmor; where none is asked for, the runtime decides.
+    pub app_armor: Option<AppArmor>,
+}
+
+/// A profile of AppArmor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AppArmor {
+    /// The runtime's own.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// The one of that name, which is loaded.
+    Localhost(String),
 }
 
 /// A filter of system calls.

@@ -9,7 +9,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) mod busybox;
 mod kubectl;
+pub(crate) mod websocket;
 
 pub(crate) use kubectl::{Background, Kubectl, kubectl_available, tool_available};
 

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::create;
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, Kubectl, eventually};
-use crate::containers::cluster_with_busybox;
 
 const TARGET: [&str; 2] = ["pod", "ephemeral-containers-target-pod"];
 

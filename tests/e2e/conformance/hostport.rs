@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::create;
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Kubectl, eventually};
-use crate::containers::cluster_with_busybox;
 use crate::host_ports::free_port;
 
 const SERVE: &str = "mkdir /www && echo $NAME > /www/hostname && exec httpd -f -p 8080 -h /www";

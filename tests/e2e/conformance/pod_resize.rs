@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use super::create;
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, Kubectl, eventually};
-use crate::containers::cluster_with_busybox;
 
 const POD: [&str; 2] = ["pod", "resized"];
 

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::shared::{IDLE, Place, place, pod};
+use crate::cluster::busybox::push_image;
 use crate::cluster::eventually;
-use crate::containers::push_image;
 
 const TERMINATED: &str = ".status.containerStatuses[0].state.terminated";
 

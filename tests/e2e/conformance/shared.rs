@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Value, json};
 
+use crate::cluster::busybox::{cluster_with_busybox, push_speaker};
 use crate::cluster::{Cluster, Kubectl, eventually, sample};
-use crate::containers::{cluster_with_busybox, push_speaker};
 
 /// Guests whose images the cluster has beside `busybox:v1`, as `NAME:v1`.
 const GUESTS: [&str; 2] = ["hello-http", "tcp-echo"];

@@ -91,6 +91,22 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_of_each_size_are_counted() {
+        let asking = json!({"spec": {"containers": [{"name": "c", "image": "i",
+            "resources": {"requests": {"cpu": "1", "hugepages-2Mi": "4Mi"}}}]}});
+        let with = |name: &str| json!({"status": {"allocatable": {name: "6Mi"}}});
+        let pod = |name: &str| pod_info(name, asking.clone());
+        let says = |resource: &str, there: &[_]| {
+            let node = node_info(node("n", with(resource)), there);
+            NodeResourcesFit.filter(&pod("p"), &node)
+        };
+        let lacking = Verdict::Unschedulable(vec!["Insufficient hugepages-2Mi".into()]);
+        assert_eq!(says("hugepages-2Mi", &[]), Verdict::Fits);
+        assert_eq!(says("hugepages-2Mi", &[pod("other")]), lacking);
+        assert_eq!(says("hugepages-1Gi", &[]), lacking);
+    }
+
+    #[test]
     fn extended_resources_and_the_number_of_pods() {
         let gpu = json!({"spec": {"containers": [{"name": "c", "image": "i",
             "resources": {"requests": {"example.com/gpu": "2"}}}]}});

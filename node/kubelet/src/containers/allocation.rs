@@ -233,6 +233,8 @@ pub(crate) fn larger(a: &Resources, b: &Resources) -> Resources {
         cpu_request_millis: a.cpu_request_millis.max(b.cpu_request_millis),
         cpu_limit_millis: limit(a.cpu_limit_millis, b.cpu_limit_millis),
         memory_limit_bytes: limit(a.memory_limit_bytes, b.memory_limit_bytes),
+        // They are not resized.
+        huge_pages: a.huge_pages.clone(),
     }
 }
 

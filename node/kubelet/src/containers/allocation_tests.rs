@@ -176,6 +176,7 @@ fn a_pod_has_enough_while_it_changes() {
         cpu_request_millis: request,
         cpu_limit_millis: cpu,
         memory_limit_bytes: memory,
+        ..Resources::default()
     };
     let (a, b) = (of(Some(1), Some(5), Some(9)), of(None, Some(7), Some(3)));
     assert_eq!(larger(&a, &b), of(Some(1), Some(7), Some(9)));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_apimachinery::resources::parse;
+use coracle_apimachinery::resources::{huge_pages, parse};
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, Hosts, PodSandboxConfig, Port, Protocol, Resolution,
     Resources, RuntimeService, SandboxId, Stdio,
@@ -381,6 +381,7 @@ pub(crate) fn units(of: &ResourceRequirements) -> Resources {
         cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),
         cpu_limit_millis: limits.get("cpu").and_then(|q| unsigned(q.milli_value())),
         memory_limit_bytes: limits.get("memory").and_then(|q| unsigned(q.value())),
+        huge_pages: huge_pages(&limits),
     }
 }
 

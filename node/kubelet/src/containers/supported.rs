@@ -32,13 +32,7 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     if claims.into_iter().flatten().next().is_some() {
         return refused("resources.claims".to_owned());
     }
-    let own = container.security_context.as_ref();
     let of_pod = spec.security_context.as_ref();
-    let armor = own.and_then(|context| context.app_armor_profile.as_ref());
-    let armor = armor.or(of_pod.and_then(|context| context.app_armor_profile.as_ref()));
-    if armor.is_some_and(|profile| profile.type_ == "Localhost") {
-        return refused("appArmorProfile of type Localhost".to_owned());
-    }
     let groups = of_pod.and_then(|context| context.supplemental_groups_policy.as_deref());
     if groups == Some("Strict") {
         return refused("supplementalGroupsPolicy: Strict".to_owned());
@@ -132,7 +126,6 @@ mod tests {
     #[test]
     fn what_is_not_done_is_named() {
         let port = json!({"ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}]});
-        let app_armor = json!({"type": "Localhost", "localhostProfile": "p"});
         for (spec, named) in [
             (with(port), "hostPort 8080 of protocol SCTP"),
             (
@@ -142,10 +135,6 @@ mod tests {
             (
                 with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
                 "resources.claims",
-            ),
-            (
-                with(json!({"securityContext": {"appArmorProfile": app_armor}})),
-                "appArmorProfile",
             ),
             (
                 json!({
@@ -174,7 +163,6 @@ mod tests {
                 "initContainers": [{"name": "c", "restartPolicy": "Always"}],
                 "containers": [{"name": "d"}],
             }),
-            with(json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})),
         ] {
             assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
         }

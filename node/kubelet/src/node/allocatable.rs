@@ -5,11 +5,13 @@
 //!            └──────── what Pods' control group may use ────────┘
 //! ```
 //!
+//! Of memory the huge pages go off too, which are nobody else's once they are reserved.
+//!
 //! Source of the rules: "Reserve Compute Resources for System Daemons" of the Kubernetes
 //! documentation. The last part is for nobody: a Pod that used it would be ended.
 
 use coracle_apimachinery::quantity::Quantity;
-use coracle_apimachinery::resources::{EPHEMERAL_STORAGE, ResourceList};
+use coracle_apimachinery::resources::{EPHEMERAL_STORAGE, ResourceList, huge_page_size};
 use coracle_runtime::{PodsLimits, Resources};
 
 use crate::eviction::{EvictionPolicy, Signal};
@@ -63,7 +65,13 @@ pub(crate) fn allocatable(
         };
         (name.clone(), left)
     };
-    capacity.iter().map(of).collect()
+    let mut list: ResourceList = capacity.iter().map(of).collect();
+    if let Some(memory) = list.get_mut("memory") {
+        let pages = capacity.iter();
+        let pages = pages.filter(|(name, _)| huge_page_size(name).is_some());
+        *memory = at_least_none(pages.fold(*memory, |left, (_, bytes)| left - *bytes));
+    }
+    list
 }
 
 /// What all Pods together may use, where something is reserved.
@@ -84,6 +92,7 @@ pub(crate) fn enforced(
             cpu_request_millis: of("cpu").map(|cpu| unsigned(cpu.milli_value())),
             cpu_limit_millis: None,
             memory_limit_bytes: of("memory").map(|memory| unsigned(memory.value())),
+            ..Resources::default()
         },
         processes: processes.map(|left| unsigned(left.value())),
     })
@@ -99,6 +108,26 @@ mod tests {
         let of = of.iter();
         of.map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap()))
             .collect()
+    }
+
+    #[test]
+    fn huge_pages_are_no_memory() {
+        let eviction = EvictionPolicy {
+            hard: Default::default(),
+            ..EvictionPolicy::default()
+        };
+        for (pages, memory) in [
+            (&[("hugepages-2Mi", "0")][..], "4Gi"),
+            (&[("hugepages-2Mi", "1Gi"), ("hugepages-1Gi", "2Gi")], "1Gi"),
+            (&[("hugepages-1Gi", "5Gi")], "0"),
+        ] {
+            let capacity = list(&[pages, &[("memory", "4Gi")]].concat());
+            let left = allocatable(&capacity, &Reserved::default(), &eviction);
+            assert_eq!(left["memory"].to_string(), memory, "{pages:?}");
+            for (name, all) in pages {
+                assert_eq!(left[*name].to_string(), *all);
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use coracle_apimachinery::quantity::Quantity;
+use coracle_apimachinery::resources::{HUGE_PAGES, ResourceList};
+use coracle_runtime::huge_pages;
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
 use super::machine;
@@ -12,7 +14,8 @@ use super::machine;
 pub struct Capacity;
 
 impl Capacity {
-    /// Processors, memory, disk space below `root`, and `max_pods` Pods.
+    /// Processors, memory, huge pages, disk space below `root`, and `max_pods` Pods. Huge pages that
+    /// are reserved later are not seen, as by the kubelet.
     pub fn detect(root: &Path, max_pods: usize) -> BTreeMap<String, Quantity> {
         let mut capacity = BTreeMap::new();
         let mut put = |name: &str, text: String| {
@@ -29,8 +32,21 @@ impl Capacity {
         if let Some(disk) = machine::disk(root) {
             put("ephemeral-storage", format!("{}Ki", disk.capacity >> 10));
         }
+        let reserved = huge_pages::reserved(Path::new(huge_pages::FOLDER));
+        capacity.extend(of_huge_pages(&reserved));
         capacity
     }
+}
+
+/// Resources of huge pages, of which so many are reserved, by their sizes in bytes. A size without
+/// pages is there too.
+fn of_huge_pages(reserved: &BTreeMap<u64, u64>) -> ResourceList {
+    let bytes = |bytes: u64| Quantity::from_bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let of = |(size, pages): (&u64, &u64)| {
+        let name = format!("{HUGE_PAGES}{}", bytes(*size));
+        (name, bytes(size.saturating_mul(*pages)))
+    };
+    reserved.iter().map(of).collect()
 }
 
 /// `status.nodeInfo`; the runtime's version is its name and engine's version.
@@ -72,5 +88,26 @@ pub(crate) fn architecture() -> &'static str {
         "aarch64" => "arm64",
         "powerpc64" => "ppc64le",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_pages_are_a_resource_for_each_size() {
+        let reserved = BTreeMap::from([(64 << 10, 3), (2 << 20, 512), (1 << 30, 0)]);
+        let found = of_huge_pages(&reserved);
+        let found: Vec<String> = found
+            .iter()
+            .map(|(name, amount)| format!("{name}={amount}"))
+            .collect();
+        let expected = [
+            "hugepages-1Gi=0",
+            "hugepages-2Mi=1Gi",
+            "hugepages-64Ki=192Ki",
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use coracle_apimachinery::resources::{Qos, container_limits, pod_limits, pod_requests, qos};
+use coracle_apimachinery::resources::{
+    Qos, container_limits, huge_pages, pod_limits, pod_requests, qos,
+};
 use coracle_runtime::Resources;
 use k8s_openapi::api::core::v1::Pod;
 
@@ -37,12 +39,16 @@ pub(crate) fn resources(pod: &Pod) -> Resources {
         cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),
         cpu_limit_millis: limit("cpu").and_then(|q| unsigned(q.milli_value())),
         memory_limit_bytes: limit("memory").and_then(|q| unsigned(q.value())),
+        // Who has no limit of them has none of them.
+        huge_pages: huge_pages(&limits),
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -63,6 +69,19 @@ mod tests {
             of.memory_limit_bytes,
         );
         assert_eq!(found, expected, "{containers:?}");
+    }
+
+    #[test]
+    fn huge_pages_of_containers_are_the_pods() {
+        let with = |pages: &str| json!({"limits": {"cpu": "1", "hugepages-2Mi": pages}});
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "a", "resources": with("4Mi")},
+            {"name": "b", "resources": with("2Mi")},
+            {"name": "c"},
+        ]}}))
+        .unwrap();
+        let expected = BTreeMap::from([(2 << 20, 6 << 20)]);
+        assert_eq!(resources(&pod).huge_pages, expected);
     }
 
     #[test]

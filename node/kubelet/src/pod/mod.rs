@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+pub(crate) mod app_armor;
 pub(crate) mod cgroups;
 pub(crate) mod dns;
 pub(crate) mod env;

@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
-use coracle_runtime::{Namespaces, Network, Seccomp, Security};
+use coracle_runtime::{AppArmor, Namespaces, Network, Seccomp, Security};
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+
+use super::app_armor;
 
 /// What the Pod shares with the machine; `network` is the namespace that it was given.
 pub(crate) fn namespaces(pod: &Pod, network: Option<&Path>) -> Namespaces {
@@ -72,6 +74,7 @@ pub(crate) fn security(
         read_only_root: own.and_then(|c| c.read_only_root_filesystem) == Some(true),
         unmasked_proc: own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked"),
         seccomp: seccomp(profile, profiles),
+        app_armor: app_armor::profile(pod, container),
     })
 }
 
@@ -96,6 +99,13 @@ pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
         return Err(
             "securityContext.privileged is not supported for WebAssembly, which has no rights on the \
              machine that could be widened"
+                .into(),
+        );
+    }
+    if let Some(AppArmor::Localhost(_)) = security.app_armor {
+        return Err(
+            "appArmorProfile of type Localhost is not supported for WebAssembly, whose rights are \
+             those that the sandbox gives it; use RuntimeDefault"
                 .into(),
         );
     }
@@ -182,6 +192,8 @@ mod tests {
         assert!(refused(json!({"privileged": true})).contains("privileged"));
         let profile = json!({"type": "Localhost", "localhostProfile": "p.json"});
         assert!(refused(json!({"seccompProfile": profile})).contains("Localhost"));
+        let armored = refused(json!({"appArmorProfile": profile}));
+        assert!(armored.contains("appArmorProfile"), "{armored}");
         let (_, fine) = check(json!({}), json!({"runAsUser": 7}));
         assert_eq!(check_for_guest(&fine.unwrap()), Ok(()));
     }

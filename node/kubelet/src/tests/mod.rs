@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod armoring;
 mod attaching;
 mod debugging;
 mod evicting;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_images::RegistryAuth;
+use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
     Attachment, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
@@ -260,6 +261,7 @@ impl World {
             capacity: capacity.into_iter().map(quantity).collect(),
             max_pods: 110,
             policy: self.policy.clone(),
+            apparmor: AppArmorPlaces::below(&self.root.path().join("machine")),
             logind: self.logind.clone().unwrap_or_else(|| LogindPlaces {
                 bus: self.root.path().join("no-bus"),
                 configuration: self.root.path().join("logind.conf.d"),

@@ -4,7 +4,7 @@
 //! of the Pod's containers if all have one, and what the node can allocate (KEP-1967). Only root
 //! can mount one; elsewhere the volume is an ordinary folder, and the Pod is told.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -38,7 +38,8 @@ pub(crate) fn set_up(folder: &Path, bytes: Option<u64>, mode: u32) -> io::Result
     if std::fs::read_dir(folder)?.next().is_some() {
         return Ok(Made::OnDisk);
     }
-    match mount(folder, bytes, mode) {
+    let size = bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
+    match mount(folder, c"tmpfs", &format!("mode={mode:04o}{size}")) {
         Ok(()) => Ok(Made::InMemory),
         Err(error) => match error.raw_os_error() {
             // No right to, or a kernel without it.
@@ -74,16 +75,16 @@ pub(super) fn is_mounted(folder: &Path) -> io::Result<bool> {
     Ok(own.is_dir() && own.dev() != std::fs::metadata(parent)?.dev())
 }
 
-fn mount(folder: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()> {
+/// Mounts a file system of the kernel's own.
+pub(super) fn mount(folder: &Path, kind: &CStr, options: &str) -> io::Result<()> {
     let path = CString::new(folder.as_os_str().as_bytes())?;
-    let size = bytes.map_or(String::new(), |bytes| format!(",size={bytes}"));
-    let options = CString::new(format!("mode={mode:04o}{size}"))?;
+    let options = CString::new(options)?;
     // SAFETY: all four are strings that end, and live during the call.
     let result = unsafe {
         libc::mount(
-            c"tmpfs".as_ptr(),
+            kind.as_ptr(),
             path.as_ptr(),
-            c"tmpfs".as_ptr(),
+            kind.as_ptr(),
             libc::MS_NOSUID | libc::MS_NODEV,
             options.as_ptr().cast(),
         )

@@ -3,7 +3,7 @@
 //! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
-//! memory; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
+//! memory, and [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
 //! the machine already. An image that is a volume is mounted by the runtime. Folders live under
 //! `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
@@ -24,6 +24,7 @@ use crate::pod::{self};
 
 pub(crate) mod atomic;
 pub(crate) mod host_path;
+mod huge_pages;
 mod left;
 mod memory;
 pub(crate) mod mounts;
@@ -63,6 +64,11 @@ pub(crate) enum VolumeError {
         volume: String,
         cause: host_path::HostPathError,
     },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
+    HugePages {
+        volume: String,
+        cause: huge_pages::PageSizeError,
+    },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : invalid path: {path}")]
     BadPath { volume: String, path: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {context}: {source}")]
@@ -78,6 +84,8 @@ enum Source<'a> {
     EmptyDir,
     /// An emptyDir with `medium: Memory`.
     Memory,
+    /// An emptyDir with a medium of huge pages.
+    HugePages(&'a str),
     Projected(&'static str),
     /// What lies on the machine already.
     HostPath(&'a HostPathVolumeSource),
@@ -94,6 +102,7 @@ fn source(volume: &Volume) -> Result<Source<'_>, VolumeError> {
         return match empty.medium.as_deref() {
             None | Some("") => Ok(Source::EmptyDir),
             Some("Memory") => Ok(Source::Memory),
+            Some(medium) if huge_pages::is_medium(medium) => Ok(Source::HugePages(medium)),
             Some(medium) => Err(unsupported(&format!("emptyDir with medium {medium}"))),
         };
     }
@@ -191,7 +200,7 @@ pub(crate) fn pod_folder(root: &Path, uid: &str) -> PathBuf {
 /// image's begins with itself.
 pub(crate) fn folder(root: &Path, pod: &Pod, volume: &Volume) -> Result<PathBuf, VolumeError> {
     let plugin = match source(volume)? {
-        Source::EmptyDir | Source::Memory => EMPTY_DIR,
+        Source::EmptyDir | Source::Memory | Source::HugePages(_) => EMPTY_DIR,
         Source::Projected(plugin) => plugin,
         Source::HostPath(source) => return Ok(PathBuf::from(&source.path)),
         Source::Image => return Ok(PathBuf::new()),
@@ -207,7 +216,7 @@ pub(crate) fn local(root: &Path, pod: &Pod) -> Vec<(String, PathBuf)> {
     let local = volumes.filter(|volume| match source(volume) {
         Ok(Source::EmptyDir | Source::Memory) => true,
         Ok(Source::Projected(_)) => volume.config_map.is_some(),
-        Ok(Source::HostPath(_) | Source::Image) | Err(_) => false,
+        Ok(Source::HugePages(_) | Source::HostPath(_) | Source::Image) | Err(_) => false,
     });
     local
         .filter_map(|volume| Some((volume.name.clone(), folder(root, pod, volume).ok()?)))
@@ -262,6 +271,17 @@ pub(crate) fn set_up(
                 if made.map_err(|e| io("cannot mount", e))? == memory::Made::OnDisk {
                     on_disk.push(volume.name.clone());
                 }
+                empty_dir(&folder, readers.group()).map_err(|e| io("cannot open up", e))?;
+            }
+            Source::HugePages(medium) => {
+                let size =
+                    huge_pages::page_size(pod, medium).map_err(|cause| VolumeError::HugePages {
+                        volume: volume.name.clone(),
+                        cause,
+                    })?;
+                empty_dir(&folder, None).map_err(|e| io("cannot make", e))?;
+                let made = huge_pages::set_up(&folder, size);
+                made.map_err(|e| io("cannot mount huge pages at", e))?;
                 empty_dir(&folder, readers.group()).map_err(|e| io("cannot open up", e))?;
             }
             Source::Projected(_) => {

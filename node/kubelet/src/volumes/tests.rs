@@ -37,8 +37,8 @@ fn unknown_volumes_are_refused_by_name() {
     let table = [
         (json!({"nfs": {"server": "s", "path": "/"}}), "type nfs"),
         (
-            json!({"emptyDir": {"medium": "HugePages"}}),
-            "medium HugePages",
+            json!({"emptyDir": {"medium": "Tape"}}),
+            "emptyDir with medium Tape",
         ),
     ];
     for (source, expected) in table {
@@ -49,7 +49,7 @@ fn unknown_volumes_are_refused_by_name() {
             .to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "b", "configMap": {"name": "c"}}]);
+    let fine = json!([{"name": "a", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "b", "configMap": {"name": "c"}}, {"name": "p", "emptyDir": {"medium": "HugePages-2Mi"}}]);
     check(&pod(fine, json!([]))).unwrap();
 }
 

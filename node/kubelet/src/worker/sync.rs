@@ -46,7 +46,12 @@ impl Worker {
             let pressed = shutdown::admit(*self.node.shutting_down.borrow());
             let pressed =
                 pressed.and_then(|()| admission::pressed(pod, runs, &self.node.pressure.borrow()));
-            let admitted = pressed.and_then(|()| self.node.admission.admit(pod, runs));
+            let loaded = || self.node.apparmor.profiles();
+            let armored = pressed.and_then(|()| match runs {
+                true => Ok(()),
+                false => pod::app_armor::admit(pod, loaded),
+            });
+            let admitted = armored.and_then(|()| self.node.admission.admit(pod, runs));
             if let Err(verdict) = admitted {
                 let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
                 self.event(pod, None, Severity::Warning, &reason, message);

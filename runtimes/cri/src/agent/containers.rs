@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use coracle_runtime::grpc::NOT_FOUND;
 use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Exit,
-    PodSandbox, Resources, Result, SandboxId, SandboxState,
+    PodSandbox, Resources, Result, SandboxId, SandboxState, huge_pages,
 };
 
 use super::{Inner, at, broken, gone, sandbox_folder};
@@ -61,6 +62,8 @@ impl Inner {
         let staged = tokio::task::spawn_blocking(stage).await;
         let staged = staged.map_err(io::Error::other).flatten();
         let staged = staged.map_err(|error| Error::InvalidConfig(error.to_string()))?;
+        let huge_pages = huge_pages::reserved(Path::new(huge_pages::FOLDER));
+        let huge_pages: Vec<u64> = huge_pages.into_keys().collect();
         let asked = plan::container(&plan::Input {
             sandbox: &known.config,
             config: &config,
@@ -68,6 +71,7 @@ impl Inner {
             node: &self.node,
             files: &folder,
             recursive_read_only: self.facts.recursive_read_only,
+            huge_pages: &huge_pages,
             staged: &staged,
         });
         let of_sandbox = plan::sandbox(&known.config, &self.node, self.facts.systemd);

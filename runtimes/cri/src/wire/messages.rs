@@ -144,7 +144,9 @@ messages! {
         cpu_quota: i64 = 2,
         cpu_shares: i64 = 3,
         memory_limit_in_bytes: i64 = 4,
+        hugepage_limits: Vec<HugepageLimit> = 8,
     }
+    HugepageLimit { page_size: String = 1, limit: u64 = 2 }
     RunPodSandboxRequest { config: Option<PodSandboxConfig> = 1, runtime_handler: String = 2 }
     PodSandboxId { pod_sandbox_id: String = 1 }
     PodSandboxStatusRequest { pod_sandbox_id: String = 1, verbose: bool = 2 }
@@ -202,6 +204,7 @@ messages! {
         masked_paths: Vec<String> = 13,
         readonly_paths: Vec<String> = 14,
         seccomp: Option<SecurityProfile> = 15,
+        apparmor: Option<SecurityProfile> = 16,
     }
     Capability { add_capabilities: Vec<String> = 1, drop_capabilities: Vec<String> = 2 }
     CreateContainerRequest {

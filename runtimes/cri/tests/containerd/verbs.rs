@@ -60,6 +60,7 @@ pub(crate) async fn use_is_measured_and_limits_change() {
         cpu_request_millis: Some(100),
         cpu_limit_millis: Some(200),
         memory_limit_bytes: Some(64 << 20),
+        ..Resources::default()
     };
     let mut sandbox = node.sandbox_config();
     sandbox.resources = config.resources.clone();

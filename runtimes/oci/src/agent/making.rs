@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_images::ImageLayer;
+use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
 use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk, files};
@@ -68,6 +69,8 @@ impl Inner {
                 .map_err(Error::InvalidConfig)?;
         }
         let profile = profile(security)?;
+        let app_armor = machine::app_armor(security, &AppArmorPlaces::of_machine())
+            .map_err(Error::InvalidConfig)?;
         let images = self.mounted_images(record)?;
         let lowers = images.iter().map(|(digest, layers)| {
             let lowers = self.snapshots.lowers_to_read(layers);
@@ -83,12 +86,14 @@ impl Inner {
             cgroup: &cgroup,
             unified: self.cgroups.hierarchies().unified(),
             hierarchies: &hierarchies,
+            huge_pages: self.cgroups.hierarchies().huge_pages(),
             files: &files::list(&records.sandbox_folder(&sandbox.id)),
             volumes: &volumes,
             images: &lowers,
             shim,
             processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
             devices: &devices,
+            app_armor,
             capabilities: machine::capabilities()
                 .map_err(|error| Error::io("reading the agent's capabilities", error))?,
             bundle: &bundle,

@@ -8,6 +8,7 @@
 //! installed by the runtime's own executor ([`crate::seccomp`]), for later processes of a container
 //! too.
 
+pub(crate) mod apparmor;
 mod capabilities;
 mod device;
 mod mounts;
@@ -45,6 +46,8 @@ pub(crate) struct Input<'a> {
     pub(crate) unified: bool,
     /// Where the older hierarchies are mounted.
     pub(crate) hierarchies: &'a [PathBuf],
+    /// Sizes of huge pages that are limited, in bytes.
+    pub(crate) huge_pages: &'a [u64],
     /// Files of the sandbox that a container sees if no volume is there.
     pub(crate) files: &'a [(PathBuf, &'static str)],
     /// Folders for the image's volumes, where a container may write also if its root is
@@ -58,6 +61,8 @@ pub(crate) struct Input<'a> {
     pub(crate) processes: &'a Path,
     /// Devices of the machine, for a container with all rights.
     pub(crate) devices: &'a [Device],
+    /// The profile of AppArmor, see [`apparmor::profile`].
+    pub(crate) app_armor: Option<&'a str>,
     /// The capabilities that the agent has itself, a bit for each.
     pub(crate) capabilities: u64,
     /// The folder of the container.
@@ -142,10 +147,14 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     if security.no_new_privileges {
         process["noNewPrivileges"] = true.into();
     }
+    // Further processes begin as this one, and get it too.
+    if let Some(profile) = input.app_armor {
+        process["apparmorProfile"] = profile.into();
+    }
     let mut linux = json!({
         "namespaces": namespaces(input),
         "cgroupsPath": input.cgroup,
-        "resources": resources(&config.resources),
+        "resources": resources(&config.resources, input.huge_pages),
         "sysctl": sysctls(shared)?,
     });
     let (mounts, staged) = mounts::mounts(input)?;
@@ -212,8 +221,9 @@ fn namespaces(input: &Input<'_>) -> Value {
     namespaces.into()
 }
 
-/// Limits in the units of the kernel. Of devices nothing is allowed but what every container has.
-pub(crate) fn resources(of: &Resources) -> Value {
+/// Limits in the units of the kernel. Of devices nothing is allowed but what every container has, and
+/// of huge pages those alone that were asked for.
+fn resources(of: &Resources, huge_pages: &[u64]) -> Value {
     let mut cpu = json!({"shares": of.cpu_shares()});
     if let Some(quota) = of.cpu_quota() {
         cpu["period"] = CPU_PERIOD.into();
@@ -225,6 +235,12 @@ pub(crate) fn resources(of: &Resources) -> Value {
     });
     if let Some(bytes) = of.memory_limit() {
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    let huge_pages = of.huge_page_limits(huge_pages);
+    if !huge_pages.is_empty() {
+        let limits = huge_pages.iter();
+        let limits = limits.map(|(size, bytes)| json!({"pageSize": size, "limit": bytes}));
+        resources["hugepageLimits"] = limits.collect();
     }
     resources
 }

@@ -15,6 +15,8 @@ struct Pod {
     image: ImageConfig,
     users: UserFiles,
     unified: bool,
+    huge_pages: Vec<u64>,
+    app_armor: Option<&'static str>,
     volumes: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -44,6 +46,8 @@ impl Pod {
                 group: "root:x:0:\nweb:x:44:\nlogs:x:55:other,web\n".into(),
             },
             unified: false,
+            huge_pages: Vec::new(),
+            app_armor: None,
             volumes: Vec::new(),
         }
     }
@@ -57,6 +61,7 @@ impl Pod {
             cgroup: Path::new("/coracle/poduid/id"),
             unified: self.unified,
             hierarchies: &["/sys/fs/cgroup/cpu,cpuacct".into()],
+            huge_pages: &self.huge_pages,
             files: &[("/sandbox/hosts".into(), "/etc/hosts")],
             volumes: &self.volumes,
             images: &BTreeMap::from([("sha256:aa".to_owned(), vec!["/layers/1".into()])]),
@@ -71,6 +76,7 @@ impl Pod {
                 uid: 0,
                 gid: 6,
             }],
+            app_armor: self.app_armor,
             capabilities: u64::MAX >> 23 & !(1 << 16),
             bundle: Path::new("/c"),
         })
@@ -348,15 +354,36 @@ fn limits_are_in_the_units_of_the_kernel() {
             json!({"cpu": {"shares": 262_144}}),
         ),
     ] {
-        let mut found = resources(&Resources {
+        let of = Resources {
             cpu_request_millis: request,
             cpu_limit_millis: limit,
             memory_limit_bytes: memory,
-        });
+            ..Resources::default()
+        };
+        let mut found = resources(&of, &[]);
         let devices = found.as_object_mut().unwrap().remove("devices");
         assert_eq!(devices, Some(json!([{"allow": false, "access": "rwm"}])));
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn huge_pages_are_those_that_were_asked_for() {
+    let place = "/linux/resources/hugepageLimits";
+    // Where nothing limits them the specification must not ask for it.
+    check(
+        |pod| pod.config.resources.huge_pages = [(2 << 20, 4 << 20)].into(),
+        place,
+        Value::Null,
+    );
+    check(
+        |pod| {
+            pod.huge_pages = vec![2 << 20, 1 << 30];
+            pod.config.resources.huge_pages = [(2 << 20, 4 << 20)].into();
+        },
+        place,
+        json!([{"pageSize": "2MB", "limit": 4 << 20}, {"pageSize": "1GB", "limit": 0}]),
+    );
 }
 
 #[test]

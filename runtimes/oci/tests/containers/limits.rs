@@ -48,6 +48,7 @@ pub(crate) async fn use_is_measured_and_limits_change() {
             cpu_request_millis: Some(100),
             cpu_limit_millis: Some(200),
             memory_limit_bytes: limit,
+            ..Resources::default()
         };
         node.runtime
             .update_container_resources(&pod.container, resources)
@@ -109,6 +110,7 @@ pub(crate) async fn a_pods_containers_share_its_limits() {
         cpu_request_millis: Some(500),
         cpu_limit_millis: Some(1000),
         memory_limit_bytes: Some(16 << 20),
+        ..Resources::default()
     };
     let script = "x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done";
     let (exit, _) = run_within(&node, resources, None, script).await;

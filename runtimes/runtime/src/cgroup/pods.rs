@@ -72,6 +72,7 @@ impl PodCgroups {
         self.limit_root()?;
         cgroup.update(&config.resources)?;
         cgroup.limit_pids(config.pids_limit)?;
+        cgroup.limit_huge_pages(&config.resources)?;
         self.weigh_class(&path, sandboxes)
     }
 

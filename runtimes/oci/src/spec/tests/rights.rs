@@ -24,6 +24,16 @@ fn the_machine_is_hidden_unless_asked_for() {
 }
 
 #[test]
+fn processes_have_the_profile_of_apparmor() {
+    check(|_| (), "/process/apparmorProfile", Value::Null);
+    check(
+        |pod| pod.app_armor = Some("own"),
+        "/process/apparmorProfile",
+        json!("own"),
+    );
+}
+
+#[test]
 fn sysctls_are_of_namespaces_of_the_pod() {
     let with = |name: &str, namespaces: Namespaces| {
         let mut pod = Pod::new();
