@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use coracle_images::{Puller, RegistryAuth};
 use coracle_runtime::{Image, ImageSource};
 
-use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage};
+use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage, Use};
 
 fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
     let stored = puller.store().image(&image.digest)?;
@@ -28,7 +28,7 @@ fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
 
 #[async_trait]
 impl Images for Arc<Puller> {
-    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+    async fn local(&self, reference: &str, of: Use) -> Result<Option<LocalImage>, ImageError> {
         if let Err(error) = coracle_images::Reference::parse(reference)
             && reference.parse::<coracle_images::Digest>().is_err()
         {
@@ -40,18 +40,23 @@ impl Images for Arc<Puller> {
                 ),
             });
         }
-        let image = self.resolve_local(reference);
+        let image = match of {
+            Use::Run => self.resolve_local(reference),
+            Use::Files => self.resolve_files(reference),
+        };
         Ok(image.and_then(|image| found(self, image)))
     }
 
     async fn pull(
         &self,
         reference: &str,
+        of: Use,
         auths: &[RegistryAuth],
     ) -> Result<LocalImage, ImageError> {
         let request = coracle_images::PullRequest {
             reference: reference.to_owned(),
             auths: auths.to_vec(),
+            files: of == Use::Files,
         };
         let progress = |progress: coracle_images::Progress| {
             tracing::debug!(

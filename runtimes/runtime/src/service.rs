@@ -105,6 +105,11 @@ pub trait RuntimeService: Send + Sync {
     /// Makes a pulled image ready to start: compiles or unpacks it. Cheap if that was done.
     async fn ensure_image(&self, image: &Image) -> Result<()>;
 
+    /// Makes a pulled image ready to be a volume (`volumes[].image`). Cheap if that was done.
+    async fn ensure_volume(&self, image: &Image) -> Result<()> {
+        self.ensure_image(image).await
+    }
+
     /// Forgets what was made of an image.
     async fn remove_image(&self, digest: &str) -> Result<()>;
 

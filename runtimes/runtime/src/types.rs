@@ -176,7 +176,8 @@ pub struct Mount {
     /// slash before it.
     pub host_path: PathBuf,
     /// Manifest digest of the image whose files they are, where they are an image's and not the
-    /// host's. It has been made ready, and nobody writes to it.
+    /// host's. It has been made ready ([`crate::RuntimeService::ensure_volume`]), and nobody writes to
+    /// it.
     #[serde(default)]
     pub image: Option<String>,
     /// Absolute path inside.

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{Container, ExecAction, Pod};
 
 use crate::images::Kind;
 use crate::pod;
-use crate::volumes::mounts;
 
 /// Says what of a container of that kind cannot be done here.
 pub(crate) fn check(pod: &Pod, container: &Container, kind: Kind) -> Result<(), String> {
@@ -74,13 +73,6 @@ fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
                 "{field}: {NOT_WASM}; httpGet, tcpSocket and grpc need none"
             ));
         }
-    }
-    if let Some((volume, _)) = mounts::volumes_of_images(pod, container).first() {
-        return Err(format!(
-            "volume \"{}\": volumes of type image are not supported for WebAssembly; put its files \
-             into a ConfigMap, or run a container",
-            volume.name
-        ));
     }
     let hooks = container.lifecycle.as_ref().map(|hooks| {
         [

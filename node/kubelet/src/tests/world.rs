@@ -21,7 +21,7 @@ use super::api::FakeApi;
 use crate::{
     Attached, ClusterDns, EvictionPolicy, HostPort, ImageError, ImageGcPolicy, Images, Kind,
     Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
-    PodNetwork, Reserved,
+    PodNetwork, Reserved, Use,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
@@ -30,6 +30,8 @@ use crate::{
 pub(super) struct FakeImages {
     pub(super) present: Mutex<BTreeSet<String>>,
     pub(super) pulls: Mutex<Vec<(String, usize)>>,
+    /// What each was pulled for.
+    pub(super) uses: Mutex<Vec<(String, Use)>>,
 }
 
 fn local(reference: &str) -> LocalImage {
@@ -49,7 +51,7 @@ fn local(reference: &str) -> LocalImage {
 
 #[async_trait]
 impl Images for FakeImages {
-    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+    async fn local(&self, reference: &str, _: Use) -> Result<Option<LocalImage>, ImageError> {
         if reference.contains(' ') {
             return Err(ImageError {
                 reason: "InvalidImageName",
@@ -64,9 +66,11 @@ impl Images for FakeImages {
     async fn pull(
         &self,
         reference: &str,
+        of: Use,
         auths: &[RegistryAuth],
     ) -> Result<LocalImage, ImageError> {
         self.pulls.lock().push((reference.to_owned(), auths.len()));
+        self.uses.lock().push((reference.to_owned(), of));
         if reference.starts_with("missing") {
             return Err(ImageError {
                 reason: "ErrImagePull",
