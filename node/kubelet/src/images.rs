@@ -2,9 +2,9 @@
 //!
 //! [`Images`] is the seam to the images crate. [`ImageKeeper`] holds what
 //! `imagePullPolicy` means: it decides whether to pull, bounds how many pulls run at once and
-//! lets Pods that want the same image share one. The back-off is the worker's. What is not used
-//! any more goes: [`plan`] says purely what and when, [`collector`] does it, and [`uses`] keeps
-//! it from what somebody is about to use.
+//! lets Pods that want the same image share one; [`progress`] tells of those that take long. The
+//! back-off is the worker's. What is not used any more goes: [`plan`] says purely what and when,
+//! [`collector`] does it, and [`uses`] keeps it from what somebody is about to use.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,9 +19,11 @@ use tokio::sync::Semaphore;
 
 pub(crate) mod collector;
 mod plan;
+pub(crate) mod progress;
 pub(crate) mod uses;
 
 pub use plan::ImageGcPolicy;
+pub use progress::{Fetched, PullProgress};
 use uses::{Held, Uses};
 
 /// Pulls that run at once.
@@ -76,12 +78,13 @@ pub trait Images: Send + Sync {
     /// The image of that reference, if the node has what that use takes of it.
     async fn local(&self, reference: &str, of: Use) -> Result<Option<LocalImage>, ImageError>;
 
-    /// Fetches it from where the reference says.
+    /// Fetches it from where the reference says, and says how far it is.
     async fn pull(
         &self,
         reference: &str,
         of: Use,
         auths: &[RegistryAuth],
+        progress: &PullProgress,
     ) -> Result<LocalImage, ImageError>;
 
     /// Where a runtime that pulls for itself may have an image from, with the credentials that fit.
@@ -188,12 +191,14 @@ impl ImageKeeper {
         local.ok().flatten().map(|image| image.kind)
     }
 
-    /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for.
+    /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for; from then
+    /// on `progress` has how far it is.
     pub(crate) async fn obtain(
         &self,
         (reference, of): (&str, Use),
         policy: PullPolicy,
         auths: impl Future<Output = Vec<RegistryAuth>> + Send,
+        progress: &PullProgress,
         on_pull: impl FnOnce() + Send,
     ) -> Result<Obtained, ImageError> {
         if policy != PullPolicy::Always
@@ -224,10 +229,11 @@ impl ImageKeeper {
         let closed = |_| failed("the node is stopping");
         let _slot = self.slots.acquire().await.map_err(closed)?;
         on_pull();
+        progress.set(Fetched::default());
         let pulled_from = Instant::now();
         let auths = auths.await;
         for _ in 0..PULLED_AGAIN {
-            let image = self.images.pull(reference, of, &auths).await?;
+            let image = self.images.pull(reference, of, &auths, progress).await?;
             if let Some(held) = self.hold(&image, of).await? {
                 return Ok(Obtained {
                     image,

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use coracle_images::{Puller, RegistryAuth};
 use coracle_runtime::{Image, ImageSource};
 
-use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage, Use};
+use crate::images::{
+    Fetched, ImageError, Images, Kind, ListedImage, LocalImage, PullProgress, Use,
+};
 
 fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
     let stored = puller.store().image(&image.digest)?;
@@ -52,21 +54,20 @@ impl Images for Arc<Puller> {
         reference: &str,
         of: Use,
         auths: &[RegistryAuth],
+        progress: &PullProgress,
     ) -> Result<LocalImage, ImageError> {
         let request = coracle_images::PullRequest {
             reference: reference.to_owned(),
             auths: auths.to_vec(),
             files: of == Use::Files,
         };
-        let progress = |progress: coracle_images::Progress| {
-            tracing::debug!(
-                reference,
-                done = progress.done_bytes,
-                total = progress.total_bytes,
-                "pulling"
-            );
+        let report = |of: coracle_images::Progress| {
+            progress.set(Fetched {
+                done_bytes: of.done_bytes,
+                total_bytes: of.total_bytes,
+            });
         };
-        let pulled = Puller::pull(self, &request, &progress).await;
+        let pulled = Puller::pull(self, &request, &report).await;
         let image = pulled.map_err(|error| ImageError {
             reason: error.reason(),
             message: error.message,

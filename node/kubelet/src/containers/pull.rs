@@ -9,6 +9,7 @@ use coracle_runtime::RuntimeService;
 
 use super::start::{StartError, Starter};
 use crate::events::Severity;
+use crate::images::progress::{self, PullProgress};
 use crate::images::uses::Held;
 use crate::images::{ImageError, Kind, LocalImage, PullPolicy, Use};
 use crate::objects;
@@ -100,15 +101,16 @@ impl Starter<'_> {
     ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
         let auths = self.credentials(reference);
-        let pulling = || {
-            let message = format!("Pulling image \"{reference}\"");
-            self.own_event(Severity::Normal, "Pulling", message);
+        let begins = format!("Pulling image \"{reference}\"");
+        let pulling = || self.own_event(Severity::Normal, "Pulling", begins.clone());
+        let progress = PullProgress::default();
+        let images = &self.node.images;
+        let obtained = images.obtain((reference, of), policy, auths, &progress, pulling);
+        let goes_on = |fetched| {
+            let message = progress::text(reference, fetched);
+            self.amend_event(Severity::Normal, "Pulling", &begins, message);
         };
-        let obtained = self
-            .node
-            .images
-            .obtain((reference, of), policy, auths, pulling)
-            .await;
+        let obtained = progress::telling(obtained, &progress, tokio::time::sleep, goes_on).await;
         let (image, took, held) = match obtained {
             Ok(obtained) => (obtained.image, obtained.pulled, obtained.held),
             Err(error) => return Err(self.no_image(reference, error)),
@@ -124,6 +126,13 @@ impl Starter<'_> {
             ),
         };
         Ok((image, held, message))
+    }
+
+    /// Says more of what an event of the container has said.
+    fn amend_event(&self, severity: Severity, reason: &str, amends: &str, message: String) {
+        let of = Some(&*self.container.name);
+        let recorder = &self.node.recorder;
+        recorder.amend(self.pod, of, severity, reason, amends, message);
     }
 
     /// What the Pod may pull an image with.

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::run::Worker;
 use crate::containers::start::Prepared;
-use crate::images::{Kind, PullPolicy, Use};
+use crate::images::{Kind, PullPolicy, PullProgress, Use};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod;
@@ -119,7 +119,10 @@ pub(super) async fn late(
         let auths = objects::pull_credentials(node, pod, reference, |_| {});
         let policy = PullPolicy::IfNotPresent;
         let wanted = (reference, Use::Run);
-        let obtained = node.images.obtain(wanted, policy, auths, || {}).await;
+        let obtained = node
+            .images
+            .obtain(wanted, policy, auths, &PullProgress::default(), || {})
+            .await;
         kinds.push(match obtained {
             Ok(_) => node.images.kind(reference).await,
             Err(_) => None,
