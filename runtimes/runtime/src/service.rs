@@ -84,6 +84,13 @@ pub trait RuntimeService: Send + Sync {
         vec![self.name().to_owned()]
     }
 
+    /// Whether it can leave out the groups that a user has in an image, and tells as whom containers
+    /// began ([`crate::Security::strict_groups`], [`crate::ContainerUser`]). Guests have no groups of
+    /// an image's.
+    fn strict_groups(&self) -> bool {
+        true
+    }
+
     /// Whether an image has to be pulled by the runtime itself, and is not there yet. Others find
     /// what was pulled in the node's content store.
     async fn must_pull(&self, digest: &str) -> Result<bool> {

@@ -38,10 +38,6 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     if armor.is_some_and(|profile| profile.type_ == "Localhost") {
         return refused("appArmorProfile of type Localhost".to_owned());
     }
-    let groups = of_pod.and_then(|context| context.supplemental_groups_policy.as_deref());
-    if groups == Some("Strict") {
-        return refused("supplementalGroupsPolicy: Strict".to_owned());
-    }
     Ok(())
 }
 
@@ -139,13 +135,6 @@ mod tests {
                 with(json!({"securityContext": {"appArmorProfile": app_armor}})),
                 "appArmorProfile",
             ),
-            (
-                json!({
-                    "securityContext": {"supplementalGroupsPolicy": "Strict"},
-                    "containers": [{"name": "c"}],
-                }),
-                "supplementalGroupsPolicy",
-            ),
         ] {
             for kind in [Kind::Wasm, Kind::Container] {
                 let error = checked(spec.clone(), kind).unwrap_err();
@@ -167,6 +156,10 @@ mod tests {
                 "containers": [{"name": "d"}],
             }),
             with(json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}})),
+            json!({
+                "securityContext": {"supplementalGroupsPolicy": "Strict"},
+                "containers": [{"name": "c"}],
+            }),
         ] {
             assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use coracle_images::ImageLayer;
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
-use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk, files};
+use coracle_runtime::{ContainerUser, Error, PodSandbox, Result, Seccomp, Security, disk, files};
 use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub(super) struct Made {
     /// Those of images that are volumes.
     #[serde(default)]
     pub(super) volumes: Vec<Vec<ImageLayer>>,
+    /// As whom it begins; unknown of those that an earlier release has made.
+    #[serde(default)]
+    pub(super) user: Option<ContainerUser>,
     pub(super) stop_signal: i32,
     pub(super) start: Start,
 }
@@ -102,6 +105,7 @@ impl Inner {
             false => Vec::new(),
         };
         let made = Made {
+            user: Some(plan.user),
             stop_signal: signals::stop_signal(&image.stop_signal),
             start: Start {
                 container: record.id.clone(),

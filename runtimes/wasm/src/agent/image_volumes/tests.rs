@@ -17,7 +17,7 @@ fn layer(content: &ContentStore, items: &[Item<'_>]) -> ImageLayer {
         header.set_mode(*mode);
         header.set_uid(7);
         header.set_gid(8);
-        let data = match kind {
+        let data: &[u8] = match kind {
             EntryType::Regular => text.as_bytes(),
             _ => &[],
         };
