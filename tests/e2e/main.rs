@@ -14,6 +14,7 @@ mod debugging;
 mod exec;
 mod faults;
 mod host_ports;
+mod image_volumes;
 mod isolation;
 mod lifecycle;
 mod mixed;

@@ -109,24 +109,29 @@ pub fn is_sidecar(init_container: &Container) -> bool {
 /// with the sidecars started before them, or containers with all sidecars; requests of the pod
 /// as a whole in place of those; and the overhead of its RuntimeClass.
 pub fn pod_requests(spec: &PodSpec) -> ResourceList {
-    requests_by(spec, container_requests)
+    requests_by(spec, container_requests, whole_requests(spec))
 }
 
-fn requests_by(spec: &PodSpec, of: impl Fn(&Container) -> ResourceList) -> ResourceList {
+/// Requests of the pod as a whole.
+fn whole_requests(spec: &PodSpec) -> ResourceList {
+    let resources = spec.resources.as_ref();
+    parse(resources.and_then(|resources| resources.requests.as_ref()))
+}
+
+fn requests_by(
+    spec: &PodSpec,
+    of: impl Fn(&Container) -> ResourceList,
+    whole: ResourceList,
+) -> ResourceList {
     let mut requests = combined(spec, of);
-    let whole = parse(
-        spec.resources
-            .as_ref()
-            .and_then(|resources| resources.requests.as_ref()),
-    );
     requests.extend(whole);
     add(&mut requests, &parse(spec.overhead.as_ref()));
     requests
 }
 
-/// What a pod on a node is counted with while it is resized (KEP-1287): of each container the
-/// largest of what it asks for, what was allocated to it, and what it has. What its node never had
-/// is not waited for.
+/// What a pod on a node is counted with while it is resized (KEP-1287): of each container, and of the
+/// pod as a whole where that asks for something (KEP-5419), the largest of what it asks for, what was
+/// allocated to it, and what it has. What its node never had is not waited for.
 pub fn pod_requests_in_place(pod: &Pod) -> ResourceList {
     let Some(spec) = &pod.spec else {
         return ResourceList::new();
@@ -141,6 +146,16 @@ pub fn pod_requests_in_place(pod: &Pod) -> ResourceList {
             of.type_ == "PodResizePending" && reason == Some("Infeasible")
         })
     });
+    let most = |actual: &ResourceRequirements,
+                allocated: Option<&BTreeMap<String, ApiQuantity>>,
+                asked: ResourceList| {
+        let mut most = parse(actual.requests.as_ref());
+        max(&mut most, &parse(allocated));
+        if !infeasible {
+            max(&mut most, &asked);
+        }
+        most
+    };
     let statuses = |container: &Container| {
         let status = status?;
         let apps = status.container_statuses.iter().flatten();
@@ -156,14 +171,17 @@ pub fn pod_requests_in_place(pod: &Pod) -> ResourceList {
         let Some(actual) = &status.resources else {
             return asked;
         };
-        let mut most = parse(actual.requests.as_ref());
-        max(&mut most, &parse(status.allocated_resources.as_ref()));
-        if !infeasible {
-            max(&mut most, &asked);
-        }
-        most
+        most(actual, status.allocated_resources.as_ref(), asked)
     };
-    requests_by(spec, of)
+    let asked = whole_requests(spec);
+    let actual = status.and_then(|status| Some((status, status.resources.as_ref()?)));
+    let whole = match actual {
+        Some((status, actual)) if !asked.is_empty() => {
+            most(actual, status.allocated_resources.as_ref(), asked)
+        }
+        _ => asked,
+    };
+    requests_by(spec, of, whole)
 }
 
 /// What a pod may have at most, combined as [`pod_requests`] does. Overhead is added only where

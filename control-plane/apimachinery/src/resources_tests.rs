@@ -152,6 +152,19 @@ fn a_pod_counts_as_the_most_that_it_has_or_wants_while_it_is_resized() {
     assert_eq!(counted("1", "2", "3", "Deferred"), 4000);
     assert_eq!(counted("1", "3", "2", "Deferred"), 4000);
     assert_eq!(counted("4", "2", "3", "Infeasible"), 4000);
+    let as_a_whole = |asked: &str, allocated: &str, actual: &str| {
+        let pod = serde_json::json!({
+            "spec": {"containers": [{"name": "c"}], "resources": {"requests": {"cpu": asked}}},
+            "status": {
+                "allocatedResources": {"cpu": allocated},
+                "resources": {"requests": {"cpu": actual}},
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        pod_requests_in_place(&pod)[CPU].milli_value()
+    };
+    assert_eq!(as_a_whole("4", "2", "3"), 4000);
+    assert_eq!(as_a_whole("1", "3", "2"), 3000);
     let unknown = serde_json::json!({"spec": {"containers": [
         {"name": "c", "resources": {"requests": {"cpu": "2"}}},
     ]}});

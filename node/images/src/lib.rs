@@ -3,10 +3,11 @@
 //!
 //! - [`ContentStore`] keeps blobs by digest and the images made of them. It owns its folder.
 //! - [`Puller`] speaks the OCI distribution protocol and puts what it reads into the store.
+//! - [`unpack`] makes a tree of files of layers, for the runtimes, which know what becomes of it.
 //! - [`registry`] answers the same protocol; [`push`] sends a WebAssembly file to it.
 //!
-//! Deliberately absent: running anything. Compiling a module and unpacking a root file system
-//! belong to the runtimes, which find the blobs here and read archives by [`layer`]. Whether to pull at all
+//! Deliberately absent: running anything. Compiling a module, and keeping and mounting root file
+//! systems, belong to the runtimes, which find the blobs here. Whether to pull at all
 //! (`imagePullPolicy`, back-off) is the kubelet's decision.
 
 mod classify;
@@ -23,6 +24,7 @@ pub mod layer;
 pub mod media_types;
 pub mod push;
 pub mod registry;
+pub mod unpack;
 
 pub use credentials::{CredentialsError, RegistryAuth};
 pub use digest::{Digest, DigestError, Hasher};

@@ -84,14 +84,18 @@ impl Puller {
 
     /// The image of a reference, if it is here already. Asks no registry.
     pub fn resolve_local(&self, reference: &str) -> Option<Image> {
-        let image = self.find_local(reference)?;
-        let stored = self.store.image(&image.digest)?;
-        (!self.lacks_layers(&stored)).then_some(image)
+        self.resolve(reference, self.config.containers)
     }
 
-    /// Whether an image was fetched when the node ran no containers, and it does now.
-    fn lacks_layers(&self, image: &StoredImage) -> bool {
-        self.config.containers && matches!(image.kind, ImageKind::Container { layers: None })
+    /// The same of an image whose files are to be read, see [`PullRequest::files`].
+    pub fn resolve_files(&self, reference: &str) -> Option<Image> {
+        self.resolve(reference, true)
+    }
+
+    fn resolve(&self, reference: &str, with_layers: bool) -> Option<Image> {
+        let image = self.find_local(reference)?;
+        let stored = self.store.image(&image.digest)?;
+        (!lacks(&stored, with_layers)).then_some(image)
     }
 
     fn find_local(&self, reference: &str) -> Option<Image> {
@@ -251,11 +255,16 @@ impl Puller {
         progress: ProgressFn<'_>,
     ) -> Result<StoredImage, Failure> {
         let mut last = None;
+        let with_layers = self.config.containers || request.files;
         for repository in self.repositories(reference, &request.auths).await? {
-            let mut attempt = self.attempt(&repository, reference, progress).await;
+            let mut attempt = self
+                .attempt(&repository, reference, with_layers, progress)
+                .await;
             if matches!(&attempt, Err(Failure::Client(error)) if error.is_transient()) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                attempt = self.attempt(&repository, reference, progress).await;
+                attempt = self
+                    .attempt(&repository, reference, with_layers, progress)
+                    .await;
             }
             match attempt {
                 // Another endpoint or credential may do better; the rest is final.
@@ -272,6 +281,7 @@ impl Puller {
         &self,
         repository: &Repository,
         reference: &Reference,
+        with_layers: bool,
         progress: ProgressFn<'_>,
     ) -> Result<StoredImage, Failure> {
         let limits = &self.config.limits;
@@ -296,7 +306,7 @@ impl Puller {
             references.push(format!("{}@{}", reference.name(), manifest.digest));
         }
         let known = self.store.image(&manifest.digest.to_string());
-        if let Some(known) = known.filter(|known| !self.lacks_layers(known)) {
+        if let Some(known) = known.filter(|known| !lacks(known, with_layers)) {
             known.blobs.iter().for_each(|blob| lease.add(blob));
             references.extend(known.references.clone());
             let image = StoredImage {
@@ -306,8 +316,16 @@ impl Puller {
             return self.record(image).await;
         }
         let parsed = parse_manifest(&manifest)?;
-        self.fetch_image(repository, &manifest, &parsed, references, lease, progress)
-            .await
+        self.fetch_image(
+            repository,
+            &manifest,
+            &parsed,
+            references,
+            lease,
+            with_layers,
+            progress,
+        )
+        .await
     }
 
     async fn fetch_image(
@@ -317,6 +335,7 @@ impl Puller {
         parsed: &OciImageManifest,
         references: Vec<String>,
         mut lease: Lease,
+        with_layers: bool,
         progress: ProgressFn<'_>,
     ) -> Result<StoredImage, Failure> {
         let limits = &self.config.limits;
@@ -339,8 +358,7 @@ impl Puller {
         let (plan, run_config) =
             classify::classify(parsed, &layers, &config).map_err(Failure::Image)?;
         let mut blobs = vec![manifest.digest.clone(), config_layer.digest.clone()];
-        let containers = self.config.containers;
-        if containers || !matches!(plan, Plan::Container { .. }) {
+        if with_layers || !matches!(plan, Plan::Container { .. }) {
             check_size("image", total, limits.image_bytes)?;
             if let Plan::WasmLayer { module } = plan {
                 check_size("module", layers[module].size, limits.module_bytes)?;
@@ -362,7 +380,7 @@ impl Puller {
         }
         let kind = match plan {
             Plan::Container { diff_ids } => ImageKind::Container {
-                layers: containers.then(|| image_layers(&layers, diff_ids)),
+                layers: with_layers.then(|| image_layers(&layers, diff_ids)),
             },
             Plan::WasmLayer { module } => ImageKind::Wasm {
                 module: layers[module].digest.clone(),
@@ -438,6 +456,11 @@ impl Puller {
         let recorded = tokio::task::spawn_blocking(move || store.record(image));
         Ok(recorded.await.map_err(std::io::Error::other)??)
     }
+}
+
+/// Whether an image was fetched when there was no use for its layers, and there is now.
+fn lacks(image: &StoredImage, with_layers: bool) -> bool {
+    with_layers && matches!(image.kind, ImageKind::Container { layers: None })
 }
 
 /// A qualified reference as the store keeps it: by digest where it has one.

@@ -2,7 +2,8 @@
 //!
 //! [`Recorder`] takes them without waiting; one task counts repetitions, keeps a noisy object
 //! within bounds and writes. The rules are those of client-go's event recorder: equal events
-//! become one with a count, and an object may send 25 at once and then one in five minutes.
+//! become one with a count, and an object may send 25 at once and then one in five minutes. An
+//! event may be amended: what then is said of it is counted as a repetition.
 //! An event that finds the queue full is dropped: the log has it.
 
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ const QUEUE: usize = 4096;
 const REMEMBERED: usize = 4096;
 /// After this an equal event is a new one.
 const FORGET: Duration = Duration::from_secs(600);
+/// What of that is kept from events that only amend others: how something ends is told.
+const RESERVED: f64 = 10.0;
 /// Events that an object may send at once, and the time in which it earns another.
 const BURST: f64 = 25.0;
 const REFILL: Duration = Duration::from_secs(300);
@@ -50,6 +53,8 @@ struct Record {
     severity: Severity,
     reason: String,
     message: String,
+    /// The message of the event that it amends.
+    amends: Option<String>,
 }
 
 /// Takes events; clones share the queue.
@@ -88,6 +93,26 @@ impl Recorder {
         reason: &str,
         message: impl Into<String>,
     ) {
+        let object = Self::reference(pod, container);
+        self.record(object, severity, reason, None, message.into());
+    }
+
+    /// Says more of what an event of a Pod has said, which then says that. Events that amend are the
+    /// first to be dropped.
+    pub(crate) fn amend(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        amends: &str,
+        message: String,
+    ) {
+        let object = Self::reference(pod, container);
+        self.record(object, severity, reason, Some(amends), message);
+    }
+
+    fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
         let init = |name: &str| pod::init_containers(pod).iter().any(|c| c.name == name);
         let path = |name: &str| {
             let list = match (init(name), pod::ephemeral::named(pod, name)) {
@@ -97,7 +122,7 @@ impl Recorder {
             };
             format!("spec.{list}{{{name}}}")
         };
-        let object = ObjectReference {
+        ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             namespace: Some(pod::namespace(pod).to_owned()),
@@ -105,8 +130,7 @@ impl Recorder {
             uid: Some(pod::uid(pod).to_owned()),
             resource_version: pod.metadata.resource_version.clone(),
             field_path: container.map(path),
-        };
-        self.record(object, severity, reason, message.into());
+        }
     }
 
     /// An event of the node.
@@ -117,17 +141,18 @@ impl Recorder {
             uid: Some(name.to_owned()),
             ..ObjectReference::default()
         };
-        self.record(object, severity, reason, message);
+        self.record(object, severity, reason, None, message);
     }
 
-    fn record(&self, object: ObjectReference, severity: Severity, reason: &str, message: String) {
-        // The API accepts 1,024 bytes.
-        let mut message = message;
-        let mut end = message.len().min(1024);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
+    fn record(
+        &self,
+        object: ObjectReference,
+        severity: Severity,
+        reason: &str,
+        amends: Option<&str>,
+        message: String,
+    ) {
+        let message = bounded(message);
         tracing::debug!(
             kind = object.kind,
             namespace = object.namespace,
@@ -142,11 +167,22 @@ impl Recorder {
             severity,
             reason,
             message,
+            amends: amends.map(|of| bounded(of.to_owned())),
         };
         if self.queue.try_send(record).is_err() {
             tracing::warn!("an event was dropped: too many wait to be written");
         }
     }
+}
+
+/// What the API accepts of a message: 1,024 bytes.
+fn bounded(mut message: String) -> String {
+    let mut end = message.len().min(1024);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.truncate(end);
+    message
 }
 
 impl Writer {
@@ -171,7 +207,8 @@ impl Writer {
         let namespace = record.object.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let key = Key::of(&record);
-        match self.memory.decide(&key, Instant::now()) {
+        let amends = record.amends.is_some();
+        match self.memory.decide(&key, amends, Instant::now()) {
             Decision::Drop => {}
             Decision::Count { name, count } => {
                 let body = json!({
@@ -241,7 +278,7 @@ impl Key {
             field_path: record.object.field_path.clone(),
             severity: record.severity,
             reason: record.reason.clone(),
-            message: record.message.clone(),
+            message: record.amends.as_ref().unwrap_or(&record.message).clone(),
         }
     }
 }
@@ -267,7 +304,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn decide(&mut self, key: &Key, now: Instant) -> Decision {
+    fn decide(&mut self, key: &Key, amends: bool, now: Instant) -> Decision {
         self.bound(now);
         let (tokens, since) = self
             .budgets
@@ -276,7 +313,8 @@ impl Memory {
         let earned = now.duration_since(*since).as_secs_f64() / REFILL.as_secs_f64();
         *tokens = (*tokens + earned).min(BURST);
         *since = now;
-        if *tokens < 1.0 {
+        let kept = if amends { RESERVED } else { 0.0 };
+        if *tokens < 1.0 + kept {
             return Decision::Drop;
         }
         *tokens -= 1.0;
@@ -336,19 +374,47 @@ mod tests {
     fn repetitions_are_counted_and_floods_are_dropped() {
         let mut memory = Memory::default();
         let now = Instant::now();
-        assert_eq!(memory.decide(&key("a"), now), Decision::Create);
+        assert_eq!(memory.decide(&key("a"), false, now), Decision::Create);
         memory.created(&key("a"), "p.1".to_owned());
         for count in 2..=25 {
             let name = "p.1".to_owned();
             assert_eq!(
-                memory.decide(&key("a"), now),
+                memory.decide(&key("a"), false, now),
                 Decision::Count { name, count }
             );
         }
-        assert_eq!(memory.decide(&key("b"), now), Decision::Drop);
+        assert_eq!(memory.decide(&key("b"), false, now), Decision::Drop);
         let later = now + REFILL;
-        assert_eq!(memory.decide(&key("b"), later), Decision::Create);
-        assert_eq!(memory.decide(&key("c"), later), Decision::Drop);
+        assert_eq!(memory.decide(&key("b"), false, later), Decision::Create);
+        assert_eq!(memory.decide(&key("c"), false, later), Decision::Drop);
+    }
+
+    #[test]
+    fn what_amends_is_the_same_event_and_leaves_room_for_others() {
+        let record = |message: &str, amends: Option<&str>| Record {
+            object: ObjectReference {
+                uid: Some("u".to_owned()),
+                ..ObjectReference::default()
+            },
+            severity: Severity::Normal,
+            reason: "Pulling".to_owned(),
+            message: message.to_owned(),
+            amends: amends.map(str::to_owned),
+        };
+        let begins = Key::of(&record("begins", None));
+        assert!(begins == Key::of(&record("half of it", Some("begins"))));
+        assert!(begins != Key::of(&record("half of it", None)));
+
+        let mut memory = Memory::default();
+        let now = Instant::now();
+        assert_eq!(memory.decide(&begins, false, now), Decision::Create);
+        memory.created(&begins, "p.1".to_owned());
+        let mut amended = 0;
+        while memory.decide(&begins, true, now) != Decision::Drop {
+            amended += 1;
+        }
+        assert_eq!(amended, 14);
+        assert_eq!(memory.decide(&key("ends"), false, now), Decision::Create);
     }
 
     #[test]
@@ -358,7 +424,7 @@ mod tests {
         for n in 0..3 * REMEMBERED {
             let mut key = key("m");
             key.object = n.to_string();
-            if memory.decide(&key, now) == Decision::Create {
+            if memory.decide(&key, false, now) == Decision::Create {
                 memory.created(&key, n.to_string());
             }
         }

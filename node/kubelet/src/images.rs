@@ -2,9 +2,9 @@
 //!
 //! [`Images`] is the seam to the images crate. [`ImageKeeper`] holds what
 //! `imagePullPolicy` means: it decides whether to pull, bounds how many pulls run at once and
-//! lets Pods that want the same image share one. The back-off is the worker's. What is not used
-//! any more goes: [`plan`] says purely what and when, [`collector`] does it, and [`uses`] keeps
-//! it from what somebody is about to use.
+//! lets Pods that want the same image share one; [`progress`] tells of those that take long. The
+//! back-off is the worker's. What is not used any more goes: [`plan`] says purely what and when,
+//! [`collector`] does it, and [`uses`] keeps it from what somebody is about to use.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,9 +19,11 @@ use tokio::sync::Semaphore;
 
 pub(crate) mod collector;
 mod plan;
+pub(crate) mod progress;
 pub(crate) mod uses;
 
 pub use plan::ImageGcPolicy;
+pub use progress::{Fetched, PullProgress};
 use uses::{Held, Uses};
 
 /// Pulls that run at once.
@@ -36,6 +38,15 @@ pub enum Kind {
     Wasm,
     /// A container's root file system.
     Container,
+}
+
+/// What an image is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To be run by whichever runtime is for it.
+    Run,
+    /// To have its files read, which are fetched also where nobody would run it.
+    Files,
 }
 
 /// An image that the node has.
@@ -64,12 +75,17 @@ pub struct ImageError {
 /// The content store and the registries behind it.
 #[async_trait]
 pub trait Images: Send + Sync {
-    /// The image of that reference, if the node has it.
-    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError>;
+    /// The image of that reference, if the node has what that use takes of it.
+    async fn local(&self, reference: &str, of: Use) -> Result<Option<LocalImage>, ImageError>;
 
-    /// Fetches it from where the reference says.
-    async fn pull(&self, reference: &str, auths: &[RegistryAuth])
-    -> Result<LocalImage, ImageError>;
+    /// Fetches it from where the reference says, and says how far it is.
+    async fn pull(
+        &self,
+        reference: &str,
+        of: Use,
+        auths: &[RegistryAuth],
+        progress: &PullProgress,
+    ) -> Result<LocalImage, ImageError>;
 
     /// Where a runtime that pulls for itself may have an image from, with the credentials that fit.
     fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource>;
@@ -171,20 +187,22 @@ impl ImageKeeper {
 
     /// What an image holds, if it is here.
     pub(crate) async fn kind(&self, reference: &str) -> Option<Kind> {
-        let local = self.images.local(reference).await;
+        let local = self.images.local(reference, Use::Run).await;
         local.ok().flatten().map(|image| image.kind)
     }
 
-    /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for.
+    /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for; from then
+    /// on `progress` has how far it is.
     pub(crate) async fn obtain(
         &self,
-        reference: &str,
+        (reference, of): (&str, Use),
         policy: PullPolicy,
         auths: impl Future<Output = Vec<RegistryAuth>> + Send,
+        progress: &PullProgress,
         on_pull: impl FnOnce() + Send,
     ) -> Result<Obtained, ImageError> {
         if policy != PullPolicy::Always
-            && let Some(present) = self.present(reference).await?
+            && let Some(present) = self.present(reference, of).await?
         {
             return Ok(present);
         }
@@ -200,7 +218,7 @@ impl ImageKeeper {
         let lock = self.lock(reference);
         let _alone = lock.lock().await;
         if policy == PullPolicy::IfNotPresent
-            && let Some(present) = self.present(reference).await?
+            && let Some(present) = self.present(reference, of).await?
         {
             return Ok(present);
         }
@@ -211,11 +229,12 @@ impl ImageKeeper {
         let closed = |_| failed("the node is stopping");
         let _slot = self.slots.acquire().await.map_err(closed)?;
         on_pull();
+        progress.set(Fetched::default());
         let pulled_from = Instant::now();
         let auths = auths.await;
         for _ in 0..PULLED_AGAIN {
-            let image = self.images.pull(reference, &auths).await?;
-            if let Some(held) = self.hold(&image).await? {
+            let image = self.images.pull(reference, of, &auths, progress).await?;
+            if let Some(held) = self.hold(&image, of).await? {
                 return Ok(Obtained {
                     image,
                     pulled: Some((pulled_from.elapsed(), began.elapsed())),
@@ -226,11 +245,11 @@ impl ImageKeeper {
         Err(failed("the image was removed while it was pulled"))
     }
 
-    async fn present(&self, reference: &str) -> Result<Option<Obtained>, ImageError> {
-        let Some(image) = self.images.local(reference).await? else {
+    async fn present(&self, reference: &str, of: Use) -> Result<Option<Obtained>, ImageError> {
+        let Some(image) = self.images.local(reference, of).await? else {
             return Ok(None);
         };
-        let held = self.hold(&image).await?;
+        let held = self.hold(&image, of).await?;
         Ok(held.map(|held| Obtained {
             image,
             pulled: None,
@@ -239,11 +258,11 @@ impl ImageKeeper {
     }
 
     /// Holds an image; none if it is going or has gone since it was seen.
-    async fn hold(&self, image: &LocalImage) -> Result<Option<Held>, ImageError> {
+    async fn hold(&self, image: &LocalImage, of: Use) -> Result<Option<Held>, ImageError> {
         let Some(held) = self.uses.hold(&image.image.digest) else {
             return Ok(None);
         };
-        let still = self.images.local(&image.image.digest).await?;
+        let still = self.images.local(&image.image.digest, of).await?;
         Ok(still.map(|_| held))
     }
 

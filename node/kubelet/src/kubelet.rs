@@ -117,6 +117,7 @@ impl Kubelet {
             info: capacity::system_info(&runtime_version, &config.version),
             port: port.map(|address| address.port()),
             handlers: router.handlers(),
+            strict_groups: router.strict_groups(),
         };
         let (services, follow_services) = match config.services {
             Some(services) => (services, None),

@@ -55,7 +55,9 @@ pub use credentials::{CredentialPolicy, CredentialProvider};
 pub use eviction::{
     Amount, EvictionPolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
 };
-pub use images::{ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage};
+pub use images::{
+    Fetched, ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage, PullProgress, Use,
+};
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::allocatable::Reserved;
 pub use node::capacity::Capacity;

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use coracle_images::{Puller, RegistryAuth};
 use coracle_runtime::{Image, ImageSource};
 
-use crate::images::{ImageError, Images, Kind, ListedImage, LocalImage};
+use crate::images::{
+    Fetched, ImageError, Images, Kind, ListedImage, LocalImage, PullProgress, Use,
+};
 
 fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
     let stored = puller.store().image(&image.digest)?;
@@ -28,7 +30,7 @@ fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
 
 #[async_trait]
 impl Images for Arc<Puller> {
-    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+    async fn local(&self, reference: &str, of: Use) -> Result<Option<LocalImage>, ImageError> {
         if let Err(error) = coracle_images::Reference::parse(reference)
             && reference.parse::<coracle_images::Digest>().is_err()
         {
@@ -40,28 +42,32 @@ impl Images for Arc<Puller> {
                 ),
             });
         }
-        let image = self.resolve_local(reference);
+        let image = match of {
+            Use::Run => self.resolve_local(reference),
+            Use::Files => self.resolve_files(reference),
+        };
         Ok(image.and_then(|image| found(self, image)))
     }
 
     async fn pull(
         &self,
         reference: &str,
+        of: Use,
         auths: &[RegistryAuth],
+        progress: &PullProgress,
     ) -> Result<LocalImage, ImageError> {
         let request = coracle_images::PullRequest {
             reference: reference.to_owned(),
             auths: auths.to_vec(),
+            files: of == Use::Files,
         };
-        let progress = |progress: coracle_images::Progress| {
-            tracing::debug!(
-                reference,
-                done = progress.done_bytes,
-                total = progress.total_bytes,
-                "pulling"
-            );
+        let report = |of: coracle_images::Progress| {
+            progress.set(Fetched {
+                done_bytes: of.done_bytes,
+                total_bytes: of.total_bytes,
+            });
         };
-        let pulled = Puller::pull(self, &request, &progress).await;
+        let pulled = Puller::pull(self, &request, &report).await;
         let image = pulled.map_err(|error| ImageError {
             reason: error.reason(),
             message: error.message,

@@ -60,6 +60,11 @@ impl Router {
         self.runtimes.iter().flat_map(|r| r.handlers()).collect()
     }
 
+    /// Whether all runtimes can leave out the groups of images.
+    pub(crate) fn strict_groups(&self) -> bool {
+        self.runtimes.iter().all(|runtime| runtime.strict_groups())
+    }
+
     fn by_handler(&self, handler: &str) -> Option<&Arc<dyn RuntimeService>> {
         let has = |runtime: &&Arc<dyn RuntimeService>| {
             runtime.handlers().iter().any(|known| known == handler)

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) systemd: bool,
     /// Whether it makes mounts read-only at all depths.
     pub(crate) recursive_read_only: bool,
+    /// Whether it can leave out the groups of images, and tells as whom containers began.
+    pub(crate) strict_groups: bool,
     /// Where it looks for networks, and for the programs that make them.
     pub(crate) network_folder: PathBuf,
     pub(crate) plugins_folder: PathBuf,
@@ -121,6 +123,10 @@ fn read(status: &StatusResponse) -> Facts {
         handlers,
         systemd: systemd.and_then(Value::as_bool) == Some(true),
         recursive_read_only: features.is_some_and(|of| of.recursive_read_only_mounts),
+        strict_groups: status
+            .features
+            .as_ref()
+            .is_some_and(|of| of.supplemental_groups_policy),
         network_folder: folder(text("/cni/confDir"), "/etc/cni/net.d"),
         plugins_folder: folder(
             text("/cni/binDirs/0").or(text("/cni/binDir")),
@@ -136,7 +142,9 @@ mod tests {
 
     use serde_json::json;
 
-    use crate::wire::{RuntimeCondition, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus};
+    use crate::wire::{
+        RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
+    };
 
     use super::*;
 
@@ -158,7 +166,7 @@ mod tests {
         };
         let found = read(&status);
         assert_eq!(found.handlers, ["runc", "runsc"]);
-        assert!(found.systemd && !found.recursive_read_only);
+        assert!(found.systemd && !found.recursive_read_only && !found.strict_groups);
         assert_eq!(found.plugins_folder, Path::new("/usr/lib/cni"));
         assert_eq!(found.network_folder, Path::new("/etc/cni/own.d"));
     }
@@ -173,11 +181,14 @@ mod tests {
         };
         let status = StatusResponse {
             runtime_handlers: vec![handler("", true), handler("kata", false)],
+            features: Some(RuntimeFeatures {
+                supplemental_groups_policy: true,
+            }),
             ..Default::default()
         };
         let found = read(&status);
         assert_eq!(found.handlers, ["kata"]);
-        assert!(found.recursive_read_only && !found.systemd);
+        assert!(found.recursive_read_only && !found.systemd && found.strict_groups);
         assert_eq!(found.network_folder, Path::new("/etc/cni/net.d"));
         assert_eq!(found.plugins_folder, Path::new("/opt/cni/bin"));
     }

@@ -15,7 +15,7 @@ use coracle_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{self, namespace, profile, propagation};
+use crate::wire::{self, groups_policy, namespace, profile, propagation};
 
 /// The label of all that belongs to a node: its folder.
 pub(crate) const NODE_LABEL: &str = "coracle.dev/node";
@@ -155,6 +155,7 @@ pub(crate) fn sandbox(
                     profile_type: profile::RUNTIME_DEFAULT,
                     localhost_ref: String::new(),
                 }),
+                supplemental_groups_policy: groups(config.strict_groups),
             }),
             sysctls: config.namespaces.sysctls.clone(),
             resources: Some(resources(&config.resources)),
@@ -174,6 +175,8 @@ pub(crate) struct Input<'a> {
     pub(crate) recursive_read_only: bool,
     /// Sizes of huge pages that the machine has, in bytes.
     pub(crate) huge_pages: &'a [u64],
+    /// Whether it can leave out the groups of images.
+    pub(crate) strict_groups: bool,
     /// Where volumes are that must not be reached by a link: their place for each of the mounts.
     pub(crate) staged: &'a [Option<PathBuf>],
 }
@@ -290,6 +293,12 @@ fn volume(
 
 fn security(input: &Input<'_>) -> Result<wire::LinuxContainerSecurityContext, String> {
     let of = &input.config.security;
+    if of.strict_groups && !input.strict_groups {
+        return Err(
+            "supplementalGroupsPolicy: Strict: the container runtime does not support it"
+                .to_owned(),
+        );
+    }
     let mut namespaces = namespaces(&input.sandbox.namespaces);
     if let Some(target) = &input.config.target
         && namespaces.pid == namespace::CONTAINER
@@ -302,7 +311,7 @@ fn security(input: &Input<'_>) -> Result<wire::LinuxContainerSecurityContext, St
         true => Vec::new(),
         false => all.iter().map(|path| (*path).to_owned()).collect(),
     };
-    let groups = of.supplemental_groups.iter().copied().map(i64::from);
+    let more = of.supplemental_groups.iter().copied().map(i64::from);
     Ok(wire::LinuxContainerSecurityContext {
         capabilities: Some(wire::Capability {
             add_capabilities: of.add_capabilities.clone(),
@@ -316,14 +325,22 @@ fn security(input: &Input<'_>) -> Result<wire::LinuxContainerSecurityContext, St
             value: group.into(),
         }),
         readonly_rootfs: of.read_only_root,
-        supplemental_groups: groups.collect(),
+        supplemental_groups: more.collect(),
         no_new_privs: of.no_new_privileges,
         masked_paths: paths(&MASKED_PATHS),
         readonly_paths: paths(&READ_ONLY_PATHS),
         seccomp: Some(seccomp(&of.seccomp)),
         // Without one the runtime decides.
         apparmor: of.app_armor.as_ref().map(apparmor),
+        supplemental_groups_policy: groups(of.strict_groups),
     })
+}
+
+fn groups(strict: bool) -> i32 {
+    match strict {
+        true => groups_policy::STRICT,
+        false => groups_policy::MERGE,
+    }
 }
 
 /// The user by number or by name: the Pod's, or else the image's.

@@ -30,6 +30,7 @@ fn check(
         files: Path::new("/files"),
         recursive_read_only: false,
         huge_pages: &[2 << 20, 1 << 30],
+        strict_groups: true,
         staged: &[],
     })
 }
@@ -184,6 +185,44 @@ fn rights_are_those_that_were_asked_for() {
 }
 
 #[test]
+fn groups_of_the_image_are_left_out_where_the_runtime_can() {
+    let ask = |strict, can| {
+        let config = ContainerConfig {
+            security: Security {
+                supplemental_groups: vec![7],
+                strict_groups: strict,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let asked = container(&Input {
+            sandbox: &a_sandbox(),
+            config: &config,
+            image: &wire::Image::default(),
+            node: "/node",
+            files: Path::new("/files"),
+            recursive_read_only: false,
+            strict_groups: can,
+            staged: &[],
+        });
+        let context = asked?.linux.unwrap().security_context.unwrap();
+        assert_eq!(context.supplemental_groups, [7]);
+        Ok::<_, String>(context.supplemental_groups_policy)
+    };
+    assert_eq!(ask(false, false), Ok(groups_policy::MERGE));
+    assert_eq!(ask(true, true), Ok(groups_policy::STRICT));
+    let error = ask(true, false).unwrap_err();
+    assert!(error.contains("supplementalGroupsPolicy"), "{error}");
+    let of_pod = PodSandboxConfig {
+        strict_groups: true,
+        ..a_sandbox()
+    };
+    let asked = sandbox(&of_pod, "/node", false).unwrap().linux.unwrap();
+    let policy = asked.security_context.unwrap().supplemental_groups_policy;
+    assert_eq!(policy, groups_policy::STRICT);
+}
+
+#[test]
 fn volumes_hide_the_pods_files_and_what_cannot_be_is_named() {
     let mount = |container: &str| Mount {
         host_path: "/volume".into(),
@@ -208,6 +247,7 @@ fn volumes_hide_the_pods_files_and_what_cannot_be_is_named() {
             files: Path::new("/files"),
             recursive_read_only: false,
             huge_pages: &[],
+            strict_groups: true,
             staged,
         })
         .map(|asked| asked.mounts)

@@ -22,7 +22,6 @@ mod shim;
 mod signals;
 mod snapshots;
 mod spec;
-mod unpack;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

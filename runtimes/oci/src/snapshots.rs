@@ -19,14 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle_images::layer::{Budget, LayerError};
+use coracle_images::unpack::{self, Keeps, Root};
 use coracle_images::{ContentStore, Digest, ImageLayer};
 use coracle_runtime::disk;
 use coracle_runtime::ledger::names;
 use rustix::mount::MountFlags;
 
 use crate::overlay::{self, Upper};
-use crate::unpack;
-use crate::unpack::root::Root;
 
 /// Bytes that a file of users or groups may have.
 const USERS: u64 = 4 << 20;
@@ -151,14 +150,15 @@ impl Snapshots {
             merged
         };
         let tree = Root::open(&root)?;
-        let applied = unpack::apply(content, layer, &tree, budget).and_then(|()| {
-            for name in ["passwd", "group"] {
-                if let Some(bytes) = tree.read(&Path::new("etc").join(name), USERS)? {
-                    fs::write(ingest.join(name), bytes)?;
+        let applied =
+            unpack::apply(content, layer, &tree, Keeps::Everything, budget).and_then(|()| {
+                for name in ["passwd", "group"] {
+                    if let Some(bytes) = tree.read(&Path::new("etc").join(name), USERS)? {
+                        fs::write(ingest.join(name), bytes)?;
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            });
         drop(tree);
         if !below.is_empty() {
             rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH)

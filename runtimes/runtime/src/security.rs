@@ -36,8 +36,11 @@ pub struct Security {
     pub user: Option<u32>,
     /// Group; none: the image's, or that of the user in the image.
     pub group: Option<u32>,
-    /// Groups beside it, and beside those that the user has in the image.
+    /// Groups beside it, and beside those that the user has in the image, unless
+    /// [`Self::strict_groups`] leaves those out.
     pub supplemental_groups: Vec<u32>,
+    /// Leaves out the groups that the user has in the image (`supplementalGroupsPolicy: Strict`).
+    pub strict_groups: bool,
     /// Refuses to start as root.
     pub non_root: bool,
     /// Capabilities beside the default ones, without `CAP_`; `ALL` are all.

@@ -84,6 +84,13 @@ pub trait RuntimeService: Send + Sync {
         vec![self.name().to_owned()]
     }
 
+    /// Whether it can leave out the groups that a user has in an image, and tells as whom containers
+    /// began ([`crate::Security::strict_groups`], [`crate::ContainerUser`]). Guests have no groups of
+    /// an image's.
+    fn strict_groups(&self) -> bool {
+        true
+    }
+
     /// Whether an image has to be pulled by the runtime itself, and is not there yet. Others find
     /// what was pulled in the node's content store.
     async fn must_pull(&self, digest: &str) -> Result<bool> {
@@ -104,6 +111,11 @@ pub trait RuntimeService: Send + Sync {
 
     /// Makes a pulled image ready to start: compiles or unpacks it. Cheap if that was done.
     async fn ensure_image(&self, image: &Image) -> Result<()>;
+
+    /// Makes a pulled image ready to be a volume (`volumes[].image`). Cheap if that was done.
+    async fn ensure_volume(&self, image: &Image) -> Result<()> {
+        self.ensure_image(image).await
+    }
 
     /// Forgets what was made of an image.
     async fn remove_image(&self, digest: &str) -> Result<()>;

@@ -69,6 +69,9 @@ pub struct PodSandboxConfig {
     /// What its containers find in their file of hosts beside the Pod under its host name.
     #[serde(default)]
     pub hosts: Hosts,
+    /// See [`crate::Security::strict_groups`], which holds for all its containers.
+    #[serde(default)]
+    pub strict_groups: bool,
 }
 
 /// Names of a Pod's file of hosts.
@@ -176,7 +179,8 @@ pub struct Mount {
     /// slash before it.
     pub host_path: PathBuf,
     /// Manifest digest of the image whose files they are, where they are an image's and not the
-    /// host's. It has been made ready, and nobody writes to it.
+    /// host's. It has been made ready ([`crate::RuntimeService::ensure_volume`]), and nobody writes to
+    /// it.
     #[serde(default)]
     pub image: Option<String>,
     /// Absolute path inside.
@@ -349,6 +353,17 @@ impl Exit {
     }
 }
 
+/// As whom the first process of a container began, by the numbers that it sees itself (KEP-3619).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUser {
+    /// User.
+    pub uid: u32,
+    /// Its first group.
+    pub gid: u32,
+    /// All groups that it has beside.
+    pub supplemental_groups: Vec<u32>,
+}
+
 /// A container as the runtime reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -362,6 +377,8 @@ pub struct Container {
     pub config: ContainerConfig,
     /// Its state.
     pub state: ContainerState,
+    /// As whom it began; none until it has, and for guests, which have no users of their own.
+    pub user: Option<ContainerUser>,
     /// When it was made.
     pub created_at: SystemTime,
 }

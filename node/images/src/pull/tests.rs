@@ -42,7 +42,7 @@ impl Node {
     pub(super) async fn pull(&self, reference: &str) -> Result<Image, PullError> {
         let request = PullRequest {
             reference: reference.into(),
-            auths: Vec::new(),
+            ..PullRequest::default()
         };
         self.puller.pull(&request, &|_| {}).await
     }
@@ -83,7 +83,7 @@ async fn what_was_pushed_is_pulled() {
     let seen = Mutex::new(Vec::new());
     let request = PullRequest {
         reference: "team/app:v1".into(),
-        auths: Vec::new(),
+        ..PullRequest::default()
     };
     let image = node
         .puller
@@ -233,6 +233,7 @@ async fn secrets_that_fit_are_tried_in_turn() {
     let mut request = PullRequest {
         reference: format!("{}/app:v1", registry.host),
         auths: vec![auth("other.example", "node")],
+        ..PullRequest::default()
     };
     let error = node.puller.pull(&request, &|_| {}).await.unwrap_err();
     assert!(error.message.contains("imagePullSecrets"), "{error}");

@@ -10,7 +10,7 @@ use crate::{Reference, ReferenceError, RegistryAuth};
 pub struct PullerConfig {
     /// The cluster's own registry, if the node knows one.
     pub embedded: Option<EmbeddedRegistry>,
-    /// Whether the node runs containers: fetches the layers of their images too.
+    /// Whether the node runs containers: fetches the layers of all their images.
     pub containers: bool,
     /// Where others on this machine reach the cluster's own registry without TLS, see
     /// [`crate::Puller::sources`].
@@ -84,6 +84,9 @@ pub struct PullRequest {
     pub reference: String,
     /// Credentials of the Pod; those that fit the registry are tried.
     pub auths: Vec<RegistryAuth>,
+    /// Whether the files of its root file system are to be read: fetches its layers also where the
+    /// node runs no containers.
+    pub files: bool,
 }
 
 /// An image that was pulled or found.

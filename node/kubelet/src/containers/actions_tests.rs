@@ -71,6 +71,7 @@ fn container(name: &str, attempt: u32, state: ContainerState) -> RuntimeContaine
             ..Default::default()
         },
         state,
+        user: None,
         created_at: at(u64::from(attempt)),
     }
 }

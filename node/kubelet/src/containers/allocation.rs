@@ -158,6 +158,11 @@ impl Allocation {
         self.actuated.get(name).or(self.allocated.get(name))
     }
 
+    /// What all containers together have, if their Pod asks for something as a whole.
+    pub(crate) fn actual_pod(&self) -> Option<&ResourceRequirements> {
+        self.actual(POD)
+    }
+
     /// What a container has and what it is to have, if it was made with something else.
     fn change(&self, name: &str) -> Option<(&ResourceRequirements, &ResourceRequirements)> {
         let (actual, wanted) = (self.actuated.get(name)?, self.allocated.get(name)?);

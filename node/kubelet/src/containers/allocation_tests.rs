@@ -40,6 +40,7 @@ fn running(pod: &Pod) -> PodRuntime {
             state: ContainerState::Running {
                 started_at: SystemTime::UNIX_EPOCH,
             },
+            user: None,
             created_at: SystemTime::UNIX_EPOCH,
         };
         known.put_container("oci", of);

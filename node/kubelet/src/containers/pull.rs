@@ -9,8 +9,9 @@ use coracle_runtime::RuntimeService;
 
 use super::start::{StartError, Starter};
 use crate::events::Severity;
+use crate::images::progress::{self, PullProgress};
 use crate::images::uses::Held;
-use crate::images::{ImageError, Kind, LocalImage, PullPolicy};
+use crate::images::{ImageError, Kind, LocalImage, PullPolicy, Use};
 use crate::objects;
 use crate::volumes::mounts::{self, VolumeImages};
 
@@ -23,31 +24,40 @@ pub(crate) struct Parts {
     _held: Vec<Held>,
 }
 
+/// What an image is of a container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Own,
+    Volume,
+}
+
 impl Starter<'_> {
     /// Gets the image, the runtime for it, and the images that are volumes. May take long, and may be
     /// dropped at any time.
     pub(crate) async fn parts(&self) -> Result<Parts, StartError> {
         let reference = self.container.image.as_deref().unwrap_or_default();
         let policy = self.container.image_pull_policy.as_deref();
-        let (image, own, message) = self.obtain(reference, policy).await?;
+        let (image, own, message) = self.obtain((reference, Use::Run), policy).await?;
         let mut held = vec![own];
         let handler = self.prepared.handler.as_deref();
         let routed = self.node.router.route(image.kind, handler);
         let runtime = routed.map_err(|error| self.not_pulled(reference, error))?;
         let runtime = runtime.clone();
-        self.ensure(&runtime, reference, &image, message).await?;
+        let part = (reference, Part::Own);
+        self.ensure(&runtime, part, &image, message).await?;
         let mut volumes = VolumeImages::new();
-        // A guest is refused those by name.
-        let wanted = match image.kind {
-            Kind::Wasm => Vec::new(),
-            Kind::Container => mounts::volumes_of_images(self.pod, self.container),
+        // Those of guests are unpacked also where no container would be.
+        let of = match image.kind {
+            Kind::Wasm => Use::Files,
+            Kind::Container => Use::Run,
         };
-        for (volume, source) in wanted {
+        for (volume, source) in mounts::volumes_of_images(self.pod, self.container) {
             let reference = source.reference.as_deref().unwrap_or_default();
             let policy = source.pull_policy.as_deref();
-            let (image, of_volume, message) = self.obtain(reference, policy).await?;
+            let (image, of_volume, message) = self.obtain((reference, of), policy).await?;
             held.push(of_volume);
-            self.ensure(&runtime, reference, &image, message).await?;
+            let part = (reference, Part::Volume);
+            self.ensure(&runtime, part, &image, message).await?;
             volumes.insert(volume.name.clone(), image.image.digest);
         }
         Ok(Parts {
@@ -62,7 +72,7 @@ impl Starter<'_> {
     async fn ensure(
         &self,
         runtime: &Arc<dyn RuntimeService>,
-        reference: &str,
+        (reference, part): (&str, Part),
         image: &LocalImage,
         message: String,
     ) -> Result<(), StartError> {
@@ -72,7 +82,10 @@ impl Starter<'_> {
                 let sources = self.node.images.sources(image, &auths);
                 runtime.pull_image(&image.image, &sources).await?;
             }
-            runtime.ensure_image(&image.image).await
+            match part {
+                Part::Own => runtime.ensure_image(&image.image).await,
+                Part::Volume => runtime.ensure_volume(&image.image).await,
+            }
         };
         let ensured = ensured.await;
         ensured.map_err(|error| self.not_pulled(reference, error))?;
@@ -83,20 +96,21 @@ impl Starter<'_> {
     /// Gets an image, which stays while it is held, and what is to be said of that.
     async fn obtain(
         &self,
-        reference: &str,
+        (reference, of): (&str, Use),
         policy: Option<&str>,
     ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
         let auths = self.credentials(reference);
-        let pulling = || {
-            let message = format!("Pulling image \"{reference}\"");
-            self.own_event(Severity::Normal, "Pulling", message);
+        let begins = format!("Pulling image \"{reference}\"");
+        let pulling = || self.own_event(Severity::Normal, "Pulling", begins.clone());
+        let progress = PullProgress::default();
+        let images = &self.node.images;
+        let obtained = images.obtain((reference, of), policy, auths, &progress, pulling);
+        let goes_on = |fetched| {
+            let message = progress::text(reference, fetched);
+            self.amend_event(Severity::Normal, "Pulling", &begins, message);
         };
-        let obtained = self
-            .node
-            .images
-            .obtain(reference, policy, auths, pulling)
-            .await;
+        let obtained = progress::telling(obtained, &progress, tokio::time::sleep, goes_on).await;
         let (image, took, held) = match obtained {
             Ok(obtained) => (obtained.image, obtained.pulled, obtained.held),
             Err(error) => return Err(self.no_image(reference, error)),
@@ -112,6 +126,13 @@ impl Starter<'_> {
             ),
         };
         Ok((image, held, message))
+    }
+
+    /// Says more of what an event of the container has said.
+    fn amend_event(&self, severity: Severity, reason: &str, amends: &str, message: String) {
+        let of = Some(&*self.container.name);
+        let recorder = &self.node.recorder;
+        recorder.amend(self.pod, of, severity, reason, amends, message);
     }
 
     /// What the Pod may pull an image with.

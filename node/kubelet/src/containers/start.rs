@@ -213,6 +213,7 @@ impl Starter<'_> {
             namespaces: security::namespaces(self.pod, self.prepared.namespace.as_deref()),
             resolution: is_container.then(|| self.resolution()).transpose()?,
             hosts,
+            strict_groups: security::strict_groups(self.pod),
         };
         let made = runtime.run_pod_sandbox(config.clone()).await;
         let id = made.map_err(|error| self.no_sandbox(error))?;

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{Container, ExecAction, Pod};
 
 use crate::images::Kind;
 use crate::pod;
-use crate::volumes::mounts;
 
 /// Says what of a container of that kind cannot be done here.
 pub(crate) fn check(pod: &Pod, container: &Container, kind: Kind) -> Result<(), String> {
@@ -20,7 +19,6 @@ pub(crate) fn check(pod: &Pod, container: &Container, kind: Kind) -> Result<(), 
 }
 
 fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
-    let spec = pod::spec(pod);
     let refused = |what: String| Err(format!("{what} is not supported on this node"));
     if let Err(port) = pod::host_ports::host_ports(pod) {
         return refused(port);
@@ -31,11 +29,6 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     let claims = container.resources.as_ref().and_then(|r| r.claims.as_ref());
     if claims.into_iter().flatten().next().is_some() {
         return refused("resources.claims".to_owned());
-    }
-    let of_pod = spec.security_context.as_ref();
-    let groups = of_pod.and_then(|context| context.supplemental_groups_policy.as_deref());
-    if groups == Some("Strict") {
-        return refused("supplementalGroupsPolicy: Strict".to_owned());
     }
     Ok(())
 }
@@ -68,13 +61,6 @@ fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
                 "{field}: {NOT_WASM}; httpGet, tcpSocket and grpc need none"
             ));
         }
-    }
-    if let Some((volume, _)) = mounts::volumes_of_images(pod, container).first() {
-        return Err(format!(
-            "volume \"{}\": volumes of type image are not supported for WebAssembly; put its files \
-             into a ConfigMap, or run a container",
-            volume.name
-        ));
     }
     let hooks = container.lifecycle.as_ref().map(|hooks| {
         [
@@ -136,13 +122,6 @@ mod tests {
                 with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
                 "resources.claims",
             ),
-            (
-                json!({
-                    "securityContext": {"supplementalGroupsPolicy": "Strict"},
-                    "containers": [{"name": "c"}],
-                }),
-                "supplementalGroupsPolicy",
-            ),
         ] {
             for kind in [Kind::Wasm, Kind::Container] {
                 let error = checked(spec.clone(), kind).unwrap_err();
@@ -162,6 +141,10 @@ mod tests {
             json!({
                 "initContainers": [{"name": "c", "restartPolicy": "Always"}],
                 "containers": [{"name": "d"}],
+            }),
+            json!({
+                "securityContext": {"supplementalGroupsPolicy": "Strict"},
+                "containers": [{"name": "c"}],
             }),
         ] {
             assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");

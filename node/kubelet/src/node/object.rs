@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use coracle_apimachinery::resources;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
+    NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus,
+    NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -30,6 +31,7 @@ pub(crate) struct NodeFacts {
     pub(crate) info: NodeSystemInfo,
     pub(crate) port: Option<u16>,
     pub(crate) handlers: Vec<String>,
+    pub(crate) strict_groups: bool,
 }
 
 /// Labels that every node has, and those of the configuration.
@@ -107,6 +109,9 @@ pub(crate) fn status(
             kubelet_endpoint: Some(DaemonEndpoint {
                 port: i32::from(port),
             }),
+        }),
+        features: Some(NodeFeatures {
+            supplemental_groups_policy: Some(facts.strict_groups),
         }),
         node_info: Some(facts.info.clone()),
         images: Some(images),
@@ -224,6 +229,7 @@ mod tests {
             info: super::super::capacity::system_info("wasmtime://48.0.0", "v1.37.0+coracle"),
             port: Some(10250),
             handlers: vec!["wasm".to_owned()],
+            strict_groups: true,
         }
     }
 

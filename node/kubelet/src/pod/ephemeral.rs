@@ -144,6 +144,7 @@ mod tests {
                 state: ContainerState::Running {
                     started_at: created_at,
                 },
+                user: None,
                 created_at,
             },
         );

@@ -66,6 +66,7 @@ pub(crate) fn security(
         user: id("runAsUser", user)?,
         group: id("runAsGroup", group)?,
         supplemental_groups: groups.into_iter().flatten().collect(),
+        strict_groups: strict_groups(pod),
         non_root: non_root == Some(true),
         add_capabilities: list(capabilities.and_then(|c| c.add.as_ref())),
         drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
@@ -85,6 +86,13 @@ pub(crate) fn has_privileged(pod: &Pod) -> bool {
         context.and_then(|context| context.privileged) == Some(true)
     };
     super::containers(pod).any(|(container, _)| privileged(container))
+}
+
+/// Whether containers have no groups but those that the Pod names.
+pub(crate) fn strict_groups(pod: &Pod) -> bool {
+    let context = super::spec(pod).security_context.as_ref();
+    let policy = context.and_then(|context| context.supplemental_groups_policy.as_deref());
+    policy == Some("Strict")
 }
 
 /// The group to which the Pod's volumes are given.
@@ -150,12 +158,14 @@ mod tests {
     fn the_containers_own_context_wins() {
         let of_pod = json!({"securityContext": {
             "runAsUser": 1, "runAsGroup": 2, "runAsNonRoot": true, "fsGroup": 3,
-            "supplementalGroups": [4], "seccompProfile": {"type": "Unconfined"},
+            "supplementalGroups": [4], "supplementalGroupsPolicy": "Strict",
+            "seccompProfile": {"type": "Unconfined"},
         }});
         let (_, inherited) = check(of_pod.clone(), Value::Null);
         let inherited = inherited.unwrap();
         assert_eq!((inherited.user, inherited.group), (Some(1), Some(2)));
         assert_eq!(inherited.supplemental_groups, [4, 3]);
+        assert!(inherited.strict_groups);
         assert_eq!(inherited.seccomp, Seccomp::Unconfined);
         assert!(inherited.non_root && !inherited.no_new_privileges);
         let (_, own) = check(

@@ -3,7 +3,8 @@
 use coracle_runtime::ContainerState as Runs;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, VolumeMount, VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMount,
+    VolumeMountStatus,
 };
 
 use super::StatusInput;
@@ -128,6 +129,18 @@ fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     Some(mounts.map(of).collect())
 }
 
+/// As whom its first process began (KEP-3619).
+fn user(of: &coracle_runtime::ContainerUser) -> ContainerUser {
+    let groups = of.supplemental_groups.iter().copied().map(i64::from);
+    ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: of.uid.into(),
+            gid: of.gid.into(),
+            supplemental_groups: Some(groups.collect()),
+        }),
+    }
+}
+
 fn seen(
     input: &StatusInput<'_>,
     status: &mut ContainerStatus,
@@ -143,6 +156,9 @@ fn seen(
         Some(resolved) => resolved.clone(),
         None => config.image_digest.clone(),
     };
+    let began = latest.container.state != Runs::Created;
+    let known = latest.container.user.as_ref();
+    status.user = known.filter(|_| began).map(user);
     let previous = input.runtime.previous(&status.name);
     status.last_state = previous.and_then(|of| terminated(input, of));
     status.started = (role != Role::Ephemeral).then_some(false);

@@ -95,6 +95,11 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         disrupted: verdict.filter(|v| v.disrupted).map(|v| &*v.message),
         now: input.now,
     });
+    // What the Pod asks for as a whole (KEP-2837), and what of that it has (KEP-5419).
+    let whole = pod::spec(input.pod).resources.as_ref();
+    let runs = input.runtime.running().next().is_some();
+    let actual = input.allocation.filter(|_| runs);
+    let actual = actual.and_then(Allocation::actual_pod);
     let ips = input.pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() });
     let host_ips = input
         .host_ips
@@ -110,6 +115,8 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         pod_ip: input.pod_ips.first().map(ToString::to_string),
         pod_ips: Some(ips.collect::<Vec<_>>()).filter(|ips| !ips.is_empty()),
         qos_class: old.qos_class.clone(),
+        allocated_resources: whole.and_then(|of| of.requests.clone()),
+        resources: whole.map(|of| actual.unwrap_or(of).clone()),
         start_time: old.start_time.clone().or(Some(pod::api_time(input.now))),
         init_container_statuses: Some(inits).filter(|inits| !inits.is_empty()),
         container_statuses: Some(apps),

@@ -1,11 +1,14 @@
 //! Images that nothing uses any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 
-use super::world::{World, is_ready, path};
-use crate::{CredentialPolicy, ImageGcPolicy};
+use super::world::{FakeImages, World, is_ready, path};
+use crate::images::{ImageKeeper, PullPolicy, progress};
+use crate::{CredentialPolicy, ImageGcPolicy, PullProgress, Use};
 
 /// Whoever runs the tests has used some of the disk.
 fn always() -> ImageGcPolicy {
@@ -77,6 +80,39 @@ async fn nothing_goes_while_there_is_room() {
     world.api.object(&path("web"), "it runs", is_ready).await;
     assert!(world.images.present.lock().contains("old:v1"));
     kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_pull_that_takes_long_is_told_of_until_it_ends() {
+    let images = Arc::new(FakeImages::default());
+    let keeper = ImageKeeper::new(images.clone());
+    let progress = PullProgress::default();
+    let wanted = ("slow:v1", Use::Run);
+    let pull = keeper.obtain(
+        wanted,
+        PullPolicy::Always,
+        async { Vec::new() },
+        &progress,
+        || {},
+    );
+    let (waits, told) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    // No time passes: what is waited for is there at once.
+    let sleep = |wait: Duration| {
+        waits.lock().push(wait.as_secs());
+        tokio::task::yield_now()
+    };
+    let tell = |fetched| {
+        let mut told = told.lock();
+        told.push(progress::text("slow:v1", fetched));
+        if told.len() == 5 {
+            images.released.notify_one();
+        }
+    };
+    let obtained = progress::telling(pull, &progress, sleep, tell).await;
+    assert!(obtained.unwrap().pulled.is_some());
+    assert_eq!(waits.lock()[..5], [10, 20, 40, 60, 60]);
+    let said = "Pulling image \"slow:v1\": 120 MiB of 300 MiB";
+    assert!(told.lock().iter().all(|text| text == said), "{told:?}");
 }
 
 #[tokio::test]

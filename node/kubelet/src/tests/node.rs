@@ -24,6 +24,10 @@ async fn the_node_registers_with_its_lease() {
     );
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(node["spec"]["podCIDR"], "10.42.0.0/24");
+    assert_eq!(
+        status["features"],
+        json!({"supplementalGroupsPolicy": true})
+    );
     assert!(is_ready(&node));
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1";
     let held = |lease: &serde_json::Value| lease["spec"]["holderIdentity"] == "n1";

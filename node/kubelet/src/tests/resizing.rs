@@ -96,6 +96,37 @@ async fn limits_of_a_running_container_change_and_are_reported() {
 }
 
 #[tokio::test]
+async fn what_a_pod_has_as_a_whole_is_reported() {
+    let world = World::new();
+    let kubelet = world.start();
+    let (before, after) = (resources("500m", "64Mi"), resources("1", "128Mi"));
+    world.pod("a", json!({}), json!({"resources": before}));
+    let pod = world.api.object(&path("a"), "it is ready", is_ready).await;
+    assert_eq!(pod["status"]["resources"], before);
+    assert_eq!(pod["status"]["allocatedResources"], before["requests"]);
+
+    world.api.change(&path("a"), |pod| {
+        pod["spec"]["resources"] = after.clone();
+        pod["metadata"]["generation"] = json!(2);
+    });
+    let has = |pod: &Value| pod["status"]["resources"] == after;
+    let pod = world.api.object(&path("a"), "it has them", has).await;
+    assert_eq!(pod["status"]["allocatedResources"], after["requests"]);
+
+    // What there is no room for is neither allocated nor had.
+    let too_much = resources("4", "128Mi");
+    world.api.change(&path("a"), |pod| {
+        pod["spec"]["resources"] = too_much.clone();
+        pod["metadata"]["generation"] = json!(3);
+    });
+    let refused = |pod: &Value| condition(pod, "PodResizePending") == "True";
+    let pod = world.api.object(&path("a"), "it is refused", refused).await;
+    assert_eq!(pod["status"]["resources"], after);
+    assert_eq!(pod["status"]["allocatedResources"], after["requests"]);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_policy_may_want_a_restart() {
     let world = World::new();
     let kubelet = world.start();

@@ -35,6 +35,24 @@ async fn a_missing_image_is_named_and_backs_off() {
 }
 
 #[tokio::test]
+async fn a_status_says_as_whom_a_container_began() {
+    let world = World::with_containers();
+    let kubelet = world.start();
+    let context = json!({
+        "runAsUser": 7, "runAsGroup": 8, "fsGroup": 9, "supplementalGroupsPolicy": "Strict",
+    });
+    let image = json!({"image": "container:v1"});
+    world.pod("box", image, json!({"securityContext": context}));
+    let pod = world.api.object(&path("box"), "it runs", is_ready).await;
+    let user = json!({"linux": {"uid": 7, "gid": 8, "supplementalGroups": [9]}});
+    assert_eq!(pod["status"]["containerStatuses"][0]["user"], user);
+    let containers = world.containers.as_ref().unwrap();
+    let made = containers.container("main").unwrap();
+    assert!(made.config.security.strict_groups);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_container_image_without_its_runtime_says_so() {
     let world = World::new();
     let kubelet = world.start();

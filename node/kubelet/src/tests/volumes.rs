@@ -4,6 +4,7 @@ use coracle_runtime::fake::Verb;
 use serde_json::json;
 
 use super::world::{World, is_ready, path, waiting};
+use crate::Use;
 use crate::inotify::{WatchFlags, Watcher};
 
 #[tokio::test]
@@ -42,6 +43,35 @@ async fn volumes_are_made_before_containers_and_follow_the_pod() {
         .object(&path("vol"), "the change is seen", seen)
         .await;
     assert_eq!(std::fs::read_to_string(&labels).unwrap(), "a=\"b\"");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_is_a_volume_of_a_guest() {
+    let world = World::new();
+    let kubelet = world.start();
+    let mounts = json!([{"name": "files", "mountPath": "/files", "subPath": "part"}]);
+    let volumes = json!([{"name": "files", "image": {"reference": "container-files:v1"}}]);
+    world.pod(
+        "vol",
+        json!({"volumeMounts": mounts}),
+        json!({"volumes": volumes}),
+    );
+    world
+        .api
+        .object(&path("vol"), "vol is ready", is_ready)
+        .await;
+    let container = world.runtime.container("main").unwrap();
+    let mount = &container.config.mounts[0];
+    assert_eq!(mount.image.as_deref(), Some("sha256:container-files:v1"));
+    assert_eq!(mount.host_path.to_str(), Some("part"));
+    assert!(mount.read_only);
+    let pulled = |image: &str, of| (image.to_owned(), of);
+    let expected = [
+        pulled("app:v1", Use::Run),
+        pulled("container-files:v1", Use::Files),
+    ];
+    assert_eq!(*world.images.uses.lock(), expected);
     kubelet.stop().await;
 }
 

@@ -15,22 +15,27 @@ use coracle_runtime::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::api::FakeApi;
 use crate::{
-    Attached, ClusterDns, EvictionPolicy, HostPort, ImageError, ImageGcPolicy, Images, Kind,
-    Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
-    PodNetwork, Reserved,
+    Attached, ClusterDns, EvictionPolicy, Fetched, HostPort, ImageError, ImageGcPolicy, Images,
+    Kind, Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
+    PodNetwork, PullProgress, Reserved, Use,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
-/// with `container` are no wasm.
+/// with `container` are no wasm, and those that begin with `slow` come when they are let.
 #[derive(Default)]
 pub(super) struct FakeImages {
     pub(super) present: Mutex<BTreeSet<String>>,
     pub(super) pulls: Mutex<Vec<(String, usize)>>,
+    /// What each was pulled for.
+    pub(super) uses: Mutex<Vec<(String, Use)>>,
+    /// Lets the pull of what is slow end.
+    pub(super) released: Notify,
 }
 
 fn local(reference: &str) -> LocalImage {
@@ -50,7 +55,7 @@ fn local(reference: &str) -> LocalImage {
 
 #[async_trait]
 impl Images for FakeImages {
-    async fn local(&self, reference: &str) -> Result<Option<LocalImage>, ImageError> {
+    async fn local(&self, reference: &str, _: Use) -> Result<Option<LocalImage>, ImageError> {
         if reference.contains(' ') {
             return Err(ImageError {
                 reason: "InvalidImageName",
@@ -65,9 +70,19 @@ impl Images for FakeImages {
     async fn pull(
         &self,
         reference: &str,
+        of: Use,
         auths: &[RegistryAuth],
+        progress: &PullProgress,
     ) -> Result<LocalImage, ImageError> {
         self.pulls.lock().push((reference.to_owned(), auths.len()));
+        self.uses.lock().push((reference.to_owned(), of));
+        progress.set(Fetched {
+            done_bytes: 120 << 20,
+            total_bytes: 300 << 20,
+        });
+        if reference.starts_with("slow") {
+            self.released.notified().await;
+        }
         if reference.starts_with("missing") {
             return Err(ImageError {
                 reason: "ErrImagePull",

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::run::Worker;
 use crate::containers::start::Prepared;
-use crate::images::{Kind, PullPolicy};
+use crate::images::{Kind, PullPolicy, PullProgress, Use};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod;
@@ -118,7 +118,11 @@ pub(super) async fn late(
         // What goes wrong is told when it is this container's turn.
         let auths = objects::pull_credentials(node, pod, reference, |_| {});
         let policy = PullPolicy::IfNotPresent;
-        let obtained = node.images.obtain(reference, policy, auths, || {}).await;
+        let wanted = (reference, Use::Run);
+        let obtained = node
+            .images
+            .obtain(wanted, policy, auths, &PullProgress::default(), || {})
+            .await;
         kinds.push(match obtained {
             Ok(_) => node.images.kind(reference).await,
             Err(_) => None,

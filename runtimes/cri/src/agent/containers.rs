@@ -8,8 +8,8 @@ use std::time::Duration;
 use coracle_runtime::grpc::NOT_FOUND;
 use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Exit,
-    PodSandbox, Resources, Result, SandboxId, SandboxState, huge_pages,
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerUser, Error,
+    Exit, PodSandbox, Resources, Result, SandboxId, SandboxState, huge_pages,
 };
 
 use super::{Inner, at, broken, gone, sandbox_folder};
@@ -26,6 +26,13 @@ use crate::wire::{
 
 /// The longest grace period, which nobody waits for: 30 years.
 const LONGEST: u64 = 30 * 365 * 86400;
+
+/// What a runtime has told of a container.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    state: ContainerState,
+    user: Option<ContainerUser>,
+}
 
 fn named(id: &ContainerId) -> wire::ContainerId {
     wire::ContainerId {
@@ -72,6 +79,7 @@ impl Inner {
             files: &folder,
             recursive_read_only: self.facts.recursive_read_only,
             huge_pages: &huge_pages,
+            strict_groups: self.facts.strict_groups,
             staged: &staged,
         });
         let of_sandbox = plan::sandbox(&known.config, &self.node, self.facts.systemd);
@@ -185,14 +193,17 @@ impl Inner {
     async fn read(&self, listed: wire::Container) -> Result<Container> {
         let id = ContainerId(listed.id.clone());
         let known = self.states.lock().get(&id).cloned();
-        let state = match known {
-            Some((of, state)) if of == listed.state => state,
+        let seen = match known {
+            Some((of, seen)) if of == listed.state => seen,
             _ => {
                 let status = self.status(&id).await?;
-                let state = state(&status);
-                let of = (status.state, state.clone());
+                let seen = Seen {
+                    state: state(&status),
+                    user: user(&status),
+                };
+                let of = (status.state, seen.clone());
                 self.states.lock().insert(id.clone(), of);
-                state
+                seen
             }
         };
         let kept = listed.annotations.get(plan::CONFIG);
@@ -204,7 +215,8 @@ impl Inner {
             sandbox: SandboxId(listed.pod_sandbox_id),
             pod,
             config,
-            state,
+            state: seen.state,
+            user: seen.user,
             created_at: at(listed.created_at),
         })
     }
@@ -267,6 +279,17 @@ fn stats(of: wire::ContainerStats) -> Option<ContainerStats> {
         cpu: Duration::from_nanos(cpu.usage_core_nano_seconds?.value),
         memory_bytes: memory.working_set_bytes?.value,
         traps: 0,
+    })
+}
+
+/// As whom a container began, of those runtimes that say.
+fn user(status: &wire::ContainerStatus) -> Option<ContainerUser> {
+    let of = status.user.as_ref()?.linux.as_ref()?;
+    let groups = of.supplemental_groups.iter().copied();
+    Some(ContainerUser {
+        uid: of.uid.try_into().ok()?,
+        gid: of.gid.try_into().ok()?,
+        supplemental_groups: groups.filter_map(|group| group.try_into().ok()).collect(),
     })
 }
 

@@ -21,9 +21,9 @@ use coracle_runtime::grpc::{NOT_FOUND, Status};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Image,
-    ImageSource, Listener, PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result,
-    RuntimeEvent, RuntimeService, SandboxId, disk, ledger,
+    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, ImageSource, Listener,
+    PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent, RuntimeService,
+    SandboxId, disk, ledger,
 };
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -70,7 +70,7 @@ struct Inner {
     /// Asks for a look at once.
     look: Arc<Notify>,
     /// States that do not change any more, by container and the state that is listed.
-    states: Mutex<HashMap<ContainerId, (i32, ContainerState)>>,
+    states: Mutex<HashMap<ContainerId, (i32, containers::Seen)>>,
     /// Those of Pods; none where systemd has them. Changed by one at a time, since what is known of
     /// sandboxes has to be asked for.
     cgroups: Option<tokio::sync::Mutex<Arc<PodCgroups>>>,
@@ -237,6 +237,10 @@ impl RuntimeService for CriRuntime {
 
     fn version(&self) -> String {
         self.0.facts.version.clone()
+    }
+
+    fn strict_groups(&self) -> bool {
+        self.0.facts.strict_groups
     }
 
     fn handlers(&self) -> Vec<String> {

@@ -54,6 +54,12 @@ pub(crate) mod propagation {
     pub(crate) const BIDIRECTIONAL: i32 = 2;
 }
 
+/// `SupplementalGroupsPolicy`.
+pub(crate) mod groups_policy {
+    pub(crate) const MERGE: i32 = 0;
+    pub(crate) const STRICT: i32 = 1;
+}
+
 /// `PodSandboxState`.
 pub(crate) mod sandbox_state {
     pub(crate) const READY: i32 = 0;
@@ -88,7 +94,9 @@ messages! {
         status: Option<RuntimeStatus> = 1,
         info: Map = 2,
         runtime_handlers: Vec<RuntimeHandler> = 3,
+        features: Option<RuntimeFeatures> = 4,
     }
+    RuntimeFeatures { supplemental_groups_policy: bool = 1 }
     RuntimeStatus { conditions: Vec<RuntimeCondition> = 1 }
     RuntimeCondition {
         kind: String = 1,
@@ -131,6 +139,7 @@ messages! {
         namespace_options: Option<NamespaceOption> = 1,
         privileged: bool = 6,
         seccomp: Option<SecurityProfile> = 9,
+        supplemental_groups_policy: i32 = 11,
     }
     NamespaceOption {
         network: i32 = 1,
@@ -205,6 +214,7 @@ messages! {
         readonly_paths: Vec<String> = 14,
         seccomp: Option<SecurityProfile> = 15,
         apparmor: Option<SecurityProfile> = 16,
+        supplemental_groups_policy: i32 = 17,
     }
     Capability { add_capabilities: Vec<String> = 1, drop_capabilities: Vec<String> = 2 }
     CreateContainerRequest {
@@ -232,7 +242,10 @@ messages! {
         exit_code: i32 = 7,
         reason: String = 10,
         message: String = 11,
+        user: Option<ContainerUser> = 18,
     }
+    ContainerUser { linux: Option<LinuxContainerUser> = 1 }
+    LinuxContainerUser { uid: i64 = 1, gid: i64 = 2, supplemental_groups: Vec<i64> = 3 }
     UpdateContainerResourcesRequest {
         container_id: String = 1,
         linux: Option<LinuxContainerResources> = 2,

@@ -235,6 +235,19 @@ mod tests {
         );
         check(
             ContainerStatus {
+                user: Some(ContainerUser {
+                    linux: Some(LinuxContainerUser {
+                        uid: 33,
+                        gid: 44,
+                        supplemental_groups: vec![44, 300],
+                    }),
+                }),
+                ..Default::default()
+            },
+            b"\x92\x01\x0b\x0a\x09\x08\x21\x10\x2c\x1a\x03\x2c\xac\x02",
+        );
+        check(
+            ContainerStatus {
                 state: container_state::EXITED,
                 exit_code: -1,
                 reason: "OOMKilled".into(),

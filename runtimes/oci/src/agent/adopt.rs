@@ -34,6 +34,13 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
         let entry = inner
             .ledger
             .adopt(record, started.map(|started| started.at), exit);
+        if started.is_some()
+            && let Ok(Some(made)) = inner.read_made(&entry)
+            && let Some(user) = made.user
+        {
+            // The entry is new.
+            let _ = entry.user.set(user);
+        }
         if !entry.is_running() {
             continue;
         }

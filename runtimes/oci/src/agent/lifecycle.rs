@@ -305,7 +305,9 @@ impl Inner {
         let shim = shim.ok_or_else(|| {
             Error::State(format!("the shim of sandbox {} has ended", sandbox.id.0))
         })?;
-        let mut start = self.made(&entry)?.start;
+        let Made {
+            mut start, user, ..
+        } = self.made(&entry)?;
         let started = Started {
             at: SystemTime::now(),
         };
@@ -314,6 +316,10 @@ impl Inner {
             .records()
             .write_started(id, &started)
             .map_err(|error| Error::io("recording the start of a container", error))?;
+        if let Some(user) = user {
+            // It may have been started before, in vain.
+            let _ = entry.user.set(user);
+        }
         entry.set_process(Some(shim.clone()));
         let cause = match shim.request(Request::Start(Box::new(start))).await {
             Ok(Response::Done) => {

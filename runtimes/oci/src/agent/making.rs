@@ -8,7 +8,7 @@ use coracle_images::ImageLayer;
 use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
-use coracle_runtime::{Error, PodSandbox, Result, Seccomp, Security, disk, files};
+use coracle_runtime::{ContainerUser, Error, PodSandbox, Result, Seccomp, Security, disk, files};
 use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub(super) struct Made {
     /// Those of images that are volumes.
     #[serde(default)]
     pub(super) volumes: Vec<Vec<ImageLayer>>,
+    /// As whom it begins; unknown of those that an earlier release has made.
+    #[serde(default)]
+    pub(super) user: Option<ContainerUser>,
     pub(super) stop_signal: i32,
     pub(super) start: Start,
 }
@@ -107,6 +110,7 @@ impl Inner {
             false => Vec::new(),
         };
         let made = Made {
+            user: Some(plan.user),
             stop_signal: signals::stop_signal(&image.stop_signal),
             start: Start {
                 container: record.id.clone(),

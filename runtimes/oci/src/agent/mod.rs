@@ -19,7 +19,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use coracle_images::layer::{Budget, LayerError};
+use coracle_images::layer::LayerError;
+use coracle_images::unpack::LIMITS;
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
 use coracle_runtime::cgroup::pods::PodCgroups;
 use coracle_runtime::ledger::{self, Ledger};
@@ -42,11 +43,6 @@ use shim::Shim;
 const NAME: &str = "oci";
 /// The version of libcontainer.
 const VERSION: &str = "0.7.0";
-/// What an image may hold unpacked.
-const LIMITS: Budget = Budget {
-    bytes: 16 << 30,
-    entries: 4 << 20,
-};
 
 /// What the runtime needs.
 #[derive(Clone)]

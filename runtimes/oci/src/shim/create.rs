@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use coracle_images::unpack::Root;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::mount::MountFlags;
@@ -22,7 +23,6 @@ use crate::protocol::{Confinement, Exec, Start};
 use crate::seccomp;
 use crate::signals;
 use crate::spec;
-use crate::unpack::root::Root;
 
 /// Standard input, output and error of a process.
 pub(super) type Stdio = [OwnedFd; 3];

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use coracle_images::unpack::Root;
 use coracle_runtime::Propagation;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::mount::{
@@ -20,7 +21,6 @@ use rustix::mount::{
 
 use crate::overlay;
 use crate::protocol::Staged;
-use crate::unpack::root::Root;
 
 /// A volume that is in no namespace.
 pub(super) struct Taken<'a> {

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 use coracle_images::ImageConfig;
 use coracle_runtime::{
-    CPU_PERIOD, ContainerConfig, MASKED_PATHS, Namespaces, Network, PodSandboxConfig, Propagation,
-    READ_ONLY_PATHS, Resources, Seccomp, Security,
+    CPU_PERIOD, ContainerConfig, ContainerUser, MASKED_PATHS, Namespaces, Network,
+    PodSandboxConfig, Propagation, READ_ONLY_PATHS, Resources, Seccomp, Security,
 };
 use serde_json::{Value, json};
 
@@ -86,6 +86,8 @@ pub(crate) fn target_processes(bundle: &Path) -> PathBuf {
 pub(crate) struct Plan {
     /// The OCI runtime specification.
     pub(crate) spec: Value,
+    /// As whom its first process begins.
+    pub(crate) user: ContainerUser,
     /// What every process of the container may do once its filter is in.
     pub(crate) capabilities: Capabilities,
     /// Volumes that are put in their places before the container is made.
@@ -134,7 +136,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     };
     let mut process = json!({
         "terminal": config.stdio.terminal,
-        "user": user.to_json(),
+        "user": user::to_json(&user),
         "args": argv,
         "env": env,
         "cwd": cwd,
@@ -186,6 +188,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     });
     Ok(Plan {
         spec,
+        user,
         capabilities,
         staged,
     })

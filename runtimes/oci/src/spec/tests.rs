@@ -171,6 +171,12 @@ fn users_are_looked_up_in_the_image() {
     }
     let more = |pod: &mut Pod| pod.config.security.supplemental_groups = vec![5, 3];
     check(more, "/process/user/additionalGids", json!([0, 3, 5]));
+    let strict = |pod: &mut Pod| {
+        pod.image.user = "web".into();
+        pod.config.security.supplemental_groups = vec![5];
+        pod.config.security.strict_groups = true;
+    };
+    check(strict, "/process/user", user(33, 44, &[5, 44]));
     let refused = json!("container has runAsNonRoot and image will run as root");
     check(|pod| pod.config.security.non_root = true, "", refused);
     check(

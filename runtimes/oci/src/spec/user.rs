@@ -1,27 +1,22 @@
 //! As whom a container runs: what the Pod says over what the image says, by the image's own files
 //! of users and groups (passwd(5), group(5)).
 
-use coracle_runtime::Security;
+use coracle_runtime::{ContainerUser, Security};
 use serde_json::{Value, json};
 
 use crate::snapshots::UserFiles;
 
-/// A user with all its groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
-}
-
-impl User {
-    pub(super) fn to_json(&self) -> Value {
-        json!({"uid": self.uid, "gid": self.gid, "additionalGids": self.groups})
-    }
+/// A user in the specification.
+pub(super) fn to_json(of: &ContainerUser) -> Value {
+    json!({"uid": of.uid, "gid": of.gid, "additionalGids": of.supplemental_groups})
 }
 
 /// The user of a container. `image` is `user`, `uid`, `user:group` or `uid:gid`, or empty.
-pub(super) fn resolve(security: &Security, image: &str, files: &UserFiles) -> Result<User, String> {
+pub(super) fn resolve(
+    security: &Security,
+    image: &str,
+    files: &UserFiles,
+) -> Result<ContainerUser, String> {
     let (user, group) = image.split_once(':').unwrap_or((image, ""));
     let known = match security.user {
         Some(uid) => entry(&files.passwd, |fields| number(fields, 2) == Some(uid)),
@@ -60,14 +55,18 @@ pub(super) fn resolve(security: &Security, image: &str, files: &UserFiles) -> Re
     };
     let name = known.as_ref().and_then(|fields| fields.first().copied());
     let mut groups: Vec<u32> = match name {
-        Some(name) => member_of(&files.group, name),
-        None => Vec::new(),
+        Some(name) if !security.strict_groups => member_of(&files.group, name),
+        _ => Vec::new(),
     };
     groups.push(gid);
     groups.extend(&security.supplemental_groups);
     groups.sort_unstable();
     groups.dedup();
-    Ok(User { uid, gid, groups })
+    Ok(ContainerUser {
+        uid,
+        gid,
+        supplemental_groups: groups,
+    })
 }
 
 fn entry(file: &str, fits: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {

@@ -2,7 +2,7 @@
 
 use coracle_images::ImageConfig;
 use coracle_runtime::identity::Identity;
-use coracle_runtime::{ContainerConfig, Mount, RuntimeService, Seccomp};
+use coracle_runtime::{ContainerConfig, ContainerUser, Mount, RuntimeService, Seccomp};
 
 use crate::node::{self, Node};
 
@@ -90,6 +90,35 @@ pub(crate) async fn users_keep_no_rights_of_roots() {
             "{first:?} lacks {field}"
         );
     }
+}
+
+pub(crate) async fn groups_of_the_image_are_left_out_where_the_pod_says_so() {
+    let strict = |config: &mut ContainerConfig| {
+        config.security.user = Some(33);
+        config.security.supplemental_groups = vec![77];
+        config.security.strict_groups = true;
+    };
+    let [first, further] = statuses(strict).await;
+    assert_eq!(first, further);
+    assert!(
+        first.iter().any(|found| found == "Groups: 44 77"),
+        "{first:?}"
+    );
+
+    let node = Node::new().await;
+    let pod = node.start(&format!("true{RUNS}"), strict).await;
+    let user = ContainerUser {
+        uid: 33,
+        gid: 44,
+        supplemental_groups: vec![44, 77],
+    };
+    let told = node.runtime.container_status(&pod.container).await;
+    assert_eq!(told.unwrap().user.as_ref(), Some(&user));
+    node.runtime.detach().await;
+    let next = node.restart().await;
+    let told = next.container_status(&pod.container).await;
+    assert_eq!(told.unwrap().user, Some(user));
+    next.remove_pod_sandbox(&pod.sandbox).await.unwrap();
 }
 
 pub(crate) async fn the_runtimes_own_program_cannot_be_written() {

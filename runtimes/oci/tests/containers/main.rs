@@ -34,6 +34,7 @@ const TESTS: &[Test] = tests![
     isolation::first_and_further_processes_are_filtered,
     isolation::no_new_privileges_and_no_filter_are_honoured,
     isolation::users_keep_no_rights_of_roots,
+    isolation::groups_of_the_image_are_left_out_where_the_pod_says_so,
     isolation::the_runtimes_own_program_cannot_be_written,
     isolation::devices_are_those_that_every_container_has,
     isolation::hostile_programs_gain_nothing,

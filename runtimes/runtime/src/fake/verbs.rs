@@ -14,8 +14,9 @@ use crate::service::{Error, Result, RuntimeService, end_of_grace};
 use crate::streaming::{ExecConfig, Session, Wanted};
 use crate::usage::DiskUsage;
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Image, Listener,
-    PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId, SandboxState,
+    Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerUser, Image,
+    Listener, PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId,
+    SandboxState,
 };
 
 fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[String]) {
@@ -166,12 +167,19 @@ impl RuntimeService for FakeRuntime {
             }
             let id = ContainerId(state.id());
             let pod_uid = pod.uid.clone();
+            let security = &config.security;
+            let user = security.user.map(|uid| ContainerUser {
+                uid,
+                gid: security.group.unwrap_or(0),
+                supplemental_groups: security.supplemental_groups.clone(),
+            });
             let container = Container {
                 id: id.clone(),
                 sandbox: sandbox.clone(),
                 pod,
                 config,
                 state: ContainerState::Created,
+                user,
                 created_at: SystemTime::now(),
             };
             state.containers.insert(id.clone(), container);

@@ -1,13 +1,13 @@
 //! A container in the agent's memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::ContainerRecord;
-use crate::{Container, ContainerState, Error, Exit, Result, RuntimeEvent};
+use crate::{Container, ContainerState, ContainerUser, Error, Exit, Result, RuntimeEvent};
 
 /// A container: its record, its state, and the process that runs it.
 pub struct Entry<P> {
@@ -17,6 +17,8 @@ pub struct Entry<P> {
     pub state: watch::Sender<ContainerState>,
     /// Held while the container is started.
     pub starting: tokio::sync::Mutex<()>,
+    /// As whom it began, if it has and that is known.
+    pub user: OnceLock<ContainerUser>,
     process: Mutex<Option<Arc<P>>>,
 }
 
@@ -26,13 +28,17 @@ impl<P> Entry<P> {
             record,
             state: watch::Sender::new(state),
             starting: tokio::sync::Mutex::new(()),
+            user: OnceLock::new(),
             process: Mutex::new(None),
         }
     }
 
     /// The container as a runtime reports it.
     pub fn container(&self) -> Container {
-        self.record.with_state(self.state.borrow().clone())
+        Container {
+            user: self.user.get().cloned(),
+            ..self.record.with_state(self.state.borrow().clone())
+        }
     }
 
     /// Whether it was started and has not ended.

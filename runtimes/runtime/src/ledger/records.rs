@@ -41,6 +41,7 @@ impl ContainerRecord {
             pod: self.pod.clone(),
             config: self.config.clone(),
             state,
+            user: None,
             created_at: self.created_at,
         }
     }

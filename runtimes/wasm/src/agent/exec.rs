@@ -171,6 +171,7 @@ impl Inner {
             record,
             &sandbox,
             &image.config,
+            self.mounts(record)?,
             Artifact {
                 code: Default::default(),
                 kind: Kind::Command,

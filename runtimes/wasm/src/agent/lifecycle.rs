@@ -38,6 +38,7 @@ impl Inner {
             &entry.record,
             &sandbox,
             &image.config,
+            self.mounts(&entry.record)?,
             artifact,
             started.at,
             exit_file,

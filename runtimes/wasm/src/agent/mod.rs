@@ -11,6 +11,7 @@ mod exec;
 mod folders;
 mod home;
 mod hosts;
+mod image_volumes;
 mod lifecycle;
 mod placement;
 mod process;
@@ -43,6 +44,7 @@ use exec::Execs;
 use folders::Folders;
 use home::Home;
 use hosts::Hosts;
+use image_volumes::ImageVolumes;
 use placement::Placement;
 use process::Process;
 use users::Users;
@@ -89,6 +91,7 @@ struct Inner {
     placement: Placement,
     users: Option<Users>,
     cache: Cache,
+    volumes: ImageVolumes,
     hosts: Hosts,
     dispatches: Dispatches,
     execs: Execs,
@@ -109,6 +112,8 @@ impl WasmRuntime {
         let ranges = config.guest_users.clone();
         let ledger = Ledger::open(NAME, &config.state_dir).map_err(failed)?;
         let folders = Folders::open(&config.state_dir, ranges.is_some()).map_err(failed)?;
+        let volumes = config.state_dir.join("volumes");
+        let volumes = ImageVolumes::open(volumes, ranges.is_some()).map_err(failed)?;
         let users = ranges.map(|range| Users::open(&config.state_dir, range));
         let users = users.transpose().map_err(failed)?;
         let placement = Placement::new(&config).map_err(failed)?;
@@ -125,6 +130,7 @@ impl WasmRuntime {
             placement,
             users,
             cache,
+            volumes,
             hosts: Hosts::default(),
             dispatches: Dispatches::default(),
             execs: Execs::default(),
@@ -137,6 +143,7 @@ impl WasmRuntime {
             let folder = inner.config.state_dir.display();
             Error::io(format!("taking over guests recorded in {folder}"), error)
         })?;
+        inner.sweep_volumes();
         Ok(Self(inner))
     }
 }
@@ -198,7 +205,14 @@ impl RuntimeService for WasmRuntime {
         self.0.artifact(&stored, &image.reference).await.map(drop)
     }
 
+    async fn ensure_volume(&self, image: &Image) -> Result<()> {
+        self.0.ensure_volume(image).await
+    }
+
     async fn remove_image(&self, digest: &str) -> Result<()> {
+        let removed = self.0.volumes.remove(digest).await;
+        removed
+            .map_err(|error| Error::io(format!("removing the files of image {digest}"), error))?;
         let content = &self.0.config.content;
         let Some(image) = content.image(digest) else {
             return Ok(());
@@ -254,9 +268,10 @@ impl RuntimeService for WasmRuntime {
         config: ContainerConfig,
     ) -> Result<ContainerId> {
         let digest = config.image_digest.clone();
-        self.0
-            .ledger
-            .add_container(sandbox, config, |_, _| self.0.image(&digest).map(drop))
+        self.0.ledger.add_container(sandbox, config, |record, _| {
+            self.0.image(&digest)?;
+            self.0.mounts(record).map(drop)
+        })
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {

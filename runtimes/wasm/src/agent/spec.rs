@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use coracle_images::ImageConfig;
 use coracle_runtime::ledger::ContainerRecord;
-use coracle_runtime::{PodSandbox, Protocol};
+use coracle_runtime::{Mount, PodSandbox, Protocol};
 
 use super::home::Home;
 use crate::compile::Artifact;
@@ -16,11 +16,12 @@ const DEFAULT_PORT: u16 = 8080;
 /// What a guest finds as its own name if neither the Pod nor the image says.
 const DEFAULT_ARGV0: &str = "main.wasm";
 
-/// The specification of a guest.
+/// The specification of a guest, with its volumes as they lie on the host.
 pub(super) fn guest(
     record: &ContainerRecord,
     sandbox: &PodSandbox,
     image: &ImageConfig,
+    mounts: Vec<Mount>,
     artifact: Artifact,
     started_at: SystemTime,
     exit_file: PathBuf,
@@ -43,7 +44,7 @@ pub(super) fn guest(
             .working_dir
             .clone()
             .or_else(|| Some(image.working_dir.clone()).filter(|folder| !folder.is_empty())),
-        mounts: config.mounts.clone(),
+        mounts,
         resources: config.resources.clone(),
         port,
         ips: sandbox.config.ips.clone(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coracle_runtime::streaming::Wanted;
-use coracle_runtime::{ContainerState, Mount, RuntimeService};
+use coracle_runtime::{ContainerConfig, ContainerState, Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::node::{DEADLINE, Node, entries, kill};
@@ -210,6 +210,69 @@ pub(crate) async fn volumes_are_preopened() {
         .await;
     assert_eq!(exit.code, 0);
     assert!(volume.join("made").is_dir());
+}
+
+pub(crate) async fn an_image_is_a_volume_to_be_read() {
+    let mut node = Node::new().await;
+    std::fs::write(node.folder.path().join("secret"), "secret").unwrap();
+    let files = node.image_of_files(
+        &[("note", "from the image"), ("deep/er/note", "deeper")],
+        &[
+            ("link", "deep/er/note"),
+            ("up", "../../../../../secret"),
+            ("etc", "/etc"),
+        ],
+    );
+    let inspect = node.sample("inspect/inspect.wasm");
+    let mount = |path: &str, read_only| Mount {
+        host_path: path.into(),
+        image: Some(files.digest.clone()),
+        container_path: "/data".into(),
+        read_only,
+        ..Mount::default()
+    };
+    node.runtime.ensure_volume(&files).await.unwrap();
+    // The next agent has it still.
+    node.restart().await;
+    node.runtime.ensure_volume(&files).await.unwrap();
+    let read = |path: &str, args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mounts = vec![mount(path, true)];
+        move |config: &mut ContainerConfig| (config.args, config.mounts) = (args, mounts)
+    };
+    let paths = ["/data/note", "/data/link"];
+    let (exit, pod) = node.run(&inspect, read("", &paths)).await;
+    let expected = [
+        "stdout F /data/note: from the image",
+        "stdout F /data/link: deeper",
+    ];
+    assert_eq!(exit.code, 0);
+    assert_eq!(entries(&pod.log), expected);
+    // A part of it, as a folder and as a file.
+    for (path, seen) in [("deep/er", "/data/note"), ("link", "/data")] {
+        let (exit, pod) = node.run(&inspect, read(path, &[seen])).await;
+        let expected = format!("stdout F {seen}: deeper");
+        assert_eq!((exit.code, entries(&pod.log)), (0, vec![expected]));
+    }
+    // Nothing else is read, and nothing is written, whatever the mount says.
+    for path in ["/data/up", "/data/etc/passwd", "/data/../secret"] {
+        let (exit, pod) = node.run(&inspect, read("", &[path])).await;
+        let log = entries(&pod.log).join("\n");
+        assert!(exit.code == 1 && !log.contains("stdout"), "{path}: {log}");
+    }
+    let writes = node.image(creates_folder().as_bytes());
+    let (exit, _) = node
+        .run(&writes, |config| config.mounts = vec![mount("", false)])
+        .await;
+    assert_ne!(exit.code, 0);
+    // The files go with the image.
+    let volumes = node.folder.path().join("state/volumes");
+    let names = || std::fs::read_dir(&volumes).unwrap().count();
+    assert_eq!(names(), 2);
+    node.runtime.remove_image(&files.digest).await.unwrap();
+    assert_eq!(names(), 1, "nothing but where images are unpacked");
+    let refused = node.runtime.ensure_volume(&inspect).await.unwrap_err();
+    assert!(refused.to_string().contains("WebAssembly"), "{refused}");
 }
 
 pub(crate) async fn a_server_listens_under_the_pods_address() {

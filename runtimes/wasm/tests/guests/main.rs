@@ -32,6 +32,7 @@ const TESTS: &[Test] = tests![
     commands::a_spinning_guest_is_stopped_at_once,
     commands::a_cpu_limit_throttles,
     commands::volumes_are_preopened,
+    commands::an_image_is_a_volume_to_be_read,
     commands::a_server_listens_under_the_pods_address,
     commands::a_guest_ends_while_no_agent_is_there,
     commands::a_killed_process_is_an_exit,

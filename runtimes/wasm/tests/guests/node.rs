@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use coracle_images::{ContentStore, Digest, ImageConfig, ImageKind, StoredImage};
+use coracle_images::{
+    ContentStore, Digest, ImageConfig, ImageKind, ImageLayer, StoredImage, media_types,
+};
 use coracle_runtime::{
     ContainerConfig, ContainerId, ContainerState, Error, Exit, Image, PodIdentity,
     PodSandboxConfig, RuntimeService, SandboxId,
@@ -122,6 +124,49 @@ impl Node {
             ((*title).to_owned(), self.content.put(bytes).unwrap())
         };
         record(&self.content, module, layers.iter().map(layer).collect())
+    }
+
+    /// Puts an image of one layer into the content store, with these files and links by their paths.
+    pub(crate) fn image_of_files(&self, files: &[(&str, &str)], links: &[(&str, &str)]) -> Image {
+        let mut archive = tar::Builder::new(Vec::new());
+        let header = |kind, size: usize| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(0o644);
+            header.set_size(size as u64);
+            header
+        };
+        for (path, content) in files {
+            let mut header = header(tar::EntryType::Regular, content.len());
+            let content = content.as_bytes();
+            archive.append_data(&mut header, path, content).unwrap();
+        }
+        for (path, target) in links {
+            let mut header = header(tar::EntryType::Symlink, 0);
+            archive.append_link(&mut header, path, target).unwrap();
+        }
+        let archive = archive.into_inner().unwrap();
+        let layer = self.content.put(&archive).unwrap();
+        let digest = Digest::of(layer.to_string().as_bytes()).to_string();
+        let stored = StoredImage {
+            digest: digest.clone(),
+            kind: ImageKind::Container {
+                layers: Some(vec![ImageLayer {
+                    digest: layer.clone(),
+                    media_type: media_types::OCI_LAYER.into(),
+                    diff_id: layer.clone(),
+                }]),
+            },
+            config: ImageConfig::default(),
+            size_bytes: 1,
+            references: Vec::new(),
+            blobs: vec![layer],
+        };
+        self.content.record(stored).unwrap();
+        Image {
+            reference: "registry.test/files:v1".into(),
+            digest,
+        }
     }
 
     /// A sample of the repository.

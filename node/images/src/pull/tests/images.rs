@@ -106,6 +106,21 @@ async fn layers_of_containers_come_where_they_are_of_use() {
     assert_eq!(stored.config.volumes, ["/data"]);
     assert_eq!(stored.blobs.len(), 2);
 
+    // Somebody who only reads its files.
+    let other = node_of(&registry);
+    let request = PullRequest {
+        reference: "app:v1".into(),
+        files: true,
+        ..PullRequest::default()
+    };
+    other.pull("app:v1").await.unwrap();
+    assert_eq!(other.puller.resolve_files("app:v1"), None);
+    other.puller.pull(&request, &|_| {}).await.unwrap();
+    assert!(other.puller.resolve_files("app:v1").is_some());
+    // Whoever then asks for less leaves them there.
+    other.pull("app:v1").await.unwrap();
+    assert!(other.puller.resolve_files("app:v1").is_some());
+
     // The same node, started anew with a runtime for containers.
     let config = PullerConfig {
         embedded: Some(registry.embedded("node")),
@@ -116,7 +131,7 @@ async fn layers_of_containers_come_where_they_are_of_use() {
     assert_eq!(puller.resolve_local("app:v1"), None, "it lacks its layers");
     let request = PullRequest {
         reference: "app:v1".into(),
-        auths: Vec::new(),
+        ..PullRequest::default()
     };
     puller.pull(&request, &|_| {}).await.unwrap();
     assert!(puller.resolve_local("app:v1").is_some());

@@ -105,7 +105,7 @@ impl TlsRegistry {
         let puller = Puller::new(store, config).unwrap();
         let request = PullRequest {
             reference: reference.into(),
-            auths: Vec::new(),
+            ..PullRequest::default()
         };
         puller.pull(&request, &|_| {}).await.unwrap().digest
     }

@@ -25,14 +25,14 @@ const DEPTH: usize = 256;
 const TRIES: usize = 32;
 
 /// A folder that no path leaves.
-pub(crate) struct Root {
+pub struct Root {
     folder: OwnedFd,
     depth: usize,
 }
 
 impl Root {
     /// The folder of that path.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = openat(CWD, path, flags, Mode::empty())?;
         let depth = depth(&folder)?;
@@ -56,17 +56,17 @@ impl Root {
     }
 
     /// A folder, links followed.
-    pub(crate) fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
         self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
     /// Whatever a path leads to, links followed; to be mounted.
-    pub(crate) fn any(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub fn any(&self, path: &Path) -> io::Result<OwnedFd> {
         self.resolve(path, OFlags::PATH)
     }
 
     /// A folder, links followed, made with all that is missing above it.
-    pub(crate) fn make_folder(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub fn make_folder(&self, path: &Path) -> io::Result<OwnedFd> {
         match self.folder(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             found => return found,
@@ -92,7 +92,7 @@ impl Root {
     }
 
     /// Refuses to go deeper than can be undone.
-    pub(crate) fn check_depth(&self, folder: &OwnedFd) -> io::Result<()> {
+    pub(super) fn check_depth(&self, folder: &OwnedFd) -> io::Result<()> {
         if depth(folder)?.saturating_sub(self.depth) > DEPTH {
             let message = format!("folders lie more than {DEPTH} deep");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
@@ -102,7 +102,7 @@ impl Root {
 
     /// A regular file's content, links followed; no more than `limit` bytes of it. None if there
     /// is no such file.
-    pub(crate) fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(&self, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let found = match self.resolve(path, OFlags::PATH) {
             Ok(found) => found,
             Err(error) => {

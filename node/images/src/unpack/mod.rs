@@ -1,14 +1,17 @@
 //! Unpacks one layer over those below it.
 //!
-//! The folder into which it is unpacked shows the layers below (an overlay mount, see
-//! [`crate::snapshots`]), so that a layer finds the folders and links that it builds on, and a
-//! whiteout is a removal. Names are the image's, and nothing of them leads out of that folder
-//! ([`root`]); what an overlay file system would take for its own marks is refused, since in a
-//! lower layer it would act.
+//! The folder into which it is unpacked shows the layers below: they were unpacked into it, or are
+//! mounted there below what is written (overlays). So a layer finds the folders and links that it
+//! builds on, and a whiteout is a removal. Names are the image's, and nothing of them leads out of
+//! that folder ([`Root`]); what an overlay file system would take for its own marks is refused,
+//! since in a lower layer it would act.
+//!
+//! Whoever runs programs of an image, as root, gets all that is in it. Whoever only reads its files
+//! gets those ([`Keeps`]): what takes root to make, or would act on the machine, is left out.
 //!
 //! Deliberately absent: users' own id mappings, and sparse files.
 
-pub(crate) mod root;
+mod root;
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -19,34 +22,57 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_images::layer::{self, Budget, Entry, EntryKind, LayerError};
-use coracle_images::{ContentStore, ImageLayer};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
     linkat, lsetxattr, makedev, mkdirat, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-use root::Root;
+use crate::layer::{self, Budget, Entry, EntryKind, LayerError};
+use crate::{ContentStore, ImageLayer};
+
+pub use root::Root;
 
 /// Prefix of the names that say what a layer removes (OCI image layer specification).
 const WHITEOUT: &[u8] = b".wh.";
 /// The name that says that of a folder nothing below shows through.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// What an image may hold unpacked.
+pub const LIMITS: Budget = Budget {
+    bytes: 16 << 30,
+    entries: 4 << 20,
+};
+
+/// What of a layer is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// All: devices, owners, set-id bits and attributes. It takes root.
+    Everything,
+    /// Files, folders and links, which are whoever's that unpacks them, who may read all and go on
+    /// writing; others may what their permissions say.
+    Files,
+}
+
 /// Why what takes more room than an image may have is refused.
 const TOO_LARGE: &str = "the image's layers are larger than allowed";
 
 /// Unpacks a layer into `root` and checks that it is what the image's configuration says.
 /// Blocks.
-pub(crate) fn apply(
+///
+/// # Errors
+/// [`LayerError::Image`] where the layer is at fault, [`LayerError::Io`] where the disk is. What was
+/// made until then stays.
+pub fn apply(
     store: &ContentStore,
     layer: &ImageLayer,
     root: &Root,
+    keeps: Keeps,
     budget: &mut Budget,
 ) -> Result<(), LayerError> {
     let mut unpacked = Unpacked {
         root,
+        keeps,
         added: HashSet::new(),
         copied: HashSet::new(),
         room: budget.bytes,
@@ -120,6 +146,7 @@ impl Fault {
 
 struct Unpacked<'a> {
     root: &'a Root,
+    keeps: Keeps,
     /// What this layer has added, with the folders above it: whiteouts do not apply to it.
     added: HashSet<PathBuf>,
     /// Files of layers below that second names have brought into this one.
@@ -145,9 +172,12 @@ impl Unpacked<'_> {
         if !keep {
             root::remove(&folder, name)?;
         }
+        if self.keeps == Keeps::Files && is_special(&entry.kind) {
+            return Ok(());
+        }
         self.make(&folder, name, &entry.kind, keep, content)?;
         if !matches!(entry.kind, EntryKind::Link(_)) {
-            describe(&folder, name, &entry)?;
+            self.describe(&folder, name, &entry)?;
         }
         if entry.kind == EntryKind::Folder {
             self.folders.push((path.clone(), entry.modified));
@@ -162,9 +192,18 @@ impl Unpacked<'_> {
             return Err(Fault::Entry("the root is a folder"));
         }
         let folder = self.root.folder(Path::new(""))?;
-        describe(&folder, OsStr::new("."), entry)?;
+        self.describe(&folder, OsStr::new("."), entry)?;
         self.folders.push((PathBuf::new(), entry.modified));
         Ok(())
+    }
+
+    /// Owner, permissions, attributes and time of what was just made.
+    fn describe(&self, folder: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Fault> {
+        match self.keeps {
+            Keeps::Everything => describe_all(folder, name, entry)?,
+            Keeps::Files => describe_file(folder, name, entry)?,
+        }
+        Ok(set_time(folder, name, entry.modified)?)
     }
 
     fn make(
@@ -296,8 +335,28 @@ fn clean(path: &Path) -> Result<PathBuf, Fault> {
     Ok(cleaned)
 }
 
-/// Owner, permissions, attributes and time of what was just made.
-fn describe(folder: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Fault> {
+/// Whether it is neither file nor folder nor link, and to open it may be to do something with it.
+fn is_special(kind: &EntryKind) -> bool {
+    matches!(
+        kind,
+        EntryKind::Character(..) | EntryKind::Block(..) | EntryKind::Fifo
+    )
+}
+
+/// Permissions of what is to be read, and nothing that would make it more than a file.
+fn describe_file(folder: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Fault> {
+    // Later layers put something into a folder.
+    let own = match entry.kind {
+        EntryKind::Symlink(_) => return Ok(()),
+        EntryKind::Folder => 0o700,
+        _ => 0o600,
+    };
+    let mode = Mode::from_raw_mode(entry.mode & 0o777 | own);
+    Ok(chmodat(folder, name, mode, AtFlags::empty())?)
+}
+
+/// Owner, permissions and attributes.
+fn describe_all(folder: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Fault> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     chownat(
         folder,
@@ -323,7 +382,7 @@ fn describe(folder: &OwnedFd, name: &OsStr, entry: &Entry) -> Result<(), Fault> 
         path.push(name);
         lsetxattr(&path, attribute.as_str(), value, XattrFlags::empty())?;
     }
-    Ok(set_time(folder, name, entry.modified)?)
+    Ok(())
 }
 
 /// Whether an extended attribute means something to what runs in a container.
