@@ -93,7 +93,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         check_type(call, &patched, &json)?;
         let object = call
             .kind
-            .decode_value(patched)
+            .decode(json.as_bytes())
             .map_err(|error| undecodable(json.as_str(), &error))?;
         let schema = call.kind.schema_name();
         let faults = decode::faults(call, &schema, json.as_bytes(), options.field_validation);

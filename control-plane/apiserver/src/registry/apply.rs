@@ -126,8 +126,9 @@ impl Registry {
             Error::Config(error) => malformed(target, "patch", &error),
             Error::Live(error) => malformed(target, "live", &error),
         })?;
-        let mut object = kind
-            .decode_value(without_nulls(applied.object))
+        let object = serde_json::to_vec(&without_nulls(applied.object));
+        let mut object = object
+            .and_then(|json| kind.decode(&json))
             .map_err(|error| {
                 Status::bad_request(format!("the applied object cannot be decoded: {error}"))
             })?;

@@ -80,10 +80,9 @@ impl<T: ApiType> Object for T {
 #[expect(missing_docs, reason = "each method is documented on Strategy")]
 pub trait Kind: Send + Sync {
     fn descriptor(&self) -> &Descriptor;
-    /// Decodes what a client sent.
+    /// Decodes what a client sent, or what a patch has made of it. From bytes alone: each way to
+    /// decode is code of its own for every type there is.
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>>;
-    /// Decodes the result of a patch.
-    fn decode_value(&self, value: Value) -> serde_json::Result<Box<dyn Object>>;
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>>;
     fn encode_stored(&self, object: &dyn Object) -> serde_json::Result<Vec<u8>>;
     /// The kind's schema, and through the generator those that it refers to.
@@ -158,10 +157,6 @@ impl<S: Strategy> Kind for Typed<S> {
 
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {
         Ok(Box::new(zero_times::from_slice::<S::Object>(bytes)?))
-    }
-
-    fn decode_value(&self, value: Value) -> serde_json::Result<Box<dyn Object>> {
-        Ok(Box::new(zero_times::from_value::<S::Object>(value)?))
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {

@@ -52,7 +52,8 @@ impl Versions for StoredVersions<'_> {
 
     fn convert(&self, object: &Value, from: &str, to: &str) -> Option<Value> {
         let (from, to) = (self.kind(from)?, self.kind(to)?);
-        let object = from.decode_value(without_nulls(object.clone())).ok()?;
+        let object = serde_json::to_vec(&without_nulls(object.clone())).ok()?;
+        let object = from.decode(&object).ok()?;
         let stored = from.encode_stored(&*object).ok()?;
         to.decode_stored(&stored).ok()?.to_value().ok()
     }

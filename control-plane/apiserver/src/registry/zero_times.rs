@@ -13,25 +13,15 @@ const ZERO: &str = "0001-01-01T00:00:00Z";
 
 /// Decodes JSON.
 pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
-    let error = match serde_json::from_slice(bytes) {
-        Ok(object) => return Ok(object),
-        Err(error) => error,
-    };
-    match serde_json::from_slice(bytes) {
-        Ok(value) if lacks_time(&value) => from_value(value),
+    // Most types of conditions do not demand a time, and none is made up for them.
+    serde_json::from_slice(bytes).or_else(|error| match serde_json::from_slice(bytes) {
+        Ok(value) if lacks_time(&value) => serde_json::from_slice(&filled(value)?),
         _ => Err(error),
-    }
+    })
 }
 
-/// Decodes a value.
-pub(super) fn from_value<T: DeserializeOwned>(mut value: Value) -> serde_json::Result<T> {
-    if !lacks_time(&value) {
-        return serde_json::from_value(value);
-    }
-    // Most types of conditions do not demand a time, and none is made up for them.
-    if let Ok(object) = T::deserialize(&value) {
-        return Ok(object);
-    }
+/// A value with a time in each of its conditions.
+fn filled(mut value: Value) -> serde_json::Result<Vec<u8>> {
     let conditions = value.pointer_mut(CONDITIONS).and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten() {
         if has_none(condition)
@@ -40,7 +30,7 @@ pub(super) fn from_value<T: DeserializeOwned>(mut value: Value) -> serde_json::R
             fields.insert(TIME.to_owned(), ZERO.into());
         }
     }
-    serde_json::from_value(value)
+    serde_json::to_vec(&value)
 }
 
 fn lacks_time(value: &Value) -> bool {
@@ -63,19 +53,21 @@ mod tests {
         json!({"metadata": {"name": "a"}, "status": {"conditions": [condition]}})
     }
 
+    fn decoded<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+        from_slice(value.to_string().as_bytes())
+    }
+
     #[test]
     fn a_time_that_is_demanded_and_not_given_is_zero() {
         let given = json!({"type": "T", "status": "True", "reason": "R", "message": ""});
         let mut null = given.clone();
         null[TIME] = Value::Null;
         for condition in [given, null] {
-            let service: Service =
-                from_slice(conditions(condition).to_string().as_bytes()).expect("a service");
+            let service: Service = decoded(&conditions(condition)).expect("a service");
             let back = serde_json::to_value(service).expect("JSON");
             assert_eq!(back["status"]["conditions"][0][TIME], ZERO);
         }
-        let pod: Pod =
-            from_value(conditions(json!({"type": "T", "status": "True"}))).expect("a pod");
+        let pod: Pod = decoded(&conditions(json!({"type": "T", "status": "True"}))).expect("a pod");
         let back = serde_json::to_value(pod).expect("JSON");
         assert_eq!(back["status"]["conditions"][0].get(TIME), None);
     }
@@ -83,7 +75,7 @@ mod tests {
     #[test]
     fn other_faults_are_told_as_they_are() {
         let wrong = conditions(json!({"type": 1}));
-        let error = from_value::<Service>(wrong).expect_err("a number is no type");
+        let error = decoded::<Service>(&wrong).expect_err("a number is no type");
         assert!(error.to_string().contains("expected a string"), "{error}");
     }
 }
