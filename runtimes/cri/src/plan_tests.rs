@@ -105,7 +105,7 @@ fn namespaces_are_the_pods_or_the_machines() {
     assert_eq!(debugger, (POD, TARGET, POD, "t".to_owned()));
     let own_users = PodSandboxConfig {
         namespaces: Namespaces {
-            own_users: true,
+            users: Some(coracle_runtime::IdRange { first: 1 << 20 }),
             ..Default::default()
         },
         ..a_sandbox()

@@ -10,7 +10,8 @@
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
 //! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
 //! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
-//! Pod's network ([`dial`]), and control groups ([`cgroup`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
+//! Pod's network ([`dial`]), control groups ([`cgroup`]), and users of
+//! a Pod's own ([`users`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
 //! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
@@ -41,9 +42,11 @@ pub mod protobuf;
 pub mod spdy;
 pub mod streaming;
 pub mod usage;
+pub mod users;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use resources::{CPU_PERIOD, Resources, shares};
 pub use security::{MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};
 pub use service::{Error, Result, RuntimeService, end_of_grace};
 pub use types::*;
+pub use users::IdRange;

@@ -130,7 +130,9 @@ impl PodNetwork for FakeNetwork {
         pod: &PodIdentity,
         wanted: Attachment,
         ports: &[HostPort],
+        users: Option<IdRange>,
     ) -> std::io::Result<Attached> {
+        self.users.lock().insert(pod.uid.clone(), users);
         let mut held = self.host_ports.lock();
         held.insert(pod.uid.clone(), ports.to_vec());
         let mut given = self.given.lock();
