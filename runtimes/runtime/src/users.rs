@@ -115,7 +115,9 @@ fn hold(join: Option<RawFd>, flags: libc::c_int, tell: RawFd) -> ! {
         let done = joined == 0 && libc::unshare(flags) == 0;
         let code: i32 = match done {
             true => 0,
-            false => io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
+            false => io::Error::last_os_error()
+                .raw_os_error()
+                .unwrap_or(libc::EIO),
         };
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
         libc::write(tell, (&raw const code).cast(), size_of::<i32>());
@@ -151,7 +153,9 @@ pub fn owner(namespace: impl AsFd) -> io::Result<Option<OwnedFd>> {
 mod tests {
     use super::*;
 
-    const RANGE: IdRange = IdRange { first: 2_100_000_000 };
+    const RANGE: IdRange = IdRange {
+        first: 2_100_000_000,
+    };
 
     #[test]
     fn ids_of_a_pod_are_the_machines_from_its_first_on() {

@@ -239,6 +239,7 @@ fn attach(node: &PodNamespace, address: &str) -> File {
 #[test]
 fn the_namespace_of_a_pod_belongs_to_its_users_and_keeps_them() {
     on_a_machine_of_its_own(|| {
+        let _outside = outside();
         let folder = tempfile::tempdir().unwrap();
         let (node, _guests) = node(folder.path(), "10.42.3.0/24");
         let users = Some(coracle_runtime::IdRange {

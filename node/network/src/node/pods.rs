@@ -112,7 +112,8 @@ impl NodeNetwork {
             (Some(node), Attachment::Netns) => {
                 let uid = pod.uid.clone();
                 let attached =
-                    tokio::task::spawn_blocking(move || pool.join(&node, &uid, address, users)).await;
+                    tokio::task::spawn_blocking(move || pool.join(&node, &uid, address, users))
+                        .await;
                 let attached = attached.map_err(io::Error::other).flatten();
                 Some(attached.map_err(|source| AddressError::Namespace { address, source })?)
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, machine};
 use crate::protocol::{Confinement, Start};
 use crate::seccomp::localhost;
-use crate::shim::PROCESSES;
+use crate::shim::{PROCESSES, USERS};
 use crate::signals;
 use crate::spec::{self, Input};
 
@@ -87,6 +87,7 @@ impl Inner {
             volumes: &volumes,
             images: &lowers,
             shim,
+            pod_users: &self.shim_folder(&sandbox.id).join(USERS),
             processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
             devices: &devices,
             capabilities: machine::capabilities()
@@ -112,6 +113,7 @@ impl Inner {
                 cgroup_folders,
                 devices: security.privileged,
                 staged: plan.staged,
+                users: plan.users,
                 confinement: Confinement {
                     filtered: spec::filtered(security),
                     profile,

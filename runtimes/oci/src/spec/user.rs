@@ -1,7 +1,7 @@
 //! As whom a container runs: what the Pod says over what the image says, by the image's own files
 //! of users and groups (passwd(5), group(5)).
 
-use coracle_runtime::Security;
+use coracle_runtime::{IdRange, Security};
 use serde_json::{Value, json};
 
 use crate::snapshots::UserFiles;
@@ -15,6 +15,23 @@ pub(super) struct User {
 }
 
 impl User {
+    /// Refuses IDs that users of a Pod's own have not.
+    pub(super) fn check_range(&self) -> Result<(), String> {
+        let groups = self.groups.iter().map(|id| ("group", *id));
+        let ids = [("user", self.uid), ("group", self.gid)];
+        match ids
+            .into_iter()
+            .chain(groups)
+            .find(|(_, id)| *id >= IdRange::LENGTH)
+        {
+            Some((what, id)) => Err(format!(
+                "{what} {id}: with hostUsers: false a Pod has the IDs from 0 to {}",
+                IdRange::LENGTH - 1
+            )),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({"uid": self.uid, "gid": self.gid, "additionalGids": self.groups})
     }
