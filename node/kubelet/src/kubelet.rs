@@ -37,6 +37,7 @@ use crate::source;
 use crate::static_pods::StaticPods;
 use crate::static_pods::mirrors::Mirrors;
 use crate::status::publisher::StatusPublisher;
+use crate::users::PodUsers;
 use crate::worker::Workers;
 
 /// Why the kubelet cannot run.
@@ -128,6 +129,7 @@ impl Kubelet {
         let (recorder, events) = events::recorder(config.client.clone(), &config.node_name);
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
+            users: PodUsers::load(&config.root_dir),
             root: config.root_dir,
             seccomp: config.seccomp_dir,
             log_root: config.log_dir,

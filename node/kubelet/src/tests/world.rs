@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use coracle_images::RegistryAuth;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
-    Attachment, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
+    Attachment, IdRange, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -114,6 +114,7 @@ pub(super) struct FakeNetwork {
     given: Mutex<BTreeMap<String, IpAddr>>,
     next: Mutex<u8>,
     pub(super) host_ports: Mutex<BTreeMap<String, Vec<HostPort>>>,
+    pub(super) users: Mutex<BTreeMap<String, Option<IdRange>>>,
     pub(super) listeners: Mutex<Vec<Listener>>,
 }
 
