@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use coracle_images::RegistryAuth;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
-    Attachment, IdRange, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
+    Attachment, IdRange, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol,
+    RuntimeService,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
