@@ -26,4 +26,5 @@ mod static_pods;
 mod streaming;
 mod tokens;
 mod usage;
+mod user_namespaces;
 mod walk;

