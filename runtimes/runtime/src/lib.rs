@@ -9,10 +9,10 @@
 //! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
 //! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
-//! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
-//! Pod's network ([`dial`]), control groups ([`cgroup`]), and users of
-//! a Pod's own ([`users`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
-//! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
+//! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), connections into a Pod's
+//! network ([`dial`]), control groups ([`cgroup`]), and users of a Pod's own ([`users`]).
+//! [`streaming`] has what exec, attach and port-forward give, [`spdy`] and [`grpc`] (with
+//! [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
