@@ -117,7 +117,7 @@ impl Kubelet {
             allocatable: allocatable.clone(),
             info: capacity::system_info(&runtime_version, &config.version),
             port: port.map(|address| address.port()),
-            handlers: router.handlers(),
+            handlers: router.handlers_with_users(),
         };
         let (services, follow_services) = match config.services {
             Some(services) => (services, None),

@@ -84,6 +84,11 @@ pub trait RuntimeService: Send + Sync {
         vec![self.name().to_owned()]
     }
 
+    /// Whether it gives Pods users of their own (`hostUsers: false`), where the kernel can.
+    fn gives_users(&self) -> bool {
+        false
+    }
+
     /// Whether an image has to be pulled by the runtime itself, and is not there yet. Others find
     /// what was pulled in the node's content store.
     async fn must_pull(&self, digest: &str) -> Result<bool> {
