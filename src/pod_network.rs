@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_kubelet::{Attached, ClusterDns, HostPort, PodNetwork};
 use coracle_network::NodeNetwork;
-use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
+use coracle_runtime::{Attachment, IdRange, Listener, PodIdentity, Protocol};
 
 /// The network of this node.
 pub(crate) struct ThisNode(pub(crate) Arc<NodeNetwork>);
@@ -18,6 +18,7 @@ impl PodNetwork for ThisNode {
         pod: &PodIdentity,
         wanted: Attachment,
         ports: &[HostPort],
+        users: Option<IdRange>,
     ) -> std::io::Result<Attached> {
         let port = |port: &HostPort| coracle_network::HostPort {
             address: port.address,
@@ -26,7 +27,7 @@ impl PodNetwork for ThisNode {
             pod_port: port.pod_port,
         };
         let ports: Vec<_> = ports.iter().map(port).collect();
-        let attached = self.0.attach(pod, wanted, &ports).await;
+        let attached = self.0.attach(pod, wanted, &ports, users).await;
         let attached = attached.map_err(std::io::Error::other)?;
         Ok(Attached {
             ips: vec![attached.address],

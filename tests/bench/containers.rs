@@ -93,8 +93,8 @@ fn starts(cluster: &Cluster) -> Vec<Row> {
 /// Takes the Deployment away and waits until its Pods have gone: what follows is alone on the node.
 async fn empty(client: &kube::Client) {
     let deployments: Api<Deployment> = Api::default_namespaced(client.clone());
-    let gone = deployments.delete("burst", &DeleteParams::foreground());
-    gone.await.expect("deleted");
+    let how = DeleteParams::foreground();
+    deployments.delete("burst", &how).await.expect("deleted");
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
     let all = ListParams::default();
     while !pods.list(&all).await.expect("a list").items.is_empty() {

@@ -46,27 +46,11 @@ spec:
     command: [sh, -c, 'trap \"exit 0\" TERM; id -u; while true; do sleep 0.1; done']
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
     resources: {limits: {memory: 32Mi}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: refused}
-spec:
-  hostUsers: false
-  containers:
-  - {name: main, image: 'busybox:v1'}
 ",
     );
     kubectl.wait_value(&["pod", "confined"], ".status.phase", "Running");
     let host = kubectl.value(&["pod", "confined"], ".status.hostIP");
     assert_eq!(kubectl.value(&["pod", "confined"], ".status.podIP"), host);
-    let waiting = ".status.containerStatuses[0].state.waiting";
-    kubectl.wait_value(
-        &["pod", "refused"],
-        &format!("{waiting}.reason"),
-        "CreateContainerError",
-    );
-    let why = kubectl.value(&["pod", "refused"], &format!("{waiting}.message"));
-    assert!(why.contains("hostUsers: false is not supported"), "{why}");
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }
 

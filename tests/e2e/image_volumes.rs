@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::cluster::busybox::push_image;
 use crate::cluster::{Cluster, eventually, kubectl_available, sample, tool_available};
-use crate::containers::push_image;
 
 fn guests_read_the_files_of_an_image(cluster: &Cluster) {
     let kubectl = cluster.kubectl();

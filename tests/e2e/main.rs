@@ -27,4 +27,5 @@ mod static_pods;
 mod streaming;
 mod tokens;
 mod usage;
+mod user_namespaces;
 mod walk;

@@ -37,6 +37,7 @@ use crate::source;
 use crate::static_pods::StaticPods;
 use crate::static_pods::mirrors::Mirrors;
 use crate::status::publisher::StatusPublisher;
+use crate::users::PodUsers;
 use crate::worker::Workers;
 
 /// Why the kubelet cannot run.
@@ -116,7 +117,7 @@ impl Kubelet {
             allocatable: allocatable.clone(),
             info: capacity::system_info(&runtime_version, &config.version),
             port: port.map(|address| address.port()),
-            handlers: router.handlers(),
+            handlers: router.handlers_with_users(),
             strict_groups: router.strict_groups(),
         };
         let (services, follow_services) = match config.services {
@@ -129,6 +130,7 @@ impl Kubelet {
         let (recorder, events) = events::recorder(config.client.clone(), &config.node_name);
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
+            users: PodUsers::load(&config.root_dir),
             root: config.root_dir,
             seccomp: config.seccomp_dir,
             apparmor: config.apparmor,

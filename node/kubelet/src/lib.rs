@@ -44,6 +44,7 @@ mod shutdown;
 mod source;
 mod static_pods;
 mod status;
+mod users;
 mod volumes;
 mod worker;
 

@@ -25,6 +25,7 @@ use crate::probes::Results;
 use crate::router::Router;
 use crate::runtime_cache::RuntimeCache;
 use crate::status::publisher::StatusPublisher;
+use crate::users::PodUsers;
 
 /// The parts of the node that a worker acts through; each of them is safe to share.
 pub(crate) struct NodeContext {
@@ -41,6 +42,7 @@ pub(crate) struct NodeContext {
     pub(crate) images: ImageKeeper,
     pub(crate) credentials: Credentials,
     pub(crate) network: Arc<dyn PodNetwork>,
+    pub(crate) users: PodUsers,
     pub(crate) listeners: Listeners,
     pub(crate) root_certificates: RootCertificates,
     pub(crate) followed: Followed,

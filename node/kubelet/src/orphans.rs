@@ -54,8 +54,9 @@ pub(crate) async fn remove_one(node: &NodeContext, uid: &str) {
     if let Err(error) = node.network.release(uid).await {
         tracing::warn!(%error, uid, "cannot give back an address");
     }
-    if let Err(error) = volumes::tear_down(&node.root, uid) {
-        tracing::warn!(%error, uid, "cannot remove volumes");
+    match volumes::tear_down(&node.root, uid) {
+        Ok(()) => node.users.release(uid),
+        Err(error) => tracing::warn!(%error, uid, "cannot remove volumes"),
     }
     remove_logs(&node.log_root, uid);
 }

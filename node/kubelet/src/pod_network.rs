@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use coracle_runtime::{Attachment, Listener, PodIdentity, Protocol};
+use coracle_runtime::{Attachment, IdRange, Listener, PodIdentity, Protocol};
 
 pub use crate::pod::dns::ClusterDns;
 
@@ -34,12 +34,14 @@ pub struct HostPort {
 pub trait PodNetwork: Send + Sync {
     /// Joins a Pod to the network, as is wanted where the network can, with ports of the machine that
     /// lead to it. What a UID has it keeps until it is released, also after a restart of the agent;
-    /// what of it is lost is made again.
+    /// what of it is lost is made again. A network namespace of its own belongs to its users, if it has
+    /// some.
     async fn attach(
         &self,
         pod: &PodIdentity,
         wanted: Attachment,
         ports: &[HostPort],
+        users: Option<IdRange>,
     ) -> std::io::Result<Attached>;
 
     /// Parts a Pod from the network, and gives its addresses back. Releasing what is free is no

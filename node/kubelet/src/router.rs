@@ -65,6 +65,15 @@ impl Router {
         self.runtimes.iter().all(|runtime| runtime.strict_groups())
     }
 
+    /// The same, each with whether it gives Pods users of their own.
+    pub(crate) fn handlers_with_users(&self) -> Vec<(String, bool)> {
+        let of = |r: &Arc<dyn RuntimeService>| {
+            let users = r.gives_users();
+            r.handlers().into_iter().map(move |name| (name, users))
+        };
+        self.runtimes.iter().flat_map(of).collect()
+    }
+
     fn by_handler(&self, handler: &str) -> Option<&Arc<dyn RuntimeService>> {
         let has = |runtime: &&Arc<dyn RuntimeService>| {
             runtime.handlers().iter().any(|known| known == handler)

@@ -120,7 +120,7 @@ pub(crate) fn sandbox(
     node: &str,
     systemd: bool,
 ) -> Result<wire::PodSandboxConfig, String> {
-    if config.namespaces.own_users {
+    if config.namespaces.users.is_some() {
         return Err(
             "hostUsers: false is not supported with --container-runtime-endpoint".to_owned(),
         );

@@ -107,7 +107,7 @@ fn namespaces_are_the_pods_or_the_machines() {
     assert_eq!(debugger, (POD, TARGET, POD, "t".to_owned()));
     let own_users = PodSandboxConfig {
         namespaces: Namespaces {
-            own_users: true,
+            users: Some(coracle_runtime::IdRange { first: 1 << 20 }),
             ..Default::default()
         },
         ..a_sandbox()
@@ -202,6 +202,7 @@ fn groups_of_the_image_are_left_out_where_the_runtime_can() {
             node: "/node",
             files: Path::new("/files"),
             recursive_read_only: false,
+            huge_pages: &[],
             strict_groups: can,
             staged: &[],
         });

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use crate::overlay;
+
 /// A program file that nobody can write to through a process that runs it.
 pub(crate) struct Binary(OwnedFd);
 
@@ -47,22 +49,8 @@ fn read_only_mount(exe: &Path) -> io::Result<OwnedFd> {
     // SAFETY: a mount_attr of zeros changes nothing.
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     attributes.attr_set = libc::MOUNT_ATTR_RDONLY;
-    // SAFETY: the path is a string and the attributes are of the size that is given; both live
-    // until the call returns.
-    let set = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    match set {
-        0 => Ok(tree),
-        _ => Err(io::Error::last_os_error()),
-    }
+    overlay::set_attributes(&tree, &attributes)?;
+    Ok(tree)
 }
 
 fn sealed_copy(exe: &Path) -> io::Result<OwnedFd> {

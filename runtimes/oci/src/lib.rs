@@ -16,6 +16,7 @@ mod agent;
 mod binary;
 mod console;
 mod overlay;
+mod place;
 mod protocol;
 mod seccomp;
 mod shim;

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
@@ -35,6 +35,26 @@ pub(crate) fn unshare_mounts() -> io::Result<()> {
 pub(crate) fn part_mounts() -> io::Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     Ok(mount_change("/", private)?)
+}
+
+/// Changes a mount that is in no namespace yet.
+pub(crate) fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr) -> io::Result<()> {
+    // SAFETY: the path is a string and the attributes are of the size that is given; both live
+    // until the call returns.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const *attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Where writes to an overlay go.

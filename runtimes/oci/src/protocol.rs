@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use coracle_runtime::frames;
 use coracle_runtime::streaming::{TerminalSize, Wanted};
-use coracle_runtime::{ContainerId, Exit, LogLimits, Namespaces, Propagation, Stdio};
+use coracle_runtime::{ContainerId, Exit, IdRange, LogLimits, Namespaces, Propagation, Stdio};
 use libcontainer::oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,9 @@ pub(crate) struct Start {
     /// Volumes that are put in their places first.
     #[serde(default)]
     pub staged: Vec<Staged>,
+    /// The Pod's own users, if it has some.
+    #[serde(default)]
+    pub users: Option<PodUsers>,
     pub confinement: Confinement,
     pub log_file: PathBuf,
     pub log_limits: LogLimits,
@@ -81,6 +84,24 @@ pub(crate) struct Staged {
     /// The unpacked layers of the image in which the source is, if it is in one; the lowest first.
     #[serde(default)]
     pub lowers: Vec<PathBuf>,
+}
+
+/// Users of a Pod's own, as whom libcontainer makes the container and looks for its parts
+/// ([`crate::place`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PodUsers {
+    /// Leads to their namespace.
+    pub namespace: PathBuf,
+    pub range: IdRange,
+    /// Namespaces that are put where the specification has them.
+    pub pinned: Vec<Pinned>,
+}
+
+/// A namespace that is put in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pinned {
+    pub source: PathBuf,
+    pub at: PathBuf,
 }
 
 /// What the executor does to each process of a container before it runs.

@@ -9,10 +9,11 @@
 //! What runtimes share is here too: records on disk ([`ledger`], [`disk`]), the connection to
 //! processes that survive the agent ([`connection`], [`frames`], [`identity`]), the log of a
 //! container ([`log`]), what is mounted where ([`mountinfo`]), what a folder takes of the disk
-//! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), and connections into a
-//! Pod's network ([`dial`]), control groups ([`cgroup`]), and what the machine
-//! has of huge pages ([`huge_pages`]) and of AppArmor ([`apparmor`]). [`streaming`] has what exec, attach and port-forward give, [`spdy`] and
-//! [`grpc`] (with [`protobuf`]) two protocols that the kubelet and a runtime speak with others.
+//! ([`usage`]), files that a Pod's containers find in `/etc` ([`files`]), connections into a Pod's
+//! network ([`dial`]), control groups ([`cgroup`]), users of a Pod's own ([`users`]), and what the
+//! machine has of huge pages ([`huge_pages`]) and of AppArmor ([`apparmor`]). [`streaming`] has what
+//! exec, attach and port-forward give, [`spdy`] and [`grpc`] (with [`protobuf`]) two protocols that
+//! the kubelet and a runtime speak with others.
 //!
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
@@ -44,9 +45,11 @@ pub mod protobuf;
 pub mod spdy;
 pub mod streaming;
 pub mod usage;
+pub mod users;
 
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use resources::{CPU_PERIOD, Resources, shares};
 pub use security::{AppArmor, MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};
 pub use service::{Error, Result, RuntimeService, end_of_grace};
 pub use types::*;
+pub use users::IdRange;

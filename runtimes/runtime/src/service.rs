@@ -91,6 +91,11 @@ pub trait RuntimeService: Send + Sync {
         true
     }
 
+    /// Whether it gives Pods users of their own (`hostUsers: false`), where the kernel can.
+    fn gives_users(&self) -> bool {
+        false
+    }
+
     /// Whether an image has to be pulled by the runtime itself, and is not there yet. Others find
     /// what was pulled in the node's content store.
     async fn must_pull(&self, digest: &str) -> Result<bool> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Protocol, Resources, Security};
+use crate::{IdRange, Protocol, Resources, Security};
 
 /// Identifies a Pod sandbox: 64 lower-case hexadecimal digits, as with other runtimes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -144,8 +144,9 @@ pub struct Namespaces {
     pub host_ipc: bool,
     /// Whether containers see each other's processes (`shareProcessNamespace`).
     pub share_processes: bool,
-    /// Whether root of a container is nobody on the machine (`hostUsers: false`).
-    pub own_users: bool,
+    /// The machine's IDs for the Pod's users, where root of a container is nobody on the machine
+    /// (`hostUsers: false`). A network namespace of the Pod's belongs to them.
+    pub users: Option<IdRange>,
     /// Parameters of the kernel that belong to the Pod's namespaces.
     pub sysctls: BTreeMap<String, String>,
 }

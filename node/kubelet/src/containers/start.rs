@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use coracle_apimachinery::resources::{huge_pages, parse};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, GuestUser, Hosts, PodSandboxConfig, Port, Protocol, Resolution,
-    Resources, RuntimeService, SandboxId, Stdio,
+    ContainerConfig, ContainerId, GuestUser, Hosts, IdRange, PodSandboxConfig, Port, Protocol,
+    Resolution, Resources, RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
@@ -197,6 +197,12 @@ impl Starter<'_> {
             Some(full) if pod::is_known_in_full(self.pod) => full.clone(),
             _ => pod::hostname(self.pod),
         };
+        // A guest has no users.
+        let users = match kind {
+            Kind::Container => self.users()?,
+            Kind::Wasm => None,
+        };
+        let network = self.prepared.namespace.as_deref();
         let config = PodSandboxConfig {
             pod: pod::identity(self.pod),
             attempt: known.next_sandbox_attempt(runtime.name()),
@@ -210,7 +216,7 @@ impl Starter<'_> {
             privileged: security::has_privileged(self.pod),
             resources: cgroups::resources(self.pod),
             pids_limit: Some(cgroups::PIDS),
-            namespaces: security::namespaces(self.pod, self.prepared.namespace.as_deref()),
+            namespaces: security::namespaces(self.pod, network, users),
             resolution: is_container.then(|| self.resolution()).transpose()?,
             hosts,
             strict_groups: security::strict_groups(self.pod),
@@ -227,6 +233,13 @@ impl Starter<'_> {
             .cache
             .update(uid, |pod| pod.put_sandbox(runtime.name(), sandbox));
         Ok(id)
+    }
+
+    /// The IDs of the Pod's own users, if it has some.
+    fn users(&self) -> Result<Option<IdRange>, StartError> {
+        let readers = self.prepared.readers(self.pod);
+        let given = self.node.users.give(&self.node.root, self.pod, readers);
+        given.map_err(|message| self.no_sandbox(message))
     }
 
     fn resolution(&self) -> Result<Resolution, StartError> {
@@ -281,6 +294,9 @@ impl Starter<'_> {
             security::check_for_guest(&security)?;
         }
         let readers = self.prepared.readers(pod);
+        if image.kind == Kind::Container {
+            supported::check_users(pod, readers.guests().is_some())?;
+        }
         // The Pod's volumes are that group's.
         let group = readers.guests().map(|user| user.gid);
         security.supplemental_groups.extend(group);

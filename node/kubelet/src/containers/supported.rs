@@ -33,6 +33,19 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     Ok(())
 }
 
+/// Says whether a container may have users of its Pod's own beside guests: the Pod's volumes are the
+/// guests' then, whose IDs are none of the Pod's.
+pub(crate) fn check_users(pod: &Pod, beside_guests: bool) -> Result<(), String> {
+    match pod::spec(pod).host_users == Some(false) && beside_guests {
+        true => Err(
+            "hostUsers: false is not supported on this node for a container in a Pod that has \
+             WebAssembly containers too, to whose user the Pod's volumes belong"
+                .to_owned(),
+        ),
+        false => Ok(()),
+    }
+}
+
 /// The name of a command that a container of WebAssembly may have.
 const PROGRAM: &str = ".wasm";
 const NOT_WASM: &str = "a WebAssembly container runs nothing but WebAssembly: the command is a path that \
@@ -131,12 +144,31 @@ mod tests {
     }
 
     #[test]
+    fn users_of_their_own_go_with_containers_alone() {
+        let pod = |host_users: bool| -> Pod {
+            let spec = json!({"hostUsers": host_users, "containers": []});
+            serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
+        };
+        for (host_users, beside_guests, fine) in [
+            (false, false, true),
+            (false, true, false),
+            (true, false, true),
+            (true, true, true),
+        ] {
+            let checked = check_users(&pod(host_users), beside_guests);
+            assert_eq!(checked.is_ok(), fine, "{host_users} {beside_guests}");
+        }
+    }
+
+    #[test]
     fn what_is_done_is_not_refused() {
         let port = json!([{"containerPort": 80, "hostPort": 80}]);
         for spec in [
             with(json!({})),
             with(json!({"ports": port})),
             with(json!({"restartPolicy": "Never"})),
+            with(json!({"securityContext": {"procMount": "Unmasked"}})),
+            json!({"hostUsers": false, "containers": [{"name": "c"}]}),
             json!({"hostNetwork": true, "containers": [{"name": "c", "ports": port}]}),
             json!({
                 "initContainers": [{"name": "c", "restartPolicy": "Always"}],

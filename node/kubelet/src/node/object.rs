@@ -30,7 +30,8 @@ pub(crate) struct NodeFacts {
     pub(crate) allocatable: resources::ResourceList,
     pub(crate) info: NodeSystemInfo,
     pub(crate) port: Option<u16>,
-    pub(crate) handlers: Vec<String>,
+    /// With whether they give Pods users of their own.
+    pub(crate) handlers: Vec<(String, bool)>,
     pub(crate) strict_groups: bool,
 }
 
@@ -92,12 +93,12 @@ pub(crate) fn status(
         .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
     images.truncate(MAX_IMAGES);
-    let handler = |name: &String| NodeRuntimeHandler {
+    let handler = |(name, users): &(String, bool)| NodeRuntimeHandler {
         name: Some(name.clone()),
         // Mounts and preopened directories alike are read-only to any depth.
         features: Some(NodeRuntimeHandlerFeatures {
             recursive_read_only_mounts: Some(true),
-            user_namespaces: Some(false),
+            user_namespaces: Some(*users),
         }),
     };
     NodeStatus {
@@ -228,7 +229,7 @@ mod tests {
             allocatable: resources::ResourceList::new(),
             info: super::super::capacity::system_info("wasmtime://48.0.0", "v1.37.0+coracle"),
             port: Some(10250),
-            handlers: vec!["wasm".to_owned()],
+            handlers: vec![("wasm".to_owned(), false)],
             strict_groups: true,
         }
     }

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use coracle_runtime::{AppArmor, Namespaces, Network, Seccomp, Security};
+use coracle_runtime::{AppArmor, IdRange, Namespaces, Network, Seccomp, Security};
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
 use super::app_armor;
 
-/// What the Pod shares with the machine; `network` is the namespace that it was given.
-pub(crate) fn namespaces(pod: &Pod, network: Option<&Path>) -> Namespaces {
+/// What the Pod shares with the machine; `network` is the namespace that it was given, `users` its
+/// own.
+pub(crate) fn namespaces(pod: &Pod, network: Option<&Path>, users: Option<IdRange>) -> Namespaces {
     let spec = super::spec(pod);
     let context = spec.security_context.as_ref();
     let sysctls = context.and_then(|context| context.sysctls.as_ref());
@@ -22,7 +23,7 @@ pub(crate) fn namespaces(pod: &Pod, network: Option<&Path>) -> Namespaces {
         host_pid: spec.host_pid == Some(true),
         host_ipc: spec.host_ipc == Some(true),
         share_processes: spec.share_process_namespace == Some(true),
-        own_users: spec.host_users == Some(false),
+        users,
         sysctls: sysctls
             .into_iter()
             .flatten()
@@ -151,7 +152,7 @@ mod tests {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let container = &super::super::spec(&pod).containers[0];
         let security = security(&pod, container, Path::new("/profiles"));
-        (namespaces(&pod, None), security)
+        (namespaces(&pod, None, None), security)
     }
 
     #[test]
@@ -214,15 +215,17 @@ mod tests {
         assert_eq!(namespaces, Namespaces::default());
         assert_eq!(security, Ok(Security::default()));
         let spec = json!({
-            "hostNetwork": true, "hostPID": true, "hostUsers": false, "shareProcessNamespace": true,
+            "hostNetwork": true, "hostPID": true, "shareProcessNamespace": true,
             "securityContext": {"sysctls": [{"name": "net.a", "value": "1"}], "runAsUser": -1},
         });
         let (namespaces, security) = check(spec, Value::Null);
         assert_eq!(namespaces.network, Network::Host);
         let own = Path::new("/run/netns/a");
-        let given = super::namespaces(&Pod::default(), Some(own)).network;
-        assert_eq!(given, Network::Namespace(own.to_owned()));
-        assert!(namespaces.host_pid && namespaces.own_users && namespaces.share_processes);
+        let users = Some(IdRange { first: 1 << 20 });
+        let given = super::namespaces(&Pod::default(), Some(own), users);
+        assert_eq!(given.network, Network::Namespace(own.to_owned()));
+        assert_eq!(given.users, users);
+        assert!(namespaces.host_pid && namespaces.users.is_none() && namespaces.share_processes);
         assert_eq!(namespaces.sysctls["net.a"], "1");
         assert_eq!(security, Err("runAsUser is no id".to_owned()));
     }

@@ -79,3 +79,50 @@ async fn ports_of_the_machine_are_the_pods_while_it_is_in_the_network() {
     assert_eq!(held("uid-a"), None);
     kubelet.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_with_users_of_its_own_has_the_same_everywhere_until_it_is_gone() {
+    let world = World::with_containers();
+    let kubelet = world.start();
+    let own = json!({"hostUsers": false});
+    world.pod("a", json!({"image": "container:v1"}), own.clone());
+    world.pod("b", json!({"image": "container:v1"}), own.clone());
+    world.pod("guest", json!({"image": "app:v1"}), own);
+    for name in ["a", "b", "guest"] {
+        world.api.object(&path(name), "it is ready", is_ready).await;
+    }
+    let in_network = |uid: &str| world.network.users.lock().get(uid).copied().flatten();
+    let (a, b) = (in_network("uid-a").unwrap(), in_network("uid-b").unwrap());
+    assert_ne!(a, b);
+    let runtime = world.containers.as_ref().unwrap();
+    for sandbox in runtime.list_pod_sandboxes().await.unwrap() {
+        let expected = in_network(&sandbox.config.pod.uid);
+        assert_eq!(sandbox.config.namespaces.users, expected);
+    }
+    // A guest has no users.
+    assert_eq!(in_network("uid-guest"), None);
+    for sandbox in world.runtime.list_pod_sandboxes().await.unwrap() {
+        assert_eq!(sandbox.config.namespaces.users, None);
+    }
+    kubelet.stop().await;
+    let kubelet = world.start();
+    world.pod(
+        "c",
+        json!({"image": "container:v1"}),
+        json!({"hostUsers": false}),
+    );
+    world.api.object(&path("c"), "it is ready", is_ready).await;
+    let c = in_network("uid-c").unwrap();
+    assert!(c != a && c != b);
+    world.api.delete_gracefully(&path("a"), 1);
+    let gone = |api: &super::api::FakeApi| api.get(&path("a")).is_none();
+    world.api.until("the object is gone", gone).await;
+    world.pod(
+        "d",
+        json!({"image": "container:v1"}),
+        json!({"hostUsers": false}),
+    );
+    world.api.object(&path("d"), "it is ready", is_ready).await;
+    assert_eq!(in_network("uid-d"), Some(a));
+    kubelet.stop().await;
+}

@@ -11,7 +11,8 @@ use coracle_images::RegistryAuth;
 use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
-    Attachment, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol, RuntimeService,
+    Attachment, IdRange, Image, ImageSource, Listener, LogLimits, PodIdentity, Protocol,
+    RuntimeService,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -130,6 +131,7 @@ pub(super) struct FakeNetwork {
     given: Mutex<BTreeMap<String, IpAddr>>,
     next: Mutex<u8>,
     pub(super) host_ports: Mutex<BTreeMap<String, Vec<HostPort>>>,
+    pub(super) users: Mutex<BTreeMap<String, Option<IdRange>>>,
     pub(super) listeners: Mutex<Vec<Listener>>,
 }
 
@@ -146,7 +148,9 @@ impl PodNetwork for FakeNetwork {
         pod: &PodIdentity,
         wanted: Attachment,
         ports: &[HostPort],
+        users: Option<IdRange>,
     ) -> std::io::Result<Attached> {
+        self.users.lock().insert(pod.uid.clone(), users);
         let mut held = self.host_ports.lock();
         held.insert(pod.uid.clone(), ports.to_vec());
         let mut given = self.given.lock();

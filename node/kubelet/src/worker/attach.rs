@@ -140,9 +140,13 @@ pub(super) async fn attach(
 ) -> Result<(), String> {
     // What cannot be had is said of the container that asks for it.
     let ports = pod::host_ports::host_ports(pod).unwrap_or_default();
+    let users = match wanted {
+        Attachment::Netns => node.users.give(&node.root, pod, prepared.readers(pod))?,
+        Attachment::Address => None,
+    };
     let attached = node
         .network
-        .attach(&pod::identity(pod), wanted, &ports)
+        .attach(&pod::identity(pod), wanted, &ports, users)
         .await;
     let attached = attached.map_err(|error| error.to_string())?;
     prepared.ips = attached.ips;

@@ -176,8 +176,11 @@ impl Worker {
     async fn tear_down(&self, uid: &str) {
         let (root, of) = (self.node.root.clone(), uid.to_owned());
         let torn = tokio::task::spawn_blocking(move || volumes::tear_down(&root, &of)).await;
-        if let Ok(Err(error)) = torn {
-            tracing::warn!(%error, uid, "cannot remove the volumes of a Pod");
+        match torn {
+            // With the folder goes the record of its users.
+            Ok(Ok(())) => self.node.users.release(uid),
+            Ok(Err(error)) => tracing::warn!(%error, uid, "cannot remove the volumes of a Pod"),
+            Err(_) => {}
         }
     }
 

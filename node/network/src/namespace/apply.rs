@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use coracle_runtime::users::{self, IdRange, Owner};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::links::{Links, NewLink, RT_SCOPE_LINK, Route, unless_there};
@@ -51,8 +52,9 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Resu
     })
 }
 
-/// Opens the namespace bound to a path; makes it if it is not there.
-pub(super) fn namespace(path: &Path) -> io::Result<File> {
+/// Opens the namespace bound to a path; makes it if it is not there, among users of its own if it is
+/// to belong to some.
+pub(super) fn namespace(path: &Path, users: Option<IdRange>) -> io::Result<File> {
     if is_namespace(path)? {
         return File::open(path);
     }
@@ -63,14 +65,24 @@ pub(super) fn namespace(path: &Path) -> io::Result<File> {
         .truncate(false)
         .write(true)
         .open(path)?;
-    let made = on_a_thread(|| {
-        // SAFETY: only the network of this thread changes; it shares all its files still.
-        #[expect(unsafe_code, reason = "rustix marks it for what other flags do")]
-        unsafe {
-            rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?;
-        }
-        mounts::bind(Path::new("/proc/thread-self/ns/net"), path)
-    });
+    let made = match users {
+        None => on_a_thread(|| {
+            // SAFETY: only the network of this thread changes; it shares all its files still.
+            #[expect(unsafe_code, reason = "rustix marks it for what other flags do")]
+            unsafe {
+                rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)?;
+            }
+            mounts::bind(Path::new("/proc/thread-self/ns/net"), path)
+        }),
+        // The file keeps the users too.
+        Some(range) => users::make(Owner::New(range), libc::CLONE_NEWNET, |made| {
+            mounts::bind(&made.join("net"), path)
+        })
+        .map_err(|error| {
+            let text = format!("user namespaces cannot be made on this machine: {error}");
+            io::Error::new(error.kind(), text)
+        }),
+    };
     if let Err(error) = made {
         let _ = std::fs::remove_file(path);
         return Err(error);

@@ -75,7 +75,7 @@ pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
 /// Gives the machine an uplink, and makes what is at its other end.
 pub(crate) fn outside() -> File {
-    let namespace = apply::namespace(Path::new("/run/netns/outside")).unwrap();
+    let namespace = apply::namespace(Path::new("/run/netns/outside"), None).unwrap();
     let mut links = Links::open().unwrap();
     let named = |name| NewLink {
         name,

@@ -45,6 +45,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use coracle_runtime::IdRange;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::nftables;
@@ -141,7 +142,7 @@ impl PodNamespace {
 
     fn make(&self, links: &mut Links) -> Result<(), NamespaceError> {
         let Self { names, claim, .. } = self;
-        let namespace = apply::namespace(&names.namespace)
+        let namespace = apply::namespace(&names.namespace, None)
             .map_err(step("make the network namespace of Pods"))?;
         apply::pair(links, names, &namespace, &claim.encode())
             .map_err(step("make the link to the namespace of Pods"))?;
@@ -189,13 +190,13 @@ impl PodNamespace {
             .map_err(step("set up the machine's way to Pods"))
     }
 
-    /// Gives the Pod of an address a namespace of its own, or brings the one that it has in line:
-    /// its file.
-    pub(crate) fn attach(&self, address: IpAddr) -> io::Result<PathBuf> {
+    /// Gives the Pod of an address a namespace of its own, which belongs to these users of the Pod's
+    /// if it has some, or brings the one that it has in line: its file.
+    pub(crate) fn attach(&self, address: IpAddr, users: Option<IdRange>) -> io::Result<PathBuf> {
         let IpAddr::V4(address) = address else {
             return Err(io::ErrorKind::Unsupported.into());
         };
-        pod::attach(&self.names, &self.claim, address, self.node)
+        pod::attach(&self.names, &self.claim, address, self.node, users)
     }
 
     /// Removes the namespace of a Pod. That there is none is no error.

@@ -12,12 +12,17 @@
 //!
 //! The machine's link never answers for 169.254.1.1: the Pod is told its hardware address, which is
 //! the same on all such links. What is there already is kept, and set again.
+//!
+//! The namespace of a Pod with users of its own (`hostUsers: false`) is made among them and belongs
+//! to them: whoever is root in the Pod may do there what root of the machine may do in another. Its
+//! file keeps them, so that a sandbox that is made anew finds the same.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use coracle_runtime::IdRange;
 use ipnet::Ipv4Net;
 
 use super::apply;
@@ -109,13 +114,14 @@ pub(super) fn attach(
     claim: &Claim,
     address: Ipv4Addr,
     node: Option<Ipv4Addr>,
+    users: Option<IdRange>,
 ) -> io::Result<PathBuf> {
     let Plan {
         namespace,
         machine,
         pod,
     } = plan(names, address, node);
-    let file = apply::namespace(&namespace)?;
+    let file = apply::namespace(&namespace, users)?;
     let whole = apply::inside(&file, || {
         apply::set_all(&pod.before)?;
         let mut links = Links::open()?;

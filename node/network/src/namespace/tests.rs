@@ -233,7 +233,35 @@ fn called(server: &TcpListener, stream: io::Result<std::net::TcpStream>) -> std:
 
 /// The namespace of a Pod with containers.
 fn attach(node: &PodNamespace, address: &str) -> File {
-    File::open(node.attach(address.parse().unwrap()).unwrap()).unwrap()
+    File::open(node.attach(address.parse().unwrap(), None).unwrap()).unwrap()
+}
+
+#[test]
+fn the_namespace_of_a_pod_belongs_to_its_users_and_keeps_them() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let folder = tempfile::tempdir().unwrap();
+        let (node, _guests) = node(folder.path(), "10.42.3.0/24");
+        let users = Some(coracle_runtime::IdRange {
+            first: 2_100_000_000,
+        });
+        let owner = |address: &str, users| {
+            let file = node.attach(address.parse().unwrap(), users).unwrap();
+            let owner = coracle_runtime::users::owner(File::open(file).unwrap()).unwrap();
+            owner.map(|owner| rustix::fs::fstat(owner).unwrap().st_ino)
+        };
+        let first = owner("10.42.3.130", users);
+        assert!(first.is_some());
+        assert_eq!(owner("10.42.3.130", users), first);
+        assert_eq!(owner("10.42.3.131", None), None);
+        // It is joined to the network like any other.
+        let one = attach(&node, "10.42.3.130");
+        let other = attach(&node, "10.42.3.131");
+        let at = SocketAddr::from(([10, 42, 3, 130], 80));
+        let server = listen(&one, at).unwrap();
+        let caller = called(&server, connect_inside(&other, None, at));
+        assert_eq!(caller.to_string(), "10.42.3.131");
+    });
 }
 
 #[test]
@@ -329,7 +357,7 @@ fn links_are_in_their_group_also_where_they_were_there() {
             ..links::NewLink::default()
         };
         for (name, namespace) in &ends {
-            let namespace = apply::namespace(namespace).unwrap();
+            let namespace = apply::namespace(namespace, None).unwrap();
             let link = links::NewLink { name, ..peer };
             links.add_pair(link, peer, &namespace).unwrap();
             assert_eq!(links.group(name).unwrap(), Some(0));

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use coracle_runtime::{Attachment, PodIdentity};
+use coracle_runtime::{Attachment, IdRange, PodIdentity};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
@@ -59,12 +59,18 @@ impl Pool {
 
     /// Makes the namespace of a Pod: its file. Whoever asked may have given up since, and the Pod
     /// have gone: then there is none.
-    fn join(&self, node: &PodNamespace, uid: &str, address: IpAddr) -> io::Result<PathBuf> {
+    fn join(
+        &self,
+        node: &PodNamespace,
+        uid: &str,
+        address: IpAddr,
+        users: Option<IdRange>,
+    ) -> io::Result<PathBuf> {
         let _plumbing = self.plumbing.lock();
         if self.addresses.lock().address(uid) != Some(address) {
             return Err(io::Error::other("the Pod has gone"));
         }
-        node.attach(address)
+        node.attach(address, users)
     }
 
     /// Removes the namespace of a Pod, and gives its address back.
@@ -78,7 +84,7 @@ impl Pool {
 impl NodeNetwork {
     /// Joins a Pod to the network, as it is wanted where the network has namespaces, and gives it
     /// ports of the machine. What a Pod has it keeps until it is released, also after a restart;
-    /// what it lacks it gets again.
+    /// what it lacks it gets again. A namespace of its own belongs to its users, if it has some.
     ///
     /// # Errors
     /// The range is exhausted, the record could not be written, or the namespace not be made.
@@ -87,6 +93,7 @@ impl NodeNetwork {
         pod: &PodIdentity,
         wanted: Attachment,
         ports: &[HostPort],
+        users: Option<IdRange>,
     ) -> Result<Attached, AddressError> {
         let mut known = self.pool.subscribe();
         let pool = match known.wait_for(Option::is_some).await {
@@ -105,7 +112,8 @@ impl NodeNetwork {
             (Some(node), Attachment::Netns) => {
                 let uid = pod.uid.clone();
                 let attached =
-                    tokio::task::spawn_blocking(move || pool.join(&node, &uid, address)).await;
+                    tokio::task::spawn_blocking(move || pool.join(&node, &uid, address, users))
+                        .await;
                 let attached = attached.map_err(io::Error::other).flatten();
                 Some(attached.map_err(|source| AddressError::Namespace { address, source })?)
             }

@@ -62,15 +62,18 @@ async fn whoever_wants_an_address_waits_for_the_range() {
     };
     let network = open(folder.path());
     assert_eq!(network.namespace(), None);
-    let (address, ()) = tokio::join!(network.attach(&pod, Attachment::Address, &[]), async {
-        network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
-    });
+    let (address, ()) = tokio::join!(
+        network.attach(&pod, Attachment::Address, &[], None),
+        async {
+            network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();
+        }
+    );
     let attached = address.unwrap();
     assert_eq!(attached.address.to_string(), "10.42.3.2");
     drop(network);
     assert_eq!(
         open(folder.path())
-            .attach(&pod, Attachment::Address, &[])
+            .attach(&pod, Attachment::Address, &[], None)
             .await
             .unwrap(),
         attached
@@ -127,7 +130,7 @@ mod namespaced {
             uid: uid.into(),
         };
         let address = network
-            .attach(&identity, Attachment::Address, &[])
+            .attach(&identity, Attachment::Address, &[], None)
             .await
             .unwrap()
             .address;
@@ -183,7 +186,10 @@ mod namespaced {
                 uid: uid.into(),
             };
             let attach = async |network: &NodeNetwork, uid: &str, wanted| {
-                network.attach(&identity(uid), wanted, &[]).await.unwrap()
+                network
+                    .attach(&identity(uid), wanted, &[], None)
+                    .await
+                    .unwrap()
             };
             let network = open();
             network.use_range("10.42.3.0/24".parse().unwrap()).unwrap();

@@ -62,7 +62,7 @@ impl Node {
 
     /// The namespace of a Pod with containers.
     fn pod(&self, address: &str) -> File {
-        let attached = self.namespace.attach(address.parse().unwrap());
+        let attached = self.namespace.attach(address.parse().unwrap(), None);
         File::open(attached.unwrap()).unwrap()
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, machine};
 use crate::protocol::{Confinement, Start};
 use crate::seccomp::localhost;
-use crate::shim::PROCESSES;
+use crate::shim::{PROCESSES, USERS};
 use crate::signals;
 use crate::spec::{self, Input};
 
@@ -94,6 +94,7 @@ impl Inner {
             volumes: &volumes,
             images: &lowers,
             shim,
+            pod_users: &self.shim_folder(&sandbox.id).join(USERS),
             processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
             devices: &devices,
             app_armor,
@@ -121,6 +122,7 @@ impl Inner {
                 cgroup_folders,
                 devices: security.privileged,
                 staged: plan.staged,
+                users: plan.users,
                 confinement: Confinement {
                     filtered: spec::filtered(security),
                     profile,

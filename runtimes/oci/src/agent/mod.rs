@@ -181,6 +181,10 @@ impl RuntimeService for OciRuntime {
         VERSION.to_owned()
     }
 
+    fn gives_users(&self) -> bool {
+        true
+    }
+
     async fn ensure_image(&self, image: &Image) -> Result<()> {
         let stored = self.0.image(&image.digest)?;
         let layers = self.0.layers(&stored, &image.reference)?;

@@ -16,10 +16,12 @@ use libcontainer::syscall::syscall::SyscallType;
 use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::executor::Confined;
+use super::executor::{Confined, Joins};
 use super::staging;
+use super::users::{self, Users};
 use crate::overlay::{self, Upper};
-use crate::protocol::{Confinement, Exec, Start};
+use crate::place;
+use crate::protocol::{Confinement, Exec, PodUsers, Start};
 use crate::seccomp;
 use crate::signals;
 use crate::spec;
@@ -54,11 +56,11 @@ pub(super) fn container(
 ) -> io::Result<Maker> {
     fork(|| {
         let executor = confined(&start.confinement, Some(failure.as_raw_fd()))?;
-        mount(start)?;
         if let Some(target) = target {
             link_target(&start.bundle, target)
                 .map_err(|error| format!("joining the target's processes: {error}"))?;
         }
+        mount(start, &stdio)?;
         let [stdin, stdout, stderr] = stdio;
         let build = || {
             let mut container = builder(&start.container.0, &start.bundle)?
@@ -81,14 +83,14 @@ pub(super) fn container(
 }
 
 /// Forks a maker of a further process in a container.
-pub(super) fn process(
-    exec: &Exec,
-    bundle: &Path,
-    confinement: &Confinement,
-    stdio: Stdio,
-) -> io::Result<Maker> {
+pub(super) fn process(exec: &Exec, container: &Start, stdio: Stdio) -> io::Result<Maker> {
+    let bundle = &container.bundle;
     fork(|| {
-        let executor = confined(confinement, None)?;
+        let mut executor = confined(&container.confinement, None)?;
+        if let Some(users) = &container.users {
+            let joins = prepare_to_join(users, &stdio);
+            executor.joins = Some(joins.map_err(|error| format!("the Pod's users: {error}"))?);
+        }
         let file = tempfile::NamedTempFile::new_in(bundle)
             .and_then(|mut file| {
                 serde_json::to_writer(&mut file, &exec.process)?;
@@ -134,6 +136,7 @@ fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined,
         filter: filter.map_err(|error| format!("compiling the filter of system calls: {error}"))?,
         capabilities,
         failure,
+        joins: None,
     })
 }
 
@@ -150,15 +153,32 @@ fn link_target(bundle: &Path, target: &OwnedFd) -> io::Result<()> {
     std::os::unix::fs::symlink(held, link)
 }
 
-fn mount(start: &Start) -> Result<(), String> {
+/// What the executor of a further process needs: libcontainer (0.7) takes that to all namespaces of
+/// the container but the user's.
+fn prepare_to_join(of: &PodUsers, stdio: &Stdio) -> io::Result<Joins> {
+    overlay::unshare_mounts()?;
+    overlay::part_mounts()?;
+    users::make_place(of)?;
+    let users = Users::open(of)?;
+    users.give_pipes(stdio)?;
+    Ok(users.into_joins())
+}
+
+fn mount(start: &Start, stdio: &Stdio) -> Result<(), String> {
     let of = |name: &str| start.bundle.join(name);
     let mount = || -> io::Result<()> {
         overlay::unshare_mounts()?;
         let taken = staging::take(&start.staged)?;
         // Of mounts that come later nothing is seen, but for what is staged.
         overlay::part_mounts()?;
-        staging::put(taken)?;
-        staging::put_images(&start.staged)?;
+        let users = start.users.as_ref().map(Users::open).transpose()?;
+        if let Some(of) = &start.users {
+            users::make_place(of)?;
+            users::pin_namespaces(of)?;
+        }
+        let users = users.as_ref();
+        staging::put(taken, users)?;
+        staging::put_images(&start.staged, users)?;
         for folder in &start.cgroup_folders {
             fs::create_dir_all(folder)?;
         }
@@ -172,10 +192,18 @@ fn mount(start: &Start) -> Result<(), String> {
             true => MountFlags::empty(),
             false => MountFlags::NODEV,
         };
-        overlay::overlay(&start.lowers, Some(&upper), &of("rootfs"), flags)?;
-        Root::open(&of("rootfs"))?
-            .make_folder(start.cwd.strip_prefix("/").unwrap_or(&start.cwd))?;
-        Ok(())
+        let cwd = start.cwd.strip_prefix("/").unwrap_or(&start.cwd);
+        let Some(users) = users else {
+            overlay::overlay(&start.lowers, Some(&upper), &of("rootfs"), flags)?;
+            Root::open(&of("rootfs"))?.make_folder(cwd)?;
+            return Ok(());
+        };
+        users.give_pipes(stdio)?;
+        users.give_folder(upper.files)?;
+        users.overlay(&start.lowers, Some(&upper), &place::rootfs(), flags)?;
+        let root = Root::open(&place::rootfs())?;
+        root.make_folder(cwd)?;
+        users.give_made(&root, cwd)
     };
     mount().map_err(|error| format!("mounting the container's files: {error}"))
 }

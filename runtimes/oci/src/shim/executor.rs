@@ -3,14 +3,22 @@
 //! libcontainer calls it for first and later processes alike, inside the container and with the
 //! capabilities of the specification. It installs the filter of system calls, gives up the rights
 //! that took, and executes the program. What fails here fails closed: nothing is executed.
+//!
+//! libcontainer (0.7) makes the first process of a container among the Pod's own users, but leaves
+//! later ones among those of the machine (`NAMESPACE_TYPES` of its tenants). Those join here, before
+//! anything else: until then they are root of the machine in the container's other namespaces, as
+//! all are where the Pod has no users of its own, and nobody in there may look into them.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::FromRawFd;
+use std::os::fd::{BorrowedFd, FromRawFd};
 
-use libcontainer::oci_spec::runtime::Spec;
+use coracle_runtime::IdRange;
+use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::seccomp::{self, Programs};
 use crate::spec::Capabilities;
@@ -23,13 +31,57 @@ pub(super) struct Confined {
     /// A descriptor into which the cause is written if the program is not executed. It closes when
     /// it is.
     pub(super) failure: Option<i32>,
+    /// The users that it joins first, if libcontainer has not done so.
+    pub(super) joins: Option<Joins>,
+}
+
+/// Users of a Pod's own.
+#[derive(Clone, Copy)]
+pub(super) struct Joins {
+    /// A descriptor of their namespace, which stays open until a program is executed.
+    pub(super) namespace: i32,
+    pub(super) range: IdRange,
+}
+
+impl Joins {
+    /// Makes this process one of them, with all rights among them, as the user of the specification.
+    fn join(self, process: &Process) -> io::Result<()> {
+        let user = process.user();
+        let (uid, gid) = (user.uid(), user.gid());
+        if process.terminal() == Some(true) {
+            // It was made by root of the machine.
+            let owner = self.range.of_machine(uid).map(Uid::from_raw);
+            rustix::fs::fchown(rustix::stdio::stdin(), owner, None)?;
+        }
+        // SAFETY: the descriptor is this process's own and is not closed before it executes.
+        let namespace = unsafe { BorrowedFd::borrow_raw(self.namespace) };
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::User))?;
+        let groups = user.additional_gids().iter().flatten().copied();
+        let groups: Vec<Gid> = groups.map(Gid::from_raw).collect();
+        rustix::thread::set_thread_groups(&groups)?;
+        // SAFETY: both take numbers alone.
+        let changed =
+            unsafe { libc::setresgid(gid, gid, gid) == 0 && libc::setresuid(uid, uid, uid) == 0 };
+        match changed {
+            true => Ok(()),
+            false => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 impl Executor for Confined {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref();
         let args = process.and_then(|process| process.args().as_deref());
-        let error = match self.execute(args.unwrap_or_default()) {
+        let joined = match (self.joins, process) {
+            (None, _) => Ok(()),
+            (Some(joins), Some(process)) => joins
+                .join(process)
+                .map_err(|error| format!("joining the Pod's users: {error}")),
+            (Some(_), None) => Err("there is no process".to_owned()),
+        };
+        let executed = joined.and_then(|()| self.execute(args.unwrap_or_default()));
+        let error = match executed {
             Ok(never) => match never {},
             Err(error) => error,
         };

@@ -22,11 +22,12 @@ mod run;
 mod staging;
 mod streams;
 mod tasks;
+mod users;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -43,6 +44,9 @@ pub(crate) const LAUNCH: &str = "launch.json";
 /// share them.
 pub(crate) const PROCESSES: &str = "processes";
 
+/// Name of the link in it that leads to the namespace of a Pod's own users.
+pub(crate) const USERS: &str = "users";
+
 /// Runs a shim; what is given is its folder. To be called before any thread exists.
 pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
     let [folder] = args else {
@@ -53,8 +57,15 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         .map_err(|error| format!("reading {}: {error}", folder.join(LAUNCH).display()))?;
     let launch = launch.ok_or("the shim's folder does not say what it is for")?;
     let listener = prepare().map_err(|error| format!("starting the shim: {error}"))?;
-    namespaces::enter(&launch).map_err(|error| format!("making the Pod's namespaces: {error}"))?;
-    let pause = processes(&launch, folder)
+    // Held as long as this process lives.
+    let users = namespaces::enter(&launch)
+        .map_err(|error| format!("making the Pod's namespaces: {error}"))?;
+    if let Some(users) = &users {
+        let held = format!("/proc/{}/fd/{}", std::process::id(), users.as_raw_fd());
+        std::os::unix::fs::symlink(held, folder.join(USERS))
+            .map_err(|error| format!("keeping the Pod's users: {error}"))?;
+    }
+    let pause = processes(&launch, folder, users.as_ref())
         .map_err(|error| format!("starting the Pod's first process: {error}"))?;
     // Only now is it what the folder says: an agent that finds the record may rely on it.
     Identity::record(folder).map_err(|error| format!("recording the shim: {error}"))?;
@@ -69,11 +80,15 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
 }
 
 /// Makes the namespace of processes that containers share, if they do.
-fn processes(launch: &Launch, folder: &Path) -> io::Result<Option<pause::Pause>> {
+fn processes(
+    launch: &Launch,
+    folder: &Path,
+    users: Option<&OwnedFd>,
+) -> io::Result<Option<pause::Pause>> {
     if !launch.namespaces.share_processes || launch.namespaces.host_pid {
         return Ok(None);
     }
-    let pause = pause::start(folder)?;
+    let pause = pause::start(folder, users)?;
     let namespace = format!("/proc/{}/ns/pid", pause.pid.as_raw_pid());
     std::os::unix::fs::symlink(namespace, folder.join(PROCESSES))?;
     Ok(Some(pause))

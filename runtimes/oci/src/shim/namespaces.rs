@@ -1,15 +1,25 @@
 //! The namespaces of a Pod, which its shim makes by being in them.
+//!
+//! Those of a Pod with users of its own (`hostUsers: false`) belong to these users: they are made
+//! inside the user namespace, by a process that ends again, and the shim goes into all of them but
+//! that one. It stays root of the machine, since it mounts, writes logs and moves processes between
+//! control groups. The user namespace is the one to which the Pod's network namespace belongs,
+//! where the Pod was given one.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 use coracle_runtime::Network;
+use coracle_runtime::users::{self, IdRange, Owner};
 use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::protocol::Launch;
 
-/// Puts this process into the namespaces that the containers of the Pod share.
-pub(super) fn enter(launch: &Launch) -> io::Result<()> {
+/// Puts this process into the namespaces that the containers of the Pod share, and gives that of the
+/// Pod's own users, if it has some.
+pub(super) fn enter(launch: &Launch) -> io::Result<Option<OwnedFd>> {
     let loopback = launch.namespaces.network == Network::Loopback;
     let mut flags = libc::CLONE_NEWUTS;
     if loopback {
@@ -18,15 +28,60 @@ pub(super) fn enter(launch: &Launch) -> io::Result<()> {
     if !launch.namespaces.host_ipc {
         flags |= libc::CLONE_NEWIPC;
     }
-    // SAFETY: unshare touches no memory; this process has one thread.
-    if unsafe { libc::unshare(flags) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let users = match launch.namespaces.users {
+        Some(range) => Some(enter_owned(range, &launch.namespaces.network, flags)?),
+        None => {
+            // SAFETY: unshare touches no memory; this process has one thread.
+            if unsafe { libc::unshare(flags) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            None
+        }
+    };
     rustix::system::sethostname(launch.hostname.as_bytes())?;
     if loopback {
         raise_loopback()?;
     }
-    Ok(())
+    Ok(users)
+}
+
+/// The same where the namespaces belong to users of the Pod's own, whose namespace it gives.
+fn enter_owned(range: IdRange, network: &Network, kinds: libc::c_int) -> io::Result<OwnedFd> {
+    let known = match network {
+        Network::Namespace(path) => {
+            let owner = users::owner(File::open(path)?)?;
+            Some(owner.ok_or_else(|| {
+                let path = path.display();
+                io::Error::other(format!("{path} does not belong to users of the Pod's own"))
+            })?)
+        }
+        Network::Loopback | Network::Host => None,
+    };
+    let owner = match &known {
+        Some(users) => Owner::Known(users.as_fd()),
+        None => Owner::New(range),
+    };
+    let take = |made: &Path| {
+        for (kind, name) in [
+            (libc::CLONE_NEWUTS, "uts"),
+            (libc::CLONE_NEWIPC, "ipc"),
+            (libc::CLONE_NEWNET, "net"),
+        ] {
+            if kinds & kind == 0 {
+                continue;
+            }
+            let namespace = File::open(made.join(name))?;
+            // SAFETY: setns touches no memory; this process has one thread.
+            if unsafe { libc::setns(namespace.as_raw_fd(), kind) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(OwnedFd::from(File::open(made.join("user"))?))
+    };
+    users::make(owner, kinds, take).map_err(|error| {
+        let text = format!("users of the Pod's own (hostUsers: false): {error}");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// A new network namespace has a loopback interface that is down.

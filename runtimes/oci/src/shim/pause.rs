@@ -6,13 +6,13 @@
 //! container that may look into it (`CAP_SYS_PTRACE`) finds nothing.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::{CapabilitySet, CapabilitySets, LinkNameSpaceType, move_into_link_name_space};
 
 use crate::overlay;
 use crate::seccomp;
@@ -28,19 +28,73 @@ pub(super) struct Pause {
     pub(super) pidfd: OwnedFd,
 }
 
-/// Starts it, as a child of this process, in the namespaces that this process is in; `folder` is
-/// one over which it may mount.
-pub(super) fn start(folder: &Path) -> io::Result<Pause> {
+/// Starts it, as a child of this process, in the namespaces that this process is in and among the
+/// Pod's own users if it has some; `folder` is one over which it may mount.
+pub(super) fn start(folder: &Path, users: Option<&OwnedFd>) -> io::Result<Pause> {
     let (ready, tell) = pipe_with(PipeFlags::CLOEXEC)?;
-    let flags = libc::CLONE_NEWPID | libc::SIGCHLD;
-    // SAFETY: this is fork(2) with a flag: no stack and nothing else is given. This process has one
+    let pid = match users {
+        None => process(libc::CLONE_NEWPID, move || {
+            enter_nothing(folder)?;
+            rest(tell)
+        })?,
+        Some(users) => start_among(users, folder, tell)?,
+    };
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut told = [0];
+    if rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut told))? == 1 {
+        return Ok(Pause { pid, pidfd });
+    }
+    Err(why(pid))
+}
+
+/// Starts it in a namespace of processes that belongs to the Pod's own users. A process between
+/// changes the root, while it may pass the folder still, and joins them; what it starts is a child
+/// of its own parent.
+fn start_among(users: &OwnedFd, folder: &Path, tell: OwnedFd) -> io::Result<Pid> {
+    let (named, name) = pipe_with(PipeFlags::CLOEXEC)?;
+    let between = process(0, move || {
+        enter_nothing(folder)?;
+        move_into_link_name_space(users.as_fd(), Some(LinkNameSpaceType::User))?;
+        let flags = libc::CLONE_NEWPID | libc::CLONE_PARENT;
+        let first = process(flags, move || rest(tell))?;
+        rustix::io::write(&name, &first.as_raw_pid().to_ne_bytes())?;
+        // SAFETY: ends the process without running what the shim has registered for its own end.
+        unsafe { libc::_exit(0) }
+    })?;
+    let mut first = [0; 4];
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(&named, &mut first))?;
+    let error = why(between);
+    match (read, Pid::from_raw(i32::from_ne_bytes(first))) {
+        (4, Some(first)) => Ok(first),
+        _ => Err(error),
+    }
+}
+
+/// Waits for the end of a child: why it has ended.
+fn why(pid: Pid) -> io::Error {
+    let options = rustix::process::WaitOptions::empty();
+    let ended = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), options));
+    match ended.map(|ended| ended.and_then(|(_, status)| status.exit_status())) {
+        Ok(Some(code)) => io::Error::from_raw_os_error(code),
+        Ok(None) => io::Error::other("the Pod's first process was killed"),
+        Err(error) => error.into(),
+    }
+}
+
+/// Starts a process, with flags of clone(2), that does some work and nothing else. What the work has
+/// is the process's alone afterwards.
+fn process(
+    flags: libc::c_int,
+    work: impl FnOnce() -> io::Result<std::convert::Infallible>,
+) -> io::Result<Pid> {
+    let flags = flags | libc::SIGCHLD;
+    // SAFETY: this is fork(2) with flags: no stack and nothing else is given. This process has one
     // thread, so that the child finds everything as it was; it ends below without returning.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0, 0, 0, 0) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            drop(ready);
-            let code = match rest(folder, tell) {
+            let code = match work() {
                 Ok(never) => match never {},
                 Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
             };
@@ -49,31 +103,17 @@ pub(super) fn start(folder: &Path) -> io::Result<Pause> {
             unsafe { libc::_exit(code) }
         }
         pid => {
-            drop(tell);
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            let pid = pid.ok_or_else(|| io::Error::other("no number of a process"))?;
-            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-            let mut told = [0];
-            if rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut told))? == 1 {
-                return Ok(Pause { pid, pidfd });
-            }
-            let status =
-                rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
-            let code = status.and_then(|(_, status)| status.exit_status());
-            Err(match code {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::other("the Pod's first process was killed"),
-            })
+            pid.ok_or_else(|| io::Error::other("no number of a process"))
         }
     }
 }
 
 /// What it is: nothing, for as long as it lives.
-fn rest(folder: &Path, tell: OwnedFd) -> io::Result<std::convert::Infallible> {
+fn rest(tell: OwnedFd) -> io::Result<std::convert::Infallible> {
     signals::reset();
     // SAFETY: no function of ours is given.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-    enter_nothing(folder)?;
     close_all_but(tell.as_raw_fd())?;
     rustix::thread::set_thread_groups(&[])?;
     seccomp::keep_only(&Capabilities::default().with_ids())?;

@@ -237,9 +237,7 @@ impl Shim {
                         .and_then(|n| self.tasks.get(&n));
                     match of.and_then(Task::as_container) {
                         Some(Container { start, .. }) => {
-                            let (bundle, confinement) = (&start.bundle, &start.confinement);
-                            let task =
-                                Task::process(&exec, bundle, confinement, descriptors, asked);
+                            let task = Task::process(&exec, start, descriptors, asked);
                             self.begin(task)
                         }
                         None => Some(Response::Failed("the container does not run".into())),

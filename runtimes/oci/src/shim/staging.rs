@@ -4,7 +4,7 @@
 //! libcontainer binds a volume as its source is, follows links to it, and knows no propagation. So
 //! such a volume is taken out of the machine's mounts while those still are shared, without
 //! following any link, and put where the specification has its source, in the namespace of which
-//! the container gets a copy.
+//! the container gets a copy. So are all volumes of a Pod with users of its own ([`super::users`]).
 
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +19,7 @@ use rustix::mount::{
     open_tree,
 };
 
+use super::users::Users;
 use crate::overlay;
 use crate::protocol::Staged;
 
@@ -43,18 +44,22 @@ fn about(of: &Staged, error: impl Into<io::Error>) -> io::Error {
 
 /// Mounts the images that volumes are of, and puts what of them is wanted where the container's
 /// specification has it. For a namespace of which the machine sees nothing.
-pub(super) fn put_images(staged: &[Staged]) -> io::Result<()> {
+pub(super) fn put_images(staged: &[Staged], users: Option<&Users>) -> io::Result<()> {
     for of in staged.iter().filter(|of| !of.lowers.is_empty()) {
         let mut whole = of.at.clone().into_os_string();
         whole.push("-image");
         let whole = PathBuf::from(whole);
         fs::create_dir_all(&whole)?;
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOEXEC;
-        overlay::overlay(&of.lowers, None, &whole, flags)?;
+        match users {
+            Some(users) => users.overlay(&of.lowers, None, &whole, flags),
+            None => overlay::overlay(&of.lowers, None, &whole, flags),
+        }
+        .map_err(|error| about(of, error))?;
         // Links in an image lead within it.
         let source = Root::open(&whole)?.any(&of.source);
         let taken = source.and_then(|source| tree_of(of, &source));
-        put(vec![taken.map_err(|error| about(of, error))?])?;
+        put(vec![taken.map_err(|error| about(of, error))?], None)?;
     }
     Ok(())
 }
@@ -85,9 +90,13 @@ fn tree_of<'a>(of: &'a Staged, source: &OwnedFd) -> io::Result<Taken<'a>> {
     })
 }
 
-/// Puts them where the container's specification has them.
-pub(super) fn put(taken: Vec<Taken<'_>>) -> io::Result<()> {
+/// Puts them where the container's specification has them, with IDs that are mapped if the Pod has
+/// users of its own: not those of what is mounted below, as with other runtimes.
+pub(super) fn put(taken: Vec<Taken<'_>>, users: Option<&Users>) -> io::Result<()> {
     for Taken { of, tree, folder } in taken {
+        if let Some(users) = users {
+            users.map(&tree).map_err(|error| about(of, error))?;
+        }
         match (folder, of.at.parent()) {
             (true, _) => fs::create_dir_all(&of.at)?,
             (false, Some(parent)) => {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitStatus, pidfd_open, pidfd_sen
 use super::create::{self, Maker};
 use super::streams::{Output, Streams};
 use crate::console::Console;
-use crate::protocol::{Confinement, Exec, Start};
+use crate::protocol::{Exec, Start};
 use crate::signals;
 use coracle_runtime::cgroup::{Cgroup, Hierarchies};
 
@@ -107,18 +106,17 @@ impl Task {
         Self::new(what, maker, Some(failure), asked)
     }
 
-    /// Begins to make a further process in the container of that folder.
+    /// Begins to make a further process in a container.
     pub(super) fn process(
         exec: &Exec,
-        bundle: &Path,
-        confinement: &Confinement,
+        container: &Start,
         descriptors: Vec<OwnedFd>,
         asked: Asked,
     ) -> io::Result<Self> {
         let stdio = descriptors
             .try_into()
             .map_err(|_| io::Error::other("three descriptors belong to a process"))?;
-        let maker = create::process(exec, bundle, confinement, stdio)?;
+        let maker = create::process(exec, container, stdio)?;
         Self::new(What::Process(exec.kill), maker, None, asked)
     }
 

@@ -116,6 +116,13 @@ impl Capabilities {
         Self(set)
     }
 
+    /// With what it takes beside that to join users of a Pod's own, and to give them a terminal.
+    pub(super) fn with_joining_rights(&self) -> Self {
+        let Self(mut set) = self.with_filter_rights();
+        set.insert("CHOWN".to_owned());
+        Self(set)
+    }
+
     /// With what it takes to become another user.
     pub(crate) fn with_ids(&self) -> Self {
         let mut set = self.0.clone();

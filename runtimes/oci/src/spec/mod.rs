@@ -24,7 +24,8 @@ use coracle_runtime::{
 };
 use serde_json::{Value, json};
 
-use crate::protocol::Staged;
+use crate::place;
+use crate::protocol::{Pinned, PodUsers, Staged};
 use crate::shim::PROCESSES;
 use crate::snapshots::UserFiles;
 
@@ -57,6 +58,8 @@ pub(crate) struct Input<'a> {
     pub(crate) images: &'a BTreeMap<String, Vec<PathBuf>>,
     /// The process that holds the Pod's namespaces.
     pub(crate) shim: i32,
+    /// Leads to the namespace of the Pod's own users, if it has some.
+    pub(crate) pod_users: &'a Path,
     /// Leads to the namespace of processes that containers of the Pod may share.
     pub(crate) processes: &'a Path,
     /// Devices of the machine, for a container with all rights.
@@ -92,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) capabilities: Capabilities,
     /// Volumes that are put in their places before the container is made.
     pub(crate) staged: Vec<Staged>,
+    /// The Pod's own users, if it has some.
+    pub(crate) users: Option<PodUsers>,
 }
 
 /// Whether system calls of a container are filtered.
@@ -103,8 +108,10 @@ pub(crate) fn filtered(security: &Security) -> bool {
 pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     let (config, security) = (input.config, &input.config.security);
     let shared = &input.sandbox.namespaces;
-    if shared.own_users {
-        return Err("hostUsers: false is not supported for containers on this node".into());
+    if shared.users.is_some()
+        && (shared.host_pid || shared.host_ipc || shared.network == Network::Host)
+    {
+        return Err("hostUsers: false goes with no namespace of the machine's".into());
     }
     let argv = input.image.argv(&config.command, &config.args);
     if argv.is_empty() {
@@ -116,6 +123,9 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     let user = user::resolve(security, &input.image.user, input.users)?;
     if security.non_root && user.uid == 0 {
         return Err("container has runAsNonRoot and image will run as root".into());
+    }
+    if shared.users.is_some() {
+        user::check_range(&user)?;
     }
     let own = [("PATH", PATH), ("HOSTNAME", &*input.sandbox.hostname)];
     let env = input.image.environment(&own, &config.env);
@@ -129,10 +139,13 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         .filter(|cwd| !cwd.is_empty());
     let cwd = Path::new("/").join(cwd.unwrap_or("/"));
     let capabilities = Capabilities::of(security, input.unified, input.capabilities)?;
-    // The right to install the filter, which the executor takes away again.
-    let granted = match filtered(security) && !security.no_new_privileges {
-        true => capabilities.with_filter_rights(),
-        false => capabilities.clone(),
+    // The rights to install the filter and to join the Pod's users, which the executor takes away
+    // again.
+    let filters = filtered(security) && !security.no_new_privileges;
+    let granted = match (shared.users, filters) {
+        (Some(_), _) => capabilities.with_joining_rights(),
+        (None, true) => capabilities.with_filter_rights(),
+        (None, false) => capabilities.clone(),
     };
     let mut process = json!({
         "terminal": config.stdio.terminal,
@@ -153,8 +166,9 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     if let Some(profile) = input.app_armor {
         process["apparmorProfile"] = profile.into();
     }
+    let (namespaces, pinned) = namespaces(input);
     let mut linux = json!({
-        "namespaces": namespaces(input),
+        "namespaces": namespaces,
         "cgroupsPath": input.cgroup,
         "resources": resources(&config.resources, input.huge_pages),
         "sysctl": sysctls(shared)?,
@@ -179,10 +193,14 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         read_only.extend(READ_ONLY_PATHS.map(PathBuf::from));
     }
     linux["readonlyPaths"] = json!(read_only);
+    let rootfs = match shared.users {
+        Some(_) => place::rootfs(),
+        None => "rootfs".into(),
+    };
     let spec = json!({
         "ociVersion": "1.2.0",
         "process": process,
-        "root": {"path": "rootfs", "readonly": security.read_only_root},
+        "root": {"path": rootfs, "readonly": security.read_only_root},
         "mounts": mounts,
         "linux": linux,
     });
@@ -191,37 +209,56 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         user,
         capabilities,
         staged,
+        users: shared.users.map(|range| PodUsers {
+            namespace: input.pod_users.to_owned(),
+            range,
+            pinned,
+        }),
     })
 }
 
-/// Namespaces of a container: those of the Pod are held by its shim.
-fn namespaces(input: &Input<'_>) -> Value {
+/// Namespaces of a container: those of the Pod are held by its shim. Where the Pod has users of its
+/// own, namespaces that are joined are put in a place of theirs first.
+fn namespaces(input: &Input<'_>) -> (Value, Vec<Pinned>) {
     let (shared, shim) = (&input.sandbox.namespaces, input.shim);
-    let of_shim =
-        |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{shim}/ns/{file}")});
-    let mut namespaces = vec![json!({"type": "mount"}), of_shim("uts", "uts")];
+    let of_shim = |file: &str| Some(PathBuf::from(format!("/proc/{shim}/ns/{file}")));
+    let mut all = vec![("mount", None), ("uts", of_shim("uts"))];
     match &shared.network {
         Network::Host => {}
-        Network::Loopback => namespaces.push(of_shim("network", "net")),
-        Network::Namespace(path) => namespaces.push(json!({"type": "network", "path": path})),
+        Network::Loopback => all.push(("network", of_shim("net"))),
+        Network::Namespace(path) => all.push(("network", Some(path.clone()))),
     }
     match (shared.host_pid, shared.share_processes) {
         (true, _) => {}
         (false, false) if input.config.target.is_some() => {
-            let path = target_processes(input.bundle);
-            namespaces.push(json!({"type": "pid", "path": path}));
+            all.push(("pid", Some(target_processes(input.bundle))));
         }
-        (false, false) => namespaces.push(json!({"type": "pid"})),
-        (false, true) => namespaces.push(json!({"type": "pid", "path": input.processes})),
+        (false, false) => all.push(("pid", None)),
+        (false, true) => all.push(("pid", Some(input.processes.to_owned()))),
     }
     if !shared.host_ipc {
-        namespaces.push(of_shim("ipc", "ipc"));
+        all.push(("ipc", of_shim("ipc")));
     }
     // On the older hierarchies engines show a container's cgroup under its full name.
     if input.unified && !input.config.security.privileged {
-        namespaces.push(json!({"type": "cgroup"}));
+        all.push(("cgroup", None));
     }
-    namespaces.into()
+    let mut pinned = Vec::new();
+    if shared.users.is_some() {
+        all.push(("user", Some(input.pod_users.to_owned())));
+        for (kind, path) in &mut all {
+            if let Some(path) = path {
+                let at = place::namespace(kind);
+                let source = std::mem::replace(path, at.clone());
+                pinned.push(Pinned { source, at });
+            }
+        }
+    }
+    let all = all.into_iter().map(|(kind, path)| match path {
+        Some(path) => json!({"type": kind, "path": path}),
+        None => json!({"type": kind}),
+    });
+    (all.collect(), pinned)
 }
 
 /// Limits in the units of the kernel. Of devices nothing is allowed but what every container has, and

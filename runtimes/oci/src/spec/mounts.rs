@@ -6,6 +6,7 @@ use coracle_runtime::{Mount, Propagation, TERMINATION_LOG};
 use serde_json::{Value, json};
 
 use super::Input;
+use crate::place;
 use crate::protocol::Staged;
 
 /// Mounts in the order in which they are made; what lies deeper comes later. And those volumes that
@@ -104,10 +105,23 @@ pub(super) fn mounts(input: &Input<'_>) -> Result<(Vec<Value>, Vec<Staged>), Str
         if input.unified && !input.config.security.privileged {
             options.push("rnodev");
         }
+        let users = input.sandbox.namespaces.users;
+        if users.is_some() && mount.propagation == Propagation::Both {
+            return Err(format!(
+                "volume at {}: mountPropagation Bidirectional is not supported with \
+                 hostUsers: false, whose mounts the machine does not take",
+                mount.container_path.display()
+            ));
+        }
         let source = match (mount.propagation, mount.without_links) {
-            (Propagation::Private, false) if lowers.is_empty() => mount.host_path.clone(),
+            (Propagation::Private, false) if lowers.is_empty() && users.is_none() => {
+                mount.host_path.clone()
+            }
             (propagation, without_links) => {
-                let at = input.bundle.join("staged").join(staged.len().to_string());
+                let at = match users {
+                    Some(_) => place::volume(staged.len()),
+                    None => input.bundle.join("staged").join(staged.len().to_string()),
+                };
                 staged.push(Staged {
                     source: mount.host_path.clone(),
                     at: at.clone(),

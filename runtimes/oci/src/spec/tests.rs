@@ -7,6 +7,7 @@ use coracle_runtime::{Mount, PodIdentity, Security};
 use super::*;
 
 mod rights;
+mod users;
 
 /// A Pod of one container, for tests to edit.
 struct Pod {
@@ -66,6 +67,7 @@ impl Pod {
             volumes: &self.volumes,
             images: &BTreeMap::from([("sha256:aa".to_owned(), vec!["/layers/1".into()])]),
             shim: 4711,
+            pod_users: Path::new("/shim/users"),
             processes: Path::new("/shim/processes"),
             devices: &[Device {
                 path: "/dev/loop0".into(),

@@ -1,10 +1,27 @@
 //! As whom a container runs: what the Pod says over what the image says, by the image's own files
 //! of users and groups (passwd(5), group(5)).
 
-use coracle_runtime::{ContainerUser, Security};
+use coracle_runtime::{ContainerUser, IdRange, Security};
 use serde_json::{Value, json};
 
 use crate::snapshots::UserFiles;
+
+/// Refuses IDs that users of a Pod's own have not.
+pub(super) fn check_range(of: &ContainerUser) -> Result<(), String> {
+    let groups = of.supplemental_groups.iter().map(|id| ("group", *id));
+    let ids = [("user", of.uid), ("group", of.gid)];
+    match ids
+        .into_iter()
+        .chain(groups)
+        .find(|(_, id)| *id >= IdRange::LENGTH)
+    {
+        Some((what, id)) => Err(format!(
+            "{what} {id}: with hostUsers: false a Pod has the IDs from 0 to {}",
+            IdRange::LENGTH - 1
+        )),
+        None => Ok(()),
+    }
+}
 
 /// A user in the specification.
 pub(super) fn to_json(of: &ContainerUser) -> Value {

@@ -11,6 +11,7 @@ mod node;
 mod sharing;
 mod streaming;
 mod suite;
+mod users;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -51,6 +52,11 @@ const TESTS: &[Test] = tests![
     streaming::a_container_may_run_on_a_terminal,
     streaming::what_was_written_last_is_heard,
     streaming::ports_of_a_pod_are_reached_from_within,
+    users::first_and_further_processes_are_of_the_pods_users,
+    users::files_are_as_without_users_of_its_own,
+    users::the_kernels_files_are_the_pods,
+    users::processes_are_shared_among_the_pods_users,
+    users::a_volume_that_cannot_have_them_is_named,
     limits::too_much_memory_is_told_as_such,
     limits::use_is_measured_and_limits_change,
     limits::a_pods_containers_share_its_limits,

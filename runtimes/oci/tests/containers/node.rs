@@ -26,9 +26,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A program without libraries that is many.
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "ls",
-    "mkdir", "mknod", "mount", "nc", "ps", "sh", "sleep", "stat", "stty", "su", "tail", "touch",
-    "true", "tty", "unshare",
+    "cat", "chmod", "chown", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
+    "ls", "mkdir", "mknod", "mount", "nc", "ps", "sh", "sleep", "stat", "stty", "su", "tail",
+    "touch", "true", "tty", "unshare",
 ];
 
 /// What tests ask of the processor: who asks for nothing gets nothing where others are busy.

@@ -285,7 +285,11 @@ fn validate_scheduling_gates(gates: &[PodSchedulingGate], at: &Path, errors: &mu
     }
 }
 
-/// A Pod with users of its own shares no other namespace with the host.
+/// Why something is refused beside `hostUsers: false`.
+const HOST_USERS: &str = "when `pod.Spec.HostUsers` is false";
+
+/// A Pod with users of its own shares no other namespace with the host, and has no devices of
+/// volumes, whose IDs cannot be mapped (KEP-127).
 fn validate_host_users(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     if spec.host_users != Some(false) {
         return;
@@ -297,10 +301,20 @@ fn validate_host_users(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     ];
     for (field, set) in shared {
         if set == Some(true) {
-            errors.push(Error::forbidden(
-                &at.child(field),
-                "when `pod.Spec.HostUsers` is false",
-            ));
+            errors.push(Error::forbidden(&at.child(field), HOST_USERS));
+        }
+    }
+    let lists = [
+        ("initContainers", spec.init_containers.as_deref()),
+        ("containers", Some(spec.containers.as_slice())),
+    ];
+    for (field, containers) in lists {
+        let at = at.child(field);
+        for (i, container) in containers.unwrap_or_default().iter().enumerate() {
+            if container.volume_devices.iter().flatten().next().is_some() {
+                let at = at.index(i).child("volumeDevices");
+                errors.push(Error::forbidden(&at, HOST_USERS));
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ fn start(folder: &Path) -> Start {
         cgroup_folders: Vec::new(),
         devices: false,
         staged: Vec::new(),
+        users: None,
         confinement: Confinement {
             filtered: false,
             profile: None,

@@ -145,6 +145,17 @@ fn create() {
             vec!["spec.hostNetwork FieldValueForbidden"],
         ),
         (
+            json!({
+                "hostUsers": false,
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}],
+                "containers": [{
+                    "name": "c", "image": "a",
+                    "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}],
+                }],
+            }),
+            vec!["spec.containers[0].volumeDevices FieldValueForbidden"],
+        ),
+        (
             json!({"preemptionPolicy": "Always", "overhead": {"cpu": "-1"}, "readinessGates": [{"conditionType": ""}]}),
             vec![
                 "spec.readinessGates[0].conditionType FieldValueInvalid name part must be non-empty",
