@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{Cluster, Kubectl, eventually, sample};
-use crate::containers::cluster_with_busybox;
 
 /// A Pod of busybox that goes on, with users of its own.
 fn pod(name: &str, container: Value, spec: Value) -> String {

@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use coracle_images::unpack::Root;
 use coracle_runtime::IdRange;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Uid, chownat, fchown, fstat};
 use rustix::mount::{
@@ -24,7 +25,6 @@ use super::executor::Joins;
 use crate::overlay::{self, Upper};
 use crate::place;
 use crate::protocol::PodUsers;
-use crate::unpack::root::Root;
 
 /// The users of a Pod.
 pub(super) struct Users {
