@@ -30,7 +30,7 @@ const SENDERS: usize = 8;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Fields of a status that the kubelet writes.
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "phase",
     "reason",
     "message",
@@ -40,6 +40,8 @@ const FIELDS: [&str; 14] = [
     "podIP",
     "podIPs",
     "qosClass",
+    "resources",
+    "allocatedResources",
     "startTime",
     "initContainerStatuses",
     "containerStatuses",

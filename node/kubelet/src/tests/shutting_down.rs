@@ -189,12 +189,12 @@ async fn pods_end_in_their_order_before_the_machine_does() {
         ignores_stop: true,
         ..Behaviour::default()
     };
-    world.runtime.behave("slow:v1", stubborn);
+    world.runtime.behave("stubborn:v1", stubborn);
     let kubelet = world.start();
     let (bus, client, delay) = bus.delayed().await;
     let written = std::fs::read_to_string(bus.places().configuration.join("99-coracle.conf"));
     assert!(written.unwrap().contains("InhibitDelayMaxSec=30\n"));
-    let slow = json!({"image": "slow:v1"});
+    let slow = json!({"image": "stubborn:v1"});
     world.pod("slow", slow, json!({"terminationGracePeriodSeconds": 1}));
     let critical = json!({"priority": 2_000_000_000});
     world.pod("critical", json!({}), critical);
