@@ -67,11 +67,12 @@ pub fn make<T>(
         Owner::New(_) => (None, kinds | libc::CLONE_NEWUSER),
         Owner::Known(users) => (Some(users.as_raw_fd()), kinds),
     };
+    let parent = rustix::process::getpid().as_raw_pid();
     // SAFETY: the caller may have threads. The child makes nothing but system calls, takes no lock,
     // allocates nothing, and never returns.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
-        0 => hold(join, flags, tell.as_raw_fd()),
+        0 => hold(parent, join, flags, tell.as_raw_fd()),
         pid => pid,
     };
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("no number of a process"))?;
@@ -104,7 +105,7 @@ fn ready(made: &OwnedFd) -> io::Result<()> {
 
 /// The child: goes into the namespaces, says so, and stays until it is killed, which the end of its
 /// parent does too.
-fn hold(join: Option<RawFd>, flags: libc::c_int, tell: RawFd) -> ! {
+fn hold(parent: libc::pid_t, join: Option<RawFd>, flags: libc::c_int, tell: RawFd) -> ! {
     // SAFETY: system calls that take numbers, and one that reads a number which lives until it
     // returns.
     unsafe {
@@ -119,7 +120,11 @@ fn hold(join: Option<RawFd>, flags: libc::c_int, tell: RawFd) -> ! {
                 .raw_os_error()
                 .unwrap_or(libc::EIO),
         };
+        // After the change of users, which forgets it; it is not told of an end before that.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
+        if libc::getppid() != parent {
+            libc::_exit(0);
+        }
         libc::write(tell, (&raw const code).cast(), size_of::<i32>());
         loop {
             libc::pause();
