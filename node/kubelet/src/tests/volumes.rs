@@ -1,11 +1,19 @@
 //! Volumes as a Pod sees them, through the whole kubelet.
 
 use coracle_runtime::fake::Verb;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::{World, is_ready, path, waiting};
 use crate::Use;
 use crate::inotify::{WatchFlags, Watcher};
+
+/// Starts the Pod `vol` with these volumes and mounts, and waits until it is ready.
+async fn start(world: &World, volumes: Value, mounts: Value) {
+    let container = json!({"volumeMounts": mounts});
+    world.pod("vol", container, json!({"volumes": volumes}));
+    let api = &world.api;
+    api.object(&path("vol"), "vol is ready", is_ready).await;
+}
 
 #[tokio::test]
 async fn volumes_are_made_before_containers_and_follow_the_pod() {
@@ -20,15 +28,7 @@ async fn volumes_are_made_before_containers_and_follow_the_pod() {
         {"name": "data", "mountPath": "/data"},
         {"name": "me", "mountPath": "/me"},
     ]);
-    world.pod(
-        "vol",
-        json!({"volumeMounts": mounts}),
-        json!({"volumes": volumes}),
-    );
-    world
-        .api
-        .object(&path("vol"), "vol is ready", is_ready)
-        .await;
+    start(&world, volumes, mounts).await;
     let container = world.runtime.container("main").unwrap();
     let labels = container.config.mounts[1].host_path.join("labels");
     assert!(container.config.mounts[0].host_path.is_dir());
@@ -37,7 +37,7 @@ async fn volumes_are_made_before_containers_and_follow_the_pod() {
         pod["metadata"]["labels"] = json!({"a": "b"});
         pod["metadata"]["generation"] = json!(2);
     });
-    let seen = |pod: &serde_json::Value| pod["status"]["observedGeneration"] == 2;
+    let seen = |pod: &Value| pod["status"]["observedGeneration"] == 2;
     world
         .api
         .object(&path("vol"), "the change is seen", seen)
@@ -52,15 +52,7 @@ async fn an_image_is_a_volume_of_a_guest() {
     let kubelet = world.start();
     let mounts = json!([{"name": "files", "mountPath": "/files", "subPath": "part"}]);
     let volumes = json!([{"name": "files", "image": {"reference": "container-files:v1"}}]);
-    world.pod(
-        "vol",
-        json!({"volumeMounts": mounts}),
-        json!({"volumes": volumes}),
-    );
-    world
-        .api
-        .object(&path("vol"), "vol is ready", is_ready)
-        .await;
+    start(&world, volumes, mounts).await;
     let container = world.runtime.container("main").unwrap();
     let mount = &container.config.mounts[0];
     assert_eq!(mount.image.as_deref(), Some("sha256:container-files:v1"));
@@ -87,15 +79,7 @@ async fn a_changed_config_map_is_in_its_volume_at_once() {
     world.api.put(map, with("red"));
     let volumes = json!([{"name": "v", "configMap": {"name": "cm", "optional": true}}]);
     let mounts = json!([{"name": "v", "mountPath": "/v"}]);
-    world.pod(
-        "vol",
-        json!({"volumeMounts": mounts}),
-        json!({"volumes": volumes}),
-    );
-    world
-        .api
-        .object(&path("vol"), "vol is ready", is_ready)
-        .await;
+    start(&world, volumes, mounts).await;
     let container = world.runtime.container("main").unwrap();
     let file = container.config.mounts[0].host_path.join("color");
     let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE;
@@ -134,7 +118,7 @@ async fn unsupported_volumes_and_probes_are_refused_by_name() {
         .await;
     let probe = json!({"exec": {"command": ["true"]}});
     world.pod("exec", json!({"readinessProbe": probe}), json!({}));
-    let held = |pod: &serde_json::Value| waiting(pod) == "CreateContainerConfigError";
+    let held = |pod: &Value| waiting(pod) == "CreateContainerConfigError";
     let pod = world.api.object(&path("exec"), "it waits", held).await;
     let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
     assert!(

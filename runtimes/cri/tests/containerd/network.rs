@@ -8,8 +8,7 @@ use coracle_cri::CriRuntime;
 use coracle_runtime::{Namespaces, Network, RuntimeService};
 use tokio::io::AsyncReadExt;
 
-use crate::daemon::DEADLINE;
-use crate::node::Node;
+use crate::node::{DEADLINE, Node};
 
 /// A namespace as the node's network makes one.
 struct Namespace(String);

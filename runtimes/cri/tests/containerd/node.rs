@@ -1,21 +1,19 @@
 //! A node over a daemon, and Pods on it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use coracle_cri::{CriConfig, CriRuntime};
-use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
-use coracle_runtime::{
-    ContainerConfig, ContainerId, ContainerState, Exit, Image, PodIdentity, PodSandboxConfig,
-    RuntimeService, SandboxId,
-};
-use futures::StreamExt;
+use coracle_runtime::{ContainerConfig, Image, PodIdentity, PodSandboxConfig, RuntimeService};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
-use crate::daemon::{self, DEADLINE, Daemon};
-use crate::registry::{self, Registry};
+use crate::daemon::{self, Daemon};
+use crate::registry::Registry;
+
+#[path = "../../../oci/tests/containers/pod.rs"]
+mod pod;
+
+pub(crate) use pod::{DEADLINE, Pod, archive, exit, finish};
 
 /// Counts nodes of this process.
 static NODES: AtomicU32 = AtomicU32::new(0);
@@ -32,22 +30,6 @@ pub(crate) struct Node {
     folder: tempfile::TempDir,
 }
 
-/// A Pod of one container.
-pub(crate) struct Pod {
-    pub(crate) sandbox: SandboxId,
-    pub(crate) container: ContainerId,
-    log: PathBuf,
-}
-
-impl Pod {
-    /// What the container has written, without times.
-    pub(crate) fn output(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
-        let lines = log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap());
-        lines.collect::<Vec<_>>().join("\n")
-    }
-}
-
 impl Node {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::Builder::new()
@@ -56,8 +38,8 @@ impl Node {
         let folder = folder.unwrap();
         let registry = Registry::start().await;
         let sleeps = json!({"Entrypoint": ["/bin/sleep", "1000000"]});
-        let pause = registry.image("pause", &registry::archive(), sleeps);
-        let busybox = registry.image("busybox", &registry::archive(), json!({"Cmd": ["sh"]}));
+        let pause = registry.image("pause", &archive(&[]), sleeps);
+        let busybox = registry.image("busybox", &archive(&[]), json!({"Cmd": ["sh"]}));
         let daemon = Daemon::start(folder.path(), &pause.reference, true);
         let runtime = CriRuntime::new(config(folder.path(), &daemon)).await;
         Self {
@@ -142,20 +124,7 @@ impl Node {
 
     /// Runs a command in a container: its exit code and what it wrote.
     pub(crate) async fn exec(&self, pod: &Pod, command: &[&str]) -> (i32, String) {
-        let config = ExecConfig {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            terminal: false,
-            wanted: Wanted {
-                stdin: false,
-                stdout: true,
-                stderr: true,
-            },
-            kill_on_drop: false,
-        };
-        match self.runtime.exec(&pod.container, config).await {
-            Ok(session) => finish(session).await,
-            Err(error) => (-1, error.to_string()),
-        }
+        pod::exec(&self.runtime, &pod.container, command).await
     }
 
     pub(crate) async fn remove(&self, pod: &Pod) {
@@ -175,41 +144,4 @@ fn config(folder: &Path, daemon: &Daemon) -> CriConfig {
         state_dir: folder.join("node"),
         exe: std::env::current_exe().unwrap(),
     }
-}
-
-/// The end of a session: its code, and what was written.
-pub(crate) async fn finish(session: Session) -> (i32, String) {
-    let read = async |output: Option<Output>| {
-        let mut text = String::new();
-        if let Some(mut output) = output {
-            output.read_to_string(&mut text).await.unwrap();
-        }
-        text
-    };
-    let ended = async {
-        let (out, errors) = (read(session.stdout), read(session.stderr));
-        let (out, errors, code) = tokio::join!(out, errors, session.exit);
-        match code {
-            Ok(code) => (code, out + &errors),
-            Err(error) => (-1, error.to_string()),
-        }
-    };
-    let ended = tokio::time::timeout(DEADLINE, ended).await;
-    ended.expect("the session ends")
-}
-
-/// Waits for an exit, woken by events.
-pub(crate) async fn exit(runtime: &CriRuntime, id: &ContainerId) -> Exit {
-    let mut events = runtime.events();
-    let wait = async {
-        loop {
-            let status = runtime.container_status(id).await.unwrap();
-            if let ContainerState::Exited(exit) = status.state {
-                return exit;
-            }
-            events.next().await;
-        }
-    };
-    let waited = tokio::time::timeout(DEADLINE, wait).await;
-    waited.expect("the container ends")
 }

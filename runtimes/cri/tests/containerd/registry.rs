@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -18,14 +17,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::daemon::BUSYBOX;
+use crate::node::archive;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const APPLETS: &[&str] = &[
-    "cat", "echo", "env", "false", "grep", "hostname", "id", "ip", "ls", "mount", "nc", "sh",
-    "sleep", "stty", "touch", "tr", "true", "tty", "yes",
-];
-
 /// Paths of the registry's API, and what is there: its type and its bytes.
 type Content = Arc<Mutex<HashMap<String, (&'static str, Bytes)>>>;
 
@@ -92,7 +86,7 @@ impl Registry {
     pub(crate) fn script(&self, name: &str, script: &str) -> Image {
         self.image(
             name,
-            &archive(),
+            &archive(&[]),
             json!({"Entrypoint": ["sh", "-c", script]}),
         )
     }
@@ -122,23 +116,4 @@ async fn serve(listener: TcpListener, content: Content) {
             let _ = http.serve_connection(TokioIo::new(stream), answer).await;
         });
     }
-}
-
-/// A layer with busybox and its names.
-pub(crate) fn archive() -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    let program = fs::read(BUSYBOX).unwrap();
-    header.set_mode(0o755);
-    header.set_size(program.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", &program[..])
-        .unwrap();
-    for applet in APPLETS {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")
-            .unwrap();
-    }
-    tar.into_inner().unwrap()
 }

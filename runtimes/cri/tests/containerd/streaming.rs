@@ -4,8 +4,7 @@ use coracle_runtime::streaming::{ExecConfig, TerminalSize, Wanted};
 use coracle_runtime::{RuntimeService, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::daemon::DEADLINE;
-use crate::node::{Node, exit, finish};
+use crate::node::{DEADLINE, Node, exit, finish};
 
 const ALL: Wanted = Wanted {
     stdin: true,

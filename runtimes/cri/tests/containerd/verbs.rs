@@ -8,8 +8,7 @@ use coracle_runtime::{
 };
 use futures::StreamExt;
 
-use crate::daemon::DEADLINE;
-use crate::node::{Node, exit};
+use crate::node::{DEADLINE, Node, exit};
 
 pub(crate) async fn what_is_no_runtime_is_told_in_a_line() {
     let folder = tempfile::tempdir().unwrap();

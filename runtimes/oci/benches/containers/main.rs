@@ -10,7 +10,7 @@
 )]
 
 #[path = "../../tests/containers/node.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
+#[expect(dead_code, unused_imports, reason = "the tests use the rest")]
 mod node;
 mod peer;
 

@@ -13,23 +13,16 @@ use coracle_images::{
 };
 use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::identity::Identity;
-use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, ContainerState, Exit, Image, Network, PodIdentity,
-    PodSandboxConfig, Resources, RuntimeService, SandboxId,
+    ContainerConfig, Exit, Image, Network, PodIdentity, PodSandboxConfig, Resources,
+    RuntimeService, SandboxId,
 };
-use futures::StreamExt;
-use tokio::io::AsyncReadExt;
 
-/// How long anything may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-/// A program without libraries that is many.
-const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: &[&str] = &[
-    "cat", "chmod", "chown", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ip",
-    "ls", "mkdir", "mknod", "mount", "nc", "ps", "sh", "sleep", "stat", "stty", "su", "tail",
-    "touch", "true", "tty", "unshare",
-];
+#[path = "pod.rs"]
+mod pod;
+
+use pod::BUSYBOX;
+pub(crate) use pod::{DEADLINE, Pod, archive, exit, finish};
 
 /// What tests ask of the processor: who asks for nothing gets nothing where others are busy.
 pub(crate) fn request() -> Resources {
@@ -117,22 +110,6 @@ pub(crate) struct Node {
     /// Busybox, whose container runs `sh` until it is told what else.
     pub(crate) busybox: Image,
     pods: AtomicU32,
-}
-
-/// A Pod of one container.
-pub(crate) struct Pod {
-    pub(crate) sandbox: SandboxId,
-    pub(crate) container: ContainerId,
-    log: PathBuf,
-}
-
-impl Pod {
-    /// What the container has written, without times.
-    pub(crate) fn output(&self) -> String {
-        let log = fs::read_to_string(&self.log).unwrap();
-        let lines = log.lines().map(|line| line.splitn(4, ' ').nth(3).unwrap());
-        lines.collect::<Vec<_>>().join("\n")
-    }
 }
 
 impl Node {
@@ -274,20 +251,7 @@ impl Node {
 
     /// Runs a further process to its end: its code, and what it wrote.
     pub(crate) async fn exec(&self, pod: &Pod, command: &[&str]) -> (i32, String) {
-        let config = ExecConfig {
-            command: command.iter().map(|arg| (*arg).to_owned()).collect(),
-            terminal: false,
-            wanted: Wanted {
-                stdin: false,
-                stdout: true,
-                stderr: true,
-            },
-            kill_on_drop: false,
-        };
-        match self.runtime.exec(&pod.container, config).await {
-            Ok(session) => finish(session).await,
-            Err(error) => (-1, error.to_string()),
-        }
+        pod::exec(&self.runtime, &pod.container, command).await
     }
 
     /// The cgroups of a sandbox's Pod, in all hierarchies.
@@ -358,76 +322,6 @@ impl Drop for Node {
             std::thread::yield_now();
         }
     }
-}
-
-/// The end of a session: its code, and what was written.
-pub(crate) async fn finish(session: Session) -> (i32, String) {
-    let read = async |output: Option<Output>| {
-        let mut text = String::new();
-        if let Some(mut output) = output {
-            output.read_to_string(&mut text).await.unwrap();
-        }
-        text
-    };
-    let ended = async {
-        let (out, errors) = (read(session.stdout), read(session.stderr));
-        let (out, errors, code) = tokio::join!(out, errors, session.exit);
-        match code {
-            Ok(code) => (code, out + &errors),
-            Err(error) => (-1, error.to_string()),
-        }
-    };
-    tokio::time::timeout(DEADLINE, ended)
-        .await
-        .expect("the session ends")
-}
-
-/// Waits for an exit, woken by events.
-pub(crate) async fn exit(runtime: &OciRuntime, id: &ContainerId) -> Exit {
-    let mut events = runtime.events();
-    let wait = async {
-        loop {
-            let status = runtime.container_status(id).await.unwrap();
-            if let ContainerState::Exited(exit) = status.state {
-                return exit;
-            }
-            events.next().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, wait)
-        .await
-        .expect("the container ends")
-}
-
-/// A layer with busybox and its names, and more files.
-pub(crate) fn archive(more: &[(&str, u32, &str)]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    let program = fs::read(BUSYBOX).unwrap();
-    header.set_mode(0o755);
-    header.set_size(program.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", &program[..])
-        .unwrap();
-    for applet in APPLETS {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")
-            .unwrap();
-    }
-    let passwd = "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/:/bin/sh\n";
-    let files = [
-        ("etc/passwd", 0o644, passwd),
-        ("etc/group", 0o644, "logs:x:55:web\n"),
-    ];
-    for (path, mode, content) in files.iter().chain(more) {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(*mode);
-        header.set_size(content.len() as u64);
-        tar.append_data(&mut header, path, content.as_bytes())
-            .unwrap();
-    }
-    tar.into_inner().unwrap()
 }
 
 /// Puts an image into the store, as a pull would.
