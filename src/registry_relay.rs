@@ -57,11 +57,15 @@ impl Relay {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
-            let place = places.clone().acquire_owned().await?;
-            let accepted = tokio::select! {
+            // Cancelled too while all places are taken.
+            let next = async {
+                let place = places.clone().acquire_owned().await?;
+                anyhow::Ok((place, self.listener.accept().await))
+            };
+            let (place, accepted) = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
+                next = next => next?,
             };
             let Ok((stream, _)) = accepted else {
                 // Of that connection, or for want of descriptors; the listener goes on.

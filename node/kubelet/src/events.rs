@@ -26,11 +26,11 @@ const QUEUE: usize = 4096;
 const REMEMBERED: usize = 4096;
 /// After this an equal event is a new one.
 const FORGET: Duration = Duration::from_secs(600);
-/// What of that is kept from events that only amend others: how something ends is told.
-const RESERVED: f64 = 10.0;
 /// Events that an object may send at once, and the time in which it earns another.
 const BURST: f64 = 25.0;
 const REFILL: Duration = Duration::from_secs(300);
+/// Of those at once, what is kept from events that only amend others: how something ends is told.
+const RESERVED: f64 = 10.0;
 
 /// Whether users should worry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
