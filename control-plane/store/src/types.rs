@@ -109,6 +109,18 @@ pub struct List {
     pub remaining: Option<usize>,
 }
 
+impl List {
+    /// A page of so many records that are left from where it begins.
+    pub(crate) fn of(records: Vec<Record>, revision: Revision, count: usize) -> Self {
+        let remaining = count.checked_sub(records.len()).filter(|left| *left > 0);
+        Self {
+            records,
+            revision,
+            remaining,
+        }
+    }
+}
+
 /// A change in the key space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -14,7 +14,6 @@ mod objects;
 mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 pub(crate) use history::{Change, Effect, Group, History, Limits, Position};
@@ -47,6 +46,16 @@ pub(crate) struct Page<'a> {
     pub(crate) start_after: Option<&'a str>,
     /// 0 is no limit.
     pub(crate) limit: usize,
+}
+
+impl Page<'_> {
+    /// How many records it takes.
+    fn most(&self) -> usize {
+        match self.limit {
+            0 => usize::MAX,
+            limit => limit,
+        }
+    }
 }
 
 impl State {
@@ -162,19 +171,9 @@ impl State {
 
     /// A page of the state as it is.
     pub(crate) fn list(&self, page: &Page<'_>) -> List {
-        let mut range = self.range(page.prefix, page.start_after);
-        let take = if page.limit == 0 {
-            usize::MAX
-        } else {
-            page.limit
-        };
-        let records: Vec<_> = range.by_ref().take(take).cloned().collect();
-        let remaining = Some(range.count()).filter(|count| *count > 0);
-        List {
-            records,
-            revision: self.revision,
-            remaining,
-        }
+        let (range, count) = self.range(page);
+        let records = range.take(page.most()).cloned().collect();
+        List::of(records, self.revision, count)
     }
 
     /// A page of the state as it was at `revision`: today's, with later changes undone.
@@ -191,38 +190,34 @@ impl State {
                 then.entry(key).or_insert(change.previous());
             }
         }
-        let unchanged = self.range(page.prefix, page.start_after);
-        let unchanged = unchanged.filter(|record| !then.contains_key(&*record.key));
+        let (now, count) = self.range(page);
+        // Each of these is there now, or was there then, or both.
+        let there = then.keys().filter(|key| self.objects.get(key).is_some());
+        let count = count - there.count() + then.values().flatten().count();
+        let unchanged = now.filter(|record| !then.contains_key(&*record.key));
         let restored = then.values().filter_map(|previous| *previous);
-        let mut merged = Merge {
+        let merged = Merge {
             left: unchanged.peekable(),
             right: restored.peekable(),
         };
-        let take = if page.limit == 0 {
-            usize::MAX
-        } else {
-            page.limit
-        };
-        let records: Vec<_> = merged.by_ref().take(take).cloned().collect();
-        let remaining = Some(merged.count()).filter(|count| *count > 0);
-        Ok(List {
-            records,
-            revision,
-            remaining,
-        })
+        let records = merged.take(page.most()).cloned().collect();
+        Ok(List::of(records, revision, count))
     }
 
-    fn range<'a>(
-        &'a self,
-        prefix: &'a str,
-        start_after: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a Record> {
-        let from = match start_after {
-            Some(start) if start >= prefix => Bound::Excluded(start),
-            _ => Bound::Included(prefix),
+    /// What there is now from where a page begins to the end of its prefix, and how many.
+    fn range<'a>(&'a self, page: &Page<'_>) -> (impl Iterator<Item = &'a Record> + use<'a>, usize) {
+        let Page { prefix, .. } = *page;
+        let begin = match page.start_after {
+            Some(start) if start >= prefix => self.objects.place(|key| key <= start),
+            _ => self.objects.place(|key| key < prefix),
         };
-        let range = self.objects.from(from);
-        range.take_while(move |record| record.key.starts_with(prefix))
+        let within = |key: &str| key < prefix || key.starts_with(prefix);
+        let end = self.objects.place(within);
+        let count = self
+            .objects
+            .rank(end)
+            .saturating_sub(self.objects.rank(begin));
+        (self.objects.from(begin).take(count), count)
     }
 
     /// The changes after `from` to keys that begin with `prefix`.

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -101,10 +103,45 @@ fn history_is_kept_by_bytes_then_by_age_then_not_at_all() {
 }
 
 fn operations() -> impl Strategy<Value = Vec<(u8, u8)>> {
-    proptest::collection::vec((0..8_u8, 0..3_u8), 1..60)
+    proptest::collection::vec((0..16_u8, 0..3_u8), 1..80)
 }
 
 proptest! {
+    /// The objects are in order, and it is known how many come before any key.
+    #[test]
+    fn objects_are_as_in_a_set(
+        operations in proptest::collection::vec((0..40_u8, any::<bool>()), 1..200)
+    ) {
+        let mut objects = Objects::default();
+        let mut keys = BTreeSet::new();
+        for (n, there) in operations {
+            let key = format!("{n:02}");
+            if there {
+                let stored = Stored {
+                    key: Shared::from(&*key),
+                    revision: 1,
+                    created: 1,
+                    value: value("x"),
+                };
+                let replaced = objects.insert(stored.into());
+                prop_assert_eq!(replaced.is_none(), keys.insert(key));
+            } else {
+                objects.remove(&key);
+                keys.remove(&key);
+            }
+            let found: Vec<String> = objects.iter().map(|record| record.key.to_string()).collect();
+            prop_assert!(found.iter().eq(&keys));
+        }
+        for n in 0..=40 {
+            let key = format!("{n:02}");
+            let place = objects.place(|other| other < &*key);
+            prop_assert_eq!(objects.rank(place), keys.range(..key.clone()).count());
+            let next = objects.from(place).next().map(|record| record.key.to_string());
+            prop_assert_eq!(next.as_ref(), keys.range(key.clone()..).next());
+            prop_assert_eq!(objects.get(&key).is_some(), keys.contains(&key));
+        }
+    }
+
     /// Every retained revision lists as it was when it was the newest, page by page too.
     #[test]
     fn the_past_is_reconstructed(operations in operations(), limit in 1..5_usize) {
