@@ -83,10 +83,10 @@ pub(crate) async fn sweep(registry: &Registry, before: Timestamp) -> coracle_sto
         let list = registry.store.list(&prefix, options).await?;
         for record in list.records.iter().filter(|record| expired(record, before)) {
             let precondition = Precondition {
-                revision: Some(record.revision),
+                revision: Some(record.revision()),
                 uid: None,
             };
-            match registry.store.delete(&record.key, precondition).await {
+            match registry.store.delete(record.key(), precondition).await {
                 Ok(_) => removed += 1,
                 Err(coracle_store::Error::NotFound(_) | coracle_store::Error::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -95,12 +95,12 @@ pub(crate) async fn sweep(registry: &Registry, before: Timestamp) -> coracle_sto
         if list.remaining.is_none() {
             return Ok(removed);
         }
-        start_after = list.records.last().map(|record| record.key.to_string());
+        start_after = list.records.last().map(|record| record.key().to_owned());
     }
 }
 
 fn expired(record: &Record, before: Timestamp) -> bool {
-    last_seen(record.value.json()).is_some_and(|seen| seen < before)
+    last_seen(record.value().json()).is_some_and(|seen| seen < before)
 }
 
 #[cfg(test)]

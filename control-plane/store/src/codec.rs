@@ -2,9 +2,8 @@
 //! numbers and length-prefixed bytes. Versions are the business of the frame around it.
 
 use crate::command::{Command, Operation, Request, RequestId};
-use crate::heap::Shared;
 use crate::state::{Position, Session, Sessions};
-use crate::types::{Precondition, Record, Stored, Value};
+use crate::types::{Precondition, Record, Value, ValueRef};
 use crate::value;
 
 /// The bytes are not what they should be.
@@ -69,7 +68,7 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: ValueRef<'_>) {
         self.bytes(value.encoded());
     }
 
@@ -88,12 +87,12 @@ impl Writer {
         match &request.command.operation {
             Operation::Create(value) => {
                 self.u8(1);
-                self.value(value);
+                self.value(value.get());
             }
             Operation::Swap(precondition, value) => {
                 self.u8(2);
                 self.precondition(precondition);
-                self.value(value);
+                self.value(value.get());
             }
             Operation::Delete(precondition) => {
                 self.u8(3);
@@ -103,10 +102,10 @@ impl Writer {
     }
 
     pub(crate) fn record(&mut self, record: &Record) {
-        self.bytes(record.key.as_bytes());
-        self.u64(record.revision);
-        self.u64(record.created);
-        self.value(&record.value);
+        self.bytes(record.key().as_bytes());
+        self.u64(record.revision());
+        self.u64(record.created());
+        self.value(record.value());
     }
 
     pub(crate) fn sessions(&mut self, sessions: &Sessions) {
@@ -217,15 +216,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn record(&mut self) -> Result<Record> {
-        let key = Shared::from(self.string()?);
+        let key = self.string()?;
         let (revision, created) = (self.u64()?, self.u64()?);
-        let stored = Stored {
-            key,
-            revision,
-            created,
-            value: self.value()?,
-        };
-        Ok(stored.into())
+        let value = ValueRef::decode(self.bytes()?)?;
+        Ok(Record::new(key, revision, created, value))
     }
 
     pub(crate) fn sessions(&mut self) -> Result<Sessions> {

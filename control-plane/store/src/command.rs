@@ -42,7 +42,7 @@ impl Command {
     /// Bytes that the command makes the store hold, roughly: what queues and batches count.
     pub(crate) fn weight(&self) -> usize {
         let value = match &self.operation {
-            Operation::Create(value) | Operation::Swap(_, value) => value.weight(),
+            Operation::Create(value) | Operation::Swap(_, value) => value.get().weight(),
             Operation::Delete(_) => 0,
         };
         self.key.len() + value + 128

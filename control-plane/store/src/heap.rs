@@ -3,19 +3,17 @@
 //! Objects stay, and what carries them here does not: bodies, trees of JSON, answers. In one heap an
 //! object comes to lie between what a request leaves behind, and the room around it goes back to the
 //! system no more: it came to three quarters of what the objects themselves take. So objects have a
-//! heap of their own, in which nothing lies between them but what other objects left, and what is
-//! [`Shared`] in it counts who refers to it as an `Arc` does.
+//! heap of their own, in which nothing lies between them but what other objects left.
+//!
+//! What is in it are [`Bytes`] that count who refers to them, as an `Arc` does, with a pointer and
+//! a header of eight bytes each: objects are many, and most are small.
 //!
 //! Deliberately absent: weak references, and what is written after it was made.
 
 use std::alloc::{Layout, handle_alloc_error};
-use std::borrow::Borrow;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use dlmalloc::Dlmalloc;
 use parking_lot::Mutex;
@@ -32,220 +30,148 @@ static HEAP: Mutex<Dlmalloc> = Mutex::new(
     },
 );
 
-/// Something in the heap of stored objects. Cheap to clone: all clones are the same.
-pub struct Shared<T: ?Sized> {
-    inner: NonNull<Inner<T>>,
-    /// It is as if this were owned.
-    owns: PhantomData<Inner<T>>,
-}
+/// Bytes in the heap of stored objects. Cheap to clone: all clones are the same.
+pub(crate) struct Bytes(NonNull<Header>);
 
-#[repr(C)]
-struct Inner<T: ?Sized> {
-    references: AtomicUsize,
-    value: T,
+/// What lies before the bytes.
+struct Header {
+    references: AtomicU32,
+    length: u32,
 }
 
 /// With more references than this somebody forgets them, and the count would come round.
-const MOST_REFERENCES: usize = isize::MAX as usize;
+const MOST_REFERENCES: u32 = i32::MAX.unsigned_abs();
 
-// SAFETY: as for `Arc`: whoever has one may read the value from any thread, and the last drops it.
-unsafe impl<T: ?Sized + Send + Sync> Send for Shared<T> {}
+// SAFETY: as for `Arc`: whoever has one may read the bytes from any thread, and the last frees them.
+unsafe impl Send for Bytes {}
 // SAFETY: see above.
-unsafe impl<T: ?Sized + Send + Sync> Sync for Shared<T> {}
+unsafe impl Sync for Bytes {}
 
-/// Memory for that layout, whose size is not zero.
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: any size and any alignment that a layout has may be asked for.
-    let memory = unsafe { HEAP.lock().malloc(layout.size(), layout.align()) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-impl<T> Shared<T> {
-    /// Puts a value into the heap.
-    #[must_use]
-    pub fn new(value: T) -> Self {
-        let inner = allocate(Layout::new::<Inner<T>>()).cast::<Inner<T>>();
-        let references = AtomicUsize::new(1);
-        // SAFETY: the memory is nobody else's, and of that layout.
-        unsafe { inner.write(Inner { references, value }) };
-        Self {
-            inner,
-            owns: PhantomData,
-        }
-    }
-}
-
-/// Puts a copy into the heap.
-impl From<&[u8]> for Shared<[u8]> {
-    fn from(bytes: &[u8]) -> Self {
-        let header = Layout::new::<Inner<[u8; 0]>>();
-        let size = header.size().checked_add(bytes.len());
-        let layout = size.and_then(|size| Layout::from_size_align(size, header.align()).ok());
-        // A slice has no more than `isize::MAX` bytes, which leaves no room for a header in the
-        // worst of cases.
-        let layout = layout.unwrap_or_else(|| handle_alloc_error(header));
-        let memory = allocate(layout);
-        let whole = NonNull::slice_from_raw_parts(memory, bytes.len());
-        // The length of the slice is that of the last field.
-        let inner = whole.as_ptr() as *mut Inner<[u8]>;
-        // SAFETY: the memory is nobody else's; a header and so many bytes fit into it, and no
-        // reference is made before both are there.
+impl Bytes {
+    /// Puts a copy of the parts, one after the other, into the heap.
+    pub(crate) fn join(parts: &[&[u8]]) -> Self {
+        let sizes = parts.iter().map(|part| part.len());
+        let total = sizes.fold(0_usize, usize::saturating_add);
+        // Values are bounded far below 4 GiB.
+        let fits = u32::try_from(total).ok();
+        let fits = fits.and_then(|length| Some((length, Self::layout(total)?)));
+        let Some((length, layout)) = fits else {
+            handle_alloc_error(Layout::new::<Header>());
+        };
+        // SAFETY: any size and any alignment that a layout has may be asked for.
+        let memory = unsafe { HEAP.lock().malloc(layout.size(), layout.align()) };
+        let Some(header) = NonNull::new(memory.cast::<Header>()) else {
+            handle_alloc_error(layout);
+        };
+        let references = AtomicU32::new(1);
+        // SAFETY: the memory is nobody else's, and a header and so many bytes fit into it.
         unsafe {
-            (&raw mut (*inner).references).write(AtomicUsize::new(1));
-            (&raw mut (*inner).value)
-                .cast::<u8>()
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            header.write(Header { references, length });
+            let mut to = header.add(1).cast::<u8>();
+            for part in parts {
+                to.copy_from_nonoverlapping(NonNull::from(*part).cast(), part.len());
+                to = to.add(part.len());
+            }
         }
-        Self {
-            // SAFETY: it is made of what is not null.
-            inner: unsafe { NonNull::new_unchecked(inner) },
-            owns: PhantomData,
-        }
+        Self(header)
     }
-}
 
-/// Puts a copy into the heap.
-impl From<&str> for Shared<str> {
-    fn from(text: &str) -> Self {
-        let bytes = std::mem::ManuallyDrop::new(Shared::from(text.as_bytes()));
-        // SAFETY: the bytes are those of a `str`, which is laid out as they are; the reference
-        // passes from the one to the other.
-        let inner = unsafe { NonNull::new_unchecked(bytes.inner.as_ptr() as *mut Inner<str>) };
-        Self {
-            inner,
-            owns: PhantomData,
-        }
+    /// Of a header and so many bytes.
+    fn layout(length: usize) -> Option<Layout> {
+        let size = size_of::<Header>().checked_add(length)?;
+        Layout::from_size_align(size, align_of::<Header>()).ok()
     }
-}
 
-impl<T: ?Sized> Deref for Shared<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
+    fn header(&self) -> &Header {
         // SAFETY: it is there for as long as there is a reference, and is not written.
-        unsafe { &self.inner.as_ref().value }
+        unsafe { self.0.as_ref() }
     }
 }
 
-impl<T: ?Sized> Clone for Shared<T> {
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let length = self.header().length as usize;
+        // SAFETY: so many bytes lie behind the header; for the rest, see `header`.
+        unsafe { NonNull::slice_from_raw_parts(self.0.add(1).cast(), length).as_ref() }
+    }
+}
+
+impl Clone for Bytes {
     fn clone(&self) -> Self {
-        // SAFETY: see `deref`. Who has a reference can hand on another without more order.
-        let count = unsafe { &self.inner.as_ref().references };
-        if count.fetch_add(1, Ordering::Relaxed) > MOST_REFERENCES {
+        // Who has a reference can hand on another without more order.
+        let before = self.header().references.fetch_add(1, Ordering::Relaxed);
+        if before > MOST_REFERENCES {
             std::process::abort();
         }
-        Self {
-            inner: self.inner,
-            owns: PhantomData,
-        }
+        Self(self.0)
     }
 }
 
-impl<T: ?Sized> Drop for Shared<T> {
+impl Drop for Bytes {
     fn drop(&mut self) {
-        // SAFETY: see `deref`.
-        let inner = unsafe { self.inner.as_ref() };
-        if inner.references.fetch_sub(1, Ordering::Release) != 1 {
+        let header = self.header();
+        if header.references.fetch_sub(1, Ordering::Release) != 1 {
             return;
         }
         // All that others did with it happens before it goes.
         fence(Ordering::Acquire);
-        let layout = Layout::for_value(inner);
+        let Some(layout) = Self::layout(header.length as usize) else {
+            return;
+        };
+        let memory = self.0.as_ptr().cast::<u8>();
         // SAFETY: this was the last reference; the memory came from this heap by that layout.
-        unsafe {
-            self.inner.drop_in_place();
-            let memory = self.inner.as_ptr().cast::<u8>();
-            HEAP.lock().free(memory, layout.size(), layout.align());
-        }
+        unsafe { HEAP.lock().free(memory, layout.size(), layout.align()) };
     }
 }
 
-impl<T: ?Sized + PartialEq> PartialEq for Shared<T> {
+impl PartialEq for Bytes {
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        self.0 == other.0 || **self == **other
     }
 }
 
-impl<T: ?Sized + Eq> Eq for Shared<T> {}
-
-impl<T: ?Sized + PartialOrd> PartialOrd for Shared<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (**self).partial_cmp(&**other)
-    }
-}
-
-impl<T: ?Sized + Ord> Ord for Shared<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (**self).cmp(&**other)
-    }
-}
-
-impl<T: ?Sized + Hash> Hash for Shared<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (**self).hash(state);
-    }
-}
-
-impl<T: ?Sized> Borrow<T> for Shared<T> {
-    fn borrow(&self) -> &T {
-        self
-    }
-}
-
-impl<T: ?Sized + fmt::Debug> fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
-
-impl<T: ?Sized + fmt::Display> fmt::Display for Shared<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
-    }
-}
+impl Eq for Bytes {}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn the_last_reference_takes_the_value_along() {
-        let within = Arc::new(());
-        let first = Shared::new((7_u64, within.clone()));
-        let second = first.clone();
-        drop(first);
-        assert_eq!((second.0, Arc::strong_count(&within)), (7, 2));
-        drop(second);
-        assert_eq!(Arc::strong_count(&within), 1);
+    fn references(bytes: &Bytes) -> u32 {
+        bytes.header().references.load(Ordering::Relaxed)
     }
 
     #[test]
-    fn texts_and_bytes_are_what_they_were_made_of() {
-        for text in ["", "a", "/pods/default/wörld"] {
-            let shared = Shared::from(text);
-            assert_eq!((&*shared, &*shared.clone()), (text, text));
-            assert_eq!(&*Shared::from(text.as_bytes()), text.as_bytes());
-            assert_eq!(format!("{shared} {shared:?}"), format!("{text} {text:?}"));
+    fn bytes_are_what_they_were_made_of_and_count_who_refers_to_them() {
+        let cases: [&[&[u8]]; 4] = [&[], &[b""], &[b"a"], &[b"one", b"", b" and the other"]];
+        for parts in cases {
+            let first = Bytes::join(parts);
+            assert_eq!(&first[..], parts.concat());
+            let second = first.clone();
+            assert_eq!((references(&first), &second[..]), (2, &first[..]));
+            assert!(first == second && Bytes::join(parts) == first);
+            drop(first);
+            assert_eq!(references(&second), 1);
         }
-        assert_eq!(size_of::<Shared<u64>>(), size_of::<Option<Shared<u64>>>());
+        assert!(Bytes::join(&[b"a"]) != Bytes::join(&[b"b"]));
+        assert_eq!(size_of::<Option<Bytes>>(), size_of::<usize>());
     }
 
     #[test]
     fn threads_share_and_end_what_others_made() {
-        let all: Vec<Shared<[u8]>> = (0..64_u8)
-            .map(|n| Shared::from(&vec![n; 10 + usize::from(n) * 40][..]))
+        let all: Vec<Bytes> = (0..64_u8)
+            .map(|n| Bytes::join(&[&vec![n; 10 + usize::from(n) * 40]]))
             .collect();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 let own = all.clone();
                 scope.spawn(move || {
                     for (n, shared) in own.into_iter().enumerate() {
-                        let other = Shared::from(&shared[..]);
+                        let other = Bytes::join(&[&shared]);
                         assert!(shared == other && shared.iter().all(|b| usize::from(*b) == n));
                     }
                 });
@@ -258,11 +184,10 @@ mod tests {
         /// Nothing that lives is touched by what comes and goes around it.
         #[test]
         fn what_lives_stays(steps in proptest::collection::vec((0..20_usize, 0..3000_usize), 1..200)) {
-            let empty = (Shared::from(&[][..]), Vec::new());
-            let mut living = vec![empty; 20];
+            let mut living = vec![(Bytes::join(&[]), Vec::new()); 20];
             for (number, (place, length)) in steps.into_iter().enumerate() {
                 let bytes = vec![number as u8; length];
-                living[place] = (Shared::from(&bytes[..]), bytes);
+                living[place] = (Bytes::join(&[&bytes]), bytes);
                 for (shared, bytes) in &living {
                     prop_assert_eq!(&shared[..], &bytes[..]);
                 }

@@ -12,6 +12,7 @@ mod command;
 mod heap;
 mod memory;
 mod raft;
+mod record;
 mod replica;
 mod state;
 mod subscription;
@@ -20,7 +21,6 @@ mod types;
 mod value;
 mod wal;
 
-pub use heap::Shared;
 pub use memory::MemoryStore;
 pub use raft::{
     Batch, Message, NoTransport, OpenError, RaftConfig, RaftStore, Refusal, Reply, Timing,

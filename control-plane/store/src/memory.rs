@@ -121,7 +121,7 @@ impl Store for MemoryStore {
 
 /// Refuses a value that is too large.
 pub(crate) fn check_size(value: &Value) -> Result<()> {
-    let size = value.json().len();
+    let size = value.get().json().len();
     if size > MAX_VALUE_BYTES {
         return Err(Error::TooLarge {
             size,

@@ -1,71 +1,15 @@
 //! The trait and its vocabulary.
 
-use std::ops::Deref;
-
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::heap::Shared;
-pub use crate::value::{Attributes, Pairs, Value};
+pub use crate::record::Record;
+pub use crate::value::{Attributes, Pairs, Value, ValueRef};
 
 /// A point in the history of the key space. The first mutation has revision 1; an empty store
 /// is at 0. A `resourceVersion` is this number in decimal.
 pub type Revision = u64;
-
-/// An object in the store. Cheap to clone: a list of many is a list of references.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record(Shared<Stored>);
-
-/// What a [`Record`] refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Its key.
-    pub key: Shared<str>,
-    /// The revision at which it was last written.
-    pub revision: Revision,
-    /// The revision at which it was created.
-    pub created: Revision,
-    /// What was written.
-    pub value: Value,
-}
-
-impl Record {
-    /// The object as of another revision: that of its removal, or of what made it leave a
-    /// selection.
-    #[must_use]
-    pub fn at(&self, revision: Revision) -> Self {
-        Stored {
-            revision,
-            ..Stored::clone(self)
-        }
-        .into()
-    }
-
-    /// The object with another value, as a write would leave it that does not happen.
-    #[must_use]
-    pub fn with(&self, value: Value) -> Self {
-        Stored {
-            value,
-            ..Stored::clone(self)
-        }
-        .into()
-    }
-}
-
-impl From<Stored> for Record {
-    fn from(stored: Stored) -> Self {
-        Self(Shared::new(stored))
-    }
-}
-
-impl Deref for Record {
-    type Target = Stored;
-
-    fn deref(&self) -> &Stored {
-        &self.0
-    }
-}
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,25 +1,25 @@
-//! An encoded object with what selectors read of it, in one allocation.
+//! An encoded object with what selectors read of it, as one run of bytes.
 //!
 //! A cluster holds objects by the hundred thousand, and most are small: maps of strings beside
-//! each of them would take more memory than the objects do. So a [`Value`] is one run of bytes,
-//! made when the object is written and read in place from then on; the same bytes are what the
-//! log and the disk hold.
+//! each of them would take more memory than the objects do. So a [`Value`] is made when the object
+//! is written and read in place from then on; the same bytes are what a [`Record`](crate::Record),
+//! the log and the disk hold.
 //!
 //! ```text
-//! u32 JSON length │ u32 splice │ u32 labels length │ u16 uid length │ u16 schema │
-//! JSON │ uid │ labels │ fields
+//! u32 JSON length │ u32 splice │ u32 uid │ u32 labels length │ u16 uid length │ u16 schema │
+//! JSON │ uid, unless it is in the JSON │ labels │ fields
 //! ```
 //!
-//! Labels and fields are pairs in the order of their keys, each string with its length before it
-//! in LEB128.
+//! The uid is told by where it is, counted from the beginning of the JSON. Labels and fields are
+//! pairs in the order of their keys, each string with its length before it in LEB128.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use crate::heap::Shared;
+use crate::heap::Bytes;
 
-const HEADER: usize = 16;
+const HEADER: usize = 20;
 
 /// What selectors and watches read of an object, so that they never decode it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,9 +38,13 @@ pub struct Attributes {
     pub splice: u32,
 }
 
-/// An encoded object with its attributes, as it is written. Cheap to clone.
+/// An encoded object with its attributes, as it is to be written. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Value(Shared<[u8]>);
+pub struct Value(Bytes);
+
+/// A [`Value`], or what a record holds of it, to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ValueRef<'a>(&'a [u8]);
 
 /// The bytes are no value.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -51,108 +55,146 @@ impl Value {
     /// Joins the JSON of an object, without `metadata.resourceVersion`, and its attributes.
     #[must_use]
     pub fn new(json: &[u8], attributes: &Attributes) -> Self {
-        let mut labels = Vec::new();
-        put_pairs(&mut labels, &attributes.labels);
         let uid = attributes.uid.as_bytes();
         // The server makes them; none is longer.
         let uid = &uid[..uid.len().min(usize::from(u16::MAX))];
-        let mut whole = Vec::with_capacity(HEADER + json.len() + uid.len() + labels.len() + 64);
-        put_u32(&mut whole, json.len());
-        whole.extend_from_slice(&attributes.splice.to_le_bytes());
-        put_u32(&mut whole, labels.len());
-        whole.extend_from_slice(&(uid.len() as u16).to_le_bytes());
-        whole.extend_from_slice(&attributes.schema.to_le_bytes());
-        whole.extend_from_slice(json);
-        whole.extend_from_slice(uid);
-        whole.extend_from_slice(&labels);
-        put_pairs(&mut whole, &attributes.fields);
-        Self(Shared::from(&whole[..]))
+        let within = memchr::memmem::find(json, uid).filter(|at| *at < json.len());
+        let own = if within.is_some() { &[] } else { uid };
+        let mut labels = Vec::new();
+        put_pairs(&mut labels, &attributes.labels);
+        let mut fields = Vec::new();
+        put_pairs(&mut fields, &attributes.fields);
+        let mut header = Vec::with_capacity(HEADER);
+        put_u32(&mut header, json.len());
+        header.extend_from_slice(&attributes.splice.to_le_bytes());
+        put_u32(&mut header, within.unwrap_or(json.len()));
+        put_u32(&mut header, labels.len());
+        header.extend_from_slice(&(uid.len() as u16).to_le_bytes());
+        header.extend_from_slice(&attributes.schema.to_le_bytes());
+        Self(Bytes::join(&[&header, json, own, &labels, &fields]))
     }
 
-    /// What [`Value::encoded`] gave.
+    /// What [`ValueRef::encoded`] gave.
     pub(crate) fn decode(encoded: &[u8]) -> Result<Self, Malformed> {
-        let value = Self(Shared::from(encoded));
+        ValueRef::decode(encoded)?;
+        Ok(Self(Bytes::join(&[encoded])))
+    }
+
+    /// To be read.
+    #[must_use]
+    pub fn get(&self) -> ValueRef<'_> {
+        ValueRef(&self.0)
+    }
+}
+
+impl<'a> ValueRef<'a> {
+    /// What [`ValueRef::encoded`] gave.
+    pub(crate) fn decode(encoded: &'a [u8]) -> Result<Self, Malformed> {
+        let value = Self(encoded);
         let sound = encoded.len() >= HEADER
-            && value.attributes_start() <= encoded.len()
+            && value.uid_range().end <= value.labels_start()
+            && value.fields_start() <= encoded.len()
             && std::str::from_utf8(value.part(value.uid_range())).is_ok()
             && value.labels().is_sound()
             && value.fields().is_sound();
         sound.then_some(value).ok_or(Malformed)
     }
 
+    /// What was found sound before.
+    pub(crate) fn trusted(encoded: &'a [u8]) -> Self {
+        Self(encoded)
+    }
+
     /// The value as it is written to disk and sent to peers.
-    pub(crate) fn encoded(&self) -> &[u8] {
-        &self.0
+    pub(crate) fn encoded(self) -> &'a [u8] {
+        self.0
     }
 
     /// The JSON bytes, without `metadata.resourceVersion`.
     #[must_use]
-    pub fn json(&self) -> &[u8] {
-        self.part(HEADER..self.uid_range().start)
+    pub fn json(self) -> &'a [u8] {
+        self.part(HEADER..self.json_end())
     }
 
     /// See [`Attributes::uid`].
     #[must_use]
-    pub fn uid(&self) -> &str {
+    pub fn uid(self) -> &'a str {
         std::str::from_utf8(self.part(self.uid_range())).unwrap_or_default()
     }
 
     /// See [`Attributes::labels`].
     #[must_use]
-    pub fn labels(&self) -> Pairs<'_> {
-        let start = self.uid_range().end;
-        Pairs(self.part(start..self.attributes_start()))
+    pub fn labels(self) -> Pairs<'a> {
+        Pairs(self.part(self.labels_start()..self.fields_start()))
     }
 
     /// See [`Attributes::fields`].
     #[must_use]
-    pub fn fields(&self) -> Pairs<'_> {
-        Pairs(self.part(self.attributes_start()..self.0.len()))
+    pub fn fields(self) -> Pairs<'a> {
+        Pairs(self.part(self.fields_start()..self.0.len()))
     }
 
     /// See [`Attributes::schema`].
     #[must_use]
-    pub fn schema(&self) -> u16 {
-        self.u16(14)
+    pub fn schema(self) -> u16 {
+        self.u16(18)
     }
 
     /// See [`Attributes::splice`].
     #[must_use]
-    pub fn splice(&self) -> usize {
+    pub fn splice(self) -> usize {
         self.u32(4)
     }
 
     /// Bytes held, roughly: with what an allocation costs.
-    pub(crate) fn weight(&self) -> usize {
-        self.0.len() + 32
+    pub(crate) fn weight(self) -> usize {
+        self.0.len() + 16
     }
 
-    fn uid_range(&self) -> Range<usize> {
-        let start = HEADER.saturating_add(self.u32(0));
-        start..start.saturating_add(usize::from(self.u16(12)))
+    fn json_end(self) -> usize {
+        HEADER.saturating_add(self.u32(0))
     }
 
-    /// Where the labels end and the fields begin.
-    fn attributes_start(&self) -> usize {
-        self.uid_range().end.saturating_add(self.u32(8))
+    fn uid_range(self) -> Range<usize> {
+        let start = HEADER.saturating_add(self.u32(8));
+        start..start.saturating_add(usize::from(self.u16(16)))
     }
 
-    fn part(&self, range: Range<usize>) -> &[u8] {
+    fn labels_start(self) -> usize {
+        let (uid, json_end) = (self.uid_range(), self.json_end());
+        if uid.start < json_end {
+            json_end
+        } else {
+            uid.end
+        }
+    }
+
+    fn fields_start(self) -> usize {
+        self.labels_start().saturating_add(self.u32(12))
+    }
+
+    fn part(self, range: Range<usize>) -> &'a [u8] {
         self.0.get(range).unwrap_or_default()
     }
 
-    fn u32(&self, at: usize) -> usize {
+    fn u32(self, at: usize) -> usize {
         let bytes = self.0.get(at..at + 4).and_then(|b| b.try_into().ok());
         u32::from_le_bytes(bytes.unwrap_or_default()) as usize
     }
 
-    fn u16(&self, at: usize) -> u16 {
+    fn u16(self, at: usize) -> u16 {
         let bytes = self.0.get(at..at + 2).and_then(|b| b.try_into().ok());
         u16::from_le_bytes(bytes.unwrap_or_default())
     }
 }
 
 impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value")
             .field("json", &String::from_utf8_lossy(self.json()))
@@ -252,7 +294,9 @@ mod tests {
             (schema, splice) in any::<(u16, u32)>(),
         ) {
             let given = Attributes { uid, labels, fields, schema, splice };
-            let value = Value::decode(Value::new(json.as_bytes(), &given).encoded()).unwrap();
+            let made = Value::new(json.as_bytes(), &given);
+            let value = Value::decode(made.get().encoded()).unwrap();
+            let value = value.get();
             prop_assert_eq!(value.json(), json.as_bytes());
             prop_assert_eq!(value.splice(), splice as usize);
             let own = |pairs: Pairs<'_>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -271,7 +315,7 @@ mod tests {
 
         #[test]
         fn other_bytes_are_refused_or_read_within_their_bounds(bytes: Vec<u8>) {
-            if let Ok(value) = Value::decode(&bytes) {
+            if let Ok(value) = ValueRef::decode(&bytes) {
                 let _ = (value.json().len(), value.uid(), format!("{value:?}"));
             }
         }
@@ -285,12 +329,27 @@ mod tests {
                 ..Attributes::default()
             };
             let value = Value::new(b"{}", &attributes);
-            let whole = value.encoded();
+            let whole = value.get().encoded();
             // Without its last pair it is another value.
             let kept = whole.len().saturating_sub(cut);
             let fields = whole.len() - ("spec.nodeName".len() + "n1".len() + 2);
             prop_assume!(kept != fields);
-            prop_assert!(Value::decode(&whole[..kept]).is_err());
+            prop_assert!(ValueRef::decode(&whole[..kept]).is_err());
+        }
+
+        #[test]
+        fn a_uid_that_the_json_has_takes_no_room(before in ".{0,50}", after in ".{0,50}") {
+            let uid = "8f14e45f-ceea-467f-9575-6b0e2a7b5f0c";
+            let attributes = Attributes {
+                uid: uid.to_owned(),
+                labels: [("app".to_owned(), "web".to_owned())].into(),
+                ..Attributes::default()
+            };
+            let json = format!("{before}{uid}{after}");
+            let value = Value::new(json.as_bytes(), &attributes);
+            let value = value.get();
+            prop_assert_eq!((value.uid(), value.labels().get("app")), (uid, Some("web")));
+            prop_assert_eq!(value.encoded().len(), HEADER + json.len() + "app".len() + "web".len() + 2);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Record, Shared, Stored};
+use coracle_store::Record;
 use http::{Response, StatusCode};
 use k8s_openapi::Resource;
 
@@ -51,13 +51,7 @@ pub(super) fn record(
         namespace,
         name,
     };
-    let stored = Stored {
-        key: Shared::from(&*target.key()),
-        revision: 0,
-        created: 0,
-        value,
-    };
-    Ok(stored.into())
+    Ok(Record::new(&target.key(), 0, 0, value.get()))
 }
 
 /// Answers get with the one object, which may be none.

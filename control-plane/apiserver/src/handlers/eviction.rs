@@ -120,7 +120,7 @@ async fn delete(
             .update(call.target(), part, &change, caller)
             .await?;
         if request.resource_version.is_some() {
-            request.resource_version = Some(marked.record.revision.to_string());
+            request.resource_version = Some(marked.record.revision().to_string());
         }
     }
     registry.delete(call.target(), &request, caller).await?;

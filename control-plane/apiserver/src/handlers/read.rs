@@ -175,7 +175,7 @@ impl Chunks {
             if size >= CHUNK {
                 break;
             }
-            size += record.value.json().len() + SPLICED;
+            size += record.value().json().len() + SPLICED;
         }
         size
     }

@@ -66,7 +66,8 @@ pub(super) fn one_row(
     columns: Vec<Column>,
 ) -> Result<Bytes, Status> {
     let mut table = Table::new(columns);
-    table.metadata.resource_version = (record.revision > 0).then(|| record.revision.to_string());
+    table.metadata.resource_version =
+        (record.revision() > 0).then(|| record.revision().to_string());
     table.rows.push(row(kind, record, include)?);
     to_bytes(&table)
 }

@@ -84,7 +84,7 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
         Deleted::Pending(record) => object(call, StatusCode::OK, &record),
         Deleted::Removed(record) => {
             let resource = call.kind.descriptor().group_resource();
-            let uid = record.value.uid();
+            let uid = record.value().uid();
             let status = Status::success(&resource, &call.info.name, Some(uid));
             value(&call.parts.headers, StatusCode::OK, &status)
         }
@@ -107,7 +107,7 @@ pub(super) async fn delete_collection(
     let request = &request;
     let deletes = page.records.drain(..).map(|record| async move {
         let target = Target {
-            name: name_of(&record.key),
+            name: name_of(record.key()),
             ..call.target()
         };
         match registry.delete(target, request, caller).await {

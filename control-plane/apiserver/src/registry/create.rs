@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
-use coracle_store::{Error, Read, Record, Shared, Stored, Value};
+use coracle_store::{Error, Read, Record, Value};
 
 use super::encoding::encode;
 use super::erased::{Kind, Object};
@@ -147,13 +147,7 @@ impl Registry {
                 key,
                 current: Box::new(current),
             }),
-            None => Ok(Stored {
-                key: Shared::from(&*key),
-                revision: 0,
-                created: 0,
-                value,
-            }
-            .into()),
+            None => Ok(Record::new(&key, 0, 0, value.get())),
         }
     }
 }

@@ -92,8 +92,8 @@ impl Registry {
             }));
         }
         let precondition = Precondition {
-            uid: Some(current.value.uid().to_owned()),
-            revision: Some(current.revision),
+            uid: Some(current.value().uid().to_owned()),
+            revision: Some(current.revision()),
         };
         let key = target.key();
         let done = if step == Step::Remove {
@@ -141,13 +141,13 @@ pub(crate) fn check_preconditions(
     request: &DeleteRequest,
     current: &Record,
 ) -> Result<(), Status> {
-    let uid = current.value.uid();
+    let uid = current.value().uid();
     if let Some(wanted) = request.uid.as_deref().filter(|wanted| *wanted != uid) {
         return Err(target.conflict(format!(
             "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
         )));
     }
-    let version = current.revision.to_string();
+    let version = current.revision().to_string();
     if let Some(wanted) = request
         .resource_version
         .as_ref()

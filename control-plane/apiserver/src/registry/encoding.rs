@@ -49,14 +49,14 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
 /// 500 where the stored bytes do not decode.
 pub fn decode(kind: &dyn Kind, record: &Record) -> Result<Box<dyn Object>, Status> {
     let mut object = kind
-        .decode_stored(record.value.json())
+        .decode_stored(record.value().json())
         .map_err(|error| internal("decode a stored object", &error))?;
     object.meta_mut().resource_version = version(record);
     Ok(object)
 }
 
 fn version(record: &Record) -> Option<String> {
-    (record.revision > 0).then(|| record.revision.to_string())
+    (record.revision() > 0).then(|| record.revision().to_string())
 }
 
 /// Appends the JSON of a record as clients of this kind see it.
@@ -64,7 +64,7 @@ fn version(record: &Record) -> Option<String> {
 /// # Errors
 /// 500 where stored bytes must be converted and do not decode.
 pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Result<(), Status> {
-    if kind.descriptor().converted || record.value.schema() != SCHEMA {
+    if kind.descriptor().converted || record.value().schema() != SCHEMA {
         let object = decode(kind, record)?;
         let json = object
             .to_json()
@@ -72,16 +72,16 @@ pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Resul
         out.extend_from_slice(&json);
         return Ok(());
     }
-    let bytes = record.value.json();
-    let splice = record.value.splice();
+    let bytes = record.value().json();
+    let splice = record.value().splice();
     let (Some(head), Some(tail)) = (bytes.get(..splice), bytes.get(splice..)) else {
         return Err(Status::internal("a stored object is damaged"));
     };
     out.reserve(bytes.len() + 48);
     out.extend_from_slice(head);
-    if record.revision > 0 {
+    if record.revision() > 0 {
         out.put_slice(b"\"resourceVersion\":\"");
-        out.put_slice(record.revision.to_string().as_bytes());
+        out.put_slice(record.revision().to_string().as_bytes());
         out.put_slice(b"\",");
     }
     out.extend_from_slice(tail);

@@ -59,11 +59,11 @@ impl Selection {
     /// Whether a record is wanted.
     #[must_use]
     pub fn matches(&self, record: &Record) -> bool {
-        let (labels, fields) = (record.value.labels(), record.value.fields());
+        let (labels, fields) = (record.value().labels(), record.value().fields());
         self.labels.matches_by(|label| labels.get(label))
             && self.fields.matches(|field| match field {
-                "metadata.name" => Some(name_of(&record.key)),
-                "metadata.namespace" if self.namespaced => Some(namespace_of(&record.key)),
+                "metadata.name" => Some(name_of(record.key())),
+                "metadata.namespace" if self.namespaced => Some(namespace_of(record.key())),
                 _ => fields.get(field),
             })
     }
@@ -180,7 +180,7 @@ impl Registry {
             page.revision = list.revision;
             let more = list.remaining.is_some();
             options.read = Read::Exact(list.revision);
-            options.start_after = list.records.last().map(|record| record.key.to_string());
+            options.start_after = list.records.last().map(|record| record.key().to_owned());
             for record in list.records {
                 if !selection.matches(&record) {
                     continue;
@@ -215,7 +215,7 @@ fn freshness(options: &ListOptions) -> Read {
 }
 
 fn continuation(revision: Revision, prefix: &str, last: &Record) -> String {
-    let start = last.key.strip_prefix(prefix).unwrap_or_default();
+    let start = last.key().strip_prefix(prefix).unwrap_or_default();
     Continuation::at(revision, start).token()
 }
 

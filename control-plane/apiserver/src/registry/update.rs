@@ -163,7 +163,7 @@ impl Registry {
         let kind = &**target.kind;
         keep_times(new, old);
         let value = encode(kind, new)?;
-        if value == current.value {
+        if value.get() == current.value() {
             return Ok(Some(current));
         }
         let gone = old.meta().deletion_timestamp.is_some()
@@ -171,18 +171,18 @@ impl Registry {
             && new.meta().finalizers.iter().flatten().next().is_none()
             && !kind.holds_deletion(new);
         if dry_run {
-            return Ok(Some(current.with(value)));
+            return Ok(Some(current.with(&value)));
         }
         let key = target.key();
         let precondition = Precondition {
-            uid: Some(current.value.uid().to_owned()),
-            revision: Some(current.revision),
+            uid: Some(current.value().uid().to_owned()),
+            revision: Some(current.revision()),
         };
         let written = if gone {
             self.store
                 .delete(&key, precondition)
                 .await
-                .map(|removed| removed.with(value))
+                .map(|removed| removed.with(&value))
         } else {
             let swap = |value| {
                 let precondition = precondition.clone();
@@ -225,7 +225,7 @@ impl Registry {
             "" | "0" if descriptor.unconditional_update => Ok(()),
             "" | "0" => Err(invalid("0", "must be specified for an update")),
             text => match text.parse::<u64>() {
-                Ok(version) if version == current.revision => Ok(()),
+                Ok(version) if version == current.revision() => Ok(()),
                 Ok(_) => Err(target.conflict(OBJECT_MODIFIED)),
                 Err(_) => Err(invalid(
                     text,

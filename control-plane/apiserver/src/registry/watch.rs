@@ -183,7 +183,7 @@ impl State {
                     (true, true) => Some(Change::Modified(record)),
                     (true, false) => Some(Change::Added(record)),
                     (false, true) => {
-                        previous.map(|previous| Change::Deleted(previous.at(record.revision)))
+                        previous.map(|previous| Change::Deleted(previous.at(record.revision())))
                     }
                     (false, false) => None,
                 }

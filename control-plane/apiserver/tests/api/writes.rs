@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use coracle_store::{
-    Error, List, ListOptions, MemoryStore, Precondition, Read, Record, Result, Revision, Shared,
-    Store, Stored, Value, Watch,
+    Error, List, ListOptions, MemoryStore, Precondition, Read, Record, Result, Revision, Store,
+    Value, Watch,
 };
 use http::Method;
 use serde_json::json;
@@ -72,15 +72,10 @@ impl Store for Crowded {
         {
             return self.store.create(key, value).await;
         }
-        let current = Stored {
-            key: Shared::from(key),
-            revision: 1,
-            created: 1,
-            value,
-        };
+        let current = Record::new(key, 1, 1, value.get());
         Err(Error::Exists {
             key: key.to_owned(),
-            current: Box::new(current.into()),
+            current: Box::new(current),
         })
     }
 

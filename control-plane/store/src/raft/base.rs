@@ -31,7 +31,7 @@ const CHUNK: usize = 16 << 10;
 /// What sled may cache; its default is 1 GiB.
 const CACHE: u64 = 8 << 20;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const META: &[u8] = &[0];
 const OBJECT: u8 = 1;
 const ACTIVE: &[u8] = b"active";
@@ -264,7 +264,7 @@ impl Base {
         for records in objects.iter().collect::<Vec<_>>().chunks(1024) {
             let mut batch = sled::Batch::default();
             for record in records {
-                insert(&mut batch, &record.key, record);
+                insert(&mut batch, record.key(), record);
             }
             tree.apply_batch(batch)?;
         }
@@ -348,14 +348,14 @@ fn insert(batch: &mut sled::Batch, key: &str, record: &Record) -> u32 {
 
 fn chunks_of(record: &Record) -> u32 {
     // More than what is encoded: the common case need not be encoded to be measured.
-    if record.value.weight() + record.key.len() <= CHUNK {
+    if record.weight() + 64 <= CHUNK {
         return 1;
     }
     u32::try_from(encoded(record).len().div_ceil(CHUNK)).unwrap_or(u32::MAX)
 }
 
 fn encoded(record: &Record) -> Vec<u8> {
-    let mut out = Writer::with_capacity(record.value.weight() + 256);
+    let mut out = Writer::with_capacity(record.weight() + 64);
     out.record(record);
     seal(&out.into_bytes())
 }
@@ -392,8 +392,8 @@ fn unseal(bytes: &[u8]) -> Result<&[u8], Malformed> {
 
 fn fingerprint(record: &Record) -> u64 {
     // FNV-1a over key and revision: not against malice, which could rewrite the sum as well.
-    let revision = record.revision.to_le_bytes();
-    let bytes = record.key.as_bytes().iter().chain(&revision);
+    let revision = record.revision().to_le_bytes();
+    let bytes = record.key().as_bytes().iter().chain(&revision);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

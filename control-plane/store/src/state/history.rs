@@ -164,8 +164,8 @@ impl Group {
 impl Change {
     pub(crate) fn key(&self) -> &str {
         match &self.effect {
-            Effect::Put { record, .. } => &record.key,
-            Effect::Delete { previous } => &previous.key,
+            Effect::Put { record, .. } => record.key(),
+            Effect::Delete { previous } => previous.key(),
         }
     }
 
@@ -201,10 +201,10 @@ impl Change {
 
     fn weight(&self) -> usize {
         let current = match &self.effect {
-            Effect::Put { record, .. } => record.value.weight(),
+            Effect::Put { record, .. } => record.weight(),
             Effect::Delete { .. } => 0,
         };
-        let previous = self.previous().map_or(0, |record| record.value.weight());
-        current + previous + self.key().len() + 192
+        let previous = self.previous().map_or(0, Record::weight);
+        current + previous + 96
     }
 }

@@ -21,8 +21,7 @@ pub(crate) use objects::Objects;
 pub(crate) use sessions::{Session, Sessions};
 
 use crate::command::{Command, Operation, Request};
-use crate::heap::Shared;
-use crate::types::{Error, List, Precondition, Record, Result, Revision, Stored, Value};
+use crate::types::{Error, List, Precondition, Record, Result, Revision, Value};
 
 /// The key space.
 pub(crate) struct State {
@@ -122,13 +121,10 @@ impl State {
                         current,
                     });
                 }
-                None => self.put(Shared::from(&**key), self.revision + 1, value),
+                None => self.put(key, self.revision + 1, value),
             },
             Operation::Swap(precondition, value) => {
-                let current = admitted(key, current, precondition)?;
-                // The map keeps the key that it has: one allocation per object, however often
-                // it is written.
-                let (key, created) = (current.key.clone(), current.created);
+                let created = admitted(key, current, precondition)?.created();
                 self.put(key, created, value)
             }
             Operation::Delete(precondition) => {
@@ -144,14 +140,8 @@ impl State {
         })
     }
 
-    fn put(&mut self, key: Shared<str>, created: Revision, value: &Value) -> Effect {
-        let revision = self.revision + 1;
-        let record = Record::from(Stored {
-            key,
-            revision,
-            created,
-            value: value.clone(),
-        });
+    fn put(&mut self, key: &str, created: Revision, value: &Value) -> Effect {
+        let record = Record::new(key, self.revision + 1, created, value.get());
         let previous = self.objects.insert(record.clone());
         Effect::Put { record, previous }
     }
@@ -194,7 +184,7 @@ impl State {
         // Each of these is there now, or was there then, or both.
         let there = then.keys().filter(|key| self.objects.get(key).is_some());
         let count = count - there.count() + then.values().flatten().count();
-        let unchanged = now.filter(|record| !then.contains_key(&*record.key));
+        let unchanged = now.filter(|record| !then.contains_key(record.key()));
         let restored = then.values().filter_map(|previous| *previous);
         let merged = Merge {
             left: unchanged.peekable(),
@@ -241,10 +231,10 @@ fn admitted<'a>(
         return Err(Error::NotFound(key.to_owned()));
     };
     let uid = precondition.uid.as_ref();
-    let fits = uid.is_none_or(|uid| *uid == current.value.uid())
+    let fits = uid.is_none_or(|uid| *uid == current.value().uid())
         && precondition
             .revision
-            .is_none_or(|revision| revision == current.revision);
+            .is_none_or(|revision| revision == current.revision());
     if fits {
         return Ok(current);
     }
@@ -269,7 +259,7 @@ where
 
     fn next(&mut self) -> Option<&'a Record> {
         match (self.left.peek(), self.right.peek()) {
-            (Some(left), Some(right)) if right.key < left.key => self.right.next(),
+            (Some(left), Some(right)) if right.key() < left.key() => self.right.next(),
             (Some(_), _) => self.left.next(),
             (None, _) => self.right.next(),
         }

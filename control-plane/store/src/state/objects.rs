@@ -35,7 +35,7 @@ impl Objects {
 
     /// Puts a record at its key; returns what it replaces.
     pub(crate) fn insert(&mut self, record: Record) -> Option<Record> {
-        let (chunk, found) = self.find(&record.key);
+        let (chunk, found) = self.find(record.key());
         match found {
             Ok(index) => Some(std::mem::replace(&mut self.chunks[chunk][index], record)),
             Err(index) => {
@@ -76,7 +76,7 @@ impl Objects {
         let index = self
             .chunks
             .get(chunk)
-            .map_or(0, |records| records.partition_point(|r| before(&r.key)));
+            .map_or(0, |records| records.partition_point(|r| before(r.key())));
         Place { chunk, index }
     }
 
@@ -97,7 +97,7 @@ impl Objects {
         let begun = self.chunks.partition_point(|chunk| first(chunk) <= key);
         let chunk = begun.saturating_sub(1);
         let found = self.chunks.get(chunk).map_or(Err(0), |records| {
-            records.binary_search_by(|record| (*record.key).cmp(key))
+            records.binary_search_by(|record| record.key().cmp(key))
         });
         (chunk, found)
     }
@@ -138,5 +138,5 @@ impl Objects {
 
 /// The key with which a chunk begins.
 fn first(chunk: &[Record]) -> &str {
-    chunk.first().map_or("", |record| &*record.key)
+    chunk.first().map_or("", Record::key)
 }

@@ -117,26 +117,21 @@ proptest! {
         for (n, there) in operations {
             let key = format!("{n:02}");
             if there {
-                let stored = Stored {
-                    key: Shared::from(&*key),
-                    revision: 1,
-                    created: 1,
-                    value: value("x"),
-                };
-                let replaced = objects.insert(stored.into());
+                let record = Record::new(&key, 1, 1, value("x").get());
+                let replaced = objects.insert(record);
                 prop_assert_eq!(replaced.is_none(), keys.insert(key));
             } else {
                 objects.remove(&key);
                 keys.remove(&key);
             }
-            let found: Vec<String> = objects.iter().map(|record| record.key.to_string()).collect();
+            let found: Vec<String> = objects.iter().map(|record| record.key().to_owned()).collect();
             prop_assert!(found.iter().eq(&keys));
         }
         for n in 0..=40 {
             let key = format!("{n:02}");
             let place = objects.place(|other| other < &*key);
             prop_assert_eq!(objects.rank(place), keys.range(..key.clone()).count());
-            let next = objects.from(place).next().map(|record| record.key.to_string());
+            let next = objects.from(place).next().map(|record| record.key().to_owned());
             prop_assert_eq!(next.as_ref(), keys.range(key.clone()..).next());
             prop_assert_eq!(objects.get(&key).is_some(), keys.contains(&key));
         }
@@ -162,7 +157,7 @@ proptest! {
             prop_assert_eq!(&state.list_at(&page("k/"), revision).unwrap().records, &records);
             let mut paged = Vec::new();
             loop {
-                let start = paged.last().map(|record: &Record| record.key.clone());
+                let start = paged.last().map(|record: &Record| record.key().to_owned());
                 let page = Page { prefix: "k/", start_after: start.as_deref(), limit };
                 let list = state.list_at(&page, revision).unwrap();
                 paged.extend(list.records);
@@ -171,7 +166,7 @@ proptest! {
             }
             prop_assert_eq!(&paged, &records);
             for record in &records {
-                let then = state.get_at(&record.key, revision).unwrap();
+                let then = state.get_at(record.key(), revision).unwrap();
                 prop_assert_eq!(then.as_ref(), Some(record));
             }
         }

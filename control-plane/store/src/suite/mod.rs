@@ -75,7 +75,7 @@ pub fn value(text: &str) -> Value {
 /// The text that a record carries.
 #[must_use]
 pub fn text(record: &Record) -> &str {
-    std::str::from_utf8(record.value.json()).unwrap()
+    std::str::from_utf8(record.value().json()).unwrap()
 }
 
 /// All records under a prefix, as they are now.
@@ -105,7 +105,7 @@ fn any() -> Precondition {
 fn at(record: &Record) -> Precondition {
     Precondition {
         uid: None,
-        revision: Some(record.revision),
+        revision: Some(record.revision()),
     }
 }
 

@@ -8,10 +8,10 @@ use crate::MAX_VALUE_BYTES;
 pub(super) async fn creates(store: Arc<dyn Store>) {
     let before = store.revision();
     let first = store.create("creates/a", value("1")).await.unwrap();
-    assert!(first.revision > before);
-    assert_eq!(first.created, first.revision);
-    assert_eq!((&*first.key, text(&first)), ("creates/a", "1"));
-    assert_eq!(first.value, value("1"), "attributes are kept");
+    assert!(first.revision() > before);
+    assert_eq!(first.created(), first.revision());
+    assert_eq!((first.key(), text(&first)), ("creates/a", "1"));
+    assert_eq!(first.value(), value("1").get(), "attributes are kept");
     match store.create("creates/a", value("2")).await {
         Err(Error::Exists { key, current }) => {
             assert_eq!((key.as_str(), *current), ("creates/a", first.clone()));
@@ -19,7 +19,7 @@ pub(super) async fn creates(store: Arc<dyn Store>) {
         other => panic!("created twice: {other:?}"),
     }
     let second = store.create("creates/b", value("2")).await.unwrap();
-    assert!(second.revision > first.revision);
+    assert!(second.revision() > first.revision());
 }
 
 pub(super) async fn swaps(store: Arc<dyn Store>) {
@@ -31,8 +31,8 @@ pub(super) async fn swaps(store: Arc<dyn Store>) {
         .compare_and_swap(key, at(&first), value("2"))
         .await
         .unwrap();
-    assert!(second.revision > first.revision);
-    assert_eq!(second.created, first.created);
+    assert!(second.revision() > first.revision());
+    assert_eq!(second.created(), first.created());
     match store.compare_and_swap(key, at(&first), value("3")).await {
         Err(Error::Conflict { current, .. }) => assert_eq!(*current, second),
         other => panic!("swapped what was gone: {other:?}"),
@@ -54,7 +54,7 @@ pub(super) async fn swaps(store: Arc<dyn Store>) {
         .await
         .unwrap();
     assert!(
-        same.revision > second.revision,
+        same.revision() > second.revision(),
         "writing the same is a write"
     );
 }
@@ -73,8 +73,8 @@ pub(super) async fn deletes(store: Arc<dyn Store>) {
     let stale = store.delete(key, at(&first)).await;
     assert!(matches!(stale, Err(Error::Conflict { current, .. }) if *current == second));
     let removed = store.delete(key, at(&second)).await.unwrap();
-    assert!(removed.revision > second.revision);
-    assert_eq!(removed.at(second.revision), second);
+    assert!(removed.revision() > second.revision());
+    assert_eq!(removed.at(second.revision()), second);
     assert_eq!(store.get(key, Read::Latest).await.unwrap(), None);
     assert!(matches!(
         store.delete(key, any()).await,
@@ -82,7 +82,8 @@ pub(super) async fn deletes(store: Arc<dyn Store>) {
     ));
     let again = store.create(key, value("3")).await.unwrap();
     assert_eq!(
-        again.created, again.revision,
+        again.created(),
+        again.revision(),
         "a new object, not the old one"
     );
 }
@@ -102,7 +103,7 @@ pub(super) async fn counts(store: Arc<dyn Store>) {
                 {
                     Ok(_) => break,
                     Err(Error::Conflict { current, .. }) => {
-                        assert!(current.revision > now.revision);
+                        assert!(current.revision() > now.revision());
                     }
                     Err(error) => panic!("{error}"),
                 }

@@ -21,11 +21,11 @@ pub(super) async fn gets(store: Arc<dyn Store>) {
     let removed = store.delete(key, any()).await.unwrap();
     let third = store.create(key, value("3")).await.unwrap();
     let exactly = [
-        (first.revision - 1, None),
-        (first.revision, Some(&first)),
-        (second.revision, Some(&second)),
-        (removed.revision, None),
-        (third.revision, Some(&third)),
+        (first.revision() - 1, None),
+        (first.revision(), Some(&first)),
+        (second.revision(), Some(&second)),
+        (removed.revision(), None),
+        (third.revision(), Some(&third)),
     ];
     for (revision, expected) in exactly {
         let found = store.get(key, Read::Exact(revision)).await.unwrap();
@@ -34,7 +34,7 @@ pub(super) async fn gets(store: Arc<dyn Store>) {
     for read in [
         Read::Latest,
         Read::AtLeast(0),
-        Read::AtLeast(third.revision),
+        Read::AtLeast(third.revision()),
     ] {
         assert_eq!(
             store.get(key, read).await.unwrap().as_ref(),
@@ -61,7 +61,7 @@ pub(super) async fn lists(store: Arc<dyn Store>) {
     let texts: Vec<_> = list.records.iter().map(text).collect();
     assert_eq!(texts, ["a", "ab", "b", "c"]);
     assert_eq!(list.remaining, None);
-    assert!(list.revision >= written[3].revision);
+    assert!(list.revision >= written[3].revision());
     store.delete("lists/b", any()).await.unwrap();
     store
         .compare_and_swap("lists/c", any(), value("C"))
@@ -73,12 +73,12 @@ pub(super) async fn lists(store: Arc<dyn Store>) {
         .unwrap();
     assert_eq!(then, list, "the past does not change");
     let then = store
-        .list("lists/", options(Read::Exact(written[1].revision)))
+        .list("lists/", options(Read::Exact(written[1].revision())))
         .await
         .unwrap();
     let texts: Vec<_> = then.records.iter().map(text).collect();
     assert_eq!(texts, ["a", "b"]);
-    assert_eq!(then.revision, written[1].revision);
+    assert_eq!(then.revision, written[1].revision());
     let empty = store
         .list("lists/none/", options(Read::Latest))
         .await
@@ -106,7 +106,7 @@ pub(super) async fn pages(store: Arc<dyn Store>) {
         let list = store.list("pages/", options).await.unwrap();
         assert_eq!(list.remaining, [Some(15), Some(5), None][page]);
         read = Read::Exact(list.revision);
-        start_after = list.records.last().map(|record| record.key.to_string());
+        start_after = list.records.last().map(|record| record.key().to_owned());
         seen.extend(list.records);
         for n in 0..25 {
             put(&*store, &format!("pages/{n:02}"), "after").await;
@@ -117,7 +117,7 @@ pub(super) async fn pages(store: Arc<dyn Store>) {
             .unwrap();
         store.delete("pages/24", any()).await.unwrap();
     }
-    let keys: Vec<_> = seen.iter().map(|record| record.key.to_string()).collect();
+    let keys: Vec<_> = seen.iter().map(|record| record.key().to_owned()).collect();
     assert_eq!(
         keys,
         (0..25).map(|n| format!("pages/{n:02}")).collect::<Vec<_>>()
@@ -145,7 +145,7 @@ pub(super) async fn future(store: Arc<dyn Store>) {
         store.get("future/b", Read::AtLeast(soon)),
         put(&*store, "future/b", "b")
     );
-    assert!(written.revision >= soon);
+    assert!(written.revision() >= soon);
     read.unwrap();
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn expires(store: Arc<dyn Store>) {
     let mut expired = None;
     for n in 0..1000 {
         put(&*store, "expires/b", &n.to_string()).await;
-        if let Err(error) = store.get("expires/a", Read::Exact(first.revision)).await {
+        if let Err(error) = store.get("expires/a", Read::Exact(first.revision())).await {
             expired = Some(error);
             break;
         }
@@ -162,13 +162,13 @@ pub(super) async fn expires(store: Arc<dyn Store>) {
     let Some(Error::Expired { requested, oldest }) = expired else {
         panic!("{expired:?}")
     };
-    assert_eq!(requested, first.revision);
-    assert!(oldest > first.revision && oldest < store.revision());
+    assert_eq!(requested, first.revision());
+    assert!(oldest > first.revision() && oldest < store.revision());
     let listed = store
-        .list("expires/", options(Read::Exact(first.revision)))
+        .list("expires/", options(Read::Exact(first.revision())))
         .await;
     assert!(matches!(listed, Err(Error::Expired { .. })));
-    let watched = store.watch("expires/", first.revision).await.err();
+    let watched = store.watch("expires/", first.revision()).await.err();
     assert!(
         matches!(watched, Some(Error::Expired { .. })),
         "{watched:?}"

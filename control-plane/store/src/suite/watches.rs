@@ -6,15 +6,15 @@ use super::*;
 
 pub(super) async fn follows(store: Arc<dyn Store>) {
     let first = store.create("follows/a", value("1")).await.unwrap();
-    let mut watch = store.watch("follows/", first.revision - 1).await.unwrap();
-    let mut late = store.watch("follows/", first.revision).await.unwrap();
+    let mut watch = store.watch("follows/", first.revision() - 1).await.unwrap();
+    let mut late = store.watch("follows/", first.revision()).await.unwrap();
     let put = |event: Result<Event>| match event {
         Ok(Event::Put { record, previous }) => (record, previous),
         other => panic!("no put: {other:?}"),
     };
     assert_eq!(put(change(&mut watch).await), (first.clone(), None));
     match watch.next().await {
-        Some(Ok(Event::Progress(revision))) => assert!(revision >= first.revision),
+        Some(Ok(Event::Progress(revision))) => assert!(revision >= first.revision()),
         other => panic!("no progress after what it began with: {other:?}"),
     }
     store.create("follows", value("not this")).await.unwrap();
@@ -30,7 +30,7 @@ pub(super) async fn follows(store: Arc<dyn Store>) {
         );
         match change(watch).await {
             Ok(Event::Delete { previous, revision }) => {
-                assert_eq!((previous, revision), (second.clone(), removed.revision));
+                assert_eq!((previous, revision), (second.clone(), removed.revision()));
             }
             other => panic!("no delete: {other:?}"),
         }
@@ -62,20 +62,20 @@ pub(super) async fn misses_nothing(store: Arc<dyn Store>) {
         let mut state: BTreeMap<_, _> = list
             .records
             .into_iter()
-            .map(|record| (record.key.clone(), record))
+            .map(|record| (record.key().to_owned(), record))
             .collect();
         let mut last = from;
         while !state.contains_key("misses/end") {
             match change(&mut watch).await.unwrap() {
                 Event::Put { record, previous } => {
-                    assert!(record.revision > last);
-                    last = record.revision;
-                    assert_eq!(state.insert(record.key.clone(), record), previous);
+                    assert!(record.revision() > last);
+                    last = record.revision();
+                    assert_eq!(state.insert(record.key().to_owned(), record), previous);
                 }
                 Event::Delete { previous, revision } => {
                     assert!(revision > last);
                     last = revision;
-                    assert_eq!(state.remove(&previous.key), Some(previous));
+                    assert_eq!(state.remove(previous.key()), Some(previous));
                 }
                 Event::Progress(_) => {}
             }
@@ -100,7 +100,7 @@ pub(super) async fn misses_nothing(store: Arc<dyn Store>) {
     let end = all(&*store, "misses/").await;
     let end: BTreeMap<_, _> = end
         .into_iter()
-        .map(|record| (record.key.clone(), record))
+        .map(|record| (record.key().to_owned(), record))
         .collect();
     assert_eq!(early, end);
     assert_eq!(half, end);
@@ -113,7 +113,7 @@ pub(super) async fn progresses(store: Arc<dyn Store>) {
     let written = store.create("progresses/a", value("1")).await.unwrap();
     loop {
         match watch.next().await.unwrap().unwrap() {
-            Event::Progress(revision) if revision >= written.revision => break,
+            Event::Progress(revision) if revision >= written.revision() => break,
             Event::Progress(_) => {}
             other => panic!("an event of others: {other:?}"),
         }
@@ -134,8 +134,8 @@ pub(super) async fn slow(store: Arc<dyn Store>) {
     let error = loop {
         match change(&mut slow).await {
             Ok(Event::Put { record, .. }) => {
-                assert!(record.revision > last);
-                last = record.revision;
+                assert!(record.revision() > last);
+                last = record.revision();
             }
             Ok(other) => panic!("{other:?}"),
             Err(error) => break error,

@@ -13,7 +13,7 @@ use crate::state::Position;
 pub(super) const ALIGNMENT: usize = 64;
 pub(super) const HEADER: usize = 40;
 const MAGIC: u32 = 0x4c57_5243;
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// What tells the frames of this log from any other bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

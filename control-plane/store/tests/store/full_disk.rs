@@ -121,11 +121,11 @@ async fn refuses_writes_while_reads_and_deletes_go_on() {
     assert!(refused.to_string().contains("no space"), "{refused}");
     let deleted = written.pop().unwrap();
     store
-        .delete(&deleted.key, Precondition::default())
+        .delete(deleted.key(), Precondition::default())
         .await
         .unwrap();
     for record in &written {
-        let found = store.get(&record.key, Read::Latest).await.unwrap();
+        let found = store.get(record.key(), Read::Latest).await.unwrap();
         assert_eq!(found.as_ref(), Some(record));
     }
     // Space is made.

@@ -39,7 +39,7 @@ async fn child() {
                 }
             };
             let mut out = std::io::stdout().lock();
-            writeln!(out, "acknowledged {key} {n} {}", written.revision).unwrap();
+            writeln!(out, "acknowledged {key} {n} {}", written.revision()).unwrap();
         }
     };
     futures::future::join_all((0..8).map(|n| writer(store.clone(), n))).await;
@@ -82,7 +82,7 @@ async fn loses_nothing_when_killed() {
         let store = RaftStore::open(config(dir.path())).await.unwrap();
         let found = suite::all(&*store, "").await;
         for (key, (n, revision)) in &newest {
-            let record = found.iter().find(|record| *record.key == **key);
+            let record = found.iter().find(|record| record.key() == &**key);
             let record = record.unwrap_or_else(|| panic!("{key} is lost"));
             let written: u64 = suite::text(record)
                 .split(' ')
@@ -91,16 +91,16 @@ async fn loses_nothing_when_killed() {
                 .parse()
                 .unwrap();
             // The write that was under way may have happened too.
-            let exact = record.revision == *revision && written == *n;
-            assert!(exact || record.revision > *revision, "{key}: {n} lost");
+            let exact = record.revision() == *revision && written == *n;
+            assert!(exact || record.revision() > *revision, "{key}: {n} lost");
         }
         newest = found
             .iter()
             .map(|record| {
                 let n = suite::text(record).split(' ').next().unwrap();
                 (
-                    record.key.to_string(),
-                    (n.parse().unwrap(), record.revision),
+                    record.key().to_owned(),
+                    (n.parse().unwrap(), record.revision()),
                 )
             })
             .collect();

@@ -69,9 +69,9 @@ async fn keeps_objects_and_history_over_a_restart() {
     store.shutdown().await;
     drop(store);
     let store = open(dir.path()).await;
-    assert_eq!(store.revision(), second.revision);
+    assert_eq!(store.revision(), second.revision());
     assert_eq!(store.get("a", Read::Latest).await.unwrap(), Some(second));
-    let then = store.get("a", Read::Exact(first.revision)).await.unwrap();
+    let then = store.get("a", Read::Exact(first.revision())).await.unwrap();
     assert_eq!(then, Some(first));
     store.shutdown().await;
 }

@@ -153,7 +153,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_leaders_die() {
         for store in cluster.stores.values() {
             // Linearizable on each: the first read waits for all that was acknowledged.
             for record in &acknowledged {
-                let found = store.get(&record.key, Read::Latest).await.unwrap();
+                let found = store.get(record.key(), Read::Latest).await.unwrap();
                 assert_eq!(found.as_ref(), Some(record));
             }
         }
@@ -174,7 +174,7 @@ async fn reads_are_linearizable_on_every_member() {
             assert_eq!(read.unwrap().as_ref(), Some(&written));
         }
         let here = stores[n % 3]
-            .get(&key, Read::AtLeast(written.revision))
+            .get(&key, Read::AtLeast(written.revision()))
             .await;
         assert_eq!(here.unwrap(), Some(written));
     }
@@ -230,7 +230,7 @@ async fn without_a_quorum_writes_and_reads_say_so() {
     let (write, read, stale) = tokio::join!(
         kept.create("b", suite::value("1")),
         kept.get("a", Read::Latest),
-        kept.get("a", Read::AtLeast(written.revision)),
+        kept.get("a", Read::AtLeast(written.revision())),
     );
     assert!(matches!(write, Err(Error::Unavailable(_))), "{write:?}");
     assert!(matches!(read, Err(Error::Unavailable(_))), "{read:?}");

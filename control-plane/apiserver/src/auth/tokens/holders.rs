@@ -160,11 +160,11 @@ struct DeletionMeta {
 }
 
 fn judge(record: &Record, reference: &Reference, now: i64) -> Result<Found, Refusal> {
-    let uid = record.value.uid();
+    let uid = record.value().uid();
     if uid != reference.uid {
         return Ok(Found::Another(uid.to_owned()));
     }
-    let deletion: Deletion = serde_json::from_slice(record.value.json())
+    let deletion: Deletion = serde_json::from_slice(record.value().json())
         .map_err(|error| Refusal::Lookup(Box::new(internal("decode a stored object", &error))))?;
     let deleted = deletion.metadata.deletion_timestamp;
     let gone = deleted.is_some_and(|at| at.0.as_second() < now.saturating_sub(LEEWAY));

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{Attributes, Error, ListOptions, Precondition, Read, Shared, Value};
+use coracle_store::{Attributes, Error, ListOptions, Precondition, Read, Value};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +141,7 @@ pub(super) async fn pick<T: Copy>(
     Ok(None)
 }
 
-async fn taken_keys(registry: &Registry) -> Result<HashSet<Shared<str>>, Status> {
+async fn taken_keys(registry: &Registry) -> Result<HashSet<String>, Status> {
     let options = ListOptions {
         read: Read::Latest,
         limit: 0,
@@ -152,7 +152,7 @@ async fn taken_keys(registry: &Registry) -> Result<HashSet<Shared<str>>, Status>
         .list(super::PREFIX, options)
         .await
         .map_err(|error| failed(&error))?;
-    let keys = list.records.iter().map(|record| record.key.clone());
+    let keys = list.records.iter().map(|record| record.key().to_owned());
     Ok(keys.collect())
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{ListOptions as StoreOptions, Precondition, Read, Shared};
+use coracle_store::{ListOptions as StoreOptions, Precondition, Read};
 use k8s_openapi::api::core::v1::Service;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +39,8 @@ pub async fn run(registry: Arc<Registry>, cancel: CancellationToken) {
 /// One round. Returns the keys that seem to be left behind.
 pub(super) async fn round(
     registry: &Registry,
-    suspects: &HashSet<Shared<str>>,
-) -> Result<HashSet<Shared<str>>, Status> {
+    suspects: &HashSet<String>,
+) -> Result<HashSet<String>, Status> {
     let failed = |error| {
         errors::internal(
             "list the addresses of Services",
@@ -62,21 +62,21 @@ pub(super) async fn round(
     let mut left_behind = HashSet::new();
     let mut known = HashSet::new();
     for record in taken {
-        known.insert(record.key.clone());
-        if held.contains_key(&*record.key) {
+        known.insert(record.key().to_owned());
+        if held.contains_key(record.key()) {
             continue;
         }
-        if !suspects.contains(&record.key) {
-            left_behind.insert(record.key.clone());
+        if !suspects.contains(record.key()) {
+            left_behind.insert(record.key().to_owned());
             continue;
         }
         let precondition = Precondition {
-            revision: Some(record.revision),
+            revision: Some(record.revision()),
             uid: None,
         };
-        match registry.store.delete(&record.key, precondition).await {
-            Ok(_) => tracing::info!(key = %record.key, "freed an address that no Service holds"),
-            Err(error) => tracing::debug!(key = %record.key, %error, "did not free an address"),
+        match registry.store.delete(record.key(), precondition).await {
+            Ok(_) => tracing::info!(key = record.key(), "freed an address that no Service holds"),
+            Err(error) => tracing::debug!(key = record.key(), %error, "did not free an address"),
         }
     }
     for (key, owner) in held {
