@@ -15,6 +15,7 @@
 mod collect;
 mod feeds;
 mod graph;
+mod places;
 mod sighting;
 mod verdict;
 
