@@ -16,7 +16,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, path: &str, shown: &Shown, com
     let placed: Vec<Value> = placed.cloned().collect();
     let below = [parameter("path", "path", "string")];
     for (path, more) in [
-        (path.to_owned(), &[][..]),
+        (path.to_owned(), &below[..0]),
         (format!("{path}/{{path}}"), &below[..]),
     ] {
         let parameters = [&placed[..], more, std::slice::from_ref(&path_in_query)].concat();
