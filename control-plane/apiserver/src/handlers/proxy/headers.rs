@@ -104,11 +104,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Takes the token from among the protocols of a WebSocket.
 fn remove_tokens(headers: &mut HeaderMap) {
-    let mut all = websocket::words(headers, &SEC_WEBSOCKET_PROTOCOL);
-    if !all.any(|protocol| protocol.starts_with(websocket::BEARER)) {
+    let is_token = |protocol: &str| protocol.starts_with(websocket::BEARER);
+    let has_token = websocket::words(headers, &SEC_WEBSOCKET_PROTOCOL).any(is_token);
+    if !has_token {
         return;
     }
-    let others: Vec<&str> = websocket::protocols(headers).collect();
+    let others = websocket::protocols(headers).collect::<Vec<&str>>();
     let others = others.join(", ");
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
     if !others.is_empty() {

@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, MultiGzDecoder};
 use futures::StreamExt;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 
 use super::html::Rewriter;
 use super::links::Links;
@@ -27,9 +27,10 @@ pub(super) enum Coding {
 impl Coding {
     /// By the headers of an answer.
     pub(super) fn of_page(headers: &HeaderMap) -> Option<Self> {
-        let text = |name| {
-            let value = headers.get(name).map(|value| value.to_str());
-            value.transpose().ok().map(Option::unwrap_or_default)
+        // What cannot be read is nothing that is known.
+        let text = |name: HeaderName| match headers.get(name) {
+            Some(value) => value.to_str().ok(),
+            None => Some(""),
         };
         let kind = text(CONTENT_TYPE)?.split(';').next()?.trim();
         if !kind.eq_ignore_ascii_case("text/html") {
