@@ -21,6 +21,7 @@ mod mixed;
 mod nodes;
 mod pod_network;
 mod pressure;
+mod proxies;
 mod resizing;
 mod samples;
 mod static_pods;

@@ -245,6 +245,9 @@ fn pods_survive_a_kill_of_their_agent() {
             "--timeout=90s",
         ]);
     }
+    let path = "/api/v1/namespaces/default/services/hello-http:80/proxy/greet";
+    let proxied = kubectl.ok(&["get", "--raw", path]);
+    assert!(proxied.contains("you asked for /greet"), "{proxied}");
     let state = || {
         kubectl.ok(&[
             "get",

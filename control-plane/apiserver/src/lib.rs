@@ -13,13 +13,12 @@
 //! | [`registry`] | the kinds, and every verb for all of them |
 //! | `discovery`, `openapi` | what is served, for clients |
 //! | [`bootstrap`], `expiry` | what a cluster starts with, and what ends by itself |
-//! | [`dial`], `nodes` | the way to kubelets |
+//! | [`dial`], `nodes`, `exchange` | the way to nodes and their Pods |
 //!
 //! **Invariant**: this crate alone sees the store. **Invariant**: nothing durable is kept
 //! anywhere else, so that any number of servers can run over one store.
 //!
-//! Deliberately absent until their issues: RBAC, webhooks, custom resources, exec, attach,
-//! port-forward and proxy.
+//! Deliberately absent until their issues: RBAC, webhooks and custom resources.
 
 pub mod admission;
 mod answer;
@@ -30,6 +29,7 @@ mod config;
 mod debug;
 pub mod dial;
 mod discovery;
+mod exchange;
 mod expiry;
 mod flow;
 mod handlers;

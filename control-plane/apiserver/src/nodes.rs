@@ -1,5 +1,6 @@
-//! Requests to kubelets: over HTTPS, on a byte stream that [`Dial`] opens.
+//! The way to nodes, and requests to their kubelets: over HTTPS, on a byte stream that [`Dial`] opens.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,12 @@ use coracle_apimachinery::status::Status;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Node;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use crate::dial::{Dial, Endpoint};
+use crate::dial::{Dial, Endpoint, Stream};
+use crate::exchange::exchange;
 use crate::registry::Registry;
 use crate::request::body::collect;
 
@@ -98,14 +98,7 @@ impl Nodes {
         path: &str,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, Status> {
-        let resource = GroupResource::new("", "nodes");
-        let found = registry.find::<Node>("", node).await?;
-        let found = found.ok_or_else(|| Status::not_found(&resource, node))?;
-        let (host, port) = kubelet_endpoint(&found).ok_or_else(|| {
-            Status::internal(format!(
-                "node {node:?} has published no kubelet endpoint yet"
-            ))
-        })?;
+        let (host, port) = self.kubelet_of(registry, node).await?;
         let endpoint = Endpoint {
             node,
             host: &host,
@@ -126,26 +119,57 @@ impl Nodes {
         path: &str,
         headers: HeaderMap,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
-        let tls = self
-            .tls
-            .clone()
-            .ok_or("this server has no client certificate for kubelets")?;
-        let stream = self.dial.dial(endpoint).await?;
-        let name = ServerName::try_from(endpoint.host.to_owned())?;
-        let stream = TlsConnector::from(tls).connect(name, stream).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The task owns the connection and ends with the response's body: the other half is
-        // dropped then, or when the node hangs up.
-        tokio::spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to a kubelet ended");
-            }
-        });
+        let stream = self.open_kubelet(endpoint).await?;
         let mut request = Request::get(path)
             .header(header::HOST, format!("{}:{}", endpoint.host, endpoint.port))
             .body(Empty::<Bytes>::new())?;
         request.headers_mut().extend(headers);
-        Ok(sender.send_request(request).await?)
+        Ok(exchange(stream, request).await?)
+    }
+
+    /// The address of a node, and the port of its kubelet there.
+    ///
+    /// # Errors
+    /// 404 for a node that does not exist, 500 where it says nothing of its kubelet.
+    pub(crate) async fn kubelet_of(
+        &self,
+        registry: &Registry,
+        node: &str,
+    ) -> Result<(String, u16), Status> {
+        let resource = GroupResource::new("", "nodes");
+        let found = registry.find::<Node>("", node).await?;
+        let found = found.ok_or_else(|| Status::not_found(&resource, node))?;
+        kubelet_endpoint(&found).ok_or_else(|| {
+            Status::internal(format!(
+                "node {node:?} has published no kubelet endpoint yet"
+            ))
+        })
+    }
+
+    /// Opens a byte stream to a port of a node.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub(crate) async fn open(&self, endpoint: Endpoint<'_>) -> io::Result<Box<dyn Stream>> {
+        self.dial.dial(endpoint).await
+    }
+
+    /// Opens a byte stream to a kubelet, as this server.
+    ///
+    /// # Errors
+    /// Those of the network and of TLS, and where this server has no certificate.
+    pub(crate) async fn open_kubelet(
+        &self,
+        endpoint: Endpoint<'_>,
+    ) -> Result<Box<dyn Stream>, Box<dyn std::error::Error + Send + Sync>> {
+        let tls = self
+            .tls
+            .clone()
+            .ok_or("this server has no client certificate for kubelets")?;
+        let stream = self.open(endpoint).await?;
+        let name = ServerName::try_from(endpoint.host.to_owned())?;
+        let stream = TlsConnector::from(tls).connect(name, stream).await?;
+        Ok(Box::new(stream))
     }
 }
 

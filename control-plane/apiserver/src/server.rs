@@ -189,7 +189,12 @@ impl Inner {
             seats: Mutex::new(None),
         };
 
-        let limit = deadline(&query, self.timeouts.request);
+        // What lasts has no deadline; of a proxy the query is somebody else's.
+        let limit = if long_running {
+            Ok(self.timeouts.request)
+        } else {
+            deadline(&query, self.timeouts.request)
+        };
         let answer = match &limit {
             Err(refused) => Ok(Ok(Err(refused.clone()))),
             Ok(limit) => {
@@ -294,7 +299,10 @@ impl Inner {
             if user.is_ok() || public || !ours {
                 trail.received();
             }
-            body = trail.request_body(&parts.headers, info, body);
+            // What is sent to others is not the API's.
+            if !passage.long_running {
+                body = trail.request_body(&parts.headers, info, body);
+            }
         }
         if !ours {
             // Routes of others authenticate their callers themselves.

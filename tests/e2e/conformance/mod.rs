@@ -16,6 +16,7 @@ mod outputs;
 mod pod_resize;
 mod pods;
 mod probes;
+mod proxy;
 mod runtime;
 mod scheduling;
 mod security;

@@ -156,30 +156,40 @@ pub(crate) struct Shown {
 }
 
 pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
+    const CORE: (&str, &str) = ("", "v1");
     let change: &[&str] = &["get", "patch", "update"];
     let connect: &[&str] = &["create", "get"];
     let (foreign, verbs) = match subresource {
         part if part.is_part() => (None, change),
-        Subresource::Scale => (Some(("autoscaling", "v1", "Scale")), change),
-        Subresource::Binding => (Some(("", "v1", "Binding")), &["create"][..]),
-        Subresource::Eviction => (Some(("policy", "v1", "Eviction")), &["create"][..]),
+        Subresource::Scale => (Some((("autoscaling", "v1"), "Scale")), change),
+        Subresource::Binding => (Some((CORE, "Binding")), &["create"][..]),
+        Subresource::Eviction => (Some((("policy", "v1"), "Eviction")), &["create"][..]),
         Subresource::Token => (
-            Some(("authentication.k8s.io", "v1", "TokenRequest")),
+            Some((("authentication.k8s.io", "v1"), "TokenRequest")),
             &["create"][..],
         ),
         Subresource::Log => (None, &["get"][..]),
-        Subresource::Exec => (Some(("", "v1", "PodExecOptions")), connect),
-        Subresource::Attach => (Some(("", "v1", "PodAttachOptions")), connect),
-        Subresource::PortForward => (Some(("", "v1", "PodPortForwardOptions")), connect),
+        Subresource::Exec => (Some((CORE, "PodExecOptions")), connect),
+        Subresource::Attach => (Some((CORE, "PodAttachOptions")), connect),
+        Subresource::PortForward => (Some((CORE, "PodPortForwardOptions")), connect),
+        Subresource::Proxy => (
+            // Of Pods, Services and Nodes each has a kind of its own.
+            Some((CORE, "ProxyOptions")),
+            &["create", "delete", "get", "patch", "update"][..],
+        ),
         _ => (None, &["update"][..]),
     };
-    let (group, version, kind) =
-        foreign.unwrap_or((&descriptor.group, &descriptor.version, &descriptor.kind));
+    let own = (&*descriptor.group, &*descriptor.version);
+    let ((group, version), kind) = foreign.unwrap_or((own, &descriptor.kind));
+    let of = match subresource {
+        Subresource::Proxy => &*descriptor.kind,
+        _ => "",
+    };
     Shown {
         name: subresource.name(),
         group: group.to_owned(),
         version: version.to_owned(),
-        kind: kind.to_owned(),
+        kind: format!("{of}{kind}"),
         foreign: foreign.is_some(),
         verbs,
     }

@@ -13,6 +13,7 @@ mod finalize;
 mod log;
 pub(crate) mod patch;
 mod pods;
+mod proxy;
 mod read;
 mod reviews;
 mod scale;
@@ -108,7 +109,9 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     let info = call.info;
     let misplaced =
         !descriptor.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
-    if misplaced || !info.rest.is_empty() {
+    // What follows a proxy's name is the other side's.
+    let proxied = call.subresource() == Some(Subresource::Proxy);
+    if misplaced || !(info.rest.is_empty() || proxied) {
         return Err(Status::unknown_path());
     }
     if descriptor.computed {
@@ -122,6 +125,9 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
             (_, "") => Err(call.refuse()),
             _ => Err(Status::unknown_path()),
         };
+    }
+    if proxied {
+        return proxy::answer(call, body).await;
     }
     apply::check_options(call)?;
     if !info.subresource.is_empty() {

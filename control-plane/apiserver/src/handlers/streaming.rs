@@ -11,6 +11,8 @@ use http::header::{
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -20,6 +22,7 @@ use url::form_urlencoded;
 use super::{Call, log, newest, websocket};
 use crate::nodes::Refusal;
 use crate::registry::strategy::Subresource;
+use crate::server::Inner;
 
 /// Answers for one of the three.
 pub(super) async fn answer(
@@ -72,19 +75,24 @@ pub(super) async fn answer(
             response.headers_mut().insert(name, value.clone());
         }
     }
+    join(server, client, answer);
+    Ok(response)
+}
+
+/// Carries bytes between a client and whoever answered it, once both connections are upgraded.
+pub(super) fn join(server: &Inner, client: OnUpgrade, answer: Response<Incoming>) {
     let stopping = server.stopping.clone();
     tokio::spawn(async move {
         let carried = async {
-            let (client, kubelet) = tokio::try_join!(client, hyper::upgrade::on(answer))?;
-            let (client, kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
-            carry(client, kubelet, websocket::GOODBYE).await;
+            let (client, other) = tokio::try_join!(client, hyper::upgrade::on(answer))?;
+            let (client, other) = (TokioIo::new(client), TokioIo::new(other));
+            carry(client, other, websocket::GOODBYE).await;
             Ok::<_, hyper::Error>(())
         };
         if let Some(Err(error)) = stopping.run_until_cancelled(carried).await {
             tracing::debug!(%error, "a connection was not upgraded");
         }
     });
-    Ok(response)
 }
 
 /// What of a client's handshake is the kubelet's to answer. A client that asks for something else

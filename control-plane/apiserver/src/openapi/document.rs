@@ -1,5 +1,7 @@
 //! The document of one group-version.
 
+mod connect;
+
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::schema::{ListType, Node, Shape};
@@ -14,7 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::discovery::{Shown, shown};
 use crate::handlers::patch::ACCEPTED;
 use crate::registry::lookup::Kinds;
-use crate::registry::strategy::Descriptor;
+use crate::registry::strategy::{Descriptor, Subresource};
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -331,6 +333,11 @@ fn add_subresources(
     common.push(parameter("name", "path", "string"));
     for subresource in &d.subresources {
         let shown = shown(d, *subresource);
+        if *subresource == Subresource::Proxy {
+            let path = format!("{collection}/{{name}}/{}", shown.name);
+            connect::add(paths, &path, &shown, &common);
+            continue;
+        }
         let schema = schema_of(&shown, own);
         let Some(definition) = schemas.get_mut(&schema) else {
             continue;

@@ -163,9 +163,17 @@ fn operation(operation: Value) -> Value {
             "schema": convert(schema.unwrap_or_default()),
         }));
     }
+    let mut produces = json!(TYPES);
     if let Some(Value::Object(responses)) = operation.get_mut("responses") {
         for response in responses.values_mut() {
             let schema = response["content"]["application/json"]["schema"].take();
+            let anything = response["content"]["*/*"]["schema"].take();
+            let schema = if anything.is_null() {
+                schema
+            } else {
+                produces = json!(["*/*"]);
+                anything
+            };
             let description = response["description"].take();
             *response = json!({ "description": description });
             if !schema.is_null() {
@@ -175,7 +183,7 @@ fn operation(operation: Value) -> Value {
     }
     operation.insert("parameters".to_owned(), parameters.into());
     operation.insert("consumes".to_owned(), json!(consumes));
-    operation.insert("produces".to_owned(), json!(TYPES));
+    operation.insert("produces".to_owned(), produces);
     operation.insert("schemes".to_owned(), json!(["https"]));
     operation.into()
 }

@@ -82,6 +82,9 @@ pub enum Subresource {
     Attach,
     /// `pods/NAME/portforward`: a WebSocket, proxied to the kubelet.
     PortForward,
+    /// `pods/NAME/proxy`, `services/NAME/proxy`, `nodes/NAME/proxy`: HTTP of any method, and all paths
+    /// below.
+    Proxy,
     /// `certificatesigningrequests/NAME/approval`: get, update, patch.
     Approval,
     /// `namespaces/NAME/finalize`: update.
@@ -107,6 +110,7 @@ impl Subresource {
             Self::Exec => "exec",
             Self::Attach => "attach",
             Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
             Self::Approval => "approval",
             Self::Finalize => "finalize",
             Self::EphemeralContainers => "ephemeralcontainers",
@@ -128,6 +132,12 @@ impl Subresource {
     #[must_use]
     pub fn is_stream(self) -> bool {
         matches!(self, Self::Exec | Self::Attach | Self::PortForward)
+    }
+
+    /// Whether it leads to somebody else, who may take as long as he wants.
+    #[must_use]
+    pub fn is_connection(self) -> bool {
+        self.is_stream() || self == Self::Proxy
     }
 }
 

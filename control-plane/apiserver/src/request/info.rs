@@ -48,7 +48,7 @@ impl RequestInfo {
     #[must_use]
     pub fn is_long_running(&self, kind: Option<&Descriptor>, follow: bool) -> bool {
         let subresource = kind.and_then(|kind| kind.subresource(&self.subresource));
-        let lasts = |one: Subresource| one.is_stream() || (one == Subresource::Log && follow);
+        let lasts = |one: Subresource| one.is_connection() || (one == Subresource::Log && follow);
         self.verb == "watch" || subresource.is_some_and(lasts)
     }
 
@@ -178,6 +178,30 @@ mod tests {
                 "patch apps/v1 deployments/scale a d",
             ),
             ("GET", "/api/v1/nodes/n%2F1", false, "get v1 nodes - n/1"),
+            (
+                "GET",
+                "/api/v1/namespaces/a/services/https:s:443/proxy/x/status",
+                true,
+                "get v1 services/proxy a https:s:443",
+            ),
+            (
+                "HEAD",
+                "/api/v1/nodes/n/proxy/",
+                false,
+                "get v1 nodes/proxy - n",
+            ),
+            (
+                "POST",
+                "/api/v1/namespaces/a/pods/p/proxy",
+                false,
+                "create v1 pods/proxy a p",
+            ),
+            (
+                "OPTIONS",
+                "/api/v1/namespaces/a/pods/p/proxy",
+                false,
+                "options v1 pods/proxy a p",
+            ),
         ];
         for (method, path, watch, want) in table {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");
@@ -207,14 +231,18 @@ mod tests {
 
     #[test]
     fn what_its_kind_does_not_serve_takes_not_long() {
-        let pods = Descriptor::of::<Pod>().subresources(&[Subresource::Exec, Subresource::Log]);
+        let served = [Subresource::Exec, Subresource::Log, Subresource::Proxy];
+        let pods = Descriptor::of::<Pod>().subresources(&served);
         let maps = Descriptor::of::<ConfigMap>();
         for (kind, subresource, follow, want) in [
             (Some(&pods), "exec", false, true),
+            (Some(&pods), "proxy", false, true),
+            (Some(&pods), "proxy/a/log", false, true),
             (Some(&pods), "log", true, true),
             (Some(&pods), "log", false, false),
             (Some(&pods), "attach", false, false),
             (Some(&maps), "exec", false, false),
+            (Some(&maps), "proxy", false, false),
             (Some(&maps), "log", true, false),
             (None, "exec", false, false),
         ] {

@@ -74,6 +74,7 @@ async fn both_forms_of_discovery_agree() {
     assert_eq!(legacy, aggregated);
     for expected in [
         "/api/v1 pods/log [\"get\"]",
+        "/api/v1 nodes/proxy [\"create\",\"delete\",\"get\",\"patch\",\"update\"]",
         "/apis/apps/v1 deployments/scale [\"get\",\"patch\",\"update\"]",
     ] {
         assert!(legacy.iter().any(|line| line == expected), "{expected}");
@@ -144,6 +145,12 @@ async fn openapi_documents_are_whole() {
         }
     }
     let core = api.get("/openapi/v3/api/v1").await.ok(200);
+    let proxy = "/api/v1/namespaces/{namespace}/services/{name}/proxy/{path}";
+    let options = &core["paths"][proxy]["options"];
+    assert_eq!(options["x-kubernetes-action"], "connect");
+    let kind = &options["x-kubernetes-group-version-kind"]["kind"];
+    assert_eq!(*kind, "ServiceProxyOptions");
+    assert!(core["paths"]["/api/v1/nodes/{name}/proxy"]["head"].is_object());
     let schemas = &core["components"]["schemas"];
     let gvk = &schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"][0];
     assert_eq!(gvk["kind"], "Pod");
@@ -234,6 +241,10 @@ async fn openapi_v2_holds_all_definitions() {
         body.unwrap()["schema"]["$ref"],
         "#/definitions/io.k8s.api.core.v1.Pod"
     );
+    let proxy = "/api/v1/namespaces/{namespace}/pods/{name}/proxy";
+    let get = &document["paths"][proxy]["get"];
+    assert_eq!(get["produces"], serde_json::json!(["*/*"]));
+    assert_eq!(get["responses"]["200"]["schema"]["type"], "string");
     let request = Request::get("/openapi/v2").header("if-none-match", etag);
     let again = api.request(request.body(Body::empty()).unwrap()).await;
     assert_eq!((again.code, again.text.as_str()), (304, ""));

@@ -25,6 +25,7 @@ mod lists;
 mod logs;
 mod managed_fields;
 mod pod_parts;
+mod proxies;
 mod requests;
 mod services;
 mod shapes;

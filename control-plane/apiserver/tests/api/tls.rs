@@ -29,7 +29,7 @@ pub(crate) struct Ca {
 pub(crate) type Pair = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

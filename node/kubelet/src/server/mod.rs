@@ -70,6 +70,7 @@ pub(crate) fn router(state: ApiState, allowed: Vec<String>) -> Router {
             "/portForward/{namespace}/{pod}",
             get(streaming::port_forward),
         )
+        .route("/connect/{namespace}/{pod}", get(streaming::connect))
         .with_state(state)
         .layer(middleware::from_fn(move |request, next| {
             authorize(allowed.clone(), request, next)

@@ -44,19 +44,39 @@ impl Node {
         }
     }
 
-    /// Opens a WebSocket, or says with which status that was refused.
-    async fn open(&self, path: &str, protocol: &'static str) -> Result<Client, u16> {
+    async fn stream(&self) -> TlsStream<TcpStream> {
         let identity = self.authority.issue("apiserver", "x");
         let config = self.authority.client(Some(identity));
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect("node".try_into().unwrap(), stream);
+        let connected = connector.connect("node".try_into().unwrap(), stream).await;
+        connected.unwrap()
+    }
+
+    /// Asks for a bare stream of bytes, or for what else is called so: the status, and the stream.
+    async fn bytes(&self, path: &str, upgrade: &str) -> (u16, TlsStream<TcpStream>) {
+        let mut stream = self.stream().await;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), stream)
+    }
+
+    /// Opens a WebSocket, or says with which status that was refused.
+    async fn open(&self, path: &str, protocol: &'static str) -> Result<Client, u16> {
+        let stream = self.stream().await;
         let mut request = format!("ws://node{path}").into_client_request().unwrap();
         let protocol = HeaderValue::from_static(protocol);
         request
             .headers_mut()
             .insert("Sec-WebSocket-Protocol", protocol);
-        match tokio_tungstenite::client_async(request, stream.await.unwrap()).await {
+        match tokio_tungstenite::client_async(request, stream).await {
             Ok((client, _)) => Ok(client),
             Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
             Err(error) => panic!("{path}: {error}"),
@@ -181,6 +201,50 @@ async fn ports_are_forwarded_in_channels() {
         error.contains("error forwarding port 1 to pod web"),
         "{error}"
     );
+    node.kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_is_connected_to_at_its_address() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let listens = Behaviour {
+        listens: vec![port],
+        ..Behaviour::default()
+    };
+    let node = Node::new(listens).await;
+    let pod = node.world.api.get(&path("web")).unwrap();
+    let ip = pod["status"]["podIP"].as_str().unwrap();
+    let connect = format!("/connect/ns/web?port={port}&ip={ip}");
+    let (status, mut client) = node.bytes(&connect, "tcp").await;
+    assert_eq!(status, 101);
+    let (mut served, _) = server.accept().await.unwrap();
+    client.write_all(b"ask").await.unwrap();
+    let mut asked = [0; 3];
+    served.read_exact(&mut asked).await.unwrap();
+    served.write_all(b"answer").await.unwrap();
+    drop(served);
+    let mut said = Vec::new();
+    client.read_to_end(&mut said).await.unwrap();
+    assert_eq!((&asked, &*said), (b"ask", &b"answer"[..]));
+
+    for (path, upgrade, status) in [
+        (connect.clone(), "websocket", 400),
+        (format!("/connect/ns/web?port={port}"), "tcp", 400),
+        (format!("/connect/ns/web?ip={ip}"), "tcp", 400),
+        (format!("/connect/ns/web?port=x&ip={ip}"), "tcp", 400),
+        (format!("/connect/ns/none?port={port}&ip={ip}"), "tcp", 404),
+        // What another Pod has, or the machine, is not this one's.
+        (
+            format!("/connect/ns/web?port={port}&ip=127.0.0.1"),
+            "tcp",
+            404,
+        ),
+        (format!("/connect/ns/web?port=1&ip={ip}"), "tcp", 502),
+    ] {
+        let (refused, _) = node.bytes(&path, upgrade).await;
+        assert_eq!(refused, status, "{path}");
+    }
     node.kubelet.stop().await;
 }
 

@@ -23,7 +23,7 @@ impl Strategy for NodeStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Node>()
             .short_names(&["no"])
-            .subresources(&[Subresource::Status])
+            .subresources(&[Subresource::Status, Subresource::Proxy])
             .fields(&["spec.unschedulable"])
     }
 

@@ -171,6 +171,10 @@ impl Caller {
                 let left: Vec<Answer> = left.map(answer_of).collect();
                 self.is_gone(&left)
             }
+            "connect" if target.subresource.as_deref() == Some("proxy") => {
+                let method = connect_method(&endpoint.name);
+                self.lead(&target.plural, method, &path, name).await
+            }
             // A stream begins with an upgrade, and that on a node that runs the Pod: this one has none.
             "connect" => {
                 let asked = format!("{path}?command=id&stdout=true");
@@ -181,6 +185,31 @@ impl Caller {
             }
             other => Err(format!("no way to call {other}")),
         }
+    }
+
+    /// A proxy to what is not there says so, whatever the method: a Pod on no node has no address,
+    /// and a Service without Pods no endpoints.
+    async fn lead(
+        &self,
+        plural: &str,
+        method: Method,
+        path: &str,
+        name: &str,
+    ) -> Result<(), Wrong> {
+        let (code, message) = match plural {
+            "pods" => (400, "address not allowed".to_owned()),
+            _ => {
+                let message = format!("no endpoints available for service {name:?}");
+                (503, message)
+            }
+        };
+        let is_head = method == Method::HEAD;
+        let answer = self.api.raw(method, path, "", Body::empty()).await;
+        if is_head {
+            return same(&json!(answer.code), code);
+        }
+        let status = wants(&answer, code, Some("Status"))?;
+        same(&status["message"], message)
     }
 
     /// Posts to a collection an object, and to a subresource what that takes.

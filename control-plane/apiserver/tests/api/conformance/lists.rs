@@ -13,7 +13,6 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ("aggregation", "requests handed on to API servers of others"),
     ("controllers", "controllers of kinds that have none yet"),
     ("custom resources", "CustomResourceDefinitions"),
-    ("proxies", "proxies through the API server"),
     ("scheduling", "preemption"),
     ("several nodes", "a test cluster of more than one node"),
     ("webhooks", "webhooks that the API server asks"),

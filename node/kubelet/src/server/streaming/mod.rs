@@ -1,29 +1,35 @@
-//! Exec, attach and port-forward.
+//! Exec, attach and port-forward; and `connect`, by which the API server's proxies reach Pods.
 //!
 //! The API server has checked who asks and for what, and passes the client's WebSocket on as it
 //! is. What follows belongs to the client: it ends with it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::response::Response;
-use coracle_runtime::ContainerId;
-use coracle_runtime::RuntimeService;
 use coracle_runtime::streaming::{ExecConfig, Wanted};
+use coracle_runtime::{ContainerId, RuntimeService, SandboxState};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::time::timeout;
 
 use super::ApiState;
-use crate::pod;
+use crate::{pod, pod_dial};
 use remote_command::Ending;
 
 mod port_forward;
+mod relay;
 mod remote_command;
 mod socket;
 
 pub(crate) use socket::Sockets;
 
 type Refused = (StatusCode, String);
+
+/// How long a Pod may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// What is asked of a process, by the kubelet's names.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +38,7 @@ struct Options {
     terminal: bool,
     wanted: Wanted,
     ports: Vec<u16>,
+    ip: Option<IpAddr>,
 }
 
 impl Options {
@@ -52,6 +59,7 @@ impl Options {
                         .ports
                         .push(port.ok_or((StatusCode::BAD_REQUEST, text))?);
                 }
+                "ip" => options.ip = value.parse().ok(),
                 _ => {}
             }
         }
@@ -144,6 +152,45 @@ pub(super) async fn port_forward(
             port_forward::serve(socket, protocol, target, options.ports).await;
         });
     Ok(upgraded)
+}
+
+/// Connects to a port of a Pod at its address. From the answer on, the bytes of the connection are
+/// those of the Pod's.
+pub(super) async fn connect(
+    State(state): State<ApiState>,
+    Path((namespace, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Result<Response, Refused> {
+    let options = Options::parse(query.as_deref().unwrap_or_default())?;
+    let (Some(ip), &[port]) = (options.ip, &*options.ports) else {
+        let text = "an address and a port must be specified".to_owned();
+        return Err((StatusCode::BAD_REQUEST, text));
+    };
+    if !socket::wants_bytes(request.headers()) {
+        let text = "this is a stream of bytes, to which a connection must be upgraded".to_owned();
+        return Err((StatusCode::BAD_REQUEST, text));
+    }
+    let pod = find(&state, &namespace, &name)?;
+    if !has_address(&state, &pod, ip) {
+        // Another Pod may have it by now.
+        let text = format!("pod {name:?} does not run at {ip}");
+        return Err((StatusCode::NOT_FOUND, text));
+    }
+    let connecting = pod_dial::at_address(&state.node, pod::uid(&pod), ip, port);
+    let connected = timeout(CONNECT, connecting).await;
+    let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let stream = connected.map_err(|error| (StatusCode::BAD_GATEWAY, error.to_string()))?;
+    state
+        .sockets
+        .upgrade_to_bytes(request, move |client| relay::carry(client, stream))
+}
+
+/// Whether an address is that of a Pod which runs.
+fn has_address(state: &ApiState, pod: &Pod, ip: IpAddr) -> bool {
+    let known = state.node.cache.pod(pod::uid(pod));
+    let mut sandboxes = known.sandboxes.iter().map(|of| &of.sandbox);
+    sandboxes.any(|of| of.state == SandboxState::Ready && of.config.ips.contains(&ip))
 }
 
 fn find(state: &ApiState, namespace: &str, name: &str) -> Result<Arc<Pod>, Refused> {

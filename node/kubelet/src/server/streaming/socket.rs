@@ -1,4 +1,4 @@
-//! Requests that become WebSockets (RFC 6455).
+//! Requests that become WebSockets (RFC 6455), or bare streams of bytes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, StatusCode};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_tungstenite::WebSocketStream;
@@ -23,8 +23,12 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// WebSockets at a time.
+use super::Refused;
+
+/// WebSockets and bare streams at a time.
 const SOCKETS: usize = 1024;
+/// What a bare stream of bytes is called when it is asked for.
+const BYTES: &str = "tcp";
 /// Bytes of a message at most: a tunnel's largest frame with what is around it. Clients send tens of
 /// kilobytes.
 pub(super) const MAX_MESSAGE: usize = 2 << 20;
@@ -36,9 +40,9 @@ const OUTBOX: usize = 16;
 /// reading from it, such as while its input waits for a process.
 const QUIET: Duration = Duration::from_secs(30);
 /// How long the end may take to reach the client.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The tasks that serve WebSockets.
+/// The tasks that serve WebSockets and bare streams.
 #[derive(Clone)]
 pub(crate) struct Sockets {
     tasks: TaskTracker,
@@ -80,25 +84,68 @@ impl Sockets {
             Ok(response) => response,
             Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
         };
+        let serve = move |upgraded| async move {
+            serve(Socket::new(upgraded).await, protocol).await;
+        };
+        if let Err(refused) = self.spawn(upgrade, serve) {
+            return refused.into_response();
+        }
+        let name = HeaderValue::from_static(protocol);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+        response
+    }
+
+    /// Answers with the upgrade to a bare stream of bytes, and serves it by `serve` once that is
+    /// done.
+    ///
+    /// # Errors
+    /// 503 where there is no room.
+    pub(super) fn upgrade_to_bytes<F>(
+        &self,
+        mut request: Request,
+        serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    ) -> Result<Response, Refused>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let upgrade = hyper::upgrade::on(&mut request);
+        self.spawn(upgrade, move |upgraded| serve(TokioIo::new(upgraded)))?;
+        let headers = [(CONNECTION, "Upgrade"), (UPGRADE, BYTES)];
+        Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    }
+
+    /// Serves a connection once it is upgraded.
+    fn spawn<F>(
+        &self,
+        upgrade: OnUpgrade,
+        serve: impl FnOnce(Upgraded) -> F + Send + 'static,
+    ) -> Result<(), Refused>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             let text = format!("this node serves {SOCKETS} streams already");
-            return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+            return Err((StatusCode::SERVICE_UNAVAILABLE, text));
         };
         let cancel = self.cancel.clone();
         self.tasks.spawn(async move {
             let _slot = slot;
             let served = async {
                 match upgrade.await {
-                    Ok(upgraded) => serve(Socket::new(upgraded).await, protocol).await,
+                    Ok(upgraded) => serve(upgraded).await,
                     Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
                 }
             };
             cancel.run_until_cancelled(served).await;
         });
-        let name = HeaderValue::from_static(protocol);
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
-        response
+        Ok(())
     }
+}
+
+/// Whether a request asks for a bare stream of bytes.
+pub(super) fn wants_bytes(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE);
+    upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(BYTES.as_bytes()))
 }
 
 /// The first protocol that the client offers and that is known.

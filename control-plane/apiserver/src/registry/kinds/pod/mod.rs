@@ -37,6 +37,7 @@ impl Strategy for PodStrategy {
                 Subresource::Exec,
                 Subresource::Attach,
                 Subresource::PortForward,
+                Subresource::Proxy,
                 Subresource::EphemeralContainers,
                 Subresource::Resize,
             ])

@@ -28,7 +28,7 @@ impl Strategy for ServiceStrategy {
             .short_names(&["svc"])
             .categories(&["all"])
             .names(NameRule::Rfc1035Label)
-            .subresources(&[Subresource::Status])
+            .subresources(&[Subresource::Status, Subresource::Proxy])
             .fields(&["spec.clusterIP", "spec.type"])
             .create_on_update()
     }
