@@ -111,9 +111,17 @@ impl Objects {
             records.insert(place.index, record);
             return;
         }
-        // Keys that come in their order, as at start, leave full chunks behind.
-        let grows = place.index == MOST && place.chunk + 1 == self.chunks.len();
-        let at = if grows { MOST } else { MOST / 2 };
+        // Keys that come in their order leave full chunks behind: the first of them that has no room
+        // begins the next one, or a new one where that is full as well.
+        let next = place.chunk + 1;
+        if place.index == MOST {
+            match self.chunks.get_mut(next).filter(|c| c.len() < MOST) {
+                Some(records) => records.insert(0, record),
+                None => self.chunks.insert(next, vec![record]),
+            }
+            return;
+        }
+        let at = MOST / 2;
         let rest = self.chunks[place.chunk].split_off(at);
         self.chunks.insert(place.chunk + 1, rest);
         if place.index >= at {
