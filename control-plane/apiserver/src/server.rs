@@ -15,7 +15,7 @@ use coracle_apimachinery::status::Status;
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, Conclusion, LogLine, Until};
+use crate::answer::{Answer, Conclusion, LogLine, Until, without_body};
 use crate::audit::Audit;
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
@@ -148,6 +148,7 @@ impl Inner {
         let began = Instant::now();
         let received = Timestamp::now();
         let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
         let query = Query::parse(parts.uri.query());
         let info = request_info(
             &parts.method,
@@ -273,7 +274,12 @@ impl Inner {
             running,
             server: self,
         };
-        response.map(|body| Body::new(Answer::new(body, until, conclusion)))
+        let response = response.map(|body| Body::new(Answer::new(body, until, conclusion)));
+        if is_head {
+            without_body(response)
+        } else {
+            response
+        }
     }
 
     async fn answer(
