@@ -117,7 +117,8 @@ pub(super) async fn apply(
     let descriptor = call.kind.descriptor();
     let config = config(&json)?;
     check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
-    let warnings = check_fields(call, &json, options.field_validation)?;
+    let schema = call.kind.schema_name();
+    let warnings = check_fields(call, &schema, &json, options.field_validation)?;
     let part = patch::part(call);
     let mut applied = send(call, part, &config, options).await?;
     applied.warnings.splice(0..0, warnings);
@@ -175,13 +176,13 @@ pub(super) async fn send(
 }
 
 /// An unknown field is refused however fields are validated: nobody could manage it.
-fn check_fields(
+pub(super) fn check_fields(
     call: &Call<'_>,
+    schema: &str,
     json: &[u8],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let schema = call.kind.schema_name();
-    let faults = decode::faults(call, &schema, json, FieldValidation::Warn);
+    let faults = decode::faults(call, schema, json, FieldValidation::Warn);
     for fault in &faults {
         if let Some(path) = fault.strip_prefix("unknown field ") {
             let path = path.trim_matches('"');

@@ -170,7 +170,7 @@ fn generate_name(object: &mut dyn Object) -> Option<String> {
 }
 
 /// Gives the object the namespace of the request, if it has none.
-pub(super) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
+pub(crate) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
     let meta = object.meta_mut();
     if !target.kind.descriptor().is_namespaced() {
         meta.namespace = None;
@@ -188,7 +188,7 @@ pub(super) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Re
 }
 
 /// Gives the object the name of the request, if it has none.
-pub(super) fn match_name(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
+pub(crate) fn match_name(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
     if target.name.is_empty() {
         return Ok(());
     }

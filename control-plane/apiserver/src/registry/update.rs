@@ -236,6 +236,23 @@ impl Registry {
     }
 }
 
+/// 422: a patch makes an object of another uid. An update that names another is one of an object
+/// that is gone, which is a conflict.
+pub(crate) fn refuse_other_uid(
+    target: Target<'_>,
+    new: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Status> {
+    let uid = new.meta().uid.as_deref().unwrap_or_default();
+    if uid.is_empty() || old.meta().uid.as_deref() == Some(uid) {
+        return Ok(());
+    }
+    let path = Path::new("metadata").child("uid");
+    let error = FieldError::invalid(&path, uid, "field is immutable");
+    let kind = target.kind.descriptor().group_kind();
+    Err(Status::invalid(&kind, target.name, vec![error]))
+}
+
 fn check_uid(target: Target<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {
     match (
         new.meta().uid.as_deref().unwrap_or_default(),
