@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Request;
+use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::harness::Api;
@@ -237,6 +238,41 @@ async fn openapi_v2_holds_all_definitions() {
     let request = Request::get("/openapi/v2").header("if-none-match", etag);
     let again = api.request(request.body(Body::empty()).unwrap()).await;
     assert_eq!((again.code, again.text.as_str()), (304, ""));
+}
+
+#[tokio::test]
+async fn openapi_v2_is_sent_as_it_is_kept() {
+    let api = Api::new().await;
+    let plain = api.get("/openapi/v2").await;
+    let etag = plain.headers["etag"].clone();
+    let ask = async |name: &str, value: &str| {
+        let request = Request::get("/openapi/v2").header(name, value);
+        let response = api.send(request.body(Body::empty()).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let (parts, packed) = ask("accept-encoding", "gzip").await;
+    assert_eq!(parts.headers["content-encoding"], "gzip");
+    assert_eq!(parts.headers["etag"], etag);
+    let mut unpacked = String::new();
+    let mut reader = flate2::read::GzDecoder::new(&packed[..]);
+    std::io::Read::read_to_string(&mut reader, &mut unpacked).unwrap();
+    assert!(unpacked == plain.text);
+    let etag = etag.to_str().unwrap();
+    for (tags, code) in [
+        (etag.to_owned(), 304),
+        (format!("W/{etag}"), 304),
+        (format!("\"a\", {etag}"), 304),
+        ("*".to_owned(), 304),
+        ("\"a\"".to_owned(), 200),
+    ] {
+        let (parts, body) = ask("if-none-match", &tags).await;
+        assert_eq!(
+            (parts.status.as_u16(), body.is_empty()),
+            (code, code == 304)
+        );
+        assert!(!parts.headers.contains_key("content-encoding"));
+    }
 }
 
 #[tokio::test]
