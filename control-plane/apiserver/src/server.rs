@@ -37,6 +37,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
+use crate::handlers::pretty;
 use crate::handlers::usage::Samples;
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
@@ -225,6 +226,9 @@ impl Inner {
             Ok(response) => (response, None),
             Err(failure) => (status(&headers, &failure), Some(failure)),
         };
+        if failure.is_some() && pretty::is_asked(&query, &headers) {
+            response = pretty::indent(response).await;
+        }
         let code = response.status().as_u16();
         if let Some(trail) = &passage.trail {
             trail.respond(code, failure.as_ref(), long_running);
@@ -390,6 +394,9 @@ impl Inner {
         {
             response = trail.response(response);
         }
+        if !passage.long_running && pretty::is_asked(query, &parts.headers) {
+            response = pretty::indent(response).await;
+        }
         let whole = matches!(info.verb.as_str(), "get" | "list") && !text && !passage.long_running;
         if whole {
             return Ok(compress(&parts.headers, response).await);
@@ -412,26 +419,27 @@ impl Inner {
             let none = coracle_apimachinery::gvk::GroupResource::new("", "");
             return Err(Status::method_not_supported(&none, &info.verb));
         }
-        match path {
-            "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
-            "/metrics" => Ok(self.metrics.render(&parts.headers, &self.registry).await),
+        let (headers, kinds) = (&parts.headers, self.registry.kinds());
+        let response = match path {
+            "/version" => encode::value(headers, StatusCode::OK, &health::version())?,
+            "/metrics" => self.metrics.render(headers, &self.registry).await,
             issuer::CONFIGURATION | issuer::KEYS => {
                 let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
-                answer.ok_or_else(Status::unknown_path)
+                answer.ok_or_else(Status::unknown_path)?
             }
             _ if path == "/openapi/v2"
                 || path == "/openapi/v3"
                 || path.starts_with("/openapi/v3/") =>
             {
-                let answer =
-                    self.openapi
-                        .answer(&parts.headers, self.registry.kinds(), path, query)?;
-                Ok(compress(&parts.headers, answer).await)
+                let answer = self.openapi.answer(headers, kinds, path, query)?;
+                return Ok(compress(headers, answer).await);
             }
-            _ => self
-                .discovery
-                .answer(&parts.headers, self.registry.kinds(), path),
+            _ => self.discovery.answer(headers, kinds, path)?,
+        };
+        if pretty::is_asked(query, headers) {
+            return Ok(pretty::indent(response).await);
         }
+        Ok(response)
     }
 }
 
