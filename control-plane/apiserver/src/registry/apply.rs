@@ -119,6 +119,7 @@ impl Registry {
             structure: kind.structure(),
             versions: &versions,
             reset: &reset_fields(kind, part.subresource()),
+            only: kind.only_fields(part.subresource()),
             manager: application.manager,
             subresource: part.subresource(),
             now: super::meta::now().0,

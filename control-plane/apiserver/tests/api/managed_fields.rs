@@ -126,6 +126,24 @@ async fn scale_has_a_manager_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_status_may_come_without_metadata() {
+    let api = Api::new().await;
+    let attachments = "/apis/storage.k8s.io/v1/volumeattachments";
+    let spec = json!({"attacher": "d.example.com", "nodeName": "n1", "source": {"persistentVolumeName": "vol"}});
+    let body = json!({"metadata": {"name": "a"}, "spec": spec});
+    api.post(attachments, &body).await.ok(201);
+    let path = format!("{attachments}/a/status?fieldManager=x");
+    let metadata = json!({"labels": {"a": "b"}, "annotations": {"a": "b"}});
+    let patch = json!({"metadata": metadata, "status": {"attached": true}});
+    let patched = api.patch(&path, "merge", &patch).await.ok(200);
+    assert_eq!(patched["status"]["attached"], true);
+    assert_eq!(patched["metadata"].get("labels"), None);
+    assert_eq!(patched["metadata"].get("annotations"), None);
+    let status = json!({"f:status": {"f:attached": {}}});
+    assert_eq!(fields(&patched, "x/Update/status"), status);
+}
+
+#[tokio::test]
 async fn clients_may_write_managed_fields() {
     let api = Api::new().await;
     let path = &format!("{CONFIG_MAPS}/a");
