@@ -40,6 +40,7 @@ impl Registry {
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
         let generated = generate_name(&mut *object);
+        let doubled = meta::dedup_owners(object.meta_mut());
 
         kind.set_defaults(&mut *object);
         self.manage_created(target, &mut *object, caller.manager);
@@ -49,7 +50,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: "",
             caller,
-            warnings: Vec::new(),
+            warnings: doubled.into_iter().collect(),
         };
         self.admit(&mut review, Some(&mut *object), None).await?;
 
