@@ -99,7 +99,7 @@ impl OpenApi {
         });
         match wanted {
             Some(OPENAPI_V2_MEDIA_TYPE) => {
-                let make = || Ok(openapi_v2(&v2::whole(kinds)).into());
+                let make = || Ok(Bytes::from(openapi_v2(&v2::whole(kinds))));
                 self.v2_protobuf
                     .answer(headers, OPENAPI_V2_MEDIA_TYPE, make)
             }

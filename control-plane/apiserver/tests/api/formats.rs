@@ -265,3 +265,19 @@ async fn json_is_indented_for_people() {
     let event = watch.until(|event| event["object"]["metadata"]["name"] == "a");
     assert_eq!(event.await["type"], "ADDED");
 }
+
+#[tokio::test]
+async fn media_types_are_the_same_in_any_case() {
+    let api = Api::new().await;
+    for (name, media_type, body) in [
+        (
+            "a",
+            "Application/JSON; charset=utf-8",
+            r#"{"metadata": {"name": "a"}}"#,
+        ),
+        ("b", "application/YAML", "metadata: {name: b}"),
+    ] {
+        let created = api.raw(Method::POST, CONFIG_MAPS, media_type, body).await;
+        assert_eq!(created.ok(201)["metadata"]["name"], name);
+    }
+}
