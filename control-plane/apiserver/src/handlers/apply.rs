@@ -138,11 +138,10 @@ pub(super) fn read(headers: &HeaderMap, bytes: Bytes) -> Result<Bytes, Status> {
 
 /// Decodes a configuration.
 pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
-    let config: Value = serde_json::from_slice(json).map_err(|error| {
-        Status::bad_request(format!("error decoding the configuration: {error}"))
-    })?;
+    let config: Value = serde_json::from_slice(json)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if !config.is_object() {
-        let message = "error decoding the configuration: a configuration is an object";
+        let message = "error decoding patch: a configuration is an object";
         return Err(Status::bad_request(message));
     }
     if !config["metadata"]["managedFields"].is_null() {
@@ -192,7 +191,7 @@ pub(super) fn check_fields(
     }
     match validation {
         FieldValidation::Strict if !faults.is_empty() => Err(Status::bad_request(format!(
-            "error decoding the configuration: {}",
+            "error strict decoding patch: {}",
             faults.join(", ")
         ))),
         FieldValidation::Ignore => Ok(Vec::new()),
