@@ -125,7 +125,7 @@ impl<V: View> Strategy for Viewed<V> {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        self.0.reset_fields(subresource)
+        self.0.stored().reset_fields(subresource)
     }
 
     fn prepare_for_status_update(&self, new: &mut V::Served, old: &V::Served) {
