@@ -4,6 +4,7 @@
 //! is made when it is asked for first, and kept.
 
 mod document;
+mod ids;
 mod kept;
 mod v2;
 

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::Api;
 
@@ -151,6 +151,13 @@ async fn openapi_documents_are_whole() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+    // An item of a list without one of its keys has a default of it.
+    let port = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"];
+    assert_eq!(port["protocol"]["default"], "TCP");
+    assert!(port["hostIP"].get("default").is_none());
+    let quantity = &schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"];
+    let types = json!([{"type": "string"}, {"type": "number"}]);
+    assert_eq!(quantity["oneOf"], types);
     let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert!(
         patch["parameters"]
@@ -165,6 +172,8 @@ async fn openapi_documents_are_whole() {
         paths[&format!("{pod}/{path}")][method]["x-kubernetes-group-version-kind"]["kind"].clone()
     };
     assert_eq!(kind("status", "patch"), "Pod");
+    let id = &paths[&format!("{pod}/eviction")]["post"]["operationId"];
+    assert_eq!(id, "createCoreV1NamespacedPodEviction");
     assert_eq!(kind("binding", "post"), "Binding");
     assert_eq!(kind("eviction", "post"), "Eviction");
     assert_eq!(kind("log", "get"), "Pod");
@@ -223,6 +232,13 @@ async fn openapi_v2_holds_all_definitions() {
         let gvk = &definitions[schema]["x-kubernetes-group-version-kind"][0];
         assert_eq!(gvk["kind"], kind);
     }
+    let port = &definitions["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"];
+    assert!(port.get("default").is_none());
+    let quantity = &definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"];
+    assert_eq!(
+        (&quantity["type"], quantity.get("format")),
+        (&json!("string"), None)
+    );
     let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     let post = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
