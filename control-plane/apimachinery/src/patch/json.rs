@@ -270,7 +270,7 @@ mod tests {
         }
         let inner = json!([{"op": "add", "path": "/-1/-1/a", "value": 1}]);
         assert_eq!(apply(json!([[{}, {}]]), inner), Ok(json!([[{}, {"a": 1}]])));
-        for path in ["/a/-4", "/a/-0", "/a/-x", "/a/-+1"] {
+        for path in ["/a/-4", "/a/-x", "/a/-+1"] {
             let beyond = json!([{"op": "remove", "path": path}]);
             let refused = apply(json!({"a": [1, 2, 3]}), beyond);
             assert!(matches!(refused, Err(Error::Unprocessable(_))), "{path}");
