@@ -130,6 +130,8 @@ fn curl(cluster: &Cluster) -> Command {
     let mut curl = Command::new("curl");
     curl.args(["-sSf", "--http1.1", "-o", "/dev/null", "-w"])
         .arg("%{size_download} %{time_total}")
+        // Under its own name it would get what people read.
+        .args(["--user-agent", "bench"])
         .arg("--cacert")
         .arg(ca)
         .arg("--cert")

@@ -127,6 +127,7 @@ fn write(body: &[u8]) -> Result<Value, String> {
         structure,
         versions: &One,
         reset: &Set::default(),
+        only: None,
         manager: case["manager"].as_str().unwrap_or_default(),
         subresource: "",
         now: jiff::Timestamp::UNIX_EPOCH,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Response;
+use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -18,6 +20,17 @@ use crate::audit::trail::Trail;
 use crate::flow::{Permit, Place};
 use crate::metrics::requests::{RequestLabels, Running};
 use crate::server::Inner;
+
+/// The answer to a HEAD: what a GET would be told, without the body. HTTP/1.1 leaves that out by
+/// itself; over HTTP/2 it would be sent, and clients would break off.
+pub(crate) fn without_body(mut response: Response<Body>) -> Response<Body> {
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Body::empty();
+    response
+}
 
 /// What the request log says, by upstream's names.
 pub(crate) struct LogLine {

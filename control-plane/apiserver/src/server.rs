@@ -15,7 +15,7 @@ use coracle_apimachinery::status::Status;
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, Conclusion, LogLine, Until};
+use crate::answer::{Answer, Conclusion, LogLine, Until, without_body};
 use crate::audit::Audit;
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
@@ -37,6 +37,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
+use crate::handlers::pretty;
 use crate::handlers::usage::Samples;
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
@@ -148,6 +149,7 @@ impl Inner {
         let began = Instant::now();
         let received = Timestamp::now();
         let (parts, body) = request.into_parts();
+        let is_head = parts.method == Method::HEAD;
         let query = Query::parse(parts.uri.query());
         let info = request_info(
             &parts.method,
@@ -229,6 +231,9 @@ impl Inner {
             Ok(response) => (response, None),
             Err(failure) => (status(&headers, &failure), Some(failure)),
         };
+        if failure.is_some() && pretty::is_asked(&query, &headers) {
+            response = pretty::indent(response).await;
+        }
         let code = response.status().as_u16();
         if let Some(trail) = &passage.trail {
             trail.respond(code, failure.as_ref(), long_running);
@@ -278,7 +283,12 @@ impl Inner {
             running,
             server: self,
         };
-        response.map(|body| Body::new(Answer::new(body, until, conclusion)))
+        let response = response.map(|body| Body::new(Answer::new(body, until, conclusion)));
+        if is_head {
+            without_body(response)
+        } else {
+            response
+        }
     }
 
     async fn answer(
@@ -392,6 +402,9 @@ impl Inner {
         {
             response = trail.response(response);
         }
+        if !passage.long_running && pretty::is_asked(query, &parts.headers) {
+            response = pretty::indent(response).await;
+        }
         let whole = matches!(info.verb.as_str(), "get" | "list") && !text && !passage.long_running;
         if whole {
             return Ok(compress(&parts.headers, response).await);
@@ -414,26 +427,27 @@ impl Inner {
             let none = coracle_apimachinery::gvk::GroupResource::new("", "");
             return Err(Status::method_not_supported(&none, &info.verb));
         }
-        match path {
-            "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
-            "/metrics" => Ok(self.metrics.render(&parts.headers, &self.registry).await),
+        let (headers, kinds) = (&parts.headers, self.registry.kinds());
+        let response = match path {
+            "/version" => encode::value(headers, StatusCode::OK, &health::version())?,
+            "/metrics" => self.metrics.render(headers, &self.registry).await,
             issuer::CONFIGURATION | issuer::KEYS => {
                 let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
-                answer.ok_or_else(Status::unknown_path)
+                answer.ok_or_else(Status::unknown_path)?
             }
             _ if path == "/openapi/v2"
                 || path == "/openapi/v3"
                 || path.starts_with("/openapi/v3/") =>
             {
-                let answer =
-                    self.openapi
-                        .answer(&parts.headers, self.registry.kinds(), path, query)?;
-                Ok(compress(&parts.headers, answer).await)
+                let answer = self.openapi.answer(headers, kinds, path, query)?;
+                return Ok(compress(headers, answer).await);
             }
-            _ => self
-                .discovery
-                .answer(&parts.headers, self.registry.kinds(), path),
+            _ => self.discovery.answer(headers, kinds, path)?,
+        };
+        if pretty::is_asked(query, headers) {
+            return Ok(pretty::indent(response).await);
         }
+        Ok(response)
     }
 }
 

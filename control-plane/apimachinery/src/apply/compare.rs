@@ -21,13 +21,13 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// The comparison without these fields and those below them.
+    /// The comparison with what is left of each of its sets.
     #[must_use]
-    pub fn excluding(self, fields: &Set) -> Self {
+    pub fn map(self, left: impl Fn(Set) -> Set) -> Self {
         Self {
-            removed: self.removed.recursive_difference(fields),
-            modified: self.modified.recursive_difference(fields),
-            added: self.added.recursive_difference(fields),
+            removed: left(self.removed),
+            modified: left(self.modified),
+            added: left(self.added),
         }
     }
 }

@@ -28,6 +28,14 @@ impl PathElement {
         Self::Field(name.into())
     }
 
+    /// Whether it is the field of this name; `*` stands for any step.
+    pub(super) fn is(&self, step: &str) -> bool {
+        match self {
+            Self::Field(name) => step == "*" || **name == *step,
+            _ => step == "*",
+        }
+    }
+
     /// Reads what [`PathElement::serialize`] writes. `Ok(None)` is a step of a sort that is not
     /// known, which is ignored: a later version may know it.
     ///

@@ -234,6 +234,31 @@ impl Set {
         self
     }
 
+    /// The fields at these paths and below them; `*` in a path is any step.
+    #[must_use]
+    pub fn at_or_below(self, paths: &[&[&str]]) -> Self {
+        let mut nodes = Vec::new();
+        for (element, node) in self.nodes {
+            let below = paths.iter().filter_map(|path| {
+                let (first, below) = path.split_first()?;
+                element.is(first).then_some(below)
+            });
+            let below: Vec<&[&str]> = below.collect();
+            let node = if below.iter().any(|path| path.is_empty()) {
+                node
+            } else {
+                Node {
+                    member: false,
+                    children: node.children.at_or_below(&below),
+                }
+            };
+            if !node.is_empty() {
+                nodes.push((element, node));
+            }
+        }
+        Self { nodes }
+    }
+
     /// The fields below which no other is in the set.
     #[must_use]
     pub fn leaves(mut self) -> Self {

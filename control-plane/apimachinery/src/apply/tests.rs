@@ -290,3 +290,26 @@ proptest! {
         let _ = PathElement::parse(&text);
     }
 }
+
+#[test]
+fn fields_at_paths_and_below_them() {
+    let fields = json!({"f:spec": {
+        "f:containers": {
+            ".": {},
+            "k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {"f:limits": {"f:cpu": {}}}},
+        },
+        "f:resources": {},
+    }});
+    let set = Set::from_fields(&fields).unwrap();
+    let left = |paths: &[&[&str]]| set.clone().at_or_below(paths).to_fields();
+    let item = json!({"f:resources": {"f:limits": {"f:cpu": {}}}});
+    let resources = json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": item}}});
+    assert_eq!(
+        left(&[&["spec", "containers", "*", "resources"]]),
+        resources
+    );
+    let spec = json!({"f:spec": {"f:resources": {}}});
+    assert_eq!(left(&[&["status"], &["spec", "resources"]]), spec);
+    assert_eq!(left(&[&["spec"]]), fields);
+    assert_eq!(left(&[&["resources"], &["status"]]), json!({}));
+}

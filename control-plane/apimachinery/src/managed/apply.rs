@@ -86,9 +86,8 @@ fn attempt(
 ) -> Result<Applied, Error> {
     reconcile(&mut managers, write);
     let merged = merge(live.clone(), config, write.structure).map_err(Error::Config)?;
-    let fields = field_set(config, write.structure)
-        .map_err(Error::Config)?
-        .recursive_difference(write.reset);
+    let fields = field_set(config, write.structure).map_err(Error::Config)?;
+    let fields = write.changeable(fields);
     let writer = write.who(Operation::Apply);
     let last = managers.remove(&writer);
     let entry = Entry {

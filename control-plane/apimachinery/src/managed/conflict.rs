@@ -29,6 +29,17 @@ impl Conflicts {
         }
         set
     }
+
+    /// The same, with managers that update in another version: a scale is none of its object's.
+    #[must_use]
+    pub fn in_version(mut self, api_version: &str) -> Self {
+        for Conflict { manager, .. } in &mut self.0 {
+            if manager.operation == Operation::Update {
+                api_version.clone_into(&mut manager.api_version);
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for Manager {

@@ -50,6 +50,9 @@ pub struct Write<'a> {
     pub versions: &'a dyn Versions,
     /// Fields that the write cannot change, and so gives nobody.
     pub reset: &'a Set,
+    /// The only fields that the write can change, where they are few: paths, of which `*` is any
+    /// item.
+    pub only: Option<&'a [&'a [&'a str]]>,
     /// Name of the manager.
     pub manager: &'a str,
     /// The subresource by which is written; empty for the object itself.
@@ -59,6 +62,14 @@ pub struct Write<'a> {
 }
 
 impl Write<'_> {
+    /// Of these fields those that the write can change.
+    fn changeable(&self, fields: Set) -> Set {
+        match self.only {
+            Some(paths) => fields.at_or_below(paths),
+            None => fields.recursive_difference(self.reset),
+        }
+    }
+
     fn structure_of(&self, api_version: &str) -> Option<Node<'_>> {
         if api_version == self.api_version {
             Some(self.structure)
@@ -153,7 +164,7 @@ impl<'w, 'a> Comparisons<'w, 'a> {
                 _ => return Ok(None),
             }
         };
-        Ok(Some(comparison.excluding(write.reset)))
+        Ok(Some(comparison.map(|fields| write.changeable(fields))))
     }
 }
 

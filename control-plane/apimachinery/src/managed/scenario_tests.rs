@@ -66,6 +66,7 @@ impl Step<'_> {
             structure: Schema::built_in().kind(self.kind).unwrap(),
             versions: &One,
             reset: &Set::of([&[reset][..]]),
+            only: None,
             manager: self.text("manager"),
             subresource,
             now: jiff::Timestamp::UNIX_EPOCH,

@@ -54,6 +54,7 @@ fn write<'a>(manager: &'a str, reset: &'a Set, now: i64) -> Write<'a> {
             .unwrap(),
         versions: &One,
         reset,
+        only: None,
         manager,
         subresource: "",
         now: jiff::Timestamp::from_second(now).unwrap(),

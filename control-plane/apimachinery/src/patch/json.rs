@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use super::Error;
 
+mod indices;
+
 /// Operations in one patch, as in Kubernetes.
 const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that one patch may copy and move in all: as much as a request body may have, so that
@@ -46,8 +48,10 @@ impl Patch {
     pub fn apply(&self, mut document: Value) -> Result<Value, Error> {
         let mut copied = 0;
         for (index, operation) in self.0.iter().enumerate() {
-            check_growth(&document, operation, &mut copied)
-                .and_then(|()| apply_one(&mut document, operation))
+            let from_start = indices::from_start(&document, operation);
+            let meant = from_start.as_ref().unwrap_or(operation);
+            check_growth(&document, meant, &mut copied)
+                .and_then(|()| apply_one(&mut document, meant))
                 .map_err(|fault| {
                     Error::Unprocessable(format!(
                         "{} (operation {index}): {fault}",
@@ -225,6 +229,55 @@ mod tests {
         for (patch, want) in table {
             assert_eq!(apply(document.clone(), patch.clone()), Ok(want), "{patch}");
         }
+    }
+
+    #[test]
+    fn indices_from_the_end() {
+        let table = [
+            (json!({"op": "remove", "path": "/a/-1"}), json!([1, 2])),
+            (
+                json!({"op": "replace", "path": "/a/-3", "value": 0}),
+                json!([0, 2, 3]),
+            ),
+            (
+                json!({"op": "add", "path": "/a/-1", "value": 4}),
+                json!([1, 2, 3, 4]),
+            ),
+            (
+                json!({"op": "add", "path": "/a/-4", "value": 0}),
+                json!([0, 1, 2, 3]),
+            ),
+            (
+                json!({"op": "move", "from": "/a/0", "path": "/a/-1"}),
+                json!([2, 3, 1]),
+            ),
+            (
+                json!({"op": "move", "from": "/a/-1", "path": "/a/-3"}),
+                json!([3, 1, 2]),
+            ),
+            (
+                json!({"op": "copy", "from": "/a/-2", "path": "/a/-"}),
+                json!([1, 2, 3, 2]),
+            ),
+            (
+                json!({"op": "test", "path": "/a/-1", "value": 3}),
+                json!([1, 2, 3]),
+            ),
+        ];
+        for (operation, want) in table {
+            let patched = apply(json!({"a": [1, 2, 3]}), json!([operation]));
+            assert_eq!(patched, Ok(json!({"a": want})), "{operation}");
+        }
+        let inner = json!([{"op": "add", "path": "/-1/-1/a", "value": 1}]);
+        assert_eq!(apply(json!([[{}, {}]]), inner), Ok(json!([[{}, {"a": 1}]])));
+        for path in ["/a/-4", "/a/-x", "/a/-+1"] {
+            let beyond = json!([{"op": "remove", "path": path}]);
+            let refused = apply(json!({"a": [1, 2, 3]}), beyond);
+            assert!(matches!(refused, Err(Error::Unprocessable(_))), "{path}");
+        }
+        // The name of a member is none.
+        let member = json!([{"op": "replace", "path": "/-1", "value": 1}]);
+        assert_eq!(apply(json!({"-1": 0}), member), Ok(json!({"-1": 1})));
     }
 
     #[test]

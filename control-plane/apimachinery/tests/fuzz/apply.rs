@@ -84,6 +84,7 @@ fn with_write<R>(
         structure: history.kind.structure(),
         versions: &One,
         reset: &reset(subresource),
+        only: None,
         manager,
         subresource,
         now: jiff::Timestamp::from_second(history.now).unwrap(),

@@ -4,6 +4,8 @@
 mod aggregated;
 mod legacy;
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
@@ -122,21 +124,39 @@ pub(crate) fn with_etag(
     body: Bytes,
 ) -> Response<Body> {
     let etag = format!("\"{}\"", hex(&Sha256::digest(&body)));
-    let same = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|given| given.as_bytes() == etag.as_bytes());
-    let mut response = if same {
+    let Ok(response) = tagged(headers, media_type, &etag, || Ok::<_, Infallible>(body));
+    response
+}
+
+/// The same, of something whose tag is known before it is made.
+pub(crate) fn tagged<E>(
+    headers: &HeaderMap,
+    media_type: &'static str,
+    etag: &str,
+    make: impl FnOnce() -> Result<Bytes, E>,
+) -> Result<Response<Body>, E> {
+    let mut response = if has(headers, etag) {
         encode::response(StatusCode::NOT_MODIFIED, media_type, Body::empty())
     } else {
-        encode::response(StatusCode::OK, media_type, Body::from(body))
+        encode::response(StatusCode::OK, media_type, Body::from(make()?))
     };
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(ETAG, etag);
+    let fields = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        fields.insert(ETAG, etag);
     }
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
-    response
+    fields.insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+/// Whether the client has what is known by the tag (RFC 9110, `If-None-Match`). Who stands between
+/// may have made the tag a weak one, if it has packed what it is of.
+fn has(headers: &HeaderMap, etag: &str) -> bool {
+    let given = headers.get_all(IF_NONE_MATCH).iter();
+    given
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 /// Hexadecimal digits.

@@ -117,7 +117,8 @@ pub(super) async fn apply(
     let descriptor = call.kind.descriptor();
     let config = config(&json)?;
     check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
-    let warnings = check_fields(call, &json, options.field_validation)?;
+    let schema = call.kind.schema_name();
+    let warnings = check_fields(call, &schema, &json, options.field_validation)?;
     let part = patch::part(call);
     let mut applied = send(call, part, &config, options).await?;
     applied.warnings.splice(0..0, warnings);
@@ -137,11 +138,10 @@ pub(super) fn read(headers: &HeaderMap, bytes: Bytes) -> Result<Bytes, Status> {
 
 /// Decodes a configuration.
 pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
-    let config: Value = serde_json::from_slice(json).map_err(|error| {
-        Status::bad_request(format!("error decoding the configuration: {error}"))
-    })?;
+    let config: Value = serde_json::from_slice(json)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if !config.is_object() {
-        let message = "error decoding the configuration: a configuration is an object";
+        let message = "error decoding patch: a configuration is an object";
         return Err(Status::bad_request(message));
     }
     if !config["metadata"]["managedFields"].is_null() {
@@ -175,13 +175,13 @@ pub(super) async fn send(
 }
 
 /// An unknown field is refused however fields are validated: nobody could manage it.
-fn check_fields(
+pub(super) fn check_fields(
     call: &Call<'_>,
+    schema: &str,
     json: &[u8],
     validation: FieldValidation,
 ) -> Result<Vec<String>, Status> {
-    let schema = call.kind.schema_name();
-    let faults = decode::faults(call, &schema, json, FieldValidation::Warn);
+    let faults = decode::faults(call, schema, json, FieldValidation::Warn);
     for fault in &faults {
         if let Some(path) = fault.strip_prefix("unknown field ") {
             let path = path.trim_matches('"');
@@ -191,7 +191,7 @@ fn check_fields(
     }
     match validation {
         FieldValidation::Strict if !faults.is_empty() => Err(Status::bad_request(format!(
-            "error decoding the configuration: {}",
+            "error strict decoding patch: {}",
             faults.join(", ")
         ))),
         FieldValidation::Ignore => Ok(Vec::new()),

@@ -20,6 +20,10 @@ const LEVEL: u32 = 1;
 /// Compresses an answer, where it is large and the client reads that.
 pub(crate) async fn compress(headers: &HeaderMap, response: Response<Body>) -> Response<Body> {
     let known = response.body().size_hint().exact();
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        // It is kept so.
+        return response;
+    }
     if known.is_some_and(|size| size <= THRESHOLD) || !accepts_gzip(headers) {
         return response;
     }
@@ -54,7 +58,8 @@ pub(crate) async fn compress(headers: &HeaderMap, response: Response<Body>) -> R
     Response::from_parts(parts, Body::from_stream(gzip(whole)))
 }
 
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+/// Whether the client reads gzip.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT_ENCODING)
         .iter()

@@ -8,6 +8,7 @@ use coracle_apimachinery::patch::{json, merge, strategic};
 use coracle_apimachinery::schema::{Node, Schema};
 use coracle_apimachinery::status::Status;
 use http::Response;
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::encode::{accepted, outcome};
@@ -15,8 +16,9 @@ use super::{Call, apply, decode};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::strategy::Subresource;
-use crate::registry::update::Part;
-use crate::request::options::WriteOptions;
+use crate::registry::update::{Part, refuse_other_uid};
+use crate::request::options::{FieldValidation, WriteOptions};
+use crate::request::strict::JSON_PATCH;
 use crate::request::{body, media};
 
 /// The media types of patches.
@@ -31,7 +33,7 @@ pub(crate) const ACCEPTED: &[&str] = &[
 const UNTYPED: &[&str] = &[ACCEPTED[0], ACCEPTED[1], apply::YAML, apply::CBOR];
 
 /// A patch that has been read.
-pub(super) enum Patch {
+enum Patch {
     Json(json::Patch),
     Merge(Value),
     Strategic(Value, Node<'static>),
@@ -39,11 +41,7 @@ pub(super) enum Patch {
 
 impl Patch {
     /// Reads a patch by the media type of the request.
-    pub(super) fn parse(
-        call: &Call<'_>,
-        kind: &GroupVersionKind,
-        body: &Bytes,
-    ) -> Result<Self, Status> {
+    fn parse(call: &Call<'_>, kind: &GroupVersionKind, body: &Bytes) -> Result<Self, Status> {
         match media::content_type(&call.parts.headers) {
             "application/json-patch+json" => Ok(Self::Json(json::Patch::parse(body)?)),
             "application/merge-patch+json" => Ok(Self::Merge(parse(body)?)),
@@ -56,12 +54,71 @@ impl Patch {
     }
 
     /// Applies it.
-    pub(super) fn apply(&self, document: Value) -> Result<Value, Status> {
+    fn apply(&self, document: Value) -> Result<Value, Status> {
         Ok(match self {
             Self::Json(patch) => patch.apply(document)?,
             Self::Merge(patch) => merge::apply(document, patch)?,
             Self::Strategic(patch, schema) => strategic::apply(document, patch.clone(), *schema)?,
         })
+    }
+}
+
+/// A patch under field validation.
+pub(super) struct Patching<'c> {
+    call: &'c Call<'c>,
+    patch: Patch,
+    validation: FieldValidation,
+    /// What is wrong with the patch itself: a member that comes twice in it leaves no trace in
+    /// what is made of it.
+    own: Vec<String>,
+    /// What is wrong with that and with the patched object.
+    found: Mutex<Vec<String>>,
+}
+
+impl<'c> Patching<'c> {
+    /// Reads a patch of objects of a kind.
+    pub(super) fn parse(
+        call: &'c Call<'c>,
+        kind: &GroupVersionKind,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Self, Status> {
+        let patch = Patch::parse(call, kind, body)?;
+        let own = match patch {
+            Patch::Json(_) => decode::faults(call, JSON_PATCH, body, validation)
+                .into_iter()
+                .map(|fault| format!("json patch {fault}"))
+                .collect(),
+            _ => decode::faults(call, "", body, validation),
+        };
+        Ok(Self {
+            call,
+            patch,
+            validation,
+            own,
+            found: Mutex::default(),
+        })
+    }
+
+    /// Applies it.
+    pub(super) fn apply(&self, document: Value) -> Result<Value, Status> {
+        self.patch.apply(document)
+    }
+
+    /// Validates the fields of what has been made, of which it is known that it decodes.
+    pub(super) fn check(&self, schema: &str, json: &str) -> Result<(), Status> {
+        let faults = decode::faults(self.call, schema, json.as_bytes(), self.validation);
+        let faults = [self.own.clone(), faults].concat();
+        if let Some(error) = decode::refusal(&faults, self.validation) {
+            return Err(undecodable(json, &error));
+        }
+        *self.found.lock() = faults;
+        Ok(())
+    }
+
+    /// What the client is to be told.
+    pub(super) fn warnings(self) -> Vec<String> {
+        self.found.into_inner()
     }
 }
 
@@ -79,29 +136,21 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     }
     let d = call.kind.descriptor();
     let kind = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
-    let patch = Patch::parse(call, &kind, &bytes)?;
-    // A member that comes twice in the patch itself leaves no trace in what is made of it.
-    let doubled = decode::faults(call, "", &bytes, options.field_validation);
+    let patching = Patching::parse(call, &kind, &bytes, options.field_validation)?;
     let part = part(call);
-    let warnings = parking_lot::Mutex::new(Vec::new());
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let document = current
             .to_value()
             .map_err(|error| internal("encode an object", &error))?;
-        let patched = patch.apply(document)?;
+        let patched = patching.apply(document)?;
         let json = patched.to_string();
         check_type(call, &patched, &json)?;
         let object = call
             .kind
             .decode(json.as_bytes())
             .map_err(|error| undecodable(json.as_str(), &error))?;
-        let schema = call.kind.schema_name();
-        let faults = decode::faults(call, &schema, json.as_bytes(), options.field_validation);
-        let faults = [doubled.clone(), faults].concat();
-        if let Some(error) = decode::refusal(&faults, options.field_validation) {
-            return Err(undecodable(json.as_str(), &error));
-        }
-        *warnings.lock() = faults;
+        patching.check(&call.kind.schema_name(), &json)?;
+        refuse_other_uid(call.target(), &*object, current)?;
         Ok(object)
     };
     let caller = call.caller(options.dry_run);
@@ -110,7 +159,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         .registry
         .update(call.target(), part, &change, caller)
         .await?;
-    patched.warnings.splice(0..0, warnings.into_inner());
+    patched.warnings.splice(0..0, patching.warnings());
     outcome(call, patched)
 }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use coracle_apimachinery::field::{Error as FieldError, Path};
 use coracle_apimachinery::gvk::{GroupKind, GroupVersionKind};
 use coracle_apimachinery::status::Status;
+use coracle_apimachinery::table::{Cell, Column};
 use coracle_store::{Read, Record};
 use http::{Response, StatusCode};
 use k8s_openapi::Resource;
@@ -12,15 +13,20 @@ use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::encode::{accepted, value};
-use super::patch::{Patch, undecodable};
+use super::encode::{self, accepted, warn};
+use super::patch::{Patching, undecodable};
+use super::shapes::{self, Include};
 use super::{Call, apply, decode};
-use crate::registry::encoding;
+use crate::registry::create::{match_name, match_namespace};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::update::Part;
+use crate::registry::{Outcome, encoding, printing};
 use crate::request::body;
 use crate::request::options::WriteOptions;
+
+/// The name of the type in the OpenAPI document.
+const SCHEMA: &str = "io.k8s.api.autoscaling.v1.Scale";
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let record = call
@@ -28,58 +34,83 @@ pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
         .registry
         .get(call.target(), Read::Latest)
         .await?;
-    respond(call, &record)
+    respond(call, &record, &[])
 }
 
 pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let json = decode::json(call, body).await?;
-    let scale: Scale = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!(
-            "Scale in version \"v1\" cannot be handled as a Scale: {error}"
-        ))
-    })?;
-    change(call, &|_| Ok(scale.clone())).await
+    let validation = options.field_validation;
+    let faults = decode::faults(call, SCHEMA, &json, validation);
+    if let Some(error) = decode::refusal(&faults, validation) {
+        return Err(cannot_handle(&error));
+    }
+    let scale: Scale = serde_json::from_slice(&json).map_err(|error| cannot_handle(&error))?;
+    let mut outcome = change(call, options, &|_| Ok(scale.clone())).await?;
+    outcome.warnings.splice(0..0, faults);
+    respond(call, &outcome.record, &outcome.warnings)
+}
+
+fn cannot_handle(error: &dyn std::fmt::Display) -> Status {
+    Status::bad_request(format!(
+        "Scale in version \"v1\" cannot be handled as a Scale: {error}"
+    ))
 }
 
 pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
+    let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let bytes = body::read(&call.parts.headers, body).await?;
     if apply::is_apply(&call.parts.headers) {
-        return apply_replicas(call, bytes).await;
+        return apply_replicas(call, bytes, options).await;
     }
-    let patch = Patch::parse(call, &GroupVersionKind::of::<Scale>(), &bytes)?;
-    change(call, &|current| {
+    let kind = GroupVersionKind::of::<Scale>();
+    let patching = Patching::parse(call, &kind, &bytes, options.field_validation)?;
+    let patched = |current: &Scale| -> Result<Scale, Status> {
         let document =
             serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;
-        let patched = patch.apply(document)?;
+        let patched = patching.apply(document)?;
         let json = patched.to_string();
-        serde_json::from_value(patched).map_err(|error| undecodable(json, &error))
-    })
-    .await
+        let scale =
+            serde_json::from_value(patched).map_err(|error| undecodable(json.as_str(), &error))?;
+        patching.check(SCHEMA, &json)?;
+        Ok(scale)
+    };
+    let mut outcome = change(call, options, &patched).await?;
+    outcome.warnings.splice(0..0, patching.warnings());
+    respond(call, &outcome.record, &outcome.warnings)
 }
 
-/// Applies a scale: its replicas are those of the object.
-async fn apply_replicas(call: &Call<'_>, bytes: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, &call.info.verb)?;
-    let scale = apply::config(&apply::read(&call.parts.headers, bytes)?)?;
+/// Applies a scale: its replicas, if it says how many, are those of the object.
+async fn apply_replicas(
+    call: &Call<'_>,
+    bytes: Bytes,
+    options: WriteOptions,
+) -> Result<Response<Body>, Status> {
+    let json = apply::read(&call.parts.headers, bytes)?;
+    let scale = apply::config(&json)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
-    let replicas = &scale["spec"]["replicas"];
-    check_replicas(call, replicas.as_i64().unwrap_or(0))?;
+    let warnings = apply::check_fields(call, SCHEMA, &json, options.field_validation)?;
     let descriptor = call.kind.descriptor();
     let mut config = json!({
         "apiVersion": descriptor.api_version(),
         "kind": descriptor.kind,
         "metadata": {"name": call.info.name},
-        "spec": {"replicas": replicas},
     });
-    for precondition in ["resourceVersion", "uid"] {
-        if let Some(value) = scale["metadata"].get(precondition) {
-            config["metadata"][precondition] = value.clone();
+    for given in ["name", "namespace", "resourceVersion", "uid"] {
+        if let Some(value) = scale["metadata"].get(given) {
+            config["metadata"][given] = value.clone();
         }
     }
-    let outcome = apply::send(call, Part::Scale, &config, options).await?;
-    respond(call, &outcome.record)
+    let replicas = &scale["spec"]["replicas"];
+    if !replicas.is_null() {
+        check_replicas(call, replicas.as_i64().unwrap_or(0))?;
+        config["spec"] = json!({ "replicas": replicas });
+    }
+    let mut outcome = apply::send(call, Part::Scale, &config, options).await?;
+    outcome.warnings.splice(0..0, warnings);
+    respond(call, &outcome.record, &outcome.warnings)
 }
 
 fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
@@ -94,10 +125,15 @@ fn check_replicas(call: &Call<'_>, replicas: i64) -> Result<(), Status> {
 
 type ScaleChange<'a> = dyn Fn(&Scale) -> Result<Scale, Status> + Send + Sync + 'a;
 
-async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, &call.info.verb)?;
+async fn change(
+    call: &Call<'_>,
+    options: WriteOptions,
+    change: &ScaleChange<'_>,
+) -> Result<Outcome, Status> {
     let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
-        let wanted = change(&view(call, current)?)?;
+        let mut wanted = change(&view(call, current)?)?;
+        match_namespace(call.target(), &mut wanted)?;
+        match_name(call.target(), &mut wanted)?;
         let replicas = wanted
             .spec
             .as_ref()
@@ -113,18 +149,48 @@ async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Bo
         Ok(object)
     };
     let caller = call.caller(options.dry_run);
-    let part = Part::Scale;
-    let outcome = call
-        .server
-        .registry
-        .update(call.target(), part, &apply, caller)
-        .await?;
-    respond(call, &outcome.record)
+    let registry = &call.server.registry;
+    registry
+        .update(call.target(), Part::Scale, &apply, caller)
+        .await
 }
 
-fn respond(call: &Call<'_>, record: &Record) -> Result<Response<Body>, Status> {
+fn respond(
+    call: &Call<'_>,
+    record: &Record,
+    warnings: &[String],
+) -> Result<Response<Body>, Status> {
+    let accepted = accepted(&call.parts.headers)?;
     let object = encoding::decode(&**call.kind, record)?;
-    value(&call.parts.headers, StatusCode::OK, &view(call, &*object)?)
+    let scale = view(call, &*object)?;
+    let whole = serde_json::to_vec(&scale).map_err(|error| internal("encode a scale", &error))?;
+    let include = Include::parse(call.query, accepted.shape)?;
+    let row = (columns(), cells(&scale));
+    let json = shapes::computed(whole.into(), &scale.metadata, accepted.shape, include, row)?;
+    let mut response = encode::respond(StatusCode::OK, accepted.format, json)?;
+    warn(response.headers_mut(), warnings);
+    Ok(response)
+}
+
+/// What `kubectl get --subresource=scale` shows.
+fn columns() -> Vec<Column> {
+    vec![
+        Column::name(),
+        Column::integer("Desired", "How many replicas there should be."),
+        Column::integer("Available", "How many replicas there are."),
+        Column::age(),
+    ]
+}
+
+fn cells(scale: &Scale) -> Vec<Cell> {
+    let desired = scale.spec.as_ref().and_then(|spec| spec.replicas);
+    let available = scale.status.as_ref().map_or(0, |status| status.replicas);
+    vec![
+        printing::name(&scale.metadata),
+        Cell::from(i64::from(desired.unwrap_or(0))),
+        Cell::from(i64::from(available)),
+        printing::age(&scale.metadata, jiff::Timestamp::now()),
+    ]
 }
 
 fn view(call: &Call<'_>, object: &dyn Object) -> Result<Scale, Status> {

@@ -3,9 +3,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
-use coracle_apimachinery::table::{Column, Row, Table};
+use coracle_apimachinery::table::{Cell, Column, Row, Table};
 use coracle_store::Record;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -95,21 +95,53 @@ fn to_bytes(table: &Table) -> Result<Bytes, Status> {
 
 fn row(kind: &dyn Kind, record: &Record, include: Include) -> Result<Row, Status> {
     let object = decode(kind, record)?;
+    let cells = kind.row(&*object, jiff::Timestamp::now());
+    row_of(cells, include, || json(kind, record))
+}
+
+/// A row with what is wanted of the object.
+fn row_of(
+    cells: Vec<Cell>,
+    include: Include,
+    whole: impl FnOnce() -> Result<Bytes, Status>,
+) -> Result<Row, Status> {
     let included = match include {
         Include::Nothing => None,
-        Include::Metadata => Some(metadata(kind, record)?),
-        Include::Object => Some(json(kind, record)?),
+        Include::Metadata => Some(only_metadata(&whole()?)?),
+        Include::Object => Some(whole()?),
     };
     let raw = included.map(|bytes| {
         let text = String::from_utf8(bytes.into()).unwrap_or_default();
         RawValue::from_string(text).map_err(|error| internal("encode a row", &error))
     });
-    let cells = kind.row(&*object, jiff::Timestamp::now());
     Ok(Row {
         cells,
         object: raw.transpose()?,
         ..Row::default()
     })
+}
+
+/// An object that is not stored, in a shape: its JSON, and the columns and cells of a table.
+pub(super) fn computed(
+    whole: Bytes,
+    meta: &ObjectMeta,
+    shape: Shape,
+    include: Include,
+    (columns, cells): (Vec<Column>, Vec<Cell>),
+) -> Result<Bytes, Status> {
+    match shape {
+        Shape::Whole => Ok(whole),
+        Shape::Metadata => only_metadata(&whole),
+        Shape::Table => {
+            let mut table = Table::new(columns);
+            table
+                .metadata
+                .resource_version
+                .clone_from(&meta.resource_version);
+            table.rows.push(row_of(cells, include, || Ok(whole))?);
+            to_bytes(&table)
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -120,8 +152,11 @@ struct OnlyMetadata<'a> {
 
 /// The object as PartialObjectMetadata.
 pub(super) fn metadata(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
-    let whole = json(kind, record)?;
-    let only: OnlyMetadata<'_> = serde_json::from_slice(&whole)
+    only_metadata(&json(kind, record)?)
+}
+
+fn only_metadata(whole: &[u8]) -> Result<Bytes, Status> {
+    let only: OnlyMetadata<'_> = serde_json::from_slice(whole)
         .map_err(|error| internal("read an object's metadata", &error))?;
     let mut out = BytesMut::new();
     out.put_slice(

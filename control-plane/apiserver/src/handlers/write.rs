@@ -70,10 +70,22 @@ fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> b
         && !demands(&meta.uid)
 }
 
+/// How the query and the body say that is deleted.
+async fn delete_request(call: &Call<'_>, body: Body) -> Result<DeleteRequest, Status> {
+    let options = decode::options::<DeleteOptions>(call, body).await?;
+    let kind = options.as_ref().and_then(|options| options.kind.as_deref());
+    // As likely as not another kind was to be written.
+    if let Some(other) = kind.filter(|kind| !matches!(*kind, "" | "DeleteOptions")) {
+        return Err(Status::bad_request(format!(
+            "the body of a delete is DeleteOptions, not {other}"
+        )));
+    }
+    DeleteRequest::parse(call.query, options)
+}
+
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let options = decode::options::<DeleteOptions>(call, body).await?;
-    let request = DeleteRequest::parse(call.query, options)?;
+    let request = delete_request(call, body).await?;
     let caller = call.caller(request.dry_run);
     match call
         .server
@@ -96,8 +108,7 @@ pub(super) async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, false)?;
-    let options = decode::options::<DeleteOptions>(call, body).await?;
-    let request = DeleteRequest::parse(call.query, options)?;
+    let request = delete_request(call, body).await?;
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;
     let list_options = ListOptions::parse(call.query, false)?;

@@ -13,6 +13,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::ids::{list_all_id, operation_id, tag};
 use crate::discovery::{Shown, shown};
 use crate::handlers::patch::ACCEPTED;
 use crate::registry::lookup::Kinds;
@@ -22,6 +23,8 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 
 /// The OpenAPI 3 document of a group-version.
 pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
@@ -39,6 +42,7 @@ pub(super) fn document(kinds: &Kinds, group: &str, version: &str) -> Value {
         }
     }
     let mut schemas = generator.take_definitions(true);
+    define_unions(&mut schemas);
     schemas.insert(
         PATCH.to_owned(),
         json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."}),
@@ -108,6 +112,7 @@ fn extend(
             continue;
         };
         describe(property, rule.node);
+        let keys = keys_with_defaults(rule.node);
         let mut strategies = Vec::new();
         if rule.patch.merge {
             strategies.push("merge");
@@ -121,6 +126,11 @@ fn extend(
         if !strategies.is_empty() {
             property["x-kubernetes-patch-strategy"] = json!(strategies.join(","));
         }
+        for (of, key, default) in keys {
+            if let Some(schema) = schemas.get_mut(of) {
+                schema["properties"][key]["default"] = default;
+            }
+        }
         let mut inner = rule.node;
         loop {
             match inner.shape(None) {
@@ -130,6 +140,37 @@ fn extend(
                 Shape::Scalar => break,
             }
         }
+    }
+}
+
+/// The keys of a list whose items may lack them, by the type of these: who reads the document could
+/// not tell the items apart without knowing what they are then.
+fn keys_with_defaults(node: Node<'_>) -> Vec<(&str, &str, Value)> {
+    let Shape::List {
+        items,
+        list: ListType::Map(keys),
+    } = node.shape(None)
+    else {
+        return Vec::new();
+    };
+    keys.iter()
+        .filter_map(|key| Some((items.name(), &*key.name, key.default.clone()?)))
+        .collect()
+}
+
+/// Scalars that are more than one, in the words of Kubernetes.
+fn define_unions(schemas: &mut Map<String, Value>) {
+    for (name, format, types) in [
+        (QUANTITY, None, ["string", "number"]),
+        (INT_OR_STRING, Some("int-or-string"), ["integer", "string"]),
+    ] {
+        let Some(Value::Object(schema)) = schemas.get_mut(name) else {
+            continue;
+        };
+        schema.remove("x-kubernetes-int-or-string");
+        schema.extend(format.map(|format| ("format".to_owned(), json!(format))));
+        let types = types.map(|of| json!({ "type": of }));
+        schema.insert("oneOf".to_owned(), json!(types));
     }
 }
 
@@ -156,6 +197,8 @@ fn describe(property: &mut Value, node: Node<'_>) {
 
 /// An operation on a kind.
 struct Operation<'a> {
+    id: String,
+    tag: String,
     action: &'a str,
     gvk: Value,
     /// Schema of the request's body.
@@ -169,6 +212,8 @@ impl Operation<'_> {
     fn json(self) -> Value {
         let content = |schema: &str| json!({"application/json": {"schema": reference(schema)}});
         let mut operation = json!({
+            "operationId": self.id,
+            "tags": [self.tag],
             "x-kubernetes-action": self.action,
             "x-kubernetes-group-version-kind": self.gvk,
             "parameters": self.parameters,
@@ -287,6 +332,8 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     let list = format!("{schema}List");
     let operation = |action, body, response: &str, names: &[(&str, &str)]| {
         Operation {
+            id: operation_id(d, action, ""),
+            tag: tag(d),
             action,
             gvk: gvk(d),
             body,
@@ -297,7 +344,8 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     };
     let (collection, mut common) = collection(d);
     if d.is_namespaced() && d.verbs.iter().any(|verb| verb == "list") {
-        let all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
+        let mut all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
+        all["get"]["operationId"] = list_all_id(d).into();
         paths.insert(format!("{}/{}", base(d), d.plural), all);
     }
     let of_collection = json!({
@@ -345,13 +393,13 @@ fn add_subresources(
         if shown.foreign {
             definition["x-kubernetes-group-version-kind"] = json!([gvk_of(&shown)]);
         }
-        let item = subresource_item(&shown, &schema, &common);
+        let item = subresource_item(d, &shown, &schema, &common);
         paths.insert(format!("{collection}/{{name}}/{}", shown.name), item);
     }
 }
 
 /// The operations of a subresource, by the verbs that discovery lists.
-fn subresource_item(shown: &Shown, schema: &str, common: &[Value]) -> Value {
+fn subresource_item(d: &Descriptor, shown: &Shown, schema: &str, common: &[Value]) -> Value {
     let mut item = Map::new();
     for &verb in shown.verbs {
         let (method, action, body, query_of) = match verb {
@@ -362,6 +410,8 @@ fn subresource_item(shown: &Shown, schema: &str, common: &[Value]) -> Value {
             _ => ("get", "get", None, Vec::new()),
         };
         let operation = Operation {
+            id: operation_id(d, action, shown.name),
+            tag: tag(d),
             action,
             gvk: gvk_of(shown),
             body,

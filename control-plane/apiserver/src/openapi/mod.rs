@@ -1,8 +1,11 @@
 //! `/openapi/v3`: an index, and a document for each group-version, made from the types when it
 //! is asked for. Clients cache a document by the hash of its content, which its URL carries.
-//! `/openapi/v2` is all of it in the older form, in JSON or, as Go clients ask for it, protobuf.
+//! `/openapi/v2` is all of it in the older form, in JSON or, as Go clients ask for it, protobuf. It
+//! is made when it is asked for first, and kept.
 
 mod document;
+mod ids;
+mod kept;
 mod v2;
 
 use std::collections::BTreeMap;
@@ -14,12 +17,13 @@ use coracle_apimachinery::protobuf::{
     OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2,
 };
 use coracle_apimachinery::status::Status;
-use http::header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::discovery::{hex, with_etag};
+use self::kept::Kept;
+use crate::discovery::{hex, tagged, with_etag};
 use crate::handlers::encode::{accepted_json, response};
 use crate::registry::errors::internal;
 use crate::registry::lookup::Kinds;
@@ -34,6 +38,8 @@ pub(crate) struct OpenApi {
     /// Hashes of the documents by their names. The types are part of the program: they are
     /// computed once.
     hashes: OnceLock<BTreeMap<String, String>>,
+    v2_json: Kept,
+    v2_protobuf: Kept,
 }
 
 impl OpenApi {
@@ -46,7 +52,7 @@ impl OpenApi {
         query: &Query,
     ) -> Result<Response<Body>, Status> {
         if path == "/openapi/v2" {
-            return v2(headers, kinds);
+            return self.v2(headers, kinds);
         }
         accepted_json(headers)?;
         let name = path
@@ -64,7 +70,7 @@ impl OpenApi {
             return Ok(moved(&url(name, hash)));
         }
         let document = || named(kinds, name);
-        let mut response = cached(headers, &format!("\"{hash}\""), document)?;
+        let mut response = tagged(headers, JSON, &format!("\"{hash}\""), document)?;
         if asked.is_some() {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
             response.headers_mut().insert(CACHE_CONTROL, forever);
@@ -83,48 +89,30 @@ impl OpenApi {
         }
         Ok(self.hashes.get_or_init(|| hashes))
     }
-}
 
-/// The older form, in the encoding that the client wants most.
-fn v2(headers: &HeaderMap, kinds: &Kinds) -> Result<Response<Body>, Status> {
-    let clauses = accept_clauses(headers);
-    let wanted = clauses.iter().find_map(|clause| match clause.essence {
-        OPENAPI_V2_MEDIA_TYPE | OPENAPI_V2_MEDIA_TYPE_OLD => Some(OPENAPI_V2_MEDIA_TYPE),
-        "application/json" | "application/*" | "*/*" => Some(JSON),
-        _ => None,
-    });
-    match wanted {
-        Some(OPENAPI_V2_MEDIA_TYPE) => {
-            let document = openapi_v2(&v2::whole(kinds)).into();
-            Ok(with_etag(headers, OPENAPI_V2_MEDIA_TYPE, document))
+    /// The older form, in the encoding that the client wants most.
+    fn v2(&self, headers: &HeaderMap, kinds: &Kinds) -> Result<Response<Body>, Status> {
+        let clauses = accept_clauses(headers);
+        let wanted = clauses.iter().find_map(|clause| match clause.essence {
+            OPENAPI_V2_MEDIA_TYPE | OPENAPI_V2_MEDIA_TYPE_OLD => Some(OPENAPI_V2_MEDIA_TYPE),
+            "application/json" | "application/*" | "*/*" => Some(JSON),
+            _ => None,
+        });
+        match wanted {
+            Some(OPENAPI_V2_MEDIA_TYPE) => {
+                let make = || Ok(Bytes::from(openapi_v2(&v2::whole(kinds))));
+                self.v2_protobuf
+                    .answer(headers, OPENAPI_V2_MEDIA_TYPE, make)
+            }
+            None if !clauses.is_empty() => {
+                Err(Status::not_acceptable(&[JSON, OPENAPI_V2_MEDIA_TYPE_OLD]))
+            }
+            _ => {
+                let make = || encode(&v2::whole(kinds));
+                self.v2_json.answer(headers, JSON, make)
+            }
         }
-        None if !clauses.is_empty() => {
-            Err(Status::not_acceptable(&[JSON, OPENAPI_V2_MEDIA_TYPE_OLD]))
-        }
-        _ => Ok(with_etag(headers, JSON, encode(&v2::whole(kinds))?)),
     }
-}
-
-/// The document, or 304 if the client has it.
-fn cached(
-    headers: &HeaderMap,
-    etag: &str,
-    document: impl FnOnce() -> Result<Bytes, Status>,
-) -> Result<Response<Body>, Status> {
-    let same = headers
-        .get(IF_NONE_MATCH)
-        .is_some_and(|given| given.as_bytes() == etag.as_bytes());
-    let mut response = if same {
-        response(StatusCode::NOT_MODIFIED, JSON, Body::empty())
-    } else {
-        response(StatusCode::OK, JSON, Body::from(document()?))
-    };
-    let fields = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(etag) {
-        fields.insert(ETAG, etag);
-    }
-    fields.insert(VARY, HeaderValue::from_static("Accept"));
-    Ok(response)
 }
 
 fn moved(url: &str) -> Response<Body> {

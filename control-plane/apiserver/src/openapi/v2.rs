@@ -11,13 +11,10 @@ use crate::registry::lookup::Kinds;
 const V3: &str = "#/components/schemas/";
 const V2: &str = "#/definitions/";
 
-const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
-
 /// What a schema of this form may say; the rest is left out, as Kubernetes does.
 const SCHEMA: &[&str] = &[
     "$ref",
     "additionalProperties",
-    "default",
     "description",
     "enum",
     "format",
@@ -81,10 +78,11 @@ fn convert(schema: Value) -> Value {
         // `true` as a schema: anything.
         return json!({});
     };
-    if schema.contains_key(INT_OR_STRING) {
-        // The older form has no word for it but this.
-        schema.insert("type".to_owned(), "string".into());
-        schema.insert("format".to_owned(), "int-or-string".into());
+    if schema.contains_key("oneOf") {
+        // The older form has no word for what is of several types.
+        schema
+            .entry("type")
+            .or_insert_with(|| Value::from("string"));
     }
     // A reference beside which something is said stands alone in a list.
     if let Some(Value::Array(all)) = schema.remove("allOf")
@@ -107,7 +105,6 @@ fn convert(schema: Value) -> Value {
             },
             "items" => convert(value),
             "additionalProperties" if value.is_object() => convert(value),
-            INT_OR_STRING => continue,
             extension if extension.starts_with("x-kubernetes-") => value,
             known if SCHEMA.contains(&known) => value,
             _ => continue,
@@ -210,7 +207,7 @@ mod tests {
                     "x-kubernetes-list-type": "set"}),
             ),
             (
-                json!({"x-kubernetes-int-or-string": true}),
+                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}], "default": 0}),
                 json!({"type": "string", "format": "int-or-string"}),
             ),
             (json!(true), json!({})),

@@ -4,13 +4,15 @@
 use coracle_apimachinery::managed::{self, Error, Managers, Write};
 use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
 use coracle_store::Read;
+use k8s_openapi::Resource;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::{Map, Value};
 
 use super::encoding::decode;
 use super::erased::Object;
 use super::errors::internal;
 use super::managed::{FieldManager, reset_fields, without_nulls};
-use super::update::{ATTEMPTS, Part};
+use super::update::{ATTEMPTS, Part, refuse_other_uid};
 use super::{Caller, Outcome, Registry, Target};
 
 /// What is applied, and by whom.
@@ -79,13 +81,15 @@ impl Registry {
         application: Application<'_>,
         caller: Caller<'_>,
     ) -> Result<Outcome, Status> {
-        let object = self.applied(target, part, application, None)?;
+        let mut object = self.applied(target, part, application, None)?;
         if let Some(uid) = object.meta().uid.as_deref().filter(|uid| !uid.is_empty()) {
             return Err(target.conflict(format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             )));
         }
         (application.may_create)()?;
+        // There is no object whose version it could be.
+        object.meta_mut().resource_version = None;
         self.create(target, object, caller).await
     }
 
@@ -96,10 +100,10 @@ impl Registry {
         target: Target<'_>,
         part: Part,
         application: Application<'_>,
-        current: Option<&mut dyn Object>,
+        mut current: Option<&mut dyn Object>,
     ) -> Result<Box<dyn Object>, Status> {
         let (mut live, mut managers) = (Value::Object(Map::new()), Managers::default());
-        if let Some(current) = current {
+        if let Some(current) = current.as_deref_mut() {
             let entries = current.meta_mut().managed_fields.take();
             // What cannot be read is nobody's.
             managers = Managers::read(entries.as_deref().unwrap_or_default()).unwrap_or_default();
@@ -115,6 +119,7 @@ impl Registry {
             structure: kind.structure(),
             versions: &versions,
             reset: &reset_fields(kind, part.subresource()),
+            only: kind.only_fields(part.subresource()),
             manager: application.manager,
             subresource: part.subresource(),
             now: super::meta::now().0,
@@ -122,6 +127,9 @@ impl Registry {
         let Application { config, force, .. } = application;
         let applied = managed::apply(&live, config, managers, &write, force);
         let applied = applied.map_err(|error| match error {
+            Error::Conflicts(conflicts) if part == Part::Scale => {
+                conflicts.in_version(Scale::API_VERSION).into()
+            }
             Error::Conflicts(conflicts) => conflicts.into(),
             Error::Config(error) => malformed(target, "patch", &error),
             Error::Live(error) => malformed(target, "live", &error),
@@ -132,6 +140,10 @@ impl Registry {
             .map_err(|error| {
                 Status::bad_request(format!("the applied object cannot be decoded: {error}"))
             })?;
+        // The uid of a scale is a precondition.
+        if let Some(current) = current.filter(|_| part != Part::Scale) {
+            refuse_other_uid(target, &*object, current)?;
+        }
         object.meta_mut().managed_fields = applied.managers.write();
         Ok(object)
     }

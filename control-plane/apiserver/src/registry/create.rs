@@ -40,6 +40,7 @@ impl Registry {
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
         let generated = generate_name(&mut *object);
+        let doubled = meta::dedup_owners(object.meta_mut());
 
         kind.set_defaults(&mut *object);
         self.manage_created(target, &mut *object, caller.manager);
@@ -49,7 +50,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: "",
             caller,
-            warnings: Vec::new(),
+            warnings: doubled.into_iter().collect(),
         };
         self.admit(&mut review, Some(&mut *object), None).await?;
 
@@ -164,7 +165,7 @@ fn generate_name(object: &mut dyn Object) -> Option<String> {
 }
 
 /// Gives the object the namespace of the request, if it has none.
-pub(super) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
+pub(crate) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
     let meta = object.meta_mut();
     if !target.kind.descriptor().is_namespaced() {
         meta.namespace = None;
@@ -182,7 +183,7 @@ pub(super) fn match_namespace(target: Target<'_>, object: &mut dyn Object) -> Re
 }
 
 /// Gives the object the name of the request, if it has none.
-pub(super) fn match_name(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
+pub(crate) fn match_name(target: Target<'_>, object: &mut dyn Object) -> Result<(), Status> {
     if target.name.is_empty() {
         return Ok(());
     }

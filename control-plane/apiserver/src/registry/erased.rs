@@ -96,6 +96,9 @@ pub trait Kind: Send + Sync {
     fn reset_fields(&self, _subresource: &str) -> &'static [&'static [&'static str]] {
         &[]
     }
+    fn only_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        None
+    }
     fn set_defaults(&self, object: &mut dyn Object);
     fn prepare_for_create(&self, object: &mut dyn Object);
     fn validate(&self, object: &dyn Object) -> ErrorList;
@@ -181,6 +184,10 @@ impl<S: Strategy> Kind for Typed<S> {
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
         self.strategy.reset_fields(subresource)
+    }
+
+    fn only_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        self.strategy.only_fields(subresource)
     }
 
     fn set_defaults(&self, object: &mut dyn Object) {

@@ -167,6 +167,7 @@ impl Registry {
             structure: target.kind.structure(),
             versions: &versions,
             reset: &reset_fields(&**target.kind, subresource),
+            only: target.kind.only_fields(subresource),
             manager,
             subresource,
             now: super::meta::now().0,

@@ -1,5 +1,7 @@
 //! What the registry keeps and checks in every object's metadata.
 
+use std::collections::HashSet;
+
 use coracle_apimachinery::field::{ErrorList, Path};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
@@ -53,6 +55,32 @@ pub fn keep_metadata(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.annotations.clone_from(&old.annotations);
     new.finalizers.clone_from(&old.finalizers);
     new.owner_references.clone_from(&old.owner_references);
+}
+
+/// Drops owner references that are there already, and says so to the client.
+pub fn dedup_owners(meta: &mut ObjectMeta) -> Option<String> {
+    let owners = meta.owner_references.as_mut()?;
+    let mut seen = HashSet::new();
+    let first: Vec<bool> = owners
+        .iter()
+        .map(|owner| {
+            let name = (&owner.api_version, &owner.kind, &owner.name, &owner.uid);
+            seen.insert((name, owner.controller, owner.block_owner_deletion))
+        })
+        .collect();
+    drop(seen);
+    let doubled = owners.iter().zip(&first).filter(|(_, first)| !**first);
+    let uids: Vec<&str> = doubled.map(|(owner, _)| owner.uid.as_str()).collect();
+    if uids.is_empty() {
+        return None;
+    }
+    let warning = format!(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        uids.join(", ")
+    );
+    let mut first = first.into_iter();
+    owners.retain(|_| first.next().unwrap_or(true));
+    Some(warning)
 }
 
 /// Everything that is wrong with the metadata of a new object.

@@ -38,6 +38,15 @@ pub struct ScaleView {
     pub selector: String,
 }
 
+/// [`Strategy::reset_fields`] of a kind whose status is written without its metadata.
+#[must_use]
+pub fn resets_with_metadata(subresource: &str) -> &'static [&'static [&'static str]] {
+    match subresource {
+        "status" => &[&["metadata"], &["spec"]],
+        _ => &[&["status"]],
+    }
+}
+
 /// What one kind adds to the generic registry; see the module's documentation for the order in
 /// which these are called.
 pub trait Strategy: Send + Sync + 'static {
@@ -97,6 +106,12 @@ pub trait Strategy: Send + Sync + 'static {
             "" | "finalize" => &[&["status"]],
             _ => &[],
         }
+    }
+
+    /// The only fields that a write of a subresource can change, where they are few: paths, in
+    /// which `*` is any item. What [`Strategy::reset_fields`] says does not count then.
+    fn only_fields(&self, _subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        None
     }
 
     /// Whether an update advances `metadata.generation` (only with [`Descriptor::generation`]):

@@ -91,6 +91,7 @@ impl Registry {
         self.check_version(target, &*new, &current)?;
         check_uid(target, &*new, &*old)?;
         meta::restore_system_fields(new.meta_mut(), old.meta());
+        let doubled = meta::dedup_owners(new.meta_mut());
 
         kind.set_defaults(&mut *new);
         self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
@@ -100,7 +101,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: part.subresource(),
             caller,
-            warnings: Vec::new(),
+            warnings: doubled.into_iter().collect(),
         };
         self.admit(&mut review, Some(&mut *new), Some(&*old))
             .await?;
@@ -234,6 +235,23 @@ impl Registry {
             },
         }
     }
+}
+
+/// 422: a patch makes an object of another uid. An update that names another is one of an object
+/// that is gone, which is a conflict.
+pub(crate) fn refuse_other_uid(
+    target: Target<'_>,
+    new: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), Status> {
+    let uid = new.meta().uid.as_deref().unwrap_or_default();
+    if uid.is_empty() || old.meta().uid.as_deref() == Some(uid) {
+        return Ok(());
+    }
+    let path = Path::new("metadata").child("uid");
+    let error = FieldError::invalid(&path, uid, "field is immutable");
+    let kind = target.kind.descriptor().group_kind();
+    Err(Status::invalid(&kind, target.name, vec![error]))
 }
 
 fn check_uid(target: Target<'_>, new: &dyn Object, old: &dyn Object) -> Result<(), Status> {

@@ -62,7 +62,8 @@ pub async fn collect(body: Body) -> Result<Bytes, Status> {
 /// # Errors
 /// 415 for another media type, 400 for a body that is not what its type says.
 pub fn to_json(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Status> {
-    match media::content_type(headers) {
+    // Media types are compared without regard to case (RFC 9110, 8.3.1).
+    match media::content_type(headers).to_ascii_lowercase().as_str() {
         "" | "application/json" | "*/*" => Ok(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml_to_json(&body),
         protobuf::MEDIA_TYPE => protobuf::to_json(&body, MAX_JSON)

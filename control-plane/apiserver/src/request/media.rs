@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use coracle_apimachinery::{cbor, protobuf};
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 
 /// Encodings that are read and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,7 +146,7 @@ pub fn accept_clauses(headers: &HeaderMap) -> Vec<MediaType<'_>> {
 /// Chooses what to answer with; `None` is 406.
 #[must_use]
 pub fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Accepted> {
-    if !headers.contains_key(ACCEPT) {
+    if headers.get_all(ACCEPT).iter().all(HeaderValue::is_empty) {
         return Some(Accepted::default());
     }
     let clauses = accept_clauses(headers);
@@ -186,13 +186,11 @@ pub fn content_type(headers: &HeaderMap) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn accepted(header: &'static str, offer: Offer) -> Option<Accepted> {
         let mut headers = HeaderMap::new();
-        if !header.is_empty() {
+        if header != "-" {
             headers.insert(ACCEPT, HeaderValue::from_static(header));
         }
         negotiate(&headers, offer)
@@ -215,6 +213,7 @@ mod tests {
             ..object
         };
         let cases = [
+            ("-", object, Some((Json, Whole))),
             ("", object, Some((Json, Whole))),
             ("*/*", object, Some((Json, Whole))),
             (

@@ -3,11 +3,13 @@
 //! The schemas of all kinds are compiled once into a small graph without descriptions, and a
 //! body is walked along it while it is parsed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::autoscaling::v1::Scale;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -17,6 +19,9 @@ use crate::registry::erased::Kind;
 
 /// At most so many faults are told of.
 const MAX_FAULTS: usize = 32;
+
+/// The name under which the schema of a JSON patch is found.
+pub const JSON_PATCH: &str = "JSONPatch";
 
 type Id = usize;
 
@@ -41,7 +46,7 @@ pub struct Schemas {
 }
 
 impl Schemas {
-    /// Compiles the schemas of these kinds, and of requests for tokens.
+    /// Compiles the schemas of these kinds, and of what their subresources take.
     #[must_use]
     pub fn compile(kinds: &[Arc<dyn Kind>]) -> Self {
         let mut generator = SchemaSettings::openapi3().into_generator();
@@ -52,23 +57,27 @@ impl Schemas {
                 kind.schema_name()
             })
             .collect();
-        // It is no kind of its own, but what an account's subresource takes.
+        // They are no kinds of their own, but what subresources take.
         generator.subschema_for::<TokenRequest>();
-        names.push(TokenRequest::schema_name().into_owned());
+        generator.subschema_for::<Scale>();
+        names.extend([TokenRequest::schema_name(), Scale::schema_name()].map(Cow::into_owned));
         let definitions = generator.take_definitions(false);
         let mut compiler = Compiler {
             definitions: &definitions,
             nodes: vec![Node::Any],
             named: HashMap::new(),
         };
-        let roots = names
+        let mut roots: HashMap<String, Id> = names
             .into_iter()
             .map(|name| (name.clone(), compiler.named(&name)))
             .collect();
-        Self {
-            nodes: compiler.nodes,
-            roots,
-        }
+        let mut nodes = compiler.nodes;
+        let operation: [(Box<str>, Id); 4] =
+            ["op", "path", "from", "value"].map(|field| (field.into(), 0));
+        nodes.push(Node::Fields(operation.into()));
+        nodes.push(Node::List(nodes.len() - 1));
+        roots.insert(JSON_PATCH.to_owned(), nodes.len() - 1);
+        Self { nodes, roots }
     }
 
     /// The faults of a body, as `unknown field "spec.x"` and `duplicate field "spec.y"`. JSON
@@ -273,5 +282,9 @@ mod tests {
         for (json, want) in cases {
             assert_eq!(schemas.faults(name, json.as_bytes()), want, "{json}");
         }
+        let patch = r#"[{"op":"add","path":"/a","value":{"x":1}},{"op":"remove","path":"/a","path":"/b","form":"/c"}]"#;
+        let faults = schemas.faults(JSON_PATCH, patch.as_bytes());
+        let want = ["duplicate field \"[1].path\"", "unknown field \"[1].form\""];
+        assert_eq!(faults, want);
     }
 }

@@ -294,10 +294,12 @@ async fn configurations_and_options_that_are_refused() {
         "a configuration is an object",
     )
     .await;
-    api.apply(path, x, &good).await.ok(201);
+    // Where there is no object a version is none of it.
     let mut stale = good.clone();
     stale["metadata"]["resourceVersion"] = json!("1");
+    api.apply(path, x, &stale).await.ok(201);
     refused(x, &stale, 409, "Conflict", "the object has been modified").await;
+    refused(x, &claimed, 422, "Invalid", "metadata.uid: Invalid value").await;
     // Options of apply are not those of other writes, and names are checked for all.
     let merge = async |query: &str| {
         let path = format!("{path}?{query}");

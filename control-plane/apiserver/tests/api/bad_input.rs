@@ -287,6 +287,11 @@ async fn unknown_and_duplicate_fields() {
             "{message}"
         );
     }
+    let operation = json!([{"op": "test", "path": "/kind", "value": "Pod", "form": "/a"}]);
+    let message = api.patch(&path, "json", &operation).await;
+    let message = message.fails(422, "Invalid");
+    let unknown = "strict decoding error: json patch unknown field \"[0].form\"";
+    assert!(message.contains(unknown), "{message}");
 }
 
 #[tokio::test]

@@ -31,9 +31,14 @@ async fn preconditions() {
     }
     let meta = &object["metadata"];
     let right = json!({"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]});
-    api.delete_with(&path, &json!({"preconditions": right}))
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    api.delete_with(&path, &other)
         .await
-        .ok(200);
+        .fails(400, "BadRequest");
+    let options = json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "DeleteOptions", "preconditions": right,
+    });
+    api.delete_with(&path, &options).await.ok(200);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use http::Request;
-use serde_json::Value;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
 
 use crate::harness::Api;
 
@@ -157,6 +158,13 @@ async fn openapi_documents_are_whole() {
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
+    // An item of a list without one of its keys has a default of it.
+    let port = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"];
+    assert_eq!(port["protocol"]["default"], "TCP");
+    assert!(port["hostIP"].get("default").is_none());
+    let quantity = &schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"];
+    let types = json!([{"type": "string"}, {"type": "number"}]);
+    assert_eq!(quantity["oneOf"], types);
     let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert!(
         patch["parameters"]
@@ -171,6 +179,8 @@ async fn openapi_documents_are_whole() {
         paths[&format!("{pod}/{path}")][method]["x-kubernetes-group-version-kind"]["kind"].clone()
     };
     assert_eq!(kind("status", "patch"), "Pod");
+    let id = &paths[&format!("{pod}/eviction")]["post"]["operationId"];
+    assert_eq!(id, "createCoreV1NamespacedPodEviction");
     assert_eq!(kind("binding", "post"), "Binding");
     assert_eq!(kind("eviction", "post"), "Eviction");
     assert_eq!(kind("log", "get"), "Pod");
@@ -229,6 +239,13 @@ async fn openapi_v2_holds_all_definitions() {
         let gvk = &definitions[schema]["x-kubernetes-group-version-kind"][0];
         assert_eq!(gvk["kind"], kind);
     }
+    let port = &definitions["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"];
+    assert!(port.get("default").is_none());
+    let quantity = &definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"];
+    assert_eq!(
+        (&quantity["type"], quantity.get("format")),
+        (&json!("string"), None)
+    );
     let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     let post = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
@@ -248,6 +265,41 @@ async fn openapi_v2_holds_all_definitions() {
     let request = Request::get("/openapi/v2").header("if-none-match", etag);
     let again = api.request(request.body(Body::empty()).unwrap()).await;
     assert_eq!((again.code, again.text.as_str()), (304, ""));
+}
+
+#[tokio::test]
+async fn openapi_v2_is_sent_as_it_is_kept() {
+    let api = Api::new().await;
+    let plain = api.get("/openapi/v2").await;
+    let etag = plain.headers["etag"].clone();
+    let ask = async |name: &str, value: &str| {
+        let request = Request::get("/openapi/v2").header(name, value);
+        let response = api.send(request.body(Body::empty()).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let (parts, packed) = ask("accept-encoding", "gzip").await;
+    assert_eq!(parts.headers["content-encoding"], "gzip");
+    assert_eq!(parts.headers["etag"], etag);
+    let mut unpacked = String::new();
+    let mut reader = flate2::read::GzDecoder::new(&packed[..]);
+    std::io::Read::read_to_string(&mut reader, &mut unpacked).unwrap();
+    assert!(unpacked == plain.text);
+    let etag = etag.to_str().unwrap();
+    for (tags, code) in [
+        (etag.to_owned(), 304),
+        (format!("W/{etag}"), 304),
+        (format!("\"a\", {etag}"), 304),
+        ("*".to_owned(), 304),
+        ("\"a\"".to_owned(), 200),
+    ] {
+        let (parts, body) = ask("if-none-match", &tags).await;
+        assert_eq!(
+            (parts.status.as_u16(), body.is_empty()),
+            (code, code == 304)
+        );
+        assert!(!parts.headers.contains_key("content-encoding"));
+    }
 }
 
 #[tokio::test]

@@ -232,3 +232,52 @@ async fn discovery_is_read_in_protobuf() {
         assert_eq!(pruned(&got), pruned(&plain), "{path}");
     }
 }
+
+#[tokio::test]
+async fn json_is_indented_for_people() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let plain = api.get(&path).await;
+    assert!(!plain.text.contains('\n'), "{}", plain.text);
+    let whole = api.get(&format!("{path}?pretty=true")).await;
+    assert!(
+        whole.text.contains("\n  \"metadata\": {\n    "),
+        "{}",
+        whole.text
+    );
+    assert_eq!(whole.ok(200), plain.ok(200));
+    for (path, code) in [
+        (CONFIG_MAPS, 200),
+        ("/api/v1", 200),
+        ("/version", 200),
+        ("/api/v1/nope", 404),
+    ] {
+        let request = Request::get(path).header("user-agent", "curl/8.5.0");
+        let answer = api.request(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.code, code);
+        assert!(answer.text.starts_with("{\n  \""), "{}", answer.text);
+        assert!(answer.text.ends_with("\n}"), "{}", answer.text);
+        answer.json();
+    }
+    // An event of a watch is a line.
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?pretty=true")).await;
+    let event = watch.until(|event| event["object"]["metadata"]["name"] == "a");
+    assert_eq!(event.await["type"], "ADDED");
+}
+
+#[tokio::test]
+async fn media_types_are_the_same_in_any_case() {
+    let api = Api::new().await;
+    for (name, media_type, body) in [
+        (
+            "a",
+            "Application/JSON; charset=utf-8",
+            r#"{"metadata": {"name": "a"}}"#,
+        ),
+        ("b", "application/YAML", "metadata: {name: b}"),
+    ] {
+        let created = api.raw(Method::POST, CONFIG_MAPS, media_type, body).await;
+        assert_eq!(created.ok(201)["metadata"]["name"], name);
+    }
+}

@@ -104,14 +104,43 @@ async fn scale_has_a_manager_of_its_own() {
     );
     let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": 4}});
     let at = &format!("{path}/scale");
-    api.apply(at, "fieldManager=hpa", &scale)
+    let message = api
+        .apply(at, "fieldManager=hpa", &scale)
         .await
         .fails(409, "Conflict");
+    // To who applies a scale all managers are those of a scale.
+    let with = "conflict with \"scaler\" with subresource \"scale\" using autoscaling/v1";
+    assert!(message.contains(with), "{message}");
     let scale = api.apply(at, "fieldManager=hpa&force=true", &scale).await;
     assert_eq!(scale.ok(200)["spec"]["replicas"], 4);
     let scaled = api.get(path).await.ok(200);
     assert_eq!(fields(&scaled, "hpa/Apply/scale"), replicas);
     assert!(!names(&scaled).contains(&"scaler/Update/scale".to_owned()));
+    // Who says nothing of the replicas leaves them to who has them.
+    let silent = json!({"apiVersion": "autoscaling/v1", "kind": "Scale"});
+    let scale = api.apply(at, "fieldManager=silent", &silent).await;
+    assert_eq!(scale.ok(200)["spec"]["replicas"], 4);
+    let scaled = api.get(path).await.ok(200);
+    assert_eq!(fields(&scaled, "hpa/Apply/scale"), replicas);
+    assert!(!names(&scaled).contains(&"silent/Apply/scale".to_owned()));
+}
+
+#[tokio::test]
+async fn a_status_may_come_without_metadata() {
+    let api = Api::new().await;
+    let attachments = "/apis/storage.k8s.io/v1/volumeattachments";
+    let spec = json!({"attacher": "d.example.com", "nodeName": "n1", "source": {"persistentVolumeName": "vol"}});
+    let body = json!({"metadata": {"name": "a"}, "spec": spec});
+    api.post(attachments, &body).await.ok(201);
+    let path = format!("{attachments}/a/status?fieldManager=x");
+    let metadata = json!({"labels": {"a": "b"}, "annotations": {"a": "b"}});
+    let patch = json!({"metadata": metadata, "status": {"attached": true}});
+    let patched = api.patch(&path, "merge", &patch).await.ok(200);
+    assert_eq!(patched["status"]["attached"], true);
+    assert_eq!(patched["metadata"].get("labels"), None);
+    assert_eq!(patched["metadata"].get("annotations"), None);
+    let status = json!({"f:status": {"f:attached": {}}});
+    assert_eq!(fields(&patched, "x/Update/status"), status);
 }
 
 #[tokio::test]

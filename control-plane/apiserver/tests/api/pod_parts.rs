@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::apply::fields;
 use crate::harness::{Api, PODS, pod};
 
 /// A Pod with a container that requests and limits CPU.
@@ -30,6 +31,12 @@ async fn ephemeral_containers_are_added_and_stay() {
     // Nothing else of the Pod changes by this way, and they change by no other.
     assert_eq!(patched["metadata"].get("labels"), None);
     assert_eq!(patched["spec"].get("activeDeadlineSeconds"), None);
+    // Nor does whoever writes by it manage anything else.
+    let managed = fields(&patched, "unknown/Update/ephemeralcontainers");
+    let debugger = "/f:spec/f:ephemeralContainers/k:{\"name\":\"debug\"}/f:image";
+    assert!(managed.pointer(debugger).is_some(), "{managed}");
+    assert_eq!(managed.get("f:metadata"), None);
+    assert_eq!(managed["f:spec"].as_object().unwrap().len(), 1);
     assert_eq!(api.get(&path).await.ok(200), patched);
     let mut update = patched.clone();
     update["spec"]["ephemeralContainers"][0]["name"] = json!("other");

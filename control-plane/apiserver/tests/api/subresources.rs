@@ -39,6 +39,73 @@ async fn scale_is_a_view_of_replicas() {
 }
 
 #[tokio::test]
+async fn a_scale_is_of_its_object_and_has_no_other_fields() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    api.post(deployments, &deployment("web")).await.ok(201);
+    let path = format!("{deployments}/web/scale");
+    let mut other = json!({"metadata": {"name": "other"}, "spec": {"replicas": 2}});
+    let message = api.put(&path, &other).await.fails(400, "BadRequest");
+    assert!(
+        message.contains("the name of the object (other)"),
+        "{message}"
+    );
+    api.patch(&path, "merge", &other)
+        .await
+        .fails(400, "BadRequest");
+    other["metadata"] = json!({"name": "web", "namespace": "elsewhere"});
+    api.put(&path, &other).await.fails(400, "BadRequest");
+
+    let colourful = json!({"metadata": {"name": "web"}, "spec": {"replicas": 2, "colour": "red"}});
+    let warned = api.put(&path, &colourful).await;
+    assert_eq!(warned.ok(200)["spec"]["replicas"], 2);
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert!(warning.contains("spec.colour"), "{warning}");
+    let strict = format!("{path}?fieldValidation=Strict");
+    let message = api.put(&strict, &colourful).await.fails(400, "BadRequest");
+    assert!(
+        message.contains(r#"unknown field "spec.colour""#),
+        "{message}"
+    );
+    api.patch(&strict, "merge", &colourful)
+        .await
+        .fails(422, "Invalid");
+    let mut config = colourful;
+    config["apiVersion"] = json!("autoscaling/v1");
+    config["kind"] = json!("Scale");
+    let message = api
+        .apply(&path, "fieldManager=a&force=true", &config)
+        .await
+        .fails(400, "BadRequest");
+    let unknown = ".spec.colour: field not declared in schema";
+    assert!(message.contains(unknown), "{message}");
+}
+
+#[tokio::test]
+async fn a_scale_is_shown_in_a_table() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    api.post(deployments, &deployment("web")).await.ok(201);
+    let path = format!("{deployments}/web/scale");
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let table = api.get_as(&path, table).await.ok(200);
+    assert_eq!(table["kind"], "Table");
+    let columns = table["columnDefinitions"].as_array().unwrap();
+    let names: Vec<_> = columns.iter().map(|column| &column["name"]).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    let row = &table["rows"][0];
+    assert_eq!(row["cells"][0], "web");
+    assert_eq!(row["cells"][1], 1);
+    assert_eq!(row["cells"][2], 0);
+    assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(row["object"]["metadata"]["name"], "web");
+    let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let partial = api.get_as(&path, partial).await.ok(200);
+    assert_eq!(partial["kind"], "PartialObjectMetadata");
+    assert!(partial.get("spec").is_none());
+}
+
+#[tokio::test]
 async fn a_pod_is_bound_once() {
     let api = Api::new().await;
     let created = api.post(PODS, &pod("p")).await.ok(201);

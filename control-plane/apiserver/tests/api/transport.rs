@@ -1,7 +1,7 @@
 //! What comes over connections: both versions of HTTP, and requests that are too large for any.
 
 use axum::body::Body;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
@@ -10,12 +10,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
 use crate::tls::{Served, connect, serve};
 
-/// The code and the body of the answer to a GET over a connection of its own; 0 where the
-/// connection ended without one.
+/// The code and the body of the answer to a GET.
 async fn get(served: &Served, h2: bool, path: &str, headers: &[(String, String)]) -> (u16, String) {
+    send(served, h2, Method::GET, path, headers).await
+}
+
+/// The code and the body of an answer over a connection of its own; 0 where the connection ended
+/// without one.
+async fn send(
+    served: &Served,
+    h2: bool,
+    method: Method,
+    path: &str,
+    headers: &[(String, String)],
+) -> (u16, String) {
     let admin = served.ca.sign("admin", &["system:masters"], &[]);
     let stream = TokioIo::new(connect(served, Some(admin), h2).await.unwrap());
-    let mut request = Request::get(format!("https://{}{path}", served.address));
+    let uri = format!("https://{}{path}", served.address);
+    let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -66,6 +78,20 @@ async fn large_headers_and_long_urls() {
         assert!(matches!(code, 0 | 431), "HTTP/2: {h2}: {code}");
         // Nobody else is hurt.
         assert_eq!(get(&served, h2, "/version", &[]).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_head_is_answered_without_a_body() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let served = serve(&api).await;
+    for h2 in [false, true] {
+        for path in ["/healthz", "/version", CONFIG_MAPS, "/nope"] {
+            let (code, body) = send(&served, h2, Method::HEAD, path, &[]).await;
+            let want = get(&served, h2, path, &[]).await.0;
+            assert_eq!((code, &*body), (want, ""), "{path}, HTTP/2: {h2}");
+        }
     }
 }
 

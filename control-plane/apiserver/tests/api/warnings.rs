@@ -128,3 +128,29 @@ async fn warnings_are_bounded() {
     let length: usize = said.iter().map(String::len).sum();
     assert!(!said.is_empty() && length < 6000, "{length}");
 }
+
+#[tokio::test]
+async fn owners_that_come_twice_are_told_and_kept_once() {
+    let api = Api::new().await;
+    let owner = |name: &str, uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid});
+    let owners = json!([owner("a", "1"), owner("b", "2"), owner("a", "1")]);
+    let body = json!({"metadata": {"name": "a", "ownerReferences": owners}});
+    let created = api.post(CONFIG_MAPS, &body).await;
+    let warning = created.headers["warning"].to_str().unwrap().to_owned();
+    assert!(
+        warning.contains("duplicate UID(s) observed: 1"),
+        "{warning}"
+    );
+    let kept = json!([owner("a", "1"), owner("b", "2")]);
+    assert_eq!(created.ok(201)["metadata"]["ownerReferences"], kept);
+    let path = format!("{CONFIG_MAPS}/a");
+    let patch =
+        json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner("b", "2")}]);
+    let patched = api.patch(&path, "json", &patch).await;
+    let warning = patched.headers["warning"].to_str().unwrap().to_owned();
+    assert!(
+        warning.contains("duplicate UID(s) observed: 2"),
+        "{warning}"
+    );
+    assert_eq!(patched.ok(200)["metadata"]["ownerReferences"], kept);
+}

@@ -199,6 +199,14 @@ async fn updates_are_conditional_on_the_version_that_they_name() {
         message.contains("UID in precondition: another"),
         "{message}"
     );
+    // What a patch makes of the object that is there is no other object.
+    let patch = json!({"metadata": {"uid": "another"}});
+    let message = api
+        .patch(&path, "merge", &patch)
+        .await
+        .fails(422, "Invalid");
+    let immutable = "metadata.uid: Invalid value: \"another\": field is immutable";
+    assert!(message.contains(immutable), "{message}");
     api.put(
         &format!("{CONFIG_MAPS}/b"),
         &json!({"metadata": {"name": "b"}}),

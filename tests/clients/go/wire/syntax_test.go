@@ -281,7 +281,7 @@ func TestJSONPatchesAreThoseOfGo(t *testing.T) {
 		pointer := func() string {
 			path := ""
 			for range 1 + r.Intn(2) {
-				path += []string{"/a", "/b", "/~0", "/~1", "/0", "/1", "/-"}[r.Intn(7)]
+				path += []string{"/a", "/b", "/~0", "/~1", "/0", "/1", "/-", "/-1", "/-2"}[r.Intn(9)]
 			}
 			return path
 		}

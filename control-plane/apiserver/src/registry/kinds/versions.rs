@@ -124,6 +124,10 @@ impl<V: View> Strategy for Viewed<V> {
         self.0.validate_update(new, old)
     }
 
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        self.0.stored().reset_fields(subresource)
+    }
+
     fn prepare_for_status_update(&self, new: &mut V::Served, old: &V::Served) {
         let old = V::to_stored(old.clone());
         self.change(new, |strategy, new| {

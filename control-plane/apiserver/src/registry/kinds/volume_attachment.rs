@@ -6,8 +6,10 @@ use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus, VolumeError};
 
-use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
+use crate::registry::{meta, printing};
 use crate::validation::persistent_volume::{Described, validate_volume_spec};
 use crate::validation::volume::storage::validate_driver_name;
 use crate::validation::{faults, immutable, text};
@@ -93,9 +95,11 @@ impl Strategy for VolumeAttachmentStrategy {
 
     fn prepare_for_status_update(&self, new: &mut VolumeAttachment, old: &VolumeAttachment) {
         new.spec.clone_from(&old.spec);
-        // Labels and finalizers are not the status'.
-        new.metadata.labels.clone_from(&old.metadata.labels);
-        new.metadata.finalizers.clone_from(&old.metadata.finalizers);
+        meta::keep_metadata(&mut new.metadata, &old.metadata);
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        resets_with_metadata(subresource)
     }
 
     fn validate_status_update(&self, new: &VolumeAttachment, _old: &VolumeAttachment) -> ErrorList {

@@ -13,19 +13,35 @@ use crate::validation::{non_negative, text};
 
 /// The methods of a [`Strategy`](crate::registry::strategy::Strategy) of a kind whose spec is
 /// written by clients and whose status is written through the status subresource: neither
-/// touches the other, and a generation is one of the spec.
+/// touches the other, and a generation is one of the spec. Where it says so the status is written
+/// without the metadata.
 macro_rules! spec_and_status {
     ($object:ty) => {
+        spec_and_status!(@both $object);
+
+        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
+            new.spec.clone_from(&old.spec);
+        }
+    };
+    ($object:ty, without metadata) => {
+        spec_and_status!(@both $object);
+
+        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
+            new.spec.clone_from(&old.spec);
+            crate::registry::meta::keep_metadata(&mut new.metadata, &old.metadata);
+        }
+
+        fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+            crate::registry::strategy::resets_with_metadata(subresource)
+        }
+    };
+    (@both $object:ty) => {
         fn prepare_for_create(&self, object: &mut $object) {
             object.status = Some(Default::default());
         }
 
         fn prepare_for_update(&self, new: &mut $object, old: &$object) {
             new.status.clone_from(&old.status);
-        }
-
-        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
-            new.spec.clone_from(&old.spec);
         }
 
         fn spec_changed(&self, new: &$object, old: &$object) -> bool {

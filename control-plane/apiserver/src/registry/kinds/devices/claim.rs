@@ -3,8 +3,10 @@
 use coracle_apimachinery::field::Path;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
-use super::{STATUS_RESETS, alpha, defaults};
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use super::{alpha, defaults};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
 use crate::registry::{meta, printing};
 use crate::validation::devices::allocation::{device_id, devices_of, validate_claim_status};
 use crate::validation::devices::claim::validate_claim_spec;
@@ -70,7 +72,7 @@ impl Strategy for ResourceClaimStrategy {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        STATUS_RESETS[usize::from(subresource == "status")]
+        resets_with_metadata(subresource)
     }
 
     fn columns(&self) -> Vec<Column> {

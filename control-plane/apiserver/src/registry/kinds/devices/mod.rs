@@ -21,6 +21,3 @@ pub(super) use class::DeviceClassStrategy;
 pub(super) use slice::ResourceSliceStrategy;
 pub(super) use taint_rule::DeviceTaintRuleStrategy;
 pub(super) use template::ResourceClaimTemplateStrategy;
-
-/// What writes of an object, and of its status, cannot change.
-const STATUS_RESETS: [&[&[&str]]; 2] = [&[&["status"]], &[&["metadata"], &["spec"]]];

@@ -4,8 +4,9 @@
 use coracle_apimachinery::table;
 use k8s_openapi::api::resource::v1::DeviceTaintRule;
 
-use super::STATUS_RESETS;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
 use crate::registry::{meta, printing};
 use crate::validation::devices::taint::{validate_taint_rule, validate_taint_rule_status};
 use crate::validation::{equality, text};
@@ -68,7 +69,7 @@ impl Strategy for DeviceTaintRuleStrategy {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        STATUS_RESETS[usize::from(subresource == "status")]
+        resets_with_metadata(subresource)
     }
 
     fn validate(&self, object: &DeviceTaintRule) -> ErrorList {

@@ -116,6 +116,19 @@ impl Strategy for PodStrategy {
         }
     }
 
+    fn only_fields(&self, subresource: &str) -> Option<&'static [&'static [&'static str]]> {
+        match subresource {
+            "ephemeralcontainers" => Some(&[&["spec", "ephemeralContainers"]]),
+            "resize" => Some(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]),
+            _ => None,
+        }
+    }
+
     fn prepare_for_status_update(&self, new: &mut Pod, old: &Pod) {
         new.spec.clone_from(&old.spec);
         new.metadata
