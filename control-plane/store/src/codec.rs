@@ -1,9 +1,9 @@
 //! The binary form of what the store writes to disk and to its peers: fixed-width little-endian
 //! numbers and length-prefixed bytes. Versions are the business of the frame around it.
 
-use crate::command::{Command, Operation, Request, RequestId};
+use crate::command::{Command, Request, RequestId};
 use crate::state::{Position, Session, Sessions};
-use crate::types::{Precondition, Record, Value, ValueRef};
+use crate::types::{Precondition, Record, ValueRef};
 use crate::value;
 
 /// The bytes are not what they should be.
@@ -83,18 +83,18 @@ impl Writer {
         self.u64(request.id.session);
         self.u64(request.id.sequence);
         self.u64(request.id.settled);
-        self.bytes(request.command.key.as_bytes());
-        match &request.command.operation {
-            Operation::Create(value) => {
+        self.bytes(request.command.key().as_bytes());
+        match &request.command {
+            Command::Create(draft) => {
                 self.u8(1);
-                self.value(value.get());
+                self.value(draft.value());
             }
-            Operation::Swap(precondition, value) => {
+            Command::Swap(precondition, draft) => {
                 self.u8(2);
                 self.precondition(precondition);
-                self.value(value.get());
+                self.value(draft.value());
             }
-            Operation::Delete(precondition) => {
+            Command::Delete(precondition, _) => {
                 self.u8(3);
                 self.precondition(precondition);
             }
@@ -182,8 +182,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn value(&mut self) -> Result<Value> {
-        Ok(Value::decode(self.bytes()?)?)
+    fn value(&mut self) -> Result<ValueRef<'a>> {
+        Ok(ValueRef::decode(self.bytes()?)?)
     }
 
     fn precondition(&mut self) -> Result<Precondition> {
@@ -202,23 +202,20 @@ impl<'a> Reader<'a> {
             sequence: self.u64()?,
             settled: self.u64()?,
         };
-        let key = self.string()?.into();
-        let operation = match self.u8()? {
-            1 => Operation::Create(self.value()?),
-            2 => Operation::Swap(self.precondition()?, self.value()?),
-            3 => Operation::Delete(self.precondition()?),
+        let key = self.string()?;
+        let command = match self.u8()? {
+            1 => Command::Create(Record::draft(key, self.value()?)),
+            2 => Command::Swap(self.precondition()?, Record::draft(key, self.value()?)),
+            3 => Command::Delete(self.precondition()?, key.into()),
             _ => return Err(Malformed),
         };
-        Ok(Request {
-            id,
-            command: Command { key, operation },
-        })
+        Ok(Request { id, command })
     }
 
     pub(crate) fn record(&mut self) -> Result<Record> {
         let key = self.string()?;
         let (revision, created) = (self.u64()?, self.u64()?);
-        let value = ValueRef::decode(self.bytes()?)?;
+        let value = self.value()?;
         Ok(Record::new(key, revision, created, value))
     }
 

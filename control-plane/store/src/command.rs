@@ -1,8 +1,6 @@
 //! Commands: what is decided before it is proposed, and applied without a clock.
 
-use std::sync::Arc;
-
-use crate::types::{Precondition, Value};
+use crate::types::{Precondition, Record};
 
 /// Who asked, and the how-manieth of its requests this is; by it a request that arrives twice
 /// is applied once.
@@ -16,19 +14,12 @@ pub(crate) struct RequestId {
     pub(crate) settled: u64,
 }
 
-/// A mutation of one key.
+/// A mutation of one key. What is to be written is a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Command {
-    pub(crate) key: Arc<str>,
-    pub(crate) operation: Operation,
-}
-
-/// What to do with the key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Create(Value),
-    Swap(Precondition, Value),
-    Delete(Precondition),
+pub(crate) enum Command {
+    Create(Record),
+    Swap(Precondition, Record),
+    Delete(Precondition, Box<str>),
 }
 
 /// A command and its request id.
@@ -39,17 +30,24 @@ pub(crate) struct Request {
 }
 
 impl Command {
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Create(draft) | Self::Swap(_, draft) => draft.key(),
+            Self::Delete(_, key) => key,
+        }
+    }
+
     /// Bytes that the command makes the store hold, roughly: what queues and batches count.
     pub(crate) fn weight(&self) -> usize {
-        let value = match &self.operation {
-            Operation::Create(value) | Operation::Swap(_, value) => value.get().weight(),
-            Operation::Delete(_) => 0,
+        let held = match self {
+            Self::Create(draft) | Self::Swap(_, draft) => draft.weight(),
+            Self::Delete(_, key) => key.len(),
         };
-        self.key.len() + value + 128
+        held + 128
     }
 
     /// Whether the command frees space rather than taking it.
     pub(crate) fn frees(&self) -> bool {
-        matches!(self.operation, Operation::Delete(_))
+        matches!(self, Self::Delete(..))
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::MAX_VALUE_BYTES;
-use crate::command::{Command, Operation, Request, RequestId};
+use crate::command::{Command, Request, RequestId};
 use crate::replica::Replica;
 use crate::state::{Limits, Position, State};
 use crate::types::{
@@ -49,11 +49,7 @@ impl MemoryStore {
         })
     }
 
-    fn apply(&self, key: &str, operation: Operation) -> Result<Record> {
-        let command = Command {
-            key: key.into(),
-            operation,
-        };
+    fn apply(&self, command: Command) -> Result<Record> {
         let mut applied = self.applied.lock();
         *applied += 1;
         let index = *applied;
@@ -85,7 +81,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn create(&self, key: &str, value: Value) -> Result<Record> {
         check_size(&value)?;
-        self.apply(key, Operation::Create(value))
+        self.apply(Command::Create(Record::draft(key, value.get())))
     }
 
     async fn get(&self, key: &str, read: Read) -> Result<Option<Record>> {
@@ -103,11 +99,12 @@ impl Store for MemoryStore {
         value: Value,
     ) -> Result<Record> {
         check_size(&value)?;
-        self.apply(key, Operation::Swap(precondition, value))
+        let draft = Record::draft(key, value.get());
+        self.apply(Command::Swap(precondition, draft))
     }
 
     async fn delete(&self, key: &str, precondition: Precondition) -> Result<Record> {
-        self.apply(key, Operation::Delete(precondition))
+        self.apply(Command::Delete(precondition, key.into()))
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch> {

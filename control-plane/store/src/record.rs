@@ -1,8 +1,12 @@
 //! A stored object: one allocation, whatever it has.
 //!
 //! ```text
-//! u64 revision │ u64 created │ u32 key length │ key │ value
+//! u32 key length │ key │ value
 //! ```
+//!
+//! Its revisions are the marks of its bytes. A command that would write it carries it as a draft,
+//! without any, and the state that applies the command marks that: the log, which keeps commands in
+//! memory until the base has what they did, shares the bytes with the state.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,7 +15,7 @@ use crate::heap::Bytes;
 use crate::types::Revision;
 use crate::value::{Value, ValueRef};
 
-const HEADER: usize = 20;
+const HEADER: usize = 4;
 
 /// An object in the store. Cheap to clone: a list of many is a list of references.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,12 +26,23 @@ impl Record {
     /// created.
     #[must_use]
     pub fn new(key: &str, revision: Revision, created: Revision, value: ValueRef<'_>) -> Self {
-        let (revision, created) = (revision.to_le_bytes(), created.to_le_bytes());
         // Of a key of more than 4 GiB there is no room for the whole either.
         let length = (key.len() as u32).to_le_bytes();
-        let key = key.as_bytes();
-        let parts = [&revision[..], &created, &length, key, value.encoded()];
-        Self(Bytes::join(&parts))
+        let parts = [&length, key.as_bytes(), value.encoded()];
+        Self(Bytes::join(&parts, [revision, created]))
+    }
+
+    /// What is to be written.
+    pub(crate) fn draft(key: &str, value: ValueRef<'_>) -> Self {
+        Self::new(key, 0, 0, value)
+    }
+
+    /// A draft as it was written at a revision: itself, unless it was written before.
+    pub(crate) fn written(&self, revision: Revision, created: Revision) -> Self {
+        if self.0.mark([revision, created]) {
+            return self.clone();
+        }
+        Self::new(self.key(), revision, created, self.value())
     }
 
     /// Its key.
@@ -41,13 +56,13 @@ impl Record {
     /// The revision at which it was last written.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.u64(0)
+        self.0.marks()[0]
     }
 
     /// The revision at which it was created.
     #[must_use]
     pub fn created(&self) -> Revision {
-        self.u64(8)
+        self.0.marks()[1]
     }
 
     /// What was written.
@@ -71,19 +86,12 @@ impl Record {
 
     /// Bytes held, roughly: with what an allocation costs.
     pub(crate) fn weight(&self) -> usize {
-        self.0.len() + 16
+        self.0.len() + 32
     }
 
     fn key_range(&self) -> Range<usize> {
-        HEADER..HEADER + u32::from_le_bytes(self.array(16)) as usize
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.array(at))
-    }
-
-    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0[at..at + N].try_into().unwrap_or([0; N])
+        let length = self.0[..HEADER].try_into().unwrap_or_default();
+        HEADER..HEADER + u32::from_le_bytes(length) as usize
     }
 }
 
@@ -123,6 +131,14 @@ mod tests {
             let moved = record.at(later);
             prop_assert_eq!((moved.revision(), moved.created()), (later, created));
             prop_assert_eq!(&moved.at(revision), &record);
+
+            prop_assume!(revision > 0 && revision != later);
+            let draft = Record::draft(&key, value.get());
+            let written = draft.written(revision, created);
+            prop_assert!(written == record && draft == record);
+            // In another history of the same command.
+            prop_assert_eq!(&draft.written(later, created), &moved);
+            prop_assert_eq!(&written, &record);
 
             let other = Value::new(b"{}", &attributes);
             let changed = record.with(&other);

@@ -16,8 +16,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-
-use crate::heap::Bytes;
+use std::sync::Arc;
 
 const HEADER: usize = 20;
 
@@ -40,7 +39,7 @@ pub struct Attributes {
 
 /// An encoded object with its attributes, as it is to be written. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Value(Bytes);
+pub struct Value(Arc<[u8]>);
 
 /// A [`Value`], or what a record holds of it, to be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,22 +61,18 @@ impl Value {
         let own = if within.is_some() { &[] } else { uid };
         let mut labels = Vec::new();
         put_pairs(&mut labels, &attributes.labels);
-        let mut fields = Vec::new();
-        put_pairs(&mut fields, &attributes.fields);
-        let mut header = Vec::with_capacity(HEADER);
-        put_u32(&mut header, json.len());
-        header.extend_from_slice(&attributes.splice.to_le_bytes());
-        put_u32(&mut header, within.unwrap_or(json.len()));
-        put_u32(&mut header, labels.len());
-        header.extend_from_slice(&(uid.len() as u16).to_le_bytes());
-        header.extend_from_slice(&attributes.schema.to_le_bytes());
-        Self(Bytes::join(&[&header, json, own, &labels, &fields]))
-    }
-
-    /// What [`ValueRef::encoded`] gave.
-    pub(crate) fn decode(encoded: &[u8]) -> Result<Self, Malformed> {
-        ValueRef::decode(encoded)?;
-        Ok(Self(Bytes::join(&[encoded])))
+        let mut whole = Vec::with_capacity(HEADER + json.len() + own.len() + labels.len() + 64);
+        put_u32(&mut whole, json.len());
+        whole.extend_from_slice(&attributes.splice.to_le_bytes());
+        put_u32(&mut whole, within.unwrap_or(json.len()));
+        put_u32(&mut whole, labels.len());
+        whole.extend_from_slice(&(uid.len() as u16).to_le_bytes());
+        whole.extend_from_slice(&attributes.schema.to_le_bytes());
+        whole.extend_from_slice(json);
+        whole.extend_from_slice(own);
+        whole.extend_from_slice(&labels);
+        put_pairs(&mut whole, &attributes.fields);
+        Self(whole.into())
     }
 
     /// To be read.
@@ -144,11 +139,6 @@ impl<'a> ValueRef<'a> {
     #[must_use]
     pub fn splice(self) -> usize {
         self.u32(4)
-    }
-
-    /// Bytes held, roughly: with what an allocation costs.
-    pub(crate) fn weight(self) -> usize {
-        self.0.len() + 16
     }
 
     fn json_end(self) -> usize {
@@ -295,8 +285,7 @@ mod tests {
         ) {
             let given = Attributes { uid, labels, fields, schema, splice };
             let made = Value::new(json.as_bytes(), &given);
-            let value = Value::decode(made.get().encoded()).unwrap();
-            let value = value.get();
+            let value = ValueRef::decode(made.get().encoded()).unwrap();
             prop_assert_eq!(value.json(), json.as_bytes());
             prop_assert_eq!(value.splice(), splice as usize);
             let own = |pairs: Pairs<'_>| pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();

@@ -34,7 +34,7 @@ pub use network::{Message, NoTransport, Refusal, Reply, Transport, TransportErro
 pub use open::{OpenError, RaftConfig, Timing};
 pub use types::{Batch, TypeConfig};
 
-use crate::command::{Command, Operation};
+use crate::command::Command;
 use crate::memory::check_size;
 use crate::types::{
     List, ListOptions, Precondition, Read, Record, Result, Revision, Store, Value, Watch,
@@ -132,22 +132,14 @@ impl RaftStore {
             Read::AtLeast(_) | Read::Exact(_) => Ok(()),
         }
     }
-
-    async fn propose(&self, key: &str, operation: Operation) -> Result<Record> {
-        self.proposals
-            .propose(Command {
-                key: key.into(),
-                operation,
-            })
-            .await
-    }
 }
 
 #[async_trait]
 impl Store for RaftStore {
     async fn create(&self, key: &str, value: Value) -> Result<Record> {
         check_size(&value)?;
-        self.propose(key, Operation::Create(value)).await
+        let draft = Record::draft(key, value.get());
+        self.proposals.propose(Command::Create(draft)).await
     }
 
     async fn get(&self, key: &str, read: Read) -> Result<Option<Record>> {
@@ -167,12 +159,13 @@ impl Store for RaftStore {
         value: Value,
     ) -> Result<Record> {
         check_size(&value)?;
-        self.propose(key, Operation::Swap(precondition, value))
-            .await
+        let command = Command::Swap(precondition, Record::draft(key, value.get()));
+        self.proposals.propose(command).await
     }
 
     async fn delete(&self, key: &str, precondition: Precondition) -> Result<Record> {
-        self.propose(key, Operation::Delete(precondition)).await
+        let command = Command::Delete(precondition, key.into());
+        self.proposals.propose(command).await
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch> {

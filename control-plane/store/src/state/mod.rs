@@ -20,8 +20,8 @@ pub(crate) use history::{Change, Effect, Group, History, Limits, Position};
 pub(crate) use objects::Objects;
 pub(crate) use sessions::{Session, Sessions};
 
-use crate::command::{Command, Operation, Request};
-use crate::types::{Error, List, Precondition, Record, Result, Revision, Value};
+use crate::command::{Command, Request};
+use crate::types::{Error, List, Precondition, Record, Result, Revision};
 
 /// The key space.
 pub(crate) struct State {
@@ -110,24 +110,23 @@ impl State {
     }
 
     fn mutate(&mut self, command: &Command) -> Result<Change> {
-        let key = &command.key;
+        let key = command.key();
         let current = self.objects.get(key);
-        let effect = match &command.operation {
-            Operation::Create(value) => match current {
+        let effect = match command {
+            Command::Create(draft) => match current {
                 Some(current) => {
-                    let current = Box::new(current.clone());
                     return Err(Error::Exists {
-                        key: key.to_string(),
-                        current,
+                        key: key.to_owned(),
+                        current: Box::new(current.clone()),
                     });
                 }
-                None => self.put(key, self.revision + 1, value),
+                None => self.put(draft, self.revision + 1),
             },
-            Operation::Swap(precondition, value) => {
+            Command::Swap(precondition, draft) => {
                 let created = admitted(key, current, precondition)?.created();
-                self.put(key, created, value)
+                self.put(draft, created)
             }
-            Operation::Delete(precondition) => {
+            Command::Delete(precondition, _) => {
                 let previous = admitted(key, current, precondition)?.clone();
                 self.objects.remove(key);
                 Effect::Delete { previous }
@@ -140,8 +139,8 @@ impl State {
         })
     }
 
-    fn put(&mut self, key: &str, created: Revision, value: &Value) -> Effect {
-        let record = Record::new(key, self.revision + 1, created, value.get());
+    fn put(&mut self, draft: &Record, created: Revision) -> Effect {
+        let record = draft.written(self.revision + 1, created);
         let previous = self.objects.insert(record.clone());
         Effect::Put { record, previous }
     }

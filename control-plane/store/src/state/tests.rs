@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::RequestId;
-use crate::types::Attributes;
+use crate::types::{Attributes, Value};
 
 fn value(text: &str) -> Value {
     let attributes = Attributes {
@@ -16,19 +16,17 @@ fn value(text: &str) -> Value {
     Value::new(text.as_bytes(), &attributes)
 }
 
-fn request(sequence: u64, key: &str, operation: Operation) -> Request {
+fn request(sequence: u64, command: Command) -> Request {
     let id = RequestId {
         session: 1,
         sequence,
         settled: 0,
     };
-    Request {
-        id,
-        command: Command {
-            key: key.into(),
-            operation,
-        },
-    }
+    Request { id, command }
+}
+
+fn draft(key: &str, text: &str) -> Record {
+    Record::draft(key, value(text).get())
 }
 
 fn page(prefix: &str) -> Page<'_> {
@@ -42,7 +40,7 @@ fn page(prefix: &str) -> Page<'_> {
 #[test]
 fn a_request_that_arrives_twice_is_applied_once() {
     let mut state = State::new(Limits::default());
-    let once = request(1, "a", Operation::Create(value("1")));
+    let once = request(1, Command::Create(draft("a", "1")));
     let applied = state.apply(Position::default(), 0, &[once.clone(), once]);
     assert!(matches!(applied.outcomes[..], [Some(Ok(_)), None]));
     assert_eq!(state.revision(), 1);
@@ -75,7 +73,7 @@ fn history_is_kept_by_bytes_then_by_age_then_not_at_all() {
     };
     let mut state = State::new(limits);
     for n in 0..100 {
-        let put = request(n, &format!("k{n}"), Operation::Create(value("x")));
+        let put = request(n, Command::Create(draft(&format!("k{n}"), "x")));
         state.apply(
             Position {
                 index: n,
@@ -144,13 +142,14 @@ proptest! {
         let mut seen = vec![(0, Vec::new())];
         for (n, (key, what)) in operations.into_iter().enumerate() {
             let key = format!("k/{key}");
-            let operation = match what {
-                0 => Operation::Create(value(&n.to_string())),
-                1 => Operation::Swap(Precondition::default(), value(&n.to_string())),
-                _ => Operation::Delete(Precondition::default()),
+            let draft = draft(&key, &n.to_string());
+            let command = match what {
+                0 => Command::Create(draft),
+                1 => Command::Swap(Precondition::default(), draft),
+                _ => Command::Delete(Precondition::default(), key.into()),
             };
             let index = n as u64;
-            state.apply(Position { index, ..Position::default() }, 0, &[request(index, &key, operation)]);
+            state.apply(Position { index, ..Position::default() }, 0, &[request(index, command)]);
             seen.push((state.revision(), state.list(&page("k/")).records));
         }
         for (revision, records) in seen {
