@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http::Response;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -73,6 +75,18 @@ impl Conclusion {
         drop(self.permit);
         drop(self.running);
     }
+}
+
+/// What a HEAD is answered: everything but the body, which HTTP/2 takes for a broken connection.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    let size = response.body().size_hint().exact();
+    let (mut parts, _) = response.into_parts();
+    // Who made the answer for a HEAD has said how long it would be.
+    if let Some(size) = size.filter(|size| *size > 0) {
+        let size = HeaderValue::from(size);
+        parts.headers.entry(CONTENT_LENGTH).or_insert(size);
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 /// When an answer is broken off, or ended.

@@ -15,7 +15,7 @@ use coracle_apimachinery::status::Status;
 use futures::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, Conclusion, LogLine, Until};
+use crate::answer::{Answer, Conclusion, LogLine, Until, without_body};
 use crate::audit::Audit;
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
@@ -162,6 +162,7 @@ impl Inner {
         let long_running = info.is_long_running(descriptor, follow);
         let labels = RequestLabels::new(descriptor, &info, &parts.headers);
         let headers = parts.headers.clone();
+        let head = parts.method == Method::HEAD;
         let audit_id = audit_id(&headers);
         let line = LogLine {
             uri: parts
@@ -224,6 +225,9 @@ impl Inner {
             Ok(response) => (response, None),
             Err(failure) => (status(&headers, &failure), Some(failure)),
         };
+        if head {
+            response = without_body(response);
+        }
         let code = response.status().as_u16();
         if let Some(trail) = &passage.trail {
             trail.respond(code, failure.as_ref(), long_running);

@@ -1,7 +1,7 @@
 //! What comes over connections: both versions of HTTP, and requests that are too large for any.
 
 use axum::body::Body;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
@@ -10,12 +10,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
 use crate::tls::{Served, connect, serve};
 
-/// The code and the body of the answer to a GET over a connection of its own; 0 where the
-/// connection ended without one.
+/// The code and the body of the answer to a GET, as [`ask`] has them.
 async fn get(served: &Served, h2: bool, path: &str, headers: &[(String, String)]) -> (u16, String) {
+    ask(served, h2, Method::GET, path, headers).await
+}
+
+/// The code and the body of the answer to a request over a connection of its own; 0 where the
+/// connection ended without one.
+async fn ask(
+    served: &Served,
+    h2: bool,
+    method: Method,
+    path: &str,
+    headers: &[(String, String)],
+) -> (u16, String) {
     let admin = served.ca.sign("admin", &["system:masters"], &[]);
     let stream = TokioIo::new(connect(served, Some(admin), h2).await.unwrap());
-    let mut request = Request::get(format!("https://{}{path}", served.address));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("https://{}{path}", served.address));
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -66,6 +79,28 @@ async fn large_headers_and_long_urls() {
         assert!(matches!(code, 0 | 431), "HTTP/2: {h2}: {code}");
         // Nobody else is hurt.
         assert_eq!(get(&served, h2, "/version", &[]).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_head_is_answered_without_a_body() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let served = serve(&api).await;
+    let one = format!("{CONFIG_MAPS}/a");
+    let watch = format!("{CONFIG_MAPS}?watch=1");
+    for h2 in [false, true] {
+        for (path, code) in [
+            ("/readyz", 200),
+            ("/version", 200),
+            (CONFIG_MAPS, 200),
+            (one.as_str(), 200),
+            (watch.as_str(), 200),
+            ("/api/v1/nosuch", 404),
+        ] {
+            let answer = ask(&served, h2, Method::HEAD, path, &[]).await;
+            assert_eq!(answer, (code, String::new()), "HTTP/2: {h2}: {path}");
+        }
     }
 }
 
