@@ -190,7 +190,11 @@ impl Inner {
             seats: Mutex::new(None),
         };
 
-        let limit = deadline(&query, self.timeouts.request);
+        let limit = if long_running {
+            Ok(self.timeouts.request)
+        } else {
+            deadline(&query, self.timeouts.request)
+        };
         let answer = match &limit {
             Err(refused) => Ok(Ok(Err(refused.clone()))),
             Ok(limit) => {

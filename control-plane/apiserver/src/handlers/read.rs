@@ -18,6 +18,7 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::Call;
 use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
@@ -210,10 +211,11 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, true)?;
     let options = ListOptions::parse(call.query, true)?;
     let include = Include::parse(call.query, accepted.shape)?;
+    let ends = Instant::now() + lasts(&options, call.server.timeouts.watch);
     let watched = call
         .server
         .registry
-        .watch(&**call.kind, call.namespace(), &options)
+        .watch(&**call.kind, call.namespace(), &options, ends)
         .await?;
     let kind = call.kind.clone();
     let as_messages = websocket::is_asked(&call.parts.headers);
@@ -234,8 +236,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         counter.event(event.len(), begins);
         event
     });
-    let timeout = tokio::time::sleep(lasts(&options, call.server.timeouts.watch));
-    let events = changes.take_until(Box::pin(timeout));
+    let events = changes.take_until(Box::pin(sleep_until(ends)));
     if as_messages {
         return websocket::answer(call, accepted.format.into(), events);
     }
@@ -246,11 +247,14 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     ))
 }
 
+/// Nobody sees the end of a watch that is to last longer, and no clock overflows.
+const LONGEST_WATCH: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How long a watch lasts: as long as was asked for, or a time that spreads the return of clients
 /// that came together.
 fn lasts(options: &ListOptions, least: Duration) -> Duration {
     match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(LONGEST_WATCH),
         _ => least.mul_f64(rand::rng().random_range(1.0..2.0)),
     }
 }

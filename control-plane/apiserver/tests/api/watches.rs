@@ -1,7 +1,7 @@
 //! Watches.
 
 use coracle_store::MemoryStore;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Api, CONFIG_MAPS};
 
@@ -116,6 +116,24 @@ async fn a_watch_ends_when_it_was_asked_to() {
     let mut watch = api
         .watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1"))
         .await;
+    assert!(watch.event().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_a_bookmark() {
+    let api = Api::new().await;
+    let query = "watch=1&timeoutSeconds=3&allowWatchBookmarks=true&fieldSelector=metadata.name%3Da";
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?{query}")).await;
+    // Of no concern to the watch: the next one may begin behind it.
+    let other = api.config_map("b").await;
+    let bookmark = watch.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let version = |object: &Value| -> u64 {
+        let text = object["metadata"]["resourceVersion"].as_str();
+        text.unwrap().parse().unwrap()
+    };
+    let told = version(&bookmark["object"]);
+    assert!(told <= version(&other) && told > 0, "{bookmark}");
     assert!(watch.event().await.is_none());
 }
 
