@@ -81,7 +81,11 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
         .delete(call.target(), &request, caller)
         .await?
     {
+        Deleted::Pending(record) if request.cascades => object(call, StatusCode::ACCEPTED, &record),
         Deleted::Pending(record) => object(call, StatusCode::OK, &record),
+        Deleted::Removed(record) if call.kind.descriptor().returns_deleted => {
+            object(call, StatusCode::OK, &record)
+        }
         Deleted::Removed(record) => {
             let resource = call.kind.descriptor().group_resource();
             let uid = record.value.uid();

@@ -83,12 +83,14 @@ impl Registry {
         if step == Step::Wait {
             return Ok(Some(Deleted::Pending(current)));
         }
+        let marked = match step {
+            Step::Mark => Some(encode(kind, &mut *new)?),
+            Step::Remove | Step::Wait => None,
+        };
         if caller.dry_run {
-            let pending = step == Step::Mark;
-            return Ok(Some(if pending {
-                Deleted::Pending(current)
-            } else {
-                Deleted::Removed(current)
+            return Ok(Some(match marked {
+                Some(value) => Deleted::Pending(current.with(value)),
+                None => Deleted::Removed(current),
             }));
         }
         let precondition = Precondition {
@@ -96,17 +98,17 @@ impl Registry {
             revision: Some(current.revision),
         };
         let key = target.key();
-        let done = if step == Step::Remove {
-            self.store
+        let done = match marked {
+            None => self
+                .store
                 .delete(&key, precondition)
                 .await
-                .map(Deleted::Removed)
-        } else {
-            let value = encode(kind, &mut *new)?;
-            self.store
+                .map(Deleted::Removed),
+            Some(value) => self
+                .store
                 .compare_and_swap(&key, precondition, value)
                 .await
-                .map(Deleted::Pending)
+                .map(Deleted::Pending),
         };
         match done {
             Ok(deleted) => {

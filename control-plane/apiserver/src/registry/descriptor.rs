@@ -174,6 +174,8 @@ pub struct Descriptor {
     pub converted: bool,
     /// Whether objects are computed when they are asked for, and none is stored.
     pub computed: bool,
+    /// Whether a delete answers with the object where that is gone, in the place of a Status.
+    pub returns_deleted: bool,
     /// Whether what an object owns stays when it is deleted by who does not say (most: it goes).
     pub orphans: bool,
     /// What clients are told of the kind's version in every answer, where it is deprecated.
@@ -226,6 +228,7 @@ impl Descriptor {
             storage,
             converted: false,
             computed: false,
+            returns_deleted: false,
             orphans: false,
             deprecation: None,
         }
@@ -300,6 +303,20 @@ impl Descriptor {
     pub fn computed(mut self, verbs: &[&str]) -> Self {
         self.computed = true;
         self.verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
+        self
+    }
+
+    /// Without this verb.
+    #[must_use]
+    pub fn without(mut self, verb: &str) -> Self {
+        self.verbs.retain(|served| served != verb);
+        self
+    }
+
+    /// As one of which a delete answers with the object.
+    #[must_use]
+    pub fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
         self
     }
 

@@ -18,6 +18,38 @@ async fn an_object_without_finalizers_goes_at_once() {
 }
 
 #[tokio::test]
+async fn some_kinds_answer_with_the_object_that_is_gone() {
+    let api = Api::new().await;
+    let named = json!({"metadata": {"name": "a"}});
+    let class = json!({"metadata": {"name": "a"}, "provisioner": "x.io/y"});
+    for (collection, object) in [
+        (PODS, pod("a")),
+        ("/api/v1/namespaces/default/serviceaccounts", named),
+        ("/apis/storage.k8s.io/v1/storageclasses", class),
+    ] {
+        let created = api.post(collection, &object).await.ok(201);
+        let path = format!("{collection}/a");
+        let deleted = api.delete(&path).await.ok(200);
+        assert_eq!(deleted["kind"], created["kind"]);
+        assert_eq!(deleted["metadata"]["uid"], created["metadata"]["uid"]);
+        api.get(&path).await.fails(404, "NotFound");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_shown_as_it_would_be_and_accepted_where_it_was_asked_for() {
+    let api = Api::new().await;
+    let body = json!({"metadata": {"name": "a", "finalizers": ["x.io/a"]}});
+    let created = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let tried = api.delete(&format!("{path}?dryRun=All")).await.ok(200);
+    assert!(tried["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(api.get(&path).await.ok(200), created);
+    let cascading = format!("{path}?orphanDependents=false");
+    api.delete(&cascading).await.ok(202);
+}
+
+#[tokio::test]
 async fn preconditions() {
     let api = Api::new().await;
     let object = api.config_map("a").await;
@@ -372,6 +404,9 @@ async fn a_namespace_ends_when_it_is_finalized() {
         .await
         .ok(200);
     api.get(path).await.fails(404, "NotFound");
+    // Who means all namespaces must name them.
+    let all = api.delete("/api/v1/namespaces").await;
+    all.fails(405, "MethodNotAllowed");
     let message = api
         .delete("/api/v1/namespaces/default")
         .await
