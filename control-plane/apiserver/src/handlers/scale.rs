@@ -106,7 +106,9 @@ async fn change(call: &Call<'_>, change: &ScaleChange<'_>) -> Result<Response<Bo
         check_replicas(call, replicas.into())?;
         let mut object = current.boxed();
         let meta = object.meta_mut();
-        // The scale's own preconditions stand for the object's.
+        // The scale's own name and preconditions stand for the object's.
+        meta.name = wanted.metadata.name;
+        meta.namespace = wanted.metadata.namespace;
         meta.resource_version = wanted.metadata.resource_version;
         meta.uid = wanted.metadata.uid.or_else(|| meta.uid.take());
         call.kind.set_replicas(&mut *object, replicas);
