@@ -417,6 +417,7 @@ impl Inner {
         match path {
             "/version" => encode::value(&parts.headers, StatusCode::OK, &health::version()),
             "/metrics" => Ok(self.metrics.render(&parts.headers, &self.registry).await),
+            "/metrics/slis" => Ok(self.health.slis.render(&parts.headers)),
             issuer::CONFIGURATION | issuer::KEYS => {
                 let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
                 answer.ok_or_else(Status::unknown_path)

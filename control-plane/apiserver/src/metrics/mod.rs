@@ -5,6 +5,7 @@
 //! | [`requests`] | `apiserver_request_*` and their like, and what is in flight |
 //! | [`storage`] | `etcd_request*`, and how much is stored |
 //! | [`process`] | `process_*` |
+//! | [`slis`] | `kubernetes_healthcheck*`, under a path of their own |
 //! | [`exposition`] | the text of all of it, in the form that is asked for |
 //!
 //! Those of flow control and of the audit log are kept where they are counted. Only names of what
@@ -16,6 +17,7 @@
 pub(crate) mod exposition;
 mod process;
 pub(crate) mod requests;
+pub(crate) mod slis;
 pub(crate) mod storage;
 
 use std::sync::Arc;

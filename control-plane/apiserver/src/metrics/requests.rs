@@ -48,6 +48,7 @@ const PATHS: &[&str] = &[
     "/readyz",
     "/version",
     "/metrics",
+    "/metrics/slis",
     "/api",
     "/apis",
     "/openapi/v2",
