@@ -1,7 +1,7 @@
 //! The request path, whole and in its order:
 //!
-//! request info → authentication → audit → flow control → authorization → handler, and in the
-//! handler: decode → defaulting → mutating admission → strategy → validating admission → store
+//! request info → authentication → audit → impersonation → flow control → authorization → handler,
+//! and in the handler: decode → defaulting → mutating admission → strategy → validating admission → store
 //! → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
 //! has been sent stands in `answer`.
 
@@ -30,6 +30,7 @@ use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
 use crate::auth::authentication::authenticate;
 use crate::auth::authorization::authorize;
+use crate::auth::impersonation::impersonate;
 use crate::auth::tokens::{Tokens, discovery as issuer};
 use crate::config::Verbosity;
 use crate::debug;
@@ -319,11 +320,17 @@ impl Inner {
         if public {
             return Ok(self.health.answer(self, &info.path, query).await);
         }
-        let user = user.inspect_err(|refused| {
+        let mut user = user.inspect_err(|refused| {
             if let Some(trail) = &passage.trail {
                 trail.unknown(refused);
             }
         })?;
+        if let Some(other) = impersonate(&user, &mut parts.headers)? {
+            if let Some(trail) = &passage.trail {
+                trail.impersonated(&other);
+            }
+            user = other;
+        }
         self.take_seats(&user, passage).await?;
         let allowed = authorize(&user, info);
         if let Some(trail) = &passage.trail {
