@@ -38,6 +38,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
+use crate::handlers::pretty::indented;
 use crate::handlers::usage::Samples;
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
@@ -228,7 +229,10 @@ impl Inner {
         };
         let (mut response, failure) = match answered {
             Ok(response) => (response, None),
-            Err(failure) => (status(&headers, &failure), Some(failure)),
+            Err(failure) => {
+                let told = indented(&headers, &query, status(&headers, &failure));
+                (told, Some(failure))
+            }
         };
         if head {
             response = without_body(response);
@@ -343,7 +347,8 @@ impl Inner {
         if info.is_resource {
             self.resource(&parts, body, &user, passage).await
         } else {
-            self.path(&parts, body, info, query).await
+            let answer = self.path(&parts, body, info, query).await?;
+            Ok(indented(&parts.headers, query, answer))
         }
     }
 
@@ -398,6 +403,9 @@ impl Inner {
             .filter(|_| !passage.long_running && !text)
         {
             response = trail.response(response);
+        }
+        if !passage.long_running {
+            response = indented(&parts.headers, query, response);
         }
         let whole = matches!(info.verb.as_str(), "get" | "list") && !text && !passage.long_running;
         if whole {

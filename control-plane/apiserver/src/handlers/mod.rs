@@ -13,6 +13,7 @@ mod finalize;
 mod log;
 pub(crate) mod patch;
 mod pods;
+pub(crate) mod pretty;
 mod read;
 mod reviews;
 mod scale;

@@ -232,3 +232,24 @@ async fn discovery_is_read_in_protobuf() {
         assert_eq!(pruned(&got), pruned(&plain), "{path}");
     }
 }
+
+#[tokio::test]
+async fn people_are_answered_in_lines() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let one = format!("{CONFIG_MAPS}/a?pretty=true");
+    let answer = api.get(&one).await;
+    assert_eq!(answer.ok(200), object);
+    assert!(answer.text.starts_with("{\n  \""), "{}", answer.text);
+    for path in [
+        format!("{CONFIG_MAPS}?pretty=true"),
+        format!("{CONFIG_MAPS}/none?pretty=true"),
+        "/version?pretty=true".to_owned(),
+    ] {
+        let answer = api.get(&path).await;
+        assert!(answer.json().is_object());
+        assert!(answer.text.starts_with("{\n  \""), "{}", answer.text);
+    }
+    let plain = api.get(CONFIG_MAPS).await.text;
+    assert!(!plain.contains('\n'), "{plain}");
+}
