@@ -48,6 +48,7 @@ use crate::nodes::{Nodes, Refusal};
 use crate::openapi::OpenApi;
 use crate::registry::erased::Kind;
 use crate::registry::{Registry, kinds};
+use crate::request::body::lend;
 use crate::request::info::{RequestInfo, request_info};
 use crate::request::options::{Query, deadline};
 use crate::request::strict::Schemas;
@@ -150,6 +151,7 @@ impl Inner {
         let began = Instant::now();
         let received = Timestamp::now();
         let (parts, body) = request.into_parts();
+        let (body, rest) = lend(body);
         let query = Query::parse(parts.uri.query());
         let info = request_info(
             &parts.method,
@@ -211,7 +213,10 @@ impl Inner {
             }
         };
         let answered = match answer {
-            Ok(Ok(answered)) => answered,
+            Ok(Ok(answered)) => {
+                rest.drain().await;
+                answered
+            }
             Ok(Err(_panic)) => {
                 tracing::error!(path = info.path, verb = info.verb, "a request panicked");
                 let message = "the request could not be served, see the server's log";

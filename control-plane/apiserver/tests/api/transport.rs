@@ -1,6 +1,10 @@
 //! What comes over connections: both versions of HTTP, and requests that are too large for any.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::body::Body;
+use futures::{StreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -102,6 +106,34 @@ async fn a_head_is_answered_without_a_body() {
             assert_eq!(answer, (code, String::new()), "HTTP/2: {h2}: {path}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_is_sent_to_its_end() {
+    const CHUNKS: usize = 40;
+    let api = Api::new().await;
+    let served = serve(&api).await;
+    let admin = served.ca.sign("admin", &["system:masters"], &[]);
+    let stream = TokioIo::new(connect(&served, Some(admin), true).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let chunks = stream::iter(0..CHUNKS).map(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(vec![b'a'; 64 << 10])
+    });
+    let request = Request::post(format!("https://{}/api/v1/nosuch", served.address))
+        .body(Body::from_stream(chunks))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 404);
+    answer.into_body().collect().await.unwrap();
+    // More than fits between the two: the rest was read.
+    assert_eq!(sent.load(Ordering::Relaxed), CHUNKS);
 }
 
 #[tokio::test]
