@@ -48,15 +48,16 @@ pub(crate) struct Conclusion {
 impl Conclusion {
     fn conclude(self, size: u64) {
         let latency = self.began.elapsed();
-        let metrics = &self.server.metrics.requests;
-        metrics.end(&self.labels, self.dry_run, self.code, latency, size);
-        if let Some(trail) = &self.trail {
-            trail.complete();
-        }
         let (place, waited) = self
             .place
             .as_ref()
             .map_or((None, None), |(place, waited)| (Some(place), Some(*waited)));
+        let times = (latency, waited.unwrap_or_default());
+        let metrics = &self.server.metrics.requests;
+        metrics.end(&self.labels, self.dry_run, self.code, times, size);
+        if let Some(trail) = &self.trail {
+            trail.complete();
+        }
         // Upstream logs this at verbosity 3.
         tracing::debug!(
             verb = self.labels.verb(),
