@@ -39,6 +39,7 @@ impl Registry {
             ));
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
+        let doubled = meta::drop_doubled_owners(object.meta_mut());
         let generated = generate_name(&mut *object);
 
         kind.set_defaults(&mut *object);
@@ -49,7 +50,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: "",
             caller,
-            warnings: Vec::new(),
+            warnings: doubled,
         };
         self.admit(&mut review, Some(&mut *object), None).await?;
 

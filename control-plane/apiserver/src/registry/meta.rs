@@ -1,7 +1,7 @@
 //! What the registry keeps and checks in every object's metadata.
 
 use coracle_apimachinery::field::{ErrorList, Path};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
 use super::strategy::Descriptor;
 use crate::validation::object_meta;
@@ -26,6 +26,30 @@ pub fn fill_system_fields(descriptor: &Descriptor, meta: &mut ObjectMeta, now: T
     meta.deletion_grace_period_seconds = None;
     meta.self_link = None;
     meta.generation = descriptor.generation.then_some(1);
+}
+
+/// Drops owner references that come twice, as some clients send them. Returns what is said of that.
+pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
+    let Some(owners) = &mut meta.owner_references else {
+        return Vec::new();
+    };
+    let mut once: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    let mut doubled = Vec::new();
+    for owner in owners.drain(..) {
+        if once.contains(&owner) {
+            doubled.push(owner.uid);
+        } else {
+            once.push(owner);
+        }
+    }
+    *owners = once;
+    if doubled.is_empty() {
+        return Vec::new();
+    }
+    let uids = doubled.join(", ");
+    vec![format!(
+        ".metadata.ownerReferences contains duplicate entries, which are dropped; duplicate UID(s) observed: {uids}"
+    )]
 }
 
 /// Restores what an update may leave out.

@@ -91,6 +91,7 @@ impl Registry {
         self.check_version(target, &*new, &current)?;
         check_uid(target, &*new, &*old)?;
         meta::restore_system_fields(new.meta_mut(), old.meta());
+        let doubled = meta::drop_doubled_owners(new.meta_mut());
 
         kind.set_defaults(&mut *new);
         self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
@@ -100,7 +101,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: part.subresource(),
             caller,
-            warnings: Vec::new(),
+            warnings: doubled,
         };
         self.admit(&mut review, Some(&mut *new), Some(&*old))
             .await?;

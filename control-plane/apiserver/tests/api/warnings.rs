@@ -39,6 +39,24 @@ async fn a_version_that_is_deprecated_says_so_in_every_answer() {
 }
 
 #[tokio::test]
+async fn owners_that_come_twice_are_dropped() {
+    let api = Api::new().await;
+    let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": name});
+    let owners = json!([owner("a"), owner("b"), owner("a")]);
+    let body = json!({"metadata": {"name": "a", "ownerReferences": owners}});
+    let once = json!([owner("a"), owner("b")]);
+    let path = format!("{CONFIG_MAPS}/a");
+    for answer in [
+        api.post(CONFIG_MAPS, &body).await,
+        api.put(&path, &body).await,
+    ] {
+        assert_eq!(answer.json()["metadata"]["ownerReferences"], once);
+        let said = warnings(&answer).join("\n");
+        assert!(said.contains("duplicate UID(s) observed: a"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn fields_that_are_deprecated_are_named() {
     let api = Api::new().await;
     let mut old = pod("old");
