@@ -1,8 +1,8 @@
 //! The request path, whole and in its order:
 //!
 //! request info → authentication → audit → impersonation → flow control → authorization → handler,
-//! and in the handler: decode → defaulting → mutating admission → strategy → validating admission → store
-//! → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
+//! and in the handler: decode → defaulting → mutating admission → strategy → validating admission →
+//! store → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
 //! has been sent stands in `answer`.
 
 use std::net::SocketAddr;
