@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use coracle_apimachinery::selector::FieldSelector;
 use coracle_apimachinery::status::Status;
 use coracle_apimachinery::table::Column;
 use coracle_apimachinery::{cbor, protobuf};
@@ -209,7 +210,10 @@ impl Chunks {
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, true)?;
-    let options = ListOptions::parse(call.query, true)?;
+    let mut options = ListOptions::parse(call.query, true)?;
+    if !call.info.name.is_empty() {
+        select_name(&mut options, &call.info.name)?;
+    }
     let include = Include::parse(call.query, accepted.shape)?;
     let ends = Instant::now() + lasts(&options, call.server.timeouts.watch);
     let watched = call
@@ -244,6 +248,21 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         StatusCode::OK,
         accepted.format.watch_media_type(),
         Body::from_stream(events.map(Ok::<_, Infallible>)),
+    ))
+}
+
+/// Confines a watch to the object that its path names.
+fn select_name(options: &mut ListOptions, name: &str) -> Result<(), Status> {
+    if options.field_selector.is_empty() {
+        options.field_selector = FieldSelector::name(name).to_string();
+        return Ok(());
+    }
+    let given = FieldSelector::parse(&options.field_selector).unwrap_or_default();
+    if given.exact("metadata.name") == Some(name) {
+        return Ok(());
+    }
+    Err(Status::bad_request(
+        "fieldSelector metadata.name doesn't match requested name",
     ))
 }
 

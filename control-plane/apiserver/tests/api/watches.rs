@@ -33,6 +33,36 @@ async fn a_watch_without_a_version_begins_with_the_state() {
 }
 
 #[tokio::test]
+async fn a_path_may_ask_for_a_watch_too() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    api.config_map("ab").await;
+    let collection = CONFIG_MAPS.replace("/v1/", "/v1/watch/");
+    let mut all = api.watch(&collection).await;
+    assert_eq!(all.line().await, "ADDED a");
+    assert_eq!(all.line().await, "ADDED ab");
+    let mut everywhere = api.watch("/api/v1/watch/configmaps").await;
+    everywhere
+        .until(|event| event["object"]["metadata"]["name"] == "ab")
+        .await;
+    let one = format!("{collection}/a");
+    for query in ["", "?fieldSelector=metadata.name%3Da"] {
+        let mut watch = api.watch(&format!("{one}{query}")).await;
+        assert_eq!(watch.line().await, "ADDED a");
+        api.config_map(&format!("b{}", query.len())).await;
+        let labels = json!({"metadata": {"labels": {"n": query.len().to_string()}}});
+        let path = format!("{CONFIG_MAPS}/a");
+        api.patch(&path, "merge", &labels).await.ok(200);
+        assert_eq!(watch.line().await, "MODIFIED a");
+    }
+    let other = format!("{one}?fieldSelector=metadata.name%3Db");
+    api.get(&other).await.fails(400, "BadRequest");
+    let body = json!({"metadata": {"name": "c"}});
+    let posted = api.post(&collection, &body).await;
+    posted.fails(405, "MethodNotAllowed");
+}
+
+#[tokio::test]
 async fn a_watch_from_a_version_sees_what_came_after() {
     let api = Api::new().await;
     let a = api.config_map("a").await;
