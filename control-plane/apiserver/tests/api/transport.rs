@@ -137,6 +137,24 @@ async fn a_body_that_nobody_wants_is_sent_to_its_end() {
 }
 
 #[tokio::test]
+async fn how_long_certificates_are_good_is_measured_with_each_request() {
+    let api = Api::new().await;
+    let served = serve(&api).await;
+    for h2 in [false, true] {
+        assert_eq!(get(&served, h2, "/version", &[]).await.0, 200);
+    }
+    let metrics = api.get("/metrics").await.text;
+    let name = "apiserver_client_certificate_expiration_seconds";
+    // Those of tests are good for longer than anybody plans.
+    for line in [
+        format!("{name}_bucket{{le=\"3.1104e+07\"}} 0"),
+        format!("{name}_count 2"),
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_http() {
     let api = Api::new().await;
     let served = serve(&api).await;
