@@ -1,5 +1,6 @@
 //! The end of an answer. A request is over when its answer has been sent whole, or its client has
-//! gone: only then is it counted, logged and audited, and its seats are free.
+//! gone: only then is it counted, logged and audited, and its seats are free. And what every answer
+//! says, whatever it is.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Response;
-use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -20,6 +21,10 @@ use crate::audit::trail::Trail;
 use crate::flow::{Permit, Place};
 use crate::metrics::requests::{RequestLabels, Running};
 use crate::server::Inner;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// What the request log says, by upstream's names.
 pub(crate) struct LogLine {
@@ -75,6 +80,35 @@ impl Conclusion {
         );
         drop(self.permit);
         drop(self.running);
+    }
+}
+
+/// The id under which a request is audited: the client's, or a new one.
+pub(crate) fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID);
+    let given = given.filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    given.cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+/// What every answer says: under which id it is audited, that nobody may keep it, and of which
+/// flow it was.
+pub(crate) fn label(headers: &mut HeaderMap, audit_id: HeaderValue, place: Option<&Place>) {
+    headers.insert(AUDIT_ID, audit_id);
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Some(place) = place {
+        for (name, uid) in [
+            (FLOW_SCHEMA, &place.schema_uid),
+            (PRIORITY_LEVEL, &place.level_uid),
+        ] {
+            if let Ok(uid) = HeaderValue::try_from(uid) {
+                headers.insert(name, uid);
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, Conclusion, LogLine, Until, without_body};
+use crate::answer::{Answer, Conclusion, LogLine, Until, audit_id, label, without_body};
 use crate::audit::Audit;
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
@@ -52,10 +52,6 @@ use crate::request::body::lend;
 use crate::request::info::{RequestInfo, request_info};
 use crate::request::options::{Query, deadline};
 use crate::request::strict::Schemas;
-
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
-const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// How long requests may take.
 #[derive(Clone, Copy, Debug)]
@@ -461,33 +457,4 @@ impl Inner {
 fn header(headers: &HeaderMap, name: &HeaderName) -> String {
     let bytes = headers.get(name).map(HeaderValue::as_bytes);
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-}
-
-/// The id under which a request is audited: the client's, or a new one.
-fn audit_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(AUDIT_ID);
-    let given = given.filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
-    given.cloned().unwrap_or_else(|| {
-        let id = uuid::Uuid::new_v4().to_string();
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
-    })
-}
-
-/// What every answer says: under which id it is audited, that nobody may keep it, and of which
-/// flow it was.
-fn label(headers: &mut HeaderMap, audit_id: HeaderValue, place: Option<&Place>) {
-    headers.insert(AUDIT_ID, audit_id);
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Some(place) = place {
-        for (name, uid) in [
-            (FLOW_SCHEMA, &place.schema_uid),
-            (PRIORITY_LEVEL, &place.level_uid),
-        ] {
-            if let Ok(uid) = HeaderValue::try_from(uid) {
-                headers.insert(name, uid);
-            }
-        }
-    }
 }
