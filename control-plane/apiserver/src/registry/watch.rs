@@ -99,7 +99,8 @@ impl Registry {
                 .into_iter()
                 .filter(|record| selection.matches(record));
             pending.extend(matching.map(Change::Added));
-            if options.send_initial_events == Some(true) && options.bookmarks {
+            // A watch without a version asks for the state as well, if in an older way.
+            if options.bookmarks {
                 pending.push_back(Change::Bookmark {
                     revision: list.revision,
                     initial_events_end: true,

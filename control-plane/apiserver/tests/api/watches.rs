@@ -152,7 +152,11 @@ async fn a_watch_ends_when_it_was_asked_to() {
 #[tokio::test]
 async fn a_watch_ends_with_a_bookmark() {
     let api = Api::new().await;
-    let query = "watch=1&timeoutSeconds=3&allowWatchBookmarks=true&fieldSelector=metadata.name%3Da";
+    let now = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+    let now = now.as_str().unwrap();
+    let query = format!(
+        "watch=1&timeoutSeconds=3&allowWatchBookmarks=true&fieldSelector=metadata.name%3Da&resourceVersion={now}"
+    );
     let mut watch = api.watch(&format!("{CONFIG_MAPS}?{query}")).await;
     // Of no concern to the watch: the next one may begin behind it.
     let other = api.config_map("b").await;
