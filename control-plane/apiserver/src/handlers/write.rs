@@ -4,7 +4,6 @@ use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 
 use super::encode::{accepted_of, object, outcome, value};
 use super::read::respond_page;
@@ -72,7 +71,7 @@ fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> b
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let options = decode::options::<DeleteOptions>(call, body).await?;
+    let options = decode::delete_options(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
     match call
@@ -100,7 +99,7 @@ pub(super) async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, false)?;
-    let options = decode::options::<DeleteOptions>(call, body).await?;
+    let options = decode::delete_options(call, body).await?;
     let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;

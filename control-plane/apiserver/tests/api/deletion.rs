@@ -50,6 +50,21 @@ async fn what_waits_is_shown_as_it_would_be_and_accepted_where_it_was_asked_for(
 }
 
 #[tokio::test]
+async fn who_sends_an_object_to_a_deletion_deletes_nothing() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for path in [path.as_str(), CONFIG_MAPS] {
+        api.delete_with(path, &object)
+            .await
+            .fails(400, "BadRequest");
+    }
+    // Old clients take the group of the kind.
+    let options = json!({"kind": "DeleteOptions", "apiVersion": "apps/v1"});
+    api.delete_with(&path, &options).await.ok(200);
+}
+
+#[tokio::test]
 async fn preconditions() {
     let api = Api::new().await;
     let object = api.config_map("a").await;
