@@ -4,7 +4,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Call;
 use crate::registry::erased::{Kind, Object};
@@ -15,10 +15,15 @@ use crate::request::options::FieldValidation;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TypeMeta {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     api_version: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     kind: String,
+}
+
+/// A string, or null for an empty one.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
 }
 
 /// An object from a body, with the warnings of field validation.

@@ -60,8 +60,13 @@ async fn who_sends_an_object_to_a_deletion_deletes_nothing() {
             .fails(400, "BadRequest");
     }
     // Old clients take the group of the kind.
-    let options = json!({"kind": "DeleteOptions", "apiVersion": "apps/v1"});
-    api.delete_with(&path, &options).await.ok(200);
+    for options in [
+        json!({"kind": "DeleteOptions", "apiVersion": "apps/v1"}),
+        json!({"kind": null, "apiVersion": null, "gracePeriodSeconds": null}),
+    ] {
+        api.delete_with(&path, &options).await.ok(200);
+        api.config_map("a").await;
+    }
 }
 
 #[tokio::test]
