@@ -204,13 +204,20 @@ fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: 
 }
 
 /// Sets the deletion timestamp to the end of the grace period. Where one is shortened, the time
-/// counts from when the deletion began.
+/// counts from when the deletion began; if it has passed already, the object ends now, but in order:
+/// whoever ends it has a second.
 fn mark(meta: &mut ObjectMeta, grace: i64, now: &Time, shortened_from: Option<i64>) {
     let began = match (shortened_from, &meta.deletion_timestamp) {
         (Some(before), Some(end)) => add(end, -before),
         _ => now.clone(),
     };
-    meta.deletion_timestamp = Some(add(&began, grace));
+    let end = add(&began, grace);
+    let (end, grace) = if end.0 < now.0 {
+        (now.clone(), grace.min(1))
+    } else {
+        (end, grace)
+    };
+    meta.deletion_timestamp = Some(end);
     meta.deletion_grace_period_seconds = Some(grace);
     if shortened_from.is_none() && meta.generation.is_some_and(|generation| generation > 0) {
         meta.generation = meta.generation.map(|generation| generation + 1);
@@ -257,4 +264,30 @@ fn set_finalizers(meta: &mut ObjectMeta, propagation: Option<Propagation>) -> bo
     let changed = before != after;
     meta.finalizers = (!after.is_empty()).then_some(after);
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_is_shortened_to_what_is_left_of_it() {
+        let at = |second| Time(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second));
+        // A grace of thirty seconds began at 100. When another is asked for, which, and what
+        // becomes of it.
+        for (now, grace, end, seconds) in [
+            (105, 20, 120, 20),
+            (105, 5, 105, 5),
+            (125, 20, 125, 1),
+            (125, 1, 125, 1),
+            (125, 0, 125, 0),
+        ] {
+            let mut meta = ObjectMeta::default();
+            mark(&mut meta, 30, &at(100), None);
+            assert_eq!(meta.deletion_timestamp, Some(at(130)));
+            mark(&mut meta, grace, &at(now), Some(30));
+            assert_eq!(meta.deletion_timestamp, Some(at(end)), "{grace} at {now}");
+            assert_eq!(meta.deletion_grace_period_seconds, Some(seconds));
+        }
+    }
 }
