@@ -164,36 +164,35 @@ pub(crate) fn check_preconditions(
 
 /// Decides what a delete does, and marks the object for it.
 fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: Time) -> Step {
-    let grace = kind
-        .grace_period(object, request.grace_period)
-        .map(|seconds| seconds.max(0));
-    let deleting = object.meta().deletion_timestamp.is_some();
-    let propagation = propagation(kind, object.meta(), request);
+    let meta = object.meta();
+    let deleting = meta.deletion_timestamp.is_some();
+    let left = meta.deletion_grace_period_seconds.unwrap_or(0);
+    let shorter = request.grace_period.filter(|asked| *asked < left);
+    if deleting && left > 0 && shorter.is_none() {
+        // Grace only shrinks, and while it lasts nothing else is decided.
+        return Step::Wait;
+    }
+    let propagation = propagation(kind, meta, request);
     let finalizers_changed = set_finalizers(object.meta_mut(), propagation);
     let held =
         object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
 
     if deleting {
-        let left = object.meta().deletion_grace_period_seconds.unwrap_or(0);
-        // Grace only shrinks, and only by a request that names a shorter one.
-        let wanted = match (request.grace_period, grace) {
-            (Some(_), Some(grace)) => grace.min(left),
-            _ => left,
-        };
-        if wanted == 0 && !held && (left == 0 || request.grace_period.is_some()) {
+        let grace = shorter.unwrap_or(0);
+        if grace == 0 && !held {
             return Step::Remove;
         }
-        if wanted < left {
-            mark(object.meta_mut(), wanted, &now, Some(left));
-            return Step::Mark;
+        if grace < left {
+            mark(object.meta_mut(), grace, &now, Some(left));
+        } else if !finalizers_changed {
+            return Step::Wait;
         }
-        return if finalizers_changed {
-            Step::Mark
-        } else {
-            Step::Wait
-        };
+        return Step::Mark;
     }
 
+    let grace = kind
+        .grace_period(object, request.grace_period)
+        .map(|seconds| seconds.max(0));
     let grace = grace.unwrap_or(0);
     if grace == 0 && !held {
         return Step::Remove;
@@ -235,6 +234,9 @@ fn add(time: &Time, seconds: i64) -> Time {
 /// What becomes of the dependents: what the request says, else what an earlier one said, which is
 /// in the finalizers, else what is usual for the kind.
 fn propagation(kind: &dyn Kind, meta: &ObjectMeta, request: &DeleteRequest) -> Option<Propagation> {
+    if !kind.descriptor().collected {
+        return Some(Propagation::Background);
+    }
     let mut finalizers = meta.finalizers.iter().flatten();
     let decided = finalizers.any(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
     let usual = (kind.descriptor().orphans && !decided).then_some(Propagation::Orphan);

@@ -176,6 +176,8 @@ pub struct Descriptor {
     pub computed: bool,
     /// Whether a delete answers with the object where that is gone, in the place of a Status.
     pub returns_deleted: bool,
+    /// Whether the garbage collector looks at objects: else nobody would take its finalizers away.
+    pub collected: bool,
     /// Whether what an object owns stays when it is deleted by who does not say (most: it goes).
     pub orphans: bool,
     /// What clients are told of the kind's version in every answer, where it is deprecated.
@@ -229,6 +231,7 @@ impl Descriptor {
             converted: false,
             computed: false,
             returns_deleted: false,
+            collected: true,
             orphans: false,
             deprecation: None,
         }
@@ -317,6 +320,13 @@ impl Descriptor {
     #[must_use]
     pub fn returns_deleted(mut self) -> Self {
         self.returns_deleted = true;
+        self
+    }
+
+    /// As one that owns nothing, and that the garbage collector leaves alone.
+    #[must_use]
+    pub fn uncollected(mut self) -> Self {
+        self.collected = false;
         self
     }
 
