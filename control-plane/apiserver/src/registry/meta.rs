@@ -52,15 +52,16 @@ pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
     )]
 }
 
-/// Restores what an update may leave out.
+/// Restores what an update may leave out, and times whatever it says of them: manifests are often
+/// those of an earlier object.
 pub fn restore_system_fields(new: &mut ObjectMeta, old: &ObjectMeta) {
     if new.uid.as_deref().unwrap_or_default().is_empty() {
         new.uid.clone_from(&old.uid);
     }
-    if new.creation_timestamp.is_none() {
+    if old.creation_timestamp.is_some() {
         new.creation_timestamp.clone_from(&old.creation_timestamp);
     }
-    if new.deletion_timestamp.is_none() {
+    if old.deletion_timestamp.is_some() {
         new.deletion_timestamp.clone_from(&old.deletion_timestamp);
     }
     if new.deletion_grace_period_seconds.is_none() {

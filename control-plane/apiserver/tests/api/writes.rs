@@ -284,6 +284,33 @@ async fn patches_that_race_are_all_applied() {
 }
 
 #[tokio::test]
+async fn times_of_an_earlier_object_are_ignored() {
+    let api = Api::new().await;
+    let created = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let earlier = json!({"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}});
+    let patched = api.patch(&path, "merge", &earlier).await.ok(200);
+    assert_eq!(patched, created);
+    let mut replaced = created.clone();
+    replaced["metadata"]["creationTimestamp"] = json!("2001-01-01T00:00:00Z");
+    assert_eq!(api.put(&path, &replaced).await.ok(200), created);
+    // A deletion does not begin by a field, nor end by it.
+    let going = json!({"metadata": {"deletionTimestamp": "2001-01-01T00:00:00Z"}});
+    api.patch(&path, "merge", &going)
+        .await
+        .fails(422, "Invalid");
+    let held = json!({"metadata": {"finalizers": ["x.io/a"]}});
+    api.patch(&path, "merge", &held).await.ok(200);
+    let deleted = api.delete(&path).await.ok(200);
+    assert_eq!(api.patch(&path, "merge", &going).await.ok(200), deleted);
+    let again = json!({"metadata": {"name": "a"}});
+    let message = api.post(CONFIG_MAPS, &again).await;
+    let message = message.fails(409, "AlreadyExists");
+    let want = "object is being deleted: configmaps \"a\" already exists";
+    assert_eq!(message, want);
+}
+
+#[tokio::test]
 async fn a_dry_run_leaves_no_trace() {
     let api = Api::new().await;
     let created = api
