@@ -12,11 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::encoding::{decode, encode};
 use super::erased::{Kind, Object};
 use super::meta::{FOREGROUND, ORPHAN};
+use super::update::ATTEMPTS;
 use super::{Caller, Outcome, Registry, Target, meta};
 use crate::admission::{Operation, Review};
 use crate::request::options::{DeleteRequest, Propagation};
-
-const ATTEMPTS: usize = 16;
 
 /// What a delete did.
 pub enum Deleted {

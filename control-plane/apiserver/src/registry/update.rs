@@ -15,8 +15,9 @@ use super::strategy::Subresource;
 use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
 use crate::admission::{Operation, Review};
 
-/// How often an update is tried against writers that are faster.
-pub(super) const ATTEMPTS: usize = 16;
+/// How often a write is tried against writers that are faster. Upstream tries for as long as the
+/// request may take; each try waits for the store, and somebody else's has succeeded.
+pub(super) const ATTEMPTS: usize = 1024;
 
 /// Which part of an object an update changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,6 +57,8 @@ async fn names_are_generated() {
 struct Crowded {
     store: Arc<MemoryStore>,
     taken: AtomicUsize,
+    /// How many replacements others are faster with.
+    faster: AtomicUsize,
 }
 
 #[async_trait]
@@ -93,7 +95,16 @@ impl Store for Crowded {
     }
 
     async fn compare_and_swap(&self, key: &str, on: Precondition, value: Value) -> Result<Record> {
-        self.store.compare_and_swap(key, on, value).await
+        let one_less = |faster: usize| faster.checked_sub(1);
+        let faster = &self.faster;
+        let late = faster.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        match self.store.get(key, Read::Latest).await? {
+            Some(current) if late.is_ok() => Err(Error::Conflict {
+                key: key.to_owned(),
+                current: Box::new(current),
+            }),
+            _ => self.store.compare_and_swap(key, on, value).await,
+        }
     }
 
     async fn delete(&self, key: &str, on: Precondition) -> Result<Record> {
@@ -115,6 +126,7 @@ async fn generated_names_that_are_taken_are_generated_again() {
         let store = Crowded {
             store: MemoryStore::new(),
             taken: AtomicUsize::new(0),
+            faster: AtomicUsize::new(0),
         };
         let store = Arc::new(store);
         let api = Api::over(store.clone(), |_| {}).await;
@@ -139,12 +151,32 @@ async fn generated_names_that_are_taken_are_generated_again() {
     let store = Crowded {
         store: MemoryStore::new(),
         taken: AtomicUsize::new(1),
+        faster: AtomicUsize::new(0),
     };
     let api = Api::over(Arc::new(store), |_| {}).await;
     let body = json!({"metadata": {"name": "a"}});
     api.post(CONFIG_MAPS, &body)
         .await
         .fails(409, "AlreadyExists");
+}
+
+#[tokio::test]
+async fn who_demands_no_version_waits_its_turn() {
+    let store = Arc::new(Crowded {
+        store: MemoryStore::new(),
+        taken: AtomicUsize::new(0),
+        faster: AtomicUsize::new(0),
+    });
+    let api = Api::over(store.clone(), |_| {}).await;
+    api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    store.faster.store(100, Ordering::SeqCst);
+    let patch = json!({"metadata": {"finalizers": ["x.io/a"]}});
+    api.patch(&path, "merge", &patch).await.ok(200);
+    assert_eq!(store.faster.load(Ordering::SeqCst), 0);
+    store.faster.store(100, Ordering::SeqCst);
+    api.delete(&path).await.ok(200);
+    assert_eq!(store.faster.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
