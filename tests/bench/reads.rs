@@ -128,7 +128,9 @@ fn curl(cluster: &Cluster) -> Command {
     let certificate = file("certificate", ".users[0].user.client-certificate-data");
     let key = file("key", ".users[0].user.client-key-data");
     let mut curl = Command::new("curl");
-    curl.args(["-sSf", "--http1.1", "-o", "/dev/null", "-w"])
+    // By its own name it is taken for somebody who reads, and answered in lines.
+    curl.args(["-A", "bench", "-sSf", "--http1.1"]);
+    curl.args(["-o", "/dev/null", "-w"])
         .arg("%{size_download} %{time_total}")
         // Under its own name it would get what people read.
         .args(["--user-agent", "bench"])

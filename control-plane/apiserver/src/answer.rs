@@ -1,5 +1,6 @@
 //! The end of an answer. A request is over when its answer has been sent whole, or its client has
-//! gone: only then is it counted, logged and audited, and its seats are free.
+//! gone: only then is it counted, logged and audited, and its seats are free. And what every answer
+//! says, whatever it is.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::Response;
-use http::header::CONTENT_LENGTH;
-use http_body::{Frame, SizeHint};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -21,16 +22,9 @@ use crate::flow::{Permit, Place};
 use crate::metrics::requests::{RequestLabels, Running};
 use crate::server::Inner;
 
-/// The answer to a HEAD: what a GET would be told, without the body. HTTP/1.1 leaves that out by
-/// itself; over HTTP/2 it would be sent, and clients would break off.
-pub(crate) fn without_body(mut response: Response<Body>) -> Response<Body> {
-    let length = http_body::Body::size_hint(response.body()).exact();
-    if let Some(length) = length {
-        response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    }
-    *response.body_mut() = Body::empty();
-    response
-}
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// What the request log says, by upstream's names.
 pub(crate) struct LogLine {
@@ -59,15 +53,16 @@ pub(crate) struct Conclusion {
 impl Conclusion {
     fn conclude(self, size: u64) {
         let latency = self.began.elapsed();
-        let metrics = &self.server.metrics.requests;
-        metrics.end(&self.labels, self.dry_run, self.code, latency, size);
-        if let Some(trail) = &self.trail {
-            trail.complete();
-        }
         let (place, waited) = self
             .place
             .as_ref()
             .map_or((None, None), |(place, waited)| (Some(place), Some(*waited)));
+        let times = (latency, waited.unwrap_or_default());
+        let metrics = &self.server.metrics.requests;
+        metrics.end(&self.labels, self.dry_run, self.code, times, size);
+        if let Some(trail) = &self.trail {
+            trail.complete();
+        }
         // Upstream logs this at verbosity 3.
         tracing::debug!(
             verb = self.labels.verb(),
@@ -86,6 +81,47 @@ impl Conclusion {
         drop(self.permit);
         drop(self.running);
     }
+}
+
+/// The id under which a request is audited: the client's, or a new one.
+pub(crate) fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID);
+    let given = given.filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    given.cloned().unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().to_string();
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+    })
+}
+
+/// What every answer says: under which id it is audited, that nobody may keep it, and of which
+/// flow it was.
+pub(crate) fn label(headers: &mut HeaderMap, audit_id: HeaderValue, place: Option<&Place>) {
+    headers.insert(AUDIT_ID, audit_id);
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+    if let Some(place) = place {
+        for (name, uid) in [
+            (FLOW_SCHEMA, &place.schema_uid),
+            (PRIORITY_LEVEL, &place.level_uid),
+        ] {
+            if let Ok(uid) = HeaderValue::try_from(uid) {
+                headers.insert(name, uid);
+            }
+        }
+    }
+}
+
+/// What a HEAD is answered: everything but the body, which HTTP/2 takes for a broken connection.
+pub(crate) fn without_body(response: Response<Body>) -> Response<Body> {
+    let size = response.body().size_hint().exact();
+    let (mut parts, _) = response.into_parts();
+    // Who made the answer for a HEAD has said how long it would be.
+    if let Some(size) = size.filter(|size| *size > 0) {
+        let size = HeaderValue::from(size);
+        parts.headers.entry(CONTENT_LENGTH).or_insert(size);
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 /// When an answer is broken off, or ended.

@@ -19,6 +19,7 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::version::Info;
 
 use crate::handlers::encode::response;
+use crate::metrics::slis::Slis;
 use crate::request::options::Query;
 use crate::server::Inner;
 
@@ -47,7 +48,12 @@ pub(crate) struct Health {
     pub(crate) configured: AtomicBool,
     /// Whether the server is to end.
     pub(crate) stopping: AtomicBool,
+    /// How the checks went.
+    pub(crate) slis: Slis,
 }
+
+/// Where health is asked for.
+const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
 
 /// Whether a path is a health check, which everybody may call.
 pub(crate) fn is_public(path: &str) -> bool {
@@ -56,7 +62,7 @@ pub(crate) fn is_public(path: &str) -> bool {
         .split('/')
         .next()
         .unwrap_or_default();
-    matches!(first, "healthz" | "livez" | "readyz")
+    ENDPOINTS.contains(&first)
 }
 
 /// What `/version` answers.
@@ -108,9 +114,16 @@ impl Health {
         match only {
             None => {
                 let excluded: Vec<&str> = query.all("exclude").collect();
+                for check in checks.iter().filter(|(name, _)| !excluded.contains(name)) {
+                    self.count(which, check);
+                }
                 report(which, &checks, &excluded, query.get("verbose").is_some())
             }
-            Some(only) => match checks.into_iter().find(|(name, _)| *name == only) {
+            Some(only) => match checks
+                .into_iter()
+                .find(|(name, _)| *name == only)
+                .inspect(|check| self.count(which, check))
+            {
                 None => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
                 Some((_, Ok(()))) => text(StatusCode::OK, "ok".to_owned()),
                 Some((name, Err(fault))) => {
@@ -120,6 +133,12 @@ impl Health {
                 }
             },
         }
+    }
+
+    fn count(&self, which: &str, (name, result): &Check) {
+        let kind = ENDPOINTS.iter().find(|known| **known == which);
+        self.slis
+            .checked(*name, kind.copied().unwrap_or_default(), result.is_ok());
     }
 
     fn checks(&self, which: &str, store: Result<(), &'static str>) -> Vec<Check> {

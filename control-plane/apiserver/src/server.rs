@@ -1,8 +1,8 @@
 //! The request path, whole and in its order:
 //!
-//! request info → authentication → audit → flow control → authorization → handler, and in the
-//! handler: decode → defaulting → mutating admission → strategy → validating admission → store
-//! → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
+//! request info → authentication → audit → impersonation → flow control → authorization → handler,
+//! and in the handler: decode → defaulting → mutating admission → strategy → validating admission →
+//! store → encode (`handlers`, `registry::create`, `registry::update`). What is done when the answer
 //! has been sent stands in `answer`.
 
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use futures::FutureExt;
-use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -24,12 +24,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::answer::{Answer, Conclusion, LogLine, Until, without_body};
+use crate::answer::{Answer, Conclusion, LogLine, Until, audit_id, label, without_body};
 use crate::audit::Audit;
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
 use crate::auth::authentication::authenticate;
 use crate::auth::authorization::authorize;
+use crate::auth::impersonation::impersonate;
 use crate::auth::tokens::{Tokens, discovery as issuer};
 use crate::config::Verbosity;
 use crate::debug;
@@ -37,7 +38,7 @@ use crate::discovery::{self, Discovery};
 use crate::flow::{Counts, Flow, Permit, Place, width};
 use crate::handlers::compress::compress;
 use crate::handlers::encode::{self, status};
-use crate::handlers::pretty;
+use crate::handlers::pretty::indented;
 use crate::handlers::usage::Samples;
 use crate::handlers::{Call, dispatch};
 use crate::health::{self, Health};
@@ -47,13 +48,10 @@ use crate::nodes::{Nodes, Refusal};
 use crate::openapi::OpenApi;
 use crate::registry::erased::Kind;
 use crate::registry::{Registry, kinds};
+use crate::request::body::lend;
 use crate::request::info::{RequestInfo, request_info};
 use crate::request::options::{Query, deadline};
 use crate::request::strict::Schemas;
-
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
-const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// How long requests may take.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +147,7 @@ impl Inner {
         let began = Instant::now();
         let received = Timestamp::now();
         let (parts, body) = request.into_parts();
-        let is_head = parts.method == Method::HEAD;
+        let (body, rest) = lend(body);
         let query = Query::parse(parts.uri.query());
         let info = request_info(
             &parts.method,
@@ -164,6 +162,7 @@ impl Inner {
         let long_running = info.is_long_running(descriptor, follow);
         let labels = RequestLabels::new(descriptor, &info, &parts.headers);
         let headers = parts.headers.clone();
+        let head = parts.method == Method::HEAD;
         let audit_id = audit_id(&headers);
         let line = LogLine {
             uri: parts
@@ -211,7 +210,10 @@ impl Inner {
             }
         };
         let answered = match answer {
-            Ok(Ok(answered)) => answered,
+            Ok(Ok(answered)) => {
+                rest.drain().await;
+                answered
+            }
             Ok(Err(_panic)) => {
                 tracing::error!(path = info.path, verb = info.verb, "a request panicked");
                 let message = "the request could not be served, see the server's log";
@@ -229,10 +231,13 @@ impl Inner {
         };
         let (mut response, failure) = match answered {
             Ok(response) => (response, None),
-            Err(failure) => (status(&headers, &failure), Some(failure)),
+            Err(failure) => {
+                let told = indented(&headers, &query, status(&headers, &failure));
+                (told, Some(failure))
+            }
         };
-        if failure.is_some() && pretty::is_asked(&query, &headers) {
-            response = pretty::indent(response).await;
+        if head {
+            response = without_body(response);
         }
         let code = response.status().as_u16();
         if let Some(trail) = &passage.trail {
@@ -283,12 +288,7 @@ impl Inner {
             running,
             server: self,
         };
-        let response = response.map(|body| Body::new(Answer::new(body, until, conclusion)));
-        if is_head {
-            without_body(response)
-        } else {
-            response
-        }
+        response.map(|body| Body::new(Answer::new(body, until, conclusion)))
     }
 
     async fn answer(
@@ -329,11 +329,17 @@ impl Inner {
         if public {
             return Ok(self.health.answer(self, &info.path, query).await);
         }
-        let user = user.inspect_err(|refused| {
+        let mut user = user.inspect_err(|refused| {
             if let Some(trail) = &passage.trail {
                 trail.unknown(refused);
             }
         })?;
+        if let Some(other) = impersonate(&user, &mut parts.headers)? {
+            if let Some(trail) = &passage.trail {
+                trail.impersonated(&other);
+            }
+            user = other;
+        }
         self.take_seats(&user, passage).await?;
         let allowed = authorize(&user, info);
         if let Some(trail) = &passage.trail {
@@ -346,7 +352,8 @@ impl Inner {
         if info.is_resource {
             self.resource(&parts, body, &user, passage).await
         } else {
-            self.path(&parts, body, info, query).await
+            let answer = self.path(&parts, body, info, query).await?;
+            Ok(indented(&parts.headers, query, answer))
         }
     }
 
@@ -402,8 +409,8 @@ impl Inner {
         {
             response = trail.response(response);
         }
-        if !passage.long_running && pretty::is_asked(query, &parts.headers) {
-            response = pretty::indent(response).await;
+        if !passage.long_running {
+            response = indented(&parts.headers, query, response);
         }
         let whole = matches!(info.verb.as_str(), "get" | "list") && !text && !passage.long_running;
         if whole {
@@ -431,6 +438,7 @@ impl Inner {
         let response = match path {
             "/version" => encode::value(headers, StatusCode::OK, &health::version())?,
             "/metrics" => self.metrics.render(headers, &self.registry).await,
+            "/metrics/slis" => self.health.slis.render(headers),
             issuer::CONFIGURATION | issuer::KEYS => {
                 let answer = self.tokens.as_ref().and_then(|t| t.discovery(path));
                 answer.ok_or_else(Status::unknown_path)?
@@ -444,9 +452,6 @@ impl Inner {
             }
             _ => self.discovery.answer(headers, kinds, path)?,
         };
-        if pretty::is_asked(query, headers) {
-            return Ok(pretty::indent(response).await);
-        }
         Ok(response)
     }
 }
@@ -454,33 +459,4 @@ impl Inner {
 fn header(headers: &HeaderMap, name: &HeaderName) -> String {
     let bytes = headers.get(name).map(HeaderValue::as_bytes);
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-}
-
-/// The id under which a request is audited: the client's, or a new one.
-fn audit_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(AUDIT_ID);
-    let given = given.filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
-    given.cloned().unwrap_or_else(|| {
-        let id = uuid::Uuid::new_v4().to_string();
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static(""))
-    })
-}
-
-/// What every answer says: under which id it is audited, that nobody may keep it, and of which
-/// flow it was.
-fn label(headers: &mut HeaderMap, audit_id: HeaderValue, place: Option<&Place>) {
-    headers.insert(AUDIT_ID, audit_id);
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-cache, private"));
-    if let Some(place) = place {
-        for (name, uid) in [
-            (FLOW_SCHEMA, &place.schema_uid),
-            (PRIORITY_LEVEL, &place.level_uid),
-        ] {
-            if let Ok(uid) = HeaderValue::try_from(uid) {
-                headers.insert(name, uid);
-            }
-        }
-    }
 }

@@ -83,6 +83,8 @@ pub(super) struct Event {
     pub(super) request_uri: String,
     pub(super) verb: String,
     pub(super) user: User,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) impersonated_user: Option<User>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub(super) source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]

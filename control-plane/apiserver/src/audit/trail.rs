@@ -85,6 +85,7 @@ impl Trail {
             request_uri: uri.map(ToString::to_string).unwrap_or_default(),
             verb: info.verb.clone(),
             user: user.map(User::from).unwrap_or_default(),
+            impersonated_user: None,
             source_ips: source_ips(&parts.headers, parts.extensions.get::<SocketAddr>()),
             user_agent: text(parts.headers.get(USER_AGENT)),
             object_ref: info.is_resource.then(|| ObjectRef::from(info)),
@@ -111,6 +112,11 @@ impl Trail {
     /// The request has come.
     pub(crate) fn received(&self) {
         self.emit(&mut self.state.lock(), Stage::RequestReceived);
+    }
+
+    /// The request is treated as that of somebody else.
+    pub(crate) fn impersonated(&self, user: &UserInfo) {
+        self.state.lock().event.impersonated_user = Some(User::from(user));
     }
 
     /// What the authorizer said.

@@ -85,9 +85,10 @@ fn protocol_token(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The user that a verified client certificate names: common name and organizations, as in
-/// Kubernetes. `None` for a certificate without a common name.
+/// Kubernetes; and when the certificate ends, in seconds since 1970. `None` for a certificate
+/// without a common name.
 #[must_use]
-pub fn user_of_certificate(der: &[u8]) -> Option<UserInfo> {
+pub fn user_of_certificate(der: &[u8]) -> Option<(UserInfo, i64)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
@@ -99,11 +100,12 @@ pub fn user_of_certificate(der: &[u8]) -> Option<UserInfo> {
         .filter_map(|organization| organization.as_str().ok())
         .map(str::to_owned)
         .collect();
-    Some(UserInfo {
+    let user = UserInfo {
         name,
         groups,
         ..UserInfo::default()
-    })
+    };
+    Some((user, certificate.validity().not_after.timestamp()))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod authentication;
 pub mod authorization;
+pub(crate) mod impersonation;
 pub(crate) mod rules;
 pub mod tokens;
 

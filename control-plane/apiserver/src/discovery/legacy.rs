@@ -30,6 +30,7 @@ pub(super) fn paths(kinds: &Kinds) -> Value {
         "/healthz",
         "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         issuer::KEYS,

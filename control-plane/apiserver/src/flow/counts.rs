@@ -1,5 +1,5 @@
 //! How many objects of a kind there are, as far as the width of a list needs to know: counted when
-//! somebody asks, and kept for a while, because counting goes through the keys.
+//! somebody asks, and kept for a while, because each count is a read of the store.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

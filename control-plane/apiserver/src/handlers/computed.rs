@@ -5,11 +5,12 @@ use coracle_apimachinery::status::Status;
 use coracle_store::Record;
 use http::{Response, StatusCode};
 use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::Binding;
 
 use super::encode::{accepted_of, object};
 use super::read::respond_page;
 use super::shapes::Include;
-use super::{Call, components, reviews, usage};
+use super::{Call, components, pods, reviews, usage};
 use crate::registry::Target;
 use crate::registry::encoding::encode;
 use crate::registry::erased::Object;
@@ -29,7 +30,10 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
     match info.verb.as_str() {
         "create" if !info.name.is_empty() => Err(call.refuse()),
         "create" if descriptor.is_namespaced() && info.namespace.is_empty() => Err(call.refuse()),
-        "create" => reviews::answer(call, body).await,
+        "create" => match descriptor.kind.as_str() {
+            Binding::KIND => pods::bind(call, body).await,
+            _ => reviews::answer(call, body).await,
+        },
         _ => match descriptor.kind.as_str() {
             NodeMetrics::KIND => usage::nodes(call).await,
             PodMetrics::KIND => usage::pods(call).await,

@@ -3,8 +3,8 @@
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde::{Deserialize, Deserializer};
 
 use super::Call;
 use crate::registry::erased::{Kind, Object};
@@ -15,10 +15,15 @@ use crate::request::options::FieldValidation;
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TypeMeta {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     api_version: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     kind: String,
+}
+
+/// A string, or null for an empty one.
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.unwrap_or_default())
 }
 
 /// An object from a body, with the warnings of field validation.
@@ -49,19 +54,28 @@ pub(super) async fn json(call: &Call<'_>, body: Body) -> Result<Bytes, Status> {
     body::to_json(headers, body::read(headers, body).await?)
 }
 
-/// Reads the body as a type of the API; `None` where it is empty.
-pub(super) async fn options<T: DeserializeOwned>(
+/// Reads the body as options of a deletion; `None` where it is empty. Old clients send them as of
+/// the group of what they delete.
+pub(super) async fn delete_options(
     call: &Call<'_>,
     body: Body,
-) -> Result<Option<T>, Status> {
+) -> Result<Option<DeleteOptions>, Status> {
     let bytes = body::read(&call.parts.headers, body).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
     let json = body::to_json(&call.parts.headers, bytes)?;
-    serde_json::from_slice(&json)
-        .map(Some)
-        .map_err(|error| Status::bad_request(format!("the body cannot be decoded: {error}")))
+    let undecodable = |error: serde_json::Error| {
+        Status::bad_request(format!("the body cannot be decoded: {error}"))
+    };
+    let given: TypeMeta = serde_json::from_slice(&json).map_err(undecodable)?;
+    if !matches!(given.kind.as_str(), "" | "DeleteOptions") {
+        // Whoever sends an object here does not mean what this would do.
+        return Err(Status::bad_request(
+            "decoded object cannot be converted to DeleteOptions",
+        ));
+    }
+    serde_json::from_slice(&json).map(Some).map_err(undecodable)
 }
 
 /// The faults of field validation: a refusal, warnings, or nothing.

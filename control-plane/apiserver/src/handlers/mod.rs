@@ -122,7 +122,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
         // All namespaces at once can only be read.
         return match (info.verb.as_str(), info.name.as_str()) {
             ("list", _) => read::list(call).await,
-            ("watch", _) => read::watch(call).await,
+            ("watch", "") => read::watch(call).await,
             (_, "") => Err(call.refuse()),
             _ => Err(Status::unknown_path()),
         };
@@ -140,7 +140,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     match (info.verb.as_str(), info.name.is_empty()) {
         ("get", false) => read::get(call).await,
         ("list", true) => read::list(call).await,
-        ("watch", true) => read::watch(call).await,
+        ("watch", _) => read::watch(call).await,
         ("create", true) => write::create(call, body).await,
         ("update", false) => write::update(call, body).await,
         ("patch", false) => patch::patch(call, body).await,

@@ -1,29 +1,38 @@
-//! pods/binding.
+//! Bindings, of Pods to nodes.
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
 
-use super::encode::{accepted, value};
+use super::encode::{accepted, value, warn};
 use super::{Call, decode};
 use crate::registry::erased::Object;
 use crate::registry::update::Part;
-use crate::registry::{meta, typed};
+use crate::registry::{Target, meta, typed};
 use crate::request::options::WriteOptions;
+use crate::validation::text;
 
-/// Binds a Pod to a node. Nothing else writes `spec.nodeName` of a Pod that exists.
+/// Binds a Pod to a node, below the Pod (`pods/NAME/binding`) or in the collection of bindings.
+/// Nothing else writes `spec.nodeName` of a Pod that exists.
 pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
-    let json = decode::json(call, body).await?;
-    let binding: Binding = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!(
-            "Binding in version \"v1\" cannot be handled as a Binding: {error}"
-        ))
-    })?;
-    let kind = binding.target.kind.as_deref().unwrap_or_default();
-    let node = binding.target.name.clone().unwrap_or_default();
+    let registry = &call.server.registry;
+    let sent = Call {
+        kind: registry.kind_of::<Binding>()?,
+        ..*call
+    };
+    let decoded = decode::object(&sent, body, options.field_validation).await?;
+    let warnings = decoded.warnings;
+    let binding: Binding = typed(decoded.object)?;
+    let target = Target {
+        kind: registry.kind_of::<Pod>()?,
+        namespace: &call.info.namespace,
+        name: named(call, &binding)?,
+    };
+    let kind = text(&binding.target.kind);
+    let node = text(&binding.target.name);
     if !matches!(kind, "" | "Node") || node.is_empty() {
         return Err(Status::bad_request(
             "target: Invalid value: a Pod is bound to a Node, by its name",
@@ -31,29 +40,56 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
     }
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut pod: Pod = typed(current.boxed())?;
-        if let Some(uid) = binding.metadata.uid.clone().filter(|uid| !uid.is_empty()) {
-            pod.metadata.uid = Some(uid);
+        let demanded = |given: &Option<String>| given.clone().filter(|given| !given.is_empty());
+        let (meta, sent) = (&mut pod.metadata, &binding.metadata);
+        if let Some(uid) = demanded(&sent.uid) {
+            meta.uid = Some(uid);
         }
-        assign(call, &mut pod, &node)?;
-        for (key, value) in binding.metadata.annotations.clone().unwrap_or_default() {
-            pod.metadata
-                .annotations
-                .get_or_insert_default()
-                .insert(key, value);
+        if let Some(version) = demanded(&sent.resource_version) {
+            meta.resource_version = Some(version);
         }
+        for (into, from) in [
+            (&mut meta.annotations, &sent.annotations),
+            (&mut meta.labels, &sent.labels),
+        ] {
+            if let Some(from) = from {
+                into.get_or_insert_default().extend(from.clone());
+            }
+        }
+        assign(target, &mut pod, node)?;
         Ok(Box::new(pod))
     };
     let caller = call.caller(options.dry_run);
-    call.server
-        .registry
-        .update(call.target(), Part::Internal("binding"), &change, caller)
+    registry
+        .update(target, Part::Internal("binding"), &change, caller)
         .await?;
-    done(call)
+    let mut response = done(call)?;
+    warn(response.headers_mut(), &warnings);
+    Ok(response)
 }
 
-fn assign(call: &Call<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
-    let conflict = |cause: String| call.target().conflict(cause);
-    let name = &call.info.name;
+/// The Pod that is to be bound.
+fn named<'a>(call: &Call<'a>, binding: &'a Binding) -> Result<&'a str, Status> {
+    let (meta, info) = (&binding.metadata, call.info);
+    let namespace = text(&meta.namespace);
+    if !namespace.is_empty() && namespace != info.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    match (info.name.as_str(), text(&meta.name)) {
+        ("", "") => Err(Status::bad_request("name is required")),
+        ("", name) | (name, "") => Ok(name),
+        (in_path, name) if in_path == name => Ok(name),
+        _ => Err(Status::bad_request(
+            "name in URL does not match name in Binding object",
+        )),
+    }
+}
+
+fn assign(target: Target<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
+    let conflict = |cause: String| target.conflict(cause);
+    let name = target.name;
     if pod.metadata.deletion_timestamp.is_some() {
         return Err(conflict(format!(
             "pod {name} is being deleted, cannot be assigned to a host"
@@ -75,11 +111,10 @@ fn assign(call: &Call<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
         )));
     }
     spec.node_name = Some(node.to_owned());
-    let conditions = pod
-        .status
-        .get_or_insert_default()
-        .conditions
-        .get_or_insert_default();
+    let status = pod.status.get_or_insert_default();
+    // It was a hint for the time until now.
+    status.nominated_node_name = None;
+    let conditions = status.conditions.get_or_insert_default();
     let scheduled = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "True".to_owned(),

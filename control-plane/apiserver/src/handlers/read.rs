@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use coracle_apimachinery::selector::FieldSelector;
 use coracle_apimachinery::status::Status;
 use coracle_apimachinery::table::Column;
 use coracle_apimachinery::{cbor, protobuf};
@@ -18,6 +19,7 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use rand::Rng;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::Call;
 use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
@@ -208,12 +210,16 @@ impl Chunks {
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, true)?;
-    let options = ListOptions::parse(call.query, true)?;
+    let mut options = ListOptions::parse(call.query, true)?;
+    if !call.info.name.is_empty() {
+        select_name(&mut options, &call.info.name)?;
+    }
     let include = Include::parse(call.query, accepted.shape)?;
+    let ends = Instant::now() + lasts(&options, call.server.timeouts.watch);
     let watched = call
         .server
         .registry
-        .watch(&**call.kind, call.namespace(), &options)
+        .watch(&**call.kind, call.namespace(), &options, ends)
         .await?;
     let kind = call.kind.clone();
     let as_messages = websocket::is_asked(&call.parts.headers);
@@ -234,8 +240,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         counter.event(event.len(), begins);
         event
     });
-    let timeout = tokio::time::sleep(lasts(&options, call.server.timeouts.watch));
-    let events = changes.take_until(Box::pin(timeout));
+    let events = changes.take_until(Box::pin(sleep_until(ends)));
     if as_messages {
         return websocket::answer(call, accepted.format.into(), events);
     }
@@ -246,11 +251,29 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     ))
 }
 
+/// Confines a watch to the object that its path names.
+fn select_name(options: &mut ListOptions, name: &str) -> Result<(), Status> {
+    if options.field_selector.is_empty() {
+        options.field_selector = FieldSelector::name(name).to_string();
+        return Ok(());
+    }
+    let given = FieldSelector::parse(&options.field_selector).unwrap_or_default();
+    if given.exact("metadata.name") == Some(name) {
+        return Ok(());
+    }
+    Err(Status::bad_request(
+        "fieldSelector metadata.name doesn't match requested name",
+    ))
+}
+
+/// Nobody sees the end of a watch that is to last longer, and no clock overflows.
+const LONGEST_WATCH: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// How long a watch lasts: as long as was asked for, or a time that spreads the return of clients
 /// that came together.
 fn lasts(options: &ListOptions, least: Duration) -> Duration {
     match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+        Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(LONGEST_WATCH),
         _ => least.mul_f64(rand::rng().random_range(1.0..2.0)),
     }
 }

@@ -4,7 +4,6 @@ use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 
 use super::encode::{accepted_of, object, outcome, value};
 use super::read::respond_page;
@@ -70,22 +69,10 @@ fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> b
         && !demands(&meta.uid)
 }
 
-/// How the query and the body say that is deleted.
-async fn delete_request(call: &Call<'_>, body: Body) -> Result<DeleteRequest, Status> {
-    let options = decode::options::<DeleteOptions>(call, body).await?;
-    let kind = options.as_ref().and_then(|options| options.kind.as_deref());
-    // As likely as not another kind was to be written.
-    if let Some(other) = kind.filter(|kind| !matches!(*kind, "" | "DeleteOptions")) {
-        return Err(Status::bad_request(format!(
-            "the body of a delete is DeleteOptions, not {other}"
-        )));
-    }
-    DeleteRequest::parse(call.query, options)
-}
-
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
-    let request = delete_request(call, body).await?;
+    let options = decode::delete_options(call, body).await?;
+    let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
     match call
         .server
@@ -93,7 +80,11 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
         .delete(call.target(), &request, caller)
         .await?
     {
+        Deleted::Pending(record) if request.cascades => object(call, StatusCode::ACCEPTED, &record),
         Deleted::Pending(record) => object(call, StatusCode::OK, &record),
+        Deleted::Removed(record) if call.kind.descriptor().returns_deleted => {
+            object(call, StatusCode::OK, &record)
+        }
         Deleted::Removed(record) => {
             let resource = call.kind.descriptor().group_resource();
             let uid = record.value().uid();
@@ -108,7 +99,8 @@ pub(super) async fn delete_collection(
     body: Body,
 ) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, false)?;
-    let request = delete_request(call, body).await?;
+    let options = decode::delete_options(call, body).await?;
+    let request = DeleteRequest::parse(call.query, options)?;
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;
     let list_options = ListOptions::parse(call.query, false)?;

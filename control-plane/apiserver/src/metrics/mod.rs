@@ -5,6 +5,7 @@
 //! | [`requests`] | `apiserver_request_*` and their like, and what is in flight |
 //! | [`storage`] | `etcd_request*`, and how much is stored |
 //! | [`process`] | `process_*` |
+//! | [`slis`] | `kubernetes_healthcheck*`, under a path of their own |
 //! | [`exposition`] | the text of all of it, in the form that is asked for |
 //!
 //! Those of flow control and of the audit log are kept where they are counted. Only names of what
@@ -16,6 +17,7 @@
 pub(crate) mod exposition;
 mod process;
 pub(crate) mod requests;
+pub(crate) mod slis;
 pub(crate) mod storage;
 
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry as Metered;
 
 use crate::audit::Audit;
@@ -38,12 +41,32 @@ use process::Process;
 use requests::Requests;
 use storage::StorageMetrics;
 
+/// Bounds of lifetimes, from half an hour to a year.
+const LIFETIMES: [f64; 14] = [
+    0.0,
+    1_800.0,
+    3_600.0,
+    7_200.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+];
+
 /// The metrics of one server.
 pub(crate) struct Metrics {
     registered: Metered,
     pub(crate) requests: Requests,
     pub(crate) storage: StorageMetrics,
     pub(crate) tls_failures: Counter,
+    /// Seconds for which the certificates of clients are still good, with each request.
+    pub(crate) certificates: Histogram,
     flow: Arc<Flow>,
 }
 
@@ -64,6 +87,7 @@ impl Metrics {
     pub(crate) fn new(flow: Arc<Flow>, audit: Option<&Audit>, storage: StorageMetrics) -> Self {
         let requests = Requests::default();
         let tls_failures = Counter::default();
+        let certificates = Histogram::new(LIFETIMES);
         let mut registered = Metered::default();
         let apiserver = registered.sub_registry_with_prefix("apiserver");
         requests.register(apiserver);
@@ -71,6 +95,11 @@ impl Metrics {
             "tls_handshake_errors",
             "Connections that ended in their TLS handshake",
             tls_failures.clone(),
+        );
+        apiserver.register(
+            "client_certificate_expiration_seconds",
+            "How long the certificates are still good by which clients are known",
+            certificates.clone(),
         );
         flow.metrics().register(apiserver);
         if let Some(audit) = audit {
@@ -98,6 +127,7 @@ impl Metrics {
             requests,
             storage,
             tls_failures,
+            certificates,
             flow,
         }
     }

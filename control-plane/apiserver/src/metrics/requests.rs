@@ -48,6 +48,7 @@ const PATHS: &[&str] = &[
     "/readyz",
     "/version",
     "/metrics",
+    "/metrics/slis",
     "/api",
     "/apis",
     "/openapi/v2",
@@ -202,6 +203,8 @@ type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 pub(crate) struct Requests {
     total: Family<Answered, Counter>,
     durations: Histograms<Dry>,
+    /// Without the time for which a request waited its turn: what this server is answerable for.
+    own_durations: Histograms<RequestLabels>,
     sizes: Histograms<RequestLabels>,
     inflight: Family<Inflight, Gauge>,
     long_running: Family<RequestLabels, Gauge>,
@@ -217,6 +220,9 @@ impl Default for Requests {
         Self {
             total: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            own_durations: Family::new_with_constructor(|| {
+                Histogram::new(SECONDS[2..].iter().copied())
+            }),
             sizes: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(1000.0, 10.0, 7))
             }),
@@ -274,6 +280,11 @@ impl Requests {
             "request_duration_seconds",
             "How long requests took, in seconds",
             self.durations.clone(),
+        );
+        registry.register(
+            "request_sli_duration_seconds",
+            "How long requests took that were no dry runs, in seconds, without their wait in queues",
+            self.own_durations.clone(),
         );
         registry.register(
             "response_sizes",
@@ -336,13 +347,13 @@ impl Requests {
         Running(gauge)
     }
 
-    /// Counts a request that has been answered.
+    /// Counts a request that has been answered; `waited` is a part of `elapsed`.
     pub(crate) fn end(
         &self,
         labels: &RequestLabels,
         dry_run: &'static str,
         code: u16,
-        elapsed: Duration,
+        (elapsed, waited): (Duration, Duration),
         size: u64,
     ) {
         let answered = Answered {
@@ -358,6 +369,10 @@ impl Requests {
         self.durations
             .get_or_create(&dry)
             .observe(elapsed.as_secs_f64());
+        if dry_run.is_empty() {
+            let own = elapsed.saturating_sub(waited).as_secs_f64();
+            self.own_durations.get_or_create(labels).observe(own);
+        }
         if matches!(labels.verb, "GET" | "LIST") {
             self.sizes.get_or_create(labels).observe(size as f64);
         }

@@ -290,6 +290,8 @@ const LIST_QUERY: &[(&str, &str)] = &[
     ("timeoutSeconds", "integer"),
     ("watch", "boolean"),
 ];
+/// Those of them that only watches have.
+const OF_WATCHES: [&str; 2] = ["allowWatchBookmarks", "watch"];
 const WRITE_QUERY: &[(&str, &str)] = &[
     ("dryRun", "string"),
     ("fieldManager", "string"),
@@ -344,24 +346,32 @@ fn add_paths(paths: &mut Map<String, Value>, d: &Descriptor, schema: &str) {
     };
     let (collection, mut common) = collection(d);
     if d.is_namespaced() && d.verbs.iter().any(|verb| verb == "list") {
-        let mut all = json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": []});
+        let pretty = query(&[("pretty", "string")]);
+        let mut all =
+            json!({"get": operation("list", None, &list, LIST_QUERY), "parameters": pretty});
         all["get"]["operationId"] = list_all_id(d).into();
         paths.insert(format!("{}/{}", base(d), d.plural), all);
     }
+    // What is deleted is chosen as what is listed.
+    let chosen = LIST_QUERY
+        .iter()
+        .filter(|(name, _)| !OF_WATCHES.contains(name));
+    let deletions: Vec<_> = chosen.chain(DELETE_QUERY).copied().collect();
     let of_collection = json!({
         "get": operation("list", None, &list, LIST_QUERY),
         "post": operation("post", Some(schema), schema, WRITE_QUERY),
-        "delete": operation("deletecollection", Some(DELETE_OPTIONS), STATUS, DELETE_QUERY),
+        "delete": operation("deletecollection", Some(DELETE_OPTIONS), STATUS, &deletions),
         "parameters": common,
     });
     let of_collection = only_served(of_collection, &d.verbs);
     paths.insert(collection.clone(), of_collection);
     common.push(parameter("name", "path", "string"));
+    let deleted = if d.returns_deleted { schema } else { STATUS };
     let of_object = json!({
         "get": operation("get", None, schema, &[]),
         "put": operation("put", Some(schema), schema, WRITE_QUERY),
         "patch": operation("patch", Some(PATCH), schema, &patch_query()),
-        "delete": operation("delete", Some(DELETE_OPTIONS), STATUS, DELETE_QUERY),
+        "delete": operation("delete", Some(DELETE_OPTIONS), deleted, DELETE_QUERY),
         "parameters": common,
     });
     let of_object = only_served(of_object, &d.verbs);

@@ -4,7 +4,7 @@ use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use coracle_store::{Error, Read, Record, Value};
 
-use super::encoding::encode;
+use super::encoding::{decode, encode};
 use super::erased::{Kind, Object};
 use super::{Caller, Outcome, Registry, Target, meta};
 use crate::admission::{Operation, Review};
@@ -39,8 +39,8 @@ impl Registry {
             ));
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
+        let doubled = meta::drop_doubled_owners(object.meta_mut());
         let generated = generate_name(&mut *object);
-        let doubled = meta::dedup_owners(object.meta_mut());
 
         kind.set_defaults(&mut *object);
         self.manage_created(target, &mut *object, caller.manager);
@@ -50,7 +50,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: "",
             caller,
-            warnings: doubled.into_iter().collect(),
+            warnings: doubled,
         };
         self.admit(&mut review, Some(&mut *object), None).await?;
 
@@ -113,6 +113,9 @@ impl Registry {
                     name = names::generate_name(base, &mut rand::rng());
                     object.meta_mut().name = Some(name.clone());
                 }
+                (Err(Error::Exists { current, .. }), None) => {
+                    return Err(taken(target, &current));
+                }
                 // Who manages what may be large, and can be done without.
                 (Err(Error::TooLarge { .. }), _) if object.meta().managed_fields.is_some() => {
                     object.meta_mut().managed_fields = None;
@@ -129,10 +132,7 @@ impl Registry {
     async fn refuse_existing(&self, target: Target<'_>) -> Result<(), Status> {
         match self.store.get(&target.key(), Read::Latest).await {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Status::already_exists(
-                &target.kind.descriptor().group_resource(),
-                target.name,
-            )),
+            Ok(Some(current)) => Err(taken(target, &current)),
             Err(error) => Err(target.store_error(&error)),
         }
     }
@@ -151,6 +151,22 @@ impl Registry {
             None => Ok(Record::new(&key, 0, 0, value.get())),
         }
     }
+}
+
+/// 409: something has the name already, and says so if it is on its way out.
+fn taken(target: Target<'_>, current: &Record) -> Status {
+    let kind = &**target.kind;
+    let resource = kind.descriptor().group_resource();
+    let status = Status::already_exists(&resource, target.name);
+    let goes =
+        decode(kind, current).is_ok_and(|current| current.meta().deletion_timestamp.is_some());
+    if !goes {
+        return status;
+    }
+    let message = format!("object is being deleted: {}", status.message());
+    let mut api = status.into_api();
+    api.message = Some(message);
+    api.into()
 }
 
 /// Makes the name from generateName, where there is no name. Returns the base.

@@ -12,11 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::encoding::{decode, encode};
 use super::erased::{Kind, Object};
 use super::meta::{FOREGROUND, ORPHAN};
+use super::update::ATTEMPTS;
 use super::{Caller, Outcome, Registry, Target, meta};
 use crate::admission::{Operation, Review};
 use crate::request::options::{DeleteRequest, Propagation};
-
-const ATTEMPTS: usize = 16;
 
 /// What a delete did.
 pub enum Deleted {
@@ -83,12 +82,14 @@ impl Registry {
         if step == Step::Wait {
             return Ok(Some(Deleted::Pending(current)));
         }
+        let marked = match step {
+            Step::Mark => Some(encode(kind, &mut *new)?),
+            Step::Remove | Step::Wait => None,
+        };
         if caller.dry_run {
-            let pending = step == Step::Mark;
-            return Ok(Some(if pending {
-                Deleted::Pending(current)
-            } else {
-                Deleted::Removed(current)
+            return Ok(Some(match marked {
+                Some(value) => Deleted::Pending(current.with(&value)),
+                None => Deleted::Removed(current),
             }));
         }
         let precondition = Precondition {
@@ -96,17 +97,17 @@ impl Registry {
             revision: Some(current.revision()),
         };
         let key = target.key();
-        let done = if step == Step::Remove {
-            self.store
+        let done = match marked {
+            None => self
+                .store
                 .delete(&key, precondition)
                 .await
-                .map(Deleted::Removed)
-        } else {
-            let value = encode(kind, &mut *new)?;
-            self.store
+                .map(Deleted::Removed),
+            Some(value) => self
+                .store
                 .compare_and_swap(&key, precondition, value)
                 .await
-                .map(Deleted::Pending)
+                .map(Deleted::Pending),
         };
         match done {
             Ok(deleted) => {
@@ -162,36 +163,35 @@ pub(crate) fn check_preconditions(
 
 /// Decides what a delete does, and marks the object for it.
 fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: Time) -> Step {
-    let grace = kind
-        .grace_period(object, request.grace_period)
-        .map(|seconds| seconds.max(0));
-    let deleting = object.meta().deletion_timestamp.is_some();
-    let propagation = propagation(kind, object.meta(), request);
+    let meta = object.meta();
+    let deleting = meta.deletion_timestamp.is_some();
+    let left = meta.deletion_grace_period_seconds.unwrap_or(0);
+    let shorter = request.grace_period.filter(|asked| *asked < left);
+    if deleting && left > 0 && shorter.is_none() {
+        // Grace only shrinks, and while it lasts nothing else is decided.
+        return Step::Wait;
+    }
+    let propagation = propagation(kind, meta, request);
     let finalizers_changed = set_finalizers(object.meta_mut(), propagation);
     let held =
         object.meta().finalizers.iter().flatten().next().is_some() || kind.holds_deletion(object);
 
     if deleting {
-        let left = object.meta().deletion_grace_period_seconds.unwrap_or(0);
-        // Grace only shrinks, and only by a request that names a shorter one.
-        let wanted = match (request.grace_period, grace) {
-            (Some(_), Some(grace)) => grace.min(left),
-            _ => left,
-        };
-        if wanted == 0 && !held && (left == 0 || request.grace_period.is_some()) {
+        let grace = shorter.unwrap_or(0);
+        if grace == 0 && !held {
             return Step::Remove;
         }
-        if wanted < left {
-            mark(object.meta_mut(), wanted, &now, Some(left));
-            return Step::Mark;
+        if grace < left {
+            mark(object.meta_mut(), grace, &now, Some(left));
+        } else if !finalizers_changed {
+            return Step::Wait;
         }
-        return if finalizers_changed {
-            Step::Mark
-        } else {
-            Step::Wait
-        };
+        return Step::Mark;
     }
 
+    let grace = kind
+        .grace_period(object, request.grace_period)
+        .map(|seconds| seconds.max(0));
     let grace = grace.unwrap_or(0);
     if grace == 0 && !held {
         return Step::Remove;
@@ -202,13 +202,20 @@ fn plan(kind: &dyn Kind, object: &mut dyn Object, request: &DeleteRequest, now: 
 }
 
 /// Sets the deletion timestamp to the end of the grace period. Where one is shortened, the time
-/// counts from when the deletion began.
+/// counts from when the deletion began; if it has passed already, the object ends now, but in order:
+/// whoever ends it has a second.
 fn mark(meta: &mut ObjectMeta, grace: i64, now: &Time, shortened_from: Option<i64>) {
     let began = match (shortened_from, &meta.deletion_timestamp) {
         (Some(before), Some(end)) => add(end, -before),
         _ => now.clone(),
     };
-    meta.deletion_timestamp = Some(add(&began, grace));
+    let end = add(&began, grace);
+    let (end, grace) = if end.0 < now.0 {
+        (now.clone(), grace.min(1))
+    } else {
+        (end, grace)
+    };
+    meta.deletion_timestamp = Some(end);
     meta.deletion_grace_period_seconds = Some(grace);
     if shortened_from.is_none() && meta.generation.is_some_and(|generation| generation > 0) {
         meta.generation = meta.generation.map(|generation| generation + 1);
@@ -226,6 +233,9 @@ fn add(time: &Time, seconds: i64) -> Time {
 /// What becomes of the dependents: what the request says, else what an earlier one said, which is
 /// in the finalizers, else what is usual for the kind.
 fn propagation(kind: &dyn Kind, meta: &ObjectMeta, request: &DeleteRequest) -> Option<Propagation> {
+    if !kind.descriptor().collected {
+        return Some(Propagation::Background);
+    }
     let mut finalizers = meta.finalizers.iter().flatten();
     let decided = finalizers.any(|f| matches!(f.as_str(), ORPHAN | FOREGROUND));
     let usual = (kind.descriptor().orphans && !decided).then_some(Propagation::Orphan);
@@ -255,4 +265,30 @@ fn set_finalizers(meta: &mut ObjectMeta, propagation: Option<Propagation>) -> bo
     let changed = before != after;
     meta.finalizers = (!after.is_empty()).then_some(after);
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_is_shortened_to_what_is_left_of_it() {
+        let at = |second| Time(jiff::Timestamp::UNIX_EPOCH + SignedDuration::from_secs(second));
+        // A grace of thirty seconds began at 100. When another is asked for, which, and what
+        // becomes of it.
+        for (now, grace, end, seconds) in [
+            (105, 20, 120, 20),
+            (105, 5, 105, 5),
+            (125, 20, 125, 1),
+            (125, 1, 125, 1),
+            (125, 0, 125, 0),
+        ] {
+            let mut meta = ObjectMeta::default();
+            mark(&mut meta, 30, &at(100), None);
+            assert_eq!(meta.deletion_timestamp, Some(at(130)));
+            mark(&mut meta, grace, &at(now), Some(30));
+            assert_eq!(meta.deletion_timestamp, Some(at(end)), "{grace} at {now}");
+            assert_eq!(meta.deletion_grace_period_seconds, Some(seconds));
+        }
+    }
 }

@@ -184,6 +184,10 @@ pub struct Descriptor {
     pub converted: bool,
     /// Whether objects are computed when they are asked for, and none is stored.
     pub computed: bool,
+    /// Whether a delete answers with the object where that is gone, in the place of a Status.
+    pub returns_deleted: bool,
+    /// Whether the garbage collector looks at objects: else nobody would take its finalizers away.
+    pub collected: bool,
     /// Whether what an object owns stays when it is deleted by who does not say (most: it goes).
     pub orphans: bool,
     /// What clients are told of the kind's version in every answer, where it is deprecated.
@@ -236,6 +240,8 @@ impl Descriptor {
             storage,
             converted: false,
             computed: false,
+            returns_deleted: false,
+            collected: true,
             orphans: false,
             deprecation: None,
         }
@@ -310,6 +316,27 @@ impl Descriptor {
     pub fn computed(mut self, verbs: &[&str]) -> Self {
         self.computed = true;
         self.verbs = verbs.iter().map(|&verb| verb.to_owned()).collect();
+        self
+    }
+
+    /// Without this verb.
+    #[must_use]
+    pub fn without(mut self, verb: &str) -> Self {
+        self.verbs.retain(|served| served != verb);
+        self
+    }
+
+    /// As one of which a delete answers with the object.
+    #[must_use]
+    pub fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
+        self
+    }
+
+    /// As one that owns nothing, and that the garbage collector leaves alone.
+    #[must_use]
+    pub fn uncollected(mut self) -> Self {
+        self.collected = false;
         self
     }
 

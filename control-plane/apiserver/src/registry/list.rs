@@ -38,9 +38,7 @@ impl Selection {
                 || (field == "metadata.namespace" && descriptor.is_namespaced())
                 || descriptor.fields.iter().any(|known| known == field);
             if !known {
-                return Err(Status::bad_request(format!(
-                    "field label not supported: {field}"
-                )));
+                return Err(Status::bad_request(unknown_field(descriptor, field)));
             }
         }
         Ok(Self {
@@ -84,6 +82,16 @@ impl Selection {
         }
         prefix
     }
+}
+
+/// What is said of a field by which a kind cannot be selected.
+fn unknown_field(descriptor: &Descriptor, field: &str) -> String {
+    if descriptor.fields.is_empty() {
+        return format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        );
+    }
+    format!("field label not supported: {field}")
 }
 
 /// A page of a list.

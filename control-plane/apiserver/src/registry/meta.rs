@@ -1,9 +1,7 @@
 //! What the registry keeps and checks in every object's metadata.
 
-use std::collections::HashSet;
-
 use coracle_apimachinery::field::{ErrorList, Path};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
 use super::strategy::Descriptor;
 use crate::validation::object_meta;
@@ -30,15 +28,40 @@ pub fn fill_system_fields(descriptor: &Descriptor, meta: &mut ObjectMeta, now: T
     meta.generation = descriptor.generation.then_some(1);
 }
 
-/// Restores what an update may leave out.
+/// Drops owner references that come twice, as some clients send them. Returns what is said of that.
+pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
+    let Some(owners) = &mut meta.owner_references else {
+        return Vec::new();
+    };
+    let mut once: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    let mut doubled = Vec::new();
+    for owner in owners.drain(..) {
+        if once.contains(&owner) {
+            doubled.push(owner.uid);
+        } else {
+            once.push(owner);
+        }
+    }
+    *owners = once;
+    if doubled.is_empty() {
+        return Vec::new();
+    }
+    let uids = doubled.join(", ");
+    vec![format!(
+        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"
+    )]
+}
+
+/// Restores what an update may leave out, and times whatever it says of them: manifests are often
+/// those of an earlier object.
 pub fn restore_system_fields(new: &mut ObjectMeta, old: &ObjectMeta) {
     if new.uid.as_deref().unwrap_or_default().is_empty() {
         new.uid.clone_from(&old.uid);
     }
-    if new.creation_timestamp.is_none() {
+    if old.creation_timestamp.is_some() {
         new.creation_timestamp.clone_from(&old.creation_timestamp);
     }
-    if new.deletion_timestamp.is_none() {
+    if old.deletion_timestamp.is_some() {
         new.deletion_timestamp.clone_from(&old.deletion_timestamp);
     }
     if new.deletion_grace_period_seconds.is_none() {
@@ -55,32 +78,6 @@ pub fn keep_metadata(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.annotations.clone_from(&old.annotations);
     new.finalizers.clone_from(&old.finalizers);
     new.owner_references.clone_from(&old.owner_references);
-}
-
-/// Drops owner references that are there already, and says so to the client.
-pub fn dedup_owners(meta: &mut ObjectMeta) -> Option<String> {
-    let owners = meta.owner_references.as_mut()?;
-    let mut seen = HashSet::new();
-    let first: Vec<bool> = owners
-        .iter()
-        .map(|owner| {
-            let name = (&owner.api_version, &owner.kind, &owner.name, &owner.uid);
-            seen.insert((name, owner.controller, owner.block_owner_deletion))
-        })
-        .collect();
-    drop(seen);
-    let doubled = owners.iter().zip(&first).filter(|(_, first)| !**first);
-    let uids: Vec<&str> = doubled.map(|(owner, _)| owner.uid.as_str()).collect();
-    if uids.is_empty() {
-        return None;
-    }
-    let warning = format!(
-        ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
-        uids.join(", ")
-    );
-    let mut first = first.into_iter();
-    owners.retain(|_| first.next().unwrap_or(true));
-    Some(warning)
 }
 
 /// Everything that is wrong with the metadata of a new object.

@@ -15,8 +15,9 @@ use super::strategy::Subresource;
 use super::{Caller, Outcome, Registry, Target, meta, service_addresses};
 use crate::admission::{Operation, Review};
 
-/// How often an update is tried against writers that are faster.
-pub(super) const ATTEMPTS: usize = 16;
+/// How often a write is tried against writers that are faster. Upstream tries for as long as the
+/// request may take; each try waits for the store, and somebody else's has succeeded.
+pub(super) const ATTEMPTS: usize = 1024;
 
 /// Which part of an object an update changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Registry {
         self.check_version(target, &*new, &current)?;
         check_uid(target, &*new, &*old)?;
         meta::restore_system_fields(new.meta_mut(), old.meta());
-        let doubled = meta::dedup_owners(new.meta_mut());
+        let doubled = meta::drop_doubled_owners(new.meta_mut());
 
         kind.set_defaults(&mut *new);
         self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
@@ -101,7 +102,7 @@ impl Registry {
             namespace: target.namespace,
             subresource: part.subresource(),
             caller,
-            warnings: doubled.into_iter().collect(),
+            warnings: doubled,
         };
         self.admit(&mut review, Some(&mut *new), Some(&*old))
             .await?;

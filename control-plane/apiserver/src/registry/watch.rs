@@ -7,7 +7,7 @@ use coracle_apimachinery::status::Status;
 use coracle_store::{Event, ListOptions as StoreOptions, Read, Record, Revision, Watch};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::erased::Kind;
 use super::list::Selection;
@@ -15,8 +15,12 @@ use super::strategy::Descriptor;
 use super::{Registry, errors};
 use crate::request::options::ListOptions;
 
-/// Least time between two bookmarks; in Kubernetes it is about a minute as well.
+/// How long after another a bookmark comes.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long before a watch ends its last bookmark comes: from there its client goes on, however
+/// long nothing of what it watches has changed.
+const BEFORE_END: Duration = Duration::from_secs(2);
 
 /// What a watch tells.
 #[derive(Clone, Debug)]
@@ -51,13 +55,17 @@ struct State {
     watch: Watch,
     selection: Selection,
     descriptor: Descriptor,
-    bookmarks: bool,
-    last_bookmark: Instant,
+    /// Everything up to this revision has been told.
+    told: Revision,
+    /// When a bookmark is due, where any is.
+    bookmark: Option<Instant>,
+    /// When the watch ends, if nothing ends it before.
+    ends: Instant,
     ended: bool,
 }
 
 impl Registry {
-    /// Watches objects of a kind, in a namespace or (empty) in all.
+    /// Watches objects of a kind, in a namespace or (empty) in all. Whoever asks ends it in time.
     ///
     /// # Errors
     /// 400 for selectors that do not parse, 504 for a revision that is not reached yet. A
@@ -67,6 +75,7 @@ impl Registry {
         kind: &dyn Kind,
         namespace: &str,
         options: &ListOptions,
+        ends: Instant,
     ) -> Result<Watched, Status> {
         let selection = Selection::parse(kind, options)?;
         let descriptor = kind.descriptor();
@@ -90,7 +99,8 @@ impl Registry {
                 .into_iter()
                 .filter(|record| selection.matches(record));
             pending.extend(matching.map(Change::Added));
-            if options.send_initial_events == Some(true) && options.bookmarks {
+            // A watch without a version asks for the state as well, if in an older way.
+            if options.bookmarks {
                 pending.push_back(Change::Bookmark {
                     revision: list.revision,
                     initial_events_end: true,
@@ -124,13 +134,15 @@ impl Registry {
             Err(error) => return Err(failed(error)),
         };
         let initial = pending.len();
+        let bookmark = next_bookmark(Instant::now(), ends).filter(|_| options.bookmarks);
         let state = State {
             pending,
             watch,
             selection,
             descriptor: descriptor.clone(),
-            bookmarks: options.bookmarks,
-            last_bookmark: Instant::now(),
+            told: from,
+            bookmark,
+            ends,
             ended: false,
         };
         let changes = stream::unfold(state, |mut state| async {
@@ -152,7 +164,14 @@ impl State {
         // What was queued is of no use any more: do not keep its memory for hours.
         self.pending = VecDeque::new();
         while !self.ended {
-            match self.watch.next().await {
+            let event = match self.bookmark {
+                None => self.watch.next().await,
+                Some(due) => match timeout_at(due, self.watch.next()).await {
+                    Ok(event) => event,
+                    Err(_) => return Some(self.bookmark()),
+                },
+            };
+            match event {
                 Some(Ok(event)) => {
                     if let Some(change) = self.see(event) {
                         return Some(change);
@@ -176,6 +195,7 @@ impl State {
     fn see(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Put { record, previous } => {
+                self.told = record.revision();
                 let matched = previous
                     .as_ref()
                     .is_some_and(|previous| self.selection.matches(previous));
@@ -188,21 +208,54 @@ impl State {
                     (false, false) => None,
                 }
             }
-            Event::Delete { previous, revision } => self
-                .selection
-                .matches(&previous)
-                .then(|| Change::Deleted(previous.at(revision))),
+            Event::Delete { previous, revision } => {
+                self.told = revision;
+                let matched = self.selection.matches(&previous);
+                matched.then(|| Change::Deleted(previous.at(revision)))
+            }
             Event::Progress(revision) => {
-                let due = self.bookmarks && self.last_bookmark.elapsed() >= BOOKMARK_EVERY;
-                if !due {
-                    return None;
-                }
-                self.last_bookmark = Instant::now();
-                Some(Change::Bookmark {
-                    revision,
-                    initial_events_end: false,
-                })
+                self.told = revision;
+                None
             }
         }
+    }
+
+    fn bookmark(&mut self) -> Change {
+        self.bookmark = next_bookmark(Instant::now(), self.ends);
+        Change::Bookmark {
+            revision: self.told,
+            initial_events_end: false,
+        }
+    }
+}
+
+/// When the next bookmark is due of a watch that ends then; none is once the last has been sent.
+fn next_bookmark(now: Instant, ends: Instant) -> Option<Instant> {
+    let last = ends.checked_sub(BEFORE_END)?;
+    let next = last.min(now + BOOKMARK_EVERY);
+    (next > now).then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_come_every_minute_and_before_the_end() {
+        let now = Instant::now();
+        let after = Duration::from_secs;
+        for (lasts, want) in [
+            (after(3600), Some(after(60))),
+            (after(61), Some(after(59))),
+            (after(10), Some(after(8))),
+            (after(2), None),
+            (after(1), None),
+        ] {
+            let next = next_bookmark(now, now + lasts);
+            assert_eq!(next.map(|next| next - now), want, "{lasts:?}");
+        }
+        let first = next_bookmark(now, now + after(61));
+        let second = first.and_then(|first| next_bookmark(first, now + after(61)));
+        assert_eq!(second, None);
     }
 }

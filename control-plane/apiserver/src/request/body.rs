@@ -3,13 +3,21 @@
 //! Deliberately absent: bodies in a content coding. Kubernetes decodes none either, and where
 //! nothing is unpacked no small body becomes a large one.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
 use coracle_apimachinery::{cbor, protobuf, yaml};
+use futures::StreamExt;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use parking_lot::Mutex;
 
 use super::media;
 
@@ -18,6 +26,9 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// What a body may become as JSON: in protobuf little bytes can stand for much.
 const MAX_JSON: usize = 8 * MAX_BODY;
+
+/// How long the rest of a body is read that nobody wants.
+const DRAINING: Duration = Duration::from_secs(1);
 
 const ACCEPTED: &[&str] = &[
     "application/json",
@@ -107,4 +118,83 @@ pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
     let json = serde_json::to_vec(&value)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
     Ok(json.into())
+}
+
+/// What nobody has read of a body.
+#[derive(Clone, Default)]
+pub struct Rest(Arc<Mutex<Option<Body>>>);
+
+/// A body that is given to who answers. What is not read of it comes back.
+struct Lent {
+    body: Option<Body>,
+    rest: Rest,
+}
+
+/// Lends a body to who answers.
+pub fn lend(body: Body) -> (Body, Rest) {
+    let rest = Rest::default();
+    if body.is_end_stream() {
+        return (body, rest);
+    }
+    let lent = Lent {
+        body: Some(body),
+        rest: rest.clone(),
+    };
+    (Body::new(lent), rest)
+}
+
+impl Rest {
+    /// Reads the rest, but not much of it and not for long: some clients of HTTP/2 do not see an
+    /// answer that comes while they send.
+    pub async fn drain(self) {
+        let Some(rest) = self.0.lock().take() else {
+            return;
+        };
+        let mut left = MAX_BODY;
+        let mut chunks = rest.into_data_stream();
+        let read = async {
+            while let Some(Ok(chunk)) = chunks.next().await {
+                left = left.saturating_sub(chunk.len());
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Whether it came to its end or not, it is over.
+        let _ = tokio::time::timeout(DRAINING, read).await;
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *self.rest.0.lock() = self.body.take();
+    }
+}
+
+impl http_body::Body for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(body).poll_frame(context);
+        if matches!(frame, Poll::Ready(None | Some(Err(_)))) {
+            self.body = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.body.as_ref().map(Body::size_hint);
+        left.unwrap_or_else(|| SizeHint::with_exact(0))
+    }
 }

@@ -89,6 +89,11 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
         _ => return info,
     };
     info.is_resource = true;
+    // The older way to watch, of one object too: the verb in the path.
+    let watched = rest[0] == "watch" && rest.len() >= 2;
+    if watched {
+        rest = &rest[1..];
+    }
     if rest[0] == "namespaces" && rest.len() >= 2 {
         info.namespace.clone_from(&rest[1]);
         // The subresources of a Namespace look like resources in it.
@@ -103,6 +108,8 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
     info.subresource = rest.get(2).cloned().unwrap_or_default();
     info.rest = rest.get(3..).unwrap_or_default().join("/");
     info.verb = match *method {
+        Method::GET | Method::HEAD if watched => "watch",
+        _ if watched => return info,
         Method::GET | Method::HEAD if !info.name.is_empty() => "get",
         Method::GET | Method::HEAD if watch => "watch",
         Method::GET | Method::HEAD => "list",
@@ -202,6 +209,20 @@ mod tests {
                 false,
                 "options v1 pods/proxy a p",
             ),
+            ("GET", "/api/v1/watch/pods", false, "watch v1 pods - -"),
+            (
+                "GET",
+                "/apis/apps/v1/watch/namespaces/a/deployments/d",
+                false,
+                "watch apps/v1 deployments a d",
+            ),
+            (
+                "GET",
+                "/api/v1/watch/namespaces/a",
+                false,
+                "watch v1 namespaces a a",
+            ),
+            ("POST", "/api/v1/watch/nodes", false, "post v1 nodes - -"),
         ];
         for (method, path, watch, want) in table {
             let method = Method::from_bytes(method.as_bytes()).expect("a method");

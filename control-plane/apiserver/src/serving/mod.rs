@@ -106,6 +106,8 @@ pub struct ApiService {
     identity: Option<UserInfo>,
     /// The other end of the connection; none in the process.
     peer: Option<SocketAddr>,
+    /// When the certificate ends by which the other end is known, in seconds since 1970.
+    expires: Option<i64>,
 }
 
 impl ApiService {
@@ -114,6 +116,7 @@ impl ApiService {
             inner,
             identity: None,
             peer: None,
+            expires: None,
         }
     }
 
@@ -145,6 +148,10 @@ where
         }
         if let Some(peer) = self.peer {
             request.extensions_mut().insert(peer);
+        }
+        if let Some(expires) = self.expires {
+            let left = expires.saturating_sub(jiff::Timestamp::now().as_second());
+            self.inner.metrics.certificates.observe(left as f64);
         }
         let inner = self.inner.clone();
         Box::pin(async move { Ok(inner.handle(request).await) })
@@ -235,10 +242,10 @@ impl ApiServer {
             let user = certificates
                 .and_then(|chain| chain.first())
                 .and_then(|certificate: &CertificateDer<'_>| user_of_certificate(certificate));
-            let service = match user {
-                Some(user) => service.with_identity(user),
-                None => service,
-            };
+            if let Some((user, expires)) = user {
+                service = service.with_identity(user);
+                service.expires = Some(expires);
+            }
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder
                 .http1()

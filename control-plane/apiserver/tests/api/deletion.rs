@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::grace::running_pod;
 use crate::harness::{Api, CONFIG_MAPS, PODS, deployment, pod};
 
 #[tokio::test]
@@ -15,6 +16,58 @@ async fn an_object_without_finalizers_goes_at_once() {
     assert_eq!(status["details"]["name"], "a");
     assert_eq!(status["details"]["uid"], object["metadata"]["uid"]);
     api.delete(&path).await.fails(404, "NotFound");
+}
+
+#[tokio::test]
+async fn some_kinds_answer_with_the_object_that_is_gone() {
+    let api = Api::new().await;
+    let named = json!({"metadata": {"name": "a"}});
+    let class = json!({"metadata": {"name": "a"}, "provisioner": "x.io/y"});
+    for (collection, object) in [
+        (PODS, pod("a")),
+        ("/api/v1/namespaces/default/serviceaccounts", named),
+        ("/apis/storage.k8s.io/v1/storageclasses", class),
+    ] {
+        let created = api.post(collection, &object).await.ok(201);
+        let path = format!("{collection}/a");
+        let deleted = api.delete(&path).await.ok(200);
+        assert_eq!(deleted["kind"], created["kind"]);
+        assert_eq!(deleted["metadata"]["uid"], created["metadata"]["uid"]);
+        api.get(&path).await.fails(404, "NotFound");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_shown_as_it_would_be_and_accepted_where_it_was_asked_for() {
+    let api = Api::new().await;
+    let body = json!({"metadata": {"name": "a", "finalizers": ["x.io/a"]}});
+    let created = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    let tried = api.delete(&format!("{path}?dryRun=All")).await.ok(200);
+    assert!(tried["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(api.get(&path).await.ok(200), created);
+    let cascading = format!("{path}?orphanDependents=false");
+    api.delete(&cascading).await.ok(202);
+}
+
+#[tokio::test]
+async fn who_sends_an_object_to_a_deletion_deletes_nothing() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    for path in [path.as_str(), CONFIG_MAPS] {
+        api.delete_with(path, &object)
+            .await
+            .fails(400, "BadRequest");
+    }
+    // Old clients take the group of the kind.
+    for options in [
+        json!({"kind": "DeleteOptions", "apiVersion": "apps/v1"}),
+        json!({"kind": null, "apiVersion": null, "gracePeriodSeconds": null}),
+    ] {
+        api.delete_with(&path, &options).await.ok(200);
+        api.config_map("a").await;
+    }
 }
 
 #[tokio::test]
@@ -170,75 +223,21 @@ async fn dependents_of_some_kinds_stay_unless_something_else_is_said() {
     }
 }
 
-/// Creates a Pod on a node.
-async fn running_pod(api: &Api, name: &str) -> String {
-    let mut body = pod(name);
-    body["spec"]["nodeName"] = json!("n1");
-    api.post(PODS, &body).await.ok(201);
-    format!("{PODS}/{name}")
-}
-
 #[tokio::test]
-async fn grace_only_shrinks() {
+async fn nobody_waits_for_what_an_event_owns() {
     let api = Api::new().await;
-    let path = running_pod(&api, "p").await;
-    let grace = |value: &Value| value["metadata"]["deletionGracePeriodSeconds"].clone();
-    let first = api.delete(&path).await.ok(200);
-    assert_eq!(grace(&first), 30);
-    let until = |value: &Value| -> jiff::Timestamp {
-        value["metadata"]["deletionTimestamp"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
-    };
-    let longer = api
-        .delete_with(&path, &json!({"gracePeriodSeconds": 60}))
-        .await
-        .ok(200);
-    assert_eq!(longer, first);
-    assert_eq!(api.delete(&path).await.ok(200), first);
-    let shorter = api
-        .delete_with(&path, &json!({"gracePeriodSeconds": 10}))
-        .await
-        .ok(200);
-    assert_eq!(grace(&shorter), 10);
-    assert_eq!(until(&first).as_second() - until(&shorter).as_second(), 20);
-    api.delete_with(&path, &json!({"gracePeriodSeconds": 0}))
-        .await
-        .ok(200);
-    api.get(&path).await.fails(404, "NotFound");
-}
-
-#[tokio::test]
-async fn a_pod_that_no_node_has_goes_at_once() {
-    let api = Api::new().await;
-    api.post(PODS, &pod("p")).await.ok(201);
-    api.delete(&format!("{PODS}/p")).await.ok(200);
-    api.get(&format!("{PODS}/p")).await.fails(404, "NotFound");
-}
-
-#[tokio::test]
-async fn a_pod_with_a_finalizer_stays_after_its_node_is_done() {
-    let api = Api::new().await;
-    let path = running_pod(&api, "p").await;
-    api.patch(
-        &path,
-        "merge",
-        &json!({"metadata": {"finalizers": ["x.io/a"]}}),
-    )
-    .await
-    .ok(200);
-    api.delete(&path).await.ok(200);
-    let done = api
-        .delete_with(&path, &json!({"gracePeriodSeconds": 0}))
-        .await
-        .ok(200);
-    assert_eq!(done["metadata"]["deletionGracePeriodSeconds"], 0);
-    api.patch(&path, "merge", &json!({"metadata": {"finalizers": null}}))
-        .await
-        .ok(200);
-    api.get(&path).await.fails(404, "NotFound");
+    let events = "/api/v1/namespaces/default/events";
+    let about = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": about, "reason": "R"});
+    for collection in [events, "/apis/events.k8s.io/v1/namespaces/default/events"] {
+        for policy in ["Foreground", "Orphan"] {
+            api.post(events, &event).await.ok(201);
+            let path = format!("{collection}/e?propagationPolicy={policy}");
+            api.delete(&path).await.ok(200);
+            let path = format!("{events}/e");
+            api.get(&path).await.fails(404, "NotFound");
+        }
+    }
 }
 
 /// Names in a list.
@@ -377,6 +376,9 @@ async fn a_namespace_ends_when_it_is_finalized() {
         .await
         .ok(200);
     api.get(path).await.fails(404, "NotFound");
+    // Who means all namespaces must name them.
+    let all = api.delete("/api/v1/namespaces").await;
+    all.fails(405, "MethodNotAllowed");
     let message = api
         .delete("/api/v1/namespaces/default")
         .await

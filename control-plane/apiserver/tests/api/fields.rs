@@ -92,6 +92,9 @@ async fn each_kind_is_selected_by_its_fields_and_by_no_others() {
             } else {
                 let message = answer.fails(400, "BadRequest");
                 assert!(message.contains(field), "{resource}: {message}");
+                // Who cannot be selected by anything else is told so.
+                let only = message.contains("is not a known field selector: only");
+                assert_eq!(only, descriptor.fields.is_empty(), "{resource}: {message}");
             }
         }
     }

@@ -214,23 +214,17 @@ async fn a_watch_begins_where_it_was_asked_to() {
     let state = ["ADDED b", "ADDED c"];
     let since = ["DELETED a", "ADDED c"];
     let list = "allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents";
-    let table: [(&str, &[&str]); 11] = [
+    let whole = ["ADDED b", "ADDED c", "BOOKMARK -"];
+    let table: [(&str, &[&str]); 13] = [
         ("", &state),
+        ("allowWatchBookmarks=true", &whole),
+        ("allowWatchBookmarks=true&resourceVersion=0", &whole),
         ("resourceVersion=0", &state),
         ("resourceVersion=THEN", &since),
         ("resourceVersion=NOW", &[]),
-        (
-            &format!("{list}=true"),
-            &["ADDED b", "ADDED c", "BOOKMARK -"],
-        ),
-        (
-            &format!("{list}=true&resourceVersion=0"),
-            &["ADDED b", "ADDED c", "BOOKMARK -"],
-        ),
-        (
-            &format!("{list}=true&resourceVersion=THEN"),
-            &["ADDED b", "ADDED c", "BOOKMARK -"],
-        ),
+        (&format!("{list}=true"), &whole),
+        (&format!("{list}=true&resourceVersion=0"), &whole),
+        (&format!("{list}=true&resourceVersion=THEN"), &whole),
         (&format!("{list}=false"), &[]),
         (&format!("{list}=false&resourceVersion=0"), &[]),
         (&format!("{list}=false&resourceVersion=THEN"), &since),

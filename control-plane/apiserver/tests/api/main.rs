@@ -17,6 +17,7 @@ mod formats;
 mod freshness;
 mod fuzz;
 mod garbage;
+mod grace;
 mod habits;
 mod harness;
 mod kinds;

@@ -22,6 +22,11 @@ async fn scale_is_a_view_of_replicas() {
     let scaled = api.put(&path, &scale).await.ok(200);
     assert_eq!(scaled["spec"]["replicas"], 3);
     api.put(&path, &stale).await.fails(409, "Conflict");
+    for (field, other) in [("name", "web2"), ("namespace", "other")] {
+        let mut misplaced = scaled.clone();
+        misplaced["metadata"][field] = json!(other);
+        api.put(&path, &misplaced).await.fails(400, "BadRequest");
+    }
     let patched = api
         .patch(&path, "merge", &json!({"spec": {"replicas": 4}}))
         .await
@@ -133,7 +138,9 @@ async fn a_pod_is_bound_once() {
     let mut wrong = binding("n1");
     wrong["target"]["kind"] = json!("Pod");
     api.post(&path, &wrong).await.fails(400, "BadRequest");
-    api.post(&format!("{PODS}/none/binding"), &binding("n1"))
+    let mut absent = binding("n1");
+    absent["metadata"]["name"] = json!("none");
+    api.post(&format!("{PODS}/none/binding"), &absent)
         .await
         .fails(404, "NotFound");
     let on_node = api
@@ -141,6 +148,35 @@ async fn a_pod_is_bound_once() {
         .await
         .ok(200);
     assert_eq!(on_node["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_binding_names_its_pod_and_may_demand_a_version() {
+    let api = Api::new().await;
+    let bindings = "/api/v1/namespaces/default/bindings";
+    let created = api.post(PODS, &pod("p")).await.ok(201);
+    let labels = json!({"topology.kubernetes.io/zone": "z"});
+    let mut binding = json!({"apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": "q", "resourceVersion": "1", "labels": labels},
+        "target": {"kind": "Node", "name": "n1"}});
+    let path = format!("{PODS}/p/binding");
+    api.post(&path, &binding).await.fails(400, "BadRequest");
+    api.post(bindings, &binding).await.fails(404, "NotFound");
+    binding["metadata"]["name"] = json!("p");
+    for path in [path.as_str(), bindings] {
+        api.post(path, &binding).await.fails(409, "Conflict");
+    }
+    binding["metadata"]["resourceVersion"] = created["metadata"]["resourceVersion"].clone();
+    let tried = format!("{bindings}?dryRun=All");
+    api.post(&tried, &binding).await.ok(201);
+    let free = api.get(&format!("{PODS}/p")).await.ok(200);
+    assert!(free["spec"].get("nodeName").is_none());
+    assert_eq!(api.post(bindings, &binding).await.ok(201)["kind"], "Status");
+    let bound = api.get(&format!("{PODS}/p")).await.ok(200);
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["metadata"]["labels"], labels);
+    binding["kind"] = json!("Eviction");
+    api.post(&path, &binding).await.fails(400, "BadRequest");
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! What comes over connections: both versions of HTTP, and requests that are too large for any.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::body::Body;
+use futures::{StreamExt, stream};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -10,14 +14,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
 use crate::tls::{Served, connect, serve};
 
-/// The code and the body of the answer to a GET.
+/// The code and the body of the answer to a GET, as [`ask`] has them.
 async fn get(served: &Served, h2: bool, path: &str, headers: &[(String, String)]) -> (u16, String) {
-    send(served, h2, Method::GET, path, headers).await
+    ask(served, h2, Method::GET, path, headers).await
 }
 
-/// The code and the body of an answer over a connection of its own; 0 where the connection ended
-/// without one.
-async fn send(
+/// The code and the body of the answer to a request over a connection of its own; 0 where the
+/// connection ended without one.
+async fn ask(
     served: &Served,
     h2: bool,
     method: Method,
@@ -26,8 +30,9 @@ async fn send(
 ) -> (u16, String) {
     let admin = served.ca.sign("admin", &["system:masters"], &[]);
     let stream = TokioIo::new(connect(served, Some(admin), h2).await.unwrap());
-    let uri = format!("https://{}{path}", served.address);
-    let mut request = Request::builder().method(method).uri(uri);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("https://{}{path}", served.address));
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -86,12 +91,66 @@ async fn a_head_is_answered_without_a_body() {
     let api = Api::new().await;
     api.config_map("a").await;
     let served = serve(&api).await;
+    let one = format!("{CONFIG_MAPS}/a");
+    let watch = format!("{CONFIG_MAPS}?watch=1");
     for h2 in [false, true] {
-        for path in ["/healthz", "/version", CONFIG_MAPS, "/nope"] {
-            let (code, body) = send(&served, h2, Method::HEAD, path, &[]).await;
-            let want = get(&served, h2, path, &[]).await.0;
-            assert_eq!((code, &*body), (want, ""), "{path}, HTTP/2: {h2}");
+        for (path, code) in [
+            ("/readyz", 200),
+            ("/version", 200),
+            (CONFIG_MAPS, 200),
+            (one.as_str(), 200),
+            (watch.as_str(), 200),
+            ("/api/v1/nosuch", 404),
+        ] {
+            let answer = ask(&served, h2, Method::HEAD, path, &[]).await;
+            assert_eq!(answer, (code, String::new()), "HTTP/2: {h2}: {path}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_wants_is_sent_to_its_end() {
+    const CHUNKS: usize = 40;
+    let api = Api::new().await;
+    let served = serve(&api).await;
+    let admin = served.ca.sign("admin", &["system:masters"], &[]);
+    let stream = TokioIo::new(connect(&served, Some(admin), true).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let chunks = stream::iter(0..CHUNKS).map(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(vec![b'a'; 64 << 10])
+    });
+    let request = Request::post(format!("https://{}/api/v1/nosuch", served.address))
+        .body(Body::from_stream(chunks))
+        .unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), 404);
+    answer.into_body().collect().await.unwrap();
+    // More than fits between the two: the rest was read.
+    assert_eq!(sent.load(Ordering::Relaxed), CHUNKS);
+}
+
+#[tokio::test]
+async fn how_long_certificates_are_good_is_measured_with_each_request() {
+    let api = Api::new().await;
+    let served = serve(&api).await;
+    for h2 in [false, true] {
+        assert_eq!(get(&served, h2, "/version", &[]).await.0, 200);
+    }
+    let metrics = api.get("/metrics").await.text;
+    let name = "apiserver_client_certificate_expiration_seconds";
+    // Those of tests are good for longer than anybody plans.
+    for line in [
+        format!("{name}_bucket{{le=\"3.1104e+07\"}} 0"),
+        format!("{name}_count 2"),
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Watches.
 
 use coracle_store::MemoryStore;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Api, CONFIG_MAPS};
 
@@ -30,6 +30,36 @@ async fn a_watch_without_a_version_begins_with_the_state() {
     let event = watch.event().await.unwrap();
     assert_eq!(event["type"], "DELETED");
     assert_eq!(event["object"]["data"]["x"], "y");
+}
+
+#[tokio::test]
+async fn a_path_may_ask_for_a_watch_too() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    api.config_map("ab").await;
+    let collection = CONFIG_MAPS.replace("/v1/", "/v1/watch/");
+    let mut all = api.watch(&collection).await;
+    assert_eq!(all.line().await, "ADDED a");
+    assert_eq!(all.line().await, "ADDED ab");
+    let mut everywhere = api.watch("/api/v1/watch/configmaps").await;
+    everywhere
+        .until(|event| event["object"]["metadata"]["name"] == "ab")
+        .await;
+    let one = format!("{collection}/a");
+    for query in ["", "?fieldSelector=metadata.name%3Da"] {
+        let mut watch = api.watch(&format!("{one}{query}")).await;
+        assert_eq!(watch.line().await, "ADDED a");
+        api.config_map(&format!("b{}", query.len())).await;
+        let labels = json!({"metadata": {"labels": {"n": query.len().to_string()}}});
+        let path = format!("{CONFIG_MAPS}/a");
+        api.patch(&path, "merge", &labels).await.ok(200);
+        assert_eq!(watch.line().await, "MODIFIED a");
+    }
+    let other = format!("{one}?fieldSelector=metadata.name%3Db");
+    api.get(&other).await.fails(400, "BadRequest");
+    let body = json!({"metadata": {"name": "c"}});
+    let posted = api.post(&collection, &body).await;
+    posted.fails(405, "MethodNotAllowed");
 }
 
 #[tokio::test]
@@ -116,6 +146,28 @@ async fn a_watch_ends_when_it_was_asked_to() {
     let mut watch = api
         .watch(&format!("{CONFIG_MAPS}?watch=1&timeoutSeconds=1"))
         .await;
+    assert!(watch.event().await.is_none());
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_a_bookmark() {
+    let api = Api::new().await;
+    let now = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+    let now = now.as_str().unwrap();
+    let query = format!(
+        "watch=1&timeoutSeconds=3&allowWatchBookmarks=true&fieldSelector=metadata.name%3Da&resourceVersion={now}"
+    );
+    let mut watch = api.watch(&format!("{CONFIG_MAPS}?{query}")).await;
+    // Of no concern to the watch: the next one may begin behind it.
+    let other = api.config_map("b").await;
+    let bookmark = watch.event().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    let version = |object: &Value| -> u64 {
+        let text = object["metadata"]["resourceVersion"].as_str();
+        text.unwrap().parse().unwrap()
+    };
+    let told = version(&bookmark["object"]);
+    assert!(told <= version(&other) && told > 0, "{bookmark}");
     assert!(watch.event().await.is_none());
 }
 

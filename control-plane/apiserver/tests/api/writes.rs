@@ -57,6 +57,8 @@ async fn names_are_generated() {
 struct Crowded {
     store: Arc<MemoryStore>,
     taken: AtomicUsize,
+    /// How many replacements others are faster with.
+    faster: AtomicUsize,
 }
 
 #[async_trait]
@@ -88,7 +90,16 @@ impl Store for Crowded {
     }
 
     async fn compare_and_swap(&self, key: &str, on: Precondition, value: Value) -> Result<Record> {
-        self.store.compare_and_swap(key, on, value).await
+        let one_less = |faster: usize| faster.checked_sub(1);
+        let faster = &self.faster;
+        let late = faster.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        match self.store.get(key, Read::Latest).await? {
+            Some(current) if late.is_ok() => Err(Error::Conflict {
+                key: key.to_owned(),
+                current: Box::new(current),
+            }),
+            _ => self.store.compare_and_swap(key, on, value).await,
+        }
     }
 
     async fn delete(&self, key: &str, on: Precondition) -> Result<Record> {
@@ -110,6 +121,7 @@ async fn generated_names_that_are_taken_are_generated_again() {
         let store = Crowded {
             store: MemoryStore::new(),
             taken: AtomicUsize::new(0),
+            faster: AtomicUsize::new(0),
         };
         let store = Arc::new(store);
         let api = Api::over(store.clone(), |_| {}).await;
@@ -134,12 +146,32 @@ async fn generated_names_that_are_taken_are_generated_again() {
     let store = Crowded {
         store: MemoryStore::new(),
         taken: AtomicUsize::new(1),
+        faster: AtomicUsize::new(0),
     };
     let api = Api::over(Arc::new(store), |_| {}).await;
     let body = json!({"metadata": {"name": "a"}});
     api.post(CONFIG_MAPS, &body)
         .await
         .fails(409, "AlreadyExists");
+}
+
+#[tokio::test]
+async fn who_demands_no_version_waits_its_turn() {
+    let store = Arc::new(Crowded {
+        store: MemoryStore::new(),
+        taken: AtomicUsize::new(0),
+        faster: AtomicUsize::new(0),
+    });
+    let api = Api::over(store.clone(), |_| {}).await;
+    api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    store.faster.store(100, Ordering::SeqCst);
+    let patch = json!({"metadata": {"finalizers": ["x.io/a"]}});
+    api.patch(&path, "merge", &patch).await.ok(200);
+    assert_eq!(store.faster.load(Ordering::SeqCst), 0);
+    store.faster.store(100, Ordering::SeqCst);
+    api.delete(&path).await.ok(200);
+    assert_eq!(store.faster.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -284,6 +316,33 @@ async fn patches_that_race_are_all_applied() {
     }
     let object = api.get(&path).await.ok(200);
     assert_eq!(object["data"].as_object().unwrap().len(), 13);
+}
+
+#[tokio::test]
+async fn times_of_an_earlier_object_are_ignored() {
+    let api = Api::new().await;
+    let created = api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let earlier = json!({"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}});
+    let patched = api.patch(&path, "merge", &earlier).await.ok(200);
+    assert_eq!(patched, created);
+    let mut replaced = created.clone();
+    replaced["metadata"]["creationTimestamp"] = json!("2001-01-01T00:00:00Z");
+    assert_eq!(api.put(&path, &replaced).await.ok(200), created);
+    // A deletion does not begin by a field, nor end by it.
+    let going = json!({"metadata": {"deletionTimestamp": "2001-01-01T00:00:00Z"}});
+    api.patch(&path, "merge", &going)
+        .await
+        .fails(422, "Invalid");
+    let held = json!({"metadata": {"finalizers": ["x.io/a"]}});
+    api.patch(&path, "merge", &held).await.ok(200);
+    let deleted = api.delete(&path).await.ok(200);
+    assert_eq!(api.patch(&path, "merge", &going).await.ok(200), deleted);
+    let again = json!({"metadata": {"name": "a"}});
+    let message = api.post(CONFIG_MAPS, &again).await;
+    let message = message.fails(409, "AlreadyExists");
+    let want = "object is being deleted: configmaps \"a\" already exists";
+    assert_eq!(message, want);
 }
 
 #[tokio::test]

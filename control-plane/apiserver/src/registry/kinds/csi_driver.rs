@@ -20,6 +20,7 @@ impl Strategy for CSIDriverStrategy {
 
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<CSIDriver>()
+            .returns_deleted()
             .conditional_update()
             .generation()
     }

@@ -20,7 +20,9 @@ impl Strategy for CSINodeStrategy {
     type Object = CSINode;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<CSINode>().conditional_update()
+        Descriptor::of::<CSINode>()
+            .conditional_update()
+            .returns_deleted()
     }
 
     fn prepare_for_create(&self, object: &mut CSINode) {

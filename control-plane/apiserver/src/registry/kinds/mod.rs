@@ -2,6 +2,7 @@
 
 mod admission_registration;
 pub(crate) mod api_service;
+mod binding;
 mod certificate_signing_request;
 mod cluster_trust_bundle;
 mod component_status;
@@ -63,6 +64,7 @@ use super::erased::{Kind, kind};
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Kind>> {
     vec![
+        kind(binding::BindingStrategy),
         kind(component_status::ComponentStatusStrategy),
         kind(config_map::ConfigMapStrategy),
         kind(endpoints::EndpointsStrategy),

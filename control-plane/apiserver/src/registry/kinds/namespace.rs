@@ -24,6 +24,9 @@ impl Strategy for NamespaceStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Namespace>()
             .short_names(&["ns"])
+            // They are deleted one by one, each by its name.
+            .without("deletecollection")
+            .returns_deleted()
             .names(NameRule::DnsLabel)
             .subresources(&[Subresource::Status, Subresource::Finalize])
             .fields(&["status.phase"])

@@ -26,6 +26,7 @@ impl Strategy for PersistentVolumeStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<PersistentVolume>()
             .short_names(&["pv"])
+            .returns_deleted()
             .subresources(&[Subresource::Status])
     }
 

@@ -27,6 +27,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<PersistentVolumeClaim>()
             .short_names(&["pvc"])
+            .returns_deleted()
             .subresources(&[Subresource::Status])
     }
 

@@ -17,7 +17,9 @@ impl Strategy for PodTemplateStrategy {
     type Object = PodTemplate;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<PodTemplate>().generation()
+        Descriptor::of::<PodTemplate>()
+            .generation()
+            .returns_deleted()
     }
 
     fn set_defaults(&self, object: &mut PodTemplate) {

@@ -55,6 +55,7 @@ impl Strategy for ResourceQuotaStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<ResourceQuota>()
             .short_names(&["quota"])
+            .returns_deleted()
             .subresources(&[Subresource::Status])
     }
 

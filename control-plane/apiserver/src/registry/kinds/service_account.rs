@@ -12,6 +12,7 @@ impl Strategy for ServiceAccountStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<ServiceAccount>()
             .short_names(&["sa"])
+            .returns_deleted()
             .subresources(&[Subresource::Token])
             .conditional_update()
     }

@@ -22,7 +22,9 @@ impl Strategy for StorageClassStrategy {
     type Object = StorageClass;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<StorageClass>().short_names(&["sc"])
+        Descriptor::of::<StorageClass>()
+            .short_names(&["sc"])
+            .returns_deleted()
     }
 
     fn set_defaults(&self, object: &mut StorageClass) {

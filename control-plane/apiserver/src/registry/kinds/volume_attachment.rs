@@ -26,6 +26,7 @@ impl Strategy for VolumeAttachmentStrategy {
 
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<VolumeAttachment>()
+            .returns_deleted()
             .conditional_update()
             .subresources(&[Subresource::Status])
     }

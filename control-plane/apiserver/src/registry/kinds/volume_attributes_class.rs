@@ -15,7 +15,9 @@ impl Strategy for VolumeAttributesClassStrategy {
     type Object = VolumeAttributesClass;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<VolumeAttributesClass>().short_names(&["vac"])
+        Descriptor::of::<VolumeAttributesClass>()
+            .short_names(&["vac"])
+            .returns_deleted()
     }
 
     fn validate(&self, object: &VolumeAttributesClass) -> ErrorList {

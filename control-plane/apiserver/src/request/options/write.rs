@@ -91,6 +91,8 @@ pub struct DeleteRequest {
     pub grace_period: Option<i64>,
     /// What becomes of dependents; `None` leaves it to the kind.
     pub propagation: Option<Propagation>,
+    /// Whether `orphanDependents` says that they go: what waits is accepted (202) then.
+    pub cascades: bool,
     /// UID that the object must have.
     pub uid: Option<String>,
     /// Resource version that the object must have.
@@ -158,6 +160,7 @@ impl DeleteRequest {
         Ok(Self {
             grace_period: options.grace_period_seconds,
             propagation,
+            cascades: options.orphan_dependents == Some(false),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
             dry_run: dry_run(DELETE_OPTIONS, dry.iter().map(String::as_str))?,

@@ -54,6 +54,18 @@ async fn checks_have_the_names_that_tools_know() {
     running.api.server.announce_shutdown();
     let ready = nobody.get("/readyz").await;
     assert!(ready.text.contains("[-]shutdown failed"), "{}", ready.text);
+    // How they went is counted, of what was not excluded.
+    assert_eq!(nobody.get("/metrics/slis").await.code, 401);
+    let slis = running.api.get("/metrics/slis").await.text;
+    for line in [
+        "kubernetes_healthcheck{name=\"ping\",type=\"livez\"} 1",
+        "kubernetes_healthcheck{name=\"shutdown\",type=\"readyz\"} 0",
+        "kubernetes_healthchecks_total{name=\"shutdown\",type=\"readyz\",status=\"success\"} 2",
+        "kubernetes_healthchecks_total{name=\"shutdown\",type=\"readyz\",status=\"error\"} 1",
+        "kubernetes_healthchecks_total{name=\"etcd\",type=\"readyz\",status=\"success\"} 3",
+    ] {
+        assert!(slis.lines().any(|l| l == line), "{line} in {slis}");
+    }
     assert_eq!(nobody.get("/livez").await.text, "ok");
     assert_eq!(nobody.get("/healthz").await.text, "ok");
     running.stop().await;

@@ -142,6 +142,11 @@ async fn metrics_have_kubernetes_names_types_and_labels() {
             "histogram",
             with(&["dry_run", "le"]),
         ),
+        (
+            "apiserver_request_sli_duration_seconds",
+            "histogram",
+            with(&["le"]),
+        ),
         ("apiserver_response_sizes", "histogram", with(&["le"])),
         (
             "apiserver_current_inflight_requests",

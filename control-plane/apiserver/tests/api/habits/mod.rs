@@ -4,6 +4,7 @@
 mod audit;
 mod flow;
 mod health;
+mod impersonation;
 mod metrics;
 mod shutdown;
 mod times;

@@ -18,7 +18,9 @@ impl Strategy for ResourceClaimStrategy {
     type Object = ResourceClaim;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<ResourceClaim>().subresources(&[Subresource::Status])
+        Descriptor::of::<ResourceClaim>()
+            .subresources(&[Subresource::Status])
+            .returns_deleted()
     }
 
     fn set_defaults(&self, object: &mut ResourceClaim) {

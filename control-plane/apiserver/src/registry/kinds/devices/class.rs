@@ -12,7 +12,9 @@ impl Strategy for DeviceClassStrategy {
     type Object = DeviceClass;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<DeviceClass>().generation()
+        Descriptor::of::<DeviceClass>()
+            .generation()
+            .returns_deleted()
     }
 
     fn set_defaults(&self, object: &mut DeviceClass) {

@@ -19,6 +19,7 @@ impl Strategy for ResourceSliceStrategy {
 
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<ResourceSlice>()
+            .returns_deleted()
             .generation()
             .fields(&[NODE_FIELD, DRIVER_FIELD])
     }

@@ -15,7 +15,7 @@ impl Strategy for ResourceClaimTemplateStrategy {
     type Object = ResourceClaimTemplate;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<ResourceClaimTemplate>()
+        Descriptor::of::<ResourceClaimTemplate>().returns_deleted()
     }
 
     fn set_defaults(&self, object: &mut ResourceClaimTemplate) {

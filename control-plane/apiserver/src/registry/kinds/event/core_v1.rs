@@ -14,6 +14,7 @@ impl Strategy for EventStrategy {
             .short_names(&["ev"])
             .fields(&super::FIELDS)
             .create_on_update()
+            .uncollected()
     }
 
     fn validate(&self, object: &Event) -> ErrorList {

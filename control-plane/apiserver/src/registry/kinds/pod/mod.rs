@@ -28,6 +28,7 @@ impl Strategy for PodStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Pod>()
             .short_names(&["po"])
+            .returns_deleted()
             .categories(&["all"])
             .subresources(&[
                 Subresource::Status,

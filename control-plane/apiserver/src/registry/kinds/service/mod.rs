@@ -26,6 +26,7 @@ impl Strategy for ServiceStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Service>()
             .short_names(&["svc"])
+            .returns_deleted()
             .categories(&["all"])
             .names(NameRule::Rfc1035Label)
             .subresources(&[Subresource::Status, Subresource::Proxy])
