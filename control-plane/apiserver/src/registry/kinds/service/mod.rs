@@ -27,7 +27,7 @@ impl Strategy for ServiceStrategy {
         Descriptor::of::<Service>()
             .short_names(&["svc"])
             .categories(&["all"])
-            .names(NameRule::Rfc1035Label)
+            .names(NameRule::DnsLabel)
             .subresources(&[Subresource::Status])
             .fields(&["spec.clusterIP", "spec.type"])
             .create_on_update()
