@@ -8,7 +8,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    selector_column, spec_and_status, template_cells, template_columns, template_warnings,
+    named_template_warnings, selector_column, spec_and_status, template_cells, template_columns,
 };
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
@@ -66,7 +66,11 @@ impl Strategy for CronJobStrategy {
 
     fn warnings(&self, object: &CronJob) -> Vec<String> {
         let job = object.spec.job_template.spec.as_ref();
-        template_warnings(&object.metadata, job.map(|job| &job.template))
+        let at = Path::new("spec")
+            .child("jobTemplate")
+            .child("spec")
+            .child("template");
+        named_template_warnings(&object.metadata, job.map(|job| &job.template), &at)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -108,7 +108,10 @@ impl Strategy for DaemonSetStrategy {
     }
 
     fn warnings(&self, object: &DaemonSet) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        template_warnings(
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {

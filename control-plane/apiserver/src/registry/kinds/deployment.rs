@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    scale_view, selector_column, template_cells, template_columns, template_warnings,
+    named_template_warnings, scale_view, selector_column, template_cells, template_columns,
     validate_not_decremented, validate_replica_counts,
 };
 use crate::registry::printing;
@@ -131,7 +131,11 @@ impl Strategy for DeploymentStrategy {
     }
 
     fn warnings(&self, object: &Deployment) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        named_template_warnings(
+            &object.metadata,
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {

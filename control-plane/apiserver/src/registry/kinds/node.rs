@@ -1,5 +1,6 @@
 //! Node: a machine that runs Pods. Its kubelet creates it and reports its status.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, Path};
@@ -38,11 +39,19 @@ impl Strategy for NodeStrategy {
         }
     }
 
+    fn prepare_for_create(&self, object: &mut Node) {
+        drop_from_spec(object, None);
+        if let Some(status) = &mut object.status {
+            status.config = None;
+        }
+    }
+
     fn validate(&self, object: &Node) -> ErrorList {
         let mut errors = ErrorList::default();
         let spec = object.spec.clone().unwrap_or_default();
         validate_spec_taints(&spec, &mut errors);
         validate_resources(object, &mut errors);
+        validate_features(object, &mut errors);
         let cidrs = items(&spec.pod_cidrs);
         let at = Path::new("spec").child("podCIDRs");
         for (i, cidr) in cidrs.iter().enumerate() {
@@ -60,24 +69,19 @@ impl Strategy for NodeStrategy {
                 let detail = "may specify no more than one CIDR for each IP family";
                 errors.push(Error::invalid(&at, shown(&cidrs), detail));
             }
-            for (i, cidr) in cidrs
-                .iter()
-                .enumerate()
-                .filter(|(i, cidr)| cidrs[..*i].contains(cidr))
-            {
-                errors.push(Error::duplicate(&at.index(i), cidr.as_str()));
-            }
         }
         errors
     }
 
     fn prepare_for_update(&self, new: &mut Node, old: &Node) {
         new.status.clone_from(&old.status);
+        drop_from_spec(new, old.spec.as_ref());
     }
 
     fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_resources(new, &mut errors);
+        validate_features(new, &mut errors);
         validate_addresses(new, &mut errors);
         let (spec, was) = (
             new.spec.clone().unwrap_or_default(),
@@ -89,8 +93,13 @@ impl Strategy for NodeStrategy {
             errors.push(Error::forbidden(&at.child("podCIDRs"), detail));
         }
         if !text(&was.provider_id).is_empty() && was.provider_id != spec.provider_id {
-            let detail = "node updates may not change providerID except from \"\" to valid";
-            errors.push(Error::forbidden(&at.child("providerID"), detail));
+            let detail = if text(&spec.provider_id).is_empty() {
+                "field cannot be cleared once set"
+            } else {
+                "field cannot be modified once set"
+            };
+            let at = at.child("providerID");
+            errors.push(Error::invalid(&at, serde_json::Value::Null, detail));
         }
         if text(&was.external_id) != text(&spec.external_id) {
             errors.push(Error::forbidden(
@@ -104,10 +113,33 @@ impl Strategy for NodeStrategy {
 
     fn prepare_for_status_update(&self, new: &mut Node, old: &Node) {
         new.spec.clone_from(&old.spec);
+        let had = old.status.as_ref().is_some_and(|s| s.config.is_some());
+        if let Some(status) = new.status.as_mut().filter(|_| !had) {
+            status.config = None;
+        }
     }
 
     fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {
         self.validate_update(new, old)
+    }
+
+    fn warnings(&self, object: &Node) -> Vec<String> {
+        let spec = object.spec.clone().unwrap_or_default();
+        let warnings = [
+            (
+                spec.config_source.is_some(),
+                "spec.configSource: the feature is removed",
+            ),
+            (
+                !text(&spec.external_id).is_empty(),
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes",
+            ),
+        ];
+        warnings
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, warning)| warning.to_owned())
+            .collect()
     }
 
     fn selectable_fields(&self, object: &Node) -> Vec<(&'static str, String)> {
@@ -199,6 +231,51 @@ fn validate_resources(object: &Node, errors: &mut ErrorList) {
             let at = Path::new("status").child(field).child(name);
             validate_quantity(name, quantity, &at, errors);
         }
+    }
+}
+
+/// Names of what a kubelet can do: in order, each once.
+fn validate_features(object: &Node, errors: &mut ErrorList) {
+    let status = object.status.as_ref();
+    let features = status.map_or(&[][..], |status| items(&status.declared_features));
+    let at = Path::new("status").child("declaredFeatures");
+    for (i, feature) in features.iter().enumerate() {
+        let at = at.index(i);
+        if !is_feature(feature) {
+            let detail = format!(
+                "invalid feature name {feature:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            errors.push(Error::invalid(&at, feature.as_str(), detail));
+        }
+        match i.checked_sub(1).map(|before| features[before].cmp(feature)) {
+            Some(Ordering::Equal) => errors.push(Error::duplicate(&at, feature.as_str())),
+            Some(Ordering::Greater) => {
+                let detail = "list must be sorted alphabetically";
+                errors.push(Error::invalid(&at, feature.as_str(), detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_feature(name: &str) -> bool {
+    let is_segment = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic())
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(is_segment)
+}
+
+/// Drops what is no more, and what is in alpha, unless the node has it already.
+fn drop_from_spec(node: &mut Node, old: Option<&NodeSpec>) {
+    let Some(spec) = &mut node.spec else {
+        return;
+    };
+    if old.is_none_or(|old| old.config_source.is_none()) {
+        spec.config_source = None;
+    }
+    if old.is_none_or(|old| old.pod_preemption_policy.is_none()) {
+        spec.pod_preemption_policy = None;
     }
 }
 
@@ -307,7 +384,7 @@ mod tests {
             &NodeStrategy.validate_update(&new, &old),
             &[
                 "spec.podCIDRs FieldValueForbidden",
-                "spec.providerID FieldValueForbidden",
+                "spec.providerID FieldValueInvalid field cannot be modified once set",
             ],
         );
         assert!(
@@ -315,6 +392,36 @@ mod tests {
                 .validate_update(&new, &node(json!({})))
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn features_are_listed_in_order() {
+        let object = node(json!({"status": {"declaredFeatures": ["B/a", "A", "A", "a"]}}));
+        assert_causes(
+            &NodeStrategy.validate(&object),
+            &[
+                "status.declaredFeatures[1] FieldValueInvalid list must be sorted alphabetically",
+                "status.declaredFeatures[2] FieldValueDuplicate",
+                "status.declaredFeatures[3] FieldValueInvalid invalid feature name \"a\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_more_is_dropped() {
+        let source = json!({"configMap": {"name": "c", "namespace": "n", "kubeletConfigKey": "k"}});
+        let mut object = node(json!({
+            "spec": {"configSource": source, "externalID": "x"},
+            "status": {"config": {"error": "e"}},
+        }));
+        let old = object.clone();
+        NodeStrategy.prepare_for_create(&mut object);
+        assert!(object.spec.as_ref().unwrap().config_source.is_none());
+        assert!(object.status.as_ref().unwrap().config.is_none());
+        assert_eq!(NodeStrategy.warnings(&object).len(), 1);
+        let mut kept = old.clone();
+        NodeStrategy.prepare_for_update(&mut kept, &old);
+        assert!(kept.spec.unwrap().config_source.is_some());
     }
 
     #[test]

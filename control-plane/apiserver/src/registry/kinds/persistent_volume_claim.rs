@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     TypedLocalObjectReference,
 };
 
-use super::persistent_volume::CLASS_ANNOTATION;
+use super::persistent_volume::{CLASS_ANNOTATION, class_annotation_warning};
 use super::pod::set_claim_spec_defaults;
 use super::storage_row::{
     access_modes, access_modes_column, attributes_class_column, storage_of, volume_mode_column,
@@ -16,6 +16,7 @@ use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, S
 use crate::validation::claim::{
     in_full, validate_claim_spec, validate_claim_status, validate_claim_update,
 };
+use crate::validation::pod::warnings::claim_warnings;
 use crate::validation::resources::canonicalize;
 use crate::validation::{items, text};
 
@@ -40,7 +41,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
             ..PersistentVolumeClaimStatus::default()
         });
         if let Some(spec) = &mut object.spec {
-            agree_on_source(spec);
+            set_source(spec, None);
         }
     }
 
@@ -55,7 +56,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
     fn prepare_for_update(&self, new: &mut PersistentVolumeClaim, old: &PersistentVolumeClaim) {
         new.status.clone_from(&old.status);
         if let Some(spec) = &mut new.spec {
-            agree_on_source(spec);
+            set_source(spec, old.spec.as_ref());
         }
     }
 
@@ -75,6 +76,10 @@ impl Strategy for PersistentVolumeClaimStrategy {
         old: &PersistentVolumeClaim,
     ) {
         new.spec.clone_from(&old.spec);
+        // CSIVolumeHealth is in alpha.
+        if let Some(status) = &mut new.status {
+            status.health_status = None;
+        }
     }
 
     fn validate_status_update(
@@ -85,6 +90,14 @@ impl Strategy for PersistentVolumeClaimStrategy {
         let mut errors = ErrorList::default();
         validate_claim_status(new, &mut errors);
         errors
+    }
+
+    fn warnings(&self, object: &PersistentVolumeClaim) -> Vec<String> {
+        let mut warnings = class_annotation_warning(&object.metadata);
+        if let Some(spec) = &object.spec {
+            claim_warnings(spec, &Path::new("spec"), &mut warnings);
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -145,6 +158,29 @@ pub(super) fn set_claim_defaults(object: &mut PersistentVolumeClaim) {
     status.phase.get_or_insert_with(|| "Pending".to_owned());
     canonicalize(&mut status.capacity);
     canonicalize(&mut status.allocated_resources);
+}
+
+/// Puts what the volume begins with where it belongs (KEP-1495).
+fn set_source(spec: &mut PersistentVolumeClaimSpec, old: Option<&PersistentVolumeClaimSpec>) {
+    let elsewhere = spec
+        .data_source_ref
+        .as_ref()
+        .is_some_and(|source| !text(&source.namespace).is_empty());
+    // CrossNamespaceVolumeDataSource is in alpha.
+    if elsewhere && old.is_none_or(|old| old.data_source_ref.is_none()) {
+        spec.data_source_ref = None;
+    }
+    let had = old.is_some_and(|old| old.data_source.is_some() || old.data_source_ref.is_some());
+    // What else stood in the older field has always been ignored.
+    if !had && spec.data_source_ref.is_none() {
+        spec.data_source = spec.data_source.take().filter(|source| {
+            matches!(
+                (source.kind.as_str(), text(&source.api_group)),
+                ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+            )
+        });
+    }
+    agree_on_source(spec);
 }
 
 /// Of the two fields for what the volume begins with, whichever is given sets the other.
@@ -229,10 +265,10 @@ mod tests {
             ),
             (sized("1Gi"), sized("2Gi"), pending, immutable),
             (sized("1Gi"), sized("2Gi"), bound.clone(), vec![]),
-            (sized("2Gi"), sized("1Gi"), bound.clone(), vec![]),
+            (sized("2Gi"), sized("1536Mi"), bound.clone(), vec![]),
             (
                 sized("2Gi"),
-                sized("500Mi"),
+                sized("1Gi"),
                 bound,
                 vec![
                     "spec.resources.requests.storage FieldValueForbidden field can not be less than status.capacity",
@@ -254,5 +290,34 @@ mod tests {
         );
         PersistentVolumeClaimStrategy.prepare_for_create(&mut object);
         assert_eq!(object.spec.unwrap().data_source_ref.unwrap().name, "p");
+    }
+
+    #[test]
+    fn sources_that_the_older_field_cannot_have_are_ignored() {
+        let table = [
+            (
+                json!({"dataSource": {"apiGroup": "x.io", "kind": "K", "name": "n"}}),
+                false,
+            ),
+            (
+                json!({"dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "n"}}),
+                true,
+            ),
+            (
+                json!({"dataSourceRef": {"apiGroup": "x.io", "kind": "K", "name": "n"}}),
+                true,
+            ),
+            (
+                json!({"dataSourceRef": {"apiGroup": "x.io", "kind": "K", "name": "n", "namespace": "other"}}),
+                false,
+            ),
+        ];
+        for (change, kept) in table {
+            let mut object = claim(change.clone(), json!({}));
+            PersistentVolumeClaimStrategy.prepare_for_create(&mut object);
+            let spec = object.spec.unwrap();
+            assert_eq!(spec.data_source.is_some(), kept, "{change}");
+            assert_eq!(spec.data_source_ref.is_some(), kept, "{change}");
+        }
     }
 }

@@ -6,8 +6,8 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    scale_view, selector_column, spec_and_status, template_cells, template_columns,
-    template_warnings, validate_replica_counts,
+    named_template_warnings, scale_view, selector_column, spec_and_status, template_cells,
+    template_columns, validate_replica_counts,
 };
 use crate::registry::printing;
 use crate::registry::strategy::{
@@ -82,7 +82,11 @@ impl Strategy for ReplicaSetStrategy {
     }
 
     fn warnings(&self, object: &ReplicaSet) -> Vec<String> {
-        template_warnings(&object.metadata, object.spec.template.as_ref())
+        named_template_warnings(
+            &object.metadata,
+            object.spec.template.as_ref(),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ReplicationController;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    selector_column, spec_and_status, template_cells, template_columns, template_warnings,
+    named_template_warnings, selector_column, spec_and_status, template_cells, template_columns,
     validate_replica_counts,
 };
 use super::{first_non_empty, format_labels};
@@ -111,7 +111,11 @@ impl Strategy for ReplicationControllerStrategy {
 
     fn warnings(&self, object: &ReplicationController) -> Vec<String> {
         let template = object.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        template_warnings(&object.metadata, template)
+        named_template_warnings(
+            &object.metadata,
+            template,
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn selectable_fields(&self, object: &ReplicationController) -> Vec<(&'static str, String)> {

@@ -19,7 +19,8 @@ use crate::registry::strategy::{
 use crate::validation::int_or_percent::{amount, validate_at_most_all, validate_int_or_percent};
 use crate::validation::labels::{self, validate_label_selector};
 use crate::validation::pod::template::validate_template_meta;
-use crate::validation::{equality, faults, non_negative, shown, text};
+use crate::validation::pod::warnings::claim_warnings;
+use crate::validation::{equality, faults, items, non_negative, shown, text};
 
 pub(super) struct StatefulSetStrategy;
 
@@ -127,7 +128,25 @@ impl Strategy for StatefulSetStrategy {
     }
 
     fn warnings(&self, object: &StatefulSet) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        let mut warnings = template_warnings(
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        );
+        let claims = items(&object.spec.volume_claim_templates).iter();
+        for (i, claim) in claims.enumerate() {
+            let at = Path::new("spec").child("volumeClaimTemplates").index(i);
+            if let Some(spec) = &claim.spec {
+                claim_warnings(spec, &at.child("spec"), &mut warnings);
+            }
+        }
+        if object
+            .spec
+            .revision_history_limit
+            .is_some_and(|limit| limit < 0)
+        {
+            warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {

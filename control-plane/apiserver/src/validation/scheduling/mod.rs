@@ -1,5 +1,6 @@
 //! What ties Pods to nodes: selectors and affinity.
 
+pub(crate) mod deprecated;
 pub(crate) mod spread;
 pub(crate) mod taints;
 

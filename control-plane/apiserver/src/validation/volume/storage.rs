@@ -7,8 +7,12 @@ use k8s_openapi::api::core::v1::{
     FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
 use super::path::validate_local_descending;
 use crate::validation::claim::validate_claim_spec;
+use crate::validation::labels::{validate_annotations, validate_labels};
 use crate::validation::{items, one_of, shown, text};
 
 const RANGE_255: &str = "must be between 0 and 255, inclusive";
@@ -301,7 +305,9 @@ fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut Err
 pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut ErrorList) {
     if driver.is_empty() {
         errors.push(Error::required(driver_at, ""));
-    } else if driver.len() > 63 {
+        return;
+    }
+    if driver.len() > 63 {
         errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();
@@ -325,6 +331,20 @@ fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// What the metadata of a template may have.
+fn validate_template_meta(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) {
+    validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    if let Value::Object(fields) = shown(meta) {
+        let others = fields
+            .keys()
+            .filter(|field| !matches!(field.as_str(), "annotations" | "labels"));
+        for field in others {
+            errors.push(Error::forbidden(&at.child(field), "cannot be set"));
+        }
+    }
+}
+
 /// The claim that is made for a Pod.
 pub(super) fn validate_ephemeral(
     ephemeral: &EphemeralVolumeSource,
@@ -334,6 +354,11 @@ pub(super) fn validate_ephemeral(
     let at = at.child("volumeClaimTemplate");
     match &ephemeral.volume_claim_template {
         None => errors.push(Error::required(&at, "")),
-        Some(template) => validate_claim_spec(&template.spec, &at.child("spec"), errors),
+        Some(template) => {
+            if let Some(meta) = &template.metadata {
+                validate_template_meta(meta, &at.child("metadata"), errors);
+            }
+            validate_claim_spec(&template.spec, &at.child("spec"), errors);
+        }
     }
 }

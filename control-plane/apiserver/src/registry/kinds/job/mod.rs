@@ -11,7 +11,7 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use self::update::{has, validate_spec_update, validate_status};
 use super::first_non_empty;
 use super::pod::set_template_defaults;
-use super::workload::{selector_column, template_cells, template_columns, template_warnings};
+use super::workload::{named_template_warnings, selector_column, template_cells, template_columns};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::job::{is_indexed, validate_job_spec};
@@ -126,7 +126,11 @@ impl Strategy for JobStrategy {
 
     fn warnings(&self, object: &Job) -> Vec<String> {
         let template = object.spec.as_ref().map(|spec| &spec.template);
-        template_warnings(&object.metadata, template)
+        named_template_warnings(
+            &object.metadata,
+            template,
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn selectable_fields(&self, object: &Job) -> Vec<(&'static str, String)> {

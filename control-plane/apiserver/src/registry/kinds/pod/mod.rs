@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP, PodSpec, PodStatus};
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::pod::resize::{validate_ephemeral_update, validate_resize};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
-use crate::validation::pod::warnings::{name_warning, spec_warnings};
+use crate::validation::pod::warnings::{name_warning, pod_warnings};
 use crate::validation::pod::{
     validate_pod_annotation_update, validate_pod_annotations, validate_pod_only, validate_spec,
 };
@@ -170,7 +170,7 @@ impl Strategy for PodStrategy {
         let spec = object
             .spec
             .as_ref()
-            .map(|spec| spec_warnings(spec, &Path::new("spec")));
+            .map(|spec| pod_warnings(spec, Some(&object.metadata), &Path::root()));
         name.into_iter().chain(spec.unwrap_or_default()).collect()
     }
 

@@ -97,24 +97,7 @@ impl Strategy for ServiceStrategy {
     }
 
     fn warnings(&self, object: &Service) -> Vec<String> {
-        let Some(spec) = object.spec.as_ref().filter(|spec| is_headless(spec)) else {
-            return Vec::new();
-        };
-        let ignored = [
-            (
-                !items(&spec.external_ips).is_empty(),
-                "spec.externalIPs is ignored when spec.clusterIP is \"None\"",
-            ),
-            (
-                text(&spec.session_affinity) == "ClientIP",
-                "spec.SessionAffinity is ignored for headless services",
-            ),
-        ];
-        ignored
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, warning)| warning.to_owned())
-            .collect()
+        warnings(object)
     }
 
     fn selectable_fields(&self, object: &Service) -> Vec<(&'static str, String)> {
@@ -138,6 +121,58 @@ impl Strategy for ServiceStrategy {
     fn row(&self, object: &Service, now: jiff::Timestamp) -> Vec<Cell> {
         columns::row(object, now)
     }
+}
+
+/// The older name of the annotation for topology-aware routing.
+const TOPOLOGY_AWARE_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+
+/// What of a Service is ignored, or will be.
+fn warnings(service: &Service) -> Vec<String> {
+    let none = ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&none);
+    let annotations = service.metadata.annotations.as_ref();
+    let external = text(&spec.type_) == "ExternalName";
+    let headless = is_headless(spec) && text(&spec.type_) == "ClusterIP";
+    let has_external_ips = !items(&spec.external_ips).is_empty();
+    let warnings = [
+        (
+            annotations.is_some_and(|all| all.contains_key(TOPOLOGY_AWARE_HINTS)),
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+        ),
+        (
+            headless && !text(&spec.load_balancer_ip).is_empty(),
+            "spec.loadBalancerIP is ignored for headless services",
+        ),
+        (
+            headless && has_external_ips,
+            "spec.externalIPs is ignored for headless services",
+        ),
+        (
+            headless && text(&spec.session_affinity) != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            has_external_ips && !headless && !external,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (
+            has_external_ips && external,
+            "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
+        ),
+        (
+            !external && !text(&spec.external_name).is_empty(),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            text(&spec.traffic_distribution) == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ];
+    warnings
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, warning)| warning.to_owned())
+        .collect()
 }
 
 fn set_spec_defaults(spec: &mut ServiceSpec) {
