@@ -41,6 +41,8 @@ impl Strategy for CronJobStrategy {
         spec.failed_jobs_history_limit.get_or_insert(1);
         let job = spec.job_template.spec.get_or_insert_default();
         set_template_defaults(&mut job.template);
+        // WorkloadWithJob is in alpha.
+        job.scheduling = None;
         object.status.get_or_insert_default();
     }
 

@@ -1,6 +1,7 @@
 //! PersistentVolumeClaim: a wish for storage, and the volume that fulfils it.
 
 use coracle_apimachinery::field::Path;
+use coracle_apimachinery::pod_defaults::drop_empty;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
     TypedLocalObjectReference,
@@ -153,7 +154,9 @@ impl Strategy for PersistentVolumeClaimStrategy {
 
 /// The defaults of a claim, by itself or in a StatefulSet.
 pub(super) fn set_claim_defaults(object: &mut PersistentVolumeClaim) {
-    set_claim_spec_defaults(object.spec.get_or_insert_default());
+    let spec = object.spec.get_or_insert_default();
+    drop_empty(&mut spec.volume_name);
+    set_claim_spec_defaults(spec);
     let status = object.status.get_or_insert_default();
     status.phase.get_or_insert_with(|| "Pending".to_owned());
     canonicalize(&mut status.capacity);

@@ -39,6 +39,8 @@ impl Strategy for JobStrategy {
     fn set_defaults(&self, object: &mut Job) {
         let spec = object.spec.get_or_insert_default();
         set_template_defaults(&mut spec.template);
+        // WorkloadWithJob is in alpha.
+        spec.scheduling = None;
         if spec.completions.is_none() && spec.parallelism.is_none() {
             spec.completions = Some(1);
         }
