@@ -117,7 +117,7 @@ pub(super) fn validate_not_decremented(
 ) {
     let (new, at) = (new.unwrap_or(0), Path::new("status").child(field));
     non_negative(new, &at, errors);
-    if new < old.unwrap_or(0) {
+    if old.is_some_and(|old| new < old) {
         errors.push(Error::invalid(&at, new, "cannot be decremented"));
     }
 }
