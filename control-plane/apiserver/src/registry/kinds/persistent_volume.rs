@@ -72,7 +72,9 @@ impl Strategy for PersistentVolumeStrategy {
             }
         }
         let status = object.status.get_or_insert_default();
-        status.phase.get_or_insert_with(|| "Pending".to_owned());
+        if text(&status.phase).is_empty() {
+            status.phase = Some("Pending".to_owned());
+        }
     }
 
     fn prepare_for_create(&self, object: &mut PersistentVolume) {

@@ -158,7 +158,9 @@ pub(super) fn set_claim_defaults(object: &mut PersistentVolumeClaim) {
     drop_empty(&mut spec.volume_name);
     set_claim_spec_defaults(spec);
     let status = object.status.get_or_insert_default();
-    status.phase.get_or_insert_with(|| "Pending".to_owned());
+    if text(&status.phase).is_empty() {
+        status.phase = Some("Pending".to_owned());
+    }
     canonicalize(&mut status.capacity);
     canonicalize(&mut status.allocated_resources);
 }

@@ -186,6 +186,13 @@ impl Strategy for NodeStrategy {
                 Cell::from(value)
             }
         };
+        let mut kernel = match info.kernel_version.as_str() {
+            "" => "<unknown>".to_owned(),
+            version => version.to_owned(),
+        };
+        if !info.architecture.is_empty() {
+            kernel = format!("{kernel} ({})", info.architecture);
+        }
         vec![
             printing::name(&object.metadata),
             Cell::from(readiness(object, &status)),
@@ -195,7 +202,7 @@ impl Strategy for NodeStrategy {
             Cell::from(address_of(&status, "InternalIP")),
             Cell::from(address_of(&status, "ExternalIP")),
             known(info.os_image),
-            known(info.kernel_version),
+            Cell::from(kernel),
             known(info.container_runtime_version),
         ]
     }

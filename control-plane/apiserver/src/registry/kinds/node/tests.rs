@@ -92,7 +92,7 @@ fn rows() {
         "status": {
             "conditions": [{"type": "Ready", "status": "Unknown"}],
             "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
-            "nodeInfo": {"kubeletVersion": "v1.37.0", "osImage": "Debian"},
+            "nodeInfo": {"kubeletVersion": "v1.37.0", "osImage": "Debian", "kernelVersion": "6.1", "architecture": "amd64"},
         },
     }));
     let cells = NodeStrategy.row(&object, jiff::Timestamp::UNIX_EPOCH);
@@ -105,7 +105,7 @@ fn rows() {
         "10.0.0.1",
         "<none>",
         "Debian",
-        "<unknown>",
+        "6.1 (amd64)",
         "<unknown>",
     ];
     assert_eq!(cells, want.map(Cell::from));
