@@ -349,7 +349,7 @@ pub(crate) fn count_indexes(list: &str, completions: i32) -> Result<i32, String>
         let (low, high) = bounds(interval)?;
         for index in [low, high] {
             if index >= completions {
-                return Err(format!("too large index: {index:?}"));
+                return Err(format!("too large index: \"{index}\""));
             }
         }
         if let Some(last) = last.filter(|last| low <= *last) {

@@ -330,6 +330,21 @@ mod tests {
     }
 
     #[test]
+    fn what_says_nothing_may_be_left_out() {
+        let nfs = |source: Value| volume(json!({"hostPath": null, "nfs": source}));
+        let said = nfs(json!({"server": "s", "path": "/p", "readOnly": false}));
+        let left_out = nfs(json!({"server": "s", "path": "/p"}));
+        for (new, old) in [(&said, &left_out), (&left_out, &said)] {
+            assert_causes(&PersistentVolumeStrategy.validate_update(new, old), &[]);
+        }
+        let read_only = nfs(json!({"server": "s", "path": "/p", "readOnly": true}));
+        assert_causes(
+            &PersistentVolumeStrategy.validate_update(&read_only, &said),
+            &["spec.persistentvolumesource FieldValueForbidden"],
+        );
+    }
+
+    #[test]
     fn a_label_of_nodes_may_be_called_by_its_newer_name() {
         let placed = |key: &str| {
             let terms =
