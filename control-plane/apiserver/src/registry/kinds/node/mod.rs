@@ -55,24 +55,7 @@ impl Strategy for NodeStrategy {
         validate_spec_taints(&spec, &mut errors);
         validate_resources(object, &mut errors);
         validate_features(object, &mut errors);
-        let cidrs = items(&spec.pod_cidrs);
-        let at = Path::new("spec").child("podCIDRs");
-        for (i, cidr) in cidrs.iter().enumerate() {
-            validate_cidr(cidr, &at.index(i), &mut errors);
-        }
-        if cidrs.len() > 1 {
-            let addresses: Vec<&str> = cidrs
-                .iter()
-                .map(|cidr| {
-                    cidr.split_once('/')
-                        .map_or(cidr.as_str(), |(address, _)| address)
-                })
-                .collect();
-            if !is_dual_stack(&addresses) {
-                let detail = "may specify no more than one CIDR for each IP family";
-                errors.push(Error::invalid(&at, shown(&cidrs), detail));
-            }
-        }
+        validate_pod_cidrs(&spec, &mut errors);
         errors
     }
 
@@ -90,6 +73,7 @@ impl Strategy for NodeStrategy {
             new.spec.clone().unwrap_or_default(),
             old.spec.clone().unwrap_or_default(),
         );
+        validate_pod_cidrs(&spec, &mut errors);
         let at = Path::new("spec");
         if !items(&was.pod_cidrs).is_empty() && items(&was.pod_cidrs) != items(&spec.pod_cidrs) {
             let detail = "node updates may not change podCIDR except from \"\" to valid";
@@ -217,6 +201,27 @@ fn sync_pod_cidrs(spec: &mut NodeSpec) {
         (false, None) => spec.pod_cidrs = Some(vec![single]),
         (false, Some(first)) if first != single => spec.pod_cidrs = Some(vec![single]),
         _ => {}
+    }
+}
+
+fn validate_pod_cidrs(spec: &NodeSpec, errors: &mut ErrorList) {
+    let cidrs = items(&spec.pod_cidrs);
+    let at = Path::new("spec").child("podCIDRs");
+    for (i, cidr) in cidrs.iter().enumerate() {
+        validate_cidr(cidr, &at.index(i), errors);
+    }
+    if cidrs.len() > 1 {
+        let addresses: Vec<&str> = cidrs
+            .iter()
+            .map(|cidr| {
+                cidr.split_once('/')
+                    .map_or(cidr.as_str(), |(address, _)| address)
+            })
+            .collect();
+        if !is_dual_stack(&addresses) {
+            let detail = "may specify no more than one CIDR for each IP family";
+            errors.push(Error::invalid(&at, shown(&cidrs), detail));
+        }
     }
 }
 
