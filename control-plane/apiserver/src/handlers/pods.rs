@@ -1,9 +1,14 @@
 //! pods/binding.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::gvk::GroupKind;
+use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
-use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
 
 use super::encode::{accepted, value};
 use super::{Call, decode};
@@ -11,6 +16,7 @@ use crate::registry::erased::Object;
 use crate::registry::update::Part;
 use crate::registry::{meta, typed};
 use crate::request::options::WriteOptions;
+use crate::validation::{faults, text};
 
 /// Binds a Pod to a node. Nothing else writes `spec.nodeName` of a Pod that exists.
 pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -22,25 +28,31 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
             "Binding in version \"v1\" cannot be handled as a Binding: {error}"
         ))
     })?;
-    let kind = binding.target.kind.as_deref().unwrap_or_default();
-    let node = binding.target.name.clone().unwrap_or_default();
-    if !matches!(kind, "" | "Node") || node.is_empty() {
+    let named = binding.metadata.name.as_deref().unwrap_or_default();
+    if !named.is_empty() && named != call.info.name {
         return Err(Status::bad_request(
-            "target: Invalid value: a Pod is bound to a Node, by its name",
+            "name in URL does not match name in Binding object",
         ));
     }
+    let errors = validate_target(&binding.target);
+    if !errors.is_empty() {
+        let kind = GroupKind::new("", "Binding");
+        return Err(Status::invalid(&kind, &call.info.name, errors));
+    }
+    let node = binding.target.name.clone().unwrap_or_default();
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut pod: Pod = typed(current.boxed())?;
         if let Some(uid) = binding.metadata.uid.clone().filter(|uid| !uid.is_empty()) {
             pod.metadata.uid = Some(uid);
         }
-        assign(call, &mut pod, &node)?;
-        for (key, value) in binding.metadata.annotations.clone().unwrap_or_default() {
-            pod.metadata
-                .annotations
-                .get_or_insert_default()
-                .insert(key, value);
+        let version = binding.metadata.resource_version.clone();
+        if let Some(version) = version.filter(|version| !version.is_empty()) {
+            pod.metadata.resource_version = Some(version);
         }
+        assign(call, &mut pod, &node)?;
+        let given = &binding.metadata;
+        merge(&mut pod.metadata.annotations, given.annotations.as_ref());
+        merge(&mut pod.metadata.labels, given.labels.as_ref());
         Ok(Box::new(pod))
     };
     let caller = call.caller(options.dry_run);
@@ -49,6 +61,32 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
         .update(call.target(), Part::Internal("binding"), &change, caller)
         .await?;
     done(call)
+}
+
+/// What a Pod is bound to: a node, by its name.
+fn validate_target(target: &ObjectReference) -> ErrorList {
+    let (mut errors, at) = (ErrorList::default(), Path::new("target"));
+    let (kind, name) = (text(&target.kind), text(&target.name));
+    let is_node = matches!(kind, "" | "Node");
+    if !is_node {
+        let supported = ["Node", "<empty>"];
+        errors.push(Error::not_supported(&at.child("kind"), kind, &supported));
+    }
+    let at = at.child("name");
+    if name.is_empty() {
+        errors.push(Error::required(&at, ""));
+    } else if is_node {
+        faults(name, names::dns_subdomain(name), &at, &mut errors);
+    }
+    errors
+}
+
+/// Adds what a Binding says of its Pod, as the labels of its node.
+fn merge(map: &mut Option<BTreeMap<String, String>>, given: Option<&BTreeMap<String, String>>) {
+    for (key, value) in given.into_iter().flatten() {
+        map.get_or_insert_default()
+            .insert(key.clone(), value.clone());
+    }
 }
 
 fn assign(call: &Call<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
@@ -101,4 +139,33 @@ pub(super) fn done(call: &Call<'_>) -> Result<Response<Body>, Status> {
         StatusCode::CREATED,
         &Status::from(status),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    #[test]
+    fn targets() {
+        let table: Vec<(Value, Vec<&str>)> = vec![
+            (json!({"kind": "Node", "name": "n"}), vec![]),
+            (json!({"name": "n"}), vec![]),
+            (
+                json!({"kind": "Pod"}),
+                vec![
+                    "target.kind FieldValueNotSupported supported values: \"Node\", \"<empty>\"",
+                    "target.name FieldValueRequired",
+                ],
+            ),
+            (json!({"name": "N!"}), vec!["target.name FieldValueInvalid"]),
+        ];
+        for (target, want) in table {
+            let target = serde_json::from_value(target).unwrap();
+            assert_causes(&validate_target(&target), &want);
+        }
+    }
 }
