@@ -58,10 +58,10 @@ pub(crate) fn validate_class_name(name: &Option<String>, at: &Path, errors: &mut
 
 /// How a volume is shown to containers.
 pub(crate) fn validate_volume_mode(mode: &Option<String>, at: &Path, errors: &mut ErrorList) {
-    if let Some(mode) = mode {
-        if !MODES.contains(&mode.as_str()) {
-            errors.push(Error::not_supported(at, mode.as_str(), MODES));
-        }
+    if let Some(mode) = mode
+        && !MODES.contains(&mode.as_str())
+    {
+        errors.push(Error::not_supported(at, mode.as_str(), MODES));
     }
 }
 
