@@ -191,8 +191,8 @@ fn validate_owners(owners: &[OwnerReference], at: &Path, errors: &mut ErrorList)
 }
 
 fn validate_owner(owner: &OwnerReference, at: &Path, errors: &mut ErrorList) {
-    let version = owner.api_version.as_str();
     const EMPTY: &str = "must not be empty";
+    let version = owner.api_version.as_str();
     if version.is_empty() {
         errors.push(Error::required(&at.child("apiVersion"), EMPTY));
     } else if version.matches('/').count() > 1 {

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
     FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
 };
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
