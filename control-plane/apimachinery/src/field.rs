@@ -162,6 +162,11 @@ impl Error {
         Self::new(ErrorType::Invalid, field, Some(value.into()), detail.into())
     }
 
+    /// What is wrong is not in one value, and none is shown.
+    pub fn invalid_without_value(field: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, field, None, detail.into())
+    }
+
     /// The value is of the wrong type.
     pub fn type_invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(

@@ -46,7 +46,24 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
     faults
 }
 
-/// An RFC 1035 label, which starts with a letter: the names of Services.
+/// A subdomain in which labels may begin with an underscore and have some, as names of SRV records
+/// do: the search list of a resolver.
+#[must_use]
+pub fn dns_subdomain_with_underscore(value: &str) -> Vec<String> {
+    let is_label =
+        |label: &str| is_label(&label.strip_prefix('_').unwrap_or(label).replace('_', "-"));
+    let mut faults = too_long(value, SUBDOMAIN_MAX);
+    if !value.split('.').all(is_label) {
+        faults.push(pattern(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    faults
+}
+
+/// An RFC 1035 label, which starts with a letter.
 #[must_use]
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut faults = too_long(value, LABEL_MAX);
@@ -90,11 +107,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         faults.push("name part must be non-empty".to_owned());
     }
-    faults.extend(
-        too_long(name, LABEL_MAX)
-            .into_iter()
-            .map(|fault| format!("name part {fault}")),
-    );
+    faults.extend(too_many_bytes(name, LABEL_MAX).map(|fault| format!("name part {fault}")));
     if !is_qualified(name) {
         faults.push(format!(
             "name part {}",
@@ -111,7 +124,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 /// The value of a label.
 #[must_use]
 pub fn label_value(value: &str) -> Vec<String> {
-    let mut faults = too_long(value, LABEL_MAX);
+    let mut faults = Vec::from_iter(too_many_bytes(value, LABEL_MAX));
     if !value.is_empty() && !is_qualified(value) {
         faults.push(pattern(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
@@ -126,14 +139,14 @@ pub fn label_value(value: &str) -> Vec<String> {
 #[must_use]
 pub fn env_var_name(value: &str) -> Vec<String> {
     let printable = |b: u8| (b' '..=b'~').contains(&b) && b != b'=';
-    if value.is_empty() || !value.bytes().all(printable) {
-        return vec![pattern(
-            "a valid environment variable name must consist only of printable ASCII characters other than '='",
-            "[ -<>-~]+",
-            &[],
-        )];
-    }
-    Vec::new()
+    let fault = if value.is_empty() {
+        "environment variable name must be non-empty"
+    } else if !value.bytes().all(printable) {
+        "a valid environment variable name must consist only of printable ASCII characters other than '='"
+    } else {
+        return Vec::new();
+    };
+    vec![fault.to_owned()]
 }
 
 /// A key of a ConfigMap or a Secret, which becomes the name of a file.
@@ -274,7 +287,12 @@ fn too_long(value: &str, max: usize) -> Vec<String> {
     if value.len() <= max {
         return Vec::new();
     }
-    vec![format!("must be no more than {max} bytes")]
+    vec![format!("must be no more than {max} characters")]
+}
+
+/// The same of keys and values of labels, where Kubernetes names another unit.
+fn too_many_bytes(value: &str, max: usize) -> Option<String> {
+    (value.len() > max).then(|| format!("must be no more than {max} bytes"))
 }
 
 fn pattern(message: &str, format: &str, examples: &[&str]) -> String {
@@ -287,7 +305,7 @@ fn pattern(message: &str, format: &str, examples: &[&str]) -> String {
         .collect();
     format!(
         "{message} (e.g. {}regex used for validation is '{format}')",
-        examples.join("or ")
+        examples.join(" or ")
     )
 }
 
@@ -316,6 +334,11 @@ mod tests {
             dns_subdomain,
             &["a", "a.b", "0.1", "a-b.c"],
             &["", ".", "a.", ".a", "a..b", "a.-b", "A.b"],
+        );
+        check(
+            dns_subdomain_with_underscore,
+            &["a", "_tcp.a", "b_c.d"],
+            &["", "__a", "a_", "_", "a..b", "A"],
         );
         check(
             dns1035_label,
@@ -359,12 +382,21 @@ mod tests {
         assert_eq!(
             dns_label("A"),
             [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ]
         );
         assert_eq!(
             port_name("abcdefghijklmnop"),
-            ["must be no more than 15 bytes"]
+            ["must be no more than 15 characters"]
+        );
+        let long = "a".repeat(64);
+        assert_eq!(dns_label(&long), ["must be no more than 63 characters"]);
+        assert_eq!(label_value(&long), ["must be no more than 63 bytes"]);
+        assert_eq!(
+            env_var_name("A=B"),
+            [
+                "a valid environment variable name must consist only of printable ASCII characters other than '='"
+            ]
         );
     }
 

@@ -1,13 +1,23 @@
 //! Fields of features that Kubernetes 1.37 has in alpha, switched off. As there, they are
 //! dropped without an error: a manifest that has them means the same without.
 
-use k8s_openapi::api::core::v1::{KeyToPath, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    Container, KeyToPath, Lifecycle, PodSpec, Volume, VolumeProjection,
+};
 
 /// Drops them from a spec.
 pub(super) fn drop_fields(spec: &mut PodSpec) {
+    // GenericWorkload, EvictionRequestAPI.
+    spec.scheduling_group = None;
+    spec.eviction_responders = None;
     for volume in spec.volumes.iter_mut().flatten() {
         drop_from_volume(volume);
     }
+    let containers = spec
+        .containers
+        .iter_mut()
+        .chain(spec.init_containers.iter_mut().flatten());
+    containers.for_each(drop_from_container);
     let containers = spec
         .containers
         .iter_mut()
@@ -21,6 +31,35 @@ pub(super) fn drop_fields(spec: &mut PodSpec) {
     for container in spec.ephemeral_containers.iter_mut().flatten() {
         for mount in container.volume_mounts.iter_mut().flatten() {
             mount.bind_mount_options = None;
+        }
+    }
+}
+
+/// H2CContainerProbe, GRPCContainerProbeTLS, ContainerStopSignals.
+fn drop_from_container(container: &mut Container) {
+    let probes = [
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+        &mut container.startup_probe,
+    ];
+    for probe in probes.into_iter().flatten() {
+        if let Some(get) = &mut probe.http_get {
+            get.protocol = None;
+        }
+        if let Some(grpc) = &mut probe.grpc {
+            grpc.mode = None;
+        }
+    }
+    if let Some(lifecycle) = &mut container.lifecycle {
+        let signal = lifecycle.stop_signal.take();
+        let hooks = [&mut lifecycle.post_start, &mut lifecycle.pre_stop];
+        for hook in hooks.into_iter().flatten() {
+            if let Some(get) = &mut hook.http_get {
+                get.protocol = None;
+            }
+        }
+        if signal.is_some() && *lifecycle == Lifecycle::default() {
+            container.lifecycle = None;
         }
     }
 }
@@ -95,7 +134,15 @@ mod tests {
     #[test]
     fn fields_are_dropped() {
         let mut spec: PodSpec = serde_json::from_value(json!({
-            "containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a", "bindMountOptions": ["noexec"]}]}],
+            "schedulingGroup": {"podGroupName": "g"},
+            "containers": [
+                {"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a", "bindMountOptions": ["noexec"]}]},
+                {
+                    "name": "d", "lifecycle": {"stopSignal": "SIGUSR1"},
+                    "livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP1"}},
+                    "readinessProbe": {"grpc": {"port": 80, "mode": "TLS"}},
+                },
+            ],
             "volumes": [
                 {"name": "a", "emptyDir": {"mode": 511}},
                 {"name": "b", "configMap": {"name": "m", "defaultUser": 1, "items": [{"key": "k", "path": "p", "user": 1}]}},
@@ -107,7 +154,14 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&spec).unwrap(),
             json!({
-                "containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a"}]}],
+                "containers": [
+                    {"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a"}]},
+                    {
+                        "name": "d",
+                        "livenessProbe": {"httpGet": {"port": 80}},
+                        "readinessProbe": {"grpc": {"port": 80}},
+                    },
+                ],
                 "volumes": [
                     {"name": "a", "emptyDir": {}},
                     {"name": "b", "configMap": {"name": "m", "items": [{"key": "k", "path": "p"}]}},

@@ -4,14 +4,19 @@
 //! Pods run before there is an API server.
 
 mod alpha;
+mod zeros;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, PersistentVolumeClaimSpec,
-    Pod, PodSpec, PodTemplateSpec, Probe, ResourceFieldSelector, ResourceRequirements, Volume,
+    Pod, PodIP, PodSpec, PodStatus, PodTemplateSpec, Probe, ResourceFieldSelector,
+    ResourceRequirements, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity::{canonicalize, canonicalize_quantity};
+use crate::resources::{self, CPU, HUGE_PAGES, MEMORY};
+
+pub use zeros::{drop_empty, drop_false, drop_zero};
 
 /// Mode of files in volumes that the API fills.
 const FILE_MODE: i32 = 0o644;
@@ -34,13 +39,62 @@ pub fn set_pod_defaults(pod: &mut Pod) {
             }
         }
     }
-    if let Some(resources) = &mut spec.resources {
-        request_what_is_limited(resources);
+    request_for_the_whole(spec);
+    let grace = &mut spec.termination_grace_period_seconds;
+    if grace.is_some_and(|seconds| seconds < 0) {
+        *grace = Some(1);
     }
-    let status = pod.status.get_or_insert_default();
-    if text(&status.phase).is_empty() {
-        status.phase = Some("Pending".to_owned());
+    set_status_defaults(pod.status.get_or_insert_default());
+}
+
+/// The phase, and of the two fields for addresses whichever is given sets the other.
+fn set_status_defaults(status: &mut PodStatus) {
+    default(&mut status.phase, "Pending");
+    let first = status.pod_ips.iter().flatten().next();
+    let first = first.map(|address| address.ip.clone());
+    let ip = text(&status.pod_ip).to_owned();
+    if ip.is_empty() {
+        status.pod_ip = first;
+    } else if first.as_ref() != Some(&ip) {
+        // An older client knows the one alone.
+        status.pod_ips = Some(vec![PodIP { ip }]);
     }
+}
+
+/// What is asked for a Pod as a whole, where part of that is said: as much as its containers ask
+/// for, and of what none asks for as much as is limited. Huge pages are limited as the containers'
+/// are (KEP-2837).
+fn request_for_the_whole(spec: &mut PodSpec) {
+    let Some(mut whole) = spec.resources.take() else {
+        return;
+    };
+    let overhead = spec.overhead.take();
+    let requests = whole.requests.get_or_insert_default();
+    let limits = whole.limits.get_or_insert_default();
+    if !limits.is_empty() || !requests.is_empty() {
+        for (name, limit) in resources::pod_limits(spec) {
+            if name.starts_with(HUGE_PAGES) && !requests.contains_key(&name) {
+                limits.entry(name).or_insert_with(|| limit.into());
+            }
+        }
+    }
+    if !limits.is_empty() {
+        for (name, request) in resources::pod_requests(spec) {
+            if [CPU, MEMORY].contains(&name.as_str()) {
+                requests.entry(name).or_insert_with(|| request.into());
+            }
+        }
+        for (name, limit) in limits.iter() {
+            if [CPU, MEMORY].contains(&name.as_str()) || name.starts_with(HUGE_PAGES) {
+                let request = requests.entry(name.clone());
+                request.or_insert_with(|| limit.clone());
+            }
+        }
+    }
+    whole.requests = whole.requests.filter(|requests| !requests.is_empty());
+    whole.limits = whole.limits.filter(|limits| !limits.is_empty());
+    spec.resources = Some(whole);
+    spec.overhead = overhead;
 }
 
 /// Sets the defaults of a template.
@@ -51,6 +105,7 @@ pub fn set_template_defaults(template: &mut PodTemplateSpec) {
 
 fn set_spec_defaults(spec: &mut PodSpec) {
     alpha::drop_fields(spec);
+    zeros::drop_zeros(spec);
     default(&mut spec.dns_policy, "ClusterFirst");
     default(&mut spec.restart_policy, "Always");
     default(&mut spec.scheduler_name, "default-scheduler");
@@ -322,85 +377,4 @@ fn default_number(field: &mut Option<i32>, value: i32) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_small_pod_reads_back_in_full() {
-        let mut pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "a"},
-            "spec": {
-                "serviceAccount": "sa",
-                "containers": [{
-                    "name": "c", "image": "app:v1",
-                    "ports": [{"containerPort": 8080}],
-                    "env": [
-                        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                        {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
-                    ],
-                    "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}, "requests": {"cpu": "100m"}},
-                    "readinessProbe": {"httpGet": {"port": 8080}},
-                }],
-                "volumes": [{"name": "tmp"}, {"name": "m", "configMap": {"name": "m"}}],
-            },
-        }))
-        .unwrap();
-        set_pod_defaults(&mut pod);
-        let once = pod.clone();
-        set_pod_defaults(&mut pod);
-        assert_eq!(pod, once, "setting defaults again changes nothing");
-        assert_eq!(
-            serde_json::to_value(&pod).unwrap(),
-            json!({
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "a"},
-                "spec": {
-                    "serviceAccount": "sa", "serviceAccountName": "sa",
-                    "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
-                    "securityContext": {}, "terminationGracePeriodSeconds": 30, "enableServiceLinks": true,
-                    "containers": [{
-                        "name": "c", "image": "app:v1", "imagePullPolicy": "IfNotPresent",
-                        "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
-                        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
-                        "env": [
-                            {"name": "IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
-                            {"name": "CPU", "valueFrom": {"resourceFieldRef": {"divisor": "0", "resource": "limits.cpu"}}},
-                        ],
-                        "resources": {
-                            "limits": {"cpu": "1", "memory": "1Gi"},
-                            "requests": {"cpu": "100m", "memory": "1Gi"},
-                        },
-                        "readinessProbe": {
-                            "httpGet": {"port": 8080, "path": "/", "scheme": "HTTP"},
-                            "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3,
-                        },
-                    }],
-                    "volumes": [
-                        {"name": "tmp", "emptyDir": {}},
-                        {"name": "m", "configMap": {"name": "m", "defaultMode": 420}},
-                    ],
-                },
-                "status": {"phase": "Pending"},
-            })
-        );
-    }
-
-    #[test]
-    fn pull_policies() {
-        let table = [
-            ("app", "Always"),
-            ("app:latest", "Always"),
-            ("localhost:5000/app", "Always"),
-            ("localhost:5000/app:v1", "IfNotPresent"),
-            ("app@sha256:00", "IfNotPresent"),
-            ("app:latest@sha256:00", "Always"),
-            ("", "IfNotPresent"),
-        ];
-        for (image, want) in table {
-            assert_eq!(pull_policy(image), want, "{image}");
-        }
-    }
-}
+mod tests;

@@ -32,6 +32,9 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
             .metadata
             .resource_version
             .clone_from(&given.metadata.resource_version);
+        if given.metadata.name.is_some() {
+            namespace.metadata.name.clone_from(&given.metadata.name);
+        }
         if given.metadata.uid.is_some() {
             namespace.metadata.uid.clone_from(&given.metadata.uid);
         }

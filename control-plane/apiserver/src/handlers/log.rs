@@ -2,6 +2,8 @@
 //! where one is asked for.
 
 use axum::body::Body;
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use futures::StreamExt;
 use futures::future::ready;
@@ -13,6 +15,7 @@ use url::form_urlencoded;
 use super::encode::response;
 use super::{Call, newest, websocket};
 use crate::nodes::Refusal;
+use crate::validation::NEGATIVE;
 
 /// Options that are the kubelet's to read.
 const PASSED_ON: &[&str] = &[
@@ -34,7 +37,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
         .get("kubectl.kubernetes.io/default-container")
         .map(String::as_str);
     let container = container(call, &spec, default)?;
-    check_numbers(call)?;
+    check_options(call)?;
 
     let headers = &call.parts.headers;
     let messages = websocket::is_asked(headers).then(|| websocket::form_of_bytes(headers));
@@ -140,35 +143,42 @@ pub(super) fn container(
     }
 }
 
-fn check_numbers(call: &Call<'_>) -> Result<(), Status> {
-    let mut since = 0;
-    for (name, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
-        let number = call.query.number(name)?;
-        if number.is_some_and(|number| number < least) {
-            return Err(Status::failure(
-                422,
-                "Invalid",
-                format!(
-                    "PodLogOptions \"\" is invalid: {name}: Invalid value: must be greater than or equal to {least}"
-                ),
-            ));
+fn check_options(call: &Call<'_>) -> Result<(), Status> {
+    let since_seconds = call.query.number("sinceSeconds")?;
+    let since_time = call.query.get("sinceTime").filter(|time| !time.is_empty());
+    if let Some(time) = since_time.filter(|time| time.parse::<jiff::Timestamp>().is_err()) {
+        return Err(Status::bad_request(format!(
+            "sinceTime: Invalid value: {time:?}: must be a time of RFC 3339"
+        )));
+    }
+    let mut errors = ErrorList::default();
+    let numbers = [
+        ("tailLines", call.query.number("tailLines")?, 0, NEGATIVE),
+        (
+            "limitBytes",
+            call.query.number("limitBytes")?,
+            1,
+            "must be greater than 0",
+        ),
+        (
+            "sinceSeconds",
+            since_seconds.filter(|_| since_time.is_none()),
+            1,
+            "must be greater than 0",
+        ),
+    ];
+    for (name, number, least, detail) in numbers {
+        if let Some(number) = number.filter(|number| *number < least) {
+            errors.push(Error::invalid(&Path::new(name), number, detail));
         }
-        since += usize::from(name == "sinceSeconds" && number.is_some());
     }
-    if let Some(time) = call.query.get("sinceTime").filter(|time| !time.is_empty()) {
-        since += 1;
-        if time.parse::<jiff::Timestamp>().is_err() {
-            return Err(Status::bad_request(format!(
-                "sinceTime: Invalid value: {time:?}: must be a time of RFC 3339"
-            )));
-        }
+    if since_seconds.is_some() && since_time.is_some() {
+        let detail = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        errors.push(Error::forbidden(&Path::root(), detail));
     }
-    if since > 1 {
-        return Err(Status::failure(
-            422,
-            "Invalid",
-            "PodLogOptions \"\" is invalid: at most one of `sinceTime` or `sinceSeconds` may be specified",
-        ));
+    if errors.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let kind = GroupKind::new("", "PodLogOptions");
+    Err(Status::invalid(&kind, &call.info.name, errors))
 }

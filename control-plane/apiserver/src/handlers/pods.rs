@@ -1,9 +1,12 @@
 //! Bindings, of Pods to nodes.
 
 use axum::body::Body;
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::gvk::GroupKind;
+use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
-use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
 
 use super::encode::{accepted, value, warn};
 use super::{Call, decode};
@@ -11,7 +14,7 @@ use crate::registry::erased::Object;
 use crate::registry::update::Part;
 use crate::registry::{Target, meta, typed};
 use crate::request::options::WriteOptions;
-use crate::validation::text;
+use crate::validation::{faults, text};
 
 /// Binds a Pod to a node, below the Pod (`pods/NAME/binding`) or in the collection of bindings.
 /// Nothing else writes `spec.nodeName` of a Pod that exists.
@@ -31,13 +34,12 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
         namespace: &call.info.namespace,
         name: named(call, &binding)?,
     };
-    let kind = text(&binding.target.kind);
-    let node = text(&binding.target.name);
-    if !matches!(kind, "" | "Node") || node.is_empty() {
-        return Err(Status::bad_request(
-            "target: Invalid value: a Pod is bound to a Node, by its name",
-        ));
+    let errors = validate_target(&binding.target);
+    if !errors.is_empty() {
+        let kind = GroupKind::new("", "Binding");
+        return Err(Status::invalid(&kind, target.name, errors));
     }
+    let node = text(&binding.target.name);
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut pod: Pod = typed(current.boxed())?;
         let demanded = |given: &Option<String>| given.clone().filter(|given| !given.is_empty());
@@ -85,6 +87,24 @@ fn named<'a>(call: &Call<'a>, binding: &'a Binding) -> Result<&'a str, Status> {
             "name in URL does not match name in Binding object",
         )),
     }
+}
+
+/// What a Pod is bound to: a node, by its name.
+fn validate_target(target: &ObjectReference) -> ErrorList {
+    let (mut errors, at) = (ErrorList::default(), Path::new("target"));
+    let (kind, name) = (text(&target.kind), text(&target.name));
+    let is_node = matches!(kind, "" | "Node");
+    if !is_node {
+        let supported = ["Node", "<empty>"];
+        errors.push(Error::not_supported(&at.child("kind"), kind, &supported));
+    }
+    let at = at.child("name");
+    if name.is_empty() {
+        errors.push(Error::required(&at, ""));
+    } else if is_node {
+        faults(name, names::dns_subdomain(name), &at, &mut errors);
+    }
+    errors
 }
 
 fn assign(target: Target<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
@@ -136,4 +156,33 @@ pub(super) fn done(call: &Call<'_>) -> Result<Response<Body>, Status> {
         StatusCode::CREATED,
         &Status::from(status),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    #[test]
+    fn targets() {
+        let table: Vec<(Value, Vec<&str>)> = vec![
+            (json!({"kind": "Node", "name": "n"}), vec![]),
+            (json!({"name": "n"}), vec![]),
+            (
+                json!({"kind": "Pod"}),
+                vec![
+                    "target.kind FieldValueNotSupported supported values: \"Node\", \"<empty>\"",
+                    "target.name FieldValueRequired",
+                ],
+            ),
+            (json!({"name": "N!"}), vec!["target.name FieldValueInvalid"]),
+        ];
+        for (target, want) in table {
+            let target = serde_json::from_value(target).unwrap();
+            assert_causes(&validate_target(&target), &want);
+        }
+    }
 }

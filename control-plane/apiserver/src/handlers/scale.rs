@@ -147,6 +147,9 @@ async fn change(
         meta.namespace = wanted.metadata.namespace;
         meta.resource_version = wanted.metadata.resource_version;
         meta.uid = wanted.metadata.uid.or_else(|| meta.uid.take());
+        // That they are those of the request is checked as for an object.
+        meta.name = wanted.metadata.name.or_else(|| meta.name.take());
+        meta.namespace = wanted.metadata.namespace.or_else(|| meta.namespace.take());
         call.kind.set_replicas(&mut *object, replicas);
         Ok(object)
     };

@@ -53,11 +53,9 @@ pub enum Scope {
 pub enum NameRule {
     /// RFC 1123 subdomain, at most 253 characters: most kinds.
     DnsSubdomain,
-    /// RFC 1123 label, at most 63 characters: Namespace.
+    /// RFC 1123 label, at most 63 characters: Namespace, Service.
     DnsLabel,
-    /// RFC 1035 label: Service.
-    Rfc1035Label,
-    /// Anything that can be a segment of a path: RBAC kinds.
+    /// Anything that can be a segment of a path: RBAC kinds, Events of v1.
     PathSegment,
     /// An IP address in its canonical form: IPAddress.
     IpAddress,

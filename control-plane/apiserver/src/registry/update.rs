@@ -114,7 +114,9 @@ impl Registry {
             Part::Own(part) => kind.prepare_for_part(part, &mut *new, &*old),
             Part::Scale | Part::Internal(_) => {}
         }
-        if descriptor.generation && part != Part::Status && kind.spec_changed(&*new, &*old) {
+        let changed =
+            descriptor.generation && part != Part::Status && kind.spec_changed(&*new, &*old);
+        if changed {
             let generation = old.meta().generation.unwrap_or(0) + 1;
             new.meta_mut().generation = Some(generation);
         }
@@ -132,7 +134,8 @@ impl Registry {
                 errors,
             ));
         }
-        if part == Part::Main {
+        // Where a spec is as it was, its author has heard of it already.
+        if part == Part::Main && (changed || !descriptor.generation) {
             review.warnings.extend(kind.warnings(&*new));
         }
         self.validate(&mut review, Some(&*new), Some(&*old)).await?;

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, TypedLocalObjectReference,
     TypedObjectReference,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::labels::validate_label_selector;
-use super::resources::{ResourceList, parse_quantity, validate_quantity};
-use super::{NOT_POSITIVE, equality, faults, immutable, items, one_of, shown, text};
+use super::resources::{ResourceList, parse_quantity};
+use super::{NOT_POSITIVE, equality, faults, immutable, items, text};
 
 const ACCESS_MODES: &[&str] = &[
     "ReadOnlyMany",
@@ -18,6 +19,7 @@ const ACCESS_MODES: &[&str] = &[
     "ReadWriteOnce",
     "ReadWriteOncePod",
 ];
+const MODES: &[&str] = &["Block", "Filesystem"];
 const STORAGE: &str = "storage";
 
 /// The access modes of a volume or of a claim.
@@ -35,7 +37,12 @@ pub(crate) fn validate_access_modes(
             errors.push(Error::not_supported(at, mode.as_str(), ACCESS_MODES));
         }
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+    let is_once_pod = |mode: &&String| mode.as_str() == "ReadWriteOncePod";
+    let known = modes
+        .iter()
+        .filter(|mode| ACCESS_MODES.contains(&mode.as_str()));
+    let once_pod = known.clone().filter(is_once_pod).count();
+    if once_pod > 0 && once_pod < known.count() {
         let detail = "may not use ReadWriteOncePod with other access modes";
         errors.push(Error::forbidden(at, detail));
     }
@@ -51,8 +58,10 @@ pub(crate) fn validate_class_name(name: &Option<String>, at: &Path, errors: &mut
 
 /// How a volume is shown to containers.
 pub(crate) fn validate_volume_mode(mode: &Option<String>, at: &Path, errors: &mut ErrorList) {
-    if let Some(mode) = mode {
-        one_of(mode, &["Block", "Filesystem"], at, errors);
+    if let Some(mode) = mode
+        && !MODES.contains(&mode.as_str())
+    {
+        errors.push(Error::not_supported(at, mode.as_str(), MODES));
     }
 }
 
@@ -177,10 +186,10 @@ pub(crate) fn validate_claim_update(
     let mut same = spec.clone();
     if text(&was.volume_name).is_empty() {
         same.volume_name.clone_from(&was.volume_name);
-        // A claim without a class takes that of the default one, once there is one.
-        if was.storage_class_name.is_none() {
-            same.storage_class_name = None;
-        }
+    }
+    // A claim without a class takes that of the default one, once there is one.
+    if was.storage_class_name.is_none() {
+        same.storage_class_name = None;
     }
     if bound {
         let old = was.resources.as_ref().and_then(|r| r.requests.as_ref());
@@ -203,7 +212,7 @@ pub(crate) fn validate_claim_update(
         size(requests(&was).as_ref()),
     );
     let has = size(old.status.as_ref().and_then(|s| s.capacity.as_ref()));
-    if wanted < before && wanted < has {
+    if wanted < before && wanted <= has {
         let at = at.child("resources").child("requests").child(STORAGE);
         let detail = "field can not be less than status.capacity";
         errors.push(Error::forbidden(&at, detail));
@@ -215,13 +224,20 @@ pub(crate) fn validate_claim_update(
         &spec.volume_attributes_class_name,
         &was.volume_attributes_class_name,
     );
-    if !text(before).is_empty() && text(class).is_empty() {
+    let current = old
+        .status
+        .as_ref()
+        .and_then(|status| status.current_volume_attributes_class_name.as_ref());
+    if class != before && current.is_some() && text(class).is_empty() {
         let to = if class.is_none() {
-            "from non-nil value to nil"
+            "nil"
         } else {
-            "to empty string"
+            "empty string"
         };
-        errors.push(Error::forbidden(&at, format!("update {to} is forbidden")));
+        let detail = format!(
+            "update to {to} is forbidden when status.currentVolumeAttributesClassName is not nil"
+        );
+        errors.push(Error::forbidden(&at, detail));
     }
 }
 
@@ -236,26 +252,45 @@ pub(crate) fn validate_claim_status(claim: &PersistentVolumeClaim, errors: &mut 
         ("allocatedResources", &status.allocated_resources),
     ];
     for (field, list) in lists {
-        let at = at.child(field);
+        let list_at = at.child(field);
         for (name, quantity) in list.iter().flatten() {
-            let at = at.key(name);
-            validate_quantity(name, quantity, &at, errors);
-            if field == "allocatedResources" && name != STORAGE {
-                errors.push(Error::not_supported(&at, name.as_str(), &[STORAGE]));
+            let at = list_at.key(name);
+            if field == "allocatedResources" && !is_resource(name) {
+                errors.push(Error::not_supported(&list_at, name.as_str(), &[STORAGE]));
+                continue;
             }
+            validate_basic(quantity, &at, errors);
         }
     }
     let states = &[
         "ControllerResizeInProgress",
         "ControllerResizeInfeasible",
-        "NodeResizePending",
         "NodeResizeInProgress",
         "NodeResizeInfeasible",
+        "NodeResizePending",
     ];
-    let at = at.child("allocatedResourceStatus");
+    let at = at.child("allocatedResourceStatuses");
     for (name, state) in status.allocated_resource_statuses.iter().flatten() {
-        if !state.is_empty() && !states.contains(&state.as_str()) && !name.contains('/') {
-            errors.push(Error::not_supported(&at.key(name), shown(state), states));
+        if !is_resource(name) {
+            errors.push(Error::not_supported(&at, name.as_str(), &[STORAGE]));
         }
+        if !states.contains(&state.as_str()) {
+            errors.push(Error::not_supported(&at, name.as_str(), states));
+        }
+    }
+}
+
+/// Whether what a claim has may be of this resource: storage, or one of somebody's own.
+fn is_resource(name: &str) -> bool {
+    name == STORAGE || (name.contains('/') && names::qualified_name(name).is_empty())
+}
+
+/// A quantity that is not below zero.
+pub(crate) fn validate_basic(quantity: &ApiQuantity, at: &Path, errors: &mut ErrorList) {
+    if let Some(parsed) = parse_quantity(quantity, at, errors)
+        && parsed.is_negative()
+    {
+        let detail = "must be a valid resource quantity";
+        errors.push(Error::invalid(at, quantity.0.as_str(), detail));
     }
 }

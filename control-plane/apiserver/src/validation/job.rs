@@ -20,9 +20,9 @@ const MAX_PARALLELISM: i32 = 100_000;
 /// Most failed indexes that are listed.
 const MAX_FAILED_INDEXES: i32 = 100_000;
 /// Completions beyond which fewer of both are taken.
-const MANY_COMPLETIONS: i32 = 100_000;
+pub(crate) const MANY_COMPLETIONS: i32 = 100_000;
 /// Most Pods at a time, and most failed indexes, of a Job with very many completions.
-const MAX_OF_MANY: i32 = 10_000;
+pub(crate) const MAX_OF_MANY: i32 = 10_000;
 /// Most rules of a policy, and patterns of a rule.
 const MAX_RULES: usize = 20;
 /// Most exit codes of a rule.
@@ -100,7 +100,7 @@ pub(crate) fn validate_job_spec(spec: &JobSpec, at: &Path, errors: &mut ErrorLis
             errors.push(Error::invalid(&at, "OnFailure", detail));
         }
         "OnFailure" | "Never" => {}
-        other => errors.push(Error::not_supported(&at, other, &["Never", "OnFailure"])),
+        other => errors.push(Error::not_supported(&at, other, &["OnFailure", "Never"])),
     }
 }
 
@@ -108,7 +108,8 @@ fn validate_indexes(spec: &JobSpec, at: &Path, errors: &mut ErrorList) {
     let mode = text(&spec.completion_mode);
     if !mode.is_empty() && !matches!(mode, INDEXED | "NonIndexed") {
         let at = at.child("completionMode");
-        errors.push(Error::not_supported(&at, mode, &["Indexed", "NonIndexed"]));
+        errors.push(Error::not_supported(&at, mode, &["NonIndexed", "Indexed"]));
+        return;
     }
     if !is_indexed(spec) {
         for (field, value) in [
@@ -177,7 +178,6 @@ fn validate_failure_policy(
     let at = at.child("rules");
     if policy.rules.len() > MAX_RULES {
         errors.push(Error::too_many(&at, policy.rules.len(), MAX_RULES));
-        return;
     }
     let init = items(&pod.init_containers);
     let containers: BTreeSet<&str> = pod
@@ -224,7 +224,7 @@ fn validate_failure_rule(
         (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
         _ => return,
     };
-    errors.push(Error::invalid(at, serde_json::Value::Null, detail));
+    errors.push(Error::invalid_without_value(at, detail));
 }
 
 fn validate_exit_codes(
@@ -271,7 +271,8 @@ fn validate_exit_codes(
 /// A string of a closed set that is required; the error names what there is.
 fn required_of(value: &str, supported: &[&str], at: &Path, errors: &mut ErrorList) {
     if value.is_empty() {
-        let detail = format!("valid values: {supported:?}");
+        let quoted: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
+        let detail = format!("valid values: [{}]", quoted.join(" "));
         errors.push(Error::required(at, detail));
     } else if !supported.contains(&value) {
         errors.push(Error::not_supported(at, value, supported));
@@ -313,6 +314,7 @@ fn validate_success_policy(
             match count_indexes(indexes, completions) {
                 Ok(count) => total = Some(count),
                 Err(fault) => {
+                    total = Some(0);
                     let detail = format!("error parsing succeededIndexes: {fault}");
                     errors.push(Error::invalid(&at, indexes.as_str(), detail));
                 }
@@ -338,37 +340,16 @@ fn validate_success_policy(
 }
 
 /// How many indexes a list names (`1,3-5`), in their order and each once.
-fn count_indexes(list: &str, completions: i32) -> Result<i32, String> {
+pub(crate) fn count_indexes(list: &str, completions: i32) -> Result<i32, String> {
     let (mut total, mut last) = (0, None);
     if list.is_empty() {
         return Ok(0);
     }
     for interval in list.split(',') {
-        let limits: Vec<&str> = interval.split('-').collect();
-        let number = |text: &str| {
-            let parsed: Result<i32, _> = text.parse();
-            parsed.map_err(|_| format!("cannot convert string to integer for index: {text:?}"))
-        };
-        let (low, high) = match limits[..] {
-            [only] => (number(only)?, number(only)?),
-            [low, high] => {
-                let (low, high) = (number(low)?, number(high)?);
-                if low >= high {
-                    return Err(format!(
-                        "non-increasing order, previous: {low}, current: {high}"
-                    ));
-                }
-                (low, high)
-            }
-            _ => {
-                return Err(format!(
-                    "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
-                ));
-            }
-        };
+        let (low, high) = bounds(interval)?;
         for index in [low, high] {
             if index >= completions {
-                return Err(format!("too large index: {index:?}"));
+                return Err(format!("too large index: \"{index}\""));
             }
         }
         if let Some(last) = last.filter(|last| low <= *last) {
@@ -382,10 +363,70 @@ fn count_indexes(list: &str, completions: i32) -> Result<i32, String> {
     Ok(total)
 }
 
+/// The first and the last index of an interval.
+fn bounds(interval: &str) -> Result<(i32, i32), String> {
+    let number = |text: &str| {
+        let parsed: Result<i32, _> = text.parse();
+        parsed.map_err(|_| format!("cannot convert string to integer for index: {text:?}"))
+    };
+    let limits: Vec<&str> = interval.split('-').collect();
+    match limits[..] {
+        [only] => Ok((number(only)?, number(only)?)),
+        [low, high] => {
+            let (low, high) = (number(low)?, number(high)?);
+            if low >= high {
+                return Err(format!(
+                    "non-increasing order, previous: {low}, current: {high}"
+                ));
+            }
+            Ok((low, high))
+        }
+        _ => Err(format!(
+            "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+        )),
+    }
+}
+
+/// An index that two lists have in common. What is no interval is passed over.
+pub(crate) fn overlap(one: &str, other: &str) -> Option<i32> {
+    let intervals = |list: &str| -> Vec<(i32, i32)> {
+        list.split(',')
+            .filter_map(|interval| bounds(interval).ok())
+            .collect()
+    };
+    let (one, other) = (intervals(one), intervals(other));
+    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
+    while let (Some((low, high)), Some((from, to))) = (one.peek().copied(), other.peek().copied()) {
+        if low <= to && from <= high {
+            return Some(low.max(from));
+        }
+        if low <= from {
+            one.next();
+        } else {
+            other.next();
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_that_overlap() {
+        let table = [
+            ("0,2-4", "1,5", None),
+            ("0,2-4", "1,4-5", Some(4)),
+            ("", "1", None),
+            ("x,3", "2-4", Some(3)),
+        ];
+        for (one, other, want) in table {
+            assert_eq!(overlap(one, other), want, "{one} {other}");
+            assert_eq!(overlap(other, one), want, "{other} {one}");
+        }
+    }
 
     #[test]
     fn lists_of_indexes() {

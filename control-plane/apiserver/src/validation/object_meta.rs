@@ -136,7 +136,6 @@ fn name_check(rule: NameRule) -> fn(&str) -> Vec<String> {
     match rule {
         NameRule::DnsSubdomain => names::dns_subdomain,
         NameRule::DnsLabel => names::dns_label,
-        NameRule::Rfc1035Label => names::dns1035_label,
         NameRule::PathSegment => names::path_segment,
         NameRule::IpAddress => canonical_ip,
     }
@@ -175,8 +174,8 @@ fn validate_finalizers(finalizers: &[String], at: &Path, errors: &mut ErrorList)
 
 fn validate_owners(owners: &[OwnerReference], at: &Path, errors: &mut ErrorList) {
     let mut controller: Option<&str> = None;
-    for owner in owners {
-        validate_owner(owner, at, errors);
+    for (i, owner) in owners.iter().enumerate() {
+        validate_owner(owner, &at.index(i), errors);
         if owner.controller != Some(true) {
             continue;
         }
@@ -192,16 +191,16 @@ fn validate_owners(owners: &[OwnerReference], at: &Path, errors: &mut ErrorList)
 }
 
 fn validate_owner(owner: &OwnerReference, at: &Path, errors: &mut ErrorList) {
+    const EMPTY: &str = "must not be empty";
     let version = owner.api_version.as_str();
-    if version.matches('/').count() > 1 {
-        let detail = format!("unexpected GroupVersion string: {version}");
+    if version.is_empty() {
+        errors.push(Error::required(&at.child("apiVersion"), EMPTY));
+    } else if version.matches('/').count() > 1 {
+        let detail = "must be <group>/<version> or <version>";
         errors.push(Error::invalid(&at.child("apiVersion"), version, detail));
-    } else if version.rsplit('/').next().is_none_or(str::is_empty) {
-        errors.push(Error::invalid(
-            &at.child("apiVersion"),
-            version,
-            "version must not be empty",
-        ));
+    } else if version.ends_with('/') {
+        let detail = "version must not be empty";
+        errors.push(Error::invalid(&at.child("apiVersion"), version, detail));
     }
     for (field, value) in [
         ("kind", &owner.kind),
@@ -209,7 +208,7 @@ fn validate_owner(owner: &OwnerReference, at: &Path, errors: &mut ErrorList) {
         ("uid", &owner.uid),
     ] {
         if value.is_empty() {
-            errors.push(Error::invalid(&at.child(field), "", "must not be empty"));
+            errors.push(Error::required(&at.child(field), EMPTY));
         }
     }
     // An Event expires: what it owned would go with it.
@@ -279,8 +278,14 @@ mod tests {
             (
                 json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "", "kind": "", "name": "x", "uid": "1"}]}),
                 vec![
-                    "metadata.ownerReferences.apiVersion FieldValueInvalid version must not be empty",
-                    "metadata.ownerReferences.kind FieldValueInvalid must not be empty",
+                    "metadata.ownerReferences[0].apiVersion FieldValueRequired must not be empty",
+                    "metadata.ownerReferences[0].kind FieldValueRequired must not be empty",
+                ],
+            ),
+            (
+                json!({"name": "a", "namespace": "b", "ownerReferences": [owner, {"apiVersion": "a/b/c", "kind": "K", "name": "x", "uid": "1"}]}),
+                vec![
+                    "metadata.ownerReferences[1].apiVersion FieldValueInvalid must be <group>/<version> or <version>",
                 ],
             ),
         ];

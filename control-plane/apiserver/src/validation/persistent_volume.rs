@@ -3,13 +3,16 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
-    CSIPersistentVolumeSource, PersistentVolumeSpec, SecretReference, Volume,
+    CSIPersistentVolumeSource, PersistentVolumeSpec, SecretReference, Volume, VolumeNodeAffinity,
 };
 use serde_json::{Map, Value};
 
-use super::claim::{validate_access_modes, validate_class_name, validate_volume_mode};
-use super::resources::{parse_quantity, validate_quantity};
+use super::claim::{
+    validate_access_modes, validate_basic, validate_class_name, validate_volume_mode,
+};
+use super::resources::parse_quantity;
 use super::scheduling::validate_node_selector;
+use super::volume::HOST_PATH_TYPES;
 use super::volume::path::validate_no_backsteps;
 use super::volume::storage::{validate_driver_name, validate_storage};
 use super::{NOT_POSITIVE, equality, faults, immutable, items, shown, text};
@@ -151,7 +154,7 @@ fn validate_capacity(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorL
     }
     for (name, quantity) in capacity {
         let at = at.key(name);
-        validate_quantity(name, quantity, &at, errors);
+        validate_basic(quantity, &at, errors);
         let parsed = parse_quantity(quantity, &at, &mut ErrorList::default());
         if parsed.is_some_and(|quantity| quantity.is_zero() || quantity.is_negative()) {
             errors.push(Error::invalid(&at, quantity.0.as_str(), NOT_POSITIVE));
@@ -194,6 +197,11 @@ fn validate_source(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorLis
         } else {
             validate_no_backsteps(&host.path, &path_at, errors);
         }
+        let kind = text(&host.type_);
+        if !HOST_PATH_TYPES.contains(&kind) {
+            let at = at.child("hostPath").child("type");
+            errors.push(Error::not_supported(&at, kind, HOST_PATH_TYPES));
+        }
         let is_root = host.path.starts_with('/')
             && host
                 .path
@@ -223,7 +231,6 @@ fn validate_csi(csi: &CSIPersistentVolumeSource, at: &Path, errors: &mut ErrorLi
         ),
         ("nodePublishSecretRef", &csi.node_publish_secret_ref),
         ("nodeExpandSecretRef", &csi.node_expand_secret_ref),
-        ("nodeStageSecretRef", &csi.node_stage_secret_ref),
     ];
     for (field, secret) in secrets {
         if let Some(secret) = secret {
@@ -263,20 +270,22 @@ fn validate_attributes_class(spec: &PersistentVolumeSpec, at: &Path, errors: &mu
 }
 
 /// What may not change: the source, but for a secret that is given late; the mode; and where the
-/// volume is, once that is known.
+/// volume is, once that is known, but for newer names of labels.
 pub(crate) fn validate_volume_update(
     new: &PersistentVolumeSpec,
     old: &PersistentVolumeSpec,
     errors: &mut ErrorList,
 ) {
-    let (mut source, was) = (sources(new), sources(old));
+    let (mut source, mut was) = (sources(new), sources(old));
+    for field in source.values_mut().chain(was.values_mut()) {
+        drop_zeros(field);
+    }
     if let (Some(Value::Object(csi)), Some(Value::Object(was))) =
         (source.get_mut("csi"), was.get("csi"))
     {
-        for late in ["controllerExpandSecretRef", "nodeExpandSecretRef"] {
-            if !was.contains_key(late) {
-                csi.remove(late);
-            }
+        let late = "controllerExpandSecretRef";
+        if !was.contains_key(late) {
+            csi.remove(late);
         }
     }
     if !equality::semantic(&source, &was) {
@@ -287,7 +296,66 @@ pub(crate) fn validate_volume_update(
     let at = Path::new("volumeMode");
     immutable(&new.volume_mode, &old.volume_mode, &at, errors);
     if old.node_affinity.is_some() {
-        let at = Path::new("spec").child("nodeAffinity");
-        immutable(&new.node_affinity, &old.node_affinity, &at, errors);
+        let mut was = old.node_affinity.clone();
+        let now = new.node_affinity.as_ref();
+        rename_labels(was.as_mut(), now);
+        if !equality::semantic(&was.as_ref(), &now) {
+            let detail = "field is immutable, except for updating from beta label to GA";
+            let at = Path::new("nodeAffinity");
+            errors.push(Error::invalid(&at, shown(&new.node_affinity), detail));
+        }
+    }
+    if old.volume_attributes_class_name.is_some() && new.volume_attributes_class_name.is_none() {
+        let at = Path::new("spec").child("volumeAttributesClassName");
+        let detail = "update from non-nil value to nil is forbidden";
+        errors.push(Error::forbidden(&at, detail));
+    }
+}
+
+/// Drops `readOnly: false` and its like, which clients of Kubernetes leave out when they write.
+fn drop_zeros(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.retain(|_, field| {
+            drop_zeros(field);
+            !matches!(field, Value::Bool(false)) && field.as_str() != Some("")
+        }),
+        Value::Array(items) => items.iter_mut().for_each(drop_zeros),
+        _ => {}
+    }
+}
+
+/// Labels of nodes, and what they are called since: a volume may follow them.
+const RENAMED: &[(&str, &str)] = &[
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+    ),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+];
+
+/// Gives labels of `was` the newer names that they have in `now`.
+fn rename_labels(was: Option<&mut VolumeNodeAffinity>, now: Option<&VolumeNodeAffinity>) {
+    let was = was.and_then(|affinity| affinity.required.as_mut());
+    let now = now.and_then(|affinity| affinity.required.as_ref());
+    let (Some(was), Some(now)) = (was, now) else {
+        return;
+    };
+    let terms = was.node_selector_terms.iter_mut();
+    for (was, now) in terms.zip(&now.node_selector_terms) {
+        let expressions = was.match_expressions.iter_mut().flatten();
+        for (was, now) in expressions.zip(items(&now.match_expressions)) {
+            if RENAMED.contains(&(was.key.as_str(), now.key.as_str())) {
+                was.key.clone_from(&now.key);
+            }
+        }
     }
 }

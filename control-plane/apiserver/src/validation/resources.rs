@@ -79,7 +79,7 @@ pub(crate) fn validate_pod_requirements(
     errors: &mut ErrorList,
 ) {
     if requirements.claims.is_some() {
-        let detail = "claims cannot be set for Resources at pod-level";
+        let detail = "claims may not be set for Resources at pod-level";
         errors.push(Error::forbidden(&at.child("claims"), detail));
     }
     validate_requirements(requirements, validate_pod_resource, at, errors);

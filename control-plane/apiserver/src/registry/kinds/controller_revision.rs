@@ -3,6 +3,7 @@
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::meta::controller_of;
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use serde_json::Value;
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
@@ -19,16 +20,19 @@ impl Strategy for ControllerRevisionStrategy {
 
     fn validate(&self, object: &ControllerRevision) -> ErrorList {
         let mut errors = ErrorList::default();
-        if object.data.0.is_null() {
-            errors.push(Error::required(&Path::new("data"), "data is mandatory"));
-        }
-        let revision = object.revision.unwrap_or(0);
-        non_negative(revision, &Path::new("revision"), &mut errors);
+        validate_revision(object, &mut errors);
+        let fault = match &object.data.0 {
+            Value::Object(_) => return errors,
+            Value::Null => "data is mandatory",
+            _ => "data must be a valid JSON object",
+        };
+        errors.push(Error::required(&Path::new("data"), fault));
         errors
     }
 
     fn validate_update(&self, new: &ControllerRevision, old: &ControllerRevision) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = ErrorList::default();
+        validate_revision(new, &mut errors);
         immutable(&new.data, &old.data, &Path::new("data"), &mut errors);
         errors
     }
@@ -57,5 +61,42 @@ impl Strategy for ControllerRevisionStrategy {
             Cell::from(object.revision.unwrap_or(0)),
             printing::age(&object.metadata, now),
         ]
+    }
+}
+
+fn validate_revision(object: &ControllerRevision, errors: &mut ErrorList) {
+    let revision = object.revision.unwrap_or(0);
+    non_negative(revision, &Path::new("revision"), errors);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    #[test]
+    fn a_state_is_an_object_and_stays_as_it_is() {
+        let of = |data: Value| -> ControllerRevision {
+            serde_json::from_value(json!({"metadata": {"name": "r"}, "data": data, "revision": 1}))
+                .unwrap()
+        };
+        let strategy = ControllerRevisionStrategy;
+        assert_causes(&strategy.validate(&of(json!({"a": 1}))), &[]);
+        for (data, fault) in [
+            (json!(null), "data FieldValueRequired data is mandatory"),
+            (
+                json!("a"),
+                "data FieldValueRequired data must be a valid JSON object",
+            ),
+        ] {
+            assert_causes(&strategy.validate(&of(data)), &[fault]);
+        }
+        assert_causes(
+            &strategy.validate_update(&of(json!({"a": 2})), &of(json!({"a": 1}))),
+            &["data FieldValueInvalid field is immutable"],
+        );
     }
 }

@@ -6,10 +6,9 @@ use coracle_apimachinery::selector::format_label_selector;
 use coracle_apimachinery::table;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec};
 
+use super::job::{job_warnings, set_policy_defaults};
 use super::pod::set_template_defaults;
-use super::workload::{
-    selector_column, spec_and_status, template_cells, template_columns, template_warnings,
-};
+use super::workload::{selector_column, spec_and_status, template_cells, template_columns};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::job::validate_job_spec;
@@ -41,6 +40,9 @@ impl Strategy for CronJobStrategy {
         spec.failed_jobs_history_limit.get_or_insert(1);
         let job = spec.job_template.spec.get_or_insert_default();
         set_template_defaults(&mut job.template);
+        set_policy_defaults(job);
+        // WorkloadWithJob is in alpha.
+        job.scheduling = None;
         object.status.get_or_insert_default();
     }
 
@@ -66,7 +68,8 @@ impl Strategy for CronJobStrategy {
 
     fn warnings(&self, object: &CronJob) -> Vec<String> {
         let job = object.spec.job_template.spec.as_ref();
-        template_warnings(&object.metadata, job.map(|job| &job.template))
+        let at = Path::new("spec").child("jobTemplate").child("spec");
+        job_warnings(&object.metadata, job, &at)
     }
 
     fn columns(&self) -> Vec<Column> {

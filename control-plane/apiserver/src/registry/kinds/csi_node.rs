@@ -133,7 +133,6 @@ mod tests {
                 json!([{"name": "", "nodeID": "", "allocatable": {"count": -1}, "topologyKeys": ["a", "a"]}]),
                 vec![
                     "spec.drivers[0].name FieldValueRequired",
-                    "spec.drivers[0].name FieldValueInvalid",
                     "spec.drivers[0].nodeID FieldValueRequired",
                     "spec.drivers[0].allocatable.count FieldValueInvalid",
                     "spec.drivers[0].topologyKeys FieldValueDuplicate",

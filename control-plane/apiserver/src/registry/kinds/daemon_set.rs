@@ -1,6 +1,7 @@
 //! DaemonSet: one Pod on each node.
 
 use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::{Selector, format_label_selector};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -14,7 +15,7 @@ use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::int_or_percent::{amount, validate_at_most_all, validate_int_or_percent};
 use crate::validation::labels::{self, validate_label_selector};
-use crate::validation::pod::template::{validate_kept_running, validate_template};
+use crate::validation::pod::template::{is_missing, validate_kept_running, validate_template};
 use crate::validation::{equality, immutable, non_negative, shown, text};
 
 /// Counts the templates, as it was done before there was a generation.
@@ -35,6 +36,7 @@ impl Strategy for DaemonSetStrategy {
 
     fn set_defaults(&self, object: &mut DaemonSet) {
         let spec = &mut object.spec;
+        drop_zero(&mut spec.min_ready_seconds);
         set_template_defaults(&mut spec.template);
         let update = spec.update_strategy.get_or_insert_default();
         if text(&update.type_).is_empty() {
@@ -108,7 +110,10 @@ impl Strategy for DaemonSetStrategy {
     }
 
     fn warnings(&self, object: &DaemonSet) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        template_warnings(
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -168,14 +173,15 @@ fn validate_spec(spec: &DaemonSetSpec, at: &Path, errors: &mut ErrorList) {
     let (selector_at, template_at) = (at.child("selector"), at.child("template"));
     validate_label_selector(&spec.selector, &selector_at, errors);
     let meta = spec.template.metadata.clone().unwrap_or_default();
+    let missing = is_missing(&spec.selector);
     if let Ok(selector) = Selector::from_label_selector(&spec.selector)
-        && !selector.matches_optional(meta.labels.as_ref())
+        && (missing || !selector.matches_optional(meta.labels.as_ref()))
     {
         let at = template_at.child("metadata").child("labels");
         let detail = "`selector` does not match template `labels`";
         errors.push(Error::invalid(&at, shown(&meta.labels), detail));
     }
-    if labels::is_empty(&spec.selector) {
+    if labels::is_empty(&spec.selector) && !missing {
         let detail = "empty selector is invalid for daemonset";
         errors.push(Error::invalid(&selector_at, shown(&spec.selector), detail));
     }
@@ -220,7 +226,7 @@ fn validate_update_strategy(update: &DaemonSetUpdateStrategy, at: &Path, errors:
             }
         }
         _ => {
-            let supported = &["OnDelete", "RollingUpdate"];
+            let supported = &["RollingUpdate", "OnDelete"];
             errors.push(Error::not_supported(at, shown(update), supported));
         }
     }
@@ -254,7 +260,7 @@ mod tests {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({}), vec![]),
             (
-                json!({"selector": {}, "minReadySeconds": -1}),
+                json!({"selector": {"matchLabels": {}}, "minReadySeconds": -1}),
                 vec![
                     "spec.selector FieldValueInvalid empty selector is invalid for daemonset",
                     "spec.minReadySeconds FieldValueInvalid",

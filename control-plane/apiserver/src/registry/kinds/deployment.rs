@@ -1,13 +1,14 @@
 //! Deployment: ReplicaSets of one template after another.
 
 use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::pod_defaults::{drop_false, drop_zero};
 use coracle_apimachinery::selector::format_label_selector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, DeploymentStrategy as Rollout};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    scale_view, selector_column, template_cells, template_columns, template_warnings,
+    named_template_warnings, scale_view, selector_column, template_cells, template_columns,
     validate_not_decremented, validate_replica_counts,
 };
 use crate::registry::printing;
@@ -33,6 +34,8 @@ impl Strategy for DeploymentStrategy {
 
     fn set_defaults(&self, object: &mut Deployment) {
         let spec = &mut object.spec;
+        drop_false(&mut spec.paused);
+        drop_zero(&mut spec.min_ready_seconds);
         spec.replicas.get_or_insert(1);
         set_template_defaults(&mut spec.template);
         set_rollout_defaults(spec.strategy.get_or_insert_default());
@@ -131,7 +134,11 @@ impl Strategy for DeploymentStrategy {
     }
 
     fn warnings(&self, object: &Deployment) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        named_template_warnings(
+            &object.metadata,
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {

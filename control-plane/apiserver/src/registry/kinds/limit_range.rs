@@ -13,7 +13,7 @@ use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::faults;
 use crate::validation::resources::{
-    canonicalize, may_overcommit, validate_container_resource, validate_name, validate_quantity,
+    canonicalize, may_overcommit, parse_quantity, validate_container_resource, validate_name,
 };
 
 const CONTAINER: &str = "Container";
@@ -26,7 +26,9 @@ impl Strategy for LimitRangeStrategy {
     type Object = LimitRange;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<LimitRange>().short_names(&["limits"])
+        Descriptor::of::<LimitRange>()
+            .short_names(&["limits"])
+            .create_on_update()
     }
 
     fn set_defaults(&self, object: &mut LimitRange) {
@@ -126,7 +128,8 @@ fn validate_item(item: &LimitRangeItem, at: &Path, errors: &mut ErrorList) {
             } else {
                 validate_name(name, &at, errors);
             }
-            validate_quantity(name, quantity, &at, errors);
+            // Which quantities make sense is not asked, in Kubernetes neither.
+            parse_quantity(quantity, &at, errors);
         }
     }
     let bounds = Bounds {
@@ -285,6 +288,10 @@ mod tests {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (
                 json!([{"type": "Container", "min": {"cpu": "1"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "2"}}]),
+                vec![],
+            ),
+            (
+                json!([{"type": "Container", "min": {"cpu": "-1", "memory": "500m"}}]),
                 vec![],
             ),
             (

@@ -1,7 +1,9 @@
 //! PersistentVolume: storage of the cluster, which one claim at a time has.
 
 use coracle_apimachinery::field::Path;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeStatus};
+use coracle_apimachinery::pod_defaults::drop_empty;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pod::set_storage_defaults;
 use super::storage_row::{
@@ -13,10 +15,26 @@ use crate::validation::persistent_volume::{
     Described, as_pod_volume, validate_volume_spec, validate_volume_update,
 };
 use crate::validation::resources::canonicalize;
+use crate::validation::scheduling::deprecated::term_warnings;
 use crate::validation::{items, text};
 
 /// Where the class of a volume or claim stood before it had a field.
 pub(super) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// Where the options of a mount stood before they had a field.
+const OPTIONS_ANNOTATION: &str = "volume.beta.kubernetes.io/mount-options";
+
+/// What is said of the annotation for the class, where there is one.
+pub(super) fn class_annotation_warning(meta: &ObjectMeta) -> Vec<String> {
+    let annotations = meta.annotations.as_ref();
+    let has = annotations.is_some_and(|all| all.contains_key(CLASS_ANNOTATION));
+    let warning = || {
+        format!(
+            "metadata.annotations[{CLASS_ANNOTATION}]: deprecated since v1.8; use \"storageClassName\" attribute instead"
+        )
+    };
+    Vec::from_iter(has.then(warning))
+}
 
 pub(super) struct PersistentVolumeStrategy;
 
@@ -32,6 +50,7 @@ impl Strategy for PersistentVolumeStrategy {
 
     fn set_defaults(&self, object: &mut PersistentVolume) {
         let spec = object.spec.get_or_insert_default();
+        drop_empty(&mut spec.storage_class_name);
         canonicalize(&mut spec.capacity);
         spec.persistent_volume_reclaim_policy
             .get_or_insert_with(|| "Retain".to_owned());
@@ -54,7 +73,9 @@ impl Strategy for PersistentVolumeStrategy {
             }
         }
         let status = object.status.get_or_insert_default();
-        status.phase.get_or_insert_with(|| "Pending".to_owned());
+        if text(&status.phase).is_empty() {
+            status.phase = Some("Pending".to_owned());
+        }
     }
 
     fn prepare_for_create(&self, object: &mut PersistentVolume) {
@@ -88,6 +109,33 @@ impl Strategy for PersistentVolumeStrategy {
 
     fn prepare_for_status_update(&self, new: &mut PersistentVolume, old: &PersistentVolume) {
         new.spec.clone_from(&old.spec);
+        let was = old.status.clone().unwrap_or_default();
+        let status = new.status.get_or_insert_default();
+        let (time, before) = (
+            &mut status.last_phase_transition_time,
+            was.last_phase_transition_time,
+        );
+        if status.phase == was.phase {
+            *time = time.take().or(before);
+        } else if time.is_none() || *time == before {
+            // The manager of the new phase has been written down with the time of this update.
+            let managers = new.metadata.managed_fields.iter().flatten();
+            *time = managers.filter_map(|entry| entry.time.clone()).max();
+        }
+    }
+
+    fn warnings(&self, object: &PersistentVolume) -> Vec<String> {
+        let mut warnings = class_annotation_warning(&object.metadata);
+        let annotations = object.metadata.annotations.as_ref();
+        if annotations.is_some_and(|all| all.contains_key(OPTIONS_ANNOTATION)) {
+            warnings.push(format!(
+                "metadata.annotations[{OPTIONS_ANNOTATION}]: deprecated since v1.31; use \"mountOptions\" attribute instead"
+            ));
+        }
+        if let Some(spec) = &object.spec {
+            volume_warnings(spec, &mut warnings);
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -142,6 +190,46 @@ impl Strategy for PersistentVolumeStrategy {
     }
 }
 
+/// Warnings about labels of nodes, and about sources that nothing mounts any more.
+fn volume_warnings(spec: &PersistentVolumeSpec, warnings: &mut Vec<String>) {
+    let at = Path::new("spec");
+    if text(&spec.persistent_volume_reclaim_policy) == "Recycle" {
+        warnings.push(format!(
+            "{}: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+            at.child("persistentVolumeReclaimPolicy")
+        ));
+    }
+    let affinity = spec.node_affinity.as_ref();
+    if let Some(required) = affinity.and_then(|affinity| affinity.required.as_ref()) {
+        let at = at
+            .child("nodeAffinity")
+            .child("required")
+            .child("nodeSelectorTerms");
+        for (i, term) in required.node_selector_terms.iter().enumerate() {
+            term_warnings(term, false, &at.index(i), warnings);
+        }
+    }
+    let removed = [
+        (spec.cephfs.is_some(), "cephfs", "v1.28", "v1.31"),
+        (
+            spec.photon_persistent_disk.is_some(),
+            "photonPersistentDisk",
+            "v1.11",
+            "v1.16",
+        ),
+        (spec.scale_io.is_some(), "scaleIO", "v1.16", "v1.22"),
+        (spec.storageos.is_some(), "storageOS", "v1.22", "v1.25"),
+        (spec.glusterfs.is_some(), "glusterfs", "v1.25", "v1.26"),
+        (spec.rbd.is_some(), "rbd", "v1.28", "v1.31"),
+    ];
+    for (_, field, since, gone) in removed.into_iter().filter(|(set, ..)| *set) {
+        let at = at.child(field);
+        warnings.push(format!(
+            "{at}: deprecated in {since}, non-functional in {gone}+"
+        ));
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -185,7 +273,7 @@ mod tests {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({}), vec![]),
             (
-                json!({"capacity": {}, "accessModes": ["ReadWriteOncePod", "Odd"], "hostPath": null}),
+                json!({"capacity": {}, "accessModes": ["ReadWriteOncePod", "Odd", "ReadOnlyMany"], "hostPath": null}),
                 vec![
                     "spec.accessModes FieldValueNotSupported",
                     "spec.accessModes FieldValueForbidden may not use ReadWriteOncePod",
@@ -204,14 +292,18 @@ mod tests {
                 ],
             ),
             (
+                json!({"hostPath": {"path": "/d", "type": "Socks"}}),
+                vec!["spec.hostPath.type FieldValueNotSupported"],
+            ),
+            (
                 json!({"hostPath": null, "local": {"path": "/d"}}),
                 vec!["spec.nodeAffinity FieldValueRequired Local volume requires node affinity"],
             ),
             (
-                json!({"hostPath": null, "csi": {"driver": "d.example.com", "volumeHandle": "", "nodeStageSecretRef": {"name": "s"}}, "volumeAttributesClassName": ""}),
+                json!({"hostPath": null, "csi": {"driver": "d.example.com", "volumeHandle": "", "nodePublishSecretRef": {"name": "s"}}, "volumeAttributesClassName": ""}),
                 vec![
                     "spec.csi.volumeHandle FieldValueRequired",
-                    "spec.csi.nodeStageSecretRef.namespace FieldValueRequired",
+                    "spec.csi.nodePublishSecretRef.namespace FieldValueRequired",
                     "spec.volumeAttributesClassName FieldValueRequired an empty string is disallowed",
                 ],
             ),
@@ -231,10 +323,68 @@ mod tests {
         );
         let csi = |extra: Value| volume(json!({"hostPath": null, "csi": extra}));
         let late = csi(
-            json!({"driver": "d", "volumeHandle": "h", "nodeExpandSecretRef": {"name": "s", "namespace": "n"}}),
+            json!({"driver": "d", "volumeHandle": "h", "controllerExpandSecretRef": {"name": "s", "namespace": "n"}}),
         );
         let errors = PersistentVolumeStrategy
             .validate_update(&late, &csi(json!({"driver": "d", "volumeHandle": "h"})));
         assert_causes(&errors, &[]);
+    }
+
+    #[test]
+    fn what_says_nothing_may_be_left_out() {
+        let nfs = |source: Value| volume(json!({"hostPath": null, "nfs": source}));
+        let said = nfs(json!({"server": "s", "path": "/p", "readOnly": false}));
+        let left_out = nfs(json!({"server": "s", "path": "/p"}));
+        for (new, old) in [(&said, &left_out), (&left_out, &said)] {
+            assert_causes(&PersistentVolumeStrategy.validate_update(new, old), &[]);
+        }
+        let read_only = nfs(json!({"server": "s", "path": "/p", "readOnly": true}));
+        assert_causes(
+            &PersistentVolumeStrategy.validate_update(&read_only, &said),
+            &["spec.persistentvolumesource FieldValueForbidden"],
+        );
+    }
+
+    #[test]
+    fn a_label_of_nodes_may_be_called_by_its_newer_name() {
+        let placed = |key: &str| {
+            let terms =
+                json!([{"matchExpressions": [{"key": key, "operator": "In", "values": ["z"]}]}]);
+            volume(json!({"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}))
+        };
+        let (beta, stable) = ("beta.kubernetes.io/os", "kubernetes.io/os");
+        let errors = PersistentVolumeStrategy.validate_update(&placed(stable), &placed(beta));
+        assert_causes(&errors, &[]);
+        for (new, old) in [(beta, stable), ("other", beta)] {
+            let errors = PersistentVolumeStrategy.validate_update(&placed(new), &placed(old));
+            assert_causes(
+                &errors,
+                &["nodeAffinity FieldValueInvalid field is immutable, except"],
+            );
+        }
+        assert_eq!(PersistentVolumeStrategy.warnings(&placed(beta)).len(), 1);
+    }
+
+    #[test]
+    fn a_new_phase_has_a_time() {
+        let of_phase = |phase: &str, managed: &str| -> PersistentVolume {
+            serde_json::from_value(json!({
+                "metadata": {"name": "v", "managedFields": [{"time": managed}]},
+                "status": {"phase": phase},
+            }))
+            .unwrap()
+        };
+        let mut old = of_phase("Pending", "2026-01-01T00:00:00Z");
+        let time = |volume: &PersistentVolume| {
+            let status = volume.status.clone().unwrap();
+            serde_json::to_value(status.last_phase_transition_time).unwrap()
+        };
+        let mut bound = of_phase("Bound", "2026-01-02T00:00:00Z");
+        PersistentVolumeStrategy.prepare_for_status_update(&mut bound, &old);
+        assert_eq!(time(&bound), "2026-01-02T00:00:00Z");
+        old.status.clone_from(&bound.status);
+        let mut same = of_phase("Bound", "2026-01-03T00:00:00Z");
+        PersistentVolumeStrategy.prepare_for_status_update(&mut same, &old);
+        assert_eq!(time(&same), "2026-01-02T00:00:00Z");
     }
 }

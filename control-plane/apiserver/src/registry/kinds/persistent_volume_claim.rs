@@ -1,12 +1,13 @@
 //! PersistentVolumeClaim: a wish for storage, and the volume that fulfils it.
 
 use coracle_apimachinery::field::Path;
+use coracle_apimachinery::pod_defaults::drop_empty;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
     TypedLocalObjectReference,
 };
 
-use super::persistent_volume::CLASS_ANNOTATION;
+use super::persistent_volume::{CLASS_ANNOTATION, class_annotation_warning};
 use super::pod::set_claim_spec_defaults;
 use super::storage_row::{
     access_modes, access_modes_column, attributes_class_column, storage_of, volume_mode_column,
@@ -16,6 +17,7 @@ use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, S
 use crate::validation::claim::{
     in_full, validate_claim_spec, validate_claim_status, validate_claim_update,
 };
+use crate::validation::pod::warnings::claim_warnings;
 use crate::validation::resources::canonicalize;
 use crate::validation::{items, text};
 
@@ -41,7 +43,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
             ..PersistentVolumeClaimStatus::default()
         });
         if let Some(spec) = &mut object.spec {
-            agree_on_source(spec);
+            set_source(spec, None);
         }
     }
 
@@ -56,7 +58,7 @@ impl Strategy for PersistentVolumeClaimStrategy {
     fn prepare_for_update(&self, new: &mut PersistentVolumeClaim, old: &PersistentVolumeClaim) {
         new.status.clone_from(&old.status);
         if let Some(spec) = &mut new.spec {
-            agree_on_source(spec);
+            set_source(spec, old.spec.as_ref());
         }
     }
 
@@ -76,6 +78,10 @@ impl Strategy for PersistentVolumeClaimStrategy {
         old: &PersistentVolumeClaim,
     ) {
         new.spec.clone_from(&old.spec);
+        // CSIVolumeHealth is in alpha.
+        if let Some(status) = &mut new.status {
+            status.health_status = None;
+        }
     }
 
     fn validate_status_update(
@@ -86,6 +92,14 @@ impl Strategy for PersistentVolumeClaimStrategy {
         let mut errors = ErrorList::default();
         validate_claim_status(new, &mut errors);
         errors
+    }
+
+    fn warnings(&self, object: &PersistentVolumeClaim) -> Vec<String> {
+        let mut warnings = class_annotation_warning(&object.metadata);
+        if let Some(spec) = &object.spec {
+            claim_warnings(spec, &Path::new("spec"), &mut warnings);
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -141,11 +155,38 @@ impl Strategy for PersistentVolumeClaimStrategy {
 
 /// The defaults of a claim, by itself or in a StatefulSet.
 pub(super) fn set_claim_defaults(object: &mut PersistentVolumeClaim) {
-    set_claim_spec_defaults(object.spec.get_or_insert_default());
+    let spec = object.spec.get_or_insert_default();
+    drop_empty(&mut spec.volume_name);
+    set_claim_spec_defaults(spec);
     let status = object.status.get_or_insert_default();
-    status.phase.get_or_insert_with(|| "Pending".to_owned());
+    if text(&status.phase).is_empty() {
+        status.phase = Some("Pending".to_owned());
+    }
     canonicalize(&mut status.capacity);
     canonicalize(&mut status.allocated_resources);
+}
+
+/// Puts what the volume begins with where it belongs (KEP-1495).
+fn set_source(spec: &mut PersistentVolumeClaimSpec, old: Option<&PersistentVolumeClaimSpec>) {
+    let elsewhere = spec
+        .data_source_ref
+        .as_ref()
+        .is_some_and(|source| !text(&source.namespace).is_empty());
+    // CrossNamespaceVolumeDataSource is in alpha.
+    if elsewhere && old.is_none_or(|old| old.data_source_ref.is_none()) {
+        spec.data_source_ref = None;
+    }
+    let had = old.is_some_and(|old| old.data_source.is_some() || old.data_source_ref.is_some());
+    // What else stood in the older field has always been ignored.
+    if !had && spec.data_source_ref.is_none() {
+        spec.data_source = spec.data_source.take().filter(|source| {
+            matches!(
+                (source.kind.as_str(), text(&source.api_group)),
+                ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+            )
+        });
+    }
+    agree_on_source(spec);
 }
 
 /// Of the two fields for what the volume begins with, whichever is given sets the other.
@@ -230,10 +271,10 @@ mod tests {
             ),
             (sized("1Gi"), sized("2Gi"), pending, immutable),
             (sized("1Gi"), sized("2Gi"), bound.clone(), vec![]),
-            (sized("2Gi"), sized("1Gi"), bound.clone(), vec![]),
+            (sized("2Gi"), sized("1536Mi"), bound.clone(), vec![]),
             (
                 sized("2Gi"),
-                sized("500Mi"),
+                sized("1Gi"),
                 bound,
                 vec![
                     "spec.resources.requests.storage FieldValueForbidden field can not be less than status.capacity",
@@ -255,5 +296,34 @@ mod tests {
         );
         PersistentVolumeClaimStrategy.prepare_for_create(&mut object);
         assert_eq!(object.spec.unwrap().data_source_ref.unwrap().name, "p");
+    }
+
+    #[test]
+    fn sources_that_the_older_field_cannot_have_are_ignored() {
+        let table = [
+            (
+                json!({"dataSource": {"apiGroup": "x.io", "kind": "K", "name": "n"}}),
+                false,
+            ),
+            (
+                json!({"dataSource": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "n"}}),
+                true,
+            ),
+            (
+                json!({"dataSourceRef": {"apiGroup": "x.io", "kind": "K", "name": "n"}}),
+                true,
+            ),
+            (
+                json!({"dataSourceRef": {"apiGroup": "x.io", "kind": "K", "name": "n", "namespace": "other"}}),
+                false,
+            ),
+        ];
+        for (change, kept) in table {
+            let mut object = claim(change.clone(), json!({}));
+            PersistentVolumeClaimStrategy.prepare_for_create(&mut object);
+            let spec = object.spec.unwrap();
+            assert_eq!(spec.data_source.is_some(), kept, "{change}");
+            assert_eq!(spec.data_source_ref.is_some(), kept, "{change}");
+        }
     }
 }

@@ -43,7 +43,7 @@ impl Strategy for PodTemplateStrategy {
     }
 
     fn warnings(&self, object: &PodTemplate) -> Vec<String> {
-        template_warnings(&object.metadata, object.template.as_ref())
+        template_warnings(object.template.as_ref(), &Path::new("template"))
     }
 
     fn columns(&self) -> Vec<Column> {

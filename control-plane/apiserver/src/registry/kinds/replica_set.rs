@@ -1,13 +1,14 @@
 //! ReplicaSet: so many Pods of one template.
 
 use coracle_apimachinery::field::Path;
+use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::format_label_selector;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    scale_view, selector_column, spec_and_status, template_cells, template_columns,
-    template_warnings, validate_replica_counts,
+    named_template_warnings, scale_view, selector_column, spec_and_status, template_cells,
+    template_columns, validate_replica_counts,
 };
 use crate::registry::printing;
 use crate::registry::strategy::{
@@ -31,8 +32,9 @@ impl Strategy for ReplicaSetStrategy {
 
     fn set_defaults(&self, object: &mut ReplicaSet) {
         let spec = &mut object.spec;
+        drop_zero(&mut spec.min_ready_seconds);
         spec.replicas.get_or_insert(1);
-        spec.template.iter_mut().for_each(set_template_defaults);
+        set_template_defaults(spec.template.get_or_insert_default());
         object.status.get_or_insert_default();
     }
 
@@ -82,7 +84,11 @@ impl Strategy for ReplicaSetStrategy {
     }
 
     fn warnings(&self, object: &ReplicaSet) -> Vec<String> {
-        template_warnings(&object.metadata, object.spec.template.as_ref())
+        named_template_warnings(
+            &object.metadata,
+            object.spec.template.as_ref(),
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -172,7 +178,10 @@ mod tests {
             ),
             (
                 json!({"selector": {"matchLabels": labels}}),
-                vec!["spec.template FieldValueRequired"],
+                vec![
+                    "spec.template.metadata.labels FieldValueInvalid `selector` does not match",
+                    "spec.template.spec.containers FieldValueRequired",
+                ],
             ),
         ];
         for (spec, want) in table {

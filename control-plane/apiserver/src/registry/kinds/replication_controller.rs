@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::core::v1::ReplicationController;
 
 use super::pod::set_template_defaults;
 use super::workload::{
-    selector_column, spec_and_status, template_cells, template_columns, template_warnings,
+    named_template_warnings, selector_column, spec_and_status, template_cells, template_columns,
     validate_replica_counts,
 };
 use super::{first_non_empty, format_labels};
@@ -38,6 +39,7 @@ impl Strategy for ReplicationControllerStrategy {
     fn set_defaults(&self, object: &mut ReplicationController) {
         let spec = object.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
+        drop_zero(&mut spec.min_ready_seconds);
         if let Some(template) = &mut spec.template {
             set_template_defaults(template);
             let labels = template.metadata.as_ref().and_then(|m| m.labels.clone());
@@ -111,7 +113,11 @@ impl Strategy for ReplicationControllerStrategy {
 
     fn warnings(&self, object: &ReplicationController) -> Vec<String> {
         let template = object.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        template_warnings(&object.metadata, template)
+        named_template_warnings(
+            &object.metadata,
+            template,
+            &Path::new("spec").child("template"),
+        )
     }
 
     fn selectable_fields(&self, object: &ReplicationController) -> Vec<(&'static str, String)> {

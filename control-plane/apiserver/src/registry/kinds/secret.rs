@@ -121,6 +121,29 @@ impl Strategy for SecretStrategy {
         errors
     }
 
+    fn warnings(&self, object: &Secret) -> Vec<String> {
+        let of_tls = text(&object.type_) == "kubernetes.io/tls";
+        let inputs = [
+            ("tls.crt", "certificate", "-----BEGIN CERTIFICATE-----"),
+            ("tls.key", "key", "PRIVATE KEY-----"),
+        ];
+        let lacks = |key: &str, block: &str| {
+            let value = object.data.as_ref().and_then(|data| data.get(key));
+            let value = value.map(|value| value.0.as_slice()).unwrap_or_default();
+            !value
+                .windows(block.len())
+                .any(|part| part == block.as_bytes())
+        };
+        // Whether the two belong together is left to those who use them.
+        let first = inputs
+            .into_iter()
+            .find(|(key, _, block)| of_tls && lacks(key, block));
+        first
+            .map(|(_, input, _)| format!("tls: failed to find any PEM data in {input} input"))
+            .into_iter()
+            .collect()
+    }
+
     fn selectable_fields(&self, object: &Secret) -> Vec<(&'static str, String)> {
         vec![("type", text(&object.type_).to_owned())]
     }
@@ -222,6 +245,28 @@ mod tests {
         for (value, want) in table {
             assert_causes(&SecretStrategy.validate(&secret(value)), &want);
         }
+    }
+
+    #[test]
+    fn a_pair_for_tls_that_is_none_is_told_of() {
+        let pair = |crt: &str, key: &str| {
+            let data = json!({"tls.crt": crt, "tls.key": key});
+            let object = secret(json!({"type": "kubernetes.io/tls", "stringData": data}));
+            SecretStrategy.warnings(&object)
+        };
+        let (crt, key) = (
+            "-----BEGIN CERTIFICATE-----",
+            "-----BEGIN EC PRIVATE KEY-----",
+        );
+        assert_eq!(
+            pair("x", "y"),
+            ["tls: failed to find any PEM data in certificate input"]
+        );
+        assert_eq!(
+            pair(crt, ""),
+            ["tls: failed to find any PEM data in key input"]
+        );
+        assert!(pair(crt, key).is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! field for, it carries in annotations.
 
 use crate::registry::strategy::{
-    ApiType, Cell, Column, Descriptor, ErrorList, ScaleView, Strategy,
+    ApiType, Cell, Column, Descriptor, ErrorList, NameRule, ScaleView, Strategy,
 };
 
 /// The object of the stored version.
@@ -31,6 +31,11 @@ pub(super) trait View: Send + Sync + 'static {
 
     /// The selectable fields, where they have other names.
     fn fields(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
+    /// The rule for names, where it is another.
+    fn names(&self) -> Option<NameRule> {
         None
     }
 
@@ -94,7 +99,10 @@ impl<V: View> Strategy for Viewed<V> {
             singular: own.singular,
             ..stored
         };
-        let descriptor = descriptor.view_of(&storage);
+        let mut descriptor = descriptor.view_of(&storage);
+        if let Some(rule) = self.0.names() {
+            descriptor = descriptor.names(rule);
+        }
         match self.0.fields() {
             Some(fields) => descriptor.fields(fields),
             None => descriptor,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::registry::strategy::{Cell, Column, ScaleView};
-use crate::validation::pod::warnings::{name_warning, spec_warnings};
+use crate::validation::pod::warnings::{name_warning, pod_warnings};
 use crate::validation::{non_negative, text};
 
 /// The methods of a [`Strategy`](crate::registry::strategy::Strategy) of a kind whose spec is
@@ -101,17 +101,27 @@ pub(super) fn validate_replica_counts(
     }
 }
 
+/// Warnings about a template, which is at `at`.
+pub(super) fn template_warnings(template: Option<&PodTemplateSpec>, at: &Path) -> Vec<String> {
+    let Some(template) = template else {
+        return Vec::new();
+    };
+    let meta = template.metadata.as_ref();
+    let spec = template.spec.as_ref();
+    spec.map(|spec| pod_warnings(spec, meta, at))
+        .unwrap_or_default()
+}
+
 /// Warnings about the name, which Pods are named after, and about the template.
-pub(super) fn template_warnings(
+pub(super) fn named_template_warnings(
     meta: &ObjectMeta,
     template: Option<&PodTemplateSpec>,
+    at: &Path,
 ) -> Vec<String> {
     let name = name_warning(text(&meta.name), "Pod names and hostnames");
-    let at = Path::new("spec").child("template").child("spec");
-    let spec = template
-        .and_then(|template| template.spec.as_ref())
-        .map(|spec| spec_warnings(spec, &at));
-    name.into_iter().chain(spec.unwrap_or_default()).collect()
+    name.into_iter()
+        .chain(template_warnings(template, at))
+        .collect()
 }
 
 /// An error where a count of a status that only grows has become smaller.
@@ -123,7 +133,7 @@ pub(super) fn validate_not_decremented(
 ) {
     let (new, at) = (new.unwrap_or(0), Path::new("status").child(field));
     non_negative(new, &at, errors);
-    if new < old.unwrap_or(0) {
+    if old.is_some_and(|old| new < old) {
         errors.push(Error::invalid(&at, new, "cannot be decremented"));
     }
 }

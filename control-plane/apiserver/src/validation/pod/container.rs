@@ -89,10 +89,13 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
                 errors.push(Error::forbidden(&idx.child(field), detail));
             }
         }
-        if !items(&container.resize_policy).is_empty() {
-            let value = super::super::shown(&container.resize_policy);
-            let detail = "must not be set for init containers";
-            errors.push(Error::invalid(&idx.child("resizePolicy"), value, detail));
+        // It runs once: a resize would restart what is done.
+        for (j, policy) in items(&container.resize_policy).iter().enumerate() {
+            if policy.restart_policy == "RestartContainer" {
+                let at = idx.child("resizePolicy").index(j).child("restartPolicy");
+                let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                errors.push(Error::invalid(&at, "RestartContainer", detail));
+            }
         }
     }
 }
@@ -156,7 +159,7 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
     let policy_at = at.child("terminationMessagePolicy");
     one_of(
         policy,
-        &["FallbackToLogsOnError", "File"],
+        &["File", "FallbackToLogsOnError"],
         &policy_at,
         errors,
     );
@@ -186,45 +189,6 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
         let host_users = spec.host_users.unwrap_or(true);
         validate_security_context(context, host_users, &at.child("securityContext"), errors);
     }
-    if let Some(signal) = container
-        .lifecycle
-        .as_ref()
-        .and_then(|lifecycle| lifecycle.stop_signal.as_deref())
-    {
-        let at = at.child("lifecycle").child("stopSignal");
-        match spec.os.as_ref().map(|os| os.name.as_str()) {
-            None => {
-                let detail = "may not be set for containers with empty `spec.os.name`";
-                errors.push(Error::forbidden(&at, detail));
-            }
-            Some("windows") if !matches!(signal, "SIGKILL" | "SIGTERM") => {
-                errors.push(Error::not_supported(&at, signal, &["SIGKILL", "SIGTERM"]));
-            }
-            Some("linux") if !is_signal(signal) => {
-                errors.push(Error::not_supported::<&str>(&at, signal, &[]))
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// The name of a signal of Linux, real-time ones included.
-fn is_signal(name: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT",
-        "KILL", "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM",
-        "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
-        "RTMIN", "RTMAX",
-    ];
-    let Some(name) = name.strip_prefix("SIG") else {
-        return false;
-    };
-    let offset = |prefix: &str, max: u8| {
-        name.strip_prefix(prefix)
-            .and_then(|offset| offset.parse::<u8>().ok())
-            .is_some_and(|offset| (1..=max).contains(&offset))
-    };
-    NAMES.contains(&name) || offset("RTMIN+", 15) || offset("RTMAX-", 14)
 }
 
 fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
@@ -253,18 +217,20 @@ fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_restart_rule(rule: &ContainerRestartRule, at: &Path, errors: &mut ErrorList) {
-    one_of(&rule.action, &["Restart"], &at.child("action"), errors);
+    if rule.action != "Restart" {
+        let at = at.child("action");
+        errors.push(Error::not_supported(&at, &*rule.action, &["Restart"]));
+    }
     let at = at.child("exitCodes");
     let Some(codes) = &rule.exit_codes else {
         errors.push(Error::required(&at, "must be specified"));
         return;
     };
-    one_of(
-        &codes.operator,
-        &["In", "NotIn"],
-        &at.child("operator"),
-        errors,
-    );
+    let operators = &["In", "NotIn"];
+    if !operators.contains(&codes.operator.as_str()) {
+        let at = at.child("operator");
+        errors.push(Error::not_supported(&at, &*codes.operator, operators));
+    }
     let values = items(&codes.values).len();
     if values > MAX_EXIT_CODES {
         errors.push(Error::too_many(&at.child("values"), values, MAX_EXIT_CODES));
@@ -291,7 +257,7 @@ fn validate_resize(
         one_of(name, &["cpu", "memory"], at, errors);
         one_of(restart, &["NotRequired", "RestartContainer"], at, errors);
         if pod_restart == "Never" && restart != "NotRequired" {
-            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
             errors.push(Error::invalid(at, restart, detail));
         }
     }

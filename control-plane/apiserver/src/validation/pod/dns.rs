@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec};
 use crate::validation::address::validate_ip;
 use crate::validation::{faults, items, one_of, shown, text};
 
-const POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+const POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 // The limits are those of the resolver of Linux' libc.
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
@@ -61,10 +61,9 @@ fn validate_config(config: &PodDNSConfig, at: &Path, errors: &mut ErrorList) {
         .filter(|(_, search)| *search != ".")
     {
         let search = search.strip_suffix('.').unwrap_or(search);
-        // Names of SRV records have underscores, which stand wherever a letter may.
         faults(
             search,
-            names::dns_subdomain(&search.replace('_', "a")),
+            names::dns_subdomain_with_underscore(search),
             &searches_at.index(i),
             errors,
         );
@@ -114,13 +113,13 @@ pub(crate) fn validate_hostnames(spec: &PodSpec, at: &Path, errors: &mut ErrorLi
     }
     faults(name, names::dns_subdomain(name), &at, errors);
     if spec.set_hostname_as_fqdn == Some(true) {
-        let detail = "may not be specified when `setHostnameAsFQDN` is true";
+        let detail = "may not be specified when setHostnameAsFQDN is true";
         errors.push(Error::forbidden(&at, detail));
     }
     if spec.host_network == Some(true) {
         errors.push(Error::forbidden(
             &at,
-            "may not be specified when `hostNetwork` is true",
+            "may not be specified when hostNetwork is true",
         ));
     }
 }

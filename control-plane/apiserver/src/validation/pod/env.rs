@@ -204,24 +204,19 @@ fn validate_file_key(
         );
     }
     let name_at = at.child("volumeName");
-    if selector.volume_name.is_empty() {
+    let name = selector.volume_name.as_str();
+    if name.is_empty() {
         errors.push(Error::required(&name_at, ""));
     } else {
-        match volumes
-            .iter()
-            .find(|volume| volume.name == selector.volume_name)
-        {
-            None => errors.push(Error::not_found(&name_at, selector.volume_name.as_str())),
-            Some(volume) if volume.empty_dir.is_none() => {
-                let detail = "referenced volume must be of type emptyDir";
-                errors.push(Error::invalid(
-                    &name_at,
-                    selector.volume_name.as_str(),
-                    detail,
-                ));
-            }
-            Some(_) => {}
+        faults(name, names::dns_label(name), &name_at, errors);
+    }
+    match volumes.iter().find(|volume| volume.name == name) {
+        None => errors.push(Error::not_found(&name_at, name)),
+        Some(volume) if volume.empty_dir.is_none() => {
+            let detail = "referenced volume must be of type emptyDir";
+            errors.push(Error::invalid(&name_at, name, detail));
         }
+        Some(_) => {}
     }
     if selector.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));

@@ -80,6 +80,11 @@ pub(crate) fn validate_spec(
     if let Some(context) = &spec.security_context {
         validate_pod_security_context(context, spec, &at.child("securityContext"), errors);
     }
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        let at = at.child("shareProcessNamespace");
+        errors.push(Error::invalid(&at, true, detail));
+    }
     if let Some(affinity) = &spec.affinity {
         validate_affinity(affinity, &at.child("affinity"), errors);
     }
@@ -216,21 +221,25 @@ fn validate_pod_resources(
         overhead: None,
         ..spec.clone()
     };
+    // What is not said of a template is filled in for the Pod.
     for (name, sum) in requests::pod_requests(&without) {
-        let request = own.get(&name).copied().unwrap_or_default();
-        if (matches!(name.as_str(), "cpu" | "memory") || super::resources::is_huge_pages(&name))
-            && sum > request
-        {
+        if let Some(request) = own.get(&name).filter(|request| sum > **request) {
             let detail =
                 format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.push(Error::invalid(
-                &at.child("requests").key(&name),
-                request.to_string(),
-                detail,
-            ));
+            let at = at.child("requests").key(&name);
+            errors.push(Error::invalid(&at, request.to_string(), detail));
         }
     }
     let limits = requests::parse(resources.limits.as_ref());
+    for (name, sum) in requests::pod_limits(&without) {
+        let huge = super::resources::is_huge_pages(&name);
+        if let Some(limit) = limits.get(&name).filter(|limit| huge && sum > **limit) {
+            let detail =
+                format!("must be greater than or equal to aggregate container limits of {sum}");
+            let at = at.child("limits").key(&name);
+            errors.push(Error::invalid(&at, limit.to_string(), detail));
+        }
+    }
     for (i, container) in spec.containers.iter().enumerate() {
         let own = container
             .resources
@@ -286,7 +295,7 @@ fn validate_scheduling_gates(gates: &[PodSchedulingGate], at: &Path, errors: &mu
 }
 
 /// Why something is refused beside `hostUsers: false`.
-const HOST_USERS: &str = "when `pod.Spec.HostUsers` is false";
+const HOST_USERS: &str = "when `hostUsers` is false";
 
 /// A Pod with users of its own shares no other namespace with the host, and has no devices of
 /// volumes, whose IDs cannot be mapped (KEP-127).
@@ -311,10 +320,17 @@ fn validate_host_users(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     for (field, containers) in lists {
         let at = at.child(field);
         for (i, container) in containers.unwrap_or_default().iter().enumerate() {
-            if container.volume_devices.iter().flatten().next().is_some() {
+            if !items(&container.volume_devices).is_empty() {
                 let at = at.index(i).child("volumeDevices");
                 errors.push(Error::forbidden(&at, HOST_USERS));
             }
+        }
+    }
+    let at = at.child("ephemeralContainers");
+    for (i, container) in items(&spec.ephemeral_containers).iter().enumerate() {
+        if !items(&container.volume_devices).is_empty() {
+            let at = at.index(i).child("volumeDevices");
+            errors.push(Error::forbidden(&at, HOST_USERS));
         }
     }
 }

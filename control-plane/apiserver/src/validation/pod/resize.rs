@@ -177,6 +177,8 @@ fn mask(
     old: &Option<ResourceRequirements>,
 ) -> Option<ResourceRequirements> {
     let mut masked = new.unwrap_or_default();
+    // That nothing is asked for can be said in two ways.
+    let said = old.is_some();
     let old = old.clone().unwrap_or_default();
     for (new, old) in [
         (&mut masked.requests, old.requests),
@@ -191,7 +193,7 @@ fn mask(
         }
         *new = (!amounts.is_empty()).then_some(amounts);
     }
-    (masked != ResourceRequirements::default()).then_some(masked)
+    (said || masked != ResourceRequirements::default()).then_some(masked)
 }
 
 /// What an update of the ephemeral containers may not change: those that are there.
@@ -217,5 +219,43 @@ pub(crate) fn validate_ephemeral_update(new: &Pod, old: &Pod, errors: &mut Error
             old.name
         );
         errors.push(Error::forbidden(&at, detail));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    #[test]
+    fn containers_beside_the_resized_one() {
+        let pod = |resized: Value, beside: Value| -> Pod {
+            let image = |name: &str, resources: Value| json!({"name": name, "image": "i", "resources": resources});
+            let containers = json!([image("a", resized), image("b", beside)]);
+            serde_json::from_value(json!({"metadata": {}, "spec": {"containers": containers}}))
+                .unwrap()
+        };
+        let (one, two) = (
+            json!({"requests": {"cpu": "1"}}),
+            json!({"requests": {"cpu": "2"}}),
+        );
+        let disk = json!({"requests": {"ephemeral-storage": "1Gi"}});
+        let table: Vec<(Value, Vec<&str>)> = vec![
+            (json!({}), vec![]),
+            (json!(null), vec![]),
+            (
+                disk,
+                vec!["spec FieldValueForbidden only cpu and memory resources are mutable"],
+            ),
+        ];
+        for (beside, want) in table {
+            let mut errors = ErrorList::default();
+            let old = pod(one.clone(), json!({}));
+            validate_resize(&pod(two.clone(), beside), &old, &mut errors);
+            assert_causes(&errors, &want);
+        }
     }
 }

@@ -34,14 +34,6 @@ pub(crate) fn validate_pod_security_context(
     for (i, group) in items(&context.supplemental_groups).iter().enumerate() {
         validate_id(Some(*group), &groups_at.index(i), errors);
     }
-    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
-        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.push(Error::invalid(
-            &at.child("shareProcessNamespace"),
-            true,
-            detail,
-        ));
-    }
     validate_sysctls(items(&context.sysctls), spec, &at.child("sysctls"), errors);
     let policies: [(&str, &Option<String>, &[&str]); 3] = [
         (
@@ -334,7 +326,7 @@ mod tests {
     #[test]
     fn pods() {
         let spec: PodSpec = serde_json::from_value(json!({
-            "hostNetwork": true, "hostPID": true, "shareProcessNamespace": true, "containers": [],
+            "hostNetwork": true, "containers": [],
             "securityContext": {
                 "fsGroup": 4294967296_i64,
                 "fsGroupChangePolicy": "Never",
@@ -349,7 +341,6 @@ mod tests {
             &errors,
             &[
                 "s.fsGroup FieldValueInvalid",
-                "s.shareProcessNamespace FieldValueInvalid",
                 "s.sysctls[0].name FieldValueInvalid may not be specified when 'hostNetwork' is true",
                 "s.sysctls[1].name FieldValueInvalid must have at most 253 characters",
                 "s.fsGroupChangePolicy FieldValueNotSupported",

@@ -1,7 +1,5 @@
 //! Templates of Pods, as ReplicaSets and Deployments have them.
 
-use std::collections::BTreeMap;
-
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
@@ -52,38 +50,42 @@ pub(crate) fn validate_replicated(
     errors: &mut ErrorList,
 ) {
     let selector_at = at.child("selector");
+    let (missing, empty) = (is_missing(selector), labels::is_empty(selector));
     validate_label_selector(selector, &selector_at, errors);
-    // Whether it was left out or is empty is not told apart: it has to be given.
-    if labels::is_empty(selector) {
+    if missing {
         errors.push(Error::required(&selector_at, ""));
+    } else if empty {
+        let detail = "empty selector is invalid for deployment";
+        errors.push(Error::invalid(&selector_at, shown(selector), detail));
     }
     let template_at = at.child("template");
     let Some(template) = template else {
         errors.push(Error::required(&template_at, ""));
         return;
     };
-    let none = BTreeMap::new();
-    match Selector::from_label_selector(selector) {
-        Err(_) => errors.push(Error::invalid(
-            &selector_at,
-            shown(selector),
-            "invalid label selector",
-        )),
-        Ok(parsed) => {
-            let labels = template
-                .metadata
-                .as_ref()
-                .and_then(|meta| meta.labels.as_ref())
-                .unwrap_or(&none);
-            if labels::is_empty(selector) || !parsed.matches(labels) {
-                let at = template_at.child("metadata").child("labels");
-                let detail = "`selector` does not match template `labels`";
-                errors.push(Error::invalid(&at, shown(labels), detail));
-            }
-        }
+    let Ok(parsed) = Selector::from_label_selector(selector) else {
+        let detail = "invalid label selector";
+        errors.push(Error::invalid(&selector_at, shown(selector), detail));
+        return;
+    };
+    let labels = template
+        .metadata
+        .as_ref()
+        .and_then(|meta| meta.labels.as_ref());
+    // Nothing matches a selector that is left out, everything an empty one.
+    if missing || (!empty && !parsed.matches_optional(labels)) {
+        let at = template_at.child("metadata").child("labels");
+        let detail = "`selector` does not match template `labels`";
+        errors.push(Error::invalid(&at, shown(&labels), detail));
     }
     validate_template(template, &template_at, errors);
     validate_kept_running(template, "ReplicaSet", &template_at, errors);
+}
+
+/// Whether a selector was left out, as opposed to one that selects everything. The type does not
+/// tell them apart; clients that mean the latter write its lists.
+pub(crate) fn is_missing(selector: &LabelSelector) -> bool {
+    selector.match_labels.is_none() && selector.match_expressions.is_none()
 }
 
 /// Pods that a controller of this kind keeps running are always started again.

@@ -271,16 +271,18 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
     let new_status = new.status.as_ref().unwrap_or(&none);
     let old_status = old.status.as_ref().unwrap_or(&none);
     for (i, condition) in items(&new_status.conditions).iter().enumerate() {
-        let at = Path::new("metadata")
-            .child("conditions")
-            .index(i)
-            .child("Type");
+        let at = at.child("conditions").index(i).child("Type");
         faults(
             &condition.type_,
             names::qualified_name(&condition.type_),
             &at,
             errors,
         );
+    }
+    if let Some(generation) = new_status.observed_generation.filter(|n| *n < 0) {
+        let at = at.child("observedGeneration");
+        let detail = "must be a non-negative integer";
+        errors.push(Error::invalid(&at, generation, detail));
     }
     if text(&new_spec.node_name) != text(&old_spec.node_name) {
         errors.push(Error::forbidden(

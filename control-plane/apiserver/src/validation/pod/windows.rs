@@ -158,10 +158,7 @@ pub(crate) fn validate_os(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
         return;
     };
     match os.name.as_str() {
-        "" => errors.push(Error::required(
-            &at.child("os").child("name"),
-            "cannot be empty",
-        )),
+        "" => errors.push(Error::required(&at.child("os").child("name"), "")),
         "linux" => validate_linux(spec, at, errors),
         "windows" => validate_windows(spec, at, errors),
         other => errors.push(Error::not_supported(

@@ -1,5 +1,7 @@
 //! What ties Pods to nodes: selectors and affinity.
 
+pub(crate) mod deprecated;
+mod label_keys;
 pub(crate) mod spread;
 pub(crate) mod taints;
 
@@ -10,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     WeightedPodAffinityTerm,
 };
 
+use self::label_keys::validate_label_keys;
 use super::labels::{validate_label_name, validate_label_selector};
 use super::{faults, items};
 
@@ -196,36 +199,13 @@ fn validate_pod_term(term: &PodAffinityTerm, at: &Path, errors: &mut ErrorList) 
     for name in items(&term.namespaces) {
         faults(name, names::dns_label(name), &at.child("namespace"), errors);
     }
-    let (matched, mismatched) = (
+    validate_label_keys(
         items(&term.match_label_keys),
         items(&term.mismatch_label_keys),
+        term.label_selector.as_ref(),
+        at,
+        errors,
     );
-    for (field, keys) in [
-        ("matchLabelKeys", matched),
-        ("mismatchLabelKeys", mismatched),
-    ] {
-        let at = at.child(field);
-        if !keys.is_empty() && term.label_selector.is_none() {
-            errors.push(Error::forbidden(
-                &at,
-                "must not be specified when labelSelector is not set",
-            ));
-            continue;
-        }
-        for (i, key) in keys.iter().enumerate() {
-            validate_label_name(key, &at.index(i), errors);
-        }
-    }
-    for (i, key) in matched.iter().enumerate() {
-        if mismatched.contains(key) {
-            let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
-            errors.push(Error::invalid(
-                &at.child("matchLabelKeys").index(i),
-                key.as_str(),
-                detail,
-            ));
-        }
-    }
     let topology_at = at.child("topologyKey");
     if term.topology_key.is_empty() {
         errors.push(Error::required(&topology_at, "can not be empty"));

@@ -2,9 +2,9 @@
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::validation::labels::{validate_label_name, validate_label_selector};
+use super::label_keys::validate_label_keys;
+use crate::validation::labels::validate_label_selector;
 use crate::validation::{NOT_POSITIVE, items};
 
 /// How a group of Pods spreads over domains of nodes.
@@ -87,48 +87,15 @@ fn validate_spread_constraint(
             }
         }
     }
-    let keys = items(&constraint.match_label_keys);
-    validate_spread_keys(
-        keys,
+    validate_label_keys(
+        items(&constraint.match_label_keys),
+        &[],
         constraint.label_selector.as_ref(),
-        &at.child("matchLabelKeys"),
+        at,
         errors,
     );
     if let Some(selector) = &constraint.label_selector {
         validate_label_selector(selector, &at.child("labelSelector"), errors);
-    }
-}
-
-fn validate_spread_keys(
-    keys: &[String],
-    selector: Option<&LabelSelector>,
-    at: &Path,
-    errors: &mut ErrorList,
-) {
-    if keys.is_empty() {
-        return;
-    }
-    if selector.is_none() {
-        errors.push(Error::forbidden(
-            at,
-            "must not be specified when labelSelector is not set",
-        ));
-    }
-    for (i, key) in keys.iter().enumerate() {
-        validate_label_name(key, &at.index(i), errors);
-        let selected = selector.is_some_and(|selector| {
-            selector
-                .match_labels
-                .as_ref()
-                .is_some_and(|labels| labels.contains_key(key))
-                || items(&selector.match_expressions)
-                    .iter()
-                    .any(|e| e.key == *key)
-        });
-        if selected {
-            let detail = "exists in both matchLabelKeys and labelSelector";
-            errors.push(Error::invalid(&at.index(i), key.as_str(), detail));
-        }
     }
 }
 
@@ -145,6 +112,11 @@ mod tests {
         let constraints: Vec<TopologySpreadConstraint> = serde_json::from_value(json!([
             {"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 1},
             {"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "ScheduleAnyway"},
+            {
+                "maxSkew": 1, "topologyKey": "y", "whenUnsatisfiable": "DoNotSchedule", "matchLabelKeys": ["a", "b"],
+                "labelSelector": {"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists"}]},
+            },
+            {"maxSkew": 1, "topologyKey": "x", "whenUnsatisfiable": "DoNotSchedule", "matchLabelKeys": ["a"]},
         ]))
         .unwrap();
         let mut errors = ErrorList::default();
@@ -155,6 +127,8 @@ mod tests {
                 "c[0].maxSkew FieldValueInvalid must be greater than zero",
                 "c[0].minDomains FieldValueInvalid can only use minDomains",
                 "c[0].{topologyKey, whenUnsatisfiable} FieldValueDuplicate",
+                "c[2][0] FieldValueInvalid exists in both matchLabelKeys and labelSelector",
+                "c[3].matchLabelKeys FieldValueForbidden must not be specified when labelSelector",
             ],
         );
     }

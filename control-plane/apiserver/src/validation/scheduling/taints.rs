@@ -66,16 +66,9 @@ fn validate_toleration(toleration: &Toleration, at: &Path, errors: &mut ErrorLis
                 errors.push(Error::invalid(&operator_at, value, detail));
             }
         }
-        // Compared as numbers with the value of the taint.
-        "Lt" | "Gt" => {
-            if value.parse::<i64>().is_err() {
-                let detail =
-                    format!("must be a valid 64-bit integer when `operator` is '{operator}'");
-                errors.push(Error::invalid(&at.child("value"), value, detail));
-            }
-        }
+        // TaintTolerationComparisonOperators, Gt and Lt, are in alpha.
         _ => {
-            let supported = ["Equal", "Exists", "Gt", "Lt"];
+            let supported = ["Equal", "Exists"];
             errors.push(Error::not_supported(&operator_at, operator, &supported));
         }
     }
@@ -112,15 +105,14 @@ mod tests {
                 json!({"key": "a", "effect": "NoSchedule", "tolerationSeconds": 1}),
                 vec!["t[0].effect FieldValueInvalid effect must be 'NoExecute'"],
             ),
-            (json!({"key": "a", "operator": "Gt", "value": "5"}), vec![]),
             (
-                json!({"key": "a", "operator": "Lt", "value": "x"}),
-                vec!["t[0].value FieldValueInvalid must be a valid 64-bit integer"],
+                json!({"key": "a", "operator": "Gt", "value": "5"}),
+                vec!["t[0].operator FieldValueNotSupported"],
             ),
             (
                 json!({"key": "a", "operator": "Is", "effect": "Now"}),
                 vec![
-                    "t[0].operator FieldValueNotSupported supported values: \"Equal\", \"Exists\", \"Gt\", \"Lt\"",
+                    "t[0].operator FieldValueNotSupported supported values: \"Equal\", \"Exists\"",
                     "t[0].effect FieldValueNotSupported",
                 ],
             ),

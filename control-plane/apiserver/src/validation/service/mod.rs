@@ -20,7 +20,7 @@ use super::{faults, items, one_of, shown, text};
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 /// Longest time for which a client stays with its endpoint: a day.
 const MAX_AFFINITY_SECONDS: i32 = 86400;
-const TRAFFIC_DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
+const TRAFFIC_DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
 
 /// Everything that is wrong with a Service.
 pub(crate) fn validate_service(service: &Service) -> ErrorList {

@@ -20,6 +20,18 @@ use self::projected::{validate_downward_file, validate_keyed, validate_projected
 use super::resources::parse_quantity;
 use super::{faults, items, text};
 
+/// What a path of the host may have to be.
+pub(crate) const HOST_PATH_TYPES: &[&str] = &[
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
+
 /// Whose volume it is.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
@@ -244,19 +256,13 @@ fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut 
         return;
     }
     validate_no_backsteps(&host_path.path, &at.child("path"), errors);
-    let supported = [
-        "",
-        "BlockDevice",
-        "CharDevice",
-        "Directory",
-        "DirectoryOrCreate",
-        "File",
-        "FileOrCreate",
-        "Socket",
-    ];
     let kind = text(&host_path.type_);
-    if !supported.contains(&kind) {
-        errors.push(Error::not_supported(&at.child("type"), kind, &supported));
+    if !HOST_PATH_TYPES.contains(&kind) {
+        errors.push(Error::not_supported(
+            &at.child("type"),
+            kind,
+            HOST_PATH_TYPES,
+        ));
     }
 }
 

@@ -21,12 +21,12 @@ const MIN_CERTIFICATE_SECONDS: i32 = 3600;
 const MAX_CERTIFICATE_SECONDS: i32 = 7_862_400;
 
 const KEY_TYPES: &[&str] = &[
+    "RSA3072",
+    "RSA4096",
     "ECDSAP256",
     "ECDSAP384",
     "ECDSAP521",
     "ED25519",
-    "RSA3072",
-    "RSA4096",
 ];
 
 /// A volume of one ConfigMap or Secret: its name, and the keys that become files.

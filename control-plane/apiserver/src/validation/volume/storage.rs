@@ -2,13 +2,17 @@
 //! them. Only their structure is looked at: which of them a node can mount is the node's affair.
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
     FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::path::validate_local_descending;
 use crate::validation::claim::validate_claim_spec;
+use crate::validation::labels::{validate_annotations, validate_labels};
 use crate::validation::{items, one_of, shown, text};
 
 const RANGE_255: &str = "must be between 0 and 255, inclusive";
@@ -301,27 +305,40 @@ fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut Err
 pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut ErrorList) {
     if driver.is_empty() {
         errors.push(Error::required(driver_at, ""));
-    } else if driver.len() > 63 {
+        return;
+    }
+    if driver.len() > 63 {
         errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();
-    super::faults(
-        driver,
-        coracle_apimachinery::names::dns_subdomain(&lower),
-        driver_at,
-        errors,
-    );
+    super::faults(driver, names::dns_subdomain(&lower), driver_at, errors);
 }
 
 fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
     validate_driver_name(&csi.driver, &at.child("driver"), errors);
-    if let Some(secret) = &csi.node_publish_secret_ref
-        && secret.name.is_empty()
-    {
-        errors.push(Error::required(
-            &at.child("nodePublishSecretRef").child("name"),
-            "",
-        ));
+    if let Some(secret) = &csi.node_publish_secret_ref {
+        if secret.name.is_empty() {
+            let at = at.child("nodePublishSecretRef").child("name");
+            errors.push(Error::required(&at, ""));
+        } else {
+            // Kubernetes leaves the reference out of the path.
+            let name = secret.name.as_str();
+            super::faults(name, names::dns_subdomain(name), &at.child("name"), errors);
+        }
+    }
+}
+
+/// What the metadata of a template may have.
+fn validate_template_meta(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) {
+    validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    if let Value::Object(fields) = shown(meta) {
+        let others = fields
+            .keys()
+            .filter(|field| !matches!(field.as_str(), "annotations" | "labels"));
+        for field in others {
+            errors.push(Error::forbidden(&at.child(field), "cannot be set"));
+        }
     }
 }
 
@@ -334,6 +351,11 @@ pub(super) fn validate_ephemeral(
     let at = at.child("volumeClaimTemplate");
     match &ephemeral.volume_claim_template {
         None => errors.push(Error::required(&at, "")),
-        Some(template) => validate_claim_spec(&template.spec, &at.child("spec"), errors),
+        Some(template) => {
+            if let Some(meta) = &template.metadata {
+                validate_template_meta(meta, &at.child("metadata"), errors);
+            }
+            validate_claim_spec(&template.spec, &at.child("spec"), errors);
+        }
     }
 }

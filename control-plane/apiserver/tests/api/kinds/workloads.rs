@@ -43,7 +43,7 @@ async fn a_stateful_set_keeps_what_its_pods_are_named_and_stored_by() {
         .await
         .fails(422, "Invalid");
     assert!(
-        message.contains("spec: Forbidden: updates to statefulset spec for fields other than"),
+        message.contains("spec.serviceName: Invalid value: \"other\": field is immutable"),
         "{message}"
     );
     let patch =

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Event;
 
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, NameRule, Strategy};
 
 pub(in crate::registry::kinds) struct EventStrategy;
 
@@ -12,6 +12,8 @@ impl Strategy for EventStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<Event>()
             .short_names(&["ev"])
+            // Its clients name Events after objects of any kind.
+            .names(NameRule::PathSegment)
             .fields(&super::FIELDS)
             .create_on_update()
             .uncollected()

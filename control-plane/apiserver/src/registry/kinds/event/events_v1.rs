@@ -6,7 +6,7 @@ use k8s_openapi::api::events::v1::{Event, EventSeries};
 
 use super::EventStrategy;
 use crate::registry::kinds::versions::View;
-use crate::registry::strategy::ErrorList;
+use crate::registry::strategy::{ErrorList, NameRule};
 use crate::validation::{immutable, text};
 
 /// Event as events.k8s.io has it.
@@ -30,6 +30,10 @@ impl View for EventView {
 
     fn fields(&self) -> Option<&'static [&'static str]> {
         Some(&super::VIEW_FIELDS)
+    }
+
+    fn names(&self) -> Option<NameRule> {
+        Some(NameRule::DnsSubdomain)
     }
 
     fn validate(&self, object: &Event) -> ErrorList {
@@ -73,7 +77,9 @@ impl View for EventView {
     fn validate_update(&self, new: &Event, old: &Event) -> ErrorList {
         let mut errors = ErrorList::default();
         super::validate(&to_core(new.clone()), "reportingController", &mut errors);
-        validate_series(new, &mut errors);
+        if new.series != old.series {
+            validate_series(new, &mut errors);
+        }
         immutable(
             &new.regarding,
             &old.regarding,

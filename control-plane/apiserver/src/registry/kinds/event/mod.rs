@@ -24,15 +24,15 @@ const MAX_NOTE: usize = 1024;
 /// What is checked of an Event of either version, in the terms of v1. `controller` is what the
 /// version calls the reporting component.
 fn validate(event: &Event, controller: &str, errors: &mut ErrorList) {
-    if event.event_time.is_some() {
-        validate_modern(event, controller, errors);
-    }
     let namespace = text(&event.metadata.namespace);
     let involved = text(&event.involved_object.namespace);
-    // Events about objects of the cluster are in the default namespace.
+    let modern = event.event_time.is_some();
+    // Events about objects of the cluster are in the default namespace. Those of newer clients may
+    // also be elsewhere than their object.
     let matches = match involved {
+        "" if modern => matches!(namespace, "default" | "kube-system"),
         "" => matches!(namespace, "" | "default"),
-        involved => involved == namespace,
+        involved => modern || involved == namespace,
     };
     if !matches {
         let at = Path::new("involvedObject").child("namespace");
@@ -42,20 +42,22 @@ fn validate(event: &Event, controller: &str, errors: &mut ErrorList) {
             "does not match event.namespace",
         ));
     }
+    if modern {
+        validate_modern(event, controller, errors);
+    }
 }
 
 fn validate_modern(event: &Event, controller: &str, errors: &mut ErrorList) {
     let reporting = text(&event.reporting_component);
     if reporting.is_empty() {
         errors.push(Error::required(&Path::new(controller), ""));
-    } else {
-        faults(
-            reporting,
-            names::qualified_name(reporting),
-            &Path::new(controller),
-            errors,
-        );
     }
+    faults(
+        reporting,
+        names::qualified_name(reporting),
+        &Path::new(controller),
+        errors,
+    );
     let words = [
         ("reportingInstance", text(&event.reporting_instance)),
         ("action", text(&event.action)),

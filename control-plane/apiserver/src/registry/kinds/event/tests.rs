@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::events_v1::{from_core, to_core};
 use super::*;
 use crate::registry::kinds::versions::Viewed;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{NameRule, Strategy};
 use crate::validation::testing::assert_causes;
 
 fn event() -> Value {
@@ -62,6 +62,8 @@ fn validation() {
             json!({"eventTime": "2026-01-01T00:00:00.000000Z"}),
             vec![
                 "reportingComponent FieldValueRequired",
+                "reportingComponent FieldValueInvalid name part must be non-empty",
+                "reportingComponent FieldValueInvalid name part must consist of",
                 "reportingInstance FieldValueRequired",
                 "action FieldValueRequired",
             ],
@@ -77,6 +79,19 @@ fn validation() {
             &want,
         );
     }
+    let elsewhere = json!({
+        "involvedObject": {"kind": "Pod", "namespace": "b", "name": "web"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c",
+        "reportingInstance": "i", "action": "a",
+    });
+    let mut value = event();
+    for (field, member) in elsewhere.as_object().unwrap() {
+        value[field] = member.clone();
+    }
+    assert_causes(
+        &EventStrategy.validate(&serde_json::from_value(value).unwrap()),
+        &[],
+    );
     let mut node = event();
     node["metadata"]["namespace"] = json!("default");
     node["involvedObject"] = json!({"kind": "Node", "name": "n"});
@@ -124,6 +139,15 @@ fn validation_of_the_newer_version() {
     assert_causes(
         &Viewed(super::EventView).validate_update(&new, &old),
         &["message FieldValueInvalid field is immutable"],
+    );
+}
+
+#[test]
+fn names() {
+    assert_eq!(EventStrategy.descriptor().names, NameRule::PathSegment);
+    assert_eq!(
+        Viewed(super::EventView).descriptor().names,
+        NameRule::DnsSubdomain
     );
 }
 

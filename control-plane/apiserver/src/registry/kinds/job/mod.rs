@@ -1,5 +1,6 @@
 //! Job: Pods that run until enough of them have succeeded.
 
+mod status;
 mod update;
 
 use coracle_apimachinery::field::{Error, Path};
@@ -7,14 +8,16 @@ use coracle_apimachinery::names;
 use coracle_apimachinery::selector::{Selector, format_label_selector};
 use coracle_apimachinery::table::human_duration;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use self::update::{has, validate_spec_update, validate_status};
+use self::status::{has, validate_status};
+use self::update::validate_spec_update;
 use super::first_non_empty;
 use super::pod::set_template_defaults;
-use super::workload::{selector_column, template_cells, template_columns, template_warnings};
+use super::workload::{named_template_warnings, selector_column, template_cells, template_columns};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
-use crate::validation::job::{is_indexed, validate_job_spec};
+use crate::validation::job::{MANY_COMPLETIONS, MAX_OF_MANY, is_indexed, validate_job_spec};
 use crate::validation::labels::validate_label_selector;
 use crate::validation::{equality, shown, text};
 
@@ -39,6 +42,8 @@ impl Strategy for JobStrategy {
     fn set_defaults(&self, object: &mut Job) {
         let spec = object.spec.get_or_insert_default();
         set_template_defaults(&mut spec.template);
+        // WorkloadWithJob is in alpha.
+        spec.scheduling = None;
         if spec.completions.is_none() && spec.parallelism.is_none() {
             spec.completions = Some(1);
         }
@@ -82,9 +87,8 @@ impl Strategy for JobStrategy {
         if is_indexed(spec) && spec.completions.unwrap_or(0) > 0 {
             let name = text(&object.metadata.name);
             let last = format!("{name}-{}", spec.completions.unwrap_or(0) - 1);
-            for fault in names::dns_label(&last) {
-                let detail =
-                    format!("will not able to create pod with invalid DNS hostname: {fault}");
+            if !names::dns_label(&last).is_empty() {
+                let detail = format!("will not able to create pod with invalid DNS label: {last}");
                 let at = Path::new("metadata").child("name");
                 errors.push(Error::invalid(&at, name, detail));
             }
@@ -100,8 +104,9 @@ impl Strategy for JobStrategy {
         let mut errors = ErrorList::default();
         if let (Some(spec), Some(was)) = (&new.spec, &old.spec) {
             validate_whole_spec(spec, &mut errors);
-            let unstarted = old.status.as_ref().is_none_or(|s| s.start_time.is_none());
-            let movable = was.suspend == Some(true) && unstarted;
+            let status = old.status.clone().unwrap_or_default();
+            let idle = status.start_time.is_none() || has(&status.conditions, "Suspended");
+            let movable = was.suspend == Some(true) && idle && status.active.unwrap_or(0) == 0;
             validate_spec_update(spec, was, movable, &mut errors);
         }
         errors
@@ -115,7 +120,8 @@ impl Strategy for JobStrategy {
         let mut errors = ErrorList::default();
         if let Some(status) = &new.status {
             let old = old.status.clone().unwrap_or_default();
-            validate_status(status, &old, new.spec.as_ref(), &mut errors);
+            let spec = new.spec.clone().unwrap_or_default();
+            validate_status(status, &old, &spec, &mut errors);
         }
         errors
     }
@@ -125,8 +131,7 @@ impl Strategy for JobStrategy {
     }
 
     fn warnings(&self, object: &Job) -> Vec<String> {
-        let template = object.spec.as_ref().map(|spec| &spec.template);
-        template_warnings(&object.metadata, template)
+        job_warnings(&object.metadata, object.spec.as_ref(), &Path::new("spec"))
     }
 
     fn selectable_fields(&self, object: &Job) -> Vec<(&'static str, String)> {
@@ -170,7 +175,24 @@ impl Strategy for JobStrategy {
     }
 }
 
-fn set_policy_defaults(spec: &mut JobSpec) {
+/// Warnings about what is named `meta` and makes Pods of a Job's spec, which is at `at`.
+pub(super) fn job_warnings(meta: &ObjectMeta, spec: Option<&JobSpec>, at: &Path) -> Vec<String> {
+    let template = spec.map(|spec| &spec.template);
+    let mut warnings = named_template_warnings(meta, template, &at.child("template"));
+    let too_many = |spec: &&JobSpec| {
+        is_indexed(spec)
+            && spec.completions.is_some_and(|n| n > MANY_COMPLETIONS)
+            && spec.parallelism.is_some_and(|n| n > MAX_OF_MANY)
+    };
+    if spec.filter(too_many).is_some() {
+        warnings.push(format!(
+            "{at}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+    warnings
+}
+
+pub(super) fn set_policy_defaults(spec: &mut JobSpec) {
     let rules = spec
         .pod_failure_policy
         .iter_mut()

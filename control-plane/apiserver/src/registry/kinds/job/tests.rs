@@ -134,6 +134,103 @@ fn a_suspended_job_may_be_moved_before_it_runs() {
     );
 }
 
+/// What is wrong with a status that replaces another of a Job with these changes.
+fn changed(spec: Value, new: Value, old: Value) -> crate::registry::strategy::ErrorList {
+    let (mut after, mut before) = (job(spec.clone()), job(spec));
+    after.status = serde_json::from_value(new).unwrap();
+    before.status = serde_json::from_value(old).unwrap();
+    JobStrategy.validate_status_update(&after, &before)
+}
+
+#[test]
+fn what_has_ended_stays_so() {
+    let condition = |kinds: &[&str]| -> Value {
+        kinds
+            .iter()
+            .map(|kind| json!({"type": kind, "status": "True"}))
+            .collect()
+    };
+    let (start, end) = ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z");
+    let complete = json!({
+        "startTime": start, "completionTime": end, "succeeded": 1,
+        "conditions": condition(&["SuccessCriteriaMet", "Complete"]),
+    });
+    let indexed = json!({"completionMode": "Indexed", "completions": 4, "parallelism": 2, "backoffLimitPerIndex": 1});
+    let table: Vec<(Value, Value, Value, Vec<&str>)> = vec![
+        (
+            json!({}),
+            complete.clone(),
+            json!({"startTime": start}),
+            vec![],
+        ),
+        (
+            json!({}),
+            json!({"startTime": start}),
+            complete.clone(),
+            vec![
+                "status.conditions FieldValueInvalid cannot disable the terminal Complete=True",
+                "status.succeeded FieldValueInvalid cannot decrease the succeeded counter",
+                "status.conditions FieldValueInvalid cannot disable the SuccessCriteriaMet=True",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"startTime": end, "failed": 1}),
+            json!({"startTime": start, "failed": 2}),
+            vec![
+                "status.failed FieldValueInvalid cannot decrease the failed counter",
+                "status.startTime FieldValueInvalid field is immutable for unsuspended job",
+            ],
+        ),
+        (
+            indexed.clone(),
+            json!({"completedIndexes": "0,2", "failedIndexes": "1-2"}),
+            json!({}),
+            vec![
+                "status.failedIndexes FieldValueInvalid failedIndexes and completedIndexes overlap at index: 2",
+            ],
+        ),
+        (
+            indexed,
+            json!({"completedIndexes": "x", "uncountedTerminatedPods": {"failed": ["", "a"], "succeeded": ["a"]}}),
+            json!({}),
+            vec![
+                "status.uncountedTerminatedPods.failed[0] FieldValueInvalid must not be empty",
+                "status.uncountedTerminatedPods.failed[1] FieldValueDuplicate",
+                "status.completedIndexes FieldValueInvalid error parsing completedIndexes: cannot convert",
+            ],
+        ),
+    ];
+    for (spec, new, old, want) in table {
+        assert_causes(&changed(spec, new, old), &want);
+    }
+}
+
+#[test]
+fn a_suspended_job_may_be_given_other_resources() {
+    let asking = |cpu: &str, suspend: bool| {
+        let container =
+            json!({"name": "c", "image": "app:v1", "resources": {"requests": {"cpu": cpu}}});
+        job(
+            json!({"suspend": suspend, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}),
+        )
+    };
+    let errors = JobStrategy.validate_update(&asking("2", true), &asking("1", true));
+    assert_causes(&errors, &[]);
+    let errors = JobStrategy.validate_update(&asking("2", false), &asking("1", false));
+    assert_causes(
+        &errors,
+        &["spec.template FieldValueInvalid field is immutable"],
+    );
+    let mut running = asking("1", true);
+    running.status = serde_json::from_value(json!({"active": 1})).unwrap();
+    let errors = JobStrategy.validate_update(&asking("2", true), &running);
+    assert_causes(
+        &errors,
+        &["spec.template FieldValueInvalid field is immutable"],
+    );
+}
+
 #[test]
 fn status() {
     let table: Vec<(Value, Vec<&str>)> = vec![
@@ -143,19 +240,26 @@ fn status() {
             vec![
                 "status.conditions FieldValueInvalid cannot set Complete=True and Failed=true",
                 "status.completionTime FieldValueRequired",
-                "status.startTime FieldValueRequired",
+                "status.conditions FieldValueInvalid cannot set Failed=True condition without",
+                "status.conditions FieldValueInvalid cannot set Complete=True condition without",
                 "status.active FieldValueInvalid active>0 is invalid for finished job",
+                "status.startTime FieldValueRequired",
             ],
         ),
         (
             json!({"completionTime": "2026-01-01T00:00:00Z", "completedIndexes": "1"}),
             vec![
                 "status.completionTime FieldValueInvalid cannot set completionTime",
-                "status.completedIndexes FieldValueInvalid",
+                "status.completedIndexes FieldValueInvalid error parsing completedIndexes: too large",
+                "status.completedIndexes FieldValueInvalid cannot set non-empty completedIndexes",
             ],
         ),
     ];
     let old = job(json!({}));
+    assert_causes(
+        &changed(json!({}), json!({"ready": 1}), json!({})),
+        &["status.ready FieldValueInvalid cannot set more ready pods than active"],
+    );
     for (status, want) in table {
         let mut new = old.clone();
         new.status = serde_json::from_value(status).unwrap();

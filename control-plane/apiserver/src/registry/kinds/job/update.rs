@@ -1,14 +1,14 @@
-//! What may change of a Job, and what its status may say.
+//! What may change of a Job.
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use k8s_openapi::api::batch::v1::{JobCondition, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::{Affinity, PodTemplateSpec};
+use k8s_openapi::api::batch::v1::JobSpec;
+use k8s_openapi::api::core::v1::{Affinity, Container, PodTemplateSpec};
 
 use crate::validation::job::is_indexed;
-use crate::validation::{immutable, items, non_negative, shown, text};
+use crate::validation::{immutable, items, shown};
 
-/// A Job keeps what its Pods are made of. One that is suspended and never ran may still be told
-/// where to run, which is how queues of Jobs work.
+/// A Job keeps what its Pods are made of. One that is suspended and has no Pods may still be told
+/// where to run and with how much, which is how queues of Jobs work.
 pub(super) fn validate_spec_update(
     new: &JobSpec,
     old: &JobSpec,
@@ -29,8 +29,12 @@ pub(super) fn validate_spec_update(
     let mut template = new.template.clone();
     if movable {
         copy_placement(&mut template, &old.template);
+        copy_resources(&mut template, &old.template);
+        let at = at.child("template.spec");
+        immutable(&template.spec, &old.template.spec, &at, errors);
+    } else {
+        immutable(&template, &old.template, &at.child("template"), errors);
     }
-    immutable(&template, &old.template, &at.child("template"), errors);
     immutable(
         &new.completion_mode,
         &old.completion_mode,
@@ -91,93 +95,22 @@ fn copy_placement(new: &mut PodTemplateSpec, old: &PodTemplateSpec) {
     }
 }
 
-/// Whether a condition holds.
-pub(super) fn has(conditions: &Option<Vec<JobCondition>>, kind: &str) -> bool {
-    items(conditions)
-        .iter()
-        .any(|condition| condition.type_ == kind && condition.status == "True")
-}
-
-/// Everything that is wrong with a status: what has ended stays ended, and says when.
-pub(super) fn validate_status(
-    status: &JobStatus,
-    old: &JobStatus,
-    spec: Option<&JobSpec>,
-    errors: &mut ErrorList,
-) {
-    let at = Path::new("status");
-    let counts = [
-        ("active", status.active),
-        ("succeeded", status.succeeded),
-        ("failed", status.failed),
-        ("ready", status.ready),
-        ("terminating", status.terminating),
-    ];
-    for (field, number) in counts {
-        non_negative(number.unwrap_or(0), &at.child(field), errors);
-    }
-    if status == old {
-        return;
-    }
-    let (complete, failed) = (
-        has(&status.conditions, "Complete"),
-        has(&status.conditions, "Failed"),
-    );
-    let finished = complete || failed;
-    if complete && failed {
-        let detail = "cannot set Complete=True and Failed=true conditions";
-        errors.push(Error::invalid(
-            &at.child("conditions"),
-            serde_json::Value::Null,
-            detail,
-        ));
-    }
-    for kind in ["Complete", "Failed"] {
-        if has(&old.conditions, kind) && !has(&status.conditions, kind) {
-            let detail = format!("cannot disable the terminal {kind}=True condition");
-            errors.push(Error::invalid(
-                &at.child("conditions"),
-                serde_json::Value::Null,
-                detail,
-            ));
-        }
-    }
-    let completion_at = at.child("completionTime");
-    match &status.completion_time {
-        None if complete => {
-            let detail = "completionTime is required for Complete jobs";
-            errors.push(Error::required(&completion_at, detail));
-        }
-        Some(time) if !complete => {
-            let detail = "cannot set completionTime when there is no Complete=True condition";
-            errors.push(Error::invalid(&completion_at, shown(time), detail));
-        }
-        _ => {}
-    }
-    if finished && status.start_time.is_none() {
-        let detail = "startTime is required for finished job";
-        errors.push(Error::required(&at.child("startTime"), detail));
-    }
-    if finished && status.active.unwrap_or(0) > 0 {
-        let detail = "active>0 is invalid for finished job";
-        errors.push(Error::invalid(&at.child("active"), status.active, detail));
-    }
-    let Some(spec) = spec else {
+/// Takes over what the containers ask for.
+fn copy_resources(new: &mut PodTemplateSpec, old: &PodTemplateSpec) {
+    let (Some(pod), Some(was)) = (&mut new.spec, &old.spec) else {
         return;
     };
-    if !text(&status.completed_indexes).is_empty() && !is_indexed(spec) {
-        let detail = "cannot set non-empty completedIndexes when non-indexed completion mode";
-        let at = at.child("completedIndexes");
-        errors.push(Error::invalid(&at, text(&status.completed_indexes), detail));
-    }
-    if let Some(indexes) = &status.failed_indexes
-        && spec.backoff_limit_per_index.is_none()
-    {
-        let detail = "cannot set non-null failedIndexes when backoffLimitPerIndex is null";
-        errors.push(Error::invalid(
-            &at.child("failedIndexes"),
-            indexes.as_str(),
-            detail,
-        ));
-    }
+    let copy = |new: &mut [Container], old: &[Container]| {
+        if new.len() == old.len() {
+            let both = new.iter_mut().zip(old);
+            for (new, old) in both.filter(|(new, old)| new.name == old.name) {
+                new.resources.clone_from(&old.resources);
+            }
+        }
+    };
+    copy(&mut pod.containers, &was.containers);
+    copy(
+        pod.init_containers.as_deref_mut().unwrap_or_default(),
+        items(&was.init_containers),
+    );
 }

@@ -1,16 +1,17 @@
 //! Pod: containers and guests that share an address and volumes on one node.
 
 mod columns;
+mod label_keys;
 mod parts;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::{pod_defaults, resources};
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus};
 
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::pod::resize::{validate_ephemeral_update, validate_resize};
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
-use crate::validation::pod::warnings::{name_warning, spec_warnings};
+use crate::validation::pod::warnings::{name_warning, pod_warnings};
 use crate::validation::pod::{
     validate_pod_annotation_update, validate_pod_annotations, validate_pod_only, validate_spec,
 };
@@ -70,6 +71,7 @@ impl Strategy for PodStrategy {
             conditions: gated(object).then(|| vec![scheduling_gated()]),
             ..PodStatus::default()
         });
+        label_keys::merge(object);
     }
 
     fn validate(&self, object: &Pod) -> ErrorList {
@@ -94,6 +96,11 @@ impl Strategy for PodStrategy {
 
     fn prepare_for_update(&self, new: &mut Pod, old: &Pod) {
         new.status.clone_from(&old.status);
+        // A client that knows nothing of resources of a whole Pod keeps them.
+        let was = old.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+        if let (Some(spec), Some(was)) = (&mut new.spec, was) {
+            spec.resources.get_or_insert_with(|| was.clone());
+        }
     }
 
     fn validate_update(&self, new: &Pod, old: &Pod) -> ErrorList {
@@ -139,7 +146,6 @@ impl Strategy for PodStrategy {
             .deletion_timestamp
             .clone_from(&old.metadata.deletion_timestamp);
         let status = new.status.get_or_insert_default();
-        sync_pod_ips(status);
         // The class is computed once: a kubelet that leaves it out does not take it away.
         if text(&status.qos_class).is_empty() {
             status.qos_class = old
@@ -185,7 +191,7 @@ impl Strategy for PodStrategy {
         let spec = object
             .spec
             .as_ref()
-            .map(|spec| spec_warnings(spec, &Path::new("spec")));
+            .map(|spec| pod_warnings(spec, Some(&object.metadata), &Path::root()));
         name.into_iter().chain(spec.unwrap_or_default()).collect()
     }
 
@@ -287,21 +293,6 @@ fn validate_annotations(new: &Pod, old: &Pod, errors: &mut ErrorList) {
     let at = Path::new("metadata").child("annotations");
     let (new, old) = (&new.metadata.annotations, &old.metadata.annotations);
     validate_pod_annotation_update(new.as_ref(), old.as_ref(), &at, errors);
-}
-
-/// `podIP` is the first of `podIPs`: whichever of the two is given sets the other.
-fn sync_pod_ips(status: &mut PodStatus) {
-    let single = text(&status.pod_ip).to_owned();
-    match (
-        single.is_empty(),
-        items(&status.pod_ips).first().map(|ip| ip.ip.clone()),
-    ) {
-        (true, Some(first)) => status.pod_ip = Some(first),
-        (false, first) if first.as_ref() != Some(&single) => {
-            status.pod_ips = Some(vec![PodIP { ip: single }])
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod columns;
 
+use coracle_apimachinery::pod_defaults::{drop_empty, drop_false, drop_zero};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -28,7 +29,7 @@ impl Strategy for ServiceStrategy {
             .short_names(&["svc"])
             .returns_deleted()
             .categories(&["all"])
-            .names(NameRule::Rfc1035Label)
+            .names(NameRule::DnsLabel)
             .subresources(&[Subresource::Status, Subresource::Proxy])
             .fields(&["spec.clusterIP", "spec.type"])
             .create_on_update()
@@ -98,24 +99,7 @@ impl Strategy for ServiceStrategy {
     }
 
     fn warnings(&self, object: &Service) -> Vec<String> {
-        let Some(spec) = object.spec.as_ref().filter(|spec| is_headless(spec)) else {
-            return Vec::new();
-        };
-        let ignored = [
-            (
-                !items(&spec.external_ips).is_empty(),
-                "spec.externalIPs is ignored when spec.clusterIP is \"None\"",
-            ),
-            (
-                text(&spec.session_affinity) == "ClientIP",
-                "spec.SessionAffinity is ignored for headless services",
-            ),
-        ];
-        ignored
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, warning)| warning.to_owned())
-            .collect()
+        warnings(object)
     }
 
     fn selectable_fields(&self, object: &Service) -> Vec<(&'static str, String)> {
@@ -141,7 +125,69 @@ impl Strategy for ServiceStrategy {
     }
 }
 
+/// The older name of the annotation for topology-aware routing.
+const TOPOLOGY_AWARE_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+
+/// What of a Service is ignored, or will be.
+fn warnings(service: &Service) -> Vec<String> {
+    let none = ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&none);
+    let annotations = service.metadata.annotations.as_ref();
+    let external = text(&spec.type_) == "ExternalName";
+    let headless = is_headless(spec) && text(&spec.type_) == "ClusterIP";
+    let has_external_ips = !items(&spec.external_ips).is_empty();
+    let warnings = [
+        (
+            annotations.is_some_and(|all| all.contains_key(TOPOLOGY_AWARE_HINTS)),
+            "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+        ),
+        (
+            headless && !text(&spec.load_balancer_ip).is_empty(),
+            "spec.loadBalancerIP is ignored for headless services",
+        ),
+        (
+            headless && has_external_ips,
+            "spec.externalIPs is ignored for headless services",
+        ),
+        (
+            headless && text(&spec.session_affinity) != "None",
+            "spec.SessionAffinity is ignored for headless services",
+        ),
+        (
+            has_external_ips && !headless && !external,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+        ),
+        (
+            has_external_ips && external,
+            "spec.externalIPs is ignored when spec.type is \"ExternalName\"",
+        ),
+        (
+            !external && !text(&spec.external_name).is_empty(),
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ),
+        (
+            text(&spec.traffic_distribution) == "PreferClose",
+            "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"",
+        ),
+    ];
+    warnings
+        .into_iter()
+        .filter(|(holds, _)| *holds)
+        .map(|(_, warning)| warning.to_owned())
+        .collect()
+}
+
 fn set_spec_defaults(spec: &mut ServiceSpec) {
+    drop_false(&mut spec.publish_not_ready_addresses);
+    drop_zero(&mut spec.health_check_node_port);
+    for field in [
+        &mut spec.cluster_ip,
+        &mut spec.external_name,
+        &mut spec.external_traffic_policy,
+        &mut spec.load_balancer_ip,
+    ] {
+        drop_empty(field);
+    }
     default(&mut spec.session_affinity, "None");
     match text(&spec.session_affinity) {
         "None" => spec.session_affinity_config = None,
@@ -175,6 +221,8 @@ fn set_spec_defaults(spec: &mut ServiceSpec) {
 }
 
 fn set_port_defaults(port: &mut ServicePort) {
+    drop_empty(&mut port.name);
+    drop_zero(&mut port.node_port);
     default(&mut port.protocol, "TCP");
     let unset = match &port.target_port {
         None => true,

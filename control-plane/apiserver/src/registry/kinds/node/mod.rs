@@ -1,8 +1,10 @@
 //! Node: a machine that runs Pods. Its kubelet creates it and reports its status.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::pod_defaults::{drop_empty, drop_false};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 
 use crate::registry::printing;
@@ -29,6 +31,8 @@ impl Strategy for NodeStrategy {
 
     fn set_defaults(&self, object: &mut Node) {
         let spec = object.spec.get_or_insert_default();
+        drop_false(&mut spec.unschedulable);
+        drop_empty(&mut spec.provider_id);
         sync_pod_cidrs(spec);
         let status = object.status.get_or_insert_default();
         canonicalize(&mut status.capacity);
@@ -38,59 +42,51 @@ impl Strategy for NodeStrategy {
         }
     }
 
+    fn prepare_for_create(&self, object: &mut Node) {
+        drop_from_spec(object, None);
+        if let Some(status) = &mut object.status {
+            status.config = None;
+        }
+    }
+
     fn validate(&self, object: &Node) -> ErrorList {
         let mut errors = ErrorList::default();
         let spec = object.spec.clone().unwrap_or_default();
         validate_spec_taints(&spec, &mut errors);
         validate_resources(object, &mut errors);
-        let cidrs = items(&spec.pod_cidrs);
-        let at = Path::new("spec").child("podCIDRs");
-        for (i, cidr) in cidrs.iter().enumerate() {
-            validate_cidr(cidr, &at.index(i), &mut errors);
-        }
-        if cidrs.len() > 1 {
-            let addresses: Vec<&str> = cidrs
-                .iter()
-                .map(|cidr| {
-                    cidr.split_once('/')
-                        .map_or(cidr.as_str(), |(address, _)| address)
-                })
-                .collect();
-            if !is_dual_stack(&addresses) {
-                let detail = "may specify no more than one CIDR for each IP family";
-                errors.push(Error::invalid(&at, shown(&cidrs), detail));
-            }
-            for (i, cidr) in cidrs
-                .iter()
-                .enumerate()
-                .filter(|(i, cidr)| cidrs[..*i].contains(cidr))
-            {
-                errors.push(Error::duplicate(&at.index(i), cidr.as_str()));
-            }
-        }
+        validate_features(object, &mut errors);
+        validate_pod_cidrs(&spec, &mut errors);
         errors
     }
 
     fn prepare_for_update(&self, new: &mut Node, old: &Node) {
         new.status.clone_from(&old.status);
+        drop_from_spec(new, old.spec.as_ref());
     }
 
     fn validate_update(&self, new: &Node, old: &Node) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_resources(new, &mut errors);
+        validate_features(new, &mut errors);
         validate_addresses(new, &mut errors);
         let (spec, was) = (
             new.spec.clone().unwrap_or_default(),
             old.spec.clone().unwrap_or_default(),
         );
+        validate_pod_cidrs(&spec, &mut errors);
         let at = Path::new("spec");
         if !items(&was.pod_cidrs).is_empty() && items(&was.pod_cidrs) != items(&spec.pod_cidrs) {
             let detail = "node updates may not change podCIDR except from \"\" to valid";
             errors.push(Error::forbidden(&at.child("podCIDRs"), detail));
         }
         if !text(&was.provider_id).is_empty() && was.provider_id != spec.provider_id {
-            let detail = "node updates may not change providerID except from \"\" to valid";
-            errors.push(Error::forbidden(&at.child("providerID"), detail));
+            let detail = if text(&spec.provider_id).is_empty() {
+                "field cannot be cleared once set"
+            } else {
+                "field cannot be modified once set"
+            };
+            let at = at.child("providerID");
+            errors.push(Error::invalid(&at, serde_json::Value::Null, detail));
         }
         if text(&was.external_id) != text(&spec.external_id) {
             errors.push(Error::forbidden(
@@ -104,10 +100,33 @@ impl Strategy for NodeStrategy {
 
     fn prepare_for_status_update(&self, new: &mut Node, old: &Node) {
         new.spec.clone_from(&old.spec);
+        let had = old.status.as_ref().is_some_and(|s| s.config.is_some());
+        if let Some(status) = new.status.as_mut().filter(|_| !had) {
+            status.config = None;
+        }
     }
 
     fn validate_status_update(&self, new: &Node, old: &Node) -> ErrorList {
         self.validate_update(new, old)
+    }
+
+    fn warnings(&self, object: &Node) -> Vec<String> {
+        let spec = object.spec.clone().unwrap_or_default();
+        let warnings = [
+            (
+                spec.config_source.is_some(),
+                "spec.configSource: the feature is removed",
+            ),
+            (
+                !text(&spec.external_id).is_empty(),
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes",
+            ),
+        ];
+        warnings
+            .into_iter()
+            .filter(|(holds, _)| *holds)
+            .map(|(_, warning)| warning.to_owned())
+            .collect()
     }
 
     fn selectable_fields(&self, object: &Node) -> Vec<(&'static str, String)> {
@@ -151,6 +170,13 @@ impl Strategy for NodeStrategy {
                 Cell::from(value)
             }
         };
+        let mut kernel = match info.kernel_version.as_str() {
+            "" => "<unknown>".to_owned(),
+            version => version.to_owned(),
+        };
+        if !info.architecture.is_empty() {
+            kernel = format!("{kernel} ({})", info.architecture);
+        }
         vec![
             printing::name(&object.metadata),
             Cell::from(readiness(object, &status)),
@@ -160,7 +186,7 @@ impl Strategy for NodeStrategy {
             Cell::from(address_of(&status, "InternalIP")),
             Cell::from(address_of(&status, "ExternalIP")),
             known(info.os_image),
-            known(info.kernel_version),
+            Cell::from(kernel),
             known(info.container_runtime_version),
         ]
     }
@@ -175,6 +201,27 @@ fn sync_pod_cidrs(spec: &mut NodeSpec) {
         (false, None) => spec.pod_cidrs = Some(vec![single]),
         (false, Some(first)) if first != single => spec.pod_cidrs = Some(vec![single]),
         _ => {}
+    }
+}
+
+fn validate_pod_cidrs(spec: &NodeSpec, errors: &mut ErrorList) {
+    let cidrs = items(&spec.pod_cidrs);
+    let at = Path::new("spec").child("podCIDRs");
+    for (i, cidr) in cidrs.iter().enumerate() {
+        validate_cidr(cidr, &at.index(i), errors);
+    }
+    if cidrs.len() > 1 {
+        let addresses: Vec<&str> = cidrs
+            .iter()
+            .map(|cidr| {
+                cidr.split_once('/')
+                    .map_or(cidr.as_str(), |(address, _)| address)
+            })
+            .collect();
+        if !is_dual_stack(&addresses) {
+            let detail = "may specify no more than one CIDR for each IP family";
+            errors.push(Error::invalid(&at, shown(&cidrs), detail));
+        }
     }
 }
 
@@ -199,6 +246,51 @@ fn validate_resources(object: &Node, errors: &mut ErrorList) {
             let at = Path::new("status").child(field).child(name);
             validate_quantity(name, quantity, &at, errors);
         }
+    }
+}
+
+/// Names of what a kubelet can do: in order, each once.
+fn validate_features(object: &Node, errors: &mut ErrorList) {
+    let status = object.status.as_ref();
+    let features = status.map_or(&[][..], |status| items(&status.declared_features));
+    let at = Path::new("status").child("declaredFeatures");
+    for (i, feature) in features.iter().enumerate() {
+        let at = at.index(i);
+        if !is_feature(feature) {
+            let detail = format!(
+                "invalid feature name {feature:?}: must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            errors.push(Error::invalid(&at, feature.as_str(), detail));
+        }
+        match i.checked_sub(1).map(|before| features[before].cmp(feature)) {
+            Some(Ordering::Equal) => errors.push(Error::duplicate(&at, feature.as_str())),
+            Some(Ordering::Greater) => {
+                let detail = "list must be sorted alphabetically";
+                errors.push(Error::invalid(&at, feature.as_str(), detail));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_feature(name: &str) -> bool {
+    let is_segment = |segment: &str| {
+        segment.starts_with(|c: char| c.is_ascii_alphabetic())
+            && segment.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(is_segment)
+}
+
+/// Drops what is no more, and what is in alpha, unless the node has it already.
+fn drop_from_spec(node: &mut Node, old: Option<&NodeSpec>) {
+    let Some(spec) = &mut node.spec else {
+        return;
+    };
+    if old.is_none_or(|old| old.config_source.is_none()) {
+        spec.config_source = None;
+    }
+    if old.is_none_or(|old| old.pod_preemption_policy.is_none()) {
+        spec.pod_preemption_policy = None;
     }
 }
 
@@ -263,85 +355,4 @@ fn address_of(status: &NodeStatus, kind: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::validation::testing::assert_causes;
-
-    fn node(value: Value) -> Node {
-        let mut node = serde_json::from_value(value).unwrap();
-        NodeStrategy.set_defaults(&mut node);
-        node
-    }
-
-    #[test]
-    fn defaults() {
-        let object = node(
-            json!({"spec": {"podCIDR": "10.42.0.0/24"}, "status": {"capacity": {"cpu": "2000m"}}}),
-        );
-        assert_eq!(object.spec.unwrap().pod_cidrs.unwrap(), ["10.42.0.0/24"]);
-        assert_eq!(object.status.unwrap().allocatable.unwrap()["cpu"].0, "2");
-    }
-
-    #[test]
-    fn validation() {
-        let object = node(json!({
-            "spec": {"podCIDRs": ["10.42.0.0/24", "10.43.0.0/24", "x"], "taints": [{"key": "a", "effect": "Now"}]},
-            "status": {"capacity": {"pods": "-1"}},
-        }));
-        assert_causes(
-            &NodeStrategy.validate(&object),
-            &[
-                "metadata.taints[0].effect FieldValueNotSupported",
-                "status.capacity.pods FieldValueInvalid must be greater than or equal to 0",
-                "status.allocatable.pods FieldValueInvalid must be greater than or equal to 0",
-                "spec.podCIDRs[2] FieldValueInvalid must be a valid CIDR value",
-                "spec.podCIDRs FieldValueInvalid may specify no more than one CIDR",
-            ],
-        );
-        let old = node(json!({"spec": {"podCIDR": "10.42.0.0/24", "providerID": "a"}}));
-        let new = node(json!({"spec": {"podCIDR": "10.42.1.0/24", "providerID": "b"}}));
-        assert_causes(
-            &NodeStrategy.validate_update(&new, &old),
-            &[
-                "spec.podCIDRs FieldValueForbidden",
-                "spec.providerID FieldValueForbidden",
-            ],
-        );
-        assert!(
-            NodeStrategy
-                .validate_update(&new, &node(json!({})))
-                .is_empty()
-        );
-    }
-
-    #[test]
-    fn rows() {
-        let object = node(json!({
-            "metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "edge"}},
-            "spec": {"unschedulable": true},
-            "status": {
-                "conditions": [{"type": "Ready", "status": "Unknown"}],
-                "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}],
-                "nodeInfo": {"kubeletVersion": "v1.37.0", "osImage": "Debian"},
-            },
-        }));
-        let cells = NodeStrategy.row(&object, jiff::Timestamp::UNIX_EPOCH);
-        let want = [
-            "n",
-            "NotReady,SchedulingDisabled",
-            "control-plane,edge",
-            "<unknown>",
-            "v1.37.0",
-            "10.0.0.1",
-            "<none>",
-            "Debian",
-            "<unknown>",
-            "<unknown>",
-        ];
-        assert_eq!(cells, want.map(Cell::from));
-        assert_eq!(cells.len(), NodeStrategy.columns().len());
-    }
-}
+mod tests;

@@ -1,9 +1,15 @@
 //! StatefulSet: Pods with names and storage that stay.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
+use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, Volume,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::persistent_volume_claim::set_claim_defaults;
@@ -14,12 +20,14 @@ use super::workload::{
 };
 use crate::registry::printing;
 use crate::registry::strategy::{
-    Cell, Column, Descriptor, ErrorList, ScaleView, Strategy, Subresource,
+    Cell, Column, Descriptor, ErrorList, NameRule, ScaleView, Strategy, Subresource,
 };
+use crate::validation::claim::validate_claim_spec;
 use crate::validation::int_or_percent::{amount, validate_at_most_all, validate_int_or_percent};
 use crate::validation::labels::{self, validate_label_selector};
-use crate::validation::pod::template::validate_template_meta;
-use crate::validation::{equality, faults, non_negative, shown, text};
+use crate::validation::pod::template::{is_missing, validate_template};
+use crate::validation::pod::warnings::claim_warnings;
+use crate::validation::{faults, immutable, items, non_negative, shown, text};
 
 pub(super) struct StatefulSetStrategy;
 
@@ -30,21 +38,25 @@ impl Strategy for StatefulSetStrategy {
         Descriptor::of::<StatefulSet>()
             .short_names(&["sts"])
             .categories(&["all"])
+            .names(NameRule::DnsLabel)
             .subresources(&[Subresource::Status, Subresource::Scale])
             .generation()
     }
 
     fn set_defaults(&self, object: &mut StatefulSet) {
         let spec = &mut object.spec;
+        drop_zero(&mut spec.min_ready_seconds);
         set_template_defaults(&mut spec.template);
         spec.pod_management_policy
             .get_or_insert_with(|| "OrderedReady".to_owned());
         let update = spec.update_strategy.get_or_insert_default();
         if text(&update.type_).is_empty() {
             update.type_ = Some("RollingUpdate".to_owned());
+            update.rolling_update.get_or_insert_default();
         }
-        if text(&update.type_) == "RollingUpdate" {
-            let rolling = update.rolling_update.get_or_insert_default();
+        if text(&update.type_) == "RollingUpdate"
+            && let Some(rolling) = &mut update.rolling_update
+        {
             rolling.partition.get_or_insert(0);
             rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
         }
@@ -66,30 +78,59 @@ impl Strategy for StatefulSetStrategy {
     spec_and_status!(StatefulSet);
 
     fn validate(&self, object: &StatefulSet) -> ErrorList {
-        let mut errors = ErrorList::default();
-        validate_spec(&object.spec, &Path::new("spec"), &mut errors);
+        let (mut errors, at) = (ErrorList::default(), Path::new("spec"));
+        validate_spec(&object.spec, &at, &mut errors);
+        validate_pods(&object.spec, &at.child("template"), &mut errors);
+        let claims = items(&object.spec.volume_claim_templates).iter();
+        for (i, claim) in claims.enumerate() {
+            let at = at.child("volumeClaimTemplates").index(i).child("spec");
+            let none = PersistentVolumeClaimSpec::default();
+            let spec = claim.spec.as_ref().unwrap_or(&none);
+            validate_claim_spec(spec, &at, &mut errors);
+        }
+        let service = text(&object.spec.service_name);
+        if !service.is_empty() {
+            let at = at.child("serviceName");
+            faults(service, names::dns_label(service), &at, &mut errors);
+        }
         errors
     }
 
     fn validate_update(&self, new: &StatefulSet, old: &StatefulSet) -> ErrorList {
-        let mut errors = self.validate(new);
+        let (mut errors, at) = (ErrorList::default(), Path::new("spec"));
         let (new, old) = (&new.spec, &old.spec);
-        let same = StatefulSetSpec {
-            replicas: old.replicas,
-            ordinals: old.ordinals.clone(),
-            template: old.template.clone(),
-            update_strategy: old.update_strategy.clone(),
-            revision_history_limit: old.revision_history_limit,
-            persistent_volume_claim_retention_policy: old
-                .persistent_volume_claim_retention_policy
-                .clone(),
-            min_ready_seconds: old.min_ready_seconds,
-            ..new.clone()
-        };
-        if !equality::semantic(&same, old) {
-            let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
-            errors.push(Error::forbidden(&Path::new("spec"), detail));
+        validate_spec(new, &at, &mut errors);
+        // One that has bad Pods already may still be scaled and deleted.
+        let mut before = ErrorList::default();
+        validate_spec(old, &at, &mut before);
+        validate_pods(old, &at.child("template"), &mut before);
+        if before.is_empty() {
+            validate_pods(new, &at.child("template"), &mut errors);
         }
+        immutable(
+            &new.selector,
+            &old.selector,
+            &at.child("selector"),
+            &mut errors,
+        );
+        immutable(
+            &new.volume_claim_templates,
+            &old.volume_claim_templates,
+            &at.child("volumeClaimTemplates"),
+            &mut errors,
+        );
+        immutable(
+            &new.service_name,
+            &old.service_name,
+            &at.child("serviceName"),
+            &mut errors,
+        );
+        immutable(
+            &new.pod_management_policy,
+            &old.pod_management_policy,
+            &at.child("podManagementPolicy"),
+            &mut errors,
+        );
         errors
     }
 
@@ -127,7 +168,25 @@ impl Strategy for StatefulSetStrategy {
     }
 
     fn warnings(&self, object: &StatefulSet) -> Vec<String> {
-        template_warnings(&object.metadata, Some(&object.spec.template))
+        let mut warnings = template_warnings(
+            Some(&object.spec.template),
+            &Path::new("spec").child("template"),
+        );
+        let claims = items(&object.spec.volume_claim_templates).iter();
+        for (i, claim) in claims.enumerate() {
+            let at = Path::new("spec").child("volumeClaimTemplates").index(i);
+            if let Some(spec) = &claim.spec {
+                claim_warnings(spec, &at.child("spec"), &mut warnings);
+            }
+        }
+        if object
+            .spec
+            .revision_history_limit
+            .is_some_and(|limit| limit < 0)
+        {
+            warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -194,35 +253,29 @@ fn validate_spec(spec: &StatefulSetSpec, at: &Path, errors: &mut ErrorList) {
     non_negative(spec.replicas.unwrap_or(1), &at.child("replicas"), errors);
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     non_negative(min_ready, &at.child("minReadySeconds"), errors);
-    let history = spec.revision_history_limit.unwrap_or(0);
-    non_negative(history, &at.child("revisionHistoryLimit"), errors);
     if let Some(start) = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start) {
         non_negative(start, &at.child("ordinals.start"), errors);
     }
-    let service = text(&spec.service_name);
-    if !service.is_empty() {
-        let at = at.child("serviceName");
-        faults(service, names::dns_subdomain(service), &at, errors);
-    }
     let selector_at = at.child("selector");
     validate_label_selector(&spec.selector, &selector_at, errors);
-    if labels::is_empty(&spec.selector) {
+    if is_missing(&spec.selector) {
+        errors.push(Error::required(&selector_at, ""));
+    } else if labels::is_empty(&spec.selector) {
         let detail = "empty selector is invalid for statefulset";
         errors.push(Error::invalid(&selector_at, shown(&spec.selector), detail));
     }
     let (template, template_at) = (&spec.template, at.child("template"));
-    let meta = template.metadata.clone().unwrap_or_default();
+    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
     match Selector::from_label_selector(&spec.selector) {
         Err(_) => errors.push(Error::invalid(&selector_at, shown(&spec.selector), "")),
         Ok(selector) => {
-            if !selector.matches_optional(meta.labels.as_ref()) {
+            let nothing = is_missing(&spec.selector);
+            let everything = labels::is_empty(&spec.selector);
+            if nothing || (!everything && !selector.matches_optional(labels)) {
                 let at = template_at.child("metadata").child("labels");
                 let detail = "`selector` does not match template `labels`";
-                errors.push(Error::invalid(&at, shown(&meta.labels), detail));
+                errors.push(Error::invalid(&at, shown(&labels), detail));
             }
-            // The rest of the template is looked at when a Pod is made of it: its volumes are
-            // whole only together with those of the claims.
-            validate_template_meta(template, &template_at, errors);
         }
     }
     let pod = template.spec.clone().unwrap_or_default();
@@ -237,6 +290,30 @@ fn validate_spec(spec: &StatefulSetSpec, at: &Path, errors: &mut ErrorList) {
         let detail = "activeDeadlineSeconds in StatefulSet is not Supported";
         errors.push(Error::forbidden(&at, detail));
     }
+}
+
+/// The template of the Pods, with the volumes of the claims and without what each Pod gets anew.
+fn validate_pods(spec: &StatefulSetSpec, at: &Path, errors: &mut ErrorList) {
+    let mut template = spec.template.clone();
+    let pod = template.spec.get_or_insert_default();
+    (pod.hostname, pod.subdomain) = (None, None);
+    let claims = items(&spec.volume_claim_templates);
+    if !claims.is_empty() {
+        let name = |claim: &PersistentVolumeClaim| text(&claim.metadata.name).to_owned();
+        let names: BTreeSet<String> = claims.iter().map(name).collect();
+        let own = pod.volumes.take().unwrap_or_default();
+        let own = own.into_iter().filter(|own| !names.contains(&own.name));
+        let claimed = names.iter().map(|name| Volume {
+            name: name.clone(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: name.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        });
+        pod.volumes = Some(claimed.chain(own).collect());
+    }
+    validate_template(&template, at, errors);
 }
 
 fn validate_update_strategy(update: &StatefulSetUpdateStrategy, at: &Path, errors: &mut ErrorList) {
@@ -267,85 +344,4 @@ fn validate_update_strategy(update: &StatefulSetUpdateStrategy, at: &Path, error
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::validation::testing::assert_causes;
-
-    fn set(change: Value) -> StatefulSet {
-        let mut spec = json!({
-            "serviceName": "web", "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "app:v1"}]}},
-        });
-        for (field, value) in change.as_object().unwrap() {
-            spec[field] = value.clone();
-        }
-        let mut set =
-            serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap();
-        StatefulSetStrategy.set_defaults(&mut set);
-        set
-    }
-
-    #[test]
-    fn defaults() {
-        let claims = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
-        let spec = serde_json::to_value(set(json!({"volumeClaimTemplates": claims})).spec).unwrap();
-        assert_eq!(spec["podManagementPolicy"], "OrderedReady");
-        assert_eq!(
-            spec["updateStrategy"],
-            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}})
-        );
-        assert_eq!(
-            spec["persistentVolumeClaimRetentionPolicy"],
-            json!({"whenDeleted": "Retain", "whenScaled": "Retain"})
-        );
-        assert_eq!(spec["revisionHistoryLimit"], 10);
-        let claim = &spec["volumeClaimTemplates"][0];
-        assert_eq!(claim["spec"]["volumeMode"], "Filesystem");
-        assert_eq!(claim["status"]["phase"], "Pending");
-    }
-
-    #[test]
-    fn validation() {
-        let table: Vec<(Value, Vec<&str>)> = vec![
-            (json!({}), vec![]),
-            (
-                json!({"podManagementPolicy": "Random", "replicas": -1, "ordinals": {"start": -1}}),
-                vec![
-                    "spec.podManagementPolicy FieldValueInvalid must be 'OrderedReady' or 'Parallel'",
-                    "spec.replicas FieldValueInvalid",
-                    "spec.ordinals.start FieldValueInvalid",
-                ],
-            ),
-            (
-                json!({"updateStrategy": {"type": "OnDelete", "rollingUpdate": {}}, "selector": {}}),
-                vec![
-                    "spec.updateStrategy.rollingUpdate FieldValueInvalid only allowed for updateStrategy 'RollingUpdate'",
-                    "spec.selector FieldValueInvalid empty selector is invalid for statefulset",
-                ],
-            ),
-            (
-                json!({"updateStrategy": {"rollingUpdate": {"maxUnavailable": "0%", "partition": -1}}, "selector": {"matchLabels": {"app": "x"}}}),
-                vec![
-                    "spec.updateStrategy.rollingUpdate.partition FieldValueInvalid",
-                    "spec.updateStrategy.rollingUpdate.maxUnavailable FieldValueInvalid cannot be 0",
-                    "spec.template.metadata.labels FieldValueInvalid `selector` does not match",
-                ],
-            ),
-        ];
-        for (change, want) in table {
-            assert_causes(&StatefulSetStrategy.validate(&set(change)), &want);
-        }
-        let errors = |change| StatefulSetStrategy.validate_update(&set(change), &set(json!({})));
-        assert_causes(
-            &errors(json!({"replicas": 3, "minReadySeconds": 2, "revisionHistoryLimit": 1})),
-            &[],
-        );
-        assert_causes(
-            &errors(json!({"serviceName": "other"})),
-            &["spec FieldValueForbidden updates to statefulset spec for fields other than"],
-        );
-    }
-}
+mod tests;
