@@ -131,7 +131,8 @@ impl Registry {
             ));
         }
         if part == Part::Main {
-            review.warnings.extend(kind.warnings(&*new));
+            let warnings = kind.warnings_on_update(&*new, &*old);
+            review.warnings.extend(warnings);
         }
         self.validate(&mut review, Some(&*new), Some(&*old)).await?;
 

@@ -37,7 +37,7 @@ fn objects() -> BTreeMap<&'static str, Value> {
         ("deployments.apps", deployment("x")),
         ("replicasets.apps", json!({ "spec": selected })),
         ("statefulsets.apps", json!({ "spec": selected })),
-        ("horizontalpodautoscalers.autoscaling", json!({"spec": {"maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "x"}}})),
+        ("horizontalpodautoscalers.autoscaling", json!({"spec": {"maxReplicas": 1, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}}})),
         ("cronjobs.batch", json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": job}}})),
         ("jobs.batch", json!({ "spec": job })),
         ("leases.coordination.k8s.io", json!({})),

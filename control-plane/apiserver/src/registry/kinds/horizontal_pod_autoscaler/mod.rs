@@ -34,6 +34,7 @@ impl Strategy for AutoscalerStrategy {
     }
 
     fn set_defaults(&self, object: &mut HorizontalPodAutoscaler) {
+        v1::drop_carried(&mut object.metadata);
         let spec = &mut object.spec;
         spec.min_replicas.get_or_insert(1);
         if items(&spec.metrics).is_empty() {
@@ -53,16 +54,19 @@ impl Strategy for AutoscalerStrategy {
 
     fn validate(&self, object: &HorizontalPodAutoscaler) -> ErrorList {
         let mut errors = ErrorList::default();
-        validate_autoscaler(&object.spec, &Path::new("spec"), &mut errors);
+        validate_autoscaler(&object.spec, None, &Path::new("spec"), &mut errors);
         errors
     }
 
     fn validate_update(
         &self,
         new: &HorizontalPodAutoscaler,
-        _old: &HorizontalPodAutoscaler,
+        old: &HorizontalPodAutoscaler,
     ) -> ErrorList {
-        self.validate(new)
+        let mut errors = ErrorList::default();
+        let at = Path::new("spec");
+        validate_autoscaler(&new.spec, Some(&old.spec), &at, &mut errors);
+        errors
     }
 
     fn validate_status_update(
@@ -73,6 +77,10 @@ impl Strategy for AutoscalerStrategy {
         let mut errors = ErrorList::default();
         let at = Path::new("status");
         let status = new.status.clone().unwrap_or_default();
+        for (i, condition) in items(&status.conditions).iter().enumerate() {
+            let at = at.child("conditions").index(i).child("observedGeneration");
+            non_negative(condition.observed_generation.unwrap_or(0), &at, &mut errors);
+        }
         let current = status.current_replicas.unwrap_or(0);
         non_negative(current, &at.child("currentReplicas"), &mut errors);
         let desired = status.desired_replicas;
