@@ -8,8 +8,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_label_name;
+use crate::validation::node_labels::deprecation;
 use crate::validation::parameters::validate_parameters;
-use crate::validation::{equality, faults, items, text};
+use crate::validation::{faults, immutable, items, text};
 
 /// Says of a class that it is the one of claims that name none.
 pub(crate) const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
@@ -68,27 +69,38 @@ impl Strategy for StorageClassStrategy {
     }
 
     fn validate_update(&self, new: &StorageClass, old: &StorageClass) -> ErrorList {
-        let mut errors = ErrorList::default();
-        let forbidden = [
+        let mut errors = self.validate(new);
+        let at = Path::new("parameters");
+        immutable(&new.parameters, &old.parameters, &at, &mut errors);
+        let at = Path::new("provisioner");
+        immutable(&new.provisioner, &old.provisioner, &at, &mut errors);
+        let fields = [
+            ("reclaimPolicy", &new.reclaim_policy, &old.reclaim_policy),
             (
-                "parameters",
-                !equality::semantic(&new.parameters, &old.parameters),
+                "volumeBindingMode",
+                &new.volume_binding_mode,
+                &old.volume_binding_mode,
             ),
-            ("provisioner", new.provisioner != old.provisioner),
-            ("reclaimPolicy", new.reclaim_policy != old.reclaim_policy),
         ];
-        for (field, _) in forbidden.into_iter().filter(|(_, changed)| *changed) {
-            let detail = format!("updates to {field} are forbidden.");
-            errors.push(Error::forbidden(&Path::new(field), detail));
+        for (field, new, old) in fields {
+            immutable(new, old, &Path::new(field), &mut errors);
         }
-        let at = Path::new("volumeBindingMode");
-        crate::validation::immutable(
-            &new.volume_binding_mode,
-            &old.volume_binding_mode,
-            &at,
-            &mut errors,
-        );
         errors
+    }
+
+    fn warnings(&self, object: &StorageClass) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (i, term) in items(&object.allowed_topologies).iter().enumerate() {
+            let at = Path::new("allowedTopologies").index(i);
+            let at = at.child("matchLabelExpressions");
+            for (i, expression) in items(&term.match_label_expressions).iter().enumerate() {
+                if let Some(instead) = deprecation(&expression.key) {
+                    let at = at.index(i).child("key");
+                    warnings.push(format!("{at}: {instead}"));
+                }
+            }
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -214,11 +226,24 @@ mod tests {
         assert_causes(
             &StorageClassStrategy.validate_update(&class(other), &class(json!({}))),
             &[
-                "parameters FieldValueForbidden updates to parameters are forbidden.",
-                "provisioner FieldValueForbidden updates to provisioner are forbidden.",
-                "reclaimPolicy FieldValueForbidden updates to reclaimPolicy are forbidden.",
+                "parameters FieldValueInvalid field is immutable",
+                "provisioner FieldValueInvalid field is immutable",
+                "reclaimPolicy FieldValueInvalid field is immutable",
                 "volumeBindingMode FieldValueInvalid field is immutable",
             ],
+        );
+        let zones = class(json!({"allowedTopologies": [
+            {"matchLabelExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone", "values": []}]},
+        ]}));
+        assert_causes(
+            &StorageClassStrategy.validate_update(&zones, &class(json!({}))),
+            &["allowedTopologies[0].matchLabelExpressions[0].values FieldValueRequired"],
+        );
+        assert_eq!(
+            StorageClassStrategy.warnings(&zones),
+            [
+                "allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"
+            ]
         );
     }
 }

@@ -6,6 +6,7 @@ use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus, VolumeError};
 
+use crate::registry::meta::keep_metadata;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::persistent_volume::{Described, validate_volume_spec};
@@ -93,15 +94,20 @@ impl Strategy for VolumeAttachmentStrategy {
 
     fn prepare_for_status_update(&self, new: &mut VolumeAttachment, old: &VolumeAttachment) {
         new.spec.clone_from(&old.spec);
-        // Labels and finalizers are not the status'.
-        new.metadata.labels.clone_from(&old.metadata.labels);
-        new.metadata.finalizers.clone_from(&old.metadata.finalizers);
+        keep_metadata(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &VolumeAttachment, _old: &VolumeAttachment) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_status(new, &mut errors);
         errors
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[&["metadata"], &["spec"]],
+            _ => &[&["status"]],
+        }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -140,10 +146,6 @@ fn validate_status(object: &VolumeAttachment, errors: &mut ErrorList) {
     let none = BTreeMap::new();
     let metadata = status.attachment_metadata.as_ref().unwrap_or(&none);
     let at_metadata = at.child("attachmentMetadata");
-    for key in metadata.keys().filter(|key| key.is_empty()) {
-        let detail = "must not be empty";
-        errors.push(Error::invalid(&at_metadata, key.as_str(), detail));
-    }
     let size: usize = metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
     if size > MAX_METADATA {
         errors.push(Error::too_long(&at_metadata, MAX_METADATA));
@@ -153,14 +155,14 @@ fn validate_status(object: &VolumeAttachment, errors: &mut ErrorList) {
         ("detachError", &status.detach_error),
     ];
     for (field, fault) in faults {
-        if fault
-            .as_ref()
-            .is_some_and(|e| text(&e.message).len() > MAX_MESSAGE)
-        {
-            errors.push(Error::too_long(
-                &at.child(field).child("message"),
-                MAX_MESSAGE,
-            ));
+        let Some(fault) = fault else { continue };
+        let at = at.child(field);
+        if text(&fault.message).len() > MAX_MESSAGE {
+            errors.push(Error::too_long(&at.child("message"), MAX_MESSAGE));
+        }
+        if let Some(code) = fault.error_code.filter(|code| *code < 0) {
+            let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
+            errors.push(Error::invalid(&at.child("errorCode"), code, detail));
         }
     }
 }
@@ -216,5 +218,20 @@ mod tests {
             ),
             &["spec FieldValueInvalid field is immutable"],
         );
+        let mut object = attachment(json!({"persistentVolumeName": "v"}));
+        let old = object.clone();
+        object.metadata.annotations.get_or_insert_default();
+        object.status = serde_json::from_value(json!({
+            "attached": false, "attachmentMetadata": {"": "x"}, "detachError": {"errorCode": -1},
+        }))
+        .unwrap();
+        assert_causes(
+            &VolumeAttachmentStrategy.validate_status_update(&object, &old),
+            &[
+                "status.detachError.errorCode FieldValueInvalid must be between 0 and 2147483647, inclusive",
+            ],
+        );
+        VolumeAttachmentStrategy.prepare_for_status_update(&mut object, &old);
+        assert_eq!(object.metadata, old.metadata);
     }
 }

@@ -301,7 +301,9 @@ fn validate_azure_disk(disk: &AzureDiskVolumeSource, at: &Path, errors: &mut Err
 pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut ErrorList) {
     if driver.is_empty() {
         errors.push(Error::required(driver_at, ""));
-    } else if driver.len() > 63 {
+        return;
+    }
+    if driver.len() > 63 {
         errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();

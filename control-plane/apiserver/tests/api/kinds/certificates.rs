@@ -1,7 +1,7 @@
 //! Requests for certificates.
 
 use k8s_openapi::ByteString;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 use super::{Subject, TABLE, lifecycle};
@@ -117,8 +117,10 @@ async fn a_request_is_its_authors_and_is_approved_apart() {
 #[tokio::test]
 async fn cluster_trust_bundles() {
     let api = Api::new().await;
-    let (_, anchor) = request();
-    let anchor = String::from_utf8(anchor.0).unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let anchor = authority.self_signed(&key).unwrap().pem();
     let spec = json!({"signerName": "example.com/s", "trustBundle": anchor});
     let subject = Subject {
         group_version: "/apis/certificates.k8s.io/v1",

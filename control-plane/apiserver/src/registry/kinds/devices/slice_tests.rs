@@ -35,7 +35,6 @@ fn slices() {
             json!({"driver": "", "pool": {"name": "", "generation": -1, "resourceSliceCount": 0}, "nodeName": "", "nodeSelector": {"nodeSelectorTerms": [term, term]}, "allNodes": false, "perDeviceNodeSelection": false}),
             &[
                 "spec.driver FieldValueRequired",
-                "spec.driver FieldValueInvalid",
                 "spec.pool.name FieldValueRequired",
                 "spec.pool.resourceSliceCount FieldValueInvalid must be greater than zero",
                 "spec.pool.generation FieldValueInvalid must be greater than or equal to zero",
