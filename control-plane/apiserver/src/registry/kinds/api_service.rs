@@ -10,6 +10,7 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
 };
 
 use crate::registry::lookup::{Kinds, by_priority};
+use crate::registry::meta::keep_metadata;
 use crate::registry::printing;
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource,
@@ -93,6 +94,7 @@ impl Strategy for APIServiceStrategy {
             .categories(&["api-extensions"])
             .names(NameRule::PathSegment)
             .subresources(&[Subresource::Status])
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut APIService) {
@@ -124,6 +126,14 @@ impl Strategy for APIServiceStrategy {
 
     fn prepare_for_status_update(&self, new: &mut APIService, old: &APIService) {
         new.spec.clone_from(&old.spec);
+        keep_metadata(&mut new.metadata, &old.metadata);
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        match subresource {
+            "status" => &[&["metadata"], &["spec"]],
+            _ => &[&["status"]],
+        }
     }
 
     fn validate(&self, object: &APIService) -> ErrorList {
@@ -164,8 +174,12 @@ impl Strategy for APIServiceStrategy {
             .find(|condition| condition.type_ == "Available");
         let available = match available {
             None => "Unknown".to_owned(),
-            Some(condition) if condition.status == "True" => condition.status.clone(),
-            Some(condition) => format!("{} ({})", condition.status, text(&condition.reason)),
+            Some(condition) => match text(&condition.reason) {
+                reason if condition.status != "True" && !reason.is_empty() => {
+                    format!("{} ({reason})", condition.status)
+                }
+                _ => condition.status.clone(),
+            },
         };
         vec![
             printing::name(&object.metadata),

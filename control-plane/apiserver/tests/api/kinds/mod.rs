@@ -37,7 +37,12 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 /// Kinds whose status is written without their metadata.
-const STATUS_ALONE: [&str; 2] = ["devicetaintrules", "resourceclaims"];
+const STATUS_ALONE: [&str; 4] = [
+    "apiservices",
+    "devicetaintrules",
+    "resourceclaims",
+    "volumeattachments",
+];
 const SELECTOR: &str = "labelSelector=lifecycle%3Dyes";
 
 /// A kind and an object of it.
