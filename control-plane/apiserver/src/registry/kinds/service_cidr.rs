@@ -23,7 +23,7 @@ impl Strategy for ServiceCIDRStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(ServiceCIDR);
+    spec_and_status!(ServiceCIDR, alone);
 
     fn validate(&self, object: &ServiceCIDR) -> ErrorList {
         let mut errors = ErrorList::default();

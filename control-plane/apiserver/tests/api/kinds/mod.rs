@@ -37,10 +37,14 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 /// Kinds whose status is written without their metadata.
-const STATUS_ALONE: [&str; 4] = [
+const STATUS_ALONE: [&str; 8] = [
     "apiservices",
     "devicetaintrules",
+    "flowschemas",
+    "prioritylevelconfigurations",
     "resourceclaims",
+    "servicecidrs",
+    "validatingadmissionpolicies",
     "volumeattachments",
 ];
 const SELECTOR: &str = "labelSelector=lifecycle%3Dyes";

@@ -32,7 +32,7 @@ impl Strategy for ValidatingPolicyStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(ValidatingAdmissionPolicy);
+    spec_and_status!(ValidatingAdmissionPolicy, alone);
 
     fn validate(&self, object: &ValidatingAdmissionPolicy) -> ErrorList {
         let spec = object.spec.clone().unwrap_or_default();

@@ -7,7 +7,7 @@ use k8s_openapi::api::events::v1::{Event, EventSeries};
 use super::EventStrategy;
 use crate::registry::kinds::versions::View;
 use crate::registry::strategy::ErrorList;
-use crate::validation::{immutable, text};
+use crate::validation::{IMMUTABLE, immutable, shown, text};
 
 /// Event as events.k8s.io has it.
 pub(in crate::registry::kinds) struct EventView;
@@ -73,7 +73,9 @@ impl View for EventView {
     fn validate_update(&self, new: &Event, old: &Event) -> ErrorList {
         let mut errors = ErrorList::default();
         super::validate(&to_core(new.clone()), "reportingController", &mut errors);
-        validate_series(new, &mut errors);
+        if new.series != old.series {
+            validate_series(new, &mut errors);
+        }
         immutable(
             &new.regarding,
             &old.regarding,
@@ -102,12 +104,12 @@ impl View for EventView {
             &mut errors,
         );
         immutable(&new.type_, &old.type_, &Path::new("type"), &mut errors);
-        immutable(
-            &new.event_time,
-            &old.event_time,
-            &Path::new("eventTime"),
-            &mut errors,
-        );
+        // Not every client keeps more than microseconds.
+        let micros = |event: &Event| event.event_time.as_ref().map(|t| t.0.as_microsecond());
+        if micros(new) != micros(old) {
+            let at = Path::new("eventTime");
+            errors.push(Error::invalid(&at, shown(&new.event_time), IMMUTABLE));
+        }
         immutable(
             &new.deprecated_source,
             &old.deprecated_source,

@@ -67,6 +67,23 @@ fn validation() {
             ],
         ),
     ];
+    // Newer events may be about what is elsewhere, and about objects of the cluster in two places.
+    let newer = json!({"eventTime": "2026-01-01T00:00:00.000000Z", "reportingComponent": "c", "reportingInstance": "i", "action": "a"});
+    for (namespace, involved, want) in [
+        ("a", "b", 0),
+        ("a", "", 1),
+        ("default", "", 0),
+        ("kube-system", "", 0),
+    ] {
+        let mut value = event();
+        for (field, member) in newer.as_object().unwrap() {
+            value[field] = member.clone();
+        }
+        value["metadata"]["namespace"] = json!(namespace);
+        value["involvedObject"]["namespace"] = json!(involved);
+        let errors = EventStrategy.validate(&serde_json::from_value(value).unwrap());
+        assert_eq!(errors.len(), want, "{namespace} {involved}: {errors:?}");
+    }
     for (change, want) in table {
         let mut value = event();
         for (field, member) in change.as_object().unwrap() {
@@ -119,6 +136,18 @@ fn validation_of_the_newer_version() {
         );
     }
     let old: Modern = serde_json::from_value(modern()).unwrap();
+    let mut new = old.clone();
+    let later = |event: &mut Modern, time: jiff::SignedDuration| {
+        let when = event.event_time.as_mut().unwrap();
+        when.0 += time;
+    };
+    later(&mut new, jiff::SignedDuration::from_nanos(1));
+    assert_causes(&Viewed(super::EventView).validate_update(&new, &old), &[]);
+    later(&mut new, jiff::SignedDuration::from_micros(1));
+    assert_causes(
+        &Viewed(super::EventView).validate_update(&new, &old),
+        &["eventTime FieldValueInvalid field is immutable"],
+    );
     let mut new = old.clone();
     new.note = Some("other".to_owned());
     assert_causes(
