@@ -50,11 +50,27 @@ pub(crate) fn check_request(pem: &[u8]) -> Result<(), String> {
         .and_then(Result::ok)
         .filter(|block| block.label == "CERTIFICATE REQUEST")
         .ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    check_signature(&parse_request(&block.contents)?)
+}
+
+/// A request of PKCS #10.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn parse_request(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
     let (rest, request) =
-        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+        X509CertificationRequest::from_der(der).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("trailing data after the certificate request".to_owned());
     }
+    Ok(request)
+}
+
+/// Whether the key that a request names has signed it.
+///
+/// # Errors
+/// Why it has not.
+pub(crate) fn check_signature(request: &X509CertificationRequest<'_>) -> Result<(), String> {
     let info = &request.certification_request_info;
     let identifier = request.signature_algorithm.algorithm.as_bytes();
     let length = u8::try_from(identifier.len()).unwrap_or(u8::MAX);
@@ -231,7 +247,7 @@ pub(crate) fn organizations(pem: &[u8]) -> Vec<String> {
     let Some(block) = block else {
         return Vec::new();
     };
-    let Ok((_, request)) = X509CertificationRequest::from_der(&block.contents) else {
+    let Ok(request) = parse_request(&block.contents) else {
         return Vec::new();
     };
     let subject = &request.certification_request_info.subject;

@@ -27,6 +27,7 @@ pub(crate) mod object_meta;
 pub(crate) mod parameters;
 pub(crate) mod persistent_volume;
 pub(crate) mod pod;
+pub(crate) mod pod_certificate;
 pub(crate) mod port;
 pub(crate) mod rbac;
 pub(crate) mod references;
