@@ -275,7 +275,12 @@ pub(crate) fn validate_level(
                 None => errors.push(Error::required(&limited_at, "")),
             }
         }
-        other => one_of(other, &["Exempt", "Limited"], &at.child("type"), errors),
+        other => {
+            one_of(other, &["Exempt", "Limited"], &at.child("type"), errors);
+            if spec.limited.is_some() {
+                errors.push(Error::forbidden(&limited_at, ""));
+            }
+        }
     }
 }
 
@@ -320,12 +325,15 @@ fn validate_response(response: &LimitResponse, at: &Path, errors: &mut ErrorList
     let queuing_at = at.child("queuing");
     match (response.type_.as_str(), &response.queuing) {
         ("Reject", None) => {}
-        ("Reject", Some(_)) => {
-            errors.push(Error::forbidden(&queuing_at, ""));
-        }
+        ("Reject", Some(_)) => errors.push(Error::forbidden(&queuing_at, "")),
         ("Queue", Some(queuing)) => validate_queuing(queuing, &queuing_at, errors),
         ("Queue", None) => errors.push(Error::required(&queuing_at, "")),
-        (other, _) => one_of(other, &["Queue", "Reject"], &at.child("type"), errors),
+        (other, queuing) => {
+            one_of(other, &["Queue", "Reject"], &at.child("type"), errors);
+            if queuing.is_some() {
+                errors.push(Error::forbidden(&queuing_at, ""));
+            }
+        }
     }
 }
 

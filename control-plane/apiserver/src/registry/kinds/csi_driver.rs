@@ -145,7 +145,7 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
     }
     one_of(
         text(&spec.fs_group_policy),
-        &["ReadWriteOnceWithFSType", "File", "None"],
+        &["File", "None", "ReadWriteOnceWithFSType"],
         &at.child("fsGroupPolicy"),
         errors,
     );
@@ -154,7 +154,7 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
         &at.child("tokenRequests"),
         errors,
     );
-    let modes = &["Ephemeral", "Persistent"];
+    let modes = &["Persistent", "Ephemeral"];
     for mode in items(&spec.volume_lifecycle_modes) {
         if !modes.contains(&mode.as_str()) {
             let at = at.child("volumeLifecycleModes");

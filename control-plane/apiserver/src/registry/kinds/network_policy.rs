@@ -15,8 +15,8 @@ use crate::validation::labels::validate_label_selector;
 use crate::validation::legacy_address::{cidr_warnings, validate_legacy_cidr};
 use crate::validation::{equality, faults, items, shown};
 
-const TYPES: &[&str] = &["Egress", "Ingress"];
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+const TYPES: &[&str] = &["Ingress", "Egress"];
+const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
 pub(super) struct NetworkPolicyStrategy;
 

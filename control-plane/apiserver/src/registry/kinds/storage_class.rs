@@ -1,5 +1,7 @@
 //! StorageClass: how volumes of a sort are made.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::TopologySelectorTerm;
@@ -145,14 +147,22 @@ pub(crate) fn is_default(class: &StorageClass) -> bool {
     })
 }
 
+/// The values of each key that a term selects, in whatever order.
+fn selected(term: &TopologySelectorTerm) -> BTreeMap<&str, BTreeSet<&str>> {
+    let expressions = items(&term.match_label_expressions).iter();
+    expressions
+        .map(|expression| {
+            let values = expression.values.iter().map(String::as_str);
+            (expression.key.as_str(), values.collect())
+        })
+        .collect()
+}
+
 fn validate_topologies(terms: &[TopologySelectorTerm], at: &Path, errors: &mut ErrorList) {
     for (i, term) in terms.iter().enumerate() {
         let term_at = at.index(i);
         let expressions_at = term_at.child("matchLabelExpressions");
         let expressions = items(&term.match_label_expressions);
-        if expressions.is_empty() {
-            errors.push(Error::required(&expressions_at, ""));
-        }
         for (j, expression) in expressions.iter().enumerate() {
             let at = expressions_at.index(j);
             let values_at = at.child("values");
@@ -172,7 +182,9 @@ fn validate_topologies(terms: &[TopologySelectorTerm], at: &Path, errors: &mut E
                 errors.push(Error::duplicate(&at.child("key"), expression.key.as_str()));
             }
         }
-        if terms[..i].contains(term) {
+        // A term that says nothing is the same as one that is not there.
+        let said = selected(term);
+        if said.is_empty() || terms[..i].iter().any(|other| selected(other) == said) {
             errors.push(Error::duplicate(&expressions_at, ""));
         }
     }
@@ -215,7 +227,7 @@ mod tests {
                     "allowedTopologies[0].matchLabelExpressions[0].values[1] FieldValueDuplicate",
                     "allowedTopologies[0].matchLabelExpressions[1].values FieldValueRequired",
                     "allowedTopologies[0].matchLabelExpressions[1].key FieldValueDuplicate",
-                    "allowedTopologies[1].matchLabelExpressions FieldValueRequired",
+                    "allowedTopologies[1].matchLabelExpressions FieldValueDuplicate",
                 ],
             ),
         ];

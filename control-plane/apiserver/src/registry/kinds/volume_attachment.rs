@@ -30,10 +30,6 @@ impl Strategy for VolumeAttachmentStrategy {
     }
 
     fn set_defaults(&self, object: &mut VolumeAttachment) {
-        if let Some(spec) = &mut object.spec.source.inline_volume_spec {
-            spec.volume_mode
-                .get_or_insert_with(|| "Filesystem".to_owned());
-        }
         object.status.get_or_insert_default();
     }
 
@@ -204,6 +200,22 @@ mod tests {
                 ),
                 vec![
                     "spec.source.inlineVolumeSpec.capacity FieldValueForbidden may not be specified in the context of inline volumes",
+                ],
+            ),
+            (
+                inline(
+                    json!({"accessModes": ["ReadWriteOnce"], "csi": csi, "capacity": {}, "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"}),
+                ),
+                vec![],
+            ),
+            (
+                inline(
+                    json!({"accessModes": ["ReadWriteOnce"], "nfs": {"server": "s", "path": "/"}, "persistentVolumeReclaimPolicy": "Delete", "volumeMode": "Block"}),
+                ),
+                vec![
+                    "spec.source.inlineVolumeSpec.csi FieldValueRequired has to be specified in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy FieldValueForbidden may only be Retain in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.volumeMode FieldValueForbidden may not specify volumeMode other than Filesystem in the context of inline volumes",
                 ],
             ),
         ];

@@ -5,8 +5,28 @@ use coracle_apimachinery::names;
 use coracle_apimachinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec};
 
-use crate::validation::node_labels::deprecation;
 use crate::validation::{items, text};
+
+/// Labels of nodes that have newer names, and since when.
+const RENAMED_LABELS: &[(&str, &str, &str)] = &[
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch", "v1.14"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os", "v1.14"),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+        "v1.17",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+        "v1.17",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+        "v1.17",
+    ),
+];
 
 /// Where a name is used in the hostnames of Pods, it had better be a label; `uses` says where.
 pub(crate) fn name_warning(name: &str, uses: &str) -> Option<String> {
@@ -23,9 +43,11 @@ pub(crate) fn name_warning(name: &str, uses: &str) -> Option<String> {
 pub(crate) fn spec_warnings(spec: &PodSpec, at: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     for key in spec.node_selector.iter().flatten().map(|(key, _)| key) {
-        if let Some(instead) = deprecation(key) {
+        if let Some((_, new, since)) = RENAMED_LABELS.iter().find(|(old, ..)| old == key) {
             let at = at.child("nodeSelector").key(key);
-            warnings.push(format!("{at}: {instead}"));
+            warnings.push(format!(
+                "{at}: deprecated since {since}; use {new:?} instead"
+            ));
         }
     }
     for (i, volume) in items(&spec.volumes).iter().enumerate() {

@@ -2,6 +2,7 @@
 //! them. Only their structure is looked at: which of them a node can mount is the node's affair.
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
     FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
@@ -307,12 +308,7 @@ pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut 
         errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();
-    super::faults(
-        driver,
-        coracle_apimachinery::names::dns_subdomain(&lower),
-        driver_at,
-        errors,
-    );
+    super::faults(driver, names::dns_subdomain(&lower), driver_at, errors);
 }
 
 fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {

@@ -187,13 +187,14 @@ fn what_is_claimed_stays() {
         &template.validate_update(&of("c"), &of("d")),
         &["spec FieldValueInvalid field is immutable"],
     );
-    let bad = json!({"spec": {"metadata": {"labels": {"": "a"}, "annotations": {"a b": ""}}}});
+    let bad = json!({"spec": {"metadata": {"name": "x", "labels": {"": "a"}, "annotations": {"a b": ""}}}});
     assert_causes(
         &template.validate(&made(&template, &bad)),
         &[
             "spec.metadata.annotations FieldValueInvalid",
             "spec.metadata.labels FieldValueInvalid",
             "spec.metadata.labels FieldValueInvalid",
+            "spec.metadata.name FieldValueForbidden cannot be set",
         ],
     );
 }

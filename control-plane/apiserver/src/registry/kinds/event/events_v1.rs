@@ -7,7 +7,7 @@ use k8s_openapi::api::events::v1::{Event, EventSeries};
 use super::EventStrategy;
 use crate::registry::kinds::versions::View;
 use crate::registry::strategy::ErrorList;
-use crate::validation::{IMMUTABLE, immutable, shown, text};
+use crate::validation::{immutable, text};
 
 /// Event as events.k8s.io has it.
 pub(in crate::registry::kinds) struct EventView;
@@ -108,7 +108,8 @@ impl View for EventView {
         let micros = |event: &Event| event.event_time.as_ref().map(|t| t.0.as_microsecond());
         if micros(new) != micros(old) {
             let at = Path::new("eventTime");
-            errors.push(Error::invalid(&at, shown(&new.event_time), IMMUTABLE));
+            let shown = crate::validation::shown(&new.event_time);
+            errors.push(Error::invalid(&at, shown, crate::validation::IMMUTABLE));
         }
         immutable(
             &new.deprecated_source,

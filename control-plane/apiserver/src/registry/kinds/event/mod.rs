@@ -24,17 +24,15 @@ const MAX_NOTE: usize = 1024;
 /// What is checked of an Event of either version, in the terms of v1. `controller` is what the
 /// version calls the reporting component.
 fn validate(event: &Event, controller: &str, errors: &mut ErrorList) {
+    if event.event_time.is_some() {
+        validate_modern(event, controller, errors);
+    }
     let namespace = text(&event.metadata.namespace);
     let involved = text(&event.involved_object.namespace);
-    let matches = if event.event_time.is_some() {
-        validate_modern(event, controller, errors);
-        !involved.is_empty() || matches!(namespace, "default" | "kube-system")
-    } else {
-        // Events about objects of the cluster are in the default namespace.
-        match involved {
-            "" => matches!(namespace, "" | "default"),
-            involved => involved == namespace,
-        }
+    // Events about objects of the cluster are in the default namespace.
+    let matches = match involved {
+        "" => matches!(namespace, "" | "default"),
+        involved => involved == namespace,
     };
     if !matches {
         let at = Path::new("involvedObject").child("namespace");

@@ -124,11 +124,17 @@ fn priority_levels() {
         (queuing(json!({})), vec![]),
         (
             json!({"type": "", "limited": {"limitResponse": {"type": ""}}}),
-            vec!["spec.type FieldValueRequired"],
+            vec![
+                "spec.type FieldValueRequired",
+                "spec.limited FieldValueForbidden",
+            ],
         ),
         (
-            json!({"type": "Limited", "limited": {"limitResponse": {"type": ""}}}),
-            vec!["spec.limited.limitResponse.type FieldValueRequired"],
+            json!({"type": "Limited", "limited": {"limitResponse": {"type": "", "queuing": {}}}}),
+            vec![
+                "spec.limited.limitResponse.type FieldValueRequired",
+                "spec.limited.limitResponse.queuing FieldValueForbidden",
+            ],
         ),
         (
             queuing(json!({"queues": -1, "handSize": -1, "queueLengthLimit": -1})),

@@ -116,6 +116,14 @@ fn defaults_hold_in_both_versions() {
     annotations.insert(carried, "[]".to_owned());
     AutoscalerStrategy.set_defaults(&mut carrying);
     assert_eq!(carrying, rich());
+    let odd = json!({"type": "AverageValue", "averageValue": "0.5"});
+    let odd = autoscaler(json!({
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": "m"}, "target": odd}}],
+        "behavior": {"scaleUp": {"tolerance": "0.1"}},
+    }));
+    let spec = serde_json::to_value(odd.spec).unwrap();
+    assert_eq!(spec["metrics"][0]["pods"]["target"]["averageValue"], "500m");
+    assert_eq!(spec["behavior"]["scaleUp"]["tolerance"], "100m");
     assert_eq!(served.spec.target_cpu_utilization_percentage, Some(80));
     assert_eq!(served.spec.min_replicas, Some(1));
     let spec = serde_json::to_value(autoscaler(json!({"behavior": {}})).spec).unwrap();

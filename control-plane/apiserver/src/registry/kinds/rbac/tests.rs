@@ -65,7 +65,10 @@ fn rules() {
     let bad = json!({"clusterRoleSelectors": [{"matchLabels": {"a b": "c"}}]});
     assert_causes(
         &ClusterRoleStrategy.validate(&aggregate(bad)),
-        &["aggregationRule.clusterRoleSelectors[0].matchLabels FieldValueInvalid"],
+        &[
+            "aggregationRule.clusterRoleSelectors[0].matchLabels FieldValueInvalid",
+            "aggregationRule.clusterRoleSelectors[0] FieldValueInvalid invalid label selector.",
+        ],
     );
 }
 
