@@ -7,10 +7,9 @@ use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerSpec,
     MetricIdentifier, MetricSpec, MetricTarget,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::references::validate_segment;
-use super::resources::validate_container_resource;
+use super::resources::{parse_quantity, validate_container_resource};
 use super::{NEGATIVE, NOT_POSITIVE, faults, items, text};
 
 /// Longest period of a policy, in seconds.
@@ -157,10 +156,13 @@ fn validate_rules(rules: &HPAScalingRules, at: &Path, errors: &mut ErrorList) {
     for (i, policy) in policies.iter().enumerate() {
         validate_policy(policy, &policies_at.index(i), errors);
     }
-    if let Some(tolerance) = parse(rules.tolerance.as_ref()).filter(Quantity::is_negative) {
-        let detail = "must be greater or equal to zero";
+    if let Some(tolerance) = &rules.tolerance {
         let at = at.child("tolerance");
-        errors.push(Error::invalid(&at, tolerance.to_string(), detail));
+        let parsed = parse_quantity(tolerance, &at, errors);
+        if let Some(tolerance) = parsed.filter(Quantity::is_negative) {
+            let detail = "must be greater or equal to zero";
+            errors.push(Error::invalid(&at, tolerance.to_string(), detail));
+        }
     }
 }
 
@@ -351,14 +353,12 @@ fn validate_target(target: &MetricTarget, at: &Path, errors: &mut ErrorList) {
         ("averageValue", &target.average_value),
     ];
     for (field, value) in values {
-        if let Some(value) = parse(value.as_ref())
+        let Some(value) = value else { continue };
+        let at = at.child(field);
+        if let Some(value) = parse_quantity(value, &at, errors)
             && (value.is_zero() || value.is_negative())
         {
-            errors.push(Error::invalid(
-                &at.child(field),
-                value.to_string(),
-                "must be positive",
-            ));
+            errors.push(Error::invalid(&at, value.to_string(), "must be positive"));
         }
     }
     if let Some(utilization) = target.average_utilization.filter(|u| *u < 1) {
@@ -379,8 +379,4 @@ fn validate_identifier(metric: &MetricIdentifier, at: &Path, errors: &mut ErrorL
             errors,
         );
     }
-}
-
-fn parse(quantity: Option<&ApiQuantity>) -> Option<Quantity> {
-    quantity.and_then(|quantity| quantity.try_into().ok())
 }

@@ -119,7 +119,7 @@ pub(crate) fn check_chain(pem: &[u8]) -> Result<(), String> {
         blocks += 1;
     }
     if blocks == 0 {
-        return Err("must contain one or more PEM blocks".to_owned());
+        return Err("must contain at least one CERTIFICATE PEM block".to_owned());
     }
     Ok(())
 }

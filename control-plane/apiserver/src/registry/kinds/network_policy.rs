@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::address::is_strict_subset;
+use crate::validation::address::{family_of_cidr, is_strict_subset};
 use crate::validation::labels::validate_label_selector;
 use crate::validation::legacy_address::{cidr_warnings, validate_legacy_cidr};
-use crate::validation::{equality, faults, items, shown};
+use crate::validation::{faults, items, shown};
 
 const TYPES: &[&str] = &["Ingress", "Egress"];
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
@@ -65,8 +65,9 @@ impl Strategy for NetworkPolicyStrategy {
         validate(new, &was)
     }
 
+    /// A selector of everything is not the same as none.
     fn spec_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> bool {
-        !equality::semantic(&new.spec, &old.spec)
+        new.spec != old.spec
     }
 
     fn warnings(&self, object: &NetworkPolicy) -> Vec<String> {
@@ -237,6 +238,9 @@ fn validate_block(block: &IPBlock, was: &[&str], at: &Path, errors: &mut ErrorLi
         return;
     }
     validate_legacy_cidr(&block.cidr, was, &cidr_at, errors);
+    if family_of_cidr(&block.cidr).is_none() {
+        return;
+    }
     for (i, except) in items(&block.except).iter().enumerate() {
         let at = at.child("except").index(i);
         validate_legacy_cidr(except, was, &at, errors);
@@ -317,6 +321,15 @@ mod tests {
         for (spec, want) in table {
             assert_causes(&NetworkPolicyStrategy.validate(&policy(spec)), &want);
         }
+        let (all, none) = (json!([{"podSelector": {}}]), json!([{"podSelector": null}]));
+        let (all, none) = (policy(from(all)), policy(from(none)));
+        assert!(NetworkPolicyStrategy.spec_changed(&all, &none));
+        assert!(!NetworkPolicyStrategy.spec_changed(&all, &all.clone()));
+        let bad = policy(from(json!([{"ipBlock": {"cidr": "x", "except": ["y"]}}])));
+        assert_causes(
+            &NetworkPolicyStrategy.validate(&bad),
+            &["spec.ingress[0].from[0].ipBlock.cidr FieldValueInvalid must be a valid CIDR value"],
+        );
         let odd = policy(from(
             json!([{"ipBlock": {"cidr": "10.0.0.1/8", "except": ["10.1.0.0/016"]}}]),
         ));

@@ -284,8 +284,7 @@ fn the_status_of_a_policy() {
             "status.typeChecking.expressionWarnings[1].warning FieldValueRequired",
             "status.typeChecking.expressionWarnings[1].fieldRef FieldValueRequired",
             "status.typeChecking.expressionWarnings[2].fieldRef FieldValueInvalid invalid JSONPath: unterminated array",
-            "status.conditions[0].type FieldValueInvalid",
-            "status.conditions[0].type FieldValueInvalid",
+            "status.conditions[0].type FieldValueRequired is required",
             "status.conditions[0].status FieldValueNotSupported",
         ],
     );

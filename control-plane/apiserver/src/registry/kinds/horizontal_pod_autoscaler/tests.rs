@@ -198,6 +198,13 @@ fn validation() {
             ],
         ),
         (
+            json!({"behavior": {"scaleUp": {"tolerance": "a"}}, "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "much"}}}]}),
+            vec![
+                "spec.metrics[0].resource.target.averageValue FieldValueInvalid quantities must match",
+                "spec.behavior.scaleUp.tolerance FieldValueInvalid quantities must match",
+            ],
+        ),
+        (
             json!({"metrics": [{
                 "type": "Pods",
                 "pods": {"metric": {"name": "a"}, "target": {"type": "AverageValue", "averageValue": "1"}},
