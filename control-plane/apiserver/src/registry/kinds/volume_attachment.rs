@@ -109,7 +109,10 @@ impl Strategy for VolumeAttachmentStrategy {
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
-            Column::text("Attacher", "The driver that attaches it."),
+            Column {
+                format: "name".into(),
+                ..Column::text("Attacher", "The driver that attaches it.")
+            },
             Column::text("PV", "The volume."),
             Column::text("Node", "The node that it is attached to."),
             Column {

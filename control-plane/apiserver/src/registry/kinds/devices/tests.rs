@@ -268,7 +268,7 @@ fn allocations() {
             "status.allocation.devices.results[0].device FieldValueInvalid",
             "status.allocation.devices.results[0].bindingConditions[1] FieldValueDuplicate",
             "status.allocation.devices.results[0].bindingFailureConditions[0] FieldValueInvalid bindingFailureConditions must not overlap",
-            "status.allocation.devices.results[0].shareID FieldValueInvalid error validating uid",
+            "status.allocation.devices.results[0].shareID FieldValueInvalid must be a lowercase UUID",
             "status.allocation.devices.config[0].source FieldValueNotSupported",
             "status.allocation.devices.config[0].requests[1] FieldValueDuplicate",
             "status.allocation.devices.config[0].opaque FieldValueRequired",

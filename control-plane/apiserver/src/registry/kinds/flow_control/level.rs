@@ -105,9 +105,7 @@ impl Strategy for PriorityLevelStrategy {
         let spec = &object.spec;
         let limited = spec.limited.as_ref();
         let queuing = limited.and_then(|limited| limited.limit_response.queuing.as_ref());
-        let number = |number: Option<i32>| {
-            Cell::from(number.map_or_else(|| "<none>".to_owned(), |number| number.to_string()))
-        };
+        let number = |number: Option<i32>| number.map_or_else(|| Cell::from("<none>"), Cell::from);
         vec![
             printing::name(&object.metadata),
             Cell::from(spec.type_.as_str()),

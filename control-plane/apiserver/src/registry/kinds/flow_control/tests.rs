@@ -4,7 +4,7 @@ use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Cell, Strategy};
 use crate::validation::testing::assert_causes;
 
 fn schema(name: &str, spec: Value) -> FlowSchema {
@@ -180,6 +180,11 @@ fn priority_levels() {
     for (spec, want) in table {
         assert_causes(&PriorityLevelStrategy.validate(&level("l", spec)), &want);
     }
+    let row =
+        PriorityLevelStrategy.row(&level("l", queuing(json!({}))), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(row[3], Cell::from(64_i32));
+    let row = PriorityLevelStrategy.row(&level("l", json!({})), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(row[3], Cell::from("<none>"));
     let zeros = json!({"queues": 0, "handSize": 0, "queueLengthLimit": 0});
     assert_eq!(level("l", queuing(zeros)), level("l", queuing(json!({}))));
     let default = level("l", queuing(json!({})));
