@@ -246,13 +246,17 @@ fn validate_domain(name: &str, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::required(at, ""));
         return;
     }
-    faults(name, names::dns_subdomain(name), at, errors);
-    if !name.contains('.') {
-        errors.push(Error::invalid(
-            at,
-            name,
-            "should be a domain with at least two segments separated by dots",
-        ));
+    let wrong = names::dns_subdomain(name).join(",");
+    let long = name.split('.').find_map(|label| {
+        Some((label, names::dns_label(label).join(","))).filter(|(_, wrong)| !wrong.is_empty())
+    });
+    if !wrong.is_empty() {
+        errors.push(Error::invalid(at, name, wrong));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(Error::invalid(at, name, detail));
+    } else if let Some((label, wrong)) = long {
+        errors.push(Error::invalid(at, label, wrong));
     }
 }
 

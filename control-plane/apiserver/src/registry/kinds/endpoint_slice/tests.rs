@@ -48,11 +48,13 @@ fn validation() {
             ],
         ),
         (
-            json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b", "a"]}], "ports": [{"name": "A"}, {}, {}]}),
+            json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b", "a", "A", format!("a.{}", "b".repeat(64))]}], "ports": [{"name": "A"}, {}, {}]}),
             vec![
                 "ports[0].name FieldValueInvalid",
                 "ports[2].name FieldValueDuplicate",
                 "endpoints[0].addresses[1] FieldValueInvalid should be a domain",
+                "endpoints[0].addresses[2] FieldValueInvalid a lowercase RFC 1123 subdomain",
+                "endpoints[0].addresses[3] FieldValueInvalid must be no more than 63",
             ],
         ),
     ];
