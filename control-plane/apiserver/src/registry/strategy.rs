@@ -38,6 +38,15 @@ pub struct ScaleView {
     pub selector: String,
 }
 
+/// [`Strategy::reset_fields`] of a kind whose status is written without its metadata.
+#[must_use]
+pub fn resets_with_metadata(subresource: &str) -> &'static [&'static [&'static str]] {
+    match subresource {
+        "status" => &[&["metadata"], &["spec"]],
+        _ => &[&["status"]],
+    }
+}
+
 /// What one kind adds to the generic registry; see the module's documentation for the order in
 /// which these are called.
 pub trait Strategy: Send + Sync + 'static {

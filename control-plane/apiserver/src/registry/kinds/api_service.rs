@@ -10,11 +10,10 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
 };
 
 use crate::registry::lookup::{Kinds, by_priority};
-use crate::registry::meta::keep_metadata;
-use crate::registry::printing;
 use crate::registry::strategy::{
-    Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource,
+    Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource, resets_with_metadata,
 };
+use crate::registry::{meta, printing};
 use crate::validation::api_service::{validate_api_service, validate_conditions};
 use crate::validation::{items, text};
 
@@ -126,14 +125,11 @@ impl Strategy for APIServiceStrategy {
 
     fn prepare_for_status_update(&self, new: &mut APIService, old: &APIService) {
         new.spec.clone_from(&old.spec);
-        keep_metadata(&mut new.metadata, &old.metadata);
+        meta::keep_metadata(&mut new.metadata, &old.metadata);
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        match subresource {
-            "status" => &[&["metadata"], &["spec"]],
-            _ => &[&["status"]],
-        }
+        resets_with_metadata(subresource)
     }
 
     fn validate(&self, object: &APIService) -> ErrorList {

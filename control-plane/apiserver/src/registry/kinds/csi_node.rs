@@ -7,7 +7,9 @@ use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 
 use crate::registry::meta::keep_metadata;
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
 use crate::validation::labels::validate_label_name;
 use crate::validation::volume::storage::validate_driver_name;
 use crate::validation::{NEGATIVE, items, shown};
@@ -75,10 +77,7 @@ impl Strategy for CSINodeStrategy {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        match subresource {
-            "status" => &[&["metadata"], &["spec"]],
-            _ => &[&["status"]],
-        }
+        resets_with_metadata(subresource)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -23,7 +23,7 @@ impl Strategy for ServiceCIDRStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(ServiceCIDR, alone);
+    spec_and_status!(ServiceCIDR, without metadata);
 
     fn validate(&self, object: &ServiceCIDR) -> ErrorList {
         let mut errors = ErrorList::default();

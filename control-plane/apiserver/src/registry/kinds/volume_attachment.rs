@@ -6,9 +6,10 @@ use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::storage::v1::{VolumeAttachment, VolumeAttachmentStatus, VolumeError};
 
-use crate::registry::meta::keep_metadata;
-use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
+use crate::registry::{meta, printing};
 use crate::validation::persistent_volume::{Described, validate_volume_spec};
 use crate::validation::volume::storage::validate_driver_name;
 use crate::validation::{faults, immutable, text};
@@ -90,7 +91,7 @@ impl Strategy for VolumeAttachmentStrategy {
 
     fn prepare_for_status_update(&self, new: &mut VolumeAttachment, old: &VolumeAttachment) {
         new.spec.clone_from(&old.spec);
-        keep_metadata(&mut new.metadata, &old.metadata);
+        meta::keep_metadata(&mut new.metadata, &old.metadata);
     }
 
     fn validate_status_update(&self, new: &VolumeAttachment, _old: &VolumeAttachment) -> ErrorList {
@@ -100,10 +101,7 @@ impl Strategy for VolumeAttachmentStrategy {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        match subresource {
-            "status" => &[&["metadata"], &["spec"]],
-            _ => &[&["status"]],
-        }
+        resets_with_metadata(subresource)
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -13,10 +13,29 @@ use crate::validation::{non_negative, text};
 
 /// The methods of a [`Strategy`](crate::registry::strategy::Strategy) of a kind whose spec is
 /// written by clients and whose status is written through the status subresource: neither
-/// touches the other, and a generation is one of the spec. The status of a kind where it is
-/// `alone` is written without the metadata.
+/// touches the other, and a generation is one of the spec. Where it says so the status is written
+/// without the metadata.
 macro_rules! spec_and_status {
-    (@spec $object:ty) => {
+    ($object:ty) => {
+        spec_and_status!(@both $object);
+
+        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
+            new.spec.clone_from(&old.spec);
+        }
+    };
+    ($object:ty, without metadata) => {
+        spec_and_status!(@both $object);
+
+        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
+            new.spec.clone_from(&old.spec);
+            crate::registry::meta::keep_metadata(&mut new.metadata, &old.metadata);
+        }
+
+        fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+            crate::registry::strategy::resets_with_metadata(subresource)
+        }
+    };
+    (@both $object:ty) => {
         fn prepare_for_create(&self, object: &mut $object) {
             object.status = Some(Default::default());
         }
@@ -27,28 +46,6 @@ macro_rules! spec_and_status {
 
         fn spec_changed(&self, new: &$object, old: &$object) -> bool {
             !crate::validation::equality::semantic(&new.spec, &old.spec)
-        }
-    };
-    ($object:ty) => {
-        spec_and_status!(@spec $object);
-
-        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
-            new.spec.clone_from(&old.spec);
-        }
-    };
-    ($object:ty, alone) => {
-        spec_and_status!(@spec $object);
-
-        fn prepare_for_status_update(&self, new: &mut $object, old: &$object) {
-            new.spec.clone_from(&old.spec);
-            crate::registry::meta::keep_metadata(&mut new.metadata, &old.metadata);
-        }
-
-        fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-            match subresource {
-                "status" => &[&["metadata"], &["spec"]],
-                _ => &[&["status"]],
-            }
         }
     };
 }

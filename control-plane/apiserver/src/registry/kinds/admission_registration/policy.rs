@@ -32,7 +32,7 @@ impl Strategy for ValidatingPolicyStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(ValidatingAdmissionPolicy, alone);
+    spec_and_status!(ValidatingAdmissionPolicy, without metadata);
 
     fn validate(&self, object: &ValidatingAdmissionPolicy) -> ErrorList {
         let spec = object.spec.clone().unwrap_or_default();

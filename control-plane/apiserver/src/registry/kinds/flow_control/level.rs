@@ -44,7 +44,7 @@ impl Strategy for PriorityLevelStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(PriorityLevelConfiguration, alone);
+    spec_and_status!(PriorityLevelConfiguration, without metadata);
 
     fn validate(&self, object: &PriorityLevelConfiguration) -> ErrorList {
         let mut errors = ErrorList::default();

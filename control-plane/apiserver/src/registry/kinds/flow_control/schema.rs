@@ -28,7 +28,7 @@ impl Strategy for FlowSchemaStrategy {
         object.status.get_or_insert_default();
     }
 
-    spec_and_status!(FlowSchema, alone);
+    spec_and_status!(FlowSchema, without metadata);
 
     fn validate(&self, object: &FlowSchema) -> ErrorList {
         let mut errors = ErrorList::default();

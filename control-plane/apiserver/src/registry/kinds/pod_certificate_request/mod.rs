@@ -14,7 +14,9 @@ use k8s_openapi::api::certificates::v1::PodCertificateRequest;
 use super::format_labels;
 use crate::registry::meta::keep_metadata;
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
 use crate::validation::pod_certificate::{validate_answer, validate_request};
 use crate::validation::{immutable, items};
 
@@ -87,10 +89,7 @@ impl Strategy for PodCertificateRequestStrategy {
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        match subresource {
-            "status" => &[&["metadata"], &["spec"]],
-            _ => &[&["status"]],
-        }
+        resets_with_metadata(subresource)
     }
 
     fn selectable_fields(&self, object: &PodCertificateRequest) -> Vec<(&'static str, String)> {
