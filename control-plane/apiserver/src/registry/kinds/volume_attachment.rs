@@ -94,14 +94,14 @@ impl Strategy for VolumeAttachmentStrategy {
         meta::keep_metadata(&mut new.metadata, &old.metadata);
     }
 
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        resets_with_metadata(subresource)
+    }
+
     fn validate_status_update(&self, new: &VolumeAttachment, _old: &VolumeAttachment) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_status(new, &mut errors);
         errors
-    }
-
-    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
-        resets_with_metadata(subresource)
     }
 
     fn columns(&self) -> Vec<Column> {
