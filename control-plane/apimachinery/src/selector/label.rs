@@ -272,10 +272,39 @@ impl fmt::Display for Selector {
 
 /// A selector of an object as the columns of `kubectl get -o wide` show it.
 pub fn format_label_selector(selector: Option<&LabelSelector>) -> String {
-    match Selector::from_optional(selector) {
-        Ok(selector) if selector.requirements.is_empty() => "<none>".to_owned(),
-        Ok(selector) => selector.to_string(),
-        Err(_) => "<error>".to_owned(),
+    if Selector::from_optional(selector).is_err() {
+        return "<error>".to_owned();
+    }
+    let mut parts: Vec<(&str, String)> = Vec::new();
+    if let Some(selector) = selector {
+        let labels = selector.match_labels.iter().flatten();
+        parts.extend(labels.map(|(key, value)| (key.as_str(), format!("{key}={value}"))));
+        let expressions = selector.match_expressions.iter().flatten();
+        parts.extend(expressions.map(|expression| (expression.key.as_str(), shown(expression))));
+    }
+    if parts.is_empty() {
+        return "<none>".to_owned();
+    }
+    parts.sort_by_key(|(key, _)| *key);
+    let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
+    parts.join(",")
+}
+
+/// An expression as it was given: one of a single value is not written as equality.
+fn shown(expression: &LabelSelectorRequirement) -> String {
+    let key = &expression.key;
+    let values: BTreeSet<&str> = expression
+        .values
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    let values = Vec::from_iter(values).join(",");
+    match expression.operator.as_str() {
+        "Exists" => key.clone(),
+        "DoesNotExist" => format!("!{key}"),
+        "NotIn" => format!("{key} notin ({values})"),
+        _ => format!("{key} in ({values})"),
     }
 }
 

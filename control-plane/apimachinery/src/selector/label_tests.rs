@@ -100,6 +100,16 @@ fn of_objects() {
         "<none>"
     );
     assert_eq!(format_label_selector(None), "<none>");
+    let one = LabelSelector {
+        match_labels: Some(labels(&[("app", "x")])),
+        match_expressions: Some(vec![
+            requirement("In", &["web"]),
+            requirement("NotIn", &["api"]),
+            requirement("DoesNotExist", &[]),
+        ]),
+    };
+    let shown = "app=x,app in (web),app notin (api),!app";
+    assert_eq!(format_label_selector(Some(&one)), shown);
     assert!(
         Selector::from_label_selector(&LabelSelector::default())
             .unwrap()

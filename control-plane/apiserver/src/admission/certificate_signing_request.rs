@@ -1,13 +1,20 @@
-//! Requests for certificates: who asks is who the server knows, whatever the request says, and
-//! conditions say since when they hold.
+//! Requests for certificates: who asks is who the server knows, whatever the request says,
+//! conditions say since when they hold, and nobody becomes an administrator by a certificate of a
+//! client.
 
 use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest as Request;
 
 use super::{Admission, Operation, Review};
+use crate::auth::MASTERS;
 use crate::registry::erased::Object;
 use crate::registry::{Registry, meta};
+use crate::validation::certificates::organizations;
+use crate::validation::text;
+
+/// Who signs certificates of clients of the API.
+const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
 pub(super) struct CertificateSigningRequest;
 
@@ -38,6 +45,31 @@ impl Admission for CertificateSigningRequest {
         }
         Ok(())
     }
+
+    async fn validate(
+        &self,
+        _registry: &Registry,
+        review: &mut Review<'_>,
+        object: Option<&dyn Object>,
+        _old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        let request = object.and_then(|object| object.as_any().downcast_ref::<Request>());
+        let Some(request) = request.filter(|_| review.operation == Operation::Create) else {
+            return Ok(());
+        };
+        if makes_administrator(request) {
+            let name = text(&request.metadata.name);
+            let cause = format!("use of {CLIENT} signer with {MASTERS} group is not allowed");
+            return Err(review.forbidden(name, cause));
+        }
+        Ok(())
+    }
+}
+
+fn makes_administrator(request: &Request) -> bool {
+    let spec = &request.spec;
+    let is_master = |group: &String| group == MASTERS;
+    spec.signer_name == CLIENT && organizations(&spec.request.0).iter().any(is_master)
 }
 
 /// Gives conditions without times the present one; one that holds already keeps its time.
@@ -62,5 +94,33 @@ fn date_conditions(new: &mut Request, old: Option<&Request>) {
             let since = same.and_then(|other| other.last_transition_time.clone());
             condition.last_transition_time = Some(since.unwrap_or_else(|| now.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use rcgen::{CertificateParams, DnType, KeyPair};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nobody_becomes_an_administrator() {
+        let asks = |signer: &str, organization: &str| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::default();
+            let name = &mut params.distinguished_name;
+            name.push(DnType::OrganizationName, organization);
+            let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+            let spec = json!({"request": ByteString(pem.into_bytes()), "signerName": signer, "usages": []});
+            let request: Request =
+                serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            makes_administrator(&request)
+        };
+        assert!(asks(CLIENT, MASTERS));
+        assert!(!asks(CLIENT, "developers"));
+        assert!(!asks("example.com/other", MASTERS));
     }
 }

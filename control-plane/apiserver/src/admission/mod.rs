@@ -12,6 +12,7 @@ mod limit_ranger;
 mod mirror_pod;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_certificate_request;
 mod priority;
 mod resource_quota;
 mod runtime_class;
@@ -114,6 +115,7 @@ pub fn built_in() -> Vec<Box<dyn Admission>> {
         Box::new(storage::VolumePhase),
         Box::new(storage::PersistentVolumeClaimResize),
         Box::new(certificate_signing_request::CertificateSigningRequest),
+        Box::new(pod_certificate_request::PodCertificateRequest),
         Box::new(default_ingress_class::DefaultIngressClass),
         Box::new(device_taints::DeviceTaints),
         Box::new(device_admin_access::DeviceAdminAccess),

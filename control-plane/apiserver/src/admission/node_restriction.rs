@@ -101,7 +101,7 @@ async fn admit_mirror(
 }
 
 /// The node that a user is, if it is one.
-fn node_name(user: &UserInfo) -> Option<&str> {
+pub(super) fn node_name(user: &UserInfo) -> Option<&str> {
     let name = user.name.strip_prefix(NODE_USER)?;
     (user.in_group(NODES) && !name.is_empty()).then_some(name)
 }

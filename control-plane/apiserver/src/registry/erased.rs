@@ -112,6 +112,7 @@ pub trait Kind: Send + Sync {
     }
     fn spec_changed(&self, new: &dyn Object, old: &dyn Object) -> bool;
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
+    fn warnings_on_update(&self, new: &dyn Object, old: &dyn Object) -> Vec<String>;
     fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)>;
     fn columns(&self) -> Vec<Column>;
     fn row(&self, object: &dyn Object, now: jiff::Timestamp) -> Vec<Cell>;
@@ -234,6 +235,10 @@ impl<S: Strategy> Kind for Typed<S> {
 
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         self.strategy.warnings(typed(object))
+    }
+
+    fn warnings_on_update(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        self.strategy.warnings_on_update(typed(new), typed(old))
     }
 
     fn selectable_fields(&self, object: &dyn Object) -> Vec<(&'static str, String)> {

@@ -120,9 +120,15 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
-    /// Warnings for the client (the `Warning` header), on create and on update.
+    /// Warnings for the client (the `Warning` header), on create and, unless the kind says
+    /// otherwise, on update.
     fn warnings(&self, _object: &Self::Object) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Warnings on update, where they are not those of a new object.
+    fn warnings_on_update(&self, new: &Self::Object, _old: &Self::Object) -> Vec<String> {
+        self.warnings(new)
     }
 
     /// Values of the selectable fields of [`Descriptor::fields`], in any order. A field that has

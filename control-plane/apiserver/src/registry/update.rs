@@ -136,7 +136,8 @@ impl Registry {
         }
         // Where a spec is as it was, its author has heard of it already.
         if part == Part::Main && (changed || !descriptor.generation) {
-            review.warnings.extend(kind.warnings(&*new));
+            let warnings = kind.warnings_on_update(&*new, &*old);
+            review.warnings.extend(warnings);
         }
         self.validate(&mut review, Some(&*new), Some(&*old)).await?;
 

@@ -76,14 +76,15 @@ pub(crate) fn is_strict_subset(inner: &str, outer: &str) -> Option<bool> {
     Some(within && outer_bits < inner_bits)
 }
 
-fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
+/// The address of a range, and how many bits of it are fixed.
+pub(crate) fn parse_cidr(value: &str) -> Option<(IpAddr, u8)> {
     family_of_cidr(value)?;
     let (address, bits) = value.split_once('/')?;
     Some((parse(address)?, bits.parse().ok()?))
 }
 
 /// The first bits of an address, all others zero.
-fn masked(ip: IpAddr, bits: u8) -> IpAddr {
+pub(crate) fn masked(ip: IpAddr, bits: u8) -> IpAddr {
     let bits = u32::from(bits);
     match ip {
         IpAddr::V4(ip) => {

@@ -7,14 +7,11 @@ use k8s_openapi::api::autoscaling::v2::{
     CrossVersionObjectReference, HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerSpec,
     MetricIdentifier, MetricSpec, MetricTarget,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
-use super::labels::validate_label_selector;
 use super::references::validate_segment;
-use super::{NOT_POSITIVE, faults, items};
+use super::resources::{parse_quantity, validate_container_resource};
+use super::{NEGATIVE, NOT_POSITIVE, faults, items, text};
 
-/// Fewest Pods that may be wished for.
-const MIN_REPLICAS: i32 = 1;
 /// Longest period of a policy, in seconds.
 const MAX_PERIOD: i32 = 1800;
 /// Longest time that is looked back, in seconds.
@@ -27,28 +24,45 @@ const TYPES: &[&str] = &[
     "Resource",
 ];
 
-/// Everything that is wrong with a spec.
+/// Everything that is wrong with a spec; `old` is what it replaces.
 pub(crate) fn validate_autoscaler(
     spec: &HorizontalPodAutoscalerSpec,
+    old: Option<&HorizontalPodAutoscalerSpec>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
     let (min, max) = (spec.min_replicas, spec.max_replicas);
-    if let Some(min) = min.filter(|min| *min < MIN_REPLICAS) {
-        let detail = format!("must be greater than or equal to {MIN_REPLICAS}");
-        errors.push(Error::invalid(&at.child("minReplicas"), min, detail));
+    if let Some(min) = min.filter(|min| *min < 0) {
+        errors.push(Error::invalid(&at.child("minReplicas"), min, NEGATIVE));
     }
     let max_at = at.child("maxReplicas");
-    if max < 1 {
-        errors.push(Error::invalid(&max_at, max, "must be greater than 0"));
+    if max == 0 {
+        errors.push(Error::required(&max_at, ""));
+    } else if max < 0 {
+        let detail = "must be greater than or equal to 1";
+        errors.push(Error::invalid(&max_at, max, detail));
     }
     if min.is_some_and(|min| max < min) {
         let detail = "must be greater than or equal to `minReplicas`";
         errors.push(Error::invalid(&max_at, max, detail));
     }
-    validate_reference(&spec.scale_target_ref, &at.child("scaleTargetRef"), errors);
-    for (i, metric) in items(&spec.metrics).iter().enumerate() {
-        validate_metric(metric, &at.child("metrics").index(i), errors);
+    validate_scaled(spec, old, &at.child("scaleTargetRef"), errors);
+    let metrics = items(&spec.metrics);
+    let metrics_at = at.child("metrics");
+    let was_invalid = old.is_some_and(|old| {
+        items(&old.metrics)
+            .iter()
+            .filter_map(|metric| metric.object.as_ref())
+            .any(|object| version_fault(&object.described_object, true).is_some())
+    });
+    for (i, metric) in metrics.iter().enumerate() {
+        validate_metric(metric, was_invalid, &metrics_at.index(i), errors);
+    }
+    // None are measured where no Pod runs but by what is counted elsewhere.
+    let elsewhere = |metric: &MetricSpec| matches!(metric.type_.as_str(), "Object" | "External");
+    if min == Some(0) && !metrics.iter().any(elsewhere) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(Error::forbidden(&metrics_at, detail));
     }
     if let Some(behavior) = &spec.behavior {
         let at = at.child("behavior");
@@ -64,9 +78,54 @@ pub(crate) fn validate_autoscaler(
     }
 }
 
+/// What is scaled. Of a version that has stayed what it was nothing is said anew.
+fn validate_scaled(
+    spec: &HorizontalPodAutoscalerSpec,
+    old: Option<&HorizontalPodAutoscalerSpec>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    let target = &spec.scale_target_ref;
+    validate_reference(target, at, errors);
+    let same = old.is_some_and(|old| {
+        let old = &old.scale_target_ref;
+        text(&old.api_version) == text(&target.api_version) && old.kind == target.kind
+    });
+    if !same {
+        // The one kind of the core group that has a scale.
+        let may_be_core = target.kind == "ReplicationController";
+        validate_version(target, may_be_core, at, errors);
+    }
+}
+
 fn validate_reference(reference: &CrossVersionObjectReference, at: &Path, errors: &mut ErrorList) {
     validate_segment(&reference.kind, &at.child("kind"), errors);
     validate_segment(&reference.name, &at.child("name"), errors);
+}
+
+fn validate_version(
+    reference: &CrossVersionObjectReference,
+    may_be_core: bool,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    if let Some(fault) = version_fault(reference, may_be_core) {
+        let version = text(&reference.api_version);
+        errors.push(Error::invalid(&at.child("apiVersion"), version, fault));
+    }
+}
+
+/// What is wrong with the version of a reference, which names a group unless it may be the core's.
+fn version_fault(reference: &CrossVersionObjectReference, may_be_core: bool) -> Option<String> {
+    let version = text(&reference.api_version);
+    match version.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            Some(format!("unexpected GroupVersion string: {version}"))
+        }
+        Some((group, _)) if !group.is_empty() => None,
+        _ if may_be_core => None,
+        _ => Some("apiVersion must specify API group".to_owned()),
+    }
 }
 
 fn validate_rules(rules: &HPAScalingRules, at: &Path, errors: &mut ErrorList) {
@@ -97,10 +156,13 @@ fn validate_rules(rules: &HPAScalingRules, at: &Path, errors: &mut ErrorList) {
     for (i, policy) in policies.iter().enumerate() {
         validate_policy(policy, &policies_at.index(i), errors);
     }
-    if let Some(tolerance) = parse(rules.tolerance.as_ref()).filter(Quantity::is_negative) {
-        let detail = "must be greater or equal to zero";
+    if let Some(tolerance) = &rules.tolerance {
         let at = at.child("tolerance");
-        errors.push(Error::invalid(&at, tolerance.to_string(), detail));
+        let parsed = parse_quantity(tolerance, &at, errors);
+        if let Some(tolerance) = parsed.filter(Quantity::is_negative) {
+            let detail = "must be greater or equal to zero";
+            errors.push(Error::invalid(&at, tolerance.to_string(), detail));
+        }
     }
 }
 
@@ -128,7 +190,7 @@ fn validate_policy(policy: &HPAScalingPolicy, at: &Path, errors: &mut ErrorList)
 }
 
 /// A metric: one source, that of its type.
-fn validate_metric(metric: &MetricSpec, at: &Path, errors: &mut ErrorList) {
+fn validate_metric(metric: &MetricSpec, any_version: bool, at: &Path, errors: &mut ErrorList) {
     let kind = metric.type_.as_str();
     let type_at = at.child("type");
     if kind.is_empty() {
@@ -149,7 +211,15 @@ fn validate_metric(metric: &MetricSpec, at: &Path, errors: &mut ErrorList) {
     .filter_map(|(source, present)| present.then_some(source))
     .collect();
     if let Some(first) = present.first() {
-        validate_source(metric, first, &at.child(first), errors);
+        let at = at.child(first);
+        validate_source(metric, first, &at, errors);
+        if let Some(object) = &metric.object
+            && *first == "object"
+            && !any_version
+        {
+            let at = at.child("describedObject");
+            validate_version(&object.described_object, true, &at, errors);
+        }
     }
     if !TYPES.contains(&kind) {
         return;
@@ -161,6 +231,9 @@ fn validate_metric(metric: &MetricSpec, at: &Path, errors: &mut ErrorList) {
     if !present.contains(&expected.as_str()) {
         let detail = "must populate information for the given metric source";
         errors.push(Error::required(&at.child(&expected), detail));
+    }
+    if present.len() < 2 {
+        return;
     }
     for other in present.iter().filter(|source| **source != expected) {
         let detail = "must populate the given metric source only";
@@ -224,9 +297,20 @@ fn validate_source(metric: &MetricSpec, source: &str, at: &Path, errors: &mut Er
             let Some(resource) = &metric.container_resource else {
                 return;
             };
-            if resource.container.is_empty() {
-                let at = at.child("container");
-                errors.push(Error::required(&at, "must specify a container"));
+            let container_at = at.child("container");
+            let container = resource.container.as_str();
+            if container.is_empty() {
+                errors.push(Error::required(&container_at, "must specify a container"));
+            } else {
+                faults(
+                    container,
+                    names::dns_label(container),
+                    &container_at,
+                    errors,
+                );
+            }
+            if !resource.name.is_empty() {
+                validate_container_resource(&resource.name, &at.child("name"), errors);
             }
             validate_resource(&resource.name, &resource.target, at, errors);
         }
@@ -269,14 +353,12 @@ fn validate_target(target: &MetricTarget, at: &Path, errors: &mut ErrorList) {
         ("averageValue", &target.average_value),
     ];
     for (field, value) in values {
-        if let Some(value) = parse(value.as_ref())
+        let Some(value) = value else { continue };
+        let at = at.child(field);
+        if let Some(value) = parse_quantity(value, &at, errors)
             && (value.is_zero() || value.is_negative())
         {
-            errors.push(Error::invalid(
-                &at.child(field),
-                value.to_string(),
-                "must be positive",
-            ));
+            errors.push(Error::invalid(&at, value.to_string(), "must be positive"));
         }
     }
     if let Some(utilization) = target.average_utilization.filter(|u| *u < 1) {
@@ -297,11 +379,4 @@ fn validate_identifier(metric: &MetricIdentifier, at: &Path, errors: &mut ErrorL
             errors,
         );
     }
-    if let Some(selector) = &metric.selector {
-        validate_label_selector(selector, &at.child("selector"), errors);
-    }
-}
-
-fn parse(quantity: Option<&ApiQuantity>) -> Option<Quantity> {
-    quantity.and_then(|quantity| quantity.try_into().ok())
 }

@@ -50,11 +50,27 @@ pub(crate) fn check_request(pem: &[u8]) -> Result<(), String> {
         .and_then(Result::ok)
         .filter(|block| block.label == "CERTIFICATE REQUEST")
         .ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    check_signature(&parse_request(&block.contents)?)
+}
+
+/// A request of PKCS #10.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn parse_request(der: &[u8]) -> Result<X509CertificationRequest<'_>, String> {
     let (rest, request) =
-        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+        X509CertificationRequest::from_der(der).map_err(|error| error.to_string())?;
     if !rest.is_empty() {
         return Err("trailing data after the certificate request".to_owned());
     }
+    Ok(request)
+}
+
+/// Whether the key that a request names has signed it.
+///
+/// # Errors
+/// Why it has not.
+pub(crate) fn check_signature(request: &X509CertificationRequest<'_>) -> Result<(), String> {
     let info = &request.certification_request_info;
     let identifier = request.signature_algorithm.algorithm.as_bytes();
     let length = u8::try_from(identifier.len()).unwrap_or(u8::MAX);
@@ -103,7 +119,7 @@ pub(crate) fn check_chain(pem: &[u8]) -> Result<(), String> {
         blocks += 1;
     }
     if blocks == 0 {
-        return Err("must contain one or more PEM blocks".to_owned());
+        return Err("must contain at least one CERTIFICATE PEM block".to_owned());
     }
     Ok(())
 }
@@ -111,7 +127,7 @@ pub(crate) fn check_chain(pem: &[u8]) -> Result<(), String> {
 /// What the key is to be used for.
 pub(crate) fn validate_usages(usages: &[String], at: &Path, errors: &mut ErrorList) {
     if usages.is_empty() {
-        errors.push(Error::required(at, "usages must be provided"));
+        errors.push(Error::required(at, ""));
     }
     for (i, usage) in usages.iter().enumerate() {
         if !USAGES.contains(&usage.as_str()) {
@@ -172,6 +188,12 @@ pub(crate) fn validate_conditions(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let decided = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind);
+    if decided("Approved") && decided("Denied") {
+        let both = r#"{conditions[{"type": "Approved"}], conditions[{"type": "Denied"}]}"#;
+        let detail = r#"must specify at most one of: `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`"#;
+        errors.push(Error::invalid(at, both, detail));
+    }
     for (i, condition) in conditions.iter().enumerate() {
         let (at, kind) = (at.index(i), condition.type_.as_str());
         if kind.is_empty() {
@@ -183,27 +205,18 @@ pub(crate) fn validate_conditions(
         };
         let status = condition.status.as_str();
         super::one_of(status, states, &at.child("status"), errors);
-        let opposite = match kind {
-            "Approved" => "Denied",
-            "Denied" => "Approved",
-            _ => "",
-        };
         let before = |kind: &str| conditions[..i].iter().any(|other| other.type_ == kind);
-        if !opposite.is_empty() && before(opposite) {
-            let detail = "Approved and Denied conditions are mutually exclusive";
-            errors.push(Error::invalid(&at.child("type"), kind, detail));
-        }
         if before(kind) {
             errors.push(Error::duplicate(&at.child("type"), kind));
         }
     }
 }
 
-/// Conditions that decide stay as they are; those of `settable` may be added.
+/// Conditions that decide stay; that it is approved or denied is said, and changed, by who may.
 pub(crate) fn validate_decisions(
     new: &[CertificateSigningRequestCondition],
     old: &[CertificateSigningRequestCondition],
-    settable: &[&str],
+    may_decide: bool,
     errors: &mut ErrorList,
 ) {
     let at = Path::new("status").child("conditions");
@@ -213,16 +226,33 @@ pub(crate) fn validate_decisions(
             found.cloned().collect::<Vec<_>>()
         };
         let (new, old) = (of_kind(new), of_kind(old));
-        let verb = if new.len() > old.len() && !settable.contains(&kind) {
-            "add"
-        } else if new.len() < old.len() {
+        let free = may_decide || kind == "Failed";
+        let verb = if new.len() < old.len() {
             "remove"
-        } else if new.len() == old.len() && new != old && !settable.contains(&kind) {
-            "modify"
-        } else {
+        } else if free || new == old {
             continue;
+        } else if new.len() > old.len() {
+            "add"
+        } else {
+            "modify"
         };
         let detail = format!("updates may not {verb} a condition of type {kind:?}");
         errors.push(Error::forbidden(&at, detail));
     }
+}
+
+/// The organizations that a request names, which are groups to the API; none where it is none.
+pub(crate) fn organizations(pem: &[u8]) -> Vec<String> {
+    let block = Pem::iter_from_buffer(pem).next().and_then(Result::ok);
+    let Some(block) = block else {
+        return Vec::new();
+    };
+    let Ok(request) = parse_request(&block.contents) else {
+        return Vec::new();
+    };
+    let subject = &request.certification_request_info.subject;
+    let named = subject.iter_organization();
+    named
+        .filter_map(|name| name.as_str().ok().map(str::to_owned))
+        .collect()
 }

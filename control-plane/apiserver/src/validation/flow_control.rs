@@ -8,7 +8,7 @@ use k8s_openapi::api::flowcontrol::v1::{
     ResourcePolicyRule, ServiceAccountSubject, Subject,
 };
 
-use super::{faults, items, shown, text};
+use super::{faults, items, one_of, shown};
 
 /// The name of the schema and of the level of requests that are never held up.
 pub(crate) const EXEMPT: &str = "exempt";
@@ -203,7 +203,11 @@ fn validate_resource_rule(rule: &ResourcePolicyRule, at: &Path, errors: &mut Err
     }
     if !is_all(namespaces) {
         for (i, namespace) in namespaces.iter().enumerate() {
-            faults(namespace, names::dns_label(namespace), &at.index(i), errors);
+            let wrong = names::dns_label(namespace).into_iter();
+            let wrong = wrong.map(|fault| {
+                format!("each member of this list must be '*' or a DNS-1123 label; {fault}")
+            });
+            faults(namespace, wrong.collect(), &at.index(i), errors);
         }
     }
 }
@@ -248,15 +252,14 @@ pub(crate) fn validate_level(
     let at = Path::new("spec");
     let kind = spec.type_.as_str();
     if (name == EXEMPT) != (kind == "Exempt") {
-        let detail = "type must be 'Exempt' if and only if name is 'exempt'";
+        let detail = "must be 'Exempt' if and only if `name` is 'exempt'";
         errors.push(Error::invalid(&at.child("type"), kind, detail));
     }
     let (limited_at, exempt_at) = (at.child("limited"), at.child("exempt"));
     match kind {
         "Exempt" => {
             if spec.limited.is_some() {
-                let detail = "must be nil if the type is not Limited";
-                errors.push(Error::forbidden(&limited_at, detail));
+                errors.push(Error::forbidden(&limited_at, ""));
             }
             if let Some(exempt) = &spec.exempt {
                 validate_shares(exempt.nominal_concurrency_shares, &exempt_at, errors);
@@ -265,20 +268,18 @@ pub(crate) fn validate_level(
         }
         "Limited" => {
             if spec.exempt.is_some() {
-                let detail = "must be nil if the type is Limited";
-                errors.push(Error::forbidden(&exempt_at, detail));
+                errors.push(Error::forbidden(&exempt_at, ""));
             }
             match &spec.limited {
                 Some(limited) => validate_limited(limited, &limited_at, errors),
-                None => {
-                    let detail = "must not be empty when type is Limited";
-                    errors.push(Error::required(&limited_at, detail));
-                }
+                None => errors.push(Error::required(&limited_at, "")),
             }
         }
         other => {
-            let kinds = &["Exempt", "Limited"];
-            errors.push(Error::not_supported(&at.child("type"), other, kinds));
+            one_of(other, &["Exempt", "Limited"], &at.child("type"), errors);
+            if spec.limited.is_some() {
+                errors.push(Error::forbidden(&limited_at, ""));
+            }
         }
     }
 }
@@ -324,18 +325,14 @@ fn validate_response(response: &LimitResponse, at: &Path, errors: &mut ErrorList
     let queuing_at = at.child("queuing");
     match (response.type_.as_str(), &response.queuing) {
         ("Reject", None) => {}
-        ("Reject", Some(_)) => {
-            let detail = "must be nil if limited.limitResponse.type is not Limited";
-            errors.push(Error::forbidden(&queuing_at, detail));
-        }
+        ("Reject", Some(_)) => errors.push(Error::forbidden(&queuing_at, "")),
         ("Queue", Some(queuing)) => validate_queuing(queuing, &queuing_at, errors),
-        ("Queue", None) => {
-            let detail = "must not be empty if limited.limitResponse.type is Limited";
-            errors.push(Error::required(&queuing_at, detail));
-        }
-        (other, _) => {
-            let kinds = &["Queue", "Reject"];
-            errors.push(Error::not_supported(&at.child("type"), other, kinds));
+        ("Queue", None) => errors.push(Error::required(&queuing_at, "")),
+        (other, queuing) => {
+            one_of(other, &["Queue", "Reject"], &at.child("type"), errors);
+            if queuing.is_some() {
+                errors.push(Error::forbidden(&queuing_at, ""));
+            }
         }
     }
 }
@@ -371,22 +368,23 @@ fn validate_queuing(queuing: &QueuingConfiguration, at: &Path, errors: &mut Erro
     errors.push(Error::invalid(&at.child("handSize"), hand, detail));
 }
 
-/// Conditions of either kind: types and states, one of each type.
+/// The types of conditions of either kind: one of each.
 pub(crate) fn validate_conditions<'a>(
-    conditions: impl Iterator<Item = (&'a str, &'a Option<String>)>,
+    types: impl Iterator<Item = &'a str>,
     errors: &mut ErrorList,
 ) {
     let mut seen = Vec::new();
-    for (i, (kind, status)) in conditions.enumerate() {
-        let at = Path::new("status").child("conditions").index(i);
+    for (i, kind) in types.enumerate() {
+        let at = Path::new("status")
+            .child("conditions")
+            .index(i)
+            .child("type");
         if seen.contains(&kind) {
-            errors.push(Error::duplicate(&at.child("type"), kind));
+            errors.push(Error::duplicate(&at, kind));
         }
         seen.push(kind);
-        for (field, value) in [("type", kind), ("status", text(status))] {
-            if value.is_empty() {
-                errors.push(Error::required(&at.child(field), "must not be empty"));
-            }
+        if kind.is_empty() {
+            errors.push(Error::required(&at, ""));
         }
     }
 }

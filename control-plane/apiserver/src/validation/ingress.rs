@@ -6,7 +6,8 @@ use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, IngressBackend, IngressLoadBalancerStatus, IngressServiceBackend, IngressSpec,
 };
 
-use super::address::{self, validate_ip};
+use super::address;
+use super::legacy_address::validate_legacy_ip;
 use super::references::validate_segment;
 use super::{faults, items, shown, text};
 
@@ -59,17 +60,20 @@ pub(crate) fn validate_ingress_spec(spec: &IngressSpec, at: &Path, errors: &mut 
     }
 }
 
-/// The addresses of a load balancer.
+/// The addresses of a load balancer, and those that it had.
 pub(crate) fn validate_ingress_status(
     status: &IngressLoadBalancerStatus,
+    old: Option<&IngressLoadBalancerStatus>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let old = old.map(|old| items(&old.ingress)).unwrap_or_default();
+    let was: Vec<&str> = old.iter().map(|ingress| text(&ingress.ip)).collect();
     for (i, ingress) in items(&status.ingress).iter().enumerate() {
         let at = at.child("ingress").index(i);
         let (ip, host) = (text(&ingress.ip), text(&ingress.hostname));
         if !ip.is_empty() {
-            validate_ip(ip, &at.child("ip"), errors);
+            validate_legacy_ip(ip, &was, &at.child("ip"), errors);
         }
         if !host.is_empty() {
             let at = at.child("hostname");
@@ -161,7 +165,7 @@ fn validate_service(service: &IngressServiceBackend, at: &Path, errors: &mut Err
     if name.is_empty() {
         errors.push(Error::required(&name_at, ""));
     } else {
-        faults(name, names::dns1035_label(name), &name_at, errors);
+        faults(name, names::dns_label(name), &name_at, errors);
     }
     let port = service.port.clone().unwrap_or_default();
     let port_at = service_at.child("port");

@@ -118,20 +118,13 @@ pub(crate) fn validate_volume_spec(
 
 /// What says nothing of a volume that no claim is bound to.
 fn refuse_inline(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
+    let has_capacity = spec.capacity.iter().flatten().next().is_some();
     let set = [
         ("claimRef", spec.claim_ref.is_some()),
-        ("capacity", spec.capacity.is_some()),
-        (
-            "persistentVolumeReclaimPolicy",
-            !text(&spec.persistent_volume_reclaim_policy).is_empty(),
-        ),
+        ("capacity", has_capacity),
         (
             "storageClassName",
             !text(&spec.storage_class_name).is_empty(),
-        ),
-        (
-            "volumeAttributesClassName",
-            spec.volume_attributes_class_name.is_some(),
         ),
     ];
     for (field, _) in set.into_iter().filter(|(_, set)| *set) {
@@ -139,7 +132,27 @@ fn refuse_inline(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList)
         errors.push(Error::forbidden(&at.child(field), detail));
     }
     if spec.csi.is_none() {
-        errors.push(Error::required(&at.child("csi"), ""));
+        let detail = "has to be specified in the context of inline volumes";
+        errors.push(Error::required(&at.child("csi"), detail));
+    }
+    let words = [
+        (
+            "persistentVolumeReclaimPolicy",
+            text(&spec.persistent_volume_reclaim_policy),
+            "Retain",
+            "may only be Retain in the context of inline volumes",
+        ),
+        (
+            "volumeMode",
+            text(&spec.volume_mode),
+            "Filesystem",
+            "may not specify volumeMode other than Filesystem in the context of inline volumes",
+        ),
+    ];
+    for (field, word, only, detail) in words {
+        if !word.is_empty() && word != only {
+            errors.push(Error::forbidden(&at.child(field), detail));
+        }
     }
 }
 

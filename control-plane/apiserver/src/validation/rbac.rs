@@ -5,7 +5,7 @@ use coracle_apimachinery::names;
 use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef, Subject};
 
 use super::references::validate_segment;
-use super::{faults, items, shown, text};
+use super::{IMMUTABLE, faults, items, shown, text};
 use crate::registry::strategy::Scope;
 
 /// The group of roles, users and groups.
@@ -20,8 +20,7 @@ pub(crate) fn validate_rules(rules: &[PolicyRule], scope: Scope, errors: &mut Er
 
 fn validate_rule(rule: &PolicyRule, scope: Scope, at: &Path, errors: &mut ErrorList) {
     if rule.verbs.is_empty() {
-        let detail = "verbs must contain at least one value";
-        errors.push(Error::required(&at.child("verbs"), detail));
+        errors.push(Error::required(&at.child("verbs"), ""));
     }
     let (groups, resources) = (items(&rule.api_groups), items(&rule.resources));
     let urls = items(&rule.non_resource_urls);
@@ -101,6 +100,6 @@ pub(crate) fn validate_subjects(subjects: &[Subject], scope: Scope, errors: &mut
 pub(crate) fn validate_same_role(new: &RoleRef, old: &RoleRef, errors: &mut ErrorList) {
     if new != old {
         let at = Path::new("roleRef");
-        errors.push(Error::invalid(&at, shown(new), "cannot change roleRef"));
+        errors.push(Error::invalid(&at, shown(new), IMMUTABLE));
     }
 }

@@ -176,6 +176,14 @@ async fn some_kinds_are_changed_only_by_who_has_seen_them() {
             "/apis/coordination.k8s.io/v1/namespaces/default/leases",
             json!({"spec": {}}),
         ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+            json!({}),
+        ),
+        (
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+            json!({}),
+        ),
         ("/api/v1/namespaces/default/serviceaccounts", json!({})),
         (
             "/apis/node.k8s.io/v1/runtimeclasses",

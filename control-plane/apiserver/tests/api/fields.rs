@@ -54,6 +54,10 @@ fn known() -> BTreeMap<&'static str, Vec<&'static str>> {
             ],
         ),
         (
+            "podcertificaterequests.certificates.k8s.io",
+            vec!["spec.nodeName", "spec.podName", "spec.signerName"],
+        ),
+        (
             "resourceslices.resource.k8s.io",
             vec!["spec.driver", "spec.nodeName"],
         ),

@@ -93,6 +93,7 @@ impl Strategy for APIServiceStrategy {
             .categories(&["api-extensions"])
             .names(NameRule::PathSegment)
             .subresources(&[Subresource::Status])
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut APIService) {
@@ -169,8 +170,12 @@ impl Strategy for APIServiceStrategy {
             .find(|condition| condition.type_ == "Available");
         let available = match available {
             None => "Unknown".to_owned(),
-            Some(condition) if condition.status == "True" => condition.status.clone(),
-            Some(condition) => format!("{} ({})", condition.status, text(&condition.reason)),
+            Some(condition) => match text(&condition.reason) {
+                reason if condition.status != "True" && !reason.is_empty() => {
+                    format!("{} ({reason})", condition.status)
+                }
+                _ => condition.status.clone(),
+            },
         };
         vec![
             printing::name(&object.metadata),

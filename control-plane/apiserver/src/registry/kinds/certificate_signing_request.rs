@@ -93,6 +93,21 @@ impl Strategy for CertificateSigningRequestStrategy {
         old: &CertificateSigningRequest,
     ) {
         new.spec.clone_from(&old.spec);
+        let Some(status) = &mut new.status else {
+            return;
+        };
+        for kind in ["Approved", "Denied"] {
+            let was = conditions(old).iter().filter(|c| c.type_ == kind);
+            let was: Vec<&CertificateSigningRequestCondition> = was.collect();
+            let own = status.conditions.iter_mut().flatten();
+            let own: Vec<_> = own.filter(|c| c.type_ == kind).collect();
+            // Who signs may write them anew, which says nothing; more or fewer are refused.
+            if own.len() == was.len() {
+                for (own, was) in own.into_iter().zip(was) {
+                    own.clone_from(was);
+                }
+            }
+        }
     }
 
     fn validate_status_update(
@@ -102,7 +117,7 @@ impl Strategy for CertificateSigningRequestStrategy {
     ) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_status(new, &mut errors);
-        validate_decisions(conditions(new), conditions(old), &["Failed"], &mut errors);
+        validate_decisions(conditions(new), conditions(old), false, &mut errors);
         let (new, old) = (certificate(new), certificate(old));
         if !old.is_empty() && new != old {
             let at = Path::new("status").child("certificate");
@@ -133,16 +148,15 @@ impl Strategy for CertificateSigningRequestStrategy {
     ) -> ErrorList {
         let mut errors = ErrorList::default();
         validate_status(new, &mut errors);
-        let (new, old) = (conditions(new), conditions(old));
-        validate_decisions(new, old, &["Approved", "Denied"], &mut errors);
+        validate_decisions(conditions(new), conditions(old), true, &mut errors);
         errors
     }
 
     fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
         match subresource {
-            "status" => &[&["spec"]],
+            "status" => &[&["spec"], &["status", "conditions"]],
             "approval" => &[&["spec"], &["status", "certificate"]],
-            "" => &[&["status"]],
+            "" => &[&["spec"], &["status"]],
             _ => &[],
         }
     }
@@ -324,7 +338,7 @@ mod tests {
         assert_causes(
             &STRATEGY.validate_part(APPROVAL, &with(json!([approved, denied])), &none),
             &[
-                "status.conditions[1].type FieldValueInvalid Approved and Denied conditions are mutually exclusive",
+                "status.conditions FieldValueInvalid must specify at most one of: `conditions[{\"type\": \"Approved\"}]`",
             ],
         );
         assert_causes(
@@ -333,6 +347,16 @@ mod tests {
                 "status.conditions FieldValueForbidden updates may not add a condition of type \"Approved\"",
             ],
         );
+        // Who approves may say again why, and who signs changes nothing by it.
+        let mut again = yes.clone();
+        let status = again.status.as_mut().unwrap();
+        status.conditions.as_mut().unwrap()[0].reason = Some("Again".to_owned());
+        assert_causes(&STRATEGY.validate_part(APPROVAL, &again, &yes), &[]);
+        STRATEGY.prepare_for_status_update(&mut again, &yes);
+        assert_eq!(again.status, yes.status);
+        let failed = with(json!([{"type": "Failed", "status": "True"}]));
+        assert_causes(&STRATEGY.validate_part(APPROVAL, &failed, &none), &[]);
+        assert_causes(&STRATEGY.validate_status_update(&failed, &none), &[]);
         let odd = json!([{"type": "Failed", "status": "False"}, {"type": "", "status": ""}]);
         assert_causes(
             &STRATEGY.validate_status_update(&with(odd), &none),

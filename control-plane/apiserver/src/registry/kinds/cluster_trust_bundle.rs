@@ -25,26 +25,23 @@ impl Strategy for ClusterTrustBundleStrategy {
         Descriptor::of::<ClusterTrustBundle>()
             .names(NameRule::PathSegment)
             .fields(&[SIGNER_FIELD])
+            .conditional_update()
     }
 
     fn validate(&self, object: &ClusterTrustBundle) -> ErrorList {
-        let mut errors = ErrorList::default();
-        let signer = text(&object.spec.signer_name);
-        validate_name(text(&object.metadata.name), signer, &mut errors);
-        let at = Path::new("spec");
-        if !signer.is_empty() {
-            validate_signer_name(signer, &at.child("signerName"), &mut errors);
-        }
-        validate_bundle(
-            &object.spec.trust_bundle,
-            &at.child("trustBundle"),
-            &mut errors,
-        );
+        let mut errors = validate_whose(object);
+        let at = Path::new("spec").child("trustBundle");
+        validate_bundle(&object.spec.trust_bundle, &at, &mut errors);
         errors
     }
 
     fn validate_update(&self, new: &ClusterTrustBundle, old: &ClusterTrustBundle) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = if new.spec.trust_bundle == old.spec.trust_bundle {
+            // What was taken once is not read again, perhaps by another parser.
+            validate_whose(new)
+        } else {
+            self.validate(new)
+        };
         let at = Path::new("spec").child("signerName");
         immutable(
             &new.spec.signer_name,
@@ -71,6 +68,18 @@ impl Strategy for ClusterTrustBundleStrategy {
         let signer = if signer.is_empty() { "<none>" } else { signer };
         vec![printing::name(&object.metadata), Cell::from(signer)]
     }
+}
+
+/// The name, and the signer where there is one.
+fn validate_whose(object: &ClusterTrustBundle) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let signer = text(&object.spec.signer_name);
+    validate_name(text(&object.metadata.name), signer, &mut errors);
+    if !signer.is_empty() {
+        let at = Path::new("spec").child("signerName");
+        validate_signer_name(signer, &at, &mut errors);
+    }
+    errors
 }
 
 /// A bundle of a signer has the signer in its name, so that nobody takes it for another's.
@@ -104,33 +113,48 @@ fn validate_bundle(bundle: &str, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::too_long(at, MAX_BUNDLE));
         return;
     }
-    let mut refuse = |detail: String| {
-        errors.push(Error::invalid(at, "<value omitted>", detail));
-    };
-    let mut seen = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let mut seen: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (i, block) in Pem::iter_from_buffer(bundle.as_bytes()).enumerate() {
         let Ok(block) = block else {
-            refuse(format!("entry {i} is no PEM block"));
-            return;
+            wrong.push(format!("entry {i} is no PEM block"));
+            break;
         };
-        if block.label != "CERTIFICATE" {
-            refuse(format!("entry {i} has bad block type: {}", block.label));
-        } else if block.parse_x509().is_err() {
-            refuse(format!("entry {i} does not parse as X.509"));
-        }
-        if let Some(first) = seen.insert(block.contents, i) {
-            refuse(format!("duplicate trust anchor (indices {first} and {i})"));
+        match anchor_fault(&block) {
+            Some(fault) => wrong.push(format!("entry {i} {fault}")),
+            None => seen.entry(block.contents).or_default().push(i),
         }
     }
-    if seen.is_empty() {
-        refuse("at least one trust anchor must be provided".to_owned());
+    // Of what is whole alone it is said that it is too little or too much.
+    if wrong.is_empty() {
+        if seen.is_empty() {
+            wrong.push("at least one trust anchor must be provided".to_owned());
+        }
+        for twice in seen.values().filter(|indices| indices.len() > 1) {
+            let indices: Vec<String> = twice.iter().map(usize::to_string).collect();
+            let indices = indices.join(" ");
+            wrong.push(format!("duplicate trust anchor (indices [{indices}])"));
+        }
     }
+    let wrong = wrong.into_iter();
+    errors.extend(wrong.map(|detail| Error::invalid(at, "<value omitted>", detail)));
+}
+
+/// What keeps a block from being the certificate of an authority.
+fn anchor_fault(block: &Pem) -> Option<String> {
+    if block.label != "CERTIFICATE" {
+        return Some(format!("has bad block type: {}", block.label));
+    }
+    let Ok(certificate) = block.parse_x509() else {
+        return Some("does not parse as X.509".to_owned());
+    };
+    (!certificate.is_ca()).then(|| "does not have the CA bit set".to_owned())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
     use serde_json::json;
 
     use super::*;
@@ -139,15 +163,24 @@ mod tests {
     #[test]
     fn validation() {
         let key = KeyPair::generate().unwrap();
-        let anchor = CertificateParams::default()
+        let leaf = CertificateParams::default()
             .self_signed(&key)
             .unwrap()
             .pem();
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let anchor = authority.self_signed(&key).unwrap().pem();
         let key = key.serialize_pem();
         let twice = format!("{anchor}{anchor}");
-        let table: [(&str, &str, &str, &[&str]); 6] = [
+        let table: [(&str, &str, &str, &[&str]); 7] = [
             ("a", "", &anchor, &[]),
             ("a.b:s:x", "a.b/s", &anchor, &[]),
+            (
+                "a",
+                "",
+                &leaf,
+                &["spec.trustBundle FieldValueInvalid entry 0 does not have the CA bit set"],
+            ),
             (
                 "a:b",
                 "",
@@ -163,7 +196,7 @@ mod tests {
                 &twice,
                 &[
                     "metadata.name FieldValueInvalid ClusterTrustBundle for signerName a.b/s must be named with prefix a.b:s:",
-                    "spec.trustBundle FieldValueInvalid duplicate trust anchor (indices 0 and 1)",
+                    "spec.trustBundle FieldValueInvalid duplicate trust anchor (indices [0 1])",
                 ],
             ),
             (
@@ -190,6 +223,9 @@ mod tests {
             let errors = ClusterTrustBundleStrategy.validate(&bundle(name, signer, pem));
             assert_causes(&errors, want);
         }
+        let same = bundle("a", "", &leaf);
+        let errors = ClusterTrustBundleStrategy.validate_update(&same, &same);
+        assert_causes(&errors, &[]);
         let (new, old) = (bundle("a", "", &anchor), bundle("a", "a.b/s", &anchor));
         assert_causes(
             &ClusterTrustBundleStrategy.validate_update(&new, &old),

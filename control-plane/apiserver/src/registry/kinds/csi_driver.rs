@@ -5,13 +5,15 @@ use k8s_openapi::api::storage::v1::{CSIDriver, TokenRequest};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::volume::storage::validate_driver_name;
-use crate::validation::{equality, immutable, items, one_of, text};
+use crate::validation::{equality, immutable, items, one_of, shown, text};
 
 /// Shortest and longest life of a token, in seconds.
 const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 /// Shortest time between two updates of what a node can take, in seconds.
 const MIN_UPDATE_SECONDS: i64 = 10;
+/// What errors call `attachRequired`.
+const ATTACH_REQUIRED: &str = "attachedRequired";
+const TOKENS_IN_CONTEXT: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
 
 pub(super) struct CSIDriverStrategy;
 
@@ -38,16 +40,11 @@ impl Strategy for CSIDriverStrategy {
         }
         spec.requires_republish.get_or_insert(false);
         spec.se_linux_mount.get_or_insert(false);
+        spec.prevent_pod_scheduling_if_missing.get_or_insert(false);
     }
 
     fn validate(&self, object: &CSIDriver) -> ErrorList {
         let mut errors = ErrorList::default();
-        let name_at = Path::new("metadata").child("name");
-        let name = text(&object.metadata.name);
-        // That it is no name at all has been said of every object.
-        if name.len() > 63 {
-            validate_driver_name(name, &name_at, &mut errors);
-        }
         validate_spec(object, &mut errors);
         errors
     }
@@ -59,7 +56,7 @@ impl Strategy for CSIDriverStrategy {
         immutable(
             &new.spec.attach_required,
             &old.spec.attach_required,
-            &at.child("attachRequired"),
+            &at.child(ATTACH_REQUIRED),
             &mut errors,
         );
         immutable(
@@ -73,6 +70,21 @@ impl Strategy for CSIDriverStrategy {
 
     fn spec_changed(&self, new: &CSIDriver, old: &CSIDriver) -> bool {
         !equality::semantic(&new.spec, &old.spec)
+    }
+
+    fn warnings(&self, object: &CSIDriver) -> Vec<String> {
+        let spec = &object.spec;
+        let in_context = !items(&spec.token_requests).is_empty()
+            && spec.service_account_token_in_secrets.is_none();
+        let warning = in_context.then(|| TOKENS_IN_CONTEXT.to_owned());
+        warning.into_iter().collect()
+    }
+
+    fn warnings_on_update(&self, new: &CSIDriver, old: &CSIDriver) -> Vec<String> {
+        if equality::semantic(&new.spec.token_requests, &old.spec.token_requests) {
+            return Vec::new();
+        }
+        self.warnings(new)
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -124,7 +136,7 @@ impl Strategy for CSIDriverStrategy {
 fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
     let (spec, at) = (&object.spec, Path::new("spec"));
     for (field, flag) in [
-        ("attachRequired", spec.attach_required),
+        (ATTACH_REQUIRED, spec.attach_required),
         ("podInfoOnMount", spec.pod_info_on_mount),
         ("storageCapacity", spec.storage_capacity),
     ] {
@@ -134,7 +146,7 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
     }
     one_of(
         text(&spec.fs_group_policy),
-        &["ReadWriteOnceWithFSType", "File", "None"],
+        &["File", "None", "ReadWriteOnceWithFSType"],
         &at.child("fsGroupPolicy"),
         errors,
     );
@@ -143,7 +155,7 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
         &at.child("tokenRequests"),
         errors,
     );
-    let modes = &["Ephemeral", "Persistent"];
+    let modes = &["Persistent", "Ephemeral"];
     for mode in items(&spec.volume_lifecycle_modes) {
         if !modes.contains(&mode.as_str()) {
             let at = at.child("volumeLifecycleModes");
@@ -158,9 +170,10 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
         errors.push(Error::invalid(&at, seconds, detail));
     }
     if spec.service_account_token_in_secrets.is_some() && items(&spec.token_requests).is_empty() {
-        let detail = "must not be set when tokenRequests is empty";
+        let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
         let at = at.child("serviceAccountTokenInSecrets");
-        errors.push(Error::forbidden(&at, detail));
+        let given = shown(&spec.service_account_token_in_secrets);
+        errors.push(Error::invalid(&at, given, detail));
     }
 }
 
@@ -211,6 +224,12 @@ mod tests {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({}), vec![]),
             (
+                json!({"serviceAccountTokenInSecrets": true}),
+                vec![
+                    "spec.serviceAccountTokenInSecrets FieldValueInvalid serviceAccountTokenInSecrets is set but",
+                ],
+            ),
+            (
                 json!({"fsGroupPolicy": "Some", "volumeLifecycleModes": ["Odd"], "nodeAllocatableUpdatePeriodSeconds": 9,
                     "tokenRequests": [{"audience": "a", "expirationSeconds": 1}, {"audience": "a"}]}),
                 vec![
@@ -225,12 +244,23 @@ mod tests {
         for (spec, want) in table {
             assert_causes(&CSIDriverStrategy.validate(&driver(spec)), &want);
         }
+        let spec = driver(json!({})).spec;
+        assert_eq!(spec.prevent_pod_scheduling_if_missing, Some(false));
         assert_causes(
             &CSIDriverStrategy.validate_update(
                 &driver(json!({"attachRequired": false})),
                 &driver(json!({})),
             ),
-            &["spec.attachRequired FieldValueInvalid field is immutable"],
+            &["spec.attachedRequired FieldValueInvalid field is immutable"],
         );
+        let tokens = driver(json!({"tokenRequests": [{"audience": "a"}]}));
+        assert_eq!(CSIDriverStrategy.warnings(&tokens).len(), 1);
+        assert!(
+            CSIDriverStrategy
+                .warnings_on_update(&tokens, &tokens)
+                .is_empty()
+        );
+        let told = CSIDriverStrategy.warnings_on_update(&tokens, &driver(json!({})));
+        assert_eq!(told.len(), 1);
     }
 }

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
 
+use crate::registry::meta::keep_metadata;
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, Strategy, Subresource, resets_with_metadata,
+};
 use crate::validation::labels::validate_label_name;
 use crate::validation::volume::storage::validate_driver_name;
 use crate::validation::{NEGATIVE, items, shown};
@@ -23,6 +26,7 @@ impl Strategy for CSINodeStrategy {
         Descriptor::of::<CSINode>()
             .conditional_update()
             .returns_deleted()
+            .subresources(&[Subresource::Status])
     }
 
     fn prepare_for_create(&self, object: &mut CSINode) {
@@ -66,6 +70,17 @@ impl Strategy for CSINodeStrategy {
         errors
     }
 
+    /// Of what the status is for, the health of volumes, nothing is told yet.
+    fn prepare_for_status_update(&self, new: &mut CSINode, old: &CSINode) {
+        keep_metadata(&mut new.metadata, &old.metadata);
+        new.spec.clone_from(&old.spec);
+        new.status.clone_from(&old.status);
+    }
+
+    fn reset_fields(&self, subresource: &str) -> &'static [&'static [&'static str]] {
+        resets_with_metadata(subresource)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
@@ -99,15 +114,14 @@ fn validate_driver(driver: &CSINodeDriver, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::invalid(&at, count, NEGATIVE));
     }
     let keys = items(&driver.topology_keys);
-    let keys_at = at.child("topologyKeys");
     for (i, key) in keys.iter().enumerate() {
         if key.is_empty() {
-            errors.push(Error::required(&keys_at, ""));
+            errors.push(Error::required(at, ""));
         }
         if keys[..i].contains(key) {
-            errors.push(Error::duplicate(&keys_at, key.as_str()));
+            errors.push(Error::duplicate(at, key.as_str()));
         }
-        validate_label_name(key, &keys_at, errors);
+        validate_label_name(key, at, errors);
     }
 }
 
@@ -135,7 +149,7 @@ mod tests {
                     "spec.drivers[0].name FieldValueRequired",
                     "spec.drivers[0].nodeID FieldValueRequired",
                     "spec.drivers[0].allocatable.count FieldValueInvalid",
-                    "spec.drivers[0].topologyKeys FieldValueDuplicate",
+                    "spec.drivers[0] FieldValueDuplicate",
                 ],
             ),
         ];

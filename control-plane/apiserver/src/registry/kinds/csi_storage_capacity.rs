@@ -8,8 +8,9 @@ use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_label_selector;
+use crate::validation::node_labels::deprecation;
 use crate::validation::resources::canonicalize_quantity;
-use crate::validation::{NEGATIVE, faults, immutable};
+use crate::validation::{NEGATIVE, faults, immutable, items};
 
 pub(super) struct CSIStorageCapacityStrategy;
 
@@ -36,13 +37,8 @@ impl Strategy for CSIStorageCapacityStrategy {
         let class = object.storage_class_name.as_str();
         let wrong = names::dns_subdomain(class);
         faults(class, wrong, &Path::new("storageClassName"), &mut errors);
-        let amounts = [
-            ("capacity", &object.capacity),
-            ("maximumVolumeSize", &object.maximum_volume_size),
-        ];
-        for (field, amount) in amounts {
-            let Some(amount) = amount else { continue };
-            let at = Path::new(field);
+        if let Some(amount) = &object.capacity {
+            let at = Path::new("capacity");
             match Quantity::try_from(amount) {
                 Ok(parsed) if parsed.is_negative() => {
                     errors.push(Error::invalid(&at, amount.0.as_str(), NEGATIVE));
@@ -71,6 +67,27 @@ impl Strategy for CSIStorageCapacityStrategy {
         errors
     }
 
+    fn warnings(&self, object: &CSIStorageCapacity) -> Vec<String> {
+        let Some(topology) = &object.node_topology else {
+            return Vec::new();
+        };
+        let at = Path::new("nodeTopology");
+        let mut warnings = Vec::new();
+        for (i, expression) in items(&topology.match_expressions).iter().enumerate() {
+            if let Some(instead) = deprecation(&expression.key) {
+                let at = at.child("matchExpressions").index(i).child("key");
+                warnings.push(format!("{at}: {} is {instead}", expression.key));
+            }
+        }
+        for label in topology.match_labels.iter().flatten().map(|(key, _)| key) {
+            if let Some(instead) = deprecation(label) {
+                let at = at.child("matchLabels").child(label);
+                warnings.push(format!("{at}: {instead}"));
+            }
+        }
+        warnings
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
@@ -86,5 +103,53 @@ impl Strategy for CSIStorageCapacityStrategy {
             Cell::from(object.storage_class_name.as_str()),
             Cell::from(capacity.unwrap_or("<unset>")),
         ]
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    fn capacity(value: Value) -> CSIStorageCapacity {
+        let mut object = serde_json::from_value(value).unwrap();
+        CSIStorageCapacityStrategy.set_defaults(&mut object);
+        object
+    }
+
+    #[test]
+    fn validation() {
+        let good =
+            json!({"storageClassName": "gold", "capacity": "1Gi", "maximumVolumeSize": "1Gi"});
+        let table: Vec<(Value, Vec<&str>)> = vec![
+            (good.clone(), vec![]),
+            (
+                json!({"storageClassName": "", "capacity": "-1", "nodeTopology": {"matchLabels": {"a b": "c"}}}),
+                vec![
+                    "nodeTopology.matchLabels FieldValueInvalid",
+                    "storageClassName FieldValueInvalid",
+                    "capacity FieldValueInvalid must be greater than or equal to 0",
+                ],
+            ),
+        ];
+        for (value, want) in table {
+            let errors = CSIStorageCapacityStrategy.validate(&capacity(value));
+            assert_causes(&errors, &want);
+        }
+        let zone = "failure-domain.beta.kubernetes.io/zone";
+        let moved = capacity(json!({"storageClassName": "silver", "nodeTopology": {
+            "matchLabels": {zone: "a"}, "matchExpressions": [{"key": zone, "operator": "Exists"}],
+        }}));
+        assert_causes(
+            &CSIStorageCapacityStrategy.validate_update(&moved, &capacity(good)),
+            &[
+                "nodeTopology FieldValueInvalid field is immutable",
+                "storageClassName FieldValueInvalid field is immutable",
+            ],
+        );
+        assert_eq!(CSIStorageCapacityStrategy.warnings(&moved).len(), 2);
     }
 }

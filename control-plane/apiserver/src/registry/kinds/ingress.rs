@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, Path};
-use k8s_openapi::api::networking::v1::{Ingress, IngressStatus};
+use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerStatus};
 
 use super::first_and_more;
 use super::workload::spec_and_status;
@@ -63,20 +63,26 @@ impl Strategy for IngressStrategy {
         errors
     }
 
-    fn validate_status_update(&self, new: &Ingress, _old: &Ingress) -> ErrorList {
+    fn validate_status_update(&self, new: &Ingress, old: &Ingress) -> ErrorList {
         let mut errors = ErrorList::default();
-        if let Some(balancer) = new.status.as_ref().and_then(|s| s.load_balancer.as_ref()) {
+        if let Some(balancer) = balancer(new) {
             let at = Path::new("status").child("loadBalancer");
-            validate_ingress_status(balancer, &at, &mut errors);
+            validate_ingress_status(balancer, self::balancer(old), &at, &mut errors);
         }
         errors
     }
 
     fn warnings(&self, object: &Ingress) -> Vec<String> {
         let annotations = object.metadata.annotations.as_ref();
-        let old = annotations.is_some_and(|all| all.contains_key(CLASS_ANNOTATION));
+        let annotated = annotations.is_some_and(|all| all.contains_key(CLASS_ANNOTATION));
+        let spec = object.spec.as_ref();
+        let old = annotated && spec.is_none_or(|spec| spec.ingress_class_name.is_none());
         let text = "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
         old.then(|| text.to_owned()).into_iter().collect()
+    }
+
+    fn warnings_on_update(&self, _new: &Ingress, _old: &Ingress) -> Vec<String> {
+        Vec::new()
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -111,15 +117,18 @@ impl Strategy for IngressStrategy {
             printing::name(&object.metadata),
             Cell::from(class),
             Cell::from(hosts),
-            Cell::from(addresses(object.status.as_ref())),
+            Cell::from(addresses(balancer(object))),
             Cell::from(ports),
             printing::age(&object.metadata, now),
         ]
     }
 }
 
-fn addresses(status: Option<&IngressStatus>) -> String {
-    let balancer = status.and_then(|status| status.load_balancer.as_ref());
+fn balancer(object: &Ingress) -> Option<&IngressLoadBalancerStatus> {
+    object.status.as_ref()?.load_balancer.as_ref()
+}
+
+fn addresses(balancer: Option<&IngressLoadBalancerStatus>) -> String {
     let ingress = balancer.map(|balancer| items(&balancer.ingress));
     let addresses: BTreeSet<&str> = ingress
         .unwrap_or_default()
@@ -160,6 +169,10 @@ mod tests {
     fn validation() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({"defaultBackend": service()}), vec![]),
+            (
+                json!({"defaultBackend": {"service": {"name": "1a", "port": {"number": 80}}}}),
+                vec![],
+            ),
             (
                 paths(json!([{"path": "/", "pathType": "Prefix", "backend": service()}])),
                 vec![],
@@ -204,6 +217,31 @@ mod tests {
         for (spec, want) in table {
             assert_causes(&IngressStrategy.validate(&ingress(spec)), &want);
         }
+    }
+
+    #[test]
+    fn statuses_and_warnings() {
+        let with = |ip: &str| {
+            let mut object = ingress(json!({"defaultBackend": service()}));
+            let status = json!({"loadBalancer": {"ingress": [{"ip": ip}]}});
+            object.status = serde_json::from_value(status).unwrap();
+            object
+        };
+        let (plain, odd) = (with("10.0.0.1"), with("010.0.0.1"));
+        assert_causes(
+            &IngressStrategy.validate_status_update(&odd, &plain),
+            &["status.loadBalancer.ingress[0].ip FieldValueInvalid must not have leading 0s"],
+        );
+        assert_causes(&IngressStrategy.validate_status_update(&odd, &odd), &[]);
+
+        let mut old = plain;
+        assert!(IngressStrategy.warnings(&old).is_empty());
+        let annotations = old.metadata.annotations.get_or_insert_default();
+        annotations.insert(CLASS_ANNOTATION.to_owned(), "a".to_owned());
+        assert_eq!(IngressStrategy.warnings(&old).len(), 1);
+        assert!(IngressStrategy.warnings_on_update(&old, &old).is_empty());
+        old.spec.as_mut().unwrap().ingress_class_name = Some("a".to_owned());
+        assert!(IngressStrategy.warnings(&old).is_empty());
     }
 
     #[test]

@@ -80,8 +80,16 @@ impl Strategy for IngressClassStrategy {
             let group = group.map_or_else(String::new, |group| format!(".{group}"));
             format!("{}{group}/{}", parameters.kind, parameters.name)
         });
+        let annotations = object.metadata.annotations.as_ref();
+        let is_default = annotations
+            .and_then(|all| all.get(IS_DEFAULT))
+            .is_some_and(|value| value == "true");
+        let mut name = object.metadata.name.clone().unwrap_or_default();
+        if is_default {
+            name += " (default)";
+        }
         vec![
-            printing::name(&object.metadata),
+            Cell::from(name),
             Cell::from(text(&spec.controller)),
             Cell::from(parameters.unwrap_or_else(|| "<none>".to_owned())),
             printing::age(&object.metadata, now),
@@ -163,6 +171,15 @@ mod tests {
         for (spec, want) in table {
             assert_causes(&IngressClassStrategy.validate(&class(spec)), &want);
         }
+        let mut marked = class(json!({"controller": "a.b/c"}));
+        let name = |class: &IngressClass| {
+            let row = IngressClassStrategy.row(class, jiff::Timestamp::UNIX_EPOCH);
+            row[0].clone()
+        };
+        assert_eq!(name(&marked), Cell::from("c"));
+        let annotations = marked.metadata.annotations.get_or_insert_default();
+        annotations.insert(IS_DEFAULT.to_owned(), "true".to_owned());
+        assert_eq!(name(&marked), Cell::from("c (default)"));
         let (new, old) = (
             json!({"controller": "a.b/c"}),
             json!({"controller": "a.b/d"}),

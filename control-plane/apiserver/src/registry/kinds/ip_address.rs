@@ -1,8 +1,8 @@
 //! IPAddress: who has an address; its name is the address.
 
-use coracle_apimachinery::field::Path;
+use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
-use k8s_openapi::api::networking::v1::IPAddress;
+use k8s_openapi::api::networking::v1::{IPAddress, ParentReference};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, NameRule, Strategy};
@@ -24,6 +24,10 @@ impl Strategy for IPAddressStrategy {
         let mut errors = ErrorList::default();
         let parent = &object.spec.parent_ref;
         let at = Path::new("spec").child("parentRef");
+        if *parent == ParentReference::default() {
+            errors.push(Error::required(&at, ""));
+            return errors;
+        }
         let group = text(&parent.group);
         if !group.is_empty() {
             let at = at.child("group");
@@ -72,5 +76,35 @@ impl Strategy for IPAddressStrategy {
             Cell::from(owner),
             printing::age(&object.metadata, now),
         ]
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::validation::testing::assert_causes;
+
+    #[test]
+    fn validation() {
+        let table: [(Value, &[&str]); 3] = [
+            (json!({"resource": "services", "name": "s"}), &[]),
+            (json!({}), &["spec.parentRef FieldValueRequired"]),
+            (
+                json!({"group": "A", "resource": "a/b", "namespace": "n"}),
+                &[
+                    "spec.parentRef.group FieldValueInvalid",
+                    "spec.parentRef.resource FieldValueInvalid",
+                    "spec.parentRef.name FieldValueRequired",
+                ],
+            ),
+        ];
+        for (parent, want) in table {
+            let spec = json!({ "parentRef": parent });
+            let object: IPAddress = serde_json::from_value(json!({ "spec": spec })).unwrap();
+            assert_causes(&IPAddressStrategy.validate(&object), want);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! Lease: who leads, or that a node lives.
 
 use coracle_apimachinery::field::{Error, Path};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::{NOT_POSITIVE, non_negative, one_of, text};
+use crate::validation::{non_negative, one_of, text};
 
 pub(super) struct LeaseStrategy;
 
@@ -22,6 +22,15 @@ impl Strategy for LeaseStrategy {
         object.spec.get_or_insert_default();
     }
 
+    /// What coordinated elections would read, which are not on.
+    fn prepare_for_create(&self, object: &mut Lease) {
+        drop_coordination(object, None);
+    }
+
+    fn prepare_for_update(&self, new: &mut Lease, old: &Lease) {
+        drop_coordination(new, old.spec.as_ref());
+    }
+
     fn validate(&self, object: &Lease) -> ErrorList {
         let mut errors = ErrorList::default();
         let Some(spec) = &object.spec else {
@@ -31,11 +40,8 @@ impl Strategy for LeaseStrategy {
         if let Some(seconds) = spec.lease_duration_seconds
             && seconds <= 0
         {
-            errors.push(Error::invalid(
-                &at.child("leaseDurationSeconds"),
-                seconds,
-                NOT_POSITIVE,
-            ));
+            let at = at.child("leaseDurationSeconds");
+            errors.push(Error::invalid(&at, seconds, "must be greater than 0"));
         }
         non_negative(
             spec.lease_transitions.unwrap_or(0),
@@ -50,7 +56,7 @@ impl Strategy for LeaseStrategy {
                 &mut errors,
             );
         } else if !text(&spec.preferred_holder).is_empty() {
-            let detail = "may only be specified when `strategy` is defined";
+            let detail = "may only be specified if `strategy` is defined";
             errors.push(Error::forbidden(&at.child("preferredHolder"), detail));
         }
         errors
@@ -82,6 +88,16 @@ impl Strategy for LeaseStrategy {
     }
 }
 
+fn drop_coordination(object: &mut Lease, old: Option<&LeaseSpec>) {
+    let Some(spec) = &mut object.spec else { return };
+    if old.is_none_or(|old| old.strategy.is_none()) {
+        spec.strategy = None;
+    }
+    if old.is_none_or(|old| old.preferred_holder.is_none()) {
+        spec.preferred_holder = None;
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -99,10 +115,16 @@ mod tests {
         assert_causes(
             &LeaseStrategy.validate(&lease),
             &[
-                "spec.leaseDurationSeconds FieldValueInvalid must be greater than zero",
+                "spec.leaseDurationSeconds FieldValueInvalid must be greater than 0",
                 "spec.leaseTransitions FieldValueInvalid",
-                "spec.preferredHolder FieldValueForbidden",
+                "spec.preferredHolder FieldValueForbidden may only be specified if",
             ],
         );
+        let mut new: Lease = lease;
+        let old = new.clone();
+        LeaseStrategy.prepare_for_update(&mut new, &old);
+        assert_eq!(new, old);
+        LeaseStrategy.prepare_for_create(&mut new);
+        assert_eq!(new.spec.unwrap().preferred_holder, None);
     }
 }

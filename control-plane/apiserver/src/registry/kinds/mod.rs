@@ -33,6 +33,7 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_certificate_request;
 mod pod_disruption_budget;
 mod pod_template;
 mod priority_class;
@@ -99,6 +100,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(job::JobStrategy),
         kind(certificate_signing_request::CertificateSigningRequestStrategy),
         kind(cluster_trust_bundle::ClusterTrustBundleStrategy),
+        kind(pod_certificate_request::PodCertificateRequestStrategy),
         kind(flow_control::FlowSchemaStrategy),
         kind(flow_control::PriorityLevelStrategy),
         kind(lease::LeaseStrategy),

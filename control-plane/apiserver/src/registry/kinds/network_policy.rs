@@ -10,12 +10,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::address::{is_strict_subset, validate_cidr};
+use crate::validation::address::{family_of_cidr, is_strict_subset};
 use crate::validation::labels::validate_label_selector;
-use crate::validation::{equality, faults, items, shown};
+use crate::validation::legacy_address::{cidr_warnings, validate_legacy_cidr};
+use crate::validation::{faults, items, shown};
 
-const TYPES: &[&str] = &["Egress", "Ingress"];
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+const TYPES: &[&str] = &["Ingress", "Egress"];
+const PROTOCOLS: &[&str] = &["TCP", "UDP", "SCTP"];
 
 pub(super) struct NetworkPolicyStrategy;
 
@@ -51,43 +52,33 @@ impl Strategy for NetworkPolicyStrategy {
     }
 
     fn validate(&self, object: &NetworkPolicy) -> ErrorList {
-        let mut errors = ErrorList::default();
-        let at = Path::new("spec");
-        let spec = object.spec.clone().unwrap_or_default();
-        if let Some(selector) = &spec.pod_selector {
-            validate_label_selector(selector, &at.child("podSelector"), &mut errors);
-        }
-        for (i, rule) in items(&spec.ingress).iter().enumerate() {
-            let at = at.child("ingress").index(i);
-            validate_ports(items(&rule.ports), &at.child("ports"), &mut errors);
-            validate_peers(items(&rule.from), &at.child("from"), &mut errors);
-        }
-        for (i, rule) in items(&spec.egress).iter().enumerate() {
-            let at = at.child("egress").index(i);
-            validate_ports(items(&rule.ports), &at.child("ports"), &mut errors);
-            validate_peers(items(&rule.to), &at.child("to"), &mut errors);
-        }
-        let (types, types_at) = (items(&spec.policy_types), at.child("policyTypes"));
-        if types.len() > TYPES.len() {
-            let detail = "may not specify more than two policyTypes";
-            errors.push(Error::invalid(&types_at, shown(&types), detail));
-            return errors;
-        }
-        for (i, kind) in types.iter().enumerate() {
-            if !TYPES.contains(&kind.as_str()) {
-                let at = types_at.index(i);
-                errors.push(Error::not_supported(&at, kind.as_str(), TYPES));
+        validate(object, &[])
+    }
+
+    fn validate_update(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
+        let blocks = blocks(old);
+        let was: Vec<&str> = blocks
+            .iter()
+            .flat_map(|(_, block)| [&block.cidr].into_iter().chain(items(&block.except)))
+            .map(String::as_str)
+            .collect();
+        validate(new, &was)
+    }
+
+    /// A selector of everything is not the same as none.
+    fn spec_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> bool {
+        new.spec != old.spec
+    }
+
+    fn warnings(&self, object: &NetworkPolicy) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (at, block) in blocks(object) {
+            warnings.extend(cidr_warnings(&block.cidr, &at.child("cidr")));
+            for (i, except) in items(&block.except).iter().enumerate() {
+                warnings.extend(cidr_warnings(except, &at.child("except").index(i)));
             }
         }
-        errors
-    }
-
-    fn validate_update(&self, new: &NetworkPolicy, _old: &NetworkPolicy) -> ErrorList {
-        self.validate(new)
-    }
-
-    fn spec_changed(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> bool {
-        !equality::semantic(&new.spec, &old.spec)
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -106,6 +97,66 @@ impl Strategy for NetworkPolicyStrategy {
             printing::age(&object.metadata, now),
         ]
     }
+}
+
+/// Everything that is wrong with a policy; `was` are the ranges that it had before.
+fn validate(object: &NetworkPolicy, was: &[&str]) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let at = Path::new("spec");
+    let spec = object.spec.clone().unwrap_or_default();
+    if let Some(selector) = &spec.pod_selector {
+        validate_label_selector(selector, &at.child("podSelector"), &mut errors);
+    }
+    for (i, rule) in items(&spec.ingress).iter().enumerate() {
+        let at = at.child("ingress").index(i);
+        validate_ports(items(&rule.ports), &at.child("ports"), &mut errors);
+        validate_peers(items(&rule.from), was, &at.child("from"), &mut errors);
+    }
+    for (i, rule) in items(&spec.egress).iter().enumerate() {
+        let at = at.child("egress").index(i);
+        validate_ports(items(&rule.ports), &at.child("ports"), &mut errors);
+        validate_peers(items(&rule.to), was, &at.child("to"), &mut errors);
+    }
+    let (types, types_at) = (items(&spec.policy_types), at.child("policyTypes"));
+    if types.len() > TYPES.len() {
+        let detail = "may not specify more than two policyTypes";
+        errors.push(Error::invalid(&types_at, shown(&types), detail));
+        return errors;
+    }
+    for (i, kind) in types.iter().enumerate() {
+        if !TYPES.contains(&kind.as_str()) {
+            let at = types_at.index(i);
+            errors.push(Error::not_supported(&at, kind.as_str(), TYPES));
+        }
+    }
+    errors
+}
+
+/// The blocks of addresses in a policy, and where they stand.
+fn blocks(object: &NetworkPolicy) -> Vec<(Path, &IPBlock)> {
+    let at = Path::new("spec");
+    let Some(spec) = &object.spec else {
+        return Vec::new();
+    };
+    let ingress = items(&spec.ingress).iter().map(|rule| &rule.from);
+    let egress = items(&spec.egress).iter().map(|rule| &rule.to);
+    let ingress = ingress.enumerate().map(|(i, peers)| {
+        let at = at.child("ingress").index(i).child("from");
+        (at, items(peers))
+    });
+    let egress = egress.enumerate().map(|(i, peers)| {
+        let at = at.child("egress").index(i).child("to");
+        (at, items(peers))
+    });
+    let mut blocks = Vec::new();
+    for (at, peers) in ingress.chain(egress) {
+        for (i, peer) in peers.iter().enumerate() {
+            if let Some(block) = &peer.ip_block {
+                blocks.push((at.index(i).child("ipBlock"), block));
+            }
+        }
+    }
+    blocks
 }
 
 fn validate_ports(ports: &[NetworkPolicyPort], at: &Path, errors: &mut ErrorList) {
@@ -152,7 +203,7 @@ fn validate_port(port: &NetworkPolicyPort, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn validate_peers(peers: &[NetworkPolicyPeer], at: &Path, errors: &mut ErrorList) {
+fn validate_peers(peers: &[NetworkPolicyPeer], was: &[&str], at: &Path, errors: &mut ErrorList) {
     for (i, peer) in peers.iter().enumerate() {
         let at = at.index(i);
         let selectors = [
@@ -167,7 +218,7 @@ fn validate_peers(peers: &[NetworkPolicyPeer], at: &Path, errors: &mut ErrorList
             }
         }
         if let Some(block) = &peer.ip_block {
-            validate_block(block, &at.child("ipBlock"), errors);
+            validate_block(block, was, &at.child("ipBlock"), errors);
         }
         match (selected, peer.ip_block.is_some()) {
             (false, false) => errors.push(Error::required(&at, "must specify a peer")),
@@ -180,18 +231,20 @@ fn validate_peers(peers: &[NetworkPolicyPeer], at: &Path, errors: &mut ErrorList
     }
 }
 
-fn validate_block(block: &IPBlock, at: &Path, errors: &mut ErrorList) {
+fn validate_block(block: &IPBlock, was: &[&str], at: &Path, errors: &mut ErrorList) {
     let cidr_at = at.child("cidr");
     if block.cidr.is_empty() {
         errors.push(Error::required(&cidr_at, ""));
         return;
     }
-    validate_cidr(&block.cidr, &cidr_at, errors);
+    validate_legacy_cidr(&block.cidr, was, &cidr_at, errors);
+    if family_of_cidr(&block.cidr).is_none() {
+        return;
+    }
     for (i, except) in items(&block.except).iter().enumerate() {
         let at = at.child("except").index(i);
-        let before = errors.len();
-        validate_cidr(except, &at, errors);
-        if errors.len() == before && is_strict_subset(except, &block.cidr) == Some(false) {
+        validate_legacy_cidr(except, was, &at, errors);
+        if is_strict_subset(except, &block.cidr) == Some(false) {
             let detail = "must be a strict subset of `cidr`";
             errors.push(Error::invalid(&at, except.as_str(), detail));
         }
@@ -268,5 +321,30 @@ mod tests {
         for (spec, want) in table {
             assert_causes(&NetworkPolicyStrategy.validate(&policy(spec)), &want);
         }
+        let (all, none) = (json!([{"podSelector": {}}]), json!([{"podSelector": null}]));
+        let (all, none) = (policy(from(all)), policy(from(none)));
+        assert!(NetworkPolicyStrategy.spec_changed(&all, &none));
+        assert!(!NetworkPolicyStrategy.spec_changed(&all, &all.clone()));
+        let bad = policy(from(json!([{"ipBlock": {"cidr": "x", "except": ["y"]}}])));
+        assert_causes(
+            &NetworkPolicyStrategy.validate(&bad),
+            &["spec.ingress[0].from[0].ipBlock.cidr FieldValueInvalid must be a valid CIDR value"],
+        );
+        let odd = policy(from(
+            json!([{"ipBlock": {"cidr": "10.0.0.1/8", "except": ["10.1.0.0/016"]}}]),
+        ));
+        let plain = policy(from(json!([{"ipBlock": {"cidr": "10.0.0.0/8"}}])));
+        assert_causes(
+            &NetworkPolicyStrategy.validate_update(&odd, &plain),
+            &[
+                "spec.ingress[0].from[0].ipBlock.cidr FieldValueInvalid must not have bits set",
+                "spec.ingress[0].from[0].ipBlock.except[0] FieldValueInvalid must not have leading 0s",
+            ],
+        );
+        assert_causes(&NetworkPolicyStrategy.validate_update(&odd, &odd), &[]);
+        let warnings = NetworkPolicyStrategy.warnings(&odd);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("spec.ingress[0].from[0].ipBlock.cidr: CIDR value"));
+        assert!(NetworkPolicyStrategy.warnings(&plain).is_empty());
     }
 }

@@ -5,13 +5,14 @@ use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::workload::spec_and_status;
 use crate::registry::printing;
-use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
+use crate::registry::strategy::{
+    Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource,
+};
 use crate::validation::conditions::validate_conditions;
 use crate::validation::int_or_percent::{validate_at_most_all, validate_int_or_percent};
 use crate::validation::labels::validate_label_selector;
-use crate::validation::{items, non_negative, shown};
+use crate::validation::{equality, items, non_negative, shown};
 
 pub(super) struct PodDisruptionBudgetStrategy;
 
@@ -21,6 +22,7 @@ impl Strategy for PodDisruptionBudgetStrategy {
     fn descriptor(&self) -> Descriptor {
         Descriptor::of::<PodDisruptionBudget>()
             .short_names(&["pdb"])
+            .names(NameRule::PathSegment)
             .subresources(&[Subresource::Status])
             .generation()
             .conditional_update()
@@ -35,7 +37,26 @@ impl Strategy for PodDisruptionBudgetStrategy {
         status.expected_pods.get_or_insert(0);
     }
 
-    spec_and_status!(PodDisruptionBudget);
+    fn prepare_for_create(&self, object: &mut PodDisruptionBudget) {
+        object.status = Some(Default::default());
+    }
+
+    fn prepare_for_update(&self, new: &mut PodDisruptionBudget, old: &PodDisruptionBudget) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(&self, new: &mut PodDisruptionBudget, old: &PodDisruptionBudget) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    /// A selector of all Pods is not the same as one of none, which is not there.
+    fn spec_changed(&self, new: &PodDisruptionBudget, old: &PodDisruptionBudget) -> bool {
+        let selects = |object: &PodDisruptionBudget| {
+            let spec = object.spec.as_ref();
+            spec.is_some_and(|spec| spec.selector.is_some())
+        };
+        selects(new) != selects(old) || !equality::semantic(&new.spec, &old.spec)
+    }
 
     fn validate(&self, object: &PodDisruptionBudget) -> ErrorList {
         let mut errors = ErrorList::default();
@@ -164,9 +185,14 @@ mod tests {
             let object = budget(json!({"spec": spec}));
             assert_causes(&PodDisruptionBudgetStrategy.validate(&object), &want);
         }
+        let of = |selector: Value| budget(json!({"spec": { "selector": selector }}));
+        let changed = |new, old| PodDisruptionBudgetStrategy.spec_changed(&of(new), &of(old));
+        assert!(changed(json!({}), Value::Null));
+        assert!(!changed(json!({}), json!({"matchLabels": {}})));
         let bad = json!({"status": {"disruptionsAllowed": -1, "conditions": [
             {"type": "A", "status": "Maybe", "reason": "-", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "A", "status": "True", "reason": "", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "B", "status": "", "reason": "R", "message": "", "observedGeneration": -1, "lastTransitionTime": "0001-01-01T00:00:00Z"},
         ]}});
         let errors =
             PodDisruptionBudgetStrategy.validate_status_update(&budget(bad), &budget(json!({})));
@@ -175,8 +201,11 @@ mod tests {
             &[
                 "status.conditions[0].status FieldValueNotSupported",
                 "status.conditions[0].reason FieldValueInvalid a condition reason must start",
-                "status.conditions[1].type FieldValueDuplicate",
-                "status.conditions[1].reason FieldValueRequired must be set",
+                "status.conditions[1] FieldValueDuplicate",
+                "status.conditions[1].reason FieldValueRequired",
+                "status.conditions[2].status FieldValueRequired",
+                "status.conditions[2].observedGeneration FieldValueInvalid must be greater than or equal to zero",
+                "status.conditions[2].lastTransitionTime FieldValueRequired",
                 "status.disruptionsAllowed FieldValueInvalid",
             ],
         );

@@ -37,14 +37,13 @@ impl Strategy for PriorityClassStrategy {
         let mut errors = ErrorList::default();
         let (name, value) = (text(&object.metadata.name), object.value.unwrap_or(0));
         if name.starts_with("system-") {
-            if !SYSTEM.contains(&(name, value)) || object.global_default == Some(true) {
+            let global = object.global_default == Some(true);
+            if let Some(fault) = system_fault(name, value, global) {
+                let at = Path::new("metadata").child("name");
                 let detail = format!(
-                    "priority class names with 'system-' prefix are reserved for system use only. error: {name} is not a known system priority class"
+                    "priority class names with 'system-' prefix are reserved for system use only. error: {fault}"
                 );
-                errors.push(Error::forbidden(
-                    &Path::new("metadata").child("name"),
-                    detail,
-                ));
+                errors.push(Error::forbidden(&at, detail));
             }
         } else if value > MAX_USER_VALUE {
             let detail =
@@ -112,6 +111,20 @@ impl Strategy for PriorityClassStrategy {
     }
 }
 
+/// Why a class is none of the system's.
+fn system_fault(name: &str, value: i32, global: bool) -> Option<String> {
+    match SYSTEM.iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, want)) if value != *want => {
+            Some(format!("value of {name} PriorityClass must be {want}"))
+        }
+        Some(_) if global => Some(format!(
+            "globalDefault of {name} PriorityClass must be false"
+        )),
+        Some(_) => None,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -137,6 +150,12 @@ mod tests {
             (
                 json!({"metadata": {"name": "system-mine"}, "value": 1}),
                 vec!["metadata.name FieldValueForbidden"],
+            ),
+            (
+                json!({"metadata": {"name": "system-node-critical"}, "value": 1}),
+                vec![
+                    "metadata.name FieldValueForbidden priority class names with 'system-' prefix are reserved for system use only. error: value of system-node-critical PriorityClass must be 2000001000",
+                ],
             ),
             (
                 json!({"metadata": {"name": "a"}, "value": 1_000_000_001}),

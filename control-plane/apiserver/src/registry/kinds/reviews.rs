@@ -174,7 +174,7 @@ mod tests {
             (
                 json!({"metadata": {"name": "x"}, "spec": {}}),
                 vec![
-                    "spec.resourceAttributes FieldValueInvalid exactly one of nonResourceAttributes or resourceAttributes must be specified",
+                    "spec FieldValueInvalid exactly one of nonResourceAttributes or resourceAttributes must be specified",
                     "spec.user FieldValueInvalid at least one of user or group must be specified",
                     "metadata FieldValueInvalid must be empty",
                 ],
@@ -182,13 +182,13 @@ mod tests {
             (
                 json!({"spec": {"user": "jane", "resourceAttributes": resource, "nonResourceAttributes": path}}),
                 vec![
-                    "spec.nonResourceAttributes FieldValueInvalid cannot be specified in combination with resourceAttributes",
+                    "spec FieldValueInvalid exactly one of nonResourceAttributes or resourceAttributes must be specified",
                 ],
             ),
             (
                 json!({"spec": {"user": "jane", "resourceAttributes": {
                     "fieldSelector": {"requirements": [{"key": "", "operator": "In"}]},
-                    "labelSelector": {"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Exists"}]},
+                    "labelSelector": {"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Newer"}]},
                 }}}),
                 vec![
                     "spec.resourceAttributes.labelSelector.rawSelector FieldValueInvalid may not specified at the same time as requirements",

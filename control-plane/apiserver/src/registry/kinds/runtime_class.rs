@@ -2,14 +2,16 @@
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
+use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_labels;
+use crate::validation::node_labels::deprecation;
 use crate::validation::resources::{canonicalize, validate_overhead};
 use crate::validation::scheduling::taints::validate_tolerations;
-use crate::validation::{faults, immutable, items, shown};
+use crate::validation::{faults, immutable, items, shown, text};
 
 pub(super) struct RuntimeClassStrategy;
 
@@ -28,22 +30,18 @@ impl Strategy for RuntimeClassStrategy {
 
     fn validate(&self, object: &RuntimeClass) -> ErrorList {
         let mut errors = ErrorList::default();
-        faults(
-            &object.handler,
-            names::dns_label(&object.handler),
-            &Path::new("handler"),
-            &mut errors,
-        );
+        let (handler, at) = (object.handler.as_str(), Path::new("handler"));
+        if handler.is_empty() {
+            errors.push(Error::required(&at, ""));
+        } else {
+            faults(handler, names::dns_label(handler), &at, &mut errors);
+        }
         if let Some(overhead) = object
             .overhead
             .as_ref()
             .and_then(|overhead| overhead.pod_fixed.as_ref())
         {
-            validate_overhead(
-                overhead,
-                &Path::new("overhead").child("podFixed"),
-                &mut errors,
-            );
+            validate_overhead(overhead, &Path::new("overhead"), &mut errors);
         }
         if let Some(scheduling) = &object.scheduling {
             let at = Path::new("scheduling");
@@ -55,7 +53,7 @@ impl Strategy for RuntimeClassStrategy {
             let tolerations = items(&scheduling.tolerations);
             let at = at.child("tolerations");
             for (i, toleration) in tolerations.iter().enumerate() {
-                if tolerations[..i].contains(toleration) {
+                if tolerations[..i].iter().any(|other| same(other, toleration)) {
                     errors.push(Error::duplicate(&at.index(i), shown(toleration)));
                 }
             }
@@ -73,6 +71,15 @@ impl Strategy for RuntimeClassStrategy {
             &mut errors,
         );
         errors
+    }
+
+    fn warnings(&self, object: &RuntimeClass) -> Vec<String> {
+        let scheduling = object.scheduling.as_ref();
+        let selector = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
+        let old = selector.into_iter().flatten();
+        old.filter_map(|(label, _)| deprecation(label))
+            .map(|instead| format!("scheduling.nodeSelector: {instead}"))
+            .collect()
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -95,6 +102,15 @@ impl Strategy for RuntimeClassStrategy {
     }
 }
 
+/// Whether two tolerations tolerate the same, for however long.
+fn same(a: &Toleration, b: &Toleration) -> bool {
+    let what = |t: &Toleration| {
+        let parts = [&t.key, &t.operator, &t.value, &t.effect];
+        parts.map(|part| text(part).to_owned())
+    };
+    what(a) == what(b)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -112,10 +128,11 @@ mod tests {
                 json!({"handler": "Wasm!"}),
                 vec!["handler FieldValueInvalid a lowercase RFC 1123 label"],
             ),
+            (json!({"handler": ""}), vec!["handler FieldValueRequired"]),
             (
                 json!({"handler": "a", "overhead": {"podFixed": {"cpu": "-1"}}, "scheduling": {"tolerations": [toleration, toleration]}}),
                 vec![
-                    "overhead.podFixed.limits[cpu] FieldValueInvalid",
+                    "overhead.limits[cpu] FieldValueInvalid",
                     "scheduling.tolerations[1] FieldValueDuplicate",
                 ],
             ),
@@ -126,5 +143,10 @@ mod tests {
                 &want,
             );
         }
+        let masters = json!({"handler": "a", "scheduling": {"nodeSelector": {"node-role.kubernetes.io/master": ""}}});
+        assert_eq!(
+            RuntimeClassStrategy.warnings(&serde_json::from_value(masters).unwrap()),
+            ["scheduling.nodeSelector: use \"node-role.kubernetes.io/control-plane\" instead"]
+        );
     }
 }

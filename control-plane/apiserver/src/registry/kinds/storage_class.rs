@@ -1,5 +1,7 @@
 //! StorageClass: how volumes of a sort are made.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::TopologySelectorTerm;
@@ -8,8 +10,9 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_label_name;
+use crate::validation::node_labels::deprecation;
 use crate::validation::parameters::validate_parameters;
-use crate::validation::{equality, faults, items, text};
+use crate::validation::{faults, immutable, items, text};
 
 /// Says of a class that it is the one of claims that name none.
 pub(crate) const IS_DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
@@ -70,27 +73,38 @@ impl Strategy for StorageClassStrategy {
     }
 
     fn validate_update(&self, new: &StorageClass, old: &StorageClass) -> ErrorList {
-        let mut errors = ErrorList::default();
-        let forbidden = [
+        let mut errors = self.validate(new);
+        let at = Path::new("parameters");
+        immutable(&new.parameters, &old.parameters, &at, &mut errors);
+        let at = Path::new("provisioner");
+        immutable(&new.provisioner, &old.provisioner, &at, &mut errors);
+        let fields = [
+            ("reclaimPolicy", &new.reclaim_policy, &old.reclaim_policy),
             (
-                "parameters",
-                !equality::semantic(&new.parameters, &old.parameters),
+                "volumeBindingMode",
+                &new.volume_binding_mode,
+                &old.volume_binding_mode,
             ),
-            ("provisioner", new.provisioner != old.provisioner),
-            ("reclaimPolicy", new.reclaim_policy != old.reclaim_policy),
         ];
-        for (field, _) in forbidden.into_iter().filter(|(_, changed)| *changed) {
-            let detail = format!("updates to {field} are forbidden.");
-            errors.push(Error::forbidden(&Path::new(field), detail));
+        for (field, new, old) in fields {
+            immutable(new, old, &Path::new(field), &mut errors);
         }
-        let at = Path::new("volumeBindingMode");
-        crate::validation::immutable(
-            &new.volume_binding_mode,
-            &old.volume_binding_mode,
-            &at,
-            &mut errors,
-        );
         errors
+    }
+
+    fn warnings(&self, object: &StorageClass) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (i, term) in items(&object.allowed_topologies).iter().enumerate() {
+            let at = Path::new("allowedTopologies").index(i);
+            let at = at.child("matchLabelExpressions");
+            for (i, expression) in items(&term.match_label_expressions).iter().enumerate() {
+                if let Some(instead) = deprecation(&expression.key) {
+                    let at = at.index(i).child("key");
+                    warnings.push(format!("{at}: {instead}"));
+                }
+            }
+        }
+        warnings
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -135,14 +149,22 @@ pub(crate) fn is_default(class: &StorageClass) -> bool {
     })
 }
 
+/// The values of each key that a term selects, in whatever order.
+fn selected(term: &TopologySelectorTerm) -> BTreeMap<&str, BTreeSet<&str>> {
+    let expressions = items(&term.match_label_expressions).iter();
+    expressions
+        .map(|expression| {
+            let values = expression.values.iter().map(String::as_str);
+            (expression.key.as_str(), values.collect())
+        })
+        .collect()
+}
+
 fn validate_topologies(terms: &[TopologySelectorTerm], at: &Path, errors: &mut ErrorList) {
     for (i, term) in terms.iter().enumerate() {
         let term_at = at.index(i);
         let expressions_at = term_at.child("matchLabelExpressions");
         let expressions = items(&term.match_label_expressions);
-        if expressions.is_empty() {
-            errors.push(Error::required(&expressions_at, ""));
-        }
         for (j, expression) in expressions.iter().enumerate() {
             let at = expressions_at.index(j);
             let values_at = at.child("values");
@@ -162,7 +184,9 @@ fn validate_topologies(terms: &[TopologySelectorTerm], at: &Path, errors: &mut E
                 errors.push(Error::duplicate(&at.child("key"), expression.key.as_str()));
             }
         }
-        if terms[..i].contains(term) {
+        // A term that says nothing is the same as one that is not there.
+        let said = selected(term);
+        if said.is_empty() || terms[..i].iter().any(|other| selected(other) == said) {
             errors.push(Error::duplicate(&expressions_at, ""));
         }
     }
@@ -205,7 +229,7 @@ mod tests {
                     "allowedTopologies[0].matchLabelExpressions[0].values[1] FieldValueDuplicate",
                     "allowedTopologies[0].matchLabelExpressions[1].values FieldValueRequired",
                     "allowedTopologies[0].matchLabelExpressions[1].key FieldValueDuplicate",
-                    "allowedTopologies[1].matchLabelExpressions FieldValueRequired",
+                    "allowedTopologies[1].matchLabelExpressions FieldValueDuplicate",
                 ],
             ),
         ];
@@ -216,11 +240,24 @@ mod tests {
         assert_causes(
             &StorageClassStrategy.validate_update(&class(other), &class(json!({}))),
             &[
-                "parameters FieldValueForbidden updates to parameters are forbidden.",
-                "provisioner FieldValueForbidden updates to provisioner are forbidden.",
-                "reclaimPolicy FieldValueForbidden updates to reclaimPolicy are forbidden.",
+                "parameters FieldValueInvalid field is immutable",
+                "provisioner FieldValueInvalid field is immutable",
+                "reclaimPolicy FieldValueInvalid field is immutable",
                 "volumeBindingMode FieldValueInvalid field is immutable",
             ],
+        );
+        let zones = class(json!({"allowedTopologies": [
+            {"matchLabelExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone", "values": []}]},
+        ]}));
+        assert_causes(
+            &StorageClassStrategy.validate_update(&zones, &class(json!({}))),
+            &["allowedTopologies[0].matchLabelExpressions[0].values FieldValueRequired"],
+        );
+        assert_eq!(
+            StorageClassStrategy.warnings(&zones),
+            [
+                "allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"
+            ]
         );
     }
 }

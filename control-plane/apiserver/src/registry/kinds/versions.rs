@@ -155,6 +155,10 @@ impl<V: View> Strategy for Viewed<V> {
         self.read(object, Strategy::warnings)
     }
 
+    fn warnings_on_update(&self, new: &V::Served, old: &V::Served) -> Vec<String> {
+        self.read_both(new, old, Strategy::warnings_on_update)
+    }
+
     fn selectable_fields(&self, object: &V::Served) -> Vec<(&'static str, String)> {
         self.read(object, Strategy::selectable_fields)
     }

@@ -32,10 +32,6 @@ impl Strategy for VolumeAttachmentStrategy {
     }
 
     fn set_defaults(&self, object: &mut VolumeAttachment) {
-        if let Some(spec) = &mut object.spec.source.inline_volume_spec {
-            spec.volume_mode
-                .get_or_insert_with(|| "Filesystem".to_owned());
-        }
         object.status.get_or_insert_default();
     }
 
@@ -112,7 +108,10 @@ impl Strategy for VolumeAttachmentStrategy {
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
-            Column::text("Attacher", "The driver that attaches it."),
+            Column {
+                format: "name".into(),
+                ..Column::text("Attacher", "The driver that attaches it.")
+            },
             Column::text("PV", "The volume."),
             Column::text("Node", "The node that it is attached to."),
             Column {
@@ -145,10 +144,6 @@ fn validate_status(object: &VolumeAttachment, errors: &mut ErrorList) {
     let none = BTreeMap::new();
     let metadata = status.attachment_metadata.as_ref().unwrap_or(&none);
     let at_metadata = at.child("attachmentMetadata");
-    for key in metadata.keys().filter(|key| key.is_empty()) {
-        let detail = "must not be empty";
-        errors.push(Error::invalid(&at_metadata, key.as_str(), detail));
-    }
     let size: usize = metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
     if size > MAX_METADATA {
         errors.push(Error::too_long(&at_metadata, MAX_METADATA));
@@ -158,14 +153,14 @@ fn validate_status(object: &VolumeAttachment, errors: &mut ErrorList) {
         ("detachError", &status.detach_error),
     ];
     for (field, fault) in faults {
-        if fault
-            .as_ref()
-            .is_some_and(|e| text(&e.message).len() > MAX_MESSAGE)
-        {
-            errors.push(Error::too_long(
-                &at.child(field).child("message"),
-                MAX_MESSAGE,
-            ));
+        let Some(fault) = fault else { continue };
+        let at = at.child(field);
+        if text(&fault.message).len() > MAX_MESSAGE {
+            errors.push(Error::too_long(&at.child("message"), MAX_MESSAGE));
+        }
+        if let Some(code) = fault.error_code.filter(|code| *code < 0) {
+            let detail = format!("must be between 0 and {}, inclusive", i32::MAX);
+            errors.push(Error::invalid(&at.child("errorCode"), code, detail));
         }
     }
 }
@@ -209,6 +204,22 @@ mod tests {
                     "spec.source.inlineVolumeSpec.capacity FieldValueForbidden may not be specified in the context of inline volumes",
                 ],
             ),
+            (
+                inline(
+                    json!({"accessModes": ["ReadWriteOnce"], "csi": csi, "capacity": {}, "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"}),
+                ),
+                vec![],
+            ),
+            (
+                inline(
+                    json!({"accessModes": ["ReadWriteOnce"], "nfs": {"server": "s", "path": "/"}, "persistentVolumeReclaimPolicy": "Delete", "volumeMode": "Block"}),
+                ),
+                vec![
+                    "spec.source.inlineVolumeSpec.csi FieldValueRequired has to be specified in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.persistentVolumeReclaimPolicy FieldValueForbidden may only be Retain in the context of inline volumes",
+                    "spec.source.inlineVolumeSpec.volumeMode FieldValueForbidden may not specify volumeMode other than Filesystem in the context of inline volumes",
+                ],
+            ),
         ];
         for (source, want) in table {
             let errors = VolumeAttachmentStrategy.validate(&attachment(source));
@@ -221,5 +232,20 @@ mod tests {
             ),
             &["spec FieldValueInvalid field is immutable"],
         );
+        let mut object = attachment(json!({"persistentVolumeName": "v"}));
+        let old = object.clone();
+        object.metadata.annotations.get_or_insert_default();
+        object.status = serde_json::from_value(json!({
+            "attached": false, "attachmentMetadata": {"": "x"}, "detachError": {"errorCode": -1},
+        }))
+        .unwrap();
+        assert_causes(
+            &VolumeAttachmentStrategy.validate_status_update(&object, &old),
+            &[
+                "status.detachError.errorCode FieldValueInvalid must be between 0 and 2147483647, inclusive",
+            ],
+        );
+        VolumeAttachmentStrategy.prepare_for_status_update(&mut object, &old);
+        assert_eq!(object.metadata, old.metadata);
     }
 }

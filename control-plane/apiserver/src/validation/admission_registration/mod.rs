@@ -9,6 +9,6 @@ mod client;
 mod conditions;
 pub(crate) mod mutating;
 pub(crate) mod policy;
-mod rules;
+pub(crate) mod rules;
 mod subject;
 pub(crate) mod webhook;

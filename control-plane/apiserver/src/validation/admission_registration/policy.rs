@@ -97,10 +97,10 @@ fn validate_validation(
     let message = text(&validation.message);
     let message_at = at.child("message");
     if !message.is_empty() && message.trim().is_empty() {
-        let detail = "message must be non-empty if specified";
+        let detail = "must be non-empty if specified";
         errors.push(Error::invalid(&message_at, message, detail));
     } else if message.trim().contains(['\n', '\r']) {
-        let detail = "message must not contain line breaks";
+        let detail = "must not contain line breaks";
         errors.push(Error::invalid(&message_at, message, detail));
     }
     let reason = validation.reason.as_deref();

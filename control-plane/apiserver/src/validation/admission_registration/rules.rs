@@ -44,6 +44,42 @@ pub(super) fn validate_rule(rule: &RuleWithOperations, at: &Path, errors: &mut E
     }
 }
 
+/// Questions, by their groups, about which no webhook is asked: it might ask them itself.
+const ASKED: [(&str, &str); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+
+/// What is told of rules that name what no webhook is asked about.
+pub(crate) fn warn_of_rules(rules: &[RuleWithOperations], at: &Path) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (i, rule) in rules.iter().enumerate() {
+        let (groups, resources) = (items(&rule.api_groups), items(&rule.resources));
+        if groups.iter().chain(resources).any(|name| name == ALL) {
+            continue;
+        }
+        let mut told: Vec<(&str, &str)> = Vec::new();
+        for (group, resource) in groups
+            .iter()
+            .flat_map(|group| resources.iter().map(move |resource| (group, resource)))
+        {
+            let asked = (group.as_str(), resource.as_str());
+            if ASKED.contains(&asked) && !told.contains(&asked) {
+                told.push(asked);
+                let at = at.index(i);
+                warnings.push(format!(
+                    "{at}: {resource}.{group} is excluded from admission webhooks; this rule will have no effect"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 /// A list of which `*` is all: required, and alone where it is in it.
 fn validate_all_or_some(list: &[String], what: &str, at: &Path, errors: &mut ErrorList) {
     if list.is_empty() {
@@ -214,6 +250,26 @@ mod tests {
             validate_rule(&rule, &Path::new("r"), &mut errors);
             assert_causes(&errors, want);
         }
+    }
+
+    #[test]
+    fn rules_without_effect() {
+        let rule = |groups: Value, resources: Value| -> RuleWithOperations {
+            serde_json::from_value(json!({"apiGroups": groups, "resources": resources})).unwrap()
+        };
+        let rules = [
+            rule(json!(["*"]), json!(["tokenreviews"])),
+            rule(
+                json!(["", "authentication.k8s.io"]),
+                json!(["pods", "tokenreviews", "tokenreviews"]),
+            ),
+        ];
+        assert_eq!(
+            warn_of_rules(&rules, &Path::new("r")),
+            [
+                "r[1]: tokenreviews.authentication.k8s.io is excluded from admission webhooks; this rule will have no effect"
+            ]
+        );
     }
 
     #[test]

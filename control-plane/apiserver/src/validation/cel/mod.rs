@@ -104,7 +104,7 @@ fn located(expression: &str, start: usize, fault: &str) -> String {
     let shown = expression.lines().nth(line).unwrap_or_default();
     let line = line + 1;
     format!(
-        "ERROR: <input>:{line}:{column}: {fault}\n| {shown}\n| {:.>column$}",
+        "ERROR: <input>:{line}:{column}: {fault}\n | {shown}\n | {:.>column$}",
         "^"
     )
 }

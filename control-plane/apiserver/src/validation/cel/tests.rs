@@ -20,7 +20,7 @@ fn faults_say_where_they_are() {
     let fault = compile("true &&\n  missing", &Environment::admission()).unwrap_err();
     assert_eq!(
         fault,
-        "compilation failed: ERROR: <input>:2:3: undeclared reference to 'missing' (in container '')\n|   missing\n| ..^"
+        "compilation failed: ERROR: <input>:2:3: undeclared reference to 'missing' (in container '')\n |   missing\n | ..^"
     );
 }
 

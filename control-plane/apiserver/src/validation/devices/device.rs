@@ -22,6 +22,8 @@ const MAX_CONSUMED_COUNTERS: usize = 32;
 const MAX_BINDING_CONDITIONS: usize = 4;
 /// Bytes of an attribute's value.
 const MAX_VALUE: usize = 64;
+const ATTRIBUTE_VALUES: &str =
+    "`int`, `bool`, `string`, `version`, `ints`, `bools`, `strings`, `versions`";
 const ONE_PLACE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec";
 
 /// A device, and the one of the same name before. `placed` says whether it tells where it is.
@@ -122,22 +124,22 @@ fn validate_attribute(attribute: &DeviceAttribute, at: &Path, errors: &mut Error
             errors.push(Error::too_long(&at, MAX_VALUE));
         }
     }
-    let given = [
-        attribute.bool.is_some(),
-        attribute.int.is_some(),
-        attribute.string.is_some(),
-        attribute.version.is_some(),
-    ];
-    let shown = match given.iter().filter(|given| **given).count() {
+    let given: Vec<&str> = [
+        ("int", attribute.int.is_some()),
+        ("bool", attribute.bool.is_some()),
+        ("string", attribute.string.is_some()),
+        ("version", attribute.version.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(field, given)| given.then_some(field))
+    .collect();
+    let (number, value) = match given.len() {
         1 => return,
-        0 => "".into(),
-        _ => shown(attribute),
+        0 => ("one", String::new()),
+        _ => ("exactly one", format!("{{{}}}", given.join(", "))),
     };
-    errors.push(Error::invalid(
-        at,
-        shown,
-        "exactly one value must be specified",
-    ));
+    let detail = format!("must specify {number} of: {ATTRIBUTE_VALUES}");
+    errors.push(Error::invalid(at, value, detail));
 }
 
 /// Whether a text is a semantic version.

@@ -81,16 +81,10 @@ fn validate_identifier(name: &str, at: &Path, errors: &mut ErrorList) {
 
 /// The mark of one share of a device.
 pub(super) fn validate_share(id: &str, at: &Path, errors: &mut ErrorList) {
-    match uuid::Uuid::parse_str(id) {
-        Err(error) => {
-            let detail = format!("error validating uid: {error}");
-            errors.push(Error::invalid(at, id, detail));
-        }
-        Ok(parsed) if parsed.hyphenated().to_string() != id => {
-            let detail = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` with lowercase hexadecimal characters";
-            errors.push(Error::invalid(at, id, detail));
-        }
-        Ok(_) => {}
+    let parsed = uuid::Uuid::parse_str(id);
+    if !parsed.is_ok_and(|parsed| parsed.hyphenated().to_string() == id) {
+        let detail = "must be a lowercase UUID in 8-4-4-4-12 format";
+        errors.push(Error::invalid(at, id, detail));
     }
 }
 
@@ -147,12 +141,12 @@ mod tests {
             (
                 validate_share,
                 "0B6f4a3e-2c8e-4c7e-9f3b-0d6d5f1c2a11",
-                &["n FieldValueInvalid uid must be in RFC 4122"],
+                &["n FieldValueInvalid must be a lowercase UUID"],
             ),
             (
                 validate_share,
                 "x",
-                &["n FieldValueInvalid error validating uid"],
+                &["n FieldValueInvalid must be a lowercase UUID"],
             ),
         ];
         for (rule, name, want) in table {

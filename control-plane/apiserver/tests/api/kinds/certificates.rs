@@ -1,7 +1,7 @@
 //! Requests for certificates.
 
 use k8s_openapi::ByteString;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 use super::{Subject, TABLE, lifecycle};
@@ -23,6 +23,20 @@ fn request() -> (Value, ByteString) {
     });
     let body = json!({"metadata": {"name": "csr:1"}, "spec": spec});
     (body, ByteString(certificate.into_bytes()))
+}
+
+/// A request for a certificate of a Pod.
+pub(super) fn of_pod() -> Value {
+    let key = KeyPair::generate().unwrap();
+    let stub = CertificateParams::default()
+        .serialize_request(&key)
+        .unwrap();
+    let stub = ByteString(stub.der().to_vec());
+    json!({"spec": {
+        "signerName": "example.com/e2e", "stubPKCS10Request": stub,
+        "podName": "p", "podUID": "1", "nodeName": "n", "nodeUID": "2",
+        "serviceAccountName": "default", "serviceAccountUID": "3",
+    }})
 }
 
 /// Must: discovery has the group certificates.k8s.io
@@ -117,8 +131,10 @@ async fn a_request_is_its_authors_and_is_approved_apart() {
 #[tokio::test]
 async fn cluster_trust_bundles() {
     let api = Api::new().await;
-    let (_, anchor) = request();
-    let anchor = String::from_utf8(anchor.0).unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let anchor = authority.self_signed(&key).unwrap().pem();
     let spec = json!({"signerName": "example.com/s", "trustBundle": anchor});
     let subject = Subject {
         group_version: "/apis/certificates.k8s.io/v1",
@@ -128,4 +144,43 @@ async fn cluster_trust_bundles() {
         status: None,
     };
     lifecycle(&api, &subject).await;
+}
+
+#[tokio::test]
+async fn requests_of_pods_are_answered_once() {
+    const PATH: &str = "/apis/certificates.k8s.io/v1/namespaces/default/podcertificaterequests";
+    let api = Api::new().await;
+    let mut body = of_pod();
+    body["metadata"]["name"] = json!("r");
+    let created = api.post(PATH, &body).await.ok(201);
+    assert_eq!(created["spec"]["maxExpirationSeconds"], 86_400);
+    let path = format!("{PATH}/r");
+    let change = json!({"spec": {"podName": "q"}});
+    let message = api.patch(&path, "merge", &change).await;
+    let message = message.fails(422, "Invalid");
+    assert!(message.contains("field is immutable"), "{message}");
+
+    let of_status = format!("{path}/status");
+    let answer = |kind: &str| {
+        let since = "2026-01-01T00:00:00Z";
+        let condition = json!({"type": kind, "status": "True", "reason": "E2E", "message": "", "lastTransitionTime": since});
+        json!({"status": {"conditions": [condition]}})
+    };
+    api.patch(&of_status, "merge", &answer("Denied"))
+        .await
+        .ok(200);
+    let message = api.patch(&of_status, "merge", &answer("Failed")).await;
+    let message = message.fails(422, "Invalid");
+    assert!(message.contains("status: Invalid value"), "{message}");
+    let table = api.get_as(&path, TABLE).await.ok(200);
+    let cells = json!([
+        "r",
+        "p",
+        "default",
+        "n",
+        "example.com/e2e",
+        "Denied",
+        "<none>"
+    ]);
+    assert_eq!(table["rows"][0]["cells"], cells);
 }

@@ -9,7 +9,7 @@ use kube::core::discovery::{ApiResource, Scope};
 use kube::discovery::Discovery;
 use serde_json::{Value, json};
 
-use super::template;
+use super::{certificates, template};
 use crate::client::client;
 use crate::harness::{Api, deployment, pod};
 
@@ -37,9 +37,10 @@ fn objects() -> BTreeMap<&'static str, Value> {
         ("deployments.apps", deployment("x")),
         ("replicasets.apps", json!({ "spec": selected })),
         ("statefulsets.apps", json!({ "spec": selected })),
-        ("horizontalpodautoscalers.autoscaling", json!({"spec": {"maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "x"}}})),
+        ("horizontalpodautoscalers.autoscaling", json!({"spec": {"maxReplicas": 1, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}}})),
         ("cronjobs.batch", json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": job}}})),
         ("jobs.batch", json!({ "spec": job })),
+        ("podcertificaterequests.certificates.k8s.io", certificates::of_pod()),
         ("leases.coordination.k8s.io", json!({})),
         ("endpointslices.discovery.k8s.io", json!({"addressType": "IPv4", "endpoints": []})),
         ("events.events.k8s.io", json!({"regarding": regarding, "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "a.b/c", "reportingInstance": "i", "action": "A", "reason": "R", "type": "Normal"})),

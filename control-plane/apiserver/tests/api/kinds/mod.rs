@@ -37,8 +37,9 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 /// Kinds whose status is written without their metadata.
-const STATUS_ALONE: [&str; 8] = [
+const STATUS_ALONE: [&str; 9] = [
     "apiservices",
+    "csinodes",
     "devicetaintrules",
     "flowschemas",
     "prioritylevelconfigurations",

@@ -154,7 +154,8 @@ async fn a_csi_driver_has_every_verb() {
 async fn a_csi_node_has_every_verb() {
     let api = Api::new().await;
     let body = json!({"metadata": {"name": "n1"}, "spec": {"drivers": [{"name": "d.example.com", "nodeID": "id", "topologyKeys": ["zone"]}]}});
-    lifecycle(&api, &subject(STORAGE, "csinodes", false, body, None)).await;
+    let status = Some(json!({}));
+    lifecycle(&api, &subject(STORAGE, "csinodes", false, body, status)).await;
 }
 
 #[tokio::test]

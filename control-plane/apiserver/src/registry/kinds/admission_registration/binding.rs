@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::{CATEGORY, UNSET, defaults};
+use super::{CATEGORY, UNSET, defaults, static_warnings};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::admission_registration::binding::{
@@ -22,6 +22,7 @@ impl Strategy for ValidatingBindingStrategy {
         Descriptor::of::<ValidatingAdmissionPolicyBinding>()
             .categories(&[CATEGORY])
             .generation()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut ValidatingAdmissionPolicyBinding) {
@@ -48,6 +49,10 @@ impl Strategy for ValidatingBindingStrategy {
         !equality::semantic(&new.spec, &old.spec)
     }
 
+    fn warnings(&self, object: &ValidatingAdmissionPolicyBinding) -> Vec<String> {
+        static_warnings(&object.metadata)
+    }
+
     fn columns(&self) -> Vec<Column> {
         columns()
     }
@@ -68,6 +73,7 @@ impl Strategy for MutatingBindingStrategy {
         Descriptor::of::<MutatingAdmissionPolicyBinding>()
             .categories(&[CATEGORY])
             .generation()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut MutatingAdmissionPolicyBinding) {
@@ -93,6 +99,10 @@ impl Strategy for MutatingBindingStrategy {
         old: &MutatingAdmissionPolicyBinding,
     ) -> bool {
         !equality::semantic(&new.spec, &old.spec)
+    }
+
+    fn warnings(&self, object: &MutatingAdmissionPolicyBinding) -> Vec<String> {
+        static_warnings(&object.metadata)
     }
 
     fn columns(&self) -> Vec<Column> {

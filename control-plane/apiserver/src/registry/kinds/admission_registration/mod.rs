@@ -12,9 +12,10 @@ mod tests;
 mod webhook;
 
 use coracle_apimachinery::field::{Error, Path};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::registry::strategy::ErrorList;
-use crate::validation::cel;
+use crate::validation::{cel, text};
 
 pub(super) use binding::{MutatingBindingStrategy, ValidatingBindingStrategy};
 pub(super) use policy::{MutatingPolicyStrategy, ValidatingPolicyStrategy};
@@ -24,6 +25,19 @@ pub(super) use webhook::{MutatingWebhookStrategy, ValidatingWebhookStrategy};
 const CATEGORY: &str = "api-extensions";
 /// What a cell shows of what is not there.
 const UNSET: &str = "<unset>";
+
+/// The end of names of what files at a server's start would say, which this one has none of.
+const STATIC: &str = ".static.k8s.io";
+
+fn static_warnings(meta: &ObjectMeta) -> Vec<String> {
+    let is_static = text(&meta.name).ends_with(STATIC);
+    let warning = is_static.then(|| {
+        format!(
+            "metadata.name: names ending with {STATIC:?} are reserved for static manifest-based configurations and cannot be managed via the API"
+        )
+    });
+    warning.into_iter().collect()
+}
 
 /// A validation that compiles expressions, which is not done where requests are served.
 fn compiling(validate: impl FnOnce() -> ErrorList + Send) -> ErrorList {

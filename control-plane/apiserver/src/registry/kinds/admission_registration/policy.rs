@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 
 use super::super::workload::spec_and_status;
-use super::{CATEGORY, UNSET, compiling, defaults};
+use super::{CATEGORY, UNSET, compiling, defaults, static_warnings};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::admission_registration::mutating::validate_mutating_policy;
@@ -22,6 +22,7 @@ impl Strategy for ValidatingPolicyStrategy {
             .categories(&[CATEGORY])
             .subresources(&[Subresource::Status])
             .generation()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut ValidatingAdmissionPolicy) {
@@ -55,6 +56,10 @@ impl Strategy for ValidatingPolicyStrategy {
         validate_policy_status(&new.status.clone().unwrap_or_default())
     }
 
+    fn warnings(&self, object: &ValidatingAdmissionPolicy) -> Vec<String> {
+        static_warnings(&object.metadata)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
@@ -85,6 +90,7 @@ impl Strategy for MutatingPolicyStrategy {
         Descriptor::of::<MutatingAdmissionPolicy>()
             .categories(&[CATEGORY])
             .generation()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut MutatingAdmissionPolicy) {
@@ -109,6 +115,10 @@ impl Strategy for MutatingPolicyStrategy {
 
     fn spec_changed(&self, new: &MutatingAdmissionPolicy, old: &MutatingAdmissionPolicy) -> bool {
         !equality::semantic(&new.spec, &old.spec)
+    }
+
+    fn warnings(&self, object: &MutatingAdmissionPolicy) -> Vec<String> {
+        static_warnings(&object.metadata)
     }
 
     fn columns(&self) -> Vec<Column> {

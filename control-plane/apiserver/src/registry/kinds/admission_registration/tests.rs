@@ -237,11 +237,11 @@ fn validating_policies() {
                 "spec.variables[2].expression FieldValueInvalid compilation failed: ERROR: <input>:1:",
                 "spec.validations[0].expression FieldValueRequired expression is not specified",
                 "spec.validations[0].messageExpression FieldValueInvalid must be non-empty if specified",
-                "spec.validations[0].message FieldValueInvalid message must not contain line breaks",
+                "spec.validations[0].message FieldValueInvalid must not contain line breaks",
                 "spec.validations[0].reason FieldValueNotSupported",
                 "spec.validations[1].expression FieldValueInvalid must evaluate to bool but got int",
                 "spec.validations[1].messageExpression FieldValueInvalid compilation failed: ERROR: <input>:1:1: undeclared reference to 'authorizer'",
-                "spec.validations[1].message FieldValueInvalid message must be non-empty if specified",
+                "spec.validations[1].message FieldValueInvalid must be non-empty if specified",
             ],
         ),
         (
@@ -284,8 +284,7 @@ fn the_status_of_a_policy() {
             "status.typeChecking.expressionWarnings[1].warning FieldValueRequired",
             "status.typeChecking.expressionWarnings[1].fieldRef FieldValueRequired",
             "status.typeChecking.expressionWarnings[2].fieldRef FieldValueInvalid invalid JSONPath: unterminated array",
-            "status.conditions[0].type FieldValueInvalid",
-            "status.conditions[0].type FieldValueInvalid",
+            "status.conditions[0].type FieldValueRequired is required",
             "status.conditions[0].status FieldValueNotSupported",
         ],
     );
@@ -374,7 +373,7 @@ fn bindings() {
             "spec.policyName FieldValueRequired",
             "spec.paramRef FieldValueRequired one of name or selector must be specified",
             "spec.paramRef.parameterNotFoundAction FieldValueNotSupported supported values: \"Deny\", \"Allow\"",
-            "spec.validationActions FieldValueRequired at least one validation action is required",
+            "spec.validationActions FieldValueRequired",
         ],
     );
 }

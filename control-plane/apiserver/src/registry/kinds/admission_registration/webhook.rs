@@ -1,14 +1,16 @@
 //! ValidatingWebhookConfiguration and MutatingWebhookConfiguration.
 
+use coracle_apimachinery::field::Path;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, ValidatingWebhook,
     ValidatingWebhookConfiguration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{CATEGORY, compiling, defaults};
+use super::{CATEGORY, compiling, defaults, static_warnings};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
+use crate::validation::admission_registration::rules::warn_of_rules;
 use crate::validation::admission_registration::webhook::{Webhook, validate_webhooks};
 use crate::validation::{equality, items};
 
@@ -24,6 +26,7 @@ macro_rules! webhook_strategy {
                 Descriptor::of::<$object>()
                     .categories(&[CATEGORY])
                     .generation()
+                    .conditional_update()
             }
 
             fn set_defaults(&self, object: &mut $object) {
@@ -55,6 +58,15 @@ macro_rules! webhook_strategy {
 
             fn spec_changed(&self, new: &$object, old: &$object) -> bool {
                 !equality::semantic(&new.webhooks, &old.webhooks)
+            }
+
+            fn warnings(&self, object: &$object) -> Vec<String> {
+                let mut warnings = static_warnings(&object.metadata);
+                for (i, webhook) in items(&object.webhooks).iter().enumerate() {
+                    let at = Path::new("webhooks").index(i).child("rules");
+                    warnings.extend(warn_of_rules(items(&webhook.rules), &at));
+                }
+                warnings
             }
 
             fn columns(&self) -> Vec<Column> {

@@ -74,8 +74,8 @@ fn slices() {
             &[
                 "spec.devices[0].name FieldValueInvalid",
                 "spec.devices[0].attributes FieldValueInvalid a valid C identifier",
-                "spec.devices[0].attributes[a b] FieldValueInvalid exactly one value must be specified",
-                "spec.devices[0].attributes[c] FieldValueInvalid exactly one value must be specified",
+                "spec.devices[0].attributes[a b] FieldValueInvalid must specify one of: `int`, `bool`",
+                "spec.devices[0].attributes[c] FieldValueInvalid must specify exactly one of: `int`, `bool`",
                 "spec.devices[0].attributes[d].version FieldValueInvalid must be a string compatible with semver.org",
                 "spec.devices[0].attributes[e].string FieldValueTooLong",
                 "spec.devices[0] FieldValueInvalid `nodeName`, `nodeSelector` and `allNodes` can only be set if",

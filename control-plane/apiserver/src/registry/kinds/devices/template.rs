@@ -1,13 +1,14 @@
 //! ResourceClaimTemplate: the claim that is made for each Pod that names it.
 
-use coracle_apimachinery::field::Path;
+use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
+use serde_json::Value;
 
 use super::{alpha, defaults};
 use crate::registry::strategy::{Descriptor, ErrorList, Strategy};
 use crate::validation::devices::claim::validate_claim_spec;
-use crate::validation::immutable;
 use crate::validation::labels::{validate_annotations, validate_labels};
+use crate::validation::{immutable, shown};
 
 pub(in super::super) struct ResourceClaimTemplateStrategy;
 
@@ -38,6 +39,14 @@ impl Strategy for ResourceClaimTemplateStrategy {
             &mut errors,
         );
         validate_labels(meta.labels.as_ref(), &meta_at.child("labels"), &mut errors);
+        if let Value::Object(fields) = shown(&meta) {
+            let others = fields
+                .keys()
+                .filter(|field| !matches!(field.as_str(), "annotations" | "labels"));
+            errors.extend(
+                others.map(|field| Error::forbidden(&meta_at.child(field), "cannot be set")),
+            );
+        }
         let claim = spec.spec.unwrap_or_default();
         validate_claim_spec(&claim, &at.child("spec"), &mut errors);
         errors

@@ -187,13 +187,14 @@ fn what_is_claimed_stays() {
         &template.validate_update(&of("c"), &of("d")),
         &["spec FieldValueInvalid field is immutable"],
     );
-    let bad = json!({"spec": {"metadata": {"labels": {"": "a"}, "annotations": {"a b": ""}}}});
+    let bad = json!({"spec": {"metadata": {"name": "x", "labels": {"": "a"}, "annotations": {"a b": ""}}}});
     assert_causes(
         &template.validate(&made(&template, &bad)),
         &[
             "spec.metadata.annotations FieldValueInvalid",
             "spec.metadata.labels FieldValueInvalid",
             "spec.metadata.labels FieldValueInvalid",
+            "spec.metadata.name FieldValueForbidden cannot be set",
         ],
     );
 }
@@ -267,7 +268,7 @@ fn allocations() {
             "status.allocation.devices.results[0].device FieldValueInvalid",
             "status.allocation.devices.results[0].bindingConditions[1] FieldValueDuplicate",
             "status.allocation.devices.results[0].bindingFailureConditions[0] FieldValueInvalid bindingFailureConditions must not overlap",
-            "status.allocation.devices.results[0].shareID FieldValueInvalid error validating uid",
+            "status.allocation.devices.results[0].shareID FieldValueInvalid must be a lowercase UUID",
             "status.allocation.devices.config[0].source FieldValueNotSupported",
             "status.allocation.devices.config[0].requests[1] FieldValueDuplicate",
             "status.allocation.devices.config[0].opaque FieldValueRequired",

@@ -108,12 +108,13 @@ impl View for EventView {
             &mut errors,
         );
         immutable(&new.type_, &old.type_, &Path::new("type"), &mut errors);
-        immutable(
-            &new.event_time,
-            &old.event_time,
-            &Path::new("eventTime"),
-            &mut errors,
-        );
+        // Not every client keeps more than microseconds.
+        let micros = |event: &Event| event.event_time.as_ref().map(|t| t.0.as_microsecond());
+        if micros(new) != micros(old) {
+            let at = Path::new("eventTime");
+            let shown = crate::validation::shown(&new.event_time);
+            errors.push(Error::invalid(&at, shown, crate::validation::IMMUTABLE));
+        }
         immutable(
             &new.deprecated_source,
             &old.deprecated_source,

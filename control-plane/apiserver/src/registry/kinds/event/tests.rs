@@ -135,6 +135,18 @@ fn validation_of_the_newer_version() {
     }
     let old: Modern = serde_json::from_value(modern()).unwrap();
     let mut new = old.clone();
+    let later = |event: &mut Modern, time: jiff::SignedDuration| {
+        let when = event.event_time.as_mut().unwrap();
+        when.0 += time;
+    };
+    later(&mut new, jiff::SignedDuration::from_nanos(1));
+    assert_causes(&Viewed(super::EventView).validate_update(&new, &old), &[]);
+    later(&mut new, jiff::SignedDuration::from_micros(1));
+    assert_causes(
+        &Viewed(super::EventView).validate_update(&new, &old),
+        &["eventTime FieldValueInvalid field is immutable"],
+    );
+    let mut new = old.clone();
     new.note = Some("other".to_owned());
     assert_causes(
         &Viewed(super::EventView).validate_update(&new, &old),

@@ -5,7 +5,7 @@ use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::flowcontrol::v1::PriorityLevelConfiguration;
 
 use super::super::workload::spec_and_status;
-use super::mandatory;
+use super::{mandatory, set_where_zero};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::flow_control::{validate_conditions, validate_level};
@@ -36,9 +36,9 @@ impl Strategy for PriorityLevelStrategy {
             limited.nominal_concurrency_shares.get_or_insert(SHARES);
             limited.lendable_percent.get_or_insert(0);
             if let Some(queuing) = &mut limited.limit_response.queuing {
-                queuing.queues.get_or_insert(QUEUES);
-                queuing.hand_size.get_or_insert(HAND);
-                queuing.queue_length_limit.get_or_insert(QUEUE_LENGTH);
+                set_where_zero(&mut queuing.queues, QUEUES);
+                set_where_zero(&mut queuing.hand_size, HAND);
+                set_where_zero(&mut queuing.queue_length_limit, QUEUE_LENGTH);
             }
         }
         object.status.get_or_insert_default();
@@ -82,7 +82,7 @@ impl Strategy for PriorityLevelStrategy {
         let mut errors = ErrorList::default();
         let status = new.status.clone().unwrap_or_default();
         let conditions = items(&status.conditions).iter();
-        validate_conditions(conditions.map(|c| (&*c.type_, &c.status)), &mut errors);
+        validate_conditions(conditions.map(|c| &*c.type_), &mut errors);
         errors
     }
 
@@ -105,9 +105,7 @@ impl Strategy for PriorityLevelStrategy {
         let spec = &object.spec;
         let limited = spec.limited.as_ref();
         let queuing = limited.and_then(|limited| limited.limit_response.queuing.as_ref());
-        let number = |number: Option<i32>| {
-            Cell::from(number.map_or_else(|| "<none>".to_owned(), |number| number.to_string()))
-        };
+        let number = |number: Option<i32>| number.map_or_else(|| Cell::from("<none>"), Cell::from);
         vec![
             printing::name(&object.metadata),
             Cell::from(spec.type_.as_str()),

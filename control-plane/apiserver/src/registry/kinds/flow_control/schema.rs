@@ -4,7 +4,7 @@ use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 
 use super::super::workload::spec_and_status;
-use super::mandatory;
+use super::{mandatory, set_where_zero};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::flow_control::{validate_conditions, validate_flow_schema};
@@ -24,7 +24,7 @@ impl Strategy for FlowSchemaStrategy {
     }
 
     fn set_defaults(&self, object: &mut FlowSchema) {
-        object.spec.matching_precedence.get_or_insert(PRECEDENCE);
+        set_where_zero(&mut object.spec.matching_precedence, PRECEDENCE);
         object.status.get_or_insert_default();
     }
 
@@ -55,7 +55,7 @@ impl Strategy for FlowSchemaStrategy {
         let mut errors = ErrorList::default();
         let status = new.status.clone().unwrap_or_default();
         let conditions = items(&status.conditions).iter();
-        validate_conditions(conditions.map(|c| (&*c.type_, &c.status)), &mut errors);
+        validate_conditions(conditions.map(|c| &*c.type_), &mut errors);
         errors
     }
 

@@ -4,7 +4,7 @@ use k8s_openapi::api::flowcontrol::v1::{FlowSchema, PriorityLevelConfiguration};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::strategy::Strategy;
+use crate::registry::strategy::{Cell, Strategy};
 use crate::validation::testing::assert_causes;
 
 fn schema(name: &str, spec: Value) -> FlowSchema {
@@ -79,7 +79,7 @@ fn flow_schemas() {
         (
             rule(
                 json!({"kind": "User", "group": {"name": "g"}}),
-                json!({"verbs": ["fly"], "apiGroups": ["*", "a"], "resources": [], "namespaces": []}),
+                json!({"verbs": ["fly"], "apiGroups": ["*", "a"], "resources": [], "namespaces": ["A"]}),
                 json!({"verbs": ["*", "get"], "nonResourceURLs": ["", "a", "/a b", "//", "/*/a"]}),
             ),
             vec![
@@ -88,7 +88,7 @@ fn flow_schemas() {
                 at("resourceRules[0].verbs", "FieldValueNotSupported"),
                 at("resourceRules[0].apiGroups", "FieldValueInvalid if '*' is present, must not specify other api groups"),
                 at("resourceRules[0].resources", "FieldValueRequired"),
-                at("resourceRules[0].namespaces", "FieldValueRequired resource rules that are not cluster scoped"),
+                at("resourceRules[0].namespaces[0]", "FieldValueInvalid each member of this list must be '*' or a DNS-1123 label; a lowercase"),
                 at("nonResourceRules[0].verbs", "FieldValueInvalid if '*' is present, must not specify other verbs"),
                 at("nonResourceRules[0].nonResourceURLs[0]", "FieldValueInvalid must not be empty"),
                 at("nonResourceRules[0].nonResourceURLs[1]", "FieldValueInvalid must start with slash"),
@@ -109,6 +109,10 @@ fn flow_schemas() {
         let want: Vec<&str> = want.iter().map(String::as_str).collect();
         assert_causes(&FlowSchemaStrategy.validate(&schema("s", spec)), &want);
     }
+    assert_eq!(
+        schema("s", json!({"matchingPrecedence": 0})),
+        schema("s", json!({}))
+    );
     let default = schema("s", json!({}));
     assert_eq!(default.spec.matching_precedence, Some(1000));
 }
@@ -119,7 +123,21 @@ fn priority_levels() {
     let table: Vec<(Value, Vec<&str>)> = vec![
         (queuing(json!({})), vec![]),
         (
-            queuing(json!({"queues": 0, "handSize": 0, "queueLengthLimit": 0})),
+            json!({"type": "", "limited": {"limitResponse": {"type": ""}}}),
+            vec![
+                "spec.type FieldValueRequired",
+                "spec.limited FieldValueForbidden",
+            ],
+        ),
+        (
+            json!({"type": "Limited", "limited": {"limitResponse": {"type": "", "queuing": {}}}}),
+            vec![
+                "spec.limited.limitResponse.type FieldValueRequired",
+                "spec.limited.limitResponse.queuing FieldValueForbidden",
+            ],
+        ),
+        (
+            queuing(json!({"queues": -1, "handSize": -1, "queueLengthLimit": -1})),
             vec![
                 "spec.limited.limitResponse.queuing.queueLengthLimit FieldValueInvalid must be positive",
                 "spec.limited.limitResponse.queuing.queues FieldValueInvalid must be positive",
@@ -149,21 +167,26 @@ fn priority_levels() {
         ),
         (
             json!({"type": "Exempt"}),
-            vec![
-                "spec.type FieldValueInvalid type must be 'Exempt' if and only if name is 'exempt'",
-            ],
+            vec!["spec.type FieldValueInvalid must be 'Exempt' if and only if `name` is 'exempt'"],
         ),
         (
             json!({"type": "Limited", "exempt": {}}),
             vec![
-                "spec.exempt FieldValueForbidden must be nil if the type is Limited",
-                "spec.limited FieldValueRequired must not be empty when type is Limited",
+                "spec.exempt FieldValueForbidden",
+                "spec.limited FieldValueRequired",
             ],
         ),
     ];
     for (spec, want) in table {
         assert_causes(&PriorityLevelStrategy.validate(&level("l", spec)), &want);
     }
+    let row =
+        PriorityLevelStrategy.row(&level("l", queuing(json!({}))), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(row[3], Cell::from(64_i32));
+    let row = PriorityLevelStrategy.row(&level("l", json!({})), jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(row[3], Cell::from("<none>"));
+    let zeros = json!({"queues": 0, "handSize": 0, "queueLengthLimit": 0});
+    assert_eq!(level("l", queuing(zeros)), level("l", queuing(json!({}))));
     let default = level("l", queuing(json!({})));
     let limited = default.spec.limited.unwrap();
     let queuing = limited.limit_response.queuing.unwrap();
@@ -176,13 +199,13 @@ fn priority_levels() {
         ),
         (Some(64), Some(8), Some(50))
     );
-    let status = json!({"status": {"conditions": [{"type": "A", "status": "True"}, {"type": "A", "status": ""}]}});
+    let status = json!({"status": {"conditions": [{"type": "A", "status": "True"}, {"type": "A", "status": ""}, {"type": "", "status": ""}]}});
     let bad = serde_json::from_value(status).unwrap();
     assert_causes(
         &PriorityLevelStrategy.validate_status_update(&bad, &bad),
         &[
             "status.conditions[1].type FieldValueDuplicate",
-            "status.conditions[1].status FieldValueRequired must not be empty",
+            "status.conditions[2].type FieldValueRequired",
         ],
     );
 }

@@ -110,6 +110,20 @@ fn defaults_hold_in_both_versions() {
         serde_json::from_value(json!({"spec": {"scaleTargetRef": target(), "maxReplicas": 5}}))
             .unwrap();
     Viewed(AutoscalerView).set_defaults(&mut served);
+    let mut carrying = rich();
+    let carried = "autoscaling.alpha.kubernetes.io/metrics".to_owned();
+    let annotations = carrying.metadata.annotations.get_or_insert_default();
+    annotations.insert(carried, "[]".to_owned());
+    AutoscalerStrategy.set_defaults(&mut carrying);
+    assert_eq!(carrying, rich());
+    let odd = json!({"type": "AverageValue", "averageValue": "0.5"});
+    let odd = autoscaler(json!({
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": "m"}, "target": odd}}],
+        "behavior": {"scaleUp": {"tolerance": "0.1"}},
+    }));
+    let spec = serde_json::to_value(odd.spec).unwrap();
+    assert_eq!(spec["metrics"][0]["pods"]["target"]["averageValue"], "500m");
+    assert_eq!(spec["behavior"]["scaleUp"]["tolerance"], "100m");
     assert_eq!(served.spec.target_cpu_utilization_percentage, Some(80));
     assert_eq!(served.spec.min_replicas, Some(1));
     let spec = serde_json::to_value(autoscaler(json!({"behavior": {}})).spec).unwrap();
@@ -131,13 +145,45 @@ fn validation() {
     let table: Vec<(Value, Vec<&str>)> = vec![
         (json!({}), vec![]),
         (
-            json!({"minReplicas": 0, "maxReplicas": -1, "scaleTargetRef": {"kind": "a/b", "name": ""}}),
+            json!({"minReplicas": -1, "maxReplicas": -2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "a/b", "name": ""}}),
             vec![
-                "spec.minReplicas FieldValueInvalid must be greater than or equal to 1",
-                "spec.maxReplicas FieldValueInvalid must be greater than 0",
+                "spec.minReplicas FieldValueInvalid must be greater than or equal to 0",
+                "spec.maxReplicas FieldValueInvalid must be greater than or equal to 1",
                 "spec.maxReplicas FieldValueInvalid must be greater than or equal to `minReplicas`",
                 "spec.scaleTargetRef.kind FieldValueInvalid",
                 "spec.scaleTargetRef.name FieldValueRequired",
+            ],
+        ),
+        (
+            json!({"minReplicas": 0, "maxReplicas": 0, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}),
+            vec![
+                "spec.maxReplicas FieldValueRequired",
+                "spec.scaleTargetRef.apiVersion FieldValueInvalid apiVersion must specify API group",
+                "spec.metrics FieldValueForbidden must specify at least one Object or External metric",
+            ],
+        ),
+        (
+            json!({"scaleTargetRef": {"apiVersion": "a/b/c", "kind": "ReplicationController", "name": "web"}}),
+            vec![
+                "spec.scaleTargetRef.apiVersion FieldValueInvalid unexpected GroupVersion string: a/b/c",
+            ],
+        ),
+        (
+            json!({"scaleTargetRef": {"apiVersion": "v1", "kind": "ReplicationController", "name": "web"}, "minReplicas": 0, "metrics": [
+                {"type": "Object", "object": {"describedObject": {"kind": "Service", "name": "a", "apiVersion": "v1"}, "metric": {"name": "m", "selector": {"matchLabels": {"a": "b c"}}}, "target": {"type": "Value", "value": "1"}}},
+            ]}),
+            vec![],
+        ),
+        (
+            json!({"metrics": [
+                {"type": "ContainerResource", "containerResource": {"name": "odd", "container": "A", "target": {"type": "Utilization", "averageUtilization": 1}}},
+                {"type": "Object", "object": {"describedObject": {"kind": "K", "name": "a", "apiVersion": "a/b/c"}, "metric": {"name": "m"}, "target": {"type": "Value", "value": "1"}}},
+            ]}),
+            vec![
+                "spec.metrics[0].containerResource.container FieldValueInvalid",
+                "spec.metrics[0].containerResource.name FieldValueInvalid must be a standard resource type",
+                "spec.metrics[0].containerResource.name FieldValueInvalid must be a standard resource for containers",
+                "spec.metrics[1].object.describedObject.apiVersion FieldValueInvalid",
             ],
         ),
         (
@@ -149,6 +195,22 @@ fn validation() {
                 "spec.metrics[0].resource.target.averageUtilization FieldValueInvalid must be greater than 0",
                 "spec.metrics[0].resource.target.averageValue FieldValueForbidden may not set both",
                 "spec.metrics[0].pods FieldValueRequired must populate information",
+            ],
+        ),
+        (
+            json!({"behavior": {"scaleUp": {"tolerance": "a"}}, "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "much"}}}]}),
+            vec![
+                "spec.metrics[0].resource.target.averageValue FieldValueInvalid quantities must match",
+                "spec.behavior.scaleUp.tolerance FieldValueInvalid quantities must match",
+            ],
+        ),
+        (
+            json!({"metrics": [{
+                "type": "Pods",
+                "pods": {"metric": {"name": "a"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 1}},
+            }]}),
+            vec![
                 "spec.metrics[0].resource FieldValueForbidden must populate the given metric source only",
             ],
         ),
@@ -167,6 +229,28 @@ fn validation() {
     for (change, want) in table {
         assert_causes(&AutoscalerStrategy.validate(&autoscaler(change)), &want);
     }
+    // What was taken once stays, but another kind is looked at.
+    let core = |kind: &str| autoscaler(json!({"scaleTargetRef": {"kind": kind, "name": "web"}}));
+    assert_causes(
+        &AutoscalerStrategy.validate_update(&core("Deployment"), &core("Deployment")),
+        &[],
+    );
+    assert_causes(
+        &AutoscalerStrategy.validate_update(&core("StatefulSet"), &core("Deployment")),
+        &["spec.scaleTargetRef.apiVersion FieldValueInvalid"],
+    );
+    let mut status = autoscaler(json!({}));
+    status.status = serde_json::from_value(json!({"desiredReplicas": -1, "conditions": [
+        {"type": "A", "status": "True", "observedGeneration": -1},
+    ]}))
+    .unwrap();
+    assert_causes(
+        &AutoscalerStrategy.validate_status_update(&status, &autoscaler(json!({}))),
+        &[
+            "status.conditions[0].observedGeneration FieldValueInvalid",
+            "status.desiredReplicas FieldValueInvalid",
+        ],
+    );
     let mut served = AutoscalerView::from_stored(autoscaler(json!({})));
     let name = "autoscaling.alpha.kubernetes.io/metrics".to_owned();
     let annotations = served.metadata.annotations.get_or_insert_default();

@@ -11,6 +11,7 @@ use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
     MetricSpec, MetricStatus, MetricValueStatus, ResourceMetricStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -66,14 +67,7 @@ impl View for AutoscalerView {
 /// The object in v2. An annotation that cannot be read counts as absent: validation tells of it.
 fn to_v2(object: v1::HorizontalPodAutoscaler) -> HorizontalPodAutoscaler {
     let mut metadata = object.metadata;
-    let mut carried: [Option<String>; 4] = Default::default();
-    if let Some(annotations) = &mut metadata.annotations {
-        carried = ALL.map(|name| annotations.remove(name));
-        if annotations.is_empty() && carried.iter().any(Option::is_some) {
-            metadata.annotations = None;
-        }
-    }
-    let [others, behavior, current, conditions] = carried;
+    let [others, behavior, current, conditions] = drop_carried(&mut metadata);
     let spec = object.spec;
     let mut metrics: Vec<MetricSpec> = Vec::new();
     metrics.extend(spec.target_cpu_utilization_percentage.map(cpu_metric));
@@ -111,6 +105,19 @@ fn to_v2(object: v1::HorizontalPodAutoscaler) -> HorizontalPodAutoscaler {
         },
         status,
     }
+}
+
+/// Takes away what v1 carries in annotations, which no object of v2 has: it would be taken for
+/// the object's own where v1 is served.
+pub(super) fn drop_carried(metadata: &mut ObjectMeta) -> [Option<String>; 4] {
+    let mut carried: [Option<String>; 4] = Default::default();
+    if let Some(annotations) = &mut metadata.annotations {
+        carried = ALL.map(|name| annotations.remove(name));
+        if annotations.is_empty() && carried.iter().any(Option::is_some) {
+            metadata.annotations = None;
+        }
+    }
+    carried
 }
 
 /// The object in v1.

@@ -76,6 +76,11 @@ fn validate_aggregation(aggregation: &AggregationRule, errors: &mut ErrorList) {
         errors.push(Error::required(&at, detail));
     }
     for (i, selector) in selectors.iter().enumerate() {
-        validate_label_selector(selector, &at.index(i), errors);
+        let (at, before) = (at.index(i), errors.len());
+        validate_label_selector(selector, &at, errors);
+        if errors.len() > before {
+            let detail = "invalid label selector.";
+            errors.push(Error::invalid(&at, serde_json::Value::Null, detail));
+        }
     }
 }

@@ -27,7 +27,7 @@ fn rules() {
         (
             json!({}),
             vec![
-                "rules[0].verbs FieldValueRequired verbs must contain at least one value",
+                "rules[0].verbs FieldValueRequired",
                 "rules[0].apiGroups FieldValueRequired resource rules must supply at least one api group",
                 "rules[0].resources FieldValueRequired resource rules must supply at least one resource",
             ],
@@ -65,7 +65,10 @@ fn rules() {
     let bad = json!({"clusterRoleSelectors": [{"matchLabels": {"a b": "c"}}]});
     assert_causes(
         &ClusterRoleStrategy.validate(&aggregate(bad)),
-        &["aggregationRule.clusterRoleSelectors[0].matchLabels FieldValueInvalid"],
+        &[
+            "aggregationRule.clusterRoleSelectors[0].matchLabels FieldValueInvalid",
+            "aggregationRule.clusterRoleSelectors[0] FieldValueInvalid invalid label selector.",
+        ],
     );
 }
 
@@ -130,7 +133,7 @@ fn bindings() {
     new.role_ref.name = "other".to_owned();
     assert_causes(
         &RoleBindingStrategy.validate_update(&new, &old),
-        &["roleRef FieldValueInvalid cannot change roleRef"],
+        &["roleRef FieldValueInvalid field is immutable"],
     );
     new.role_ref.name = "a/b".to_owned();
     new.role_ref.api_group = Some("x".to_owned());

@@ -6,8 +6,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, End
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::address::{parse, validate_non_special_ip};
+use crate::validation::address::{canonical_ip, validate_non_special_ip};
 use crate::validation::labels::validate_labels;
+use crate::validation::legacy_address::{ip_fault, ip_warning};
 use crate::validation::port::PROTOCOLS;
 use crate::validation::{equality, faults, immutable, items, one_of, text};
 
@@ -19,6 +20,12 @@ const MAX_TOPOLOGY: usize = 16;
 const MAX_HINTS: usize = 8;
 /// Ports and addresses that a row shows.
 const SHOWN: usize = 3;
+/// Who keeps a slice, and the controllers here that do: their addresses are in their usual form.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslicemirroring-controller.k8s.io",
+];
 
 pub(super) struct EndpointSliceStrategy;
 
@@ -36,21 +43,23 @@ impl Strategy for EndpointSliceStrategy {
         }
     }
 
+    /// The labels of nodes and zones that v1beta1 had on each endpoint are not written in v1.
+    fn prepare_for_create(&self, object: &mut EndpointSlice) {
+        drop_topology(object);
+    }
+
+    fn prepare_for_update(&self, new: &mut EndpointSlice, old: &EndpointSlice) {
+        if !equality::semantic(&new.endpoints, &old.endpoints) {
+            drop_topology(new);
+        }
+    }
+
     fn validate(&self, object: &EndpointSlice) -> ErrorList {
-        let mut errors = ErrorList::default();
-        one_of(
-            &object.address_type,
-            ADDRESS_TYPES,
-            &Path::new("addressType"),
-            &mut errors,
-        );
-        validate_endpoints(items(&object.endpoints), &object.address_type, &mut errors);
-        validate_ports(items(&object.ports), &mut errors);
-        errors
+        validate(object, None)
     }
 
     fn validate_update(&self, new: &EndpointSlice, old: &EndpointSlice) -> ErrorList {
-        let mut errors = self.validate(new);
+        let mut errors = validate(new, Some(old));
         immutable(
             &new.address_type,
             &old.address_type,
@@ -67,6 +76,19 @@ impl Strategy for EndpointSliceStrategy {
             || !equality::semantic(&new.ports, &old.ports)
     }
 
+    fn warnings(&self, object: &EndpointSlice) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if object.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        warnings.extend(address_warnings(object));
+        warnings
+    }
+
+    fn warnings_on_update(&self, new: &EndpointSlice, _old: &EndpointSlice) -> Vec<String> {
+        address_warnings(new)
+    }
+
     fn columns(&self) -> Vec<Column> {
         vec![
             Column::name(),
@@ -79,16 +101,17 @@ impl Strategy for EndpointSliceStrategy {
 
     fn row(&self, object: &EndpointSlice, now: jiff::Timestamp) -> Vec<Cell> {
         let ports = items(&object.ports).iter();
-        let ports = ports.map(|port| {
-            port.port
-                .map_or_else(|| "*".to_owned(), |number| number.to_string())
+        let ports = ports.map(|port| match (port.port, &port.name) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => "*".to_owned(),
         });
         let addresses = items(&object.endpoints)
             .iter()
             .flat_map(|endpoint| endpoint.addresses.clone());
-        let shown = |all: Vec<String>| match all.is_empty() {
-            true => Cell::from("<unset>"),
-            false => Cell::from(super::first_and_more(&all, SHOWN)),
+        let shown = |all: Vec<String>| match super::first_and_more(&all, SHOWN).as_str() {
+            "" => Cell::from("<unset>"),
+            shown => Cell::from(shown),
         };
         vec![
             printing::name(&object.metadata),
@@ -98,6 +121,44 @@ impl Strategy for EndpointSliceStrategy {
             printing::age(&object.metadata, now),
         ]
     }
+}
+
+fn drop_topology(object: &mut EndpointSlice) {
+    for endpoint in object.endpoints.iter_mut().flatten() {
+        endpoint.deprecated_topology = None;
+    }
+}
+
+/// Everything that is wrong with a slice. Endpoints that have stayed what they were, stay.
+fn validate(object: &EndpointSlice, old: Option<&EndpointSlice>) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let kind = object.address_type.as_str();
+    one_of(kind, ADDRESS_TYPES, &Path::new("addressType"), &mut errors);
+    validate_ports(items(&object.ports), &mut errors);
+    let mut wrong = ErrorList::default();
+    validate_endpoints(items(&object.endpoints), kind, &mut wrong);
+    // They may be many, so they are compared where it matters alone.
+    let same = |old: &EndpointSlice| equality::semantic(&object.endpoints, &old.endpoints);
+    if !wrong.is_empty() && !old.is_some_and(same) {
+        errors.extend(wrong);
+    }
+    errors
+}
+
+fn address_warnings(object: &EndpointSlice) -> Vec<String> {
+    let labels = object.metadata.labels.as_ref();
+    let manager = labels.and_then(|labels| labels.get(MANAGED_BY));
+    if manager.is_some_and(|manager| MANAGERS.contains(&manager.as_str())) {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    for (i, endpoint) in items(&object.endpoints).iter().enumerate() {
+        let at = Path::new("endpoints").index(i).child("addresses");
+        for (i, address) in endpoint.addresses.iter().enumerate() {
+            warnings.extend(ip_warning(address, &at.index(i)));
+        }
+    }
+    warnings
 }
 
 fn validate_endpoints(endpoints: &[Endpoint], family: &str, errors: &mut ErrorList) {
@@ -114,10 +175,7 @@ fn validate_endpoints(endpoints: &[Endpoint], family: &str, errors: &mut ErrorLi
 fn validate_endpoint(endpoint: &Endpoint, family: &str, at: &Path, errors: &mut ErrorList) {
     let addresses_at = at.child("addresses");
     if endpoint.addresses.is_empty() {
-        errors.push(Error::required(
-            &addresses_at,
-            "must contain at least 1 address",
-        ));
+        errors.push(Error::required(&addresses_at, ""));
     } else if endpoint.addresses.len() > MAX_ADDRESSES {
         errors.push(Error::too_many(
             &addresses_at,
@@ -130,6 +188,7 @@ fn validate_endpoint(endpoint: &Endpoint, family: &str, at: &Path, errors: &mut 
         match family {
             "IPv4" | "IPv6" => validate_address(address, family, &at, errors),
             "FQDN" => validate_domain(address, &at, errors),
+            // That there is no such family has been said.
             _ => {}
         }
     }
@@ -162,13 +221,21 @@ fn validate_endpoint(endpoint: &Endpoint, family: &str, at: &Path, errors: &mut 
 }
 
 fn validate_address(address: &str, family: &str, at: &Path, errors: &mut ErrorList) {
-    match parse(address) {
-        Some(ip) if ip.is_ipv6() == (family == "IPv6") => {}
-        _ => errors.push(Error::invalid(
-            at,
-            address,
-            format!("must be a valid {family} address"),
-        )),
+    if let Some(fault) = ip_fault(address) {
+        errors.push(Error::invalid(at, address, fault));
+        return;
+    }
+    // IPv6 came when addresses had one form already.
+    if family == "IPv6" {
+        let wrong = canonical_ip(address);
+        if !wrong.is_empty() {
+            faults(address, wrong, at, errors);
+            return;
+        }
+    }
+    if address.contains(':') != (family == "IPv6") {
+        let detail = format!("must be an {family} address");
+        errors.push(Error::invalid(at, address, detail));
     }
     validate_non_special_ip(address, at, errors);
 }
@@ -179,13 +246,17 @@ fn validate_domain(name: &str, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::required(at, ""));
         return;
     }
-    faults(name, names::dns_subdomain(name), at, errors);
-    if !name.contains('.') {
-        errors.push(Error::invalid(
-            at,
-            name,
-            "should be a domain with at least two segments separated by dots",
-        ));
+    let wrong = names::dns_subdomain(name).join(",");
+    let long = name.split('.').find_map(|label| {
+        Some((label, names::dns_label(label).join(","))).filter(|(_, wrong)| !wrong.is_empty())
+    });
+    if !wrong.is_empty() {
+        errors.push(Error::invalid(at, name, wrong));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(Error::invalid(at, name, detail));
+    } else if let Some((label, wrong)) = long {
+        errors.push(Error::invalid(at, label, wrong));
     }
 }
 
@@ -257,77 +328,4 @@ fn validate_ports(ports: &[EndpointPort], errors: &mut ErrorList) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::validation::testing::assert_causes;
-
-    fn slice(value: Value) -> EndpointSlice {
-        let mut slice = serde_json::from_value(value).unwrap();
-        EndpointSliceStrategy.set_defaults(&mut slice);
-        slice
-    }
-
-    #[test]
-    fn validation() {
-        let table: Vec<(Value, Vec<&str>)> = vec![
-            (
-                json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.2"]}], "ports": [{"port": 80}]}),
-                vec![],
-            ),
-            (
-                json!({"addressType": ""}),
-                vec!["addressType FieldValueRequired"],
-            ),
-            (
-                json!({"addressType": "IPv4", "endpoints": [{"addresses": []}, {"addresses": ["fd00::1", "127.0.0.1"]}]}),
-                vec![
-                    "endpoints[0].addresses FieldValueRequired must contain at least 1 address",
-                    "endpoints[1].addresses[0] FieldValueInvalid must be a valid IPv4 address",
-                    "endpoints[1].addresses[1] FieldValueInvalid may not be in the loopback range",
-                ],
-            ),
-            (
-                json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b", "a"]}], "ports": [{"name": "A"}, {}, {}]}),
-                vec![
-                    "endpoints[0].addresses[1] FieldValueInvalid should be a domain",
-                    "ports[0].name FieldValueInvalid",
-                    "ports[2].name FieldValueDuplicate",
-                ],
-            ),
-        ];
-        for (value, want) in table {
-            assert_causes(&EndpointSliceStrategy.validate(&slice(value)), &want);
-        }
-        let (old, new) = (
-            slice(json!({"addressType": "IPv4"})),
-            slice(json!({"addressType": "IPv6"})),
-        );
-        assert_causes(
-            &EndpointSliceStrategy.validate_update(&new, &old),
-            &["addressType FieldValueInvalid field is immutable"],
-        );
-    }
-
-    #[test]
-    fn rows() {
-        let slice = slice(json!({
-            "metadata": {"name": "web-1"}, "addressType": "IPv4",
-            "endpoints": [{"addresses": ["10.42.0.1"]}, {"addresses": ["10.42.0.2", "10.42.0.3"]}, {"addresses": ["10.42.0.4"]}],
-            "ports": [{"port": 80}, {"name": "any"}],
-        }));
-        let row = EndpointSliceStrategy.row(&slice, jiff::Timestamp::UNIX_EPOCH);
-        let want = [
-            "web-1",
-            "IPv4",
-            "80,*",
-            "10.42.0.1,10.42.0.2,10.42.0.3 + 1 more...",
-            "<unknown>",
-        ];
-        assert_eq!(row, want.map(Cell::from));
-        let row = EndpointSliceStrategy.row(&EndpointSlice::default(), jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!((&row[2], &row[3]), (&"<unset>".into(), &"<unset>".into()));
-    }
-}
+mod tests;
