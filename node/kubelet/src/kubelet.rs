@@ -21,7 +21,7 @@ use crate::followed::Followed;
 use crate::images::ImageKeeper;
 use crate::images::collector::Collector;
 use crate::listeners::Listeners;
-use crate::node::object::NodeFacts;
+use crate::node::object::{self, NodeFacts};
 use crate::node::reporter::Reporter;
 use crate::node::{allocatable, capacity, machine};
 use crate::node_context::NodeContext;
@@ -130,6 +130,7 @@ impl Kubelet {
         let (recorder, events) = events::recorder(config.client.clone(), &config.node_name);
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
+            labels: object::labels(&facts),
             users: PodUsers::load(&config.root_dir),
             root: config.root_dir,
             seccomp: config.seccomp_dir,

@@ -32,6 +32,7 @@ mod node;
 mod node_context;
 mod objects;
 mod orphans;
+mod placement;
 mod pod;
 mod pod_dial;
 mod pod_network;

@@ -138,6 +138,32 @@ async fn a_pod_that_does_not_fit_is_refused() {
 }
 
 #[tokio::test]
+async fn a_pod_that_chooses_other_nodes_is_refused() {
+    let world = World::new();
+    let kubelet = world.start();
+    let refused = async |name: &str, spec: serde_json::Value, reason: &str| {
+        world.pod(name, json!({}), spec);
+        let failed = |pod: &serde_json::Value| pod["status"]["phase"] == "Failed";
+        let pod = world.api.object(&path(name), "it is refused", failed).await;
+        assert_eq!(pod["status"]["reason"], reason);
+    };
+    let other = json!({"os": {"name": "windows"}});
+    refused("other", other, "PodOSNotSupported").await;
+    let fast = json!({"nodeSelector": {"disk": "fast", "kubernetes.io/os": "linux"}});
+    refused("fast", fast.clone(), "NodeAffinity").await;
+    // Users name nodes too.
+    world.api.change("/api/v1/nodes/n1", |node| {
+        node["metadata"]["labels"]["disk"] = json!("fast");
+    });
+    world.pod("again", json!({}), fast);
+    world
+        .api
+        .object(&path("again"), "it is ready", is_ready)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_failed_start_is_tried_again() {
     let world = World::new();
     let broken = coracle_runtime::Error::Start("no luck".to_owned());

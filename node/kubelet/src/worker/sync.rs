@@ -8,7 +8,6 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
-use crate::admission;
 use crate::containers::actions::{Actions, KillCause, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
@@ -17,14 +16,13 @@ use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
-use crate::shutdown;
 use crate::status::Verdict;
 use crate::volumes::{self, tokens};
 
 /// A Pod that starts within this time is reported once, when it runs.
 const QUIET_START: Duration = Duration::from_millis(100);
 /// Pause after something failed that others may mend.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// The first such pause for volumes: what they are made of may be made just now.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Volumes that fail for longer are told of.
@@ -40,24 +38,8 @@ impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
         let now = SystemTime::now();
         let uid = pod::uid(pod);
-        let runtime = self.node.cache.pod(uid);
-        if !self.memory.admitted {
-            let runs = !runtime.is_empty();
-            let pressed = shutdown::admit(*self.node.shutting_down.borrow());
-            let pressed =
-                pressed.and_then(|()| admission::pressed(pod, runs, &self.node.pressure.borrow()));
-            let loaded = || self.node.apparmor.profiles();
-            let armored = pressed.and_then(|()| match runs {
-                true => Ok(()),
-                false => pod::app_armor::admit(pod, loaded),
-            });
-            let admitted = armored.and_then(|()| self.node.admission.admit(pod, runs));
-            if let Err(verdict) = admitted {
-                let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
-                self.event(pod, None, Severity::Warning, &reason, message);
-                return Outcome::End(Cause::Failed(verdict), Duration::ZERO);
-            }
-            self.memory.admitted = true;
+        if let Some(outcome) = self.admit(pod).await {
+            return outcome;
         }
         let deadline = deadline(pod);
         if deadline.is_some_and(|deadline| deadline <= now) {
