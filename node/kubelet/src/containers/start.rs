@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_apimachinery::resources::{huge_pages, parse};
+use coracle_apimachinery::resources::{ResourceList, huge_pages, parse, whole_limits};
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, Hosts, IdRange, PodSandboxConfig, Port, Protocol,
     Resolution, Resources, RuntimeService, SandboxId, Stdio,
@@ -338,7 +338,7 @@ impl Starter<'_> {
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             env,
             mounts,
-            resources: container.resources.as_ref().map(units).unwrap_or_default(),
+            resources: units(container.resources.as_ref(), &whole_limits(pod::spec(pod))),
             ports: ports(container),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             log_limits: node.log_limits,
@@ -390,9 +390,15 @@ fn make_message_file(
     access::give_file(path, user)
 }
 
-/// Requests and limits in the units of the kernel.
-pub(crate) fn units(of: &ResourceRequirements) -> Resources {
-    let (requests, limits) = (parse(of.requests.as_ref()), parse(of.limits.as_ref()));
+/// Requests and limits of a container in the units of the kernel. Where it has no limit of its own it
+/// may have all that its Pod may as a whole.
+pub(crate) fn units(own: Option<&ResourceRequirements>, whole: &ResourceList) -> Resources {
+    let requests = parse(own.and_then(|own| own.requests.as_ref()));
+    let mut limits = parse(own.and_then(|own| own.limits.as_ref()));
+    limits.retain(|_, limit| !limit.is_zero());
+    for (name, limit) in whole {
+        limits.entry(name.clone()).or_insert(*limit);
+    }
     let unsigned = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     Resources {
         cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),
