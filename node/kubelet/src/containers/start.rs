@@ -292,6 +292,7 @@ impl Starter<'_> {
         let mut security = security::security(pod, container, &node.seccomp)?;
         if image.kind == Kind::Wasm {
             security::check_for_guest(&security)?;
+            supported::check_sysctls(pod, self.prepared.namespace.as_deref())?;
         }
         let readers = self.prepared.readers(pod);
         if image.kind == Kind::Container {

@@ -102,6 +102,9 @@ pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
     context.fs_group?.try_into().ok()
 }
 
+/// The capability that a guest has the good of in any case.
+const BIND: &str = "NET_BIND_SERVICE";
+
 /// Refuses for a guest what is of the rights of a process on the machine, of which it has none.
 pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
     if security.privileged {
@@ -110,6 +113,17 @@ pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
              machine that could be widened"
                 .into(),
         );
+    }
+    let mut added = security.add_capabilities.iter().map(String::as_str);
+    let beyond = added.find(|name| name.strip_prefix("CAP_").unwrap_or(name) != BIND);
+    if let Some(name) = beyond {
+        return Err(format!(
+            "capabilities.add: {name} is not supported for WebAssembly, which has no rights on the \
+             machine that could be widened"
+        ));
+    }
+    if security.unmasked_proc {
+        return Err("procMount is not supported for WebAssembly, which has no /proc".into());
     }
     if let Some(AppArmor::Localhost(_)) = security.app_armor {
         return Err(
@@ -205,7 +219,13 @@ mod tests {
         assert!(refused(json!({"seccompProfile": profile})).contains("Localhost"));
         let armored = refused(json!({"appArmorProfile": profile}));
         assert!(armored.contains("appArmorProfile"), "{armored}");
-        let (_, fine) = check(json!({}), json!({"runAsUser": 7}));
+        let added = refused(json!({"capabilities": {"add": ["NET_BIND_SERVICE", "NET_ADMIN"]}}));
+        assert!(added.contains("NET_ADMIN"), "{added}");
+        assert!(refused(json!({"procMount": "Unmasked"})).contains("procMount"));
+        let restricted = json!({
+            "runAsUser": 7, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+        });
+        let (_, fine) = check(json!({}), restricted);
         assert_eq!(check_for_guest(&fine.unwrap()), Ok(()));
     }
 
