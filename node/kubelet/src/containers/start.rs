@@ -17,6 +17,7 @@ use crate::containers::pull::Parts;
 use crate::containers::supported;
 use crate::events::Severity;
 use crate::images::{Kind, LocalImage};
+use crate::node::machine;
 use crate::node_context::NodeContext;
 use crate::pod::env::{self, Sources};
 use crate::pod::{self, cgroups, dns, security, service_env};
@@ -329,6 +330,7 @@ impl Starter<'_> {
             .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         let mut labels = pod.metadata.labels.clone().unwrap_or_default();
         labels.insert(RESOLVED_LABEL.to_owned(), image.resolved.clone());
+        let memory = machine::memory();
         Ok(ContainerConfig {
             name: container.name.clone(),
             attempt: self.attempt,
@@ -355,6 +357,11 @@ impl Starter<'_> {
                 terminal: container.tty == Some(true),
             },
             security,
+            stop_signal: container
+                .lifecycle
+                .as_ref()
+                .and_then(|hooks| hooks.stop_signal.clone()),
+            oom_score_adj: memory.map(|memory| pod::oom::score(pod, container, memory.total)),
             target,
         })
     }

@@ -17,6 +17,7 @@ pub(crate) mod ephemeral;
 pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod host_ports;
+pub(crate) mod oom;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod service_env;

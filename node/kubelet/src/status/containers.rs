@@ -159,6 +159,7 @@ fn seen(
     let began = latest.container.state != Runs::Created;
     let known = latest.container.user.as_ref();
     status.user = known.filter(|_| began).map(user);
+    status.stop_signal = config.stop_signal.clone();
     let previous = input.runtime.previous(&status.name);
     status.last_state = previous.and_then(|of| terminated(input, of));
     status.started = (role != Role::Ephemeral).then_some(false);

@@ -153,6 +153,7 @@ messages! {
         cpu_quota: i64 = 2,
         cpu_shares: i64 = 3,
         memory_limit_in_bytes: i64 = 4,
+        oom_score_adj: i64 = 5,
         hugepage_limits: Vec<HugepageLimit> = 8,
     }
     HugepageLimit { page_size: String = 1, limit: u64 = 2 }
@@ -195,6 +196,7 @@ messages! {
         stdin_once: bool = 13,
         tty: bool = 14,
         linux: Option<LinuxContainerConfig> = 15,
+        stop_signal: i32 = 18,
     }
     LinuxContainerConfig {
         resources: Option<LinuxContainerResources> = 1,
