@@ -38,6 +38,7 @@ mod pod_dial;
 mod pod_network;
 mod probes;
 mod puller;
+mod resize_queue;
 mod router;
 mod runtime_cache;
 mod server;

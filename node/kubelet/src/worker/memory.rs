@@ -35,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) allocation: Option<Allocation>,
     /// Why they do not have what the spec wants.
     pub(crate) resize: Unfinished,
+    /// Something was allocated of which it was not told yet that they have it.
+    pub(crate) resizing: bool,
     pub(crate) prepared: Option<Prepared>,
     /// Volumes are set up.
     pub(crate) volumes: bool,
