@@ -170,6 +170,7 @@ impl Kubelet {
             facts,
             images: config.images,
             router,
+            recorder: node.recorder.clone(),
             shutting_down: node.shutting_down.subscribe(),
             pressure: node.pressure.subscribe(),
         };
@@ -291,6 +292,10 @@ impl Kubelet {
             let recorder = &this.inner.node.recorder;
             let text = "Starting kubelet.".to_owned();
             recorder.node(&name, Severity::Normal, "Starting", text);
+            if registered.status.as_ref().is_some_and(object::is_ready) {
+                let text = format!("Node {name} status is now: NodeReady");
+                recorder.node(&name, Severity::Normal, "NodeReady", text);
+            }
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
             let mirrors = Mirrors::default();

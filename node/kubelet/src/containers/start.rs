@@ -98,8 +98,7 @@ impl Starter<'_> {
         };
         let created = self.create_in_sandbox(runtime, image.kind, config).await?;
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
-        let message = format!("Created container: {}", self.container.name);
-        self.own_event(Severity::Normal, "Created", message);
+        self.own_event(Severity::Normal, "Created", "Container created".to_owned());
         Ok(id)
     }
 
@@ -114,8 +113,7 @@ impl Starter<'_> {
         let seen = self.node.cache.refresh(runtime.as_ref(), uid, id).await;
         started.map_err(|error| self.failed("RunContainerError", &error))?;
         seen.map_err(|error| self.failed("RunContainerError", &error))?;
-        let message = format!("Started container {}", self.container.name);
-        self.own_event(Severity::Normal, "Started", message);
+        self.own_event(Severity::Normal, "Started", "Container started".to_owned());
         Ok(())
     }
 
@@ -222,6 +220,10 @@ impl Starter<'_> {
             hosts,
             strict_groups: security::strict_groups(self.pod),
         };
+        if config.attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.event(None, Severity::Normal, "SandboxChanged", message);
+        }
         let made = runtime.run_pod_sandbox(config.clone()).await;
         let id = made.map_err(|error| self.no_sandbox(error))?;
         let sandbox = coracle_runtime::PodSandbox {

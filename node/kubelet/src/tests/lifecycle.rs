@@ -55,8 +55,8 @@ async fn a_pod_runs_is_reported_and_is_deleted() {
     let events = world.api.events();
     for expected in [
         "Pulling: Pulling image \"app:v1\"",
-        "Created: Created container: main",
-        "Started: Started container main",
+        "Created: Container created",
+        "Started: Container started",
         "Killing: Stopping container main",
     ] {
         assert!(
