@@ -1,8 +1,9 @@
 //! `coracle reset`: takes a node off the machine.
 //!
 //! Pods outlive their agent on purpose. Reset ends them, and removes what the node has outside
-//! its folder: guest processes, mounts, the Pods' network, what logind was told. What is in the folder stays, so that a
-//! node that starts again finds its images and its identity, unless it is asked to go too.
+//! its folder: guest processes, mounts, the Pods' network, what logind was told. What is in the
+//! folder stays, so that a node that starts again finds its images and its identity, unless it is
+//! asked to go too.
 
 use std::collections::BTreeSet;
 use std::path::Path;

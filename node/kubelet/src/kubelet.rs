@@ -131,7 +131,7 @@ impl Kubelet {
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
             labels: object::labels(&facts),
-            users: PodUsers::load(&config.root_dir),
+            users: PodUsers::load(&config.root_dir, &config.users),
             root: config.root_dir,
             seccomp: config.seccomp_dir,
             apparmor: config.apparmor,

@@ -67,4 +67,5 @@ pub use node::capacity::Capacity;
 pub use pod_network::{Attached, ClusterDns, HostPort, PodNetwork};
 pub use server::tls::{TlsError, server_tls};
 pub use shutdown::{LogindPlaces, ShutdownPolicy, forget_shutdown};
+pub use users::UserPlaces;
 pub use volumes::unmount_volumes;

@@ -241,7 +241,7 @@ impl Starter<'_> {
     /// The IDs of the Pod's own users, if it has some.
     fn users(&self) -> Result<Option<IdRange>, StartError> {
         let readers = self.prepared.readers(self.pod);
-        let given = self.node.users.give(&self.node.root, self.pod, readers);
+        let given = self.node.users.give(self.pod, readers);
         given.map_err(|message| self.no_sandbox(message))
     }
 
