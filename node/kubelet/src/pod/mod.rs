@@ -13,6 +13,7 @@ pub(crate) mod app_armor;
 pub(crate) mod cgroups;
 pub(crate) mod dns;
 pub(crate) mod env;
+mod env_file;
 pub(crate) mod ephemeral;
 pub(crate) mod expand;
 pub(crate) mod fields;

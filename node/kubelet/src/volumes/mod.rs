@@ -4,7 +4,7 @@
 //! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
 //! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
 //! memory, and [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
-//! the machine already. An image that is a volume is mounted by the runtime. Folders live under
+//! the machine already, and [`mod@env_files`] reads what containers want in their environment. An image that is a volume is mounted by the runtime. Folders live under
 //! `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI). A `sizeLimit`
@@ -23,6 +23,7 @@ use crate::pod::fields::Surroundings;
 use crate::pod::{self};
 
 pub(crate) mod atomic;
+mod env_files;
 pub(crate) mod host_path;
 mod huge_pages;
 mod left;
@@ -31,6 +32,7 @@ pub(crate) mod mounts;
 pub(crate) mod projection;
 pub(crate) mod tokens;
 
+pub(crate) use env_files::env_files;
 pub use left::unmount_volumes;
 
 /// Why a volume cannot be set up. All of them are events of reason `FailedMount`.

@@ -364,6 +364,8 @@ impl Worker {
             let set_up = self.set_up_volumes(pod).await;
             set_up.map_err(StartError::Config)?;
         }
+        // Its init containers may have written them.
+        late.sources.files = volumes::env_files(&node.root, pod, container);
         starter.prepared = &late;
         let id = starter.create(&parts).await?;
         // What is given up half started is ended with the Pod's sandbox.
