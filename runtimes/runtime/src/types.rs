@@ -391,24 +391,6 @@ pub struct Container {
     pub created_at: SystemTime,
 }
 
-/// An image that the content store holds, see [`crate::RuntimeService::ensure_image`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Image {
-    /// The reference that was asked for.
-    pub reference: String,
-    /// Digest of the manifest for this platform.
-    pub digest: String,
-}
-
-/// Where a runtime that pulls for itself may have an image from.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ImageSource {
-    /// Registry, repository and the digest of the manifest.
-    pub reference: String,
-    /// User and password, if the registry is to be told any.
-    pub credential: Option<(String, String)>,
-}
-
 /// What all Pods of a node may use together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodsLimits {

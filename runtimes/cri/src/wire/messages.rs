@@ -295,10 +295,13 @@ messages! {
     Image {
         id: String = 1,
         repo_digests: Vec<String> = 3,
+        size: u64 = 4,
         uid: Option<Int64Value> = 5,
         username: String = 6,
     }
     ListImagesResponse { images: Vec<Image> = 1 }
+    ImageStatusRequest { image: Option<ImageSpec> = 1 }
+    ImageStatusResponse { image: Option<Image> = 1 }
     AuthConfig { username: String = 1, password: String = 2 }
     PullImageRequest { image: Option<ImageSpec> = 1, auth: Option<AuthConfig> = 2 }
     PullImageResponse { image_ref: String = 1 }
