@@ -192,7 +192,10 @@ impl Starter<'_> {
         let is_container = kind == Kind::Container;
         let hosts = is_container.then(|| self.hosts()).transpose()?;
         let hosts = hosts.unwrap_or_default();
+        let of_machine = pod::spec(self.pod).host_network == Some(true);
         let hostname = match &hosts.full {
+            // With its network it has its name.
+            _ if of_machine => machine::hostname().unwrap_or_else(|| pod::hostname(self.pod)),
             Some(full) if pod::is_known_in_full(self.pod) => full.clone(),
             _ => pod::hostname(self.pod),
         };
