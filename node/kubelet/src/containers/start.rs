@@ -302,6 +302,7 @@ impl Starter<'_> {
         }
         let readers = self.prepared.readers(pod);
         if image.kind == Kind::Container {
+            security::check_non_root(pod, container, &security)?;
             supported::check_users(pod, readers.guests().is_some())?;
         }
         // The Pod's volumes are that group's.

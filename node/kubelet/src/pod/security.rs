@@ -80,6 +80,22 @@ pub(crate) fn security(
     })
 }
 
+/// Refuses a container that is to run as root and as nobody who is.
+pub(crate) fn check_non_root(
+    pod: &Pod,
+    container: &Container,
+    security: &Security,
+) -> Result<(), String> {
+    match (security.non_root, security.user) {
+        (true, Some(0)) => Err(format!(
+            "container's runAsUser breaks non-root policy (pod: \"{}\", container: {})",
+            super::long_name(pod),
+            container.name
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a container of the Pod has all rights of root on the machine.
 pub(crate) fn has_privileged(pod: &Pod) -> bool {
     let privileged = |container: &Container| {
@@ -227,6 +243,17 @@ mod tests {
         });
         let (_, fine) = check(json!({}), restricted);
         assert_eq!(check_for_guest(&fine.unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn root_is_none_who_is_not_to_be_root() {
+        for (user, non_root, fine) in [(0, true, false), (0, false, true), (7, true, true)] {
+            let context = json!({"runAsUser": user, "runAsNonRoot": non_root});
+            let (_, security) = check(json!({}), context);
+            let container = Container::default();
+            let checked = check_non_root(&Pod::default(), &container, &security.unwrap());
+            assert_eq!(checked.is_ok(), fine, "{user} {non_root}");
+        }
     }
 
     #[test]

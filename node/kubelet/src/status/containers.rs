@@ -236,8 +236,9 @@ fn waiting(reason: &str, message: Option<String>) -> ContainerState {
 
 fn terminated(input: &StatusInput<'_>, of: &ObservedContainer) -> Option<ContainerState> {
     let exit = of.exit()?;
-    let said = input.messages.get(&of.id().0);
-    let message = said.or(Some(&exit.message)).filter(|m| !m.is_empty());
+    let own = input.messages.get(&of.id().0);
+    let mut said = own.into_iter().chain([&exit.message]);
+    let message = said.find(|message| !message.is_empty());
     let terminated = ContainerStateTerminated {
         container_id: Some(of.api_id()),
         exit_code: exit.code,

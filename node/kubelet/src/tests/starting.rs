@@ -190,6 +190,21 @@ async fn a_failed_start_is_tried_again() {
 }
 
 #[tokio::test]
+async fn what_a_runtime_says_of_an_end_is_told_where_the_container_left_no_words() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("bad", json!({}), json!({"restartPolicy": "Never"}));
+    world.api.object(&path("bad"), "it runs", is_ready).await;
+    let id = world.runtime.container("main").unwrap().id;
+    world.runtime.exit(&id, 1, "Error", "it broke");
+    let failed = |pod: &serde_json::Value| pod["status"]["phase"] == "Failed";
+    let pod = world.api.object(&path("bad"), "it fails", failed).await;
+    let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["message"], "it broke");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn containers_know_services_by_their_environment() {
     let world = World::new();
     world.api.put(
