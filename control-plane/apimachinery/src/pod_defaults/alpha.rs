@@ -1,26 +1,44 @@
 //! Fields of features that Kubernetes 1.37 has in alpha, switched off. As there, they are
 //! dropped without an error: a manifest that has them means the same without.
 
-use k8s_openapi::api::core::v1::{KeyToPath, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume, VolumeProjection};
 
 /// Drops them from a spec.
 pub(super) fn drop_fields(spec: &mut PodSpec) {
     for volume in spec.volumes.iter_mut().flatten() {
         drop_from_volume(volume);
     }
-    let containers = spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten());
-    for mount in containers
-        .filter_map(|container| container.volume_mounts.as_mut())
-        .flatten()
-    {
-        mount.bind_mount_options = None;
+    let inits = spec.init_containers.iter_mut().flatten();
+    for container in spec.containers.iter_mut().chain(inits) {
+        for mount in container.volume_mounts.iter_mut().flatten() {
+            mount.bind_mount_options = None;
+        }
+        drop_protocols(container);
     }
     for container in spec.ephemeral_containers.iter_mut().flatten() {
         for mount in container.volume_mounts.iter_mut().flatten() {
             mount.bind_mount_options = None;
+        }
+    }
+}
+
+/// H2CContainerProbe.
+fn drop_protocols(container: &mut Container) {
+    for probe in [
+        &mut container.startup_probe,
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+    ] {
+        if let Some(get) = probe.as_mut().and_then(|probe| probe.http_get.as_mut()) {
+            get.protocol = None;
+        }
+    }
+    let Some(hooks) = &mut container.lifecycle else {
+        return;
+    };
+    for hook in [&mut hooks.post_start, &mut hooks.pre_stop] {
+        if let Some(get) = hook.as_mut().and_then(|hook| hook.http_get.as_mut()) {
+            get.protocol = None;
         }
     }
 }
@@ -91,6 +109,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn probes_speak_http_1() {
+        let get = |more: bool| match more {
+            true => json!({"port": 80, "protocol": "HTTP2"}),
+            false => json!({"port": 80}),
+        };
+        let spec = |more: bool| {
+            let get = json!({"httpGet": get(more)});
+            let lifecycle = json!({"postStart": get, "preStop": get});
+            let container = json!({
+                "name": "c", "startupProbe": get, "livenessProbe": get, "readinessProbe": get,
+                "lifecycle": lifecycle,
+            });
+            json!({"containers": [container], "initContainers": [container]})
+        };
+        let mut dropped: PodSpec = serde_json::from_value(spec(true)).unwrap();
+        drop_fields(&mut dropped);
+        assert_eq!(serde_json::to_value(&dropped).unwrap(), spec(false));
+    }
 
     #[test]
     fn fields_are_dropped() {
