@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume, VolumePr
 
 /// Drops them from a spec.
 pub(super) fn drop_fields(spec: &mut PodSpec) {
+    // EvictionRequestAPI.
+    spec.eviction_responders = None;
     for volume in spec.volumes.iter_mut().flatten() {
         drop_from_volume(volume);
     }
@@ -133,6 +135,7 @@ mod tests {
     #[test]
     fn fields_are_dropped() {
         let mut spec: PodSpec = serde_json::from_value(json!({
+            "evictionResponders": [{"name": "example.com/r", "priority": 1}],
             "containers": [{"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a", "bindMountOptions": ["noexec"]}]}],
             "volumes": [
                 {"name": "a", "emptyDir": {"mode": 511}},
