@@ -14,6 +14,7 @@ use super::expand::expand;
 use super::fields::{self, FieldError, Surroundings};
 use super::namespace;
 use crate::volumes::tokens::TokenKey;
+use crate::volumes::trust::Trust;
 
 /// Names of the objects that a Pod's environment or volumes read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,12 +26,13 @@ pub(crate) struct References {
 /// What files say, by volume and path; none for one that does not exist, or why it cannot be read.
 pub(crate) type EnvFiles = BTreeMap<(String, String), Result<Option<String>, String>>;
 
-/// Those objects, none for one that does not exist; the tokens of volumes; and files in them.
+/// Those objects, none for one that does not exist; tokens and certificates of volumes; and files in them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) tokens: BTreeMap<TokenKey, String>,
+    pub(crate) trust: Trust,
     pub(crate) files: EnvFiles,
 }
 
@@ -58,6 +60,7 @@ impl Sources {
             (name, version).hash(&mut hasher);
         }
         self.tokens.hash(&mut hasher);
+        self.trust.hash(&mut hasher);
         hasher.finish()
     }
 }

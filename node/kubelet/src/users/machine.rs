@@ -68,7 +68,8 @@ fn pool(uids: &str, gids: &str) -> Result<Option<Pool>, String> {
         _ => return refused("has to be one, and the same in both"),
     };
     let unit = u64::from(IdRange::LENGTH);
-    if first == 0 || first % unit != 0 || length == 0 || length % unit != 0 {
+    let whole = |count: u64| count > 0 && count.is_multiple_of(unit);
+    if !whole(first) || !whole(length) {
         return refused("has to begin with a multiple of 65536 and to have such a length");
     }
     let end = first.checked_add(length);

@@ -17,7 +17,7 @@ use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
 use crate::status::Verdict;
-use crate::volumes::{self, tokens};
+use crate::volumes::{self, tokens, trust};
 
 /// A Pod that starts within this time is reported once, when it runs.
 const QUIET_START: Duration = Duration::from_millis(100);
@@ -174,12 +174,13 @@ impl Worker {
         self.node
             .followed
             .follow(pod, &self.handle, &wanted, following);
-        let (sources, tokens) = tokio::join!(
+        let (sources, tokens, trust) = tokio::join!(
             objects::fetch(&self.node, pod::namespace(pod), &wanted),
             tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now),
+            trust::fetch(&self.node.client, pod),
         );
         let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
-        sources.tokens = tokens?;
+        (sources.tokens, sources.trust) = (tokens?, trust?);
         self.memory.following.has(&sources);
         let fingerprint = sources.fingerprint();
         if same && self.memory.volume_sources == Some(fingerprint) {
