@@ -1,11 +1,12 @@
 //! Volumes of a Pod: folders on the host that containers see.
 //!
-//! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
-//! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
-//! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
-//! memory, and [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account, [`trust`] reads certificates; [`host_path`] checks what lies on
-//! the machine already, and [`mod@env_files`] reads what containers want in their environment. An image that is a volume is mounted by the runtime. Folders live under
-//! `<root>/pods/<uid>/volumes` and go with the Pod.
+//! [`check`] refuses what is not supported by name; [`projection`] says purely which files a volume
+//! has; [`atomic`] writes them so that a reader sees the old ones or the new ones; [`mounts`] leads
+//! a container's mounts to the folders; [`memory`] holds those that lie in memory, and
+//! [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account,
+//! [`trust`] reads certificates; [`host_path`] checks what lies on the machine already, and
+//! [`mod@env_files`] reads what containers want in their environment. An image that is a volume is
+//! mounted by the runtime. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI). A `sizeLimit`
 //! on disk is kept by [`crate::eviction`], which measures what [`local`] names.
