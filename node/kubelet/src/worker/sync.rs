@@ -8,7 +8,7 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
-use crate::containers::actions::{Actions, KillCause, Start};
+use crate::containers::actions::{Actions, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
@@ -261,7 +261,7 @@ impl Worker {
             let Some(of) = runtime.container(&kill.id) else {
                 continue;
             };
-            let (message, grace) = killing(pod, &kill.name, kill.cause);
+            let (message, grace) = stop::killing(pod, &kill.name, kill.cause);
             self.event(pod, Some(&kill.name), Severity::Normal, "Killing", message);
             self.probes.remove(&kill.id);
             let deadline = tokio::time::Instant::now() + grace;
@@ -447,30 +447,4 @@ fn deadline(pod: &Pod) -> Option<SystemTime> {
     let seconds = u64::try_from(pod::spec(pod).active_deadline_seconds?).ok()?;
     let started = pod::status(pod).start_time.as_ref()?;
     Some(SystemTime::from(started.0) + Duration::from_secs(seconds))
-}
-
-fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
-    let grace = pod::grace(pod);
-    let container = pod::container(pod, name).map(|(container, _)| container);
-    let own = |probe: Option<&k8s_openapi::api::core::v1::Probe>| {
-        let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        seconds.map_or(grace, Duration::from_secs)
-    };
-    match cause {
-        KillCause::Liveness => (
-            format!("Container {name} failed liveness probe, will be restarted"),
-            own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
-        ),
-        KillCause::Startup => (
-            format!("Container {name} failed startup probe, will be restarted"),
-            own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
-        ),
-        KillCause::Changed => (
-            format!("Container {name} definition changed, will be restarted"),
-            grace,
-        ),
-        KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
-        KillCause::PodDone => (format!("Stopping container {name}"), grace),
-    }
 }
