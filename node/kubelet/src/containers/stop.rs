@@ -174,6 +174,10 @@ pub(crate) fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Durat
         ),
         KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
         KillCause::PodDone => (format!("Stopping container {name}"), grace),
+        KillCause::Anew => (
+            format!("Container {name} will be restarted with all of its Pod"),
+            Duration::ZERO,
+        ),
     }
 }
 

@@ -23,7 +23,7 @@ mod restart;
 pub(crate) mod security;
 pub(crate) mod service_env;
 
-pub(crate) use restart::{RestartPolicy, restart_policy, restarts};
+pub(crate) use restart::{RestartPolicy, may_begin_anew, restart_policy, restarts, restarts_all};
 
 /// Annotation: where a Pod comes from, `file` or `api`.
 pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";

@@ -39,7 +39,12 @@ pub(crate) fn status(
             unseen(input, &mut status, old, role);
             return status;
         }
-        Some(latest) => seen(input, &mut status, latest, container, role),
+        Some(latest) => {
+            seen(input, &mut status, latest, container, role);
+            if status.last_state.is_none() && status.restart_count > 0 {
+                status.last_state = old.and_then(|old| ended_before(old, status.restart_count));
+            }
+        }
     }
     status
 }
@@ -89,6 +94,15 @@ fn unseen(
         None => waiting("ContainerCreating", None),
     };
     status.state = Some(waiting);
+}
+
+/// How a container ended before it was started so often, as it was reported: no runtime knows that one
+/// any more.
+fn ended_before(old: &ContainerStatus, restarts: i32) -> Option<ContainerState> {
+    let ended = |state: &&ContainerState| state.terminated.is_some();
+    let own = old.state.as_ref().filter(|_| old.restart_count < restarts);
+    let last = own.filter(ended).or(old.last_state.as_ref());
+    last.filter(ended).cloned()
 }
 
 fn has_inits(input: &StatusInput<'_>) -> bool {

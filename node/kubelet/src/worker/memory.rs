@@ -86,6 +86,16 @@ impl Memory {
         }
     }
 
+    /// Notes how often containers were started of which nothing will be left.
+    pub(crate) fn note_restarts(&mut self, pod: &Pod, runtime: &PodRuntime) {
+        for (container, _) in pod::containers(pod) {
+            if let Some(latest) = runtime.latest(&container.name) {
+                let attempt = latest.container.config.attempt;
+                self.lost_restarts.insert(container.name.clone(), attempt);
+            }
+        }
+    }
+
     /// The Pod with what is allocated to it.
     pub(crate) fn allocated<'a>(&self, pod: &'a Pod) -> Cow<'a, Pod> {
         match &self.allocation {

@@ -178,6 +178,7 @@ impl Worker {
         if self.state != State::Syncing {
             // Nothing waits to be started any more.
             actions.crash_loop.clear();
+            actions.anew = false;
         }
         let reported = pod::reported_ips(pod);
         let pod_ips = match &self.memory.prepared {

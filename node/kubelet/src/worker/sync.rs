@@ -272,6 +272,11 @@ impl Worker {
                 () = Self::ends(self.inbox.clone()) => return true,
             }
         }
+        if actions.anew && actions.kill.is_empty() {
+            // How they have ended is told when nothing of them is left.
+            self.memory.status = Some(self.status(pod, None, false));
+            self.memory.note_restarts(pod, &runtime);
+        }
         for id in &actions.remove {
             progress &= self.remove_container(pod, id).await;
         }

@@ -253,7 +253,12 @@ fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_restart_rule(rule: &ContainerRestartRule, at: &Path, errors: &mut ErrorList) {
-    one_of(&rule.action, &["Restart"], &at.child("action"), errors);
+    one_of(
+        &rule.action,
+        &["Restart", "RestartAllContainers"],
+        &at.child("action"),
+        errors,
+    );
     let at = at.child("exitCodes");
     let Some(codes) = &rule.exit_codes else {
         errors.push(Error::required(&at, "must be specified"));
