@@ -10,7 +10,7 @@ use coracle_cri::CriRuntime;
 use coracle_images::{ContentStore, Puller, PullerConfig};
 use coracle_kubelet::{
     Capacity, KUBELET_PORT, Kubelet, KubeletApi, KubeletConfig, LogindPlaces, NodePolicy,
-    server_tls,
+    UserPlaces, server_tls,
 };
 use coracle_network::snapshot::Authority;
 use coracle_network::{Alias, FormChoice, NodeNetwork, NodeNetworkConfig, ServiceFeed};
@@ -226,6 +226,7 @@ impl RunningNode {
             max_pods,
             policy: config.policy,
             apparmor: AppArmorPlaces::of_machine(),
+            users: UserPlaces::of_machine(),
             logind: LogindPlaces::of_machine(),
             version: format!("v1.37.0+coracle{}", env!("CARGO_PKG_VERSION")),
             api: Some(KubeletApi {

@@ -1,8 +1,9 @@
 //! `coracle reset`: takes a node off the machine.
 //!
 //! Pods outlive their agent on purpose. Reset ends them, and removes what the node has outside
-//! its folder: guest processes, mounts, the Pods' network. What is in the folder stays, so that a
-//! node that starts again finds its images and its identity, unless it is asked to go too.
+//! its folder: guest processes, mounts, the Pods' network, what logind was told. What is in the
+//! folder stays, so that a node that starts again finds its images and its identity, unless it is
+//! asked to go too.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use coracle_images::ContentStore;
+use coracle_kubelet::LogindPlaces;
 use coracle_network::NodeNetwork;
 use coracle_oci::{OciConfig, OciRuntime};
 use coracle_runtime::{RuntimeService, disk};
@@ -33,6 +35,12 @@ pub(crate) async fn run(options: ResetOptions) -> Result<()> {
             .with_context(|| format!("cannot unmount the volumes in {}", pods.display()))?;
         NodeNetwork::tear_down_folder(&agent.join("network"))
             .context("cannot remove the Pods' network")?;
+        match coracle_kubelet::forget_shutdown(&LogindPlaces::of_machine()) {
+            Ok(_) => {}
+            // It is that of another user's node.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error).context("cannot take back what logind was told"),
+        }
     }
     if options.delete_data && data.root().exists() {
         let _lock = match data.store().is_dir() {

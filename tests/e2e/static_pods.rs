@@ -49,7 +49,7 @@ fn a_node_runs_what_lies_in_its_folder_and_shows_it() {
     assert_eq!(kubectl.value(&pod, owner), "Node");
     kubectl.ok(&["logs", mirror]);
     let described = kubectl.ok(&["describe", "pod", mirror]);
-    assert!(described.contains("Started container main"), "{described}");
+    assert!(described.contains("Container started"), "{described}");
 
     // Deleting what shows it does not end it.
     let (uid, container) = (

@@ -19,6 +19,7 @@ pub mod intstr;
 pub mod managed;
 pub mod meta;
 pub mod names;
+pub mod node_affinity;
 pub mod patch;
 pub mod pod_defaults;
 pub mod pod_references;

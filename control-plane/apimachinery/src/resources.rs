@@ -184,15 +184,19 @@ pub fn pod_requests_in_place(pod: &Pod) -> ResourceList {
     requests_by(spec, of, whole)
 }
 
+/// Limits of the pod as a whole (KEP-2837); a limit of zero is none.
+pub fn whole_limits(spec: &PodSpec) -> ResourceList {
+    let resources = spec.resources.as_ref();
+    let mut limits = parse(resources.and_then(|resources| resources.limits.as_ref()));
+    limits.retain(|_, limit| !limit.is_zero());
+    limits
+}
+
 /// What a pod may have at most, combined as [`pod_requests`] does. Overhead is added only where
 /// there is a limit, for none is no limit.
 pub fn pod_limits(spec: &PodSpec) -> ResourceList {
     let mut limits = combined(spec, container_limits);
-    limits.extend(parse(
-        spec.resources
-            .as_ref()
-            .and_then(|resources| resources.limits.as_ref()),
-    ));
+    limits.extend(whole_limits(spec));
     for (name, amount) in parse(spec.overhead.as_ref()) {
         if let Some(limit) = limits.get_mut(&name) {
             limit.add(&amount);

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::eviction::pressure::Conditions;
 use crate::eviction::signals::Condition;
 use crate::pod;
+use crate::resize_queue::Queue;
 use crate::status::Verdict;
 
 /// What a Pod asks for.
@@ -40,6 +41,8 @@ pub(crate) struct Admission {
     allocatable: ResourceList,
     max_pods: usize,
     admitted: Mutex<HashMap<String, Asked>>,
+    /// Those of them that wait for more; locked after them.
+    queue: Mutex<Queue>,
     /// Counts how often room was left.
     freed: watch::Sender<u64>,
 }
@@ -58,6 +61,7 @@ impl Admission {
             allocatable,
             max_pods,
             admitted: Mutex::default(),
+            queue: Mutex::default(),
             freed: watch::Sender::new(0),
         }
     }
@@ -80,7 +84,7 @@ impl Admission {
                 }));
             }
             are_free(&asked.ports, &admitted)?;
-            let fits = self.fits(pod::uid(pod), &asked.requests, &admitted);
+            let fits = self.fits(&asked.requests, &used(&admitted, &Instead::new(), ""));
             fits.map_err(|lack| refusal(&lack))?;
         }
         admitted.insert(pod::uid(pod).to_owned(), asked);
@@ -89,7 +93,16 @@ impl Admission {
 
     /// Gives back what an ended Pod had asked for.
     pub(crate) fn release(&self, uid: &str) {
-        if self.admitted.lock().remove(uid).is_some() {
+        let held = self.admitted.lock().remove(uid).is_some();
+        let waited = self.queue.lock().remove(uid);
+        if held || waited {
+            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+        }
+    }
+
+    /// A Pod wants no more than it has: who was behind it may have what it waited for.
+    pub(crate) fn withdraw(&self, uid: &str) {
+        if self.queue.lock().remove(uid) {
             self.freed.send_modify(|n| *n = n.wrapping_add(1));
         }
     }
@@ -99,50 +112,78 @@ impl Admission {
         self.freed.subscribe()
     }
 
-    /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has.
+    /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has. Who has
+    /// to wait is heard again when room is left, in the order of [`Queue`].
     pub(crate) fn resize(&self, pod: &Pod) -> Result<(), NoRoom> {
         let asked = Asked::of(pod);
         let uid = pod::uid(pod);
         let mut admitted = self.admitted.lock();
-        // What it has already is not asked for again, though there be less of it by now.
+        let mut queue = self.queue.lock();
         let has = admitted.get(uid).map(|has| &has.requests);
-        let mut grown = asked.requests.clone();
-        grown.retain(|name, wanted| has.and_then(|has| has.get(name)) < Some(&*wanted));
-        self.fits(uid, &grown, &HashMap::new())
-            .map_err(|lack| NoRoom {
+        let grown = grown(&asked.requests, has);
+        if let Err(lack) = self.fits(&grown, &ResourceList::new()) {
+            queue.remove(uid);
+            return Err(NoRoom {
                 reason: "Infeasible",
                 message: format!(
                     "Node didn't have enough capacity: {}, requested: {}, capacity: {}",
                     lack.resource, lack.requested, lack.capacity
                 ),
-            })?;
-        self.fits(uid, &grown, &admitted).map_err(|lack| NoRoom {
-            reason: "Deferred",
-            message: lack.to_string(),
-        })?;
+            });
+        }
+        let ahead = match grown.is_empty() {
+            true => Instead::new(),
+            false => self.ahead(pod, &queue, &admitted),
+        };
+        let fits = self.fits(&grown, &used(&admitted, &ahead, uid));
+        if let Err(lack) = fits {
+            drop(ahead);
+            queue.put(pod, asked.requests);
+            return Err(NoRoom {
+                reason: "Deferred",
+                message: lack.to_string(),
+            });
+        }
+        drop(ahead);
+        let waited = queue.remove(uid);
+        drop(queue);
         let shrinks = has.is_some_and(|has| {
             let mut had = has.iter();
             had.any(|(name, had)| asked.requests.get(name) < Some(had))
         });
         admitted.insert(uid.to_owned(), asked);
         drop(admitted);
-        if shrinks {
+        // Who was behind it may get what it leaves.
+        if shrinks || waited {
             self.freed.send_modify(|n| *n = n.wrapping_add(1));
         }
         Ok(())
     }
 
-    /// Whether that is there beside what others have.
-    fn fits(
+    /// What those get who go before a Pod and for whom there is room: they are about to take it.
+    fn ahead<'a>(
         &self,
-        uid: &str,
-        requests: &ResourceList,
+        pod: &Pod,
+        queue: &'a Queue,
         admitted: &HashMap<String, Asked>,
-    ) -> Result<(), Lack> {
+    ) -> Instead<'a> {
+        let mut ahead = Instead::new();
+        for (other, wish) in queue.before(pod) {
+            let Some(has) = admitted.get(other) else {
+                continue;
+            };
+            let grown = grown(wish, Some(&has.requests));
+            if self.fits(&grown, &used(admitted, &ahead, other)).is_ok() {
+                ahead.insert(other, wish);
+            }
+        }
+        ahead
+    }
+
+    /// Whether that is there beside what others use.
+    fn fits(&self, requests: &ResourceList, used: &ResourceList) -> Result<(), Lack> {
         for (name, wanted) in requests {
-            let others = admitted.iter().filter(|(other, _)| *other != uid);
-            let used = others.filter_map(|(_, of)| of.requests.get(name));
-            let used = used.fold(Default::default(), |sum, more| sum + *more);
+            let used = used.get(name).copied().unwrap_or_default();
             let capacity = self.allocatable.get(name).copied().unwrap_or_default();
             if *wanted + used > capacity {
                 // Processors are counted in thousandths, everything else in whole units.
@@ -160,6 +201,27 @@ impl Admission {
         }
         Ok(())
     }
+}
+
+/// What Pods are counted with in place of what they have.
+type Instead<'a> = HashMap<&'a str, &'a ResourceList>;
+
+/// What all Pods but one use.
+fn used(admitted: &HashMap<String, Asked>, instead: &Instead<'_>, but: &str) -> ResourceList {
+    let mut sum = ResourceList::new();
+    for (uid, of) in admitted.iter().filter(|(uid, _)| *uid != but) {
+        let counted = instead.get(uid.as_str()).copied();
+        resources::add(&mut sum, counted.unwrap_or(&of.requests));
+    }
+    sum
+}
+
+/// What is more than a Pod has. What it has already is not asked for again, though there be less of it
+/// by now.
+fn grown(asked: &ResourceList, has: Option<&ResourceList>) -> ResourceList {
+    let mut grown = asked.clone();
+    grown.retain(|name, wanted| has.and_then(|has| has.get(name)) < Some(&*wanted));
+    grown
 }
 
 /// What there is not enough of.
@@ -300,6 +362,39 @@ mod tests {
         admission.admit(&pod("d", "0"), false).unwrap();
         let refused = admission.admit(&pod("e", "0"), false).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn room_to_grow_is_given_in_order() {
+        let allocatable = ResourceList::from([("cpu".to_owned(), "4".parse().unwrap())]);
+        let admission = Admission::new(allocatable, 9);
+        let with = |uid: &str, cpu: &str, priority: i32| {
+            let mut pod = pod(uid, cpu);
+            pod.spec.as_mut().unwrap().priority = Some(priority);
+            pod
+        };
+        for uid in ["low", "high", "huge", "goes"] {
+            admission.admit(&pod(uid, "1"), false).unwrap();
+        }
+        let reason = |pod: &Pod| admission.resize(pod).err().map(|no_room| no_room.reason);
+        let deferred = Some("Deferred");
+        assert_eq!(reason(&with("low", "2", 0)), deferred);
+        assert_eq!(reason(&with("high", "2", 5)), deferred);
+        // It holds nobody up for whom there is room.
+        assert_eq!(reason(&with("huge", "4", 9)), deferred);
+        admission.release("goes");
+        assert_eq!(reason(&with("low", "2", 0)), deferred, "another goes first");
+        assert_eq!(reason(&with("huge", "4", 9)), deferred);
+        assert_eq!(reason(&with("high", "2", 5)), None);
+        assert_eq!(reason(&with("low", "2", 0)), deferred);
+        // Who gives something back never waits.
+        assert_eq!(reason(&with("huge", "500m", 9)), None);
+        assert_eq!(reason(&with("low", "1500m", 0)), None);
+        let mut freed = admission.freed();
+        assert_eq!(reason(&with("huge", "2", 9)), deferred);
+        freed.mark_unchanged();
+        admission.withdraw("huge");
+        assert!(freed.has_changed().unwrap());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::images::{ImageGcPolicy, Images};
 use crate::node::allocatable::Reserved;
 use crate::pod_network::PodNetwork;
 use crate::shutdown::{LogindPlaces, ShutdownPolicy};
+use crate::users::UserPlaces;
 
 /// Port of the kubelet's own API.
 pub const KUBELET_PORT: u16 = 10250;
@@ -62,6 +63,8 @@ pub struct KubeletConfig {
     pub policy: NodePolicy,
     /// Where the machine tells of AppArmor.
     pub apparmor: AppArmorPlaces,
+    /// Where the machine tells which IDs are for Pods.
+    pub users: UserPlaces,
     /// Where the machine tells that it is about to shut down.
     pub logind: LogindPlaces,
     /// Version that the node reports, `v1.37.…`.

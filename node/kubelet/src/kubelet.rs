@@ -21,7 +21,7 @@ use crate::followed::Followed;
 use crate::images::ImageKeeper;
 use crate::images::collector::Collector;
 use crate::listeners::Listeners;
-use crate::node::object::NodeFacts;
+use crate::node::object::{self, NodeFacts};
 use crate::node::reporter::Reporter;
 use crate::node::{allocatable, capacity, machine};
 use crate::node_context::NodeContext;
@@ -130,7 +130,8 @@ impl Kubelet {
         let (recorder, events) = events::recorder(config.client.clone(), &config.node_name);
         let node = Arc::new(NodeContext {
             node_name: config.node_name,
-            users: PodUsers::load(&config.root_dir),
+            labels: object::labels(&facts),
+            users: PodUsers::load(&config.root_dir, &config.users),
             root: config.root_dir,
             seccomp: config.seccomp_dir,
             apparmor: config.apparmor,
@@ -169,6 +170,7 @@ impl Kubelet {
             facts,
             images: config.images,
             router,
+            recorder: node.recorder.clone(),
             shutting_down: node.shutting_down.subscribe(),
             pressure: node.pressure.subscribe(),
         };
@@ -290,6 +292,10 @@ impl Kubelet {
             let recorder = &this.inner.node.recorder;
             let text = "Starting kubelet.".to_owned();
             recorder.node(&name, Severity::Normal, "Starting", text);
+            if registered.status.as_ref().is_some_and(object::is_ready) {
+                let text = format!("Node {name} status is now: NodeReady");
+                recorder.node(&name, Severity::Normal, "NodeReady", text);
+            }
             let client = this.inner.node.client.clone();
             let workers = this.inner.workers.clone();
             let mirrors = Mirrors::default();

@@ -1,5 +1,6 @@
 //! What all workers of a node share.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ use crate::users::PodUsers;
 /// The parts of the node that a worker acts through; each of them is safe to share.
 pub(crate) struct NodeContext {
     pub(crate) node_name: String,
+    /// Those that the node gives itself; users may give it more.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) root: PathBuf,
     pub(crate) seccomp: PathBuf,
     pub(crate) apparmor: AppArmorPlaces,

@@ -27,6 +27,7 @@ mod cni;
 mod facts;
 mod plan;
 mod session;
+mod signals;
 mod staging;
 mod wire;
 

@@ -15,6 +15,7 @@ use coracle_runtime::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::signals;
 use crate::wire::{self, groups_policy, namespace, profile, propagation};
 
 /// The label of all that belongs to a node: its folder.
@@ -101,7 +102,7 @@ pub(crate) fn resources(of: &Resources) -> wire::LinuxContainerResources {
         cpu_quota: of.cpu_quota().unwrap_or(-1),
         cpu_shares: of.cpu_shares() as i64,
         memory_limit_in_bytes: of.memory_limit().unwrap_or(0),
-        hugepage_limits: Vec::new(),
+        ..Default::default()
     }
 }
 
@@ -219,12 +220,22 @@ pub(crate) fn container(input: &Input<'_>) -> Result<wire::ContainerConfig, Stri
         tty: config.stdio.terminal,
         linux: Some(wire::LinuxContainerConfig {
             resources: Some(wire::LinuxContainerResources {
+                oom_score_adj: config.oom_score_adj.unwrap_or(0).into(),
                 hugepage_limits: huge_pages(&config.resources, input.huge_pages),
                 ..resources(&config.resources)
             }),
             security_context: Some(security(input)?),
         }),
+        stop_signal: stop_signal(config)?,
     })
+}
+
+fn stop_signal(config: &ContainerConfig) -> Result<i32, String> {
+    let Some(name) = &config.stop_signal else {
+        return Ok(0);
+    };
+    let known = signals::number(name);
+    known.ok_or_else(|| format!("stopSignal {name}: the container runtime knows no such signal"))
 }
 
 /// Files of the sandbox and volumes; what a volume hides is left out.

@@ -54,9 +54,14 @@ fn what_was_asked_is_found_again() {
         name: "main".into(),
         log_path: "main/0.log".into(),
         env: vec![("A".into(), "b".into())],
+        stop_signal: Some("SIGQUIT".into()),
+        oom_score_adj: Some(-997),
         ..Default::default()
     };
     let asked = check(&config, &a_sandbox(), &wire::Image::default()).unwrap();
+    assert_eq!(asked.stop_signal, 18);
+    let limits = asked.linux.as_ref().and_then(|of| of.resources.as_ref());
+    assert_eq!(limits.unwrap().oom_score_adj, -997);
     let kept: Kept = serde_json::from_str(&asked.annotations[CONFIG]).unwrap();
     assert_eq!(kept.config, config);
     assert_eq!(kept.log, Path::new("/logs/web/main/0.log"));

@@ -7,8 +7,27 @@ use rustix::process::Signal;
 const FIRST: i32 = 34;
 const LAST: i32 = 64;
 
-/// Signals by the names that images use.
-const NAMES: [(&str, Signal); 15] = [
+/// Signals by the names that images and Pods use.
+const NAMES: [(&str, Signal); 34] = [
+    ("BUS", Signal::BUS),
+    ("CHLD", Signal::CHILD),
+    ("CLD", Signal::CHILD),
+    ("FPE", Signal::FPE),
+    ("ILL", Signal::ILL),
+    ("IOT", Signal::ABORT),
+    ("PIPE", Signal::PIPE),
+    ("POLL", Signal::IO),
+    ("PROF", Signal::PROF),
+    ("SEGV", Signal::SEGV),
+    ("STKFLT", Signal::STKFLT),
+    ("SYS", Signal::SYS),
+    ("TRAP", Signal::TRAP),
+    ("TTIN", Signal::TTIN),
+    ("TTOU", Signal::TTOU),
+    ("URG", Signal::URG),
+    ("VTALRM", Signal::VTALARM),
+    ("XCPU", Signal::XCPU),
+    ("XFSZ", Signal::XFSZ),
     ("HUP", Signal::HUP),
     ("INT", Signal::INT),
     ("QUIT", Signal::QUIT),
@@ -90,6 +109,8 @@ mod tests {
             ("SIGQUIT", Signal::QUIT),
             ("QUIT", Signal::QUIT),
             ("3", Signal::QUIT),
+            ("SIGPOLL", Signal::IO),
+            ("SIGVTALRM", Signal::VTALARM),
             ("", Signal::TERM),
             ("SIGNONSENSE", Signal::TERM),
             ("-1", Signal::TERM),

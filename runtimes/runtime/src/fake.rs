@@ -71,6 +71,7 @@ struct State {
     sandboxes: BTreeMap<SandboxId, PodSandbox>,
     containers: BTreeMap<ContainerId, Container>,
     images: BTreeSet<String>,
+    own_images: BTreeSet<String>,
     invalid_images: BTreeMap<String, String>,
     behaviours: BTreeMap<String, Behaviour>,
     layers: BTreeMap<String, DiskUsage>,
@@ -122,6 +123,12 @@ impl FakeRuntime {
     /// Says what containers of that name have written.
     pub fn write_layer(&self, of: &str, usage: DiskUsage) {
         self.state.lock().layers.insert(of.to_owned(), usage);
+    }
+
+    /// Puts an image there by that reference, of which nobody else knows.
+    pub fn put_image(&self, reference: &str) {
+        let mut state = self.state.lock();
+        state.own_images.insert(reference.to_owned());
     }
 
     /// Refuses an image, by digest, with that message.

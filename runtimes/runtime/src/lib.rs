@@ -18,6 +18,7 @@
 //! Deliberately absent: images are pulled by the images crate and handed over by digest;
 //! which runtime runs a container is the router's business in the kubelet.
 
+mod images;
 mod network;
 mod resources;
 mod security;
@@ -47,6 +48,7 @@ pub mod streaming;
 pub mod usage;
 pub mod users;
 
+pub use images::{Image, ImageSource, OwnImage};
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use resources::{CPU_PERIOD, Resources, shares};
 pub use security::{AppArmor, MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};

@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 use crate::Resources;
+use crate::images::{Image, ImageSource, OwnImage};
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
 use crate::usage::DiskUsage;
@@ -101,6 +102,13 @@ pub trait RuntimeService: Send + Sync {
     async fn must_pull(&self, digest: &str) -> Result<bool> {
         let _ = digest;
         Ok(false)
+    }
+
+    /// The image of a Pod's reference that a runtime has which pulls for itself, though the node's
+    /// content store know nothing of it.
+    async fn own_image(&self, reference: &str) -> Result<Option<OwnImage>> {
+        let _ = reference;
+        Ok(None)
     }
 
     /// Pulls an image from the first of the sources that gives it.

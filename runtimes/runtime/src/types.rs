@@ -275,6 +275,13 @@ pub struct ContainerConfig {
     /// [`crate::RuntimeService::guest_user`].
     #[serde(default)]
     pub security: Security,
+    /// The signal that asks it to end, as `SIGTERM`; none: the image's. A guest knows no signals.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
+    /// How soon its processes go where the machine runs out of memory: from -1000, never, to 1000
+    /// (`oom_score_adj` in proc(5)); none: as the agent's.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
     /// The running container of the same sandbox whose processes it sees, and which ends it when it
     /// ends itself; none: its own, or its Pod's. Guests have no processes that could be seen.
     #[serde(default)]
@@ -382,24 +389,6 @@ pub struct Container {
     pub user: Option<ContainerUser>,
     /// When it was made.
     pub created_at: SystemTime,
-}
-
-/// An image that the content store holds, see [`crate::RuntimeService::ensure_image`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Image {
-    /// The reference that was asked for.
-    pub reference: String,
-    /// Digest of the manifest for this platform.
-    pub digest: String,
-}
-
-/// Where a runtime that pulls for itself may have an image from.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ImageSource {
-    /// Registry, repository and the digest of the manifest.
-    pub reference: String,
-    /// User and password, if the registry is to be told any.
-    pub credential: Option<(String, String)>,
 }
 
 /// What all Pods of a node may use together.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) mod busybox;
 mod kubectl;
+mod left;
 pub(crate) mod websocket;
 
 pub(crate) use kubectl::{Background, Kubectl, kubectl_available, tool_available};
@@ -106,6 +107,7 @@ impl Process {
 
     /// Starts any command in the same way.
     pub(crate) fn start_command(command: &mut Command, output: PathBuf) -> Self {
+        left::reset();
         let file = File::options()
             .create(true)
             .append(true)

@@ -1,9 +1,7 @@
 //! Fields of features that Kubernetes 1.37 has in alpha, switched off. As there, they are
 //! dropped without an error: a manifest that has them means the same without.
 
-use k8s_openapi::api::core::v1::{
-    Container, KeyToPath, Lifecycle, PodSpec, Volume, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume, VolumeProjection};
 
 /// Drops them from a spec.
 pub(super) fn drop_fields(spec: &mut PodSpec) {
@@ -35,7 +33,7 @@ pub(super) fn drop_fields(spec: &mut PodSpec) {
     }
 }
 
-/// H2CContainerProbe, GRPCContainerProbeTLS, ContainerStopSignals.
+/// H2CContainerProbe, GRPCContainerProbeTLS. A stop signal (ContainerStopSignals) is honoured.
 fn drop_from_container(container: &mut Container) {
     let probes = [
         &mut container.liveness_probe,
@@ -51,15 +49,11 @@ fn drop_from_container(container: &mut Container) {
         }
     }
     if let Some(lifecycle) = &mut container.lifecycle {
-        let signal = lifecycle.stop_signal.take();
         let hooks = [&mut lifecycle.post_start, &mut lifecycle.pre_stop];
         for hook in hooks.into_iter().flatten() {
             if let Some(get) = &mut hook.http_get {
                 get.protocol = None;
             }
-        }
-        if signal.is_some() && *lifecycle == Lifecycle::default() {
-            container.lifecycle = None;
         }
     }
 }
@@ -132,13 +126,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn probes_speak_http_1() {
+        let get = |more: bool| match more {
+            true => json!({"port": 80, "protocol": "HTTP2"}),
+            false => json!({"port": 80}),
+        };
+        let spec = |more: bool| {
+            let get = json!({"httpGet": get(more)});
+            let lifecycle = json!({"postStart": get, "preStop": get});
+            let container = json!({
+                "name": "c", "startupProbe": get, "livenessProbe": get, "readinessProbe": get,
+                "lifecycle": lifecycle,
+            });
+            json!({"containers": [container], "initContainers": [container]})
+        };
+        let mut dropped: PodSpec = serde_json::from_value(spec(true)).unwrap();
+        drop_fields(&mut dropped);
+        assert_eq!(serde_json::to_value(&dropped).unwrap(), spec(false));
+    }
+
+    #[test]
     fn fields_are_dropped() {
         let mut spec: PodSpec = serde_json::from_value(json!({
             "schedulingGroup": {"podGroupName": "g"},
             "containers": [
                 {"name": "c", "volumeMounts": [{"name": "a", "mountPath": "/a", "bindMountOptions": ["noexec"]}]},
                 {
-                    "name": "d", "lifecycle": {"stopSignal": "SIGUSR1"},
+                    "name": "d",
                     "livenessProbe": {"httpGet": {"port": 80, "protocol": "HTTP1"}},
                     "readinessProbe": {"grpc": {"port": 80, "mode": "TLS"}},
                 },

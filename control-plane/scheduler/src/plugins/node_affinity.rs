@@ -1,9 +1,8 @@
 //! NodeAffinity: `nodeSelector` and the required node affinity choose nodes, the preferred one
 //! ranks them.
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeAffinity as Affinity, NodeSelectorRequirement, NodeSelectorTerm,
-};
+use coracle_apimachinery::node_affinity::{Chosen, MISMATCH, affinity, chooses, fits};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 
 use crate::cache::{NodeInfo, PodInfo};
@@ -29,23 +28,11 @@ impl Filter for NodeAffinity {
         let Some(node) = &node.node else {
             return Verdict::Fits;
         };
-        let selector = pod
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.node_selector.as_ref());
-        let mut wanted = selector.into_iter().flatten();
-        let selected = wanted.all(|(key, value)| node.labels().get(key) == Some(value));
-        let required = affinity(pod).and_then(|a| {
-            a.required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-        let affine =
-            required.is_none_or(|r| r.node_selector_terms.iter().any(|t| chooses(t, node)));
-        if selected && affine {
+        let spec = pod.pod.spec.as_ref();
+        if spec.is_none_or(|spec| fits(spec, chosen(node))) {
             return Verdict::Fits;
         }
-        Verdict::Unresolvable("node(s) didn't match Pod's node affinity/selector".to_owned())
+        Verdict::Unresolvable(MISMATCH.to_owned())
     }
 }
 
@@ -55,14 +42,15 @@ impl Score for NodeAffinity {
     }
 
     fn score(&self, pod: &PodInfo, node: &NodeInfo, _nodes: &[&NodeInfo]) -> i64 {
-        let preferred = affinity(pod).and_then(|a| {
+        let affinity = pod.pod.spec.as_ref().and_then(affinity);
+        let preferred = affinity.and_then(|a| {
             a.preferred_during_scheduling_ignored_during_execution
                 .as_ref()
         });
         let terms = preferred.into_iter().flatten();
         let Some(node) = &node.node else { return 0 };
-        let chosen = terms.filter(|term| chooses(&term.preference, node));
-        chosen.map(|term| i64::from(term.weight)).sum()
+        let liked = terms.filter(|term| chooses(&term.preference, chosen(node)));
+        liked.map(|term| i64::from(term.weight)).sum()
     }
 
     fn normalize(&self, scores: &mut [i64]) {
@@ -70,48 +58,10 @@ impl Score for NodeAffinity {
     }
 }
 
-fn affinity(pod: &PodInfo) -> Option<&Affinity> {
-    pod.pod
-        .spec
-        .as_ref()?
-        .affinity
-        .as_ref()?
-        .node_affinity
-        .as_ref()
-}
-
-/// Whether a term chooses a node; one without any requirement chooses none.
-fn chooses(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let name = node.name_any();
-    expressions
-        .iter()
-        .all(|r| meets(r, node.labels().get(&r.key).map(String::as_str)))
-        && fields
-            .iter()
-            .all(|r| r.key == "metadata.name" && meets(r, Some(&name)))
-}
-
-fn meets(requirement: &NodeSelectorRequirement, actual: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = |actual: &str| values.iter().any(|value| value == actual);
-    let compared = || {
-        let bound: i64 = values.first()?.parse().ok()?;
-        Some(actual?.parse::<i64>().ok()?.cmp(&bound))
-    };
-    match requirement.operator.as_str() {
-        "In" => actual.is_some_and(listed),
-        "NotIn" => !actual.is_some_and(listed),
-        "Exists" => actual.is_some(),
-        "DoesNotExist" => actual.is_none(),
-        "Gt" => compared() == Some(std::cmp::Ordering::Greater),
-        "Lt" => compared() == Some(std::cmp::Ordering::Less),
-        _ => false,
-    }
+fn chosen(node: &Node) -> Chosen<'_> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let labels = node.labels();
+    Chosen { name, labels }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub(crate) enum KillCause {
     Resized,
     /// All other containers have ended for good, and it is a sidecar.
     PodDone,
+    /// Another has ended with which all begin anew.
+    Anew,
 }
 
 /// A container to kill.
@@ -99,6 +101,8 @@ pub(crate) struct Actions {
     pub(crate) finished: bool,
     /// All init containers are through.
     pub(crate) initialized: bool,
+    /// All containers are forgotten, for the Pod begins anew.
+    pub(crate) anew: bool,
 }
 
 /// What becomes of one container.
@@ -120,6 +124,9 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
         done: false,
     };
     plan.sandboxes();
+    if plan.begins_anew() {
+        return plan.actions;
+    }
     let initialized = plan.init_containers();
     plan.actions.initialized = initialized == Init::Done;
     match initialized {
@@ -176,6 +183,35 @@ impl Plan<'_> {
                 }
             }
         }
+    }
+
+    /// Where a container has ended with which all begin anew, they are killed and forgotten, those last
+    /// that say so.
+    fn begins_anew(&mut self) -> bool {
+        let (pod, runtime) = (self.observed.pod, self.observed.runtime);
+        let says = |of: &ObservedContainer| {
+            let found = pod::own_container(pod, of.name()).zip(of.exit());
+            found.is_some_and(|((container, role), exit)| {
+                pod::restarts_all(container, role, exit.code)
+            })
+        };
+        let names = pod::containers(pod).map(|(container, _)| &container.name);
+        let mut latest = names.filter_map(|name| runtime.latest(name));
+        if !latest.any(says) {
+            return false;
+        }
+        self.actions.anew = true;
+        self.actions.initialized = has_app_container(pod, runtime);
+        let own = |of: &&ObservedContainer| pod::own_container(pod, of.name()).is_some();
+        for of in runtime.running().filter(own) {
+            self.kill(of, KillCause::Anew);
+        }
+        if self.actions.kill.is_empty() {
+            let mut all: Vec<&ObservedContainer> = runtime.containers.iter().filter(own).collect();
+            all.sort_by_key(|of| says(of));
+            self.actions.remove = all.into_iter().map(|of| of.id().clone()).collect();
+        }
+        true
     }
 
     fn init_containers(&mut self) -> Init {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use coracle_apimachinery::resources::{CPU, MEMORY, Qos, ResourceList, parse, qos};
+use coracle_apimachinery::resources::{CPU, MEMORY, Qos, ResourceList, parse, qos, whole_limits};
 use coracle_runtime::{ContainerId, Resources, disk};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
 use serde::{Deserialize, Serialize};
@@ -200,22 +200,29 @@ impl Allocation {
     /// gives memory back comes first.
     pub(crate) fn updates(&self, pod: &Pod, runtime: &PodRuntime) -> Vec<Update> {
         let mut updates: Vec<(bool, Update)> = Vec::new();
+        let was_whole = self.actual_pod().map(limits).unwrap_or_default();
+        let whole = whole_limits(pod::spec(pod));
         for of in runtime.running() {
             let found = pod::own_container(pod, of.name());
             let Some((container, _)) = found.filter(|(of, _)| !self.restarts(of)) else {
                 continue;
             };
-            let Some((actual, wanted)) = self.change(of.name()) else {
+            let wanted = self.allocated.get(of.name());
+            let change = self.change(of.name());
+            let actual = change.map(|(actual, _)| actual).or(wanted);
+            let was = start::units(actual, &was_whole);
+            let resources = start::units(wanted, &whole);
+            // Where it has no limit of its own that of its Pod may have changed.
+            if change.is_none() && was == resources {
                 continue;
-            };
-            let limit = |of: &ResourceRequirements| start::units(of).memory_limit_bytes;
-            let (before, after) = (limit(actual), limit(wanted));
+            }
+            let (before, after) = (was.memory_limit_bytes, resources.memory_limit_bytes);
             let lowered = after.filter(|after| before.is_none_or(|before| *after < before));
             let update = Update {
                 name: container.name.clone(),
                 id: of.id().clone(),
                 runtime: of.runtime,
-                resources: start::units(wanted),
+                resources,
                 lowered,
             };
             updates.push((lowered.is_none(), update));
@@ -229,6 +236,12 @@ impl Allocation {
         let actual = || cgroups::resources(&with(pod, &self.actuated));
         self.pod.clone().unwrap_or_else(actual)
     }
+}
+
+fn limits(of: &ResourceRequirements) -> ResourceList {
+    let mut limits = parse(of.limits.as_ref());
+    limits.retain(|_, limit| !limit.is_zero());
+    limits
 }
 
 /// What is enough for both: no limit, where one has none.

@@ -100,9 +100,14 @@ fn what_a_pod_asks_for_as_a_whole_is_allocated_too() {
     allocation.take(&after);
     let runtime = running(&after);
     assert!(allocation.in_progress(&runtime) && !allocation.is_to_change(&runtime));
+    // A container without limits has had the Pod's.
+    let updates = allocation.updates(&after, &runtime);
+    let limits = updates.iter().map(|of| of.resources.cpu_limit_millis);
+    assert_eq!(limits.collect::<Vec<_>>(), [Some(2000)]);
     assert_eq!(allocation.pod_now(&after).cpu_request_millis, Some(1000));
     allocation.actuate_pod(cgroups::resources(&after));
     assert!(!allocation.in_progress(&runtime));
+    assert!(allocation.updates(&after, &runtime).is_empty());
     assert_eq!(allocation.pod_now(&after).cpu_request_millis, Some(2000));
 }
 

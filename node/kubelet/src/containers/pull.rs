@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coracle_apimachinery::duration;
 use coracle_images::RegistryAuth;
-use coracle_runtime::RuntimeService;
+use coracle_runtime::{Image, RuntimeService};
 
 use super::start::{StartError, Starter};
 use crate::events::Severity;
@@ -100,6 +100,13 @@ impl Starter<'_> {
         policy: Option<&str>,
     ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
+        let present = format!("Container image \"{reference}\" already present on machine");
+        if of == Use::Run
+            && policy != PullPolicy::Always
+            && let Some((image, held)) = self.of_runtime(reference).await
+        {
+            return Ok((image, held, present));
+        }
         let auths = self.credentials(reference);
         let begins = format!("Pulling image \"{reference}\"");
         let pulling = || self.own_event(Severity::Normal, "Pulling", begins.clone());
@@ -116,7 +123,7 @@ impl Starter<'_> {
             Err(error) => return Err(self.no_image(reference, error)),
         };
         let message = match took {
-            None => format!("Container image \"{reference}\" already present on machine"),
+            None => present,
             Some((took, waited)) => format!(
                 "Successfully pulled image \"{reference}\" in {} ({} including waiting). Image \
                  size: {} bytes.",
@@ -126,6 +133,37 @@ impl Starter<'_> {
             ),
         };
         Ok((image, held, message))
+    }
+
+    /// An image that a runtime has and the node's store knows nothing of: it was put there by others.
+    async fn of_runtime(&self, reference: &str) -> Option<(LocalImage, Held)> {
+        let node = self.node;
+        if node.images.kind(reference).await.is_some() {
+            return None;
+        }
+        for runtime in node.router.all() {
+            match runtime.own_image(reference).await {
+                Ok(None) => {}
+                Ok(Some(own)) => {
+                    let held = node.images.uses().hold(&own.digest)?;
+                    let image = LocalImage {
+                        image: Image {
+                            reference: reference.to_owned(),
+                            digest: own.digest,
+                        },
+                        resolved: own.resolved,
+                        kind: Kind::Container,
+                        size_bytes: own.size_bytes,
+                    };
+                    return Some((image, held));
+                }
+                Err(error) => {
+                    let runtime = runtime.name();
+                    tracing::warn!(%error, runtime, reference, "cannot ask for an image");
+                }
+            }
+        }
+        None
     }
 
     /// Says more of what an event of the container has said.

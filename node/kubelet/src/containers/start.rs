@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coracle_apimachinery::resources::{huge_pages, parse};
+use coracle_apimachinery::resources::{ResourceList, huge_pages, parse, whole_limits};
 use coracle_runtime::{
     ContainerConfig, ContainerId, GuestUser, Hosts, IdRange, PodSandboxConfig, Port, Protocol,
     Resolution, Resources, RuntimeService, SandboxId, Stdio,
@@ -17,6 +17,7 @@ use crate::containers::pull::Parts;
 use crate::containers::supported;
 use crate::events::Severity;
 use crate::images::{Kind, LocalImage};
+use crate::node::machine;
 use crate::node_context::NodeContext;
 use crate::pod::env::{self, Sources};
 use crate::pod::{self, cgroups, dns, security, service_env};
@@ -97,8 +98,7 @@ impl Starter<'_> {
         };
         let created = self.create_in_sandbox(runtime, image.kind, config).await?;
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
-        let message = format!("Created container: {}", self.container.name);
-        self.own_event(Severity::Normal, "Created", message);
+        self.own_event(Severity::Normal, "Created", "Container created".to_owned());
         Ok(id)
     }
 
@@ -113,8 +113,7 @@ impl Starter<'_> {
         let seen = self.node.cache.refresh(runtime.as_ref(), uid, id).await;
         started.map_err(|error| self.failed("RunContainerError", &error))?;
         seen.map_err(|error| self.failed("RunContainerError", &error))?;
-        let message = format!("Started container {}", self.container.name);
-        self.own_event(Severity::Normal, "Started", message);
+        self.own_event(Severity::Normal, "Started", "Container started".to_owned());
         Ok(())
     }
 
@@ -193,7 +192,10 @@ impl Starter<'_> {
         let is_container = kind == Kind::Container;
         let hosts = is_container.then(|| self.hosts()).transpose()?;
         let hosts = hosts.unwrap_or_default();
+        let of_machine = pod::spec(self.pod).host_network == Some(true);
         let hostname = match &hosts.full {
+            // With its network it has its name.
+            _ if of_machine => machine::hostname().unwrap_or_else(|| pod::hostname(self.pod)),
             Some(full) if pod::is_known_in_full(self.pod) => full.clone(),
             _ => pod::hostname(self.pod),
         };
@@ -221,6 +223,10 @@ impl Starter<'_> {
             hosts,
             strict_groups: security::strict_groups(self.pod),
         };
+        if config.attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            self.event(None, Severity::Normal, "SandboxChanged", message);
+        }
         let made = runtime.run_pod_sandbox(config.clone()).await;
         let id = made.map_err(|error| self.no_sandbox(error))?;
         let sandbox = coracle_runtime::PodSandbox {
@@ -238,7 +244,7 @@ impl Starter<'_> {
     /// The IDs of the Pod's own users, if it has some.
     fn users(&self) -> Result<Option<IdRange>, StartError> {
         let readers = self.prepared.readers(self.pod);
-        let given = self.node.users.give(&self.node.root, self.pod, readers);
+        let given = self.node.users.give(self.pod, readers);
         given.map_err(|message| self.no_sandbox(message))
     }
 
@@ -292,9 +298,11 @@ impl Starter<'_> {
         let mut security = security::security(pod, container, &node.seccomp)?;
         if image.kind == Kind::Wasm {
             security::check_for_guest(&security)?;
+            supported::check_sysctls(pod, self.prepared.namespace.as_deref())?;
         }
         let readers = self.prepared.readers(pod);
         if image.kind == Kind::Container {
+            security::check_non_root(pod, container, &security)?;
             supported::check_users(pod, readers.guests().is_some())?;
         }
         // The Pod's volumes are that group's.
@@ -328,6 +336,7 @@ impl Starter<'_> {
             .map_err(|error| format!("cannot make {}: {error}", logs.display()))?;
         let mut labels = pod.metadata.labels.clone().unwrap_or_default();
         labels.insert(RESOLVED_LABEL.to_owned(), image.resolved.clone());
+        let memory = machine::memory();
         Ok(ContainerConfig {
             name: container.name.clone(),
             attempt: self.attempt,
@@ -338,7 +347,7 @@ impl Starter<'_> {
             working_dir: container.working_dir.clone().filter(|dir| !dir.is_empty()),
             env,
             mounts,
-            resources: container.resources.as_ref().map(units).unwrap_or_default(),
+            resources: units(container.resources.as_ref(), &whole_limits(pod::spec(pod))),
             ports: ports(container),
             log_path: PathBuf::from(&container.name).join(format!("{}.log", self.attempt)),
             log_limits: node.log_limits,
@@ -354,6 +363,11 @@ impl Starter<'_> {
                 terminal: container.tty == Some(true),
             },
             security,
+            stop_signal: container
+                .lifecycle
+                .as_ref()
+                .and_then(|hooks| hooks.stop_signal.clone()),
+            oom_score_adj: memory.map(|memory| pod::oom::score(pod, container, memory.total)),
             target,
         })
     }
@@ -390,9 +404,15 @@ fn make_message_file(
     access::give_file(path, user)
 }
 
-/// Requests and limits in the units of the kernel.
-pub(crate) fn units(of: &ResourceRequirements) -> Resources {
-    let (requests, limits) = (parse(of.requests.as_ref()), parse(of.limits.as_ref()));
+/// Requests and limits of a container in the units of the kernel. Where it has no limit of its own it
+/// may have all that its Pod may as a whole.
+pub(crate) fn units(own: Option<&ResourceRequirements>, whole: &ResourceList) -> Resources {
+    let requests = parse(own.and_then(|own| own.requests.as_ref()));
+    let mut limits = parse(own.and_then(|own| own.limits.as_ref()));
+    limits.retain(|_, limit| !limit.is_zero());
+    for (name, limit) in whole {
+        limits.entry(name.clone()).or_insert(*limit);
+    }
     let unsigned = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     Resources {
         cpu_request_millis: requests.get("cpu").and_then(|q| unsigned(q.milli_value())),

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use coracle_runtime::ContainerId;
 use futures::stream::{FuturesUnordered, StreamExt};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Probe};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::actions::KillCause;
 use super::handler::Hooked;
 use super::observed::{ObservedContainer, PodRuntime};
 use crate::events::Severity;
@@ -146,5 +147,67 @@ pub(crate) async fn stop_one(
         .await
     {
         tracing::warn!(%error, container = id.0, "cannot look at a stopped container");
+    }
+}
+
+/// What is said of a container that is killed while its Pod lives, and how long it may take to end.
+pub(crate) fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
+    let grace = pod::grace(pod);
+    let container = pod::container(pod, name).map(|(container, _)| container);
+    let own = |probe: Option<&Probe>| {
+        let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.map_or(grace, Duration::from_secs)
+    };
+    match cause {
+        KillCause::Liveness => (
+            format!("Container {name} failed liveness probe, will be restarted"),
+            own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
+        ),
+        KillCause::Startup => (
+            format!("Container {name} failed startup probe, will be restarted"),
+            own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
+        ),
+        KillCause::Changed => (
+            format!("Container {name} definition changed, will be restarted"),
+            grace,
+        ),
+        KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
+        KillCause::PodDone => (format!("Stopping container {name}"), grace),
+        KillCause::Anew => (
+            format!("Container {name} will be restarted with all of its Pod"),
+            Duration::ZERO,
+        ),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_may_say_how_long_what_it_fails_may_take() {
+        let probe = json!({"tcpSocket": {"port": 1}, "terminationGracePeriodSeconds": 3});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {
+            "terminationGracePeriodSeconds": 40,
+            "containers": [
+                {"name": "own", "livenessProbe": probe, "startupProbe": probe},
+                {"name": "pods", "livenessProbe": {"tcpSocket": {"port": 1}}},
+            ],
+        }}))
+        .unwrap();
+        for (name, cause, seconds) in [
+            ("own", KillCause::Liveness, 3),
+            ("own", KillCause::Startup, 3),
+            ("own", KillCause::Changed, 40),
+            ("own", KillCause::PodDone, 40),
+            ("pods", KillCause::Liveness, 40),
+        ] {
+            let (_, grace) = killing(&pod, name, cause);
+            assert_eq!(grace, Duration::from_secs(seconds), "{name} {cause:?}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! (`fsGroupChangePolicy`), and labels of SELinux, which mean nothing where it is not enabled, to
 //! other runtimes neither.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Container, ExecAction, Pod};
 
 use crate::images::Kind;
@@ -30,7 +32,27 @@ fn check_all(pod: &Pod, container: &Container) -> Result<(), String> {
     if claims.into_iter().flatten().next().is_some() {
         return refused("resources.claims".to_owned());
     }
+    let claims = pod::spec(pod).resource_claims.iter();
+    if claims.flatten().next().is_some() {
+        return refused("resourceClaims".to_owned());
+    }
     Ok(())
+}
+
+/// Says whether a guest can have the Pod's parameters of the kernel: with a network namespace that
+/// other Pods have too it has none of its own.
+pub(crate) fn check_sysctls(pod: &Pod, namespace: Option<&Path>) -> Result<(), String> {
+    let context = pod::spec(pod).security_context.as_ref();
+    let sysctls = context.and_then(|context| context.sysctls.as_ref());
+    let asked = sysctls.into_iter().flatten().next();
+    match asked.filter(|_| namespace.is_none()) {
+        Some(sysctl) => Err(format!(
+            "sysctl \"{}\" is not supported for a Pod of WebAssembly alone, which has no namespace \
+             of its own",
+            sysctl.name
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Says whether a container may have users of its Pod's own beside guests: the Pod's volumes are the
@@ -88,16 +110,31 @@ fn check_guest(pod: &Pod, container: &Container) -> Result<(), String> {
             ));
         }
     }
-    if pod::spec(pod)
-        .host_aliases
-        .iter()
-        .flatten()
-        .next()
-        .is_some()
-    {
+    let signal = container.lifecycle.as_ref();
+    if signal.is_some_and(|hooks| hooks.stop_signal.is_some()) {
+        return Err(
+            "lifecycle.stopSignal is not supported for WebAssembly, which has no signals"
+                .to_owned(),
+        );
+    }
+    let spec = pod::spec(pod);
+    if spec.host_aliases.iter().flatten().next().is_some() {
         return Err(
             "hostAliases are not supported for WebAssembly, which has no hosts file".to_owned(),
         );
+    }
+    // Options are of a resolver that a guest does not have.
+    let own = spec.dns_config.as_ref();
+    for (field, list) in [
+        ("nameservers", own.and_then(|own| own.nameservers.as_ref())),
+        ("searches", own.and_then(|own| own.searches.as_ref())),
+    ] {
+        if list.is_some_and(|list| !list.is_empty()) {
+            return Err(format!(
+                "dnsConfig.{field} are not supported for WebAssembly, which is told names by the \
+                 node's network"
+            ));
+        }
     }
     Ok(())
 }
@@ -135,6 +172,10 @@ mod tests {
                 with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
                 "resources.claims",
             ),
+            (
+                json!({"resourceClaims": [{"name": "gpu"}], "containers": [{"name": "c"}]}),
+                "resourceClaims",
+            ),
         ] {
             for kind in [Kind::Wasm, Kind::Container] {
                 let error = checked(spec.clone(), kind).unwrap_err();
@@ -157,6 +198,21 @@ mod tests {
         ] {
             let checked = check_users(&pod(host_users), beside_guests);
             assert_eq!(checked.is_ok(), fine, "{host_users} {beside_guests}");
+        }
+    }
+
+    #[test]
+    fn guests_alone_have_no_parameters_of_the_kernel() {
+        let own = Path::new("netns/a");
+        let sysctls = json!([{"name": "net.ipv4.tcp_syncookies", "value": "0"}]);
+        for (sysctls, namespace, fine) in [
+            (json!([]), None, true),
+            (sysctls.clone(), Some(own), true),
+            (sysctls, None, false),
+        ] {
+            let spec = json!({"securityContext": {"sysctls": sysctls}, "containers": []});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            assert_eq!(check_sysctls(&pod, namespace).is_ok(), fine, "{spec}");
         }
     }
 
@@ -185,7 +241,10 @@ mod tests {
         for spec in [
             with(json!({"livenessProbe": exec})),
             with(json!({"lifecycle": {"preStop": exec}})),
+            with(json!({"lifecycle": {"stopSignal": "SIGUSR1"}})),
             json!({"hostAliases": [{"ip": "1.2.3.4"}], "containers": [{"name": "c"}]}),
+            json!({"dnsConfig": {"nameservers": ["192.0.2.1"]}, "containers": [{"name": "c"}]}),
+            json!({"dnsConfig": {"searches": ["own.example"]}, "containers": [{"name": "c"}]}),
         ] {
             assert_eq!(checked(spec.clone(), Kind::Container), Ok(()), "{spec}");
             assert!(checked(spec, Kind::Wasm).is_err());
@@ -194,6 +253,10 @@ mod tests {
         for spec in [
             with(json!({"readinessProbe": exec})),
             with(json!({"lifecycle": {"postStart": exec, "preStop": exec}})),
+            json!({
+                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                "containers": [{"name": "c"}],
+            }),
         ] {
             assert_eq!(checked(spec.clone(), Kind::Wasm), Ok(()), "{spec}");
         }

@@ -58,6 +58,8 @@ pub(crate) struct Evictor {
     pressure: Pressure,
     /// When Pods with limits may be measured again.
     measure_at: Instant,
+    /// The node is short, and nobody may end: that was told.
+    helpless: bool,
 }
 
 impl Evictor {
@@ -74,6 +76,7 @@ impl Evictor {
             pressure: Pressure::new(&policy),
             policy,
             measure_at: Instant::now(),
+            helpless: false,
         }
     }
 
@@ -103,7 +106,11 @@ impl Evictor {
         if !evicted.is_empty() {
             return Some(evicted);
         }
-        let uid = self.relieve(&finding.reclaim?, &observations).await?;
+        let Some(threshold) = finding.reclaim else {
+            self.helpless = false;
+            return None;
+        };
+        let uid = self.relieve(&threshold, &observations).await?;
         Some(vec![uid])
     }
 

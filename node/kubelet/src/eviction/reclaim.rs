@@ -32,7 +32,7 @@ struct Used {
 impl Evictor {
     /// Makes room; the UID of the Pod that was told to end, if one had to.
     pub(super) async fn relieve(
-        &self,
+        &mut self,
         threshold: &Threshold,
         observations: &Observations,
     ) -> Option<String> {
@@ -61,7 +61,9 @@ impl Evictor {
             let message = rank::message(resource, &quantity, seen.available, &containers);
             self.evict(&of.pod, message, grace(&of.pod), true)
         });
-        if evicted.is_none() {
+        // It is looked at again every few seconds.
+        let helpless = std::mem::replace(&mut self.helpless, evicted.is_none());
+        if evicted.is_none() && !helpless {
             tracing::warn!(
                 resource,
                 "the node is short, and there is no Pod that may end"

@@ -51,6 +51,12 @@ fn parse_memory(text: &str) -> Option<Memory> {
     })
 }
 
+/// The machine's name for itself; none where the system does not tell.
+pub(crate) fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// CPU time that was used since the machine has started; none where the system does not tell.
 pub(crate) fn cpu_time() -> Option<Duration> {
     parse_cpu(&std::fs::read_to_string("/proc/stat").ok()?)

@@ -199,6 +199,12 @@ fn conditions(
         .collect()
 }
 
+/// Whether a node says that it is ready.
+pub(crate) fn is_ready(status: &NodeStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|of| of.type_ == "Ready" && of.status == "True")
+}
+
 /// Whether the two differ in more than heartbeats.
 pub(crate) fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
     let still = |status: &NodeStatus| {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, NodeFacts};
+use crate::events::{Recorder, Severity};
 use crate::eviction::pressure::Conditions;
 use crate::images::Images;
 use crate::router::Router;
@@ -33,6 +34,7 @@ pub(crate) struct Reporter {
     pub(crate) facts: NodeFacts,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) router: Router,
+    pub(crate) recorder: Recorder,
     /// The machine is about to shut down.
     pub(crate) shutting_down: watch::Receiver<bool>,
     /// What the node is short of.
@@ -210,6 +212,7 @@ impl Reporter {
             }
             match self.send(&status).await {
                 Ok(_) => {
+                    self.announce(object::is_ready(&sent), object::is_ready(&status));
                     sent = status;
                     sent_at = tokio::time::Instant::now();
                 }
@@ -222,6 +225,21 @@ impl Reporter {
                 Err(error) => tracing::warn!(%error, "cannot send the node's status"),
             }
         }
+    }
+}
+
+impl Reporter {
+    /// Tells when the node becomes ready, or is no more.
+    fn announce(&self, was: bool, is: bool) {
+        if was == is {
+            return;
+        }
+        let (name, event) = (
+            &self.facts.name,
+            if is { "NodeReady" } else { "NodeNotReady" },
+        );
+        let text = format!("Node {name} status is now: {event}");
+        self.recorder.node(name, Severity::Normal, event, text);
     }
 }
 

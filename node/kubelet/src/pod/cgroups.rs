@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use coracle_apimachinery::resources::{
-    Qos, container_limits, huge_pages, pod_limits, pod_requests, qos,
+    Qos, container_limits, huge_pages, pod_limits, pod_requests, qos, whole_limits,
 };
 use coracle_runtime::Resources;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,13 +25,16 @@ pub(crate) fn path(pod: &Pod) -> PathBuf {
     class.join(format!("pod{}", super::uid(pod)))
 }
 
-/// What its containers may use together. There is no limit where one of them has none.
+/// What its containers may use together. There is no limit where one of them has none, but for that
+/// of the Pod as a whole.
 pub(crate) fn resources(pod: &Pod) -> Resources {
     let spec = super::spec(pod);
     let (requests, limits) = (pod_requests(spec), pod_limits(spec));
+    let whole = whole_limits(spec);
     let limited = |name: &str| {
         let mut containers = super::containers(pod);
-        containers.all(|(container, _)| container_limits(container).contains_key(name))
+        whole.contains_key(name)
+            || containers.all(|(container, _)| container_limits(container).contains_key(name))
     };
     let unsigned = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
     let limit = |name: &str| limits.get(name).filter(|_| limited(name));
@@ -69,6 +72,20 @@ mod tests {
             of.memory_limit_bytes,
         );
         assert_eq!(found, expected, "{containers:?}");
+    }
+
+    #[test]
+    fn the_limits_of_a_pod_as_a_whole_are_limits_though_its_containers_have_none() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "resources": {"limits": {"memory": "3Mi"}},
+            "containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}],
+        }}))
+        .unwrap();
+        let of = resources(&pod);
+        assert_eq!(
+            (of.cpu_limit_millis, of.memory_limit_bytes),
+            (None, Some(3 << 20))
+        );
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! What a Pod's containers find in resolv.conf (`dnsPolicy` and `dnsConfig`; resolv.conf(5)).
 //!
-//! As in the kubelet: `ClusterFirst` asks the cluster, and of a Pod on the machine's own network,
-//! which the cluster's address may not be reached from, it means `Default`, and so does
-//! `ClusterFirstWithHostNet` for now, unlike in the kubelet; so it does where the
-//! node has no server that containers reach. Guests are told names by their own network.
+//! As in the kubelet: `ClusterFirst` asks the cluster, and of a Pod on the machine's own network it
+//! means `Default`, unless that says `ClusterFirstWithHostNet`; so it does where the node has no
+//! server that containers reach. Guests are told names by their own network.
 
 use std::net::IpAddr;
 
@@ -26,9 +25,8 @@ pub(crate) fn resolution(pod: &Pod, cluster: Option<&ClusterDns>, machine: &str)
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let mut found = match (policy, cluster) {
         ("None", _) => Resolution::default(),
-        ("ClusterFirst" | "ClusterFirstWithHostNet", Some(cluster)) if !host_network => {
-            by_cluster(pod, cluster, machine)
-        }
+        ("ClusterFirst", Some(cluster)) if !host_network => by_cluster(pod, cluster, machine),
+        ("ClusterFirstWithHostNet", Some(cluster)) => by_cluster(pod, cluster, machine),
         _ => parse(machine),
     };
     if let Some(config) = &spec.dns_config {
@@ -130,6 +128,16 @@ mod tests {
             (json!({"dnsPolicy": "ClusterFirst"}), true, by_cluster),
             (json!({"dnsPolicy": "Default"}), true, by_machine),
             (json!({"hostNetwork": true}), true, by_machine),
+            (
+                json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+                true,
+                by_cluster,
+            ),
+            (
+                json!({"dnsPolicy": "ClusterFirstWithHostNet"}),
+                true,
+                by_cluster,
+            ),
             // Nobody could be reached.
             (json!({}), false, by_machine),
             (json!({"dnsPolicy": "None"}), true, ""),

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, FileKeySelector, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::env_file;
 use super::expand::expand;
 use super::fields::{self, FieldError, Surroundings};
 use super::namespace;
 use crate::volumes::tokens::TokenKey;
+use crate::volumes::trust::Trust;
 
 /// Names of the objects that a Pod's environment or volumes read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,12 +23,17 @@ pub(crate) struct References {
     pub(crate) secrets: BTreeSet<String>,
 }
 
-/// Those objects, none for one that does not exist; and the tokens of volumes.
+/// What files say, by volume and path; none for one that does not exist, or why it cannot be read.
+pub(crate) type EnvFiles = BTreeMap<(String, String), Result<Option<String>, String>>;
+
+/// Those objects, none for one that does not exist; tokens and certificates of volumes; and files in them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub(crate) secrets: BTreeMap<String, Option<Secret>>,
     pub(crate) tokens: BTreeMap<TokenKey, String>,
+    pub(crate) trust: Trust,
+    pub(crate) files: EnvFiles,
 }
 
 impl Sources {
@@ -53,6 +60,7 @@ impl Sources {
             (name, version).hash(&mut hasher);
         }
         self.tokens.hash(&mut hasher);
+        self.trust.hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -78,8 +86,16 @@ pub(crate) enum EnvError {
     },
     #[error(transparent)]
     Field(#[from] FieldError),
-    #[error("environment variable {0}: fileKeyRef is not supported")]
-    FileKeyRef(String),
+    #[error("couldn't parse env file \"{path}\": {cause}")]
+    File { path: String, cause: String },
+    #[error("environment variable key \"{key}\" not found in file \"{path}\"")]
+    NotInFile { key: String, path: String },
+}
+
+/// The files in volumes that the environment of a container reads.
+pub(crate) fn file_keys(container: &Container) -> impl Iterator<Item = &FileKeySelector> {
+    let variables = container.env.iter().flatten();
+    variables.filter_map(|variable| variable.value_from.as_ref()?.file_key_ref.as_ref())
 }
 
 /// What the environment of a container reads.
@@ -254,10 +270,31 @@ impl Maker<'_> {
                 }),
             };
         }
-        if from.file_key_ref.is_some() {
-            return Err(EnvError::FileKeyRef(variable.name.clone()));
+        if let Some(source) = &from.file_key_ref {
+            return self.of_file(source);
         }
         Ok(Some(String::new()))
+    }
+
+    fn of_file(&self, source: &FileKeySelector) -> Result<Option<String>, EnvError> {
+        let path = &source.path;
+        let broken = |cause: String| EnvError::File {
+            path: path.clone(),
+            cause,
+        };
+        let named = (source.volume_name.clone(), path.clone());
+        let text = match self.sources.files.get(&named) {
+            Some(Ok(text)) => text.as_deref().unwrap_or_default(),
+            Some(Err(cause)) => return Err(broken(cause.clone())),
+            None => "",
+        };
+        match env_file::value(text, &source.key).map_err(broken)? {
+            Some(value) => Ok(Some(value)),
+            None => self.absent(source.optional == Some(true), || EnvError::NotInFile {
+                key: source.key.clone(),
+                path: path.clone(),
+            }),
+        }
     }
 
     fn absent(

@@ -17,6 +17,14 @@ fn sources() -> Sources {
     Sources {
         config_maps: BTreeMap::from([("cm".to_owned(), Some(map)), ("gone".to_owned(), None)]),
         secrets: BTreeMap::from([("s".to_owned(), Some(secret)), ("gone".to_owned(), None)]),
+        files: BTreeMap::from([
+            (
+                ("v".to_owned(), "env".to_owned()),
+                Ok(Some("K='1'".to_owned())),
+            ),
+            (("v".to_owned(), "gone".to_owned()), Ok(None)),
+            (("v".to_owned(), "bad".to_owned()), Err("no".to_owned())),
+        ]),
         ..Sources::default()
     }
 }
@@ -38,6 +46,30 @@ fn made(container: Value, services: &[(&str, &str)]) -> Result<Vec<String>, Stri
     let env = environment(&pod, container, services, &sources(), &around);
     env.map(|env| env.iter().map(|(k, v)| format!("{k}={v}")).collect())
         .map_err(|error| error.to_string())
+}
+
+#[test]
+fn values_come_from_files_of_volumes() {
+    let of = |path: &str, key: &str, optional: bool| {
+        let source = json!({"volumeName": "v", "path": path, "key": key, "optional": optional});
+        made(
+            json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": source}}]}),
+            &[],
+        )
+    };
+    assert_eq!(of("env", "K", false).unwrap(), ["A=1"]);
+    for path in ["env", "gone"] {
+        let missing = of(path, "L", false).unwrap_err();
+        assert_eq!(
+            missing,
+            format!("environment variable key \"L\" not found in file \"{path}\"")
+        );
+        assert!(of(path, "L", true).unwrap().is_empty());
+    }
+    assert_eq!(
+        of("bad", "K", true).unwrap_err(),
+        "couldn't parse env file \"bad\": no"
+    );
 }
 
 #[test]

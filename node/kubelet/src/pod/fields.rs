@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use coracle_apimachinery::quantity::Quantity;
+use coracle_apimachinery::resources::whole_limits;
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use super::{name, namespace, own_container, spec, uid};
@@ -88,11 +89,12 @@ pub(crate) fn resource(
     };
     let value = match value {
         Some(value) => parse(&value.0)?,
-        None if kind == "limits" => around
-            .allocatable
-            .get(resource)
-            .cloned()
-            .unwrap_or_default(),
+        // It may have what its Pod may as a whole, or else what the node has.
+        None if kind == "limits" => {
+            let whole = whole_limits(spec(pod));
+            let most = whole.get(resource).or(around.allocatable.get(resource));
+            most.copied().unwrap_or_default()
+        }
         None => Quantity::default(),
     };
     let divisor = match &selector.divisor {
@@ -251,5 +253,12 @@ mod tests {
             let got = resource(&pod(), &around(), None, &selector).ok();
             assert_eq!(got.as_deref(), expected, "{container} {resource_name}");
         }
+        let mut limited = pod();
+        let whole = json!({"limits": {"cpu": "3"}});
+        limited.spec.as_mut().unwrap().resources = serde_json::from_value(whole).unwrap();
+        let selector = json!({"containerName": "bare", "resource": "limits.cpu"});
+        let selector: ResourceFieldSelector = serde_json::from_value(selector).unwrap();
+        let got = resource(&limited, &around(), None, &selector);
+        assert_eq!(got.as_deref(), Ok("3"), "what the Pod may as a whole");
     }
 }

@@ -13,15 +13,17 @@ pub(crate) mod app_armor;
 pub(crate) mod cgroups;
 pub(crate) mod dns;
 pub(crate) mod env;
+mod env_file;
 pub(crate) mod ephemeral;
 pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod host_ports;
+pub(crate) mod oom;
 mod restart;
 pub(crate) mod security;
 pub(crate) mod service_env;
 
-pub(crate) use restart::{RestartPolicy, restart_policy, restarts};
+pub(crate) use restart::{RestartPolicy, may_begin_anew, restart_policy, restarts, restarts_all};
 
 /// Annotation: where a Pod comes from, `file` or `api`.
 pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
@@ -157,9 +159,16 @@ pub(crate) fn is_critical(pod: &Pod) -> bool {
 /// The longest host name that Linux takes.
 const MAX_HOSTNAME: usize = 64;
 
+/// What the Pod is called whatever its names elsewhere are (`hostnameOverride`, KEP-4762).
+fn other_hostname(pod: &Pod) -> Option<&str> {
+    let wanted = spec(pod).hostname_override.as_deref();
+    wanted.filter(|name| !name.is_empty())
+}
+
 /// The host name that the Pod's containers see: at most 63 characters.
 pub(crate) fn hostname(pod: &Pod) -> String {
-    let wanted = spec(pod).hostname.as_deref().filter(|h| !h.is_empty());
+    let own = spec(pod).hostname.as_deref().filter(|h| !h.is_empty());
+    let wanted = other_hostname(pod).or(own);
     let mut hostname = wanted.unwrap_or(name(pod)).to_owned();
     hostname.truncate(63);
     hostname.trim_end_matches(['-', '.']).to_owned()
@@ -173,7 +182,7 @@ pub(crate) fn is_known_in_full(pod: &Pod) -> bool {
 /// The Pod's name in the cluster's domain, if it says under which subdomain it is known.
 pub(crate) fn full_name(pod: &Pod, domain: Option<&str>) -> Result<Option<String>, String> {
     let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty());
-    let Some(subdomain) = subdomain else {
+    let Some(subdomain) = subdomain.filter(|_| other_hostname(pod).is_none()) else {
         return Ok(None);
     };
     let Some(domain) = domain else {
@@ -236,6 +245,17 @@ mod tests {
         spec["containers"] = json!([]);
         let metadata = json!({"name": "web", "namespace": "shop"});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn a_pod_may_be_called_otherwise() {
+        let own = json!({"hostname": "h", "subdomain": "sub", "hostnameOverride": "db.example"});
+        let own = pod(own);
+        assert_eq!(hostname(&own), "db.example");
+        assert_eq!(full_name(&own, Some("c.local")), Ok(None));
+        assert_eq!(hostname(&pod(json!({"hostname": "h"}))), "h");
+        let long = pod(json!({"hostnameOverride": "x".repeat(64)}));
+        assert_eq!(hostname(&long).len(), 63);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which containers are started again when they have ended: as they say themselves, by the codes
-//! with which they end (KEP-5307), or as their Pod says.
+//! with which they end (KEP-5307), or as their Pod says. A container may have all others begin anew
+//! with it (KEP-5532).
 
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
 
@@ -49,8 +50,28 @@ pub(crate) fn restarts(pod: &Pod, container: &Container, role: Role, code: i32) 
     if role == Role::Init && code == 0 {
         return false;
     }
-    let ruled = rules(container).any(|rule| rule.action == "Restart" && fits(rule, code));
-    ruled || restart_policy(pod, container, role).restarts(code)
+    let ruled = rule(container, code).map(|rule| rule.action.as_str());
+    matches!(ruled, Some("Restart" | ALL)) || restart_policy(pod, container, role).restarts(code)
+}
+
+/// The action of a rule by which all containers of the Pod begin anew.
+const ALL: &str = "RestartAllContainers";
+
+/// Whether all of its Pod begins anew where a container has ended with `code`.
+pub(crate) fn restarts_all(container: &Container, role: Role, code: i32) -> bool {
+    let done = role == Role::Init && code == 0;
+    !done && rule(container, code).is_some_and(|rule| rule.action == ALL)
+}
+
+/// Whether that may ever be.
+pub(crate) fn may_begin_anew(pod: &Pod) -> bool {
+    let mut containers = super::containers(pod);
+    containers.any(|(container, _)| rules(container).any(|rule| rule.action == ALL))
+}
+
+/// The first rule counts.
+fn rule(container: &Container, code: i32) -> Option<&ContainerRestartRule> {
+    rules(container).find(|rule| fits(rule, code))
 }
 
 /// Rules are beside a policy of the container's own only.

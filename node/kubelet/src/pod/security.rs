@@ -80,6 +80,22 @@ pub(crate) fn security(
     })
 }
 
+/// Refuses a container that is to run as root and as nobody who is.
+pub(crate) fn check_non_root(
+    pod: &Pod,
+    container: &Container,
+    security: &Security,
+) -> Result<(), String> {
+    match (security.non_root, security.user) {
+        (true, Some(0)) => Err(format!(
+            "container's runAsUser breaks non-root policy (pod: \"{}\", container: {})",
+            super::long_name(pod),
+            container.name
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a container of the Pod has all rights of root on the machine.
 pub(crate) fn has_privileged(pod: &Pod) -> bool {
     let privileged = |container: &Container| {
@@ -102,6 +118,9 @@ pub(crate) fn fs_group(pod: &Pod) -> Option<u32> {
     context.fs_group?.try_into().ok()
 }
 
+/// The capability that a guest has the good of in any case.
+const BIND: &str = "NET_BIND_SERVICE";
+
 /// Refuses for a guest what is of the rights of a process on the machine, of which it has none.
 pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
     if security.privileged {
@@ -110,6 +129,17 @@ pub(crate) fn check_for_guest(security: &Security) -> Result<(), String> {
              machine that could be widened"
                 .into(),
         );
+    }
+    let mut added = security.add_capabilities.iter().map(String::as_str);
+    let beyond = added.find(|name| name.strip_prefix("CAP_").unwrap_or(name) != BIND);
+    if let Some(name) = beyond {
+        return Err(format!(
+            "capabilities.add: {name} is not supported for WebAssembly, which has no rights on the \
+             machine that could be widened"
+        ));
+    }
+    if security.unmasked_proc {
+        return Err("procMount is not supported for WebAssembly, which has no /proc".into());
     }
     if let Some(AppArmor::Localhost(_)) = security.app_armor {
         return Err(
@@ -205,8 +235,25 @@ mod tests {
         assert!(refused(json!({"seccompProfile": profile})).contains("Localhost"));
         let armored = refused(json!({"appArmorProfile": profile}));
         assert!(armored.contains("appArmorProfile"), "{armored}");
-        let (_, fine) = check(json!({}), json!({"runAsUser": 7}));
+        let added = refused(json!({"capabilities": {"add": ["NET_BIND_SERVICE", "NET_ADMIN"]}}));
+        assert!(added.contains("NET_ADMIN"), "{added}");
+        assert!(refused(json!({"procMount": "Unmasked"})).contains("procMount"));
+        let restricted = json!({
+            "runAsUser": 7, "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+        });
+        let (_, fine) = check(json!({}), restricted);
         assert_eq!(check_for_guest(&fine.unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn root_is_none_who_is_not_to_be_root() {
+        for (user, non_root, fine) in [(0, true, false), (0, false, true), (7, true, true)] {
+            let context = json!({"runAsUser": user, "runAsNonRoot": non_root});
+            let (_, security) = check(json!({}), context);
+            let container = Container::default();
+            let checked = check_non_root(&Pod::default(), &container, &security.unwrap());
+            assert_eq!(checked.is_ok(), fine, "{user} {non_root}");
+        }
     }
 
     #[test]

@@ -59,6 +59,19 @@ impl LogindPlaces {
     }
 }
 
+/// Takes back what logind was told on this machine; true if there was anything. It goes by it until it
+/// reads its configuration again.
+///
+/// # Errors
+/// The file is there and cannot be removed.
+pub fn forget_shutdown(places: &LogindPlaces) -> std::io::Result<bool> {
+    match std::fs::remove_file(places.configuration.join(OVERRIDE)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Looks after shutdowns of the machine.
 pub(crate) struct Shutdown {
     pub(crate) node: Arc<NodeContext>,

@@ -12,6 +12,9 @@ pub(crate) const RESIZE_PENDING: &str = "PodResizePending";
 /// A resize was allocated and is not done.
 pub(crate) const RESIZE_IN_PROGRESS: &str = "PodResizeInProgress";
 
+/// All containers begin anew.
+const ANEW: &str = "AllContainersRestarting";
+
 /// What the conditions follow from.
 pub(crate) struct Facts<'a> {
     pub(crate) pod: &'a Pod,
@@ -21,6 +24,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) apps: &'a [ContainerStatus],
     pub(crate) phase: &'a str,
     pub(crate) initialized: bool,
+    /// All containers are about to begin anew.
+    pub(crate) anew: bool,
     pub(crate) ready_to_start: bool,
     /// Why containers do not have what the spec wants.
     pub(crate) resize: &'a Unfinished,
@@ -80,7 +85,8 @@ pub(crate) fn conditions(facts: &Facts<'_>) -> Vec<PodCondition> {
         message: Some(message.to_owned()),
         ..Finding::holds("DisruptionTarget")
     });
-    let findings = findings.into_iter().chain(resize(facts)).chain(disrupted);
+    let findings = findings.into_iter().chain(resize(facts));
+    let findings = findings.chain(disrupted).chain(anew(facts));
     findings.map(|finding| condition(facts, finding)).collect()
 }
 
@@ -103,6 +109,25 @@ fn resize(facts: &Facts<'_>) -> impl Iterator<Item = Finding> {
         .into_iter()
         .chain(in_progress)
         .filter(move |_| !over)
+}
+
+/// Whether all containers begin anew (KEP-5532), of Pods of which that has been said before.
+fn anew(facts: &Facts<'_>) -> Option<Finding> {
+    let said = is_known(facts, ANEW, |_| true);
+    (facts.anew || said).then(|| Finding {
+        type_: ANEW,
+        holds: facts.anew,
+        reason: facts.anew.then_some("RestartAllContainersStarted"),
+        message: facts
+            .anew
+            .then(|| "container exited with restart policy rule".to_owned()),
+    })
+}
+
+/// Whether such a condition was there before.
+fn is_known(facts: &Facts<'_>, type_: &str, is: impl Fn(&PodCondition) -> bool) -> bool {
+    let mut old = facts.old.conditions.iter().flatten();
+    old.any(|condition| condition.type_ == type_ && is(condition))
 }
 
 fn condition(facts: &Facts<'_>, finding: Finding) -> PodCondition {
@@ -128,7 +153,8 @@ fn initialized(facts: &Facts<'_>) -> Finding {
             ..Finding::holds("Initialized")
         };
     }
-    if facts.initialized {
+    let before = || is_known(facts, "Initialized", |condition| condition.status == "True");
+    if facts.initialized || (pod::may_begin_anew(facts.pod) && before()) {
         return Finding::holds("Initialized");
     }
     let incomplete = pod::containers(facts.pod).filter_map(|(container, role)| {

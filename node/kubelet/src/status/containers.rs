@@ -39,7 +39,12 @@ pub(crate) fn status(
             unseen(input, &mut status, old, role);
             return status;
         }
-        Some(latest) => seen(input, &mut status, latest, container, role),
+        Some(latest) => {
+            seen(input, &mut status, latest, container, role);
+            if status.last_state.is_none() && status.restart_count > 0 {
+                status.last_state = old.and_then(|old| ended_before(old, status.restart_count));
+            }
+        }
     }
     status
 }
@@ -89,6 +94,15 @@ fn unseen(
         None => waiting("ContainerCreating", None),
     };
     status.state = Some(waiting);
+}
+
+/// How a container ended before it was started so often, as it was reported: no runtime knows that one
+/// any more.
+fn ended_before(old: &ContainerStatus, restarts: i32) -> Option<ContainerState> {
+    let ended = |state: &&ContainerState| state.terminated.is_some();
+    let own = old.state.as_ref().filter(|_| old.restart_count < restarts);
+    let last = own.filter(ended).or(old.last_state.as_ref());
+    last.filter(ended).cloned()
 }
 
 fn has_inits(input: &StatusInput<'_>) -> bool {
@@ -159,6 +173,7 @@ fn seen(
     let began = latest.container.state != Runs::Created;
     let known = latest.container.user.as_ref();
     status.user = known.filter(|_| began).map(user);
+    status.stop_signal = config.stop_signal.clone();
     let previous = input.runtime.previous(&status.name);
     status.last_state = previous.and_then(|of| terminated(input, of));
     status.started = (role != Role::Ephemeral).then_some(false);
@@ -235,8 +250,9 @@ fn waiting(reason: &str, message: Option<String>) -> ContainerState {
 
 fn terminated(input: &StatusInput<'_>, of: &ObservedContainer) -> Option<ContainerState> {
     let exit = of.exit()?;
-    let said = input.messages.get(&of.id().0);
-    let message = said.or(Some(&exit.message)).filter(|m| !m.is_empty());
+    let own = input.messages.get(&of.id().0);
+    let mut said = own.into_iter().chain([&exit.message]);
+    let message = said.find(|message| !message.is_empty());
     let terminated = ContainerStateTerminated {
         container_id: Some(of.api_id()),
         exit_code: exit.code,

@@ -80,6 +80,13 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
             phase::phase(input.pod, &inits, &apps, initialized, terminated)
         }
     };
+    let phase = match phase {
+        // It has been initialized before.
+        "Pending" if old.phase.as_deref() == Some("Running") && pod::may_begin_anew(input.pod) => {
+            "Running"
+        }
+        phase => phase,
+    };
     let conditions = conditions::conditions(&conditions::Facts {
         pod: input.pod,
         old,
@@ -87,6 +94,7 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         apps: &apps,
         phase,
         initialized: input.actions.initialized,
+        anew: input.actions.anew,
         ready_to_start: input.ready_to_start && !input.terminated,
         resize: input.resize,
         resizes: input

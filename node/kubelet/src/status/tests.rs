@@ -84,6 +84,7 @@ fn found(pod: &Pod, apps: &[ContainerStatus], phase: &str, initialized: bool) ->
         apps,
         phase,
         initialized,
+        anew: false,
         ready_to_start: true,
         resize: &Unfinished::default(),
         resizes: false,

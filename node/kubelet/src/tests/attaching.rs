@@ -28,6 +28,19 @@ async fn ready(world: &World, image: &str, more: Value) -> Value {
 }
 
 #[tokio::test]
+async fn on_the_machines_network_a_pod_has_the_machines_name() {
+    let world = World::with_containers();
+    let kubelet = world.start();
+    let image = json!({"image": "container:v1"});
+    world.pod("box", image, json!({"hostNetwork": true}));
+    world.api.object(&path("box"), "it runs", is_ready).await;
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let sandboxes = world.containers.as_ref().unwrap().sandboxes();
+    assert_eq!(sandboxes[0].config.hostname, name.trim());
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn one_container_gives_the_pod_a_namespace_for_its_guests_too() {
     let own = Network::Namespace("netns/10.42.0.1".into());
     for (image, more, wanted) in [

@@ -21,6 +21,23 @@ fn always() -> ImageGcPolicy {
 }
 
 #[tokio::test]
+async fn images_that_a_runtime_has_by_itself_are_not_pulled() {
+    let world = World::with_containers();
+    world.containers.as_ref().unwrap().put_image("box:v1");
+    let kubelet = world.start();
+    for policy in ["Never", "IfNotPresent"] {
+        let image = json!({"image": "box:v1", "imagePullPolicy": policy});
+        let name = policy.to_lowercase();
+        world.pod(&name, image, json!({}));
+        let pod = world.api.object(&path(&name), "it runs", is_ready).await;
+        let status = &pod["status"]["containerStatuses"][0];
+        assert_eq!(status["imageID"], "own/box:v1@sha256:00");
+    }
+    assert!(world.images.pulls.lock().is_empty());
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn what_a_container_is_made_of_stays_and_the_rest_goes() {
     let mut world = World::new();
     let kubelet = world.start();

@@ -55,8 +55,8 @@ async fn a_pod_runs_is_reported_and_is_deleted() {
     let events = world.api.events();
     for expected in [
         "Pulling: Pulling image \"app:v1\"",
-        "Created: Created container: main",
-        "Started: Started container main",
+        "Created: Container created",
+        "Started: Container started",
         "Killing: Stopping container main",
     ] {
         assert!(
@@ -64,6 +64,37 @@ async fn a_pod_runs_is_reported_and_is_deleted() {
             "{expected}: {events:?}"
         );
     }
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_hook_may_sleep_as_long_as_its_pod_has_time() {
+    let world = World::new();
+    let kubelet = world.start();
+    let sleeps = |seconds: i64| json!({"sleep": {"seconds": seconds}});
+    let hooks = json!({"lifecycle": {"postStart": sleeps(0), "preStop": sleeps(3600)}});
+    world.pod("web", hooks, json!({}));
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    world.api.delete_gracefully(&path("web"), 3600);
+    let killing = |event: &String| event == "Killing: Stopping container main";
+    world
+        .api
+        .until("it ends", |api| api.events().iter().any(killing))
+        .await;
+    assert_eq!(world.runtime.count(Verb::StopContainer), 0);
+    world.api.delete_gracefully(&path("web"), 1);
+    let said = "FailedPreStopHook: PreStopHook failed: it did not end within the grace period";
+    world
+        .api
+        .until(said, |api| api.events().iter().any(|event| event == said))
+        .await;
+    world
+        .api
+        .until("the object is gone", |api| api.get(&path("web")).is_none())
+        .await;
     kubelet.stop().await;
 }
 

@@ -70,6 +70,45 @@ async fn readiness_follows_its_probe() {
 }
 
 #[tokio::test]
+async fn readiness_is_probed_to_the_end() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let stubborn = Behaviour {
+        listens: vec![port],
+        ignores_stop: true,
+        ..Behaviour::default()
+    };
+    world.runtime.behave("main", stubborn);
+    let kubelet = world.start();
+    let probe = json!({"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 1});
+    let probes = json!({"readinessProbe": probe, "livenessProbe": probe});
+    world.pod("slow", probes, json!({}));
+    world
+        .api
+        .object(&path("slow"), "it is ready", is_ready)
+        .await;
+    world.api.delete_gracefully(&path("slow"), 3600);
+    let stopping = |event: &String| event == "Killing: Stopping container main";
+    world
+        .api
+        .until("it ends", |api| api.events().iter().any(stopping))
+        .await;
+    drop(socket);
+    let unready = |pod: &serde_json::Value| condition(pod, "Ready") == "False";
+    let pod = world
+        .api
+        .object(&path("slow"), "it serves no more", unready)
+        .await;
+    let container = &pod["status"]["containerStatuses"][0];
+    assert!(!container["state"]["running"].is_null());
+    assert_eq!(pod["status"]["phase"], "Running");
+    let killed = |event: &String| event.contains("failed liveness probe");
+    assert!(!world.api.events().iter().any(killed));
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn grpc_probes_hear_the_health_service() {
     let world = World::new();
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -67,6 +67,13 @@ async fn limits_of_a_running_container_change_and_are_reported() {
     assert_eq!(memory, Some(128 << 20));
     let of_pod = world.runtime.sandboxes()[0].config.resources.clone();
     assert_eq!(of_pod.memory_limit_bytes, Some(128 << 20));
+    for told in [
+        "ResizeStarted: Pod resize started: ",
+        "ResizeCompleted: Pod resize completed: ",
+    ] {
+        let said = |api: &FakeApi| api.events().iter().any(|event| event.starts_with(told));
+        world.api.until(told, said).await;
+    }
     // The Pod's limits grow before its container's, and there is nothing left to lower.
     let verbs = |world: &World| -> Vec<Verb> {
         let calls = world.runtime.calls().into_iter();
@@ -192,6 +199,13 @@ async fn what_the_node_has_not_is_put_off_or_refused() {
     resize(&world, "a", &more);
     let message = "cpu, requested: 1500, used: 1000, capacity: 2000";
     pending("Deferred", message).await;
+    for told in [
+        "ResizeInfeasible: Pod resize Infeasible: ",
+        "ResizeDeferred: Pod resize Deferred: ",
+    ] {
+        let said = |api: &FakeApi| api.events().iter().any(|event| event.starts_with(told));
+        world.api.until(told, said).await;
+    }
 
     // Another agent waits as well, and knows what the containers have.
     kubelet.stop().await;

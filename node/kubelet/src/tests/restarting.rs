@@ -1,8 +1,9 @@
 //! Containers with restart policies of their own.
 
+use coracle_runtime::fake::Behaviour;
 use serde_json::{Value, json};
 
-use super::world::{World, is_ready, path};
+use super::world::{World, condition, is_ready, path};
 
 /// The Pod once its container was restarted so often, and runs.
 async fn restarted(world: &World, times: i64) {
@@ -37,6 +38,42 @@ async fn a_container_restarts_by_its_own_rules_in_a_pod_that_never_does() {
     end(0, "Completed");
     let done = |pod: &Value| pod["status"]["phase"] == "Succeeded";
     world.api.object(&path("a"), "it has succeeded", done).await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn all_containers_of_a_pod_begin_anew_where_one_says_so() {
+    let world = World::new();
+    let once = Behaviour {
+        exits: Some(0),
+        ..Behaviour::default()
+    };
+    world.runtime.behave("first", once);
+    let kubelet = world.start();
+    let main = json!({
+        "name": "main", "image": "app:v1", "restartPolicy": "Never",
+        "restartPolicyRules": [{
+            "action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]},
+        }],
+    });
+    let other = json!({"name": "other", "image": "app:v1"});
+    let first = json!([{"name": "first", "image": "app:v1"}]);
+    let spec = json!({"containers": [main, other], "initContainers": first});
+    world.pod("a", json!({}), spec);
+    world.api.object(&path("a"), "it is ready", is_ready).await;
+    let main = world.runtime.container("main").unwrap().id;
+    world.runtime.exit(&main, 42, "Error", "");
+    let anew = |pod: &Value| {
+        let statuses = pod["status"]["containerStatuses"].as_array().unwrap();
+        let mut all = statuses.iter();
+        is_ready(pod) && all.all(|of| of["restartCount"] == 1)
+    };
+    let pod = world.api.object(&path("a"), "all began anew", anew).await;
+    assert_eq!(pod["status"]["initContainerStatuses"][0]["restartCount"], 1);
+    assert_eq!(pod["status"]["phase"], "Running");
+    let last = &pod["status"]["containerStatuses"][0]["lastState"];
+    assert_eq!(last["terminated"]["exitCode"], 42);
+    assert_eq!(condition(&pod, "AllContainersRestarting"), "False");
     kubelet.stop().await;
 }
 

@@ -175,6 +175,19 @@ fn ended(pod: &Value) -> bool {
     pod["status"]["phase"] == "Failed" && pod["status"]["reason"] == "Terminated"
 }
 
+#[test]
+fn what_logind_was_told_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let places = LogindPlaces {
+        bus: folder.path().join("bus"),
+        configuration: folder.path().to_owned(),
+    };
+    let forget = || crate::forget_shutdown(&places).unwrap();
+    assert!(!forget());
+    std::fs::write(folder.path().join("99-coracle.conf"), "").unwrap();
+    assert!(forget() && !forget());
+}
+
 #[tokio::test]
 async fn pods_end_in_their_order_before_the_machine_does() {
     let bus = Bus::new();

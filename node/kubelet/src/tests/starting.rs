@@ -138,6 +138,32 @@ async fn a_pod_that_does_not_fit_is_refused() {
 }
 
 #[tokio::test]
+async fn a_pod_that_chooses_other_nodes_is_refused() {
+    let world = World::new();
+    let kubelet = world.start();
+    let refused = async |name: &str, spec: serde_json::Value, reason: &str| {
+        world.pod(name, json!({}), spec);
+        let failed = |pod: &serde_json::Value| pod["status"]["phase"] == "Failed";
+        let pod = world.api.object(&path(name), "it is refused", failed).await;
+        assert_eq!(pod["status"]["reason"], reason);
+    };
+    let other = json!({"os": {"name": "windows"}});
+    refused("other", other, "PodOSNotSupported").await;
+    let fast = json!({"nodeSelector": {"disk": "fast", "kubernetes.io/os": "linux"}});
+    refused("fast", fast.clone(), "NodeAffinity").await;
+    // Users name nodes too.
+    world.api.change("/api/v1/nodes/n1", |node| {
+        node["metadata"]["labels"]["disk"] = json!("fast");
+    });
+    world.pod("again", json!({}), fast);
+    world
+        .api
+        .object(&path("again"), "it is ready", is_ready)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_failed_start_is_tried_again() {
     let world = World::new();
     let broken = coracle_runtime::Error::Start("no luck".to_owned());
@@ -160,6 +186,21 @@ async fn a_failed_start_is_tried_again() {
         1,
         "the first attempt was removed"
     );
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_runtime_says_of_an_end_is_told_where_the_container_left_no_words() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("bad", json!({}), json!({"restartPolicy": "Never"}));
+    world.api.object(&path("bad"), "it runs", is_ready).await;
+    let id = world.runtime.container("main").unwrap().id;
+    world.runtime.exit(&id, 1, "Error", "it broke");
+    let failed = |pod: &serde_json::Value| pod["status"]["phase"] == "Failed";
+    let pod = world.api.object(&path("bad"), "it fails", failed).await;
+    let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["message"], "it broke");
     kubelet.stop().await;
 }
 

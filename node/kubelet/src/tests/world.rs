@@ -24,7 +24,7 @@ use super::api::FakeApi;
 use crate::{
     Attached, ClusterDns, EvictionPolicy, Fetched, HostPort, ImageError, ImageGcPolicy, Images,
     Kind, Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
-    PodNetwork, PullProgress, Reserved, Use,
+    PodNetwork, PullProgress, Reserved, Use, UserPlaces,
 };
 
 /// Images that exist are those whose name does not begin with `missing`; those that begin
@@ -281,6 +281,7 @@ impl World {
             max_pods: 110,
             policy: self.policy.clone(),
             apparmor: AppArmorPlaces::below(&self.root.path().join("machine")),
+            users: UserPlaces::below(&self.root.path().join("machine")),
             logind: self.logind.clone().unwrap_or_else(|| LogindPlaces {
                 bus: self.root.path().join("no-bus"),
                 configuration: self.root.path().join("logind.conf.d"),

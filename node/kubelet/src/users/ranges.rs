@@ -9,38 +9,66 @@ use coracle_runtime::IdRange;
 /// KEP-127 wants it.
 const FIRST: u32 = 30_519 * IdRange::LENGTH;
 /// How many ranges there are: up to 2^31, which some tools take for the end of IDs.
-pub(super) const RANGES: u32 = (1 << 31) / IdRange::LENGTH - FIRST / IdRange::LENGTH;
+const RANGES: u32 = (1 << 31) / IdRange::LENGTH - FIRST / IdRange::LENGTH;
+
+/// The IDs that are for Pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pool {
+    pub(super) first: u32,
+    /// How many ranges there are from there on.
+    pub(super) ranges: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            first: FIRST,
+            ranges: RANGES,
+        }
+    }
+}
 
 /// Ranges by the UIDs of their Pods.
 #[derive(Debug, Default)]
-pub(super) struct Ranges(BTreeMap<String, IdRange>);
+pub(super) struct Ranges {
+    pool: Pool,
+    given: BTreeMap<String, IdRange>,
+}
 
 impl Ranges {
+    /// None of these IDs is given.
+    pub(super) fn of(pool: Pool) -> Self {
+        let given = BTreeMap::new();
+        Self { pool, given }
+    }
+
     /// What a Pod has.
     pub(super) fn known(&self, uid: &str) -> Option<IdRange> {
-        self.0.get(uid).copied()
+        self.given.get(uid).copied()
     }
 
     /// Notes what a Pod has been given before.
     pub(super) fn note(&mut self, uid: &str, range: IdRange) {
-        self.0.insert(uid.to_owned(), range);
+        self.given.insert(uid.to_owned(), range);
     }
 
-    /// Gives a Pod the lowest range that no other has, or the one that it has; none if all are taken.
-    pub(super) fn give(&mut self, uid: &str) -> Option<IdRange> {
+    /// Gives a Pod the lowest range that no other has, nor who has given those first IDs elsewhere; or the
+    /// one that it has. None if all are taken.
+    pub(super) fn give(&mut self, uid: &str, elsewhere: &BTreeSet<u32>) -> Option<IdRange> {
         if let Some(range) = self.known(uid) {
             return Some(range);
         }
-        let taken: BTreeSet<u32> = self.0.values().map(|range| range.first).collect();
-        let mut all = (0..RANGES).map(|index| FIRST + index * IdRange::LENGTH);
-        let first = all.find(|first| !taken.contains(first))?;
+        let taken: BTreeSet<u32> = self.given.values().map(|range| range.first).collect();
+        let Pool { first, ranges } = self.pool;
+        let mut all = (0..ranges).map(|index| first + index * IdRange::LENGTH);
+        let first = all.find(|first| !taken.contains(first) && !elsewhere.contains(first))?;
         self.note(uid, IdRange { first });
         self.known(uid)
     }
 
     /// Takes back what a Pod has.
     pub(super) fn release(&mut self, uid: &str) {
-        self.0.remove(uid);
+        self.given.remove(uid);
     }
 }
 
@@ -71,12 +99,29 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.note("earlier", range(1));
         for (uid, expected) in [("a", 0), ("b", 2), ("a", 0), ("earlier", 1)] {
-            assert_eq!(ranges.give(uid), Some(range(expected)), "{uid}");
+            assert_eq!(
+                ranges.give(uid, &BTreeSet::new()),
+                Some(range(expected)),
+                "{uid}"
+            );
         }
         ranges.release("earlier");
         ranges.release("never there");
         assert_eq!(ranges.known("earlier"), None);
-        assert_eq!(ranges.give("c"), Some(range(1)));
+        assert_eq!(ranges.give("c", &BTreeSet::new()), Some(range(1)));
+    }
+
+    #[test]
+    fn ranges_are_the_pools_and_nobody_elses() {
+        let mut ranges = Ranges::of(Pool {
+            first: 1 << 16,
+            ranges: 3,
+        });
+        let elsewhere = BTreeSet::from([2 << 16]);
+        let first = |range: Option<IdRange>| range.map(|range| range.first >> 16);
+        assert_eq!(first(ranges.give("a", &elsewhere)), Some(1));
+        assert_eq!(first(ranges.give("b", &elsewhere)), Some(3));
+        assert_eq!(first(ranges.give("c", &elsewhere)), None);
     }
 
     #[test]
@@ -85,9 +130,9 @@ mod tests {
         for index in 0..RANGES {
             ranges.note(&index.to_string(), range(index));
         }
-        assert_eq!(ranges.give("one more"), None);
+        assert_eq!(ranges.give("one more", &BTreeSet::new()), None);
         ranges.release("7");
-        assert_eq!(ranges.give("one more"), Some(range(7)));
+        assert_eq!(ranges.give("one more", &BTreeSet::new()), Some(range(7)));
     }
 
     proptest! {
@@ -102,7 +147,7 @@ mod tests {
                     held.remove(&uid);
                     continue;
                 }
-                let given = ranges.give(&uid).unwrap();
+                let given = ranges.give(&uid, &BTreeSet::new()).unwrap();
                 prop_assert_eq!(*held.entry(uid.clone()).or_insert(given), given);
                 let other = held.iter().find(|(of, range)| {
                     **of != uid && range.first.abs_diff(given.first) < IdRange::LENGTH

@@ -115,9 +115,13 @@ pub(crate) fn size(pod: &Pod, volume: &Volume, node: Option<&Quantity>) -> Optio
         .map(|bytes| bytes.max(1))
 }
 
-/// The memory that all containers together may use at once; none if one of them has no limit.
+/// The memory that all containers together may use at once: what the Pod may as a whole, or else the
+/// sum of theirs; none if one of them has no limit.
 fn memory_limit(pod: &Pod) -> Option<u64> {
     let spec = pod::spec(pod);
+    if let Some(whole) = resources::whole_limits(spec).get(resources::MEMORY) {
+        return u64::try_from(whole.value()).ok();
+    }
     let inits = spec.init_containers.iter().flatten();
     let beside = inits.filter(|init| resources::is_sidecar(init));
     let limit = |container: &Container| {

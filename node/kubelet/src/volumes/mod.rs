@@ -1,11 +1,12 @@
 //! Volumes of a Pod: folders on the host that containers see.
 //!
-//! [`check`] refuses what is not supported by name; [`projection`] says purely which files a
-//! volume has; [`atomic`] writes them so that a reader sees the old ones or the new ones;
-//! [`mounts`] leads a container's mounts to the folders; [`memory`] holds those that lie in
-//! memory, and [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account; [`host_path`] checks what lies on
-//! the machine already. An image that is a volume is mounted by the runtime. Folders live under
-//! `<root>/pods/<uid>/volumes` and go with the Pod.
+//! [`check`] refuses what is not supported by name; [`projection`] says purely which files a volume
+//! has; [`atomic`] writes them so that a reader sees the old ones or the new ones; [`mounts`] leads
+//! a container's mounts to the folders; [`memory`] holds those that lie in memory, and
+//! [`huge_pages`] those that are made of such; [`tokens`] keeps those of the Pod's service account,
+//! [`trust`] reads certificates; [`host_path`] checks what lies on the machine already, and
+//! [`mod@env_files`] reads what containers want in their environment. An image that is a volume is
+//! mounted by the runtime. Folders live under `<root>/pods/<uid>/volumes` and go with the Pod.
 //!
 //! Deliberately absent: volumes that come from elsewhere (persistent volumes, CSI). A `sizeLimit`
 //! on disk is kept by [`crate::eviction`], which measures what [`local`] names.
@@ -23,6 +24,7 @@ use crate::pod::fields::Surroundings;
 use crate::pod::{self};
 
 pub(crate) mod atomic;
+mod env_files;
 pub(crate) mod host_path;
 mod huge_pages;
 mod left;
@@ -30,7 +32,9 @@ mod memory;
 pub(crate) mod mounts;
 pub(crate) mod projection;
 pub(crate) mod tokens;
+pub(crate) mod trust;
 
+pub(crate) use env_files::env_files;
 pub use left::unmount_volumes;
 
 /// Why a volume cannot be set up. All of them are events of reason `FailedMount`.
@@ -54,6 +58,11 @@ pub(crate) enum VolumeError {
     },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : its token was not fetched")]
     NoToken { volume: String },
+    #[error(
+        "MountVolume.SetUp failed for volume \"{volume}\" : combination of signerName and labelSelector \
+         matched zero ClusterTrustBundles"
+    )]
+    NoTrust { volume: String },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {cause}")]
     Field {
         volume: String,
@@ -123,9 +132,6 @@ fn source(volume: &Volume) -> Result<Source<'_>, VolumeError> {
     }
     if let Some(projected) = &volume.projected {
         for part in projected.sources.iter().flatten() {
-            if part.cluster_trust_bundle.is_some() {
-                return Err(unsupported("projected clusterTrustBundle"));
-            }
             if part.pod_certificate.is_some() {
                 return Err(unsupported("projected podCertificate"));
             }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    ClusterTrustBundleProjection, DownwardAPIVolumeFile, KeyToPath, Pod, Volume,
+};
 
 use super::VolumeError;
 use super::tokens::TokenKey;
+use super::trust::TrustKey;
 use crate::pod;
 use crate::pod::env::Sources;
 use crate::pod::fields::{self, Surroundings};
@@ -27,7 +30,7 @@ pub(crate) type Files = BTreeMap<PathBuf, File>;
 /// Mode of files for which nothing is said.
 const DEFAULT_MODE: i32 = 0o644;
 
-/// Mode of a token where the Pod says as whom it runs: its owner's alone, and its group's where
+/// Mode of a token, and of certificates, where the Pod says as whom it runs: its owner's alone, and its group's where
 /// there is one.
 const TOKEN_MODE: i32 = 0o600;
 
@@ -69,6 +72,9 @@ pub(crate) fn files(
             }
             if let Some(downward) = &part.downward_api {
                 maker.downward(downward.items.as_deref(), mode)?;
+            }
+            if let Some(bundle) = &part.cluster_trust_bundle {
+                maker.trust(bundle, mode)?;
             }
             if let Some(token) = &part.service_account_token {
                 let key = TokenKey::new(token.audience.as_deref(), token.expiration_seconds);
@@ -208,12 +214,43 @@ impl Maker<'_> {
                 volume: self.volume.to_owned(),
             });
         };
+        let bytes = token.clone().into_bytes();
+        self.put_private(path, bytes, default_mode)
+    }
+
+    fn trust(
+        &mut self,
+        wanted: &ClusterTrustBundleProjection,
+        default_mode: Option<i32>,
+    ) -> Result<(), VolumeError> {
+        let found = self.sources.trust.get(&TrustKey::of(wanted));
+        let found = found.and_then(Option::as_ref);
+        let bytes = match (found, &wanted.name) {
+            (Some(found), _) => found.clone().into_bytes(),
+            (None, _) if wanted.optional == Some(true) => Vec::new(),
+            (None, Some(name)) => return self.missing("clustertrustbundle", name, false),
+            (None, None) => {
+                return Err(VolumeError::NoTrust {
+                    volume: self.volume.to_owned(),
+                });
+            }
+        };
+        self.put_private(&wanted.path, bytes, default_mode)
+    }
+
+    /// A file of the Pod's user, where it names one.
+    fn put_private(
+        &mut self,
+        path: &str,
+        bytes: Vec<u8>,
+        default_mode: Option<i32>,
+    ) -> Result<(), VolumeError> {
         let user = own_user(self.pod);
         let mode = match user.is_some() || security::fs_group(self.pod).is_some() {
             true => Some(TOKEN_MODE),
             false => default_mode,
         };
-        self.put(path, token.clone().into_bytes(), mode)?;
+        self.put(path, bytes, mode)?;
         if let Some(file) = self.files.get_mut(Path::new(path)) {
             file.user = user;
         }

@@ -29,6 +29,14 @@ pub(super) fn sources(color: &str) -> Sources {
         config_maps: BTreeMap::from([("cm".to_owned(), Some(map))]),
         secrets: BTreeMap::from([("s".to_owned(), Some(secret))]),
         tokens: BTreeMap::from([(tokens::TokenKey::new(None, None), "a.b.c".to_owned())]),
+        trust: BTreeMap::from([
+            (
+                trust::TrustKey::Name("ca".to_owned()),
+                Some("PEM".to_owned()),
+            ),
+            (trust::TrustKey::Name("none".to_owned()), None),
+        ]),
+        ..Sources::default()
     }
 }
 
@@ -64,6 +72,8 @@ fn projected_files_change_as_one() {
         {"downwardAPI": {"items": [
             {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         {"serviceAccountToken": {"path": "token"}},
+        {"clusterTrustBundle": {"name": "ca", "path": "ca.crt"}},
+        {"clusterTrustBundle": {"name": "none", "path": "none.crt", "optional": true}},
     ]}}]);
     let _torn_down = TornDown(root.path());
     let pod = pod(volumes, json!([]));
@@ -76,6 +86,10 @@ fn projected_files_change_as_one() {
     assert_eq!(read("pw"), "s");
     assert_eq!(read("labels"), "a=\"b\"");
     assert_eq!(read("token"), "a.b.c");
+    assert_eq!(
+        (read("ca.crt").as_str(), read("none.crt").as_str()),
+        ("PEM", "")
+    );
     let mode = |path: &str| {
         let metadata = std::fs::metadata(folder.join(path)).unwrap();
         metadata.permissions().mode() & 0o777
@@ -133,6 +147,12 @@ fn what_is_missing_is_named() {
         (
             json!({"configMap": {"name": "cm", "items": [{"key": "color", "path": "../x"}]}}),
             "invalid path: ../x",
+        ),
+        (
+            json!({"projected": {"sources": [
+                {"clusterTrustBundle": {"name": "none", "path": "ca.crt"}},
+            ]}}),
+            "clustertrustbundle \"none\" not found",
         ),
     ];
     for (source, expected) in table {

@@ -141,7 +141,7 @@ pub(super) async fn attach(
     // What cannot be had is said of the container that asks for it.
     let ports = pod::host_ports::host_ports(pod).unwrap_or_default();
     let users = match wanted {
-        Attachment::Netns => node.users.give(&node.root, pod, prepared.readers(pod))?,
+        Attachment::Netns => node.users.give(pod, prepared.readers(pod))?,
         Attachment::Address => None,
     };
     let attached = node

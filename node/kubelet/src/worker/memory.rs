@@ -35,6 +35,8 @@ pub(crate) struct Memory {
     pub(crate) allocation: Option<Allocation>,
     /// Why they do not have what the spec wants.
     pub(crate) resize: Unfinished,
+    /// Something was allocated of which it was not told yet that they have it.
+    pub(crate) resizing: bool,
     pub(crate) prepared: Option<Prepared>,
     /// Volumes are set up.
     pub(crate) volumes: bool,
@@ -81,6 +83,16 @@ impl Memory {
         Self {
             lost_restarts: lost.map(|s| (s.name.clone(), count(s))).collect(),
             ..Self::default()
+        }
+    }
+
+    /// Notes how often containers were started of which nothing will be left.
+    pub(crate) fn note_restarts(&mut self, pod: &Pod, runtime: &PodRuntime) {
+        for (container, _) in pod::containers(pod) {
+            if let Some(latest) = runtime.latest(&container.name) {
+                let attempt = latest.container.config.attempt;
+                self.lost_restarts.insert(container.name.clone(), attempt);
+            }
         }
     }
 

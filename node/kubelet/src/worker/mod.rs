@@ -2,9 +2,9 @@
 //!
 //! [`Workers`] owns the tasks and hands updates to them; a worker owns everything about its
 //! Pod and is the only one that acts on it. Files: [`state`] is the state machine, [`inbox`]
-//! what a worker is told, [`run`] its loop, [`resize`] what becomes of changed resources, [`attach`] how the Pod comes into
-//! the network, [`sync`] the I/O while the Pod lives, and
-//! [`terminate`] the end.
+//! what a worker is told, [`run`] its loop, [`admit`] whether the node takes the Pod, [`resize`] what
+//! becomes of changed resources, [`attach`] how the Pod comes into the network, [`sync`] the I/O
+//! while the Pod lives, and [`terminate`] the end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::node_context::NodeContext;
 use crate::pod;
 use crate::status::Verdict;
 
+mod admit;
 mod attach;
 pub(crate) mod inbox;
 mod memory;

@@ -1,8 +1,10 @@
-//! Keeps the probes of a Pod's containers running while the containers do.
+//! Keeps the probes of a Pod's containers running while the containers do. When the Pod ends, those
+//! of readiness go on: who still serves may be seen to serve.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use tokio_util::sync::DropGuard;
 
 use super::run::{Worker, guard};
 use crate::containers::observed::PodRuntime;
@@ -11,13 +13,31 @@ use crate::probes::ProbeKind;
 use crate::probes::dial::Target;
 use crate::probes::task::{self, ProbeTask};
 
+/// Probes of a container; they end with this.
+pub(super) struct Probing {
+    _readiness: DropGuard,
+    others: Option<DropGuard>,
+}
+
 impl Worker {
-    /// Starts what is missing and ends what has no container any more.
-    pub(super) fn run_probes(&mut self, pod: &Pod, runtime: &PodRuntime) {
+    /// Ends all probes but those of readiness.
+    pub(super) fn end_other_probes(&mut self) {
+        for probing in self.probes.values_mut() {
+            drop(probing.others.take());
+        }
+    }
+
+    /// Ends probes of what does not run any more.
+    pub(super) fn prune_probes(&mut self, runtime: &PodRuntime) {
         self.probes.retain(|id, _| {
             let of = runtime.container(id);
             of.is_some_and(|of| of.running_since().is_some())
         });
+    }
+
+    /// Starts what is missing and ends what has no container any more.
+    pub(super) fn run_probes(&mut self, pod: &Pod, runtime: &PodRuntime) {
+        self.prune_probes(runtime);
         for of in runtime.running() {
             let Some((container, _)) = pod::own_container(pod, of.name()) else {
                 continue;
@@ -38,7 +58,8 @@ impl Worker {
                 continue;
             };
             task::adopt(&self.node, pod, of.name(), of.id(), &of.api_id());
-            let (cancel, guard) = guard();
+            let (readiness, keeps_readiness) = guard();
+            let (others, keeps_others) = guard();
             let ips = match &self.memory.prepared {
                 Some(prepared) => prepared.ips.clone(),
                 None => pod::reported_ips(pod),
@@ -55,9 +76,17 @@ impl Worker {
                     kind,
                     target: Target::of(container, probe, &ips),
                 };
+                let cancel = match kind {
+                    ProbeKind::Readiness => &readiness,
+                    ProbeKind::Startup | ProbeKind::Liveness => &others,
+                };
                 tokio::spawn(probing.run(cancel.clone()));
             }
-            self.probes.insert(of.id().clone(), guard);
+            let probing = Probing {
+                _readiness: keeps_readiness,
+                others: Some(keeps_others),
+            };
+            self.probes.insert(of.id().clone(), probing);
         }
     }
 }

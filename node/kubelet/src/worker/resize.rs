@@ -6,11 +6,13 @@
 //! wants to be restarted is killed and started as containers are that have changed
 //! ([`crate::containers::actions`]).
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use serde::Serialize;
 
 use super::run::{Outcome, Worker};
 use crate::admission::NoRoom;
 use crate::containers::allocation::{self, Update};
+use crate::events::Severity;
 use crate::pod::{self, cgroups};
 
 /// What is to be said of a resize that is not done.
@@ -53,7 +55,9 @@ impl Worker {
             return;
         };
         if !known.differs(wanted) {
-            self.memory.resize.pending = None;
+            if self.memory.resize.pending.take().is_some() {
+                node.admission.withdraw(pod::uid(wanted));
+            }
             return;
         }
         // Before it is tried: whoever goes meanwhile is not missed.
@@ -71,12 +75,41 @@ impl Worker {
                 // They may show what was allocated.
                 self.memory.volumes_made = None;
                 self.memory.resize = Unfinished::default();
+                self.memory.resizing = true;
+                let text = message("Pod resize started", wanted, None);
+                self.event(wanted, None, Severity::Normal, "ResizeStarted", text);
             }
             Err(no_room) => {
-                self.memory.resize.pending = Some(no_room);
                 self.freed = Some(freed);
+                if self.memory.resize.pending.as_ref() != Some(&no_room) {
+                    let event = format!("Resize{}", no_room.reason);
+                    let said = format!("Pod resize {}", no_room.reason);
+                    let text = message(&said, wanted, Some(&no_room.message));
+                    self.event(wanted, None, Severity::Warning, &event, text);
+                }
+                self.memory.resize.pending = Some(no_room);
             }
         }
+    }
+
+    /// Notes that all containers have what is allocated to them.
+    fn resized(&mut self, pod: &Pod) {
+        self.memory.resize.error = None;
+        if std::mem::take(&mut self.memory.resizing) {
+            let text = message("Pod resize completed", pod, None);
+            self.event(pod, None, Severity::Normal, "ResizeCompleted", text);
+        }
+    }
+
+    /// Notes how it went, and tells of what is new.
+    fn tell_error(&mut self, pod: &Pod, error: Option<String>) {
+        if let Some(error) = error.as_ref()
+            && self.memory.resize.error.as_ref() != Some(error)
+        {
+            let text = message("Pod resize error", pod, Some(error));
+            self.event(pod, None, Severity::Warning, "ResizeError", text);
+        }
+        self.memory.resize.error = error;
     }
 
     /// Brings the Pod to what should run, and what runs to what is allocated; false if something
@@ -93,9 +126,11 @@ impl Worker {
             })
         };
         if is_done(self) {
-            self.memory.resize.error = None;
+            self.resized(pod);
             return self.act(pod).await;
         }
+        // An earlier agent may have begun it.
+        self.memory.resizing = true;
         let before = self.memory.allocation.clone();
         let grown = match &self.memory.allocation {
             Some(allocation) => allocation::larger(&allocation.pod_now(pod), &target),
@@ -119,11 +154,14 @@ impl Worker {
         if result.is_ok() && !left {
             result = self.limit_pod(pod, target.clone()).await;
             if let (Ok(()), Some(allocation)) = (&result, &mut self.memory.allocation) {
-                allocation.actuate_pod(target);
+                allocation.actuate_pod(target.clone());
             }
         }
         let resized = result.is_ok();
-        self.memory.resize.error = result.err();
+        self.tell_error(pod, result.err());
+        if resized && is_done(self) {
+            self.resized(pod);
+        }
         if self.memory.allocation != before
             && let Some(allocation) = &self.memory.allocation
             && let Err(error) = allocation.save(&self.node.root, uid)
@@ -182,5 +220,77 @@ impl Worker {
             allocation.actuate(&update.name);
         }
         Ok(())
+    }
+}
+
+/// What an event of a resize says of the resources.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Of<'a>>,
+    containers: Vec<Of<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Of<'a> {
+    name: &'a str,
+    resources: ResourceRequirements,
+}
+
+impl<'a> Of<'a> {
+    fn container(of: &'a Container) -> Self {
+        Self {
+            name: &of.name,
+            resources: of.resources.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The message of an event, as Kubernetes has it.
+fn message(said: &str, pod: &Pod, error: Option<&str>) -> String {
+    let summary = Summary {
+        init_containers: pod::init_containers(pod)
+            .iter()
+            .map(Of::container)
+            .collect(),
+        containers: pod::spec(pod)
+            .containers
+            .iter()
+            .map(Of::container)
+            .collect(),
+        generation: pod.metadata.generation.unwrap_or(0),
+        error,
+    };
+    match serde_json::to_string(&summary) {
+        Ok(summary) => format!("{said}: {summary}"),
+        Err(_) => said.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_say_what_was_wanted() {
+        let limits = json!({"limits": {"cpu": "1"}});
+        let pod = serde_json::from_value(json!({
+            "metadata": {"generation": 3},
+            "spec": {"containers": [{"name": "a", "resources": limits}, {"name": "b"}]},
+        }))
+        .unwrap();
+        assert_eq!(
+            message("Pod resize Deferred", &pod, Some("no room")),
+            "Pod resize Deferred: {\"containers\":[{\"name\":\"a\",\"resources\":{\"limits\":\
+             {\"cpu\":\"1\"}}},{\"name\":\"b\",\"resources\":{}}],\"generation\":3,\
+             \"error\":\"no room\"}"
+        );
     }
 }

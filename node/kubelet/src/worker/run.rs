@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::inbox::{Handle, Inbox};
 use super::memory::Memory;
+use super::probing::Probing;
 use super::state::{Cause, Input, State, transition};
 use crate::containers::actions::{Actions, Observed, pod_actions};
 use crate::containers::observed::PodRuntime;
@@ -34,8 +35,8 @@ pub(crate) struct Worker {
     pub(super) inbox: watch::Receiver<Inbox>,
     pub(super) state: State,
     pub(super) memory: Memory,
-    /// Probes that run, by container; dropping a guard ends them.
-    pub(super) probes: HashMap<ContainerId, DropGuard>,
+    /// Probes that run, by container.
+    pub(super) probes: HashMap<ContainerId, Probing>,
     /// Tells when a Pod leaves room on the node, while this one waits for it.
     pub(super) freed: Option<watch::Receiver<u64>>,
 }
@@ -173,7 +174,12 @@ impl Worker {
         let runtime = self.node.cache.pod(pod::uid(pod));
         let allocated = self.memory.allocated(pod);
         let pod = allocated.as_ref();
-        let actions = self.actions(pod, &runtime, now);
+        let mut actions = self.actions(pod, &runtime, now);
+        if self.state != State::Syncing {
+            // Nothing waits to be started any more.
+            actions.crash_loop.clear();
+            actions.anew = false;
+        }
         let reported = pod::reported_ips(pod);
         let pod_ips = match &self.memory.prepared {
             Some(prepared) if !prepared.ips.is_empty() => &prepared.ips,

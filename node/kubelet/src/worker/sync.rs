@@ -8,8 +8,7 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
-use crate::admission;
-use crate::containers::actions::{Actions, KillCause, Start};
+use crate::containers::actions::{Actions, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
@@ -17,14 +16,13 @@ use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
-use crate::shutdown;
 use crate::status::Verdict;
-use crate::volumes::{self, tokens};
+use crate::volumes::{self, tokens, trust};
 
 /// A Pod that starts within this time is reported once, when it runs.
 const QUIET_START: Duration = Duration::from_millis(100);
 /// Pause after something failed that others may mend.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// The first such pause for volumes: what they are made of may be made just now.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Volumes that fail for longer are told of.
@@ -40,24 +38,8 @@ impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
         let now = SystemTime::now();
         let uid = pod::uid(pod);
-        let runtime = self.node.cache.pod(uid);
-        if !self.memory.admitted {
-            let runs = !runtime.is_empty();
-            let pressed = shutdown::admit(*self.node.shutting_down.borrow());
-            let pressed =
-                pressed.and_then(|()| admission::pressed(pod, runs, &self.node.pressure.borrow()));
-            let loaded = || self.node.apparmor.profiles();
-            let armored = pressed.and_then(|()| match runs {
-                true => Ok(()),
-                false => pod::app_armor::admit(pod, loaded),
-            });
-            let admitted = armored.and_then(|()| self.node.admission.admit(pod, runs));
-            if let Err(verdict) = admitted {
-                let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
-                self.event(pod, None, Severity::Warning, &reason, message);
-                return Outcome::End(Cause::Failed(verdict), Duration::ZERO);
-            }
-            self.memory.admitted = true;
+        if let Some(outcome) = self.admit(pod).await {
+            return outcome;
         }
         let deadline = deadline(pod);
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -192,12 +174,13 @@ impl Worker {
         self.node
             .followed
             .follow(pod, &self.handle, &wanted, following);
-        let (sources, tokens) = tokio::join!(
+        let (sources, tokens, trust) = tokio::join!(
             objects::fetch(&self.node, pod::namespace(pod), &wanted),
             tokens::refresh(&self.node.client, pod, &mut self.memory.tokens, now),
+            trust::fetch(&self.node.client, pod),
         );
         let mut sources = sources.map_err(|error| format!("cannot read objects: {error}"))?;
-        sources.tokens = tokens?;
+        (sources.tokens, sources.trust) = (tokens?, trust?);
         self.memory.following.has(&sources);
         let fingerprint = sources.fingerprint();
         if same && self.memory.volume_sources == Some(fingerprint) {
@@ -278,7 +261,7 @@ impl Worker {
             let Some(of) = runtime.container(&kill.id) else {
                 continue;
             };
-            let (message, grace) = killing(pod, &kill.name, kill.cause);
+            let (message, grace) = stop::killing(pod, &kill.name, kill.cause);
             self.event(pod, Some(&kill.name), Severity::Normal, "Killing", message);
             self.probes.remove(&kill.id);
             let deadline = tokio::time::Instant::now() + grace;
@@ -288,6 +271,11 @@ impl Worker {
                 // The end of the Pod goes on with this, within its own grace period.
                 () = Self::ends(self.inbox.clone()) => return true,
             }
+        }
+        if actions.anew && actions.kill.is_empty() {
+            // How they have ended is told when nothing of them is left.
+            self.memory.status = Some(self.status(pod, None, false));
+            self.memory.note_restarts(pod, &runtime);
         }
         for id in &actions.remove {
             progress &= self.remove_container(pod, id).await;
@@ -382,6 +370,8 @@ impl Worker {
             let set_up = self.set_up_volumes(pod).await;
             set_up.map_err(StartError::Config)?;
         }
+        // Its init containers may have written them.
+        late.sources.files = volumes::env_files(&node.root, pod, container);
         starter.prepared = &late;
         let id = starter.create(&parts).await?;
         // What is given up half started is ended with the Pod's sandbox.
@@ -462,30 +452,4 @@ fn deadline(pod: &Pod) -> Option<SystemTime> {
     let seconds = u64::try_from(pod::spec(pod).active_deadline_seconds?).ok()?;
     let started = pod::status(pod).start_time.as_ref()?;
     Some(SystemTime::from(started.0) + Duration::from_secs(seconds))
-}
-
-fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
-    let grace = pod::grace(pod);
-    let container = pod::container(pod, name).map(|(container, _)| container);
-    let own = |probe: Option<&k8s_openapi::api::core::v1::Probe>| {
-        let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        seconds.map_or(grace, Duration::from_secs)
-    };
-    match cause {
-        KillCause::Liveness => (
-            format!("Container {name} failed liveness probe, will be restarted"),
-            own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
-        ),
-        KillCause::Startup => (
-            format!("Container {name} failed startup probe, will be restarted"),
-            own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
-        ),
-        KillCause::Changed => (
-            format!("Container {name} definition changed, will be restarted"),
-            grace,
-        ),
-        KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
-        KillCause::PodDone => (format!("Stopping container {name}"), grace),
-    }
 }

@@ -26,7 +26,7 @@ impl Worker {
     pub(super) async fn terminate(&mut self, grace: Duration) {
         let pod = self.inbox.borrow().pod.clone();
         let uid = pod::uid(&pod).to_owned();
-        self.probes.clear();
+        self.end_other_probes();
         self.memory.following = Following::default();
         let runtime = self.node.cache.pod(&uid);
         let began = Instant::now();
@@ -36,6 +36,14 @@ impl Worker {
             self.event(&pod, Some(of.name()), Severity::Normal, "Killing", message);
         }
         let node = self.node.clone();
+        let tells = !matches!(
+            &self.state,
+            State::Terminating {
+                // Its object stays as it is.
+                cause: Cause::Shutdown,
+                ..
+            }
+        );
         let stop = stop::stop_pod(&node, &pod, &runtime, deadline);
         let mut inbox = self.inbox.clone();
         tokio::pin!(stop);
@@ -48,6 +56,10 @@ impl Worker {
                         break;
                     }
                     let latest = inbox.borrow_and_update().clone();
+                    self.prune_probes(&node.cache.pod(&uid));
+                    if tells && !latest.removed {
+                        self.publish_ending(&latest.pod);
+                    }
                     let Some((cause, grace)) = latest.end() else { continue };
                     self.shrink(Input::End { cause, grace });
                     if let State::Terminating { grace, .. } = &self.state {
@@ -62,6 +74,17 @@ impl Worker {
                     }
                 }
             }
+        }
+        self.probes.clear();
+    }
+
+    /// Tells who still runs and serves. Whether the Pod has ended is said when nothing runs.
+    fn publish_ending(&mut self, pod: &Pod) {
+        let status = self.status(pod, None, false);
+        let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if !over && !pod::is_terminal(pod) {
+            self.memory.status = Some(status.clone());
+            self.node.publisher.publish(pod, status);
         }
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use coracle_runtime::grpc::UNAVAILABLE;
-use coracle_runtime::{Error, Image, ImageSource, Result};
+use coracle_runtime::{Error, Image, ImageSource, OwnImage, Result};
 
 use super::{Inner, broken, gone};
 use crate::wire::{
-    self, AuthConfig, Empty, ImageSpec, LIST_IMAGES, PULL_IMAGE, PullImageRequest, REMOVE_IMAGE,
-    RemoveImageRequest,
+    self, AuthConfig, Empty, IMAGE_STATUS, ImageSpec, ImageStatusRequest, LIST_IMAGES, PULL_IMAGE,
+    PullImageRequest, REMOVE_IMAGE, RemoveImageRequest,
 };
 
 /// How long a pull may take, as with the node's own.
@@ -30,14 +30,42 @@ pub(super) fn by_itself(image: &Image) -> ImageSource {
     }
 }
 
+/// What is told of an image that somebody else has put there, which may have no digest of a
+/// registry's.
+fn own(image: wire::Image) -> OwnImage {
+    let named = image.repo_digests.into_iter().next();
+    let resolved = named.unwrap_or_else(|| image.id.clone());
+    let digest = match resolved.rsplit_once('@') {
+        Some((_, digest)) => digest.to_owned(),
+        None => image.id,
+    };
+    OwnImage {
+        digest,
+        resolved,
+        size_bytes: image.size,
+    }
+}
+
 impl Inner {
-    /// The image of a manifest's digest, if the runtime has it.
+    /// The image that the runtime has under a reference.
+    pub(super) async fn own_image(&self, reference: &str) -> Result<Option<OwnImage>> {
+        let request = ImageStatusRequest {
+            image: Some(ImageSpec {
+                image: reference.to_owned(),
+            }),
+        };
+        let told = self.client.call(IMAGE_STATUS, &request).await;
+        let told = told.map_err(|status| broken("looking for an image", status))?;
+        Ok(told.image.filter(|image| !image.id.is_empty()).map(own))
+    }
+
+    /// The image of a manifest's digest, or of that ID, if the runtime has it.
     pub(super) async fn find_image(&self, digest: &str) -> Result<Option<wire::Image>> {
         let listed = self.client.call(LIST_IMAGES, &Empty {}).await;
         let listed = listed.map_err(|status| broken("listing images", status))?;
         let is_it = |known: &String| known.rsplit_once('@').is_some_and(|(_, of)| of == digest);
         let mut images = listed.images.into_iter();
-        Ok(images.find(|image| image.repo_digests.iter().any(is_it)))
+        Ok(images.find(|image| image.id == digest || image.repo_digests.iter().any(is_it)))
     }
 
     pub(super) async fn pull(&self, image: &Image, sources: &[ImageSource]) -> Result<()> {
@@ -84,6 +112,27 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_others_are_known_by_their_digest_or_id() {
+        for (digests, digest, resolved) in [
+            (vec!["r/app@sha256:1"], "sha256:1", "r/app@sha256:1"),
+            (vec![], "sha256:id", "sha256:id"),
+        ] {
+            let image = wire::Image {
+                id: "sha256:id".into(),
+                repo_digests: digests.into_iter().map(str::to_owned).collect(),
+                size: 7,
+                ..Default::default()
+            };
+            let expected = OwnImage {
+                digest: digest.into(),
+                resolved: resolved.into(),
+                size_bytes: 7,
+            };
+            assert_eq!(own(image), expected);
+        }
+    }
 
     #[test]
     fn references_are_those_of_digests() {

@@ -22,8 +22,8 @@ use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, ImageSource, Listener,
-    PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent, RuntimeService,
-    SandboxId, disk, ledger,
+    OwnImage, PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent,
+    RuntimeService, SandboxId, disk, ledger,
 };
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -250,6 +250,10 @@ impl RuntimeService for CriRuntime {
 
     async fn must_pull(&self, digest: &str) -> Result<bool> {
         Ok(self.0.find_image(digest).await?.is_none())
+    }
+
+    async fn own_image(&self, reference: &str) -> Result<Option<OwnImage>> {
+        self.0.own_image(reference).await
     }
 
     async fn pull_image(&self, image: &Image, sources: &[ImageSource]) -> Result<()> {

@@ -153,6 +153,7 @@ messages! {
         cpu_quota: i64 = 2,
         cpu_shares: i64 = 3,
         memory_limit_in_bytes: i64 = 4,
+        oom_score_adj: i64 = 5,
         hugepage_limits: Vec<HugepageLimit> = 8,
     }
     HugepageLimit { page_size: String = 1, limit: u64 = 2 }
@@ -195,6 +196,7 @@ messages! {
         stdin_once: bool = 13,
         tty: bool = 14,
         linux: Option<LinuxContainerConfig> = 15,
+        stop_signal: i32 = 18,
     }
     LinuxContainerConfig {
         resources: Option<LinuxContainerResources> = 1,
@@ -293,10 +295,13 @@ messages! {
     Image {
         id: String = 1,
         repo_digests: Vec<String> = 3,
+        size: u64 = 4,
         uid: Option<Int64Value> = 5,
         username: String = 6,
     }
     ListImagesResponse { images: Vec<Image> = 1 }
+    ImageStatusRequest { image: Option<ImageSpec> = 1 }
+    ImageStatusResponse { image: Option<Image> = 1 }
     AuthConfig { username: String = 1, password: String = 2 }
     PullImageRequest { image: Option<ImageSpec> = 1, auth: Option<AuthConfig> = 2 }
     PullImageResponse { image_ref: String = 1 }

@@ -46,6 +46,7 @@ verbs! {
         "RuntimeService"/"ListContainerStats"(ListContainerStatsRequest) -> ListContainerStatsResponse;
     CONTAINER_STATS = "RuntimeService"/"ContainerStats"(ContainerId) -> ContainerStatsResponse;
     LIST_IMAGES = "ImageService"/"ListImages"(Empty) -> ListImagesResponse;
+    IMAGE_STATUS = "ImageService"/"ImageStatus"(ImageStatusRequest) -> ImageStatusResponse;
     PULL_IMAGE = "ImageService"/"PullImage"(PullImageRequest) -> PullImageResponse;
     REMOVE_IMAGE = "ImageService"/"RemoveImage"(RemoveImageRequest) -> Empty;
     IMAGE_FS_INFO = "ImageService"/"ImageFsInfo"(Empty) -> ImageFsInfoResponse;

@@ -63,6 +63,22 @@ pub(super) fn capabilities() -> io::Result<u64> {
     Ok(rustix::thread::capabilities(None)?.permitted.bits())
 }
 
+/// The right to spare a process where memory runs out.
+const SYS_RESOURCE: u64 = 1 << 24;
+
+/// The least `oom_score_adj` that processes may be given by this one, which has those capabilities:
+/// its own, unless it has the right among the machine's users.
+pub(super) fn least_oom_score(capabilities: u64) -> i32 {
+    let read = |file: &str| fs::read_to_string(Path::new("/proc/self").join(file));
+    let users = read("uid_map").unwrap_or_default();
+    let of_machine = users.split_whitespace().eq(["0", "0", "4294967295"]);
+    if capabilities & SYS_RESOURCE != 0 && of_machine {
+        return -1000;
+    }
+    let own = read("oom_score_adj").ok();
+    own.and_then(|own| own.trim().parse().ok()).unwrap_or(0)
+}
+
 /// The profile of AppArmor that a container is to have, or why it cannot have it.
 pub(super) fn app_armor<'a>(
     of: &'a Security,

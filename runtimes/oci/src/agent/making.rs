@@ -81,6 +81,8 @@ impl Inner {
         });
         let lowers: BTreeMap<String, Vec<PathBuf>> = lowers.collect();
         let hierarchies = self.cgroups.hierarchies().older();
+        let own = machine::capabilities()
+            .map_err(|error| Error::io("reading the agent's capabilities", error))?;
         let plan = spec::plan(&Input {
             sandbox: &sandbox.config,
             config: &record.config,
@@ -98,8 +100,8 @@ impl Inner {
             processes: &self.shim_folder(&sandbox.id).join(PROCESSES),
             devices: &devices,
             app_armor,
-            capabilities: machine::capabilities()
-                .map_err(|error| Error::io("reading the agent's capabilities", error))?,
+            capabilities: own,
+            least_oom_score: machine::least_oom_score(own),
             bundle: &bundle,
         });
         let plan = plan.map_err(Error::InvalidConfig)?;
@@ -112,7 +114,13 @@ impl Inner {
         };
         let made = Made {
             user: Some(plan.user),
-            stop_signal: signals::stop_signal(&image.stop_signal),
+            stop_signal: signals::stop_signal(
+                record
+                    .config
+                    .stop_signal
+                    .as_deref()
+                    .unwrap_or(&image.stop_signal),
+            ),
             start: Start {
                 container: record.id.clone(),
                 bundle: bundle.clone(),

@@ -68,6 +68,8 @@ pub(crate) struct Input<'a> {
     pub(crate) app_armor: Option<&'a str>,
     /// The capabilities that the agent has itself, a bit for each.
     pub(crate) capabilities: u64,
+    /// What `oom_score_adj` can be at least.
+    pub(crate) least_oom_score: i32,
     /// The folder of the container.
     pub(crate) bundle: &'a Path,
 }
@@ -161,6 +163,9 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     });
     if security.no_new_privileges {
         process["noNewPrivileges"] = true.into();
+    }
+    if let Some(score) = config.oom_score_adj {
+        process["oomScoreAdj"] = score.max(input.least_oom_score).into();
     }
     // Further processes begin as this one, and get it too.
     if let Some(profile) = input.app_armor {

@@ -80,6 +80,7 @@ impl Pod {
             }],
             app_armor: self.app_armor,
             capabilities: u64::MAX >> 23 & !(1 << 16),
+            least_oom_score: -500,
             bundle: Path::new("/c"),
         })
     }
@@ -103,6 +104,18 @@ fn check(edit: impl FnOnce(&mut Pod), pointer: &str, expected: Value) {
         Err(error) => error.into(),
     };
     assert_eq!(found, expected, "{pointer}");
+}
+
+#[test]
+fn memory_is_taken_from_whom_the_pod_says() {
+    for (score, expected) in [
+        (None, Value::Null),
+        (Some(900), json!(900)),
+        (Some(-997), json!(-500)),
+    ] {
+        let edit = |pod: &mut Pod| pod.config.oom_score_adj = score;
+        check(edit, "/process/oomScoreAdj", expected);
+    }
 }
 
 #[test]

@@ -168,22 +168,29 @@ pub(crate) async fn signals_end_containers_with_their_codes() {
         },
     );
     node.runtime.ensure_image(&quits).await.unwrap();
-    let script = "trap 'exit 4' QUIT; echo ready; while true; do sleep 0.05; done";
-    let pod = node
-        .start(script, |config| config.image_digest = quits.digest.clone())
-        .await;
-    let ready = async {
-        while pod.output().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, ready).await.unwrap();
-    node.runtime
-        .stop_container(&pod.container, DEADLINE)
-        .await
-        .unwrap();
-    let ended = exit(&node.runtime, &pod.container).await;
-    assert_eq!(ended.code, 4, "{ended:?}");
+    let script =
+        "trap 'exit 4' QUIT; trap 'exit 5' USR1; echo ready; while true; do sleep 0.05; done";
+    // What the Pod says goes before what its image says.
+    for (signal, code) in [(None, 4), (Some("SIGUSR1"), 5)] {
+        let pod = node
+            .start(script, |config| {
+                config.image_digest = quits.digest.clone();
+                config.stop_signal = signal.map(str::to_owned);
+            })
+            .await;
+        let ready = async {
+            while pod.output().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ready).await.unwrap();
+        node.runtime
+            .stop_container(&pod.container, DEADLINE)
+            .await
+            .unwrap();
+        let ended = exit(&node.runtime, &pod.container).await;
+        assert_eq!(ended.code, code, "{ended:?}");
+    }
 
     // The first process of a namespace hears no signal that it has no answer for.
     let (exit, _) = node

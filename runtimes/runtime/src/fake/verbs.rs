@@ -15,7 +15,7 @@ use crate::streaming::{ExecConfig, Session, Wanted};
 use crate::usage::DiskUsage;
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerUser, Image,
-    Listener, PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId,
+    Listener, OwnImage, PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId,
     SandboxState,
 };
 
@@ -80,6 +80,15 @@ impl RuntimeService for FakeRuntime {
 
     fn version(&self) -> String {
         "1.0.0".to_owned()
+    }
+
+    async fn own_image(&self, reference: &str) -> Result<Option<OwnImage>> {
+        let known = self.state.lock().own_images.contains(reference);
+        Ok(known.then(|| OwnImage {
+            digest: format!("sha256:{reference}"),
+            resolved: format!("own/{reference}@sha256:00"),
+            size_bytes: 1000,
+        }))
     }
 
     async fn ensure_image(&self, image: &Image) -> Result<()> {

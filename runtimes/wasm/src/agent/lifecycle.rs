@@ -104,6 +104,9 @@ impl Inner {
             .spawn("wasm-runner", &folder, home, None)
             .await
             .map_err(|error| format!("starting the guest's process: {error}"))?;
+        if let Some(score) = entry.record.config.oom_score_adj {
+            runner.rank(score);
+        }
         entry.set_process(Some(runner.clone()));
         let answer = ask_to_serve(&runner, spec).await;
         match answer {

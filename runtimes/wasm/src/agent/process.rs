@@ -81,6 +81,16 @@ impl Process {
         })
     }
 
+    /// Says how soon it goes where the machine runs out of memory (`oom_score_adj` in proc(5)).
+    pub(super) fn rank(&self, score: i32) {
+        let pid = self.process.pid();
+        let set = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+        if let Err(error) = set {
+            // It takes rights to spare a process; without them it is as the agent.
+            tracing::debug!(%error, pid, score, "a guest process keeps the agent's oom_score_adj");
+        }
+    }
+
     /// The connection to the process.
     pub(super) fn client(&self) -> &Client {
         &self.client

@@ -217,10 +217,12 @@ fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_restart_rule(rule: &ContainerRestartRule, at: &Path, errors: &mut ErrorList) {
-    if rule.action != "Restart" {
-        let at = at.child("action");
-        errors.push(Error::not_supported(&at, &*rule.action, &["Restart"]));
-    }
+    one_of(
+        &rule.action,
+        &["Restart", "RestartAllContainers"],
+        &at.child("action"),
+        errors,
+    );
     let at = at.child("exitCodes");
     let Some(codes) = &rule.exit_codes else {
         errors.push(Error::required(&at, "must be specified"));

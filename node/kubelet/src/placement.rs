@@ -1,0 +1,109 @@
+//! Whether a Pod may be on this node, by what it says of nodes: its operating system, and which
+//! nodes it chooses. The scheduler goes by the same; a Pod may be bound without it.
+
+use std::collections::BTreeMap;
+
+use coracle_apimachinery::node_affinity::{Chosen, MISMATCH, fits};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::Api;
+
+use crate::node_context::NodeContext;
+use crate::pod;
+use crate::status::Verdict;
+
+const OS: &str = "linux";
+/// The label by which nodes, and some Pods, name their operating system.
+const OS_LABEL: &str = "kubernetes.io/os";
+
+/// Refuses a Pod that may not be here. Labels that the node has not given itself are read from the
+/// API, and only where they matter.
+pub(crate) async fn admit(
+    node: &NodeContext,
+    pod: &Pod,
+) -> Result<Result<(), Verdict>, kube::Error> {
+    if let Err(verdict) = check_os(pod) {
+        return Ok(Err(verdict));
+    }
+    let chosen = |labels: &BTreeMap<String, String>| {
+        let name = &node.node_name;
+        fits(pod::spec(pod), Chosen { name, labels })
+    };
+    if chosen(&node.labels) {
+        return Ok(Ok(()));
+    }
+    // What a file of the node says is not to wait for the API.
+    let told = match pod::is_static(pod) {
+        true => None,
+        false => labels(node).await?,
+    };
+    Ok(match told.is_some_and(|labels| chosen(&labels)) {
+        true => Ok(()),
+        false => Err(refusal(
+            "NodeAffinity",
+            &format!("Predicate NodeAffinity failed: {MISMATCH}"),
+        )),
+    })
+}
+
+/// The node's labels as the API has them.
+async fn labels(node: &NodeContext) -> Result<Option<BTreeMap<String, String>>, kube::Error> {
+    let nodes: Api<Node> = Api::all(node.client.clone());
+    let found = nodes.get_opt(&node.node_name).await?;
+    Ok(found.and_then(|node| node.metadata.labels))
+}
+
+fn check_os(pod: &Pod) -> Result<(), Verdict> {
+    let labels = pod.metadata.labels.as_ref();
+    let label = labels.and_then(|labels| labels.get(OS_LABEL));
+    if label.is_some_and(|label| label != OS) {
+        return Err(refusal(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
+        ));
+    }
+    match &pod::spec(pod).os {
+        Some(os) if os.name != OS => Err(refusal(
+            "PodOSNotSupported",
+            "Failed to admit pod as the OS field doesn't match node OS",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(reason: &str, cause: &str) -> Verdict {
+    Verdict {
+        reason: reason.to_owned(),
+        message: format!("Pod was rejected: {cause}"),
+        disrupted: false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_of_other_systems_are_refused() {
+        let label = |os: &str| json!({"labels": {"kubernetes.io/os": os}});
+        for (metadata, os, refused) in [
+            (json!({}), None, None),
+            (label("linux"), Some("linux"), None),
+            (json!({}), Some("windows"), Some("PodOSNotSupported")),
+            (
+                label("windows"),
+                None,
+                Some("PodOSSelectorNodeLabelDoesNotMatch"),
+            ),
+        ] {
+            let os = os.map(|name| json!({"name": name}));
+            let spec = json!({"containers": [], "os": os});
+            let pod = json!({"metadata": metadata, "spec": spec});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let reason = check_os(&pod).err().map(|verdict| verdict.reason);
+            assert_eq!(reason.as_deref(), refused, "{pod:?}");
+        }
+    }
+}
