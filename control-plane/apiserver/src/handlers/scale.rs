@@ -142,14 +142,9 @@ async fn change(
         check_replicas(call, replicas.into())?;
         let mut object = current.boxed();
         let meta = object.meta_mut();
-        // The scale's own name and preconditions stand for the object's.
-        meta.name = wanted.metadata.name;
-        meta.namespace = wanted.metadata.namespace;
+        // The scale's own preconditions stand for the object's.
         meta.resource_version = wanted.metadata.resource_version;
         meta.uid = wanted.metadata.uid.or_else(|| meta.uid.take());
-        // That they are those of the request is checked as for an object.
-        meta.name = wanted.metadata.name.or_else(|| meta.name.take());
-        meta.namespace = wanted.metadata.namespace.or_else(|| meta.namespace.take());
         call.kind.set_replicas(&mut *object, replicas);
         Ok(object)
     };
