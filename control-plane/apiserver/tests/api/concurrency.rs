@@ -103,7 +103,9 @@ async fn a_write_that_names_another_version_or_another_object_is_refused() {
         let mut other = current["metadata"].clone();
         other["uid"] = json!("another");
         let other = send(&api, &way, &current, &other).await;
-        assert_eq!(other.code, 409, "{what}: {}", other.text);
+        // Who sends the whole object names which it means; who patches would change it.
+        let code = if way.method == Method::PATCH { 422 } else { 409 };
+        assert_eq!(other.code, code, "{what}: {}", other.text);
         assert_eq!(api.get(&path).await.ok(200), current, "{what}");
 
         let written = send(&api, &way, &current, &current["metadata"]).await;
@@ -184,7 +186,6 @@ async fn some_kinds_are_changed_only_by_who_has_seen_them() {
             "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
             json!({}),
         ),
-        ("/api/v1/namespaces/default/serviceaccounts", json!({})),
         (
             "/apis/node.k8s.io/v1/runtimeclasses",
             json!({"handler": "h"}),

@@ -172,7 +172,12 @@ fn broken(subject: &Subject) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     for quarter in 1..4 {
         let cut = |bytes: &[u8]| bytes[..bytes.len() * quarter / 4].to_vec();
         bodies.push((cbor::MEDIA_TYPE, "cut off", cut(&in_cbor)));
-        bodies.push((protobuf::MEDIA_TYPE, "cut off", cut(&in_protobuf)));
+        let mut message = cut(&in_protobuf);
+        // Between two fields a message may end.
+        while protobuf::to_json(&message, usize::MAX).is_ok() {
+            message.pop();
+        }
+        bodies.push((protobuf::MEDIA_TYPE, "cut off", message));
     }
     let (api_version, kind) = (&subject.api_version, &subject.kind);
     let messages: [(&str, &[u8]); 6] = [

@@ -398,7 +398,7 @@ async fn headers_that_make_no_sense() {
     };
     let long = "application/json;a=b,".repeat(5_000);
     let table: &[(&str, &[u8], u16)] = &[
-        ("accept", b"", 406),
+        ("accept", b"", 200),
         ("accept", b",;,=;q=", 406),
         ("accept", b"\xff\xfe", 406),
         ("accept", b"application/json;q=nan", 406),

@@ -137,7 +137,7 @@ async fn a_pod_is_bound_once() {
     );
     let mut wrong = binding("n1");
     wrong["target"]["kind"] = json!("Pod");
-    api.post(&path, &wrong).await.fails(400, "BadRequest");
+    api.post(&path, &wrong).await.fails(422, "Invalid");
     let mut absent = binding("n1");
     absent["metadata"]["name"] = json!("none");
     api.post(&format!("{PODS}/none/binding"), &absent)

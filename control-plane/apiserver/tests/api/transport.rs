@@ -95,7 +95,7 @@ async fn a_head_is_answered_without_a_body() {
     let watch = format!("{CONFIG_MAPS}?watch=1");
     for h2 in [false, true] {
         for (path, code) in [
-            ("/readyz", 200),
+            ("/livez", 200),
             ("/version", 200),
             (CONFIG_MAPS, 200),
             (one.as_str(), 200),

@@ -293,10 +293,22 @@ impl Caller {
 /// A patch of an object or of a subresource, and where it changes something.
 fn patch_of(target: &Target) -> (Value, &'static str) {
     match target.subresource.as_deref() {
-        // Its status is written without its metadata.
-        Some("status") if target.plural == "resourceclaims" => {
-            (json!({"status": {"allocation": {}}}), "/status/allocation")
-        }
+        Some("status") => match target.plural.as_str() {
+            // The status of these is written without their metadata.
+            "resourceclaims" => (json!({"status": {"allocation": {}}}), "/status/allocation"),
+            "volumeattachments" => (json!({"status": {"attached": true}}), "/status/attached"),
+            "apiservices"
+            | "flowschemas"
+            | "prioritylevelconfigurations"
+            | "validatingadmissionpolicies" => (
+                json!({"status": {"conditions": [{
+                    "type": "Shown", "status": "True", "reason": "Test", "message": "it is",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }]}}),
+                "/status/conditions/0/type",
+            ),
+            _ => annotation(),
+        },
         Some("scale") => (json!({"spec": {"replicas": 3}}), "/spec/replicas"),
         Some("ephemeralcontainers") => (
             json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "app:v1"}]}}),
@@ -306,11 +318,15 @@ fn patch_of(target: &Target) -> (Value, &'static str) {
             json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2m"}}}]}}),
             "/spec/containers/0/resources/requests/cpu",
         ),
-        _ => (
-            json!({"metadata": {"annotations": {"a": "b"}}}),
-            "/metadata/annotations/a",
-        ),
+        _ => annotation(),
     }
+}
+
+fn annotation() -> (Value, &'static str) {
+    (
+        json!({"metadata": {"annotations": {"a": "b"}}}),
+        "/metadata/annotations/a",
+    )
 }
 
 fn answer_of(object: &Value) -> Answer {

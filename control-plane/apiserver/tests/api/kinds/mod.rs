@@ -147,8 +147,11 @@ pub(crate) async fn lifecycle(api: &Api, subject: &Subject<'_>) {
 
     if let Some(status) = &subject.status {
         write_status(api, subject, &path, status).await;
-        assert_eq!(watch.line().await, format!("MODIFIED {name}"));
-        assert_eq!(watch.line().await, format!("MODIFIED {name}"));
+        // One of which nothing is kept yet is no change.
+        let changes = if *status == json!({}) { 0 } else { 2 };
+        for _ in 0..changes {
+            assert_eq!(watch.line().await, format!("MODIFIED {name}"));
+        }
     }
     shown_as_table(api, &path, name).await;
 

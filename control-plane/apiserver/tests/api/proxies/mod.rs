@@ -27,6 +27,7 @@ async fn a_pod_hears_what_it_is_sent() {
             .header("host", "api:6443")
             .header("authorization", "Bearer secret")
             .header("impersonate-user", "jane")
+            .header("impersonate-group", "system:masters")
             .header("connection", "x-hop")
             .header("x-hop", "1")
             .header("x-mine", "2")
@@ -42,7 +43,13 @@ async fn a_pod_hears_what_it_is_sent() {
         assert_eq!(headers["x-mine"], "2");
         let uri = format!("{PODS}/web/proxy/c/d/");
         assert_eq!(headers["x-forwarded-uri"], *uri);
-        for name in ["authorization", "impersonate-user", "connection", "x-hop"] {
+        for name in [
+            "authorization",
+            "impersonate-user",
+            "impersonate-group",
+            "connection",
+            "x-hop",
+        ] {
             assert_eq!(headers[name], Value::Null, "{name}");
         }
     }
