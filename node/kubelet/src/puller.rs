@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_images::{Puller, RegistryAuth};
+use coracle_images::{PullSecret, Puller, RegistryAuth};
 use coracle_runtime::{Image, ImageSource};
 
 use crate::images::{
-    Fetched, ImageError, Images, Kind, ListedImage, LocalImage, PullProgress, Use,
+    Fetched, ImageError, Images, Kind, ListedImage, LocalImage, Origin, PullProgress, Use,
 };
 
 fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
     let stored = puller.store().image(&image.digest)?;
+    let repository = image.repository().unwrap_or_default();
     Some(LocalImage {
         resolved: image.id(),
         kind: match stored.kind.is_wasm() {
@@ -21,6 +22,10 @@ fn found(puller: &Puller, image: coracle_images::Image) -> Option<LocalImage> {
             false => Kind::Container,
         },
         size_bytes: stored.size_bytes,
+        origin: match stored.pulled.is_empty() {
+            true => Origin::Preloaded,
+            false => Origin::Pulled(stored.pulled.get(&repository).cloned()),
+        },
         image: Image {
             reference: image.reference,
             digest: image.digest,
@@ -76,6 +81,12 @@ impl Images for Arc<Puller> {
             reason: "ErrImagePull",
             message: "the image was removed while it was pulled".to_owned(),
         })
+    }
+
+    async fn admit(&self, image: &LocalImage, secret: PullSecret) -> std::io::Result<()> {
+        let of = image.resolved.rsplit_once('@');
+        let repository = of.map_or(&*image.resolved, |(repository, _)| repository);
+        Puller::admit(self, &image.image.digest, repository, secret).await
     }
 
     fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource> {
