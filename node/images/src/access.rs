@@ -52,13 +52,15 @@ pub enum Access {
 impl Access {
     /// Takes in what another pull has shown. What a Secret held before gives no access any more.
     pub(crate) fn extend(&mut self, other: Self) {
-        let (known, new) = match (&mut *self, other) {
-            (Self::Everybody, _) => return,
-            (Self::Secrets(_), Self::Everybody) => {
+        let new = match other {
+            Self::Secrets(new) => new,
+            Self::Everybody => {
                 *self = Self::Everybody;
                 return;
             }
-            (Self::Secrets(known), Self::Secrets(new)) => (known, new),
+        };
+        let Self::Secrets(known) = self else {
+            return;
         };
         for secret in new {
             if !known.contains(&secret) {

@@ -281,7 +281,9 @@ impl ImageKeeper {
                 let Some(secret) = access::fitting(known, &own) else {
                     return Ok(None);
                 };
-                if !known.contains(secret)
+                // What a known one holds by now has not been shown to a registry.
+                let is_known = known.iter().any(|of| of.secret == secret.secret);
+                if !is_known
                     && known.len() < access::NOTED
                     && let Err(error) = self.images.admit(&image, secret.clone()).await
                 {
