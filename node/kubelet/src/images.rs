@@ -272,6 +272,7 @@ impl ImageKeeper {
         let Some(image) = self.images.local(reference, of).await? else {
             return Ok(None);
         };
+        let mut as_good = None;
         match access::judge(&self.access, reference, &image.origin) {
             Judgement::Allowed => {}
             _ if claim.has(&image.image.digest) => {}
@@ -283,16 +284,20 @@ impl ImageKeeper {
                 };
                 // What a known one holds by now has not been shown to a registry.
                 let is_known = known.iter().any(|of| of.secret == secret.secret);
-                if !is_known
-                    && known.len() < access::NOTED
-                    && let Err(error) = self.images.admit(&image, secret.clone()).await
-                {
-                    tracing::warn!(%error, reference, "cannot note who may use an image");
+                if !is_known && known.len() < access::NOTED {
+                    as_good = Some(secret.clone());
                 }
             }
         }
-        let held = self.hold(&image, of).await?;
-        Ok(held.map(|held| Obtained {
+        let Some(held) = self.hold(&image, of).await? else {
+            return Ok(None);
+        };
+        if let Some(secret) = as_good
+            && let Err(error) = self.images.admit(&image, secret).await
+        {
+            tracing::warn!(%error, reference, "cannot note who may use an image");
+        }
+        Ok(Some(Obtained {
             image,
             pulled: None,
             held,
