@@ -133,8 +133,10 @@ impl RegistryAuth {
             .map(|auth| (normal_pattern(&auth.pattern), auth))
             .filter(|(pattern, _)| fits(pattern, image))
             .collect();
-        let of_node = |auth: &Self| auth.secret.is_none();
-        fitting.sort_by(|(a, of_a), (b, of_b)| of_node(of_a).cmp(&of_node(of_b)).then(b.cmp(a)));
+        fitting.sort_by(|(a, of_a), (b, of_b)| {
+            let of_node = of_a.secret.is_none().cmp(&of_b.secret.is_none());
+            of_node.then(b.cmp(a))
+        });
         fitting.into_iter().map(|(_, auth)| auth).collect()
     }
 }
