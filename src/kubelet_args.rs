@@ -1,9 +1,10 @@
 //! `--kubelet-arg`: flags of the kubelet in the form in which k3s passes them on, `KEY=VALUE`.
 //!
-//! Keys are those of the kubelet's command line. `image-maximum-gc-age` and the periods of shutdowns
-//! are there fields of the configuration file alone (`imageMaximumGCAge`, `shutdownGracePeriod`,
-//! `shutdownGracePeriodCriticalPods`, `shutdownGracePeriodByPodPriority`). A key that is not known is
-//! refused with those that are.
+//! Keys are those of the kubelet's command line. `image-maximum-gc-age`, who may use images and the
+//! periods of shutdowns are there fields of the configuration file alone (`imageMaximumGCAge`,
+//! `imagePullCredentialsVerificationPolicy`, `preloadedImagesVerificationAllowlist`,
+//! `shutdownGracePeriod`, `shutdownGracePeriodCriticalPods`, `shutdownGracePeriodByPodPriority`). A key
+//! that is not known is refused with those that are.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds
 type Set = fn(&mut NodePolicy, &str) -> Result<()>;
 
 /// The keys, with what they set.
-const KEYS: [(&str, Set); 18] = [
+const KEYS: [(&str, Set); 20] = [
     ("image-gc-high-threshold", |policy, value| {
         policy.images.high_threshold_percent = percent(value)?;
         Ok(())
@@ -37,6 +38,21 @@ const KEYS: [(&str, Set); 18] = [
         policy.images.maximum_age = time(value)?;
         Ok(())
     }),
+    (
+        "image-pull-credentials-verification-policy",
+        |policy, value| {
+            policy.access.verification = value.parse().map_err(Error::msg)?;
+            Ok(())
+        },
+    ),
+    (
+        "preloaded-images-verification-allowlist",
+        |policy, value| {
+            let patterns = value.split(',').filter(|pattern| !pattern.is_empty());
+            policy.access.allowlist = patterns.map(str::to_owned).collect();
+            Ok(())
+        },
+    ),
     ("eviction-hard", |policy, value| {
         policy.eviction.hard = parse_thresholds(value).map_err(Error::msg)?;
         Ok(())
@@ -150,6 +166,7 @@ pub(crate) fn policy(mut policy: NodePolicy, args: &[KubeletArg]) -> Result<Node
             images.high_threshold_percent
         );
     }
+    policy.access.check().map_err(Error::msg)?;
     policy.eviction.check().map_err(Error::msg)?;
     policy.credentials.load().map_err(Error::msg)?;
     policy.shutdown.check().map_err(Error::msg)?;
@@ -213,6 +230,8 @@ fn time(text: &str) -> Result<Duration> {
 mod tests {
     use std::path::Path;
 
+    use coracle_kubelet::Verification;
+
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<NodePolicy> {
@@ -247,6 +266,8 @@ mod tests {
             "kube-reserved=cpu=100m,memory=1Gi",
             "system-reserved=pid=500",
             "pod-manifest-path=/etc/kubernetes/manifests",
+            "image-pull-credentials-verification-policy=NeverVerifyAllowlistedImages",
+            "preloaded-images-verification-allowlist=r.example/team/*,app",
             "shutdown-grace-period-by-pod-priority=0=60s,100000=10s",
         ]);
         let NodePolicy {
@@ -254,8 +275,11 @@ mod tests {
             reserved,
             pod_manifests,
             shutdown,
+            access,
             ..
         } = policy.unwrap();
+        assert_eq!(access.verification, Verification::NeverAllowlisted);
+        assert_eq!(access.allowlist, ["r.example/team/*", "app"]);
         assert_eq!(shutdown.by_priority[&100_000], Duration::from_secs(10));
         let folder = Path::new("/etc/kubernetes/manifests");
         assert_eq!(pod_manifests.as_deref(), Some(folder));
@@ -283,6 +307,14 @@ mod tests {
                 "image-gc-high-threshold=101",
             ),
             (&["image-gc-low-threshold=90"], "must be below"),
+            (
+                &["image-pull-credentials-verification-policy=Sometimes"],
+                "AlwaysVerify",
+            ),
+            (
+                &["preloaded-images-verification-allowlist=app"],
+                "NeverVerifyAllowlistedImages alone",
+            ),
             (&["minimum-image-ttl-duration=soon"], "no duration"),
             (&["eviction-hard=memory.available=1Gi"], "SIGNAL<VALUE"),
             (

@@ -51,6 +51,23 @@ spec:
     kubectl.wait_value(&["pod", "confined"], ".status.phase", "Running");
     let host = kubectl.value(&["pod", "confined"], ".status.hostIP");
     assert_eq!(kubectl.value(&["pod", "confined"], ".status.podIP"), host);
+
+    kubectl.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: rooted}
+spec:
+  securityContext: {runAsNonRoot: true}
+  containers: [{name: main, image: 'busybox:v1'}]
+",
+    );
+    let waiting = ".status.containerStatuses[0].state.waiting";
+    let reason = format!("{waiting}.reason");
+    kubectl.wait_value(&["pod", "rooted"], &reason, "CreateContainerConfigError");
+    let message = kubectl.value(&["pod", "rooted"], &format!("{waiting}.message"));
+    let why = "container has runAsNonRoot and image will run as root (pod: \"rooted_default(";
+    assert!(message.starts_with(why), "{message}");
     kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
 }
 

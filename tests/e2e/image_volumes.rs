@@ -1,11 +1,9 @@
 //! Images that are volumes of WebAssembly containers.
 
-use std::path::Path;
-
 use serde_json::json;
 
-use crate::cluster::busybox::push_image;
-use crate::cluster::{Cluster, eventually, kubectl_available, sample, tool_available};
+use crate::cluster::busybox::{images_can_be_made, push_image};
+use crate::cluster::{Cluster, eventually, sample};
 
 fn guests_read_the_files_of_an_image(cluster: &Cluster) {
     let kubectl = cluster.kubectl();
@@ -54,21 +52,16 @@ fn guests_read_the_files_of_an_image(cluster: &Cluster) {
     assert!(!outside.contains("root"), "{outside}");
 }
 
-fn tools_available() -> bool {
-    let skopeo = Path::new("skopeo");
-    kubectl_available() && tool_available("skopeo", skopeo, &["--version"], |_| true)
-}
-
 #[test]
 fn guests_have_images_as_volumes() {
-    if tools_available() {
+    if images_can_be_made() {
         guests_read_the_files_of_an_image(&Cluster::up(&[]));
     }
 }
 
 #[test]
 fn guests_of_a_user_without_rights_have_images_as_volumes() {
-    if tools_available() {
+    if images_can_be_made() {
         guests_read_the_files_of_an_image(&Cluster::up_as_nobody(&[]));
     }
 }

@@ -30,3 +30,4 @@ mod tokens;
 mod usage;
 mod user_namespaces;
 mod walk;
+mod wasm_images;

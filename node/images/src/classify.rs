@@ -157,7 +157,7 @@ pub(crate) fn classify(
     let file: ConfigFile = serde_json::from_slice(config)
         .map_err(|error| format!("the image configuration is not valid: {error}"))?;
     let run = file.config.unwrap_or_default();
-    let config = ImageConfig {
+    let mut config = ImageConfig {
         entrypoint: run.entrypoint.unwrap_or_default(),
         cmd: run.cmd.unwrap_or_default(),
         env: run.env.unwrap_or_default(),
@@ -178,6 +178,10 @@ pub(crate) fn classify(
             } else {
                 format!("{}/{path}", config.working_dir)
             };
+            // The program is the image's whatever a Pod gives it, and none of its arguments.
+            if config.entrypoint.is_empty() {
+                config.entrypoint = config.cmd.drain(..1).collect();
+            }
             Ok((Plan::WasmFile { path }, config))
         }
         None if for_wasm => Err("the wasm image names no entrypoint".into()),
@@ -316,6 +320,29 @@ mod tests {
         ] {
             let found = check(config_type, &layers, config);
             assert!(found.contains(expected), "{found} lacks {expected}");
+        }
+    }
+
+    #[test]
+    fn the_program_of_a_guest_is_no_argument() {
+        let digest = Digest::of(b"").to_string();
+        let of_type = |of: &str| json!({"mediaType": of, "digest": digest, "size": 2});
+        let manifest = serde_json::from_value(json!({
+            "schemaVersion": 2, "config": of_type(IMAGE_CONFIG_MEDIA_TYPE), "layers": [],
+        }));
+        let manifest: OciImageManifest = manifest.unwrap();
+        for (config, entrypoint, cmd) in [
+            (json!({"Cmd": ["app.wasm", "-v"]}), &["app.wasm"], &["-v"]),
+            (
+                json!({"Entrypoint": ["app.wasm"], "Cmd": ["-v"]}),
+                &["app.wasm"],
+                &["-v"],
+            ),
+        ] {
+            let file = json!({"config": config}).to_string();
+            let (_, config) = classify(&manifest, &[], file.as_bytes()).unwrap();
+            assert_eq!(config.entrypoint, entrypoint);
+            assert_eq!(config.cmd, cmd);
         }
     }
 

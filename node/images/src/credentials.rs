@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
 
 use crate::reference::{DOCKER_HUB, Reference, ReferenceError};
+use crate::{Digest, PullSecret, SecretId};
 
 /// A user's credential, and the registries and repositories that it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct RegistryAuth {
     pub username: String,
     /// Password or access token.
     pub password: String,
-    /// Whether it is the node's: those of the Pod are tried before.
-    pub of_node: bool,
+    /// The Pod's Secret in which it is. Without one it is the node's, and is tried after the Pod's.
+    pub secret: Option<SecretId>,
 }
 
 impl fmt::Debug for RegistryAuth {
@@ -87,10 +88,30 @@ impl RegistryAuth {
                 key,
                 line: error.line(),
             })?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let id = SecretId {
+            namespace: text(&secret.metadata.namespace),
+            name: text(&secret.metadata.name),
+            uid: text(&secret.metadata.uid),
+        };
         Ok(entries
             .into_iter()
-            .filter_map(|(pattern, entry)| entry.into_auth(pattern))
+            .filter_map(|(pattern, entry)| entry.into_auth(pattern, &id))
             .collect())
+    }
+
+    /// How it is remembered what was pulled with it; none for the node's own. The digest is that of the
+    /// user and the password, so that two Secrets with the same are as good as one.
+    pub fn pull_secret(&self) -> Option<PullSecret> {
+        let Self {
+            username, password, ..
+        } = self;
+        // With its length a name ends where it ends.
+        let credential = format!("{} {username}{password}", username.len());
+        Some(PullSecret {
+            secret: self.secret.clone()?,
+            hash: Digest::of(credential.as_bytes()).to_string(),
+        })
     }
 
     /// The repository of an image with its registry, as patterns are compared with it: without tag
@@ -112,13 +133,16 @@ impl RegistryAuth {
             .map(|auth| (normal_pattern(&auth.pattern), auth))
             .filter(|(pattern, _)| fits(pattern, image))
             .collect();
-        fitting.sort_by(|(a, of_a), (b, of_b)| of_a.of_node.cmp(&of_b.of_node).then(b.cmp(a)));
+        fitting.sort_by(|(a, of_a), (b, of_b)| {
+            let of_node = of_a.secret.is_none().cmp(&of_b.secret.is_none());
+            of_node.then(b.cmp(a))
+        });
         fitting.into_iter().map(|(_, auth)| auth).collect()
     }
 }
 
 impl Entry {
-    fn into_auth(self, pattern: String) -> Option<RegistryAuth> {
+    fn into_auth(self, pattern: String, secret: &SecretId) -> Option<RegistryAuth> {
         let config =
             GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
         let decoded = GeneralPurpose::new(&STANDARD, config)
@@ -135,7 +159,7 @@ impl Entry {
             pattern,
             username,
             password,
-            of_node: false,
+            secret: Some(secret.clone()),
         })
     }
 }
@@ -243,7 +267,25 @@ mod tests {
         let old = r#"{"r.example":{"auth":"dXNlcjpwdw"}}"#;
         let auths =
             RegistryAuth::from_secret(&secret("kubernetes.io/dockercfg", ".dockercfg", old));
-        assert_eq!(auths.unwrap()[0].password, "pw");
+        let auths = auths.unwrap();
+        assert_eq!(auths[0].password, "pw");
+        let same = RegistryAuth {
+            pattern: "elsewhere".into(),
+            ..auths[0].clone()
+        };
+        assert_eq!(auths[0].pull_secret(), same.pull_secret());
+        let other = RegistryAuth {
+            username: "userp".into(),
+            password: "w".into(),
+            ..same.clone()
+        };
+        let hash = |auth: &RegistryAuth| auth.pull_secret().map(|of| of.hash);
+        assert_ne!(hash(&other), hash(&same));
+        let of_node = RegistryAuth {
+            secret: None,
+            ..same
+        };
+        assert_eq!(of_node.pull_secret(), None);
         assert_eq!(
             RegistryAuth::from_secret(&secret("Opaque", ".dockercfg", "x")).unwrap(),
             []
@@ -276,7 +318,7 @@ mod tests {
                 pattern: pattern.into(),
                 username: "u".into(),
                 password: "p".into(),
-                of_node: false,
+                secret: Some(SecretId::default()),
             };
             let image = Reference::parse(image).unwrap().qualified(DOCKER_HUB);
             assert_eq!(RegistryAuth::covers(pattern, &image.name()), expected);
@@ -288,11 +330,11 @@ mod tests {
 
     #[test]
     fn the_longest_goes_first_and_the_pods_before_the_nodes() {
-        let auth = |pattern: &str, of_node| RegistryAuth {
+        let auth = |pattern: &str, of_node: bool| RegistryAuth {
             pattern: pattern.into(),
             username: "u".into(),
             password: "p".into(),
-            of_node,
+            secret: (!of_node).then(SecretId::default),
         };
         let auths = [
             auth("r.example/team/app", true),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Access, Digest};
 
 /// An image that the store holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct StoredImage {
     pub references: Vec<String>,
     /// All blobs that the image needs: manifest, configuration, layers, extracted module.
     pub blobs: Vec<Digest>,
+    /// With whose credentials it was pulled, by `registry/repository`. None at all are those of an
+    /// image that was there before this was kept.
+    #[serde(default)]
+    pub pulled: BTreeMap<String, Access>,
 }
 
 /// Which runtime an image is for.

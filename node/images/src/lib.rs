@@ -10,6 +10,7 @@
 //! systems, belong to the runtimes, which find the blobs here. Whether to pull at all
 //! (`imagePullPolicy`, back-off) is the kubelet's decision.
 
+mod access;
 mod classify;
 mod client;
 mod credentials;
@@ -26,6 +27,7 @@ pub mod push;
 pub mod registry;
 pub mod unpack;
 
+pub use access::{Access, PullSecret, SecretId};
 pub use credentials::{CredentialsError, RegistryAuth};
 pub use digest::{Digest, DigestError, Hasher};
 pub use image::{ImageConfig, ImageKind, ImageLayer, StoredImage};

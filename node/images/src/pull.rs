@@ -9,6 +9,7 @@
 //! Deliberately absent: `imagePullPolicy`, back-off and the choice of Secrets (the kubelet);
 //! compiling (the runtimes).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +18,18 @@ use oci_client::manifest::OciImageManifest;
 use tokio::sync::Semaphore;
 
 use crate::classify::{self, Layer, Plan};
-use crate::client::{Basic, ClientError, HttpClients, Manifest, Repository, Timeouts, Trust};
+use crate::client::{ClientError, HttpClients, Manifest, Repository, Timeouts};
 use crate::extract::extract;
 use crate::layer::LayerError;
 use crate::reference::DOCKER_HUB;
-use crate::{ContentStore, Digest, ImageKind, Lease, Reference, RegistryAuth, StoredImage};
+use crate::{Access, ContentStore, Digest, ImageKind, Lease, PullSecret, Reference, StoredImage};
 
 mod manifest;
 mod sources;
 mod types;
 
 use manifest::{as_index, image_layers, parse_manifest};
+use sources::Place;
 pub use types::{
     EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, PullerConfig,
 };
@@ -190,15 +192,15 @@ impl Puller {
             return Ok(reference.qualified(DOCKER_HUB));
         };
         let ours = reference.qualified(&embedded.name);
-        let mut repositories = self.repositories(&ours, &[]).await?.into_iter();
+        let mut places = self.places(&ours, &[]).await?.into_iter();
         let mut last = None;
         let holds = loop {
-            let Some(repository) = repositories.next() else {
+            let Some(place) = places.next() else {
                 return Err(last.unwrap_or_else(|| {
                     ClientError::Connect("the embedded registry has no endpoint".into())
                 }));
             };
-            match repository.exists().await {
+            match place.repository.exists().await {
                 Ok(holds) => break holds,
                 Err(error) => last = Some(error),
             }
@@ -210,44 +212,6 @@ impl Puller {
         })
     }
 
-    /// The places and credentials to try for a qualified reference, in order.
-    async fn repositories(
-        &self,
-        reference: &Reference,
-        auths: &[RegistryAuth],
-    ) -> Result<Vec<Repository>, ClientError> {
-        let registry = reference.registry().unwrap_or(DOCKER_HUB);
-        let (endpoints, trust, own) = match &self.config.embedded {
-            Some(ours) if ours.is_named(registry) => (
-                ours.endpoints.clone(),
-                Trust::Cluster,
-                ours.credential.clone(),
-            ),
-            _ if registry == DOCKER_HUB => (
-                vec!["https://registry-1.docker.io".into()],
-                Trust::Machine,
-                None,
-            ),
-            _ if is_loopback(registry) => {
-                (vec![format!("http://{registry}")], Trust::Cluster, None)
-            }
-            _ => (vec![format!("https://{registry}")], Trust::Machine, None),
-        };
-        let credentials = sources::credentials(auths, reference, own);
-        let http = self.http.get(trust).await?;
-        let name = reference.repository();
-        let mut repositories = Vec::new();
-        for credential in credentials {
-            for endpoint in &endpoints {
-                let basic = credential.clone();
-                let basic = basic.map(|(username, password)| Basic { username, password });
-                let http = http.clone();
-                repositories.push(Repository::new(http, endpoint, name, basic, "pull"));
-            }
-        }
-        Ok(repositories)
-    }
-
     async fn pull_qualified(
         &self,
         reference: &Reference,
@@ -256,15 +220,11 @@ impl Puller {
     ) -> Result<StoredImage, Failure> {
         let mut last = None;
         let with_layers = self.config.containers || request.files;
-        for repository in self.repositories(reference, &request.auths).await? {
-            let mut attempt = self
-                .attempt(&repository, reference, with_layers, progress)
-                .await;
+        for place in self.places(reference, &request.auths).await? {
+            let mut attempt = self.attempt(&place, reference, with_layers, progress).await;
             if matches!(&attempt, Err(Failure::Client(error)) if error.is_transient()) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                attempt = self
-                    .attempt(&repository, reference, with_layers, progress)
-                    .await;
+                attempt = self.attempt(&place, reference, with_layers, progress).await;
             }
             match attempt {
                 // Another endpoint or credential may do better; the rest is final.
@@ -279,11 +239,12 @@ impl Puller {
 
     async fn attempt(
         &self,
-        repository: &Repository,
+        place: &Place,
         reference: &Reference,
         with_layers: bool,
         progress: ProgressFn<'_>,
     ) -> Result<StoredImage, Failure> {
+        let repository = &place.repository;
         let limits = &self.config.limits;
         let mut lease = self.store.lease();
         let mut manifest = repository
@@ -311,13 +272,14 @@ impl Puller {
             references.extend(known.references.clone());
             let image = StoredImage {
                 references,
+                pulled: place.pulled(),
                 ..known
             };
             return self.record(image).await;
         }
         let parsed = parse_manifest(&manifest)?;
         self.fetch_image(
-            repository,
+            place,
             &manifest,
             &parsed,
             references,
@@ -330,7 +292,7 @@ impl Puller {
 
     async fn fetch_image(
         &self,
-        repository: &Repository,
+        place: &Place,
         manifest: &Manifest,
         parsed: &OciImageManifest,
         references: Vec<String>,
@@ -338,6 +300,7 @@ impl Puller {
         with_layers: bool,
         progress: ProgressFn<'_>,
     ) -> Result<StoredImage, Failure> {
+        let repository = &place.repository;
         let limits = &self.config.limits;
         let config_layer = classify::layer(&parsed.config).map_err(Failure::Image)?;
         let layers: Vec<Layer> = parsed
@@ -410,6 +373,7 @@ impl Puller {
             size_bytes,
             references,
             blobs,
+            pulled: place.pulled(),
         })
         .await
     }
@@ -449,6 +413,26 @@ impl Puller {
             Err(LayerError::Image(cause)) => Err(Failure::Image(cause)),
             Err(LayerError::Io(error)) => Err(Failure::Io(error)),
         }
+    }
+
+    /// Notes that a Secret too gives access to an image that is here, from that repository.
+    pub async fn admit(
+        &self,
+        digest: &str,
+        repository: &str,
+        secret: PullSecret,
+    ) -> std::io::Result<()> {
+        let Some(known) = self.store.image(digest) else {
+            return Ok(());
+        };
+        let access = Access::Secrets(vec![secret]);
+        let image = StoredImage {
+            pulled: BTreeMap::from([(repository.to_owned(), access)]),
+            ..known
+        };
+        let store = Arc::clone(&self.store);
+        let recorded = tokio::task::spawn_blocking(move || store.record(image));
+        recorded.await.map_err(std::io::Error::other)?.map(drop)
     }
 
     async fn record(&self, image: StoredImage) -> Result<StoredImage, Failure> {

@@ -26,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 
+use crate::access;
 use crate::image::StoredImage;
 use crate::{Digest, Hasher};
 
@@ -228,8 +229,8 @@ impl ContentStore {
         self.state.lock().images.values().cloned().collect()
     }
 
-    /// Records an image whose blobs are there. References that led elsewhere lead to it now, and
-    /// references that it already has stay. Blocks on the disk.
+    /// Records an image whose blobs are there. References that led elsewhere lead to it now, those that
+    /// it already has stay, and so does who has had access to it. Blocks on the disk.
     pub fn record(&self, mut image: StoredImage) -> io::Result<StoredImage> {
         if let Some(missing) = image.blobs.iter().find(|blob| !self.has(blob)) {
             return Err(io::Error::new(
@@ -244,6 +245,9 @@ impl ContentStore {
             .extend(known.into_iter().flat_map(|image| image.references.clone()));
         image.references.sort();
         image.references.dedup();
+        if let Some(known) = known {
+            image.pulled = access::merged(&known.pulled, image.pulled);
+        }
         if known == Some(&image) {
             return Ok(image);
         }

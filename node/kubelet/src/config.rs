@@ -13,7 +13,7 @@ use kube::runtime::reflector::Store;
 
 use crate::credentials::CredentialPolicy;
 use crate::eviction::EvictionPolicy;
-use crate::images::{ImageGcPolicy, Images};
+use crate::images::{AccessPolicy, ImageGcPolicy, Images};
 use crate::node::allocatable::Reserved;
 use crate::pod_network::PodNetwork;
 use crate::shutdown::{LogindPlaces, ShutdownPolicy};
@@ -78,6 +78,8 @@ pub struct KubeletConfig {
 pub struct NodePolicy {
     /// When images are removed.
     pub images: ImageGcPolicy,
+    /// Who may use images that are here.
+    pub access: AccessPolicy,
     /// When Pods are ended.
     pub eviction: EvictionPolicy,
     /// What is kept from Pods.

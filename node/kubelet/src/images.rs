@@ -2,9 +2,10 @@
 //!
 //! [`Images`] is the seam to the images crate. [`ImageKeeper`] holds what
 //! `imagePullPolicy` means: it decides whether to pull, bounds how many pulls run at once and
-//! lets Pods that want the same image share one; [`progress`] tells of those that take long. The
-//! back-off is the worker's. What is not used any more goes: [`plan`] says purely what and when,
-//! [`collector`] does it, and [`uses`] keeps it from what somebody is about to use.
+//! lets Pods that want the same image share one; [`progress`] tells of those that take long. Who may
+//! use what is here, [`access`] says purely, by what a Pod has to show ([`claim`]). The back-off is
+//! the worker's. What is not used any more goes: [`plan`] says purely what and when, [`collector`]
+//! does it, and [`uses`] keeps it from what somebody is about to use.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,16 +13,21 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use coracle_images::RegistryAuth;
+use coracle_images::{PullSecret, RegistryAuth};
 use coracle_runtime::{Image, ImageSource};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
+pub(crate) mod access;
+mod claim;
 pub(crate) mod collector;
 mod plan;
 pub(crate) mod progress;
 pub(crate) mod uses;
 
+use access::Judgement;
+pub use access::{AccessPolicy, Origin, Verification};
+pub(crate) use claim::Claim;
 pub use plan::ImageGcPolicy;
 pub use progress::{Fetched, PullProgress};
 use uses::{Held, Uses};
@@ -60,6 +66,8 @@ pub struct LocalImage {
     pub kind: Kind,
     /// Bytes in the store.
     pub size_bytes: u64,
+    /// How it came to be here.
+    pub origin: Origin,
 }
 
 /// Why there is no image.
@@ -86,6 +94,9 @@ pub trait Images: Send + Sync {
         auths: &[RegistryAuth],
         progress: &PullProgress,
     ) -> Result<LocalImage, ImageError>;
+
+    /// Notes that a Secret too gives access to an image, from where its reference leads.
+    async fn admit(&self, image: &LocalImage, secret: PullSecret) -> std::io::Result<()>;
 
     /// Where a runtime that pulls for itself may have an image from, with the credentials that fit.
     fn sources(&self, image: &LocalImage, auths: &[RegistryAuth]) -> Vec<ImageSource>;
@@ -159,6 +170,7 @@ pub(crate) struct Obtained {
 /// Gets images for containers.
 pub(crate) struct ImageKeeper {
     images: Arc<dyn Images>,
+    access: AccessPolicy,
     slots: Semaphore,
     uses: Uses,
     /// One lock per reference that is being pulled.
@@ -166,9 +178,10 @@ pub(crate) struct ImageKeeper {
 }
 
 impl ImageKeeper {
-    pub(crate) fn new(images: Arc<dyn Images>) -> Self {
+    pub(crate) fn new(images: Arc<dyn Images>, access: AccessPolicy) -> Self {
         Self {
             images,
+            access,
             slots: Semaphore::new(PULLS),
             uses: Uses::default(),
             pulling: Mutex::default(),
@@ -191,18 +204,23 @@ impl ImageKeeper {
         local.ok().flatten().map(|image| image.kind)
     }
 
-    /// Makes sure of the image. When a pull begins `on_pull` is called, and `auths` asked for; from then
-    /// on `progress` has how far it is.
+    /// Whether everybody may use an image of that reference that the node has not pulled.
+    pub(crate) fn is_open(&self, reference: &str) -> bool {
+        access::judge(&self.access, reference, &Origin::Preloaded) == Judgement::Allowed
+    }
+
+    /// Makes sure of the image for a Pod. When a pull begins `on_pull` is called; from then on
+    /// `progress` has how far it is.
     pub(crate) async fn obtain(
         &self,
         (reference, of): (&str, Use),
         policy: PullPolicy,
-        auths: impl Future<Output = Vec<RegistryAuth>> + Send,
+        mut claim: Claim<impl Future<Output = Vec<RegistryAuth>> + Send>,
         progress: &PullProgress,
         on_pull: impl FnOnce() + Send,
     ) -> Result<Obtained, ImageError> {
         if policy != PullPolicy::Always
-            && let Some(present) = self.present(reference, of).await?
+            && let Some(present) = self.present((reference, of), &mut claim).await?
         {
             return Ok(present);
         }
@@ -218,7 +236,7 @@ impl ImageKeeper {
         let lock = self.lock(reference);
         let _alone = lock.lock().await;
         if policy == PullPolicy::IfNotPresent
-            && let Some(present) = self.present(reference, of).await?
+            && let Some(present) = self.present((reference, of), &mut claim).await?
         {
             return Ok(present);
         }
@@ -231,9 +249,9 @@ impl ImageKeeper {
         on_pull();
         progress.set(Fetched::default());
         let pulled_from = Instant::now();
-        let auths = auths.await;
+        let auths = claim.credentials().await;
         for _ in 0..PULLED_AGAIN {
-            let image = self.images.pull(reference, of, &auths, progress).await?;
+            let image = self.images.pull(reference, of, auths, progress).await?;
             if let Some(held) = self.hold(&image, of).await? {
                 return Ok(Obtained {
                     image,
@@ -245,12 +263,41 @@ impl ImageKeeper {
         Err(failed("the image was removed while it was pulled"))
     }
 
-    async fn present(&self, reference: &str, of: Use) -> Result<Option<Obtained>, ImageError> {
+    /// The image if it is here and the Pod may use it.
+    async fn present(
+        &self,
+        (reference, of): (&str, Use),
+        claim: &mut Claim<impl Future<Output = Vec<RegistryAuth>> + Send>,
+    ) -> Result<Option<Obtained>, ImageError> {
         let Some(image) = self.images.local(reference, of).await? else {
             return Ok(None);
         };
-        let held = self.hold(&image, of).await?;
-        Ok(held.map(|held| Obtained {
+        let mut as_good = None;
+        match access::judge(&self.access, reference, &image.origin) {
+            Judgement::Allowed => {}
+            _ if claim.has(&image.image.digest) => {}
+            Judgement::Refused => return Ok(None),
+            Judgement::OfSecrets(known) => {
+                let own = claim.secrets(reference).await;
+                let Some(secret) = access::fitting(known, &own) else {
+                    return Ok(None);
+                };
+                // What a known one holds by now has not been shown to a registry.
+                let is_known = known.iter().any(|of| of.secret == secret.secret);
+                if !is_known && known.len() < access::NOTED {
+                    as_good = Some(secret.clone());
+                }
+            }
+        }
+        let Some(held) = self.hold(&image, of).await? else {
+            return Ok(None);
+        };
+        if let Some(secret) = as_good
+            && let Err(error) = self.images.admit(&image, secret).await
+        {
+            tracing::warn!(%error, reference, "cannot note who may use an image");
+        }
+        Ok(Some(Obtained {
             image,
             pulled: None,
             held,

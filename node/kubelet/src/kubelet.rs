@@ -141,7 +141,7 @@ impl Kubelet {
             client: config.client.clone(),
             router: router.clone(),
             cache: RuntimeCache::new(router.clone()),
-            images: ImageKeeper::new(config.images.clone()),
+            images: ImageKeeper::new(config.images.clone(), policy.access),
             credentials: Credentials::new(policy.credentials),
             network: config.network,
             listeners: Listeners::default(),

@@ -59,7 +59,8 @@ pub use eviction::{
     Amount, EvictionPolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
 };
 pub use images::{
-    Fetched, ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage, PullProgress, Use,
+    AccessPolicy, Fetched, ImageError, ImageGcPolicy, Images, Kind, ListedImage, LocalImage,
+    Origin, PullProgress, Use, Verification,
 };
 pub use kubelet::{Kubelet, KubeletError, pod_cidr};
 pub use node::allocatable::Reserved;

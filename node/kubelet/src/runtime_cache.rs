@@ -54,13 +54,8 @@ impl RuntimeCache {
     /// have ended too.
     pub(crate) fn image_digests(&self) -> HashSet<String> {
         let pods = self.pods.lock();
-        let containers = pods.values().flat_map(|pod| &pod.containers);
-        let digests = containers.flat_map(|of| {
-            let config = &of.container.config;
-            let volumes = config.mounts.iter().filter_map(|mount| mount.image.clone());
-            volumes.chain([config.image_digest.clone()])
-        });
-        digests.collect()
+        let digests = pods.values().flat_map(|pod| pod.image_digests());
+        digests.map(str::to_owned).collect()
     }
 
     /// Sees every change, of any Pod.

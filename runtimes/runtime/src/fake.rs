@@ -18,8 +18,8 @@ use tokio::sync::{broadcast, watch};
 use crate::service::{Error, Result};
 use crate::usage::DiskUsage;
 use crate::{
-    Container, ContainerConfig, ContainerId, ContainerState, Exit, PodSandbox, RuntimeEvent,
-    SandboxId, SandboxState,
+    Container, ContainerConfig, ContainerId, ContainerState, Exit, ImageUser, PodSandbox,
+    RuntimeEvent, SandboxId, SandboxState,
 };
 
 mod verbs;
@@ -72,6 +72,7 @@ struct State {
     containers: BTreeMap<ContainerId, Container>,
     images: BTreeSet<String>,
     own_images: BTreeSet<String>,
+    image_users: BTreeMap<String, ImageUser>,
     invalid_images: BTreeMap<String, String>,
     behaviours: BTreeMap<String, Behaviour>,
     layers: BTreeMap<String, DiskUsage>,
@@ -129,6 +130,12 @@ impl FakeRuntime {
     pub fn put_image(&self, reference: &str) {
         let mut state = self.state.lock();
         state.own_images.insert(reference.to_owned());
+    }
+
+    /// Says as whom the image of a reference runs.
+    pub fn put_image_user(&self, reference: &str, user: ImageUser) {
+        let mut state = self.state.lock();
+        state.image_users.insert(reference.to_owned(), user);
     }
 
     /// Refuses an image, by digest, with that message.

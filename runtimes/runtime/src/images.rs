@@ -22,6 +22,15 @@ pub struct OwnImage {
     pub size_bytes: u64,
 }
 
+/// As whom an image runs where the Pod does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageUser {
+    /// The user of that number; root where the image names none.
+    Id(i64),
+    /// The user of that name, whose number is known by the image's own files alone.
+    Name(String),
+}
+
 /// Where a runtime that pulls for itself may have an image from.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageSource {

@@ -48,7 +48,7 @@ pub mod streaming;
 pub mod usage;
 pub mod users;
 
-pub use images::{Image, ImageSource, OwnImage};
+pub use images::{Image, ImageSource, ImageUser, OwnImage};
 pub use network::{GuestNetwork, NetworkError, Peer, PortBackends, PortDispatcher, Protocol};
 pub use resources::{CPU_PERIOD, Resources, shares};
 pub use security::{AppArmor, MASKED_PATHS, READ_ONLY_PATHS, Seccomp, Security};

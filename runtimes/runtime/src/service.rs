@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 use crate::Resources;
-use crate::images::{Image, ImageSource, OwnImage};
+use crate::images::{Image, ImageSource, ImageUser, OwnImage};
 use crate::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use crate::types::*;
 use crate::usage::DiskUsage;
@@ -128,6 +128,13 @@ pub trait RuntimeService: Send + Sync {
     /// Makes a pulled image ready to be a volume (`volumes[].image`). Cheap if that was done.
     async fn ensure_volume(&self, image: &Image) -> Result<()> {
         self.ensure_image(image).await
+    }
+
+    /// As whom an image runs that is ready to start. None: it has no users, as a guest's, which runs
+    /// as a user of the node's choice that is never root, whatever its image says.
+    async fn image_user(&self, image: &Image) -> Result<Option<ImageUser>> {
+        let _ = image;
+        Ok(None)
     }
 
     /// Forgets what was made of an image.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Cluster, Kubectl, is_root, kubectl_available, succeeded};
+use super::{Cluster, Kubectl, is_root, kubectl_available, succeeded, tool_available};
 
 /// A program without libraries that is many, each under a name of its own.
 const BUSYBOX: &str = "/bin/busybox";
@@ -28,6 +28,12 @@ fn containers_available() -> bool {
         eprintln!("SKIPPED: images of containers are made of skopeo and busybox-static");
     }
     available
+}
+
+/// Whether images can be made here of whatever is in a folder, and asked for, by anybody.
+pub(crate) fn images_can_be_made() -> bool {
+    let skopeo = Path::new("skopeo");
+    kubectl_available() && tool_available("skopeo", skopeo, &["--version"], |_| true)
 }
 
 /// Writes a blob of an image layout: its descriptor.

@@ -1,29 +1,103 @@
 //! Where images are, and with which credentials: for the node's own pulls, and for others on this
 //! machine that pull by themselves.
 
-use super::Puller;
+use std::collections::BTreeMap;
+
+use super::{Puller, is_loopback};
+use crate::client::{Basic, ClientError, Repository, Trust};
 use crate::reference::DOCKER_HUB;
-use crate::{Reference, RegistryAuth};
+use crate::{Access, Reference, RegistryAuth};
 
 /// User and password.
 type Credential = (String, String);
 
-/// What to try for a qualified reference, in order; `own` is the node's.
-pub(super) fn credentials(
+/// Where an image may be had, with one credential.
+pub(super) struct Place {
+    pub(super) repository: Repository,
+    /// `registry/repository`.
+    name: String,
+    /// Who may have the image that is had there.
+    access: Access,
+}
+
+impl Place {
+    /// See [`crate::StoredImage::pulled`].
+    pub(super) fn pulled(&self) -> BTreeMap<String, Access> {
+        BTreeMap::from([(self.name.clone(), self.access.clone())])
+    }
+}
+
+/// What to try for a qualified reference, in order, and who may have what is had with it; `own` is
+/// the node's.
+fn credentials(
     auths: &[RegistryAuth],
     reference: &Reference,
     own: Option<Credential>,
-) -> Vec<Option<Credential>> {
+) -> Vec<(Option<Credential>, Access)> {
     let fitting = RegistryAuth::matching(auths, reference).into_iter();
-    let fitting = fitting.map(|auth| (auth.username.clone(), auth.password.clone()));
-    let all: Vec<Option<Credential>> = fitting.chain(own).map(Some).collect();
+    let fitting = fitting.map(|auth| {
+        let credential = (auth.username.clone(), auth.password.clone());
+        let access = auth.pull_secret().map(|secret| vec![secret]);
+        let access = access.map_or(Access::Everybody, Access::Secrets);
+        (Some(credential), access)
+    });
+    let own = own.map(|own| (Some(own), Access::Everybody));
+    let all: Vec<_> = fitting.chain(own).collect();
     match all.is_empty() {
-        true => vec![None],
+        true => vec![(None, Access::Everybody)],
         false => all,
     }
 }
 
 impl Puller {
+    /// The places and credentials to try for a qualified reference, in order.
+    pub(super) async fn places(
+        &self,
+        reference: &Reference,
+        auths: &[RegistryAuth],
+    ) -> Result<Vec<Place>, ClientError> {
+        let registry = reference.registry().unwrap_or(DOCKER_HUB);
+        let ours = self.config.embedded.as_ref();
+        let ours = ours.filter(|ours| ours.is_named(registry));
+        let (endpoints, trust, own) = match ours {
+            Some(ours) => (
+                ours.endpoints.clone(),
+                Trust::Cluster,
+                ours.credential.clone(),
+            ),
+            _ if registry == DOCKER_HUB => (
+                vec!["https://registry-1.docker.io".into()],
+                Trust::Machine,
+                None,
+            ),
+            _ if is_loopback(registry) => {
+                (vec![format!("http://{registry}")], Trust::Cluster, None)
+            }
+            _ => (vec![format!("https://{registry}")], Trust::Machine, None),
+        };
+        let for_all = own.is_some();
+        let credentials = credentials(auths, reference, own);
+        let http = self.http.get(trust).await?;
+        let mut places = Vec::new();
+        for (credential, access) in credentials {
+            for endpoint in &endpoints {
+                let basic = credential.clone();
+                let basic = basic.map(|(username, password)| Basic { username, password });
+                let name = reference.repository();
+                places.push(Place {
+                    repository: Repository::new(http.clone(), endpoint, name, basic, "pull"),
+                    name: reference.name(),
+                    // The node itself could have it, whoever asked first.
+                    access: match for_all {
+                        true => Access::Everybody,
+                        false => access.clone(),
+                    },
+                });
+            }
+        }
+        Ok(places)
+    }
+
     /// Where somebody else on this machine may have an image from, by its digest, and with which user
     /// and password: what was [`super::Image::id`].
     pub fn sources(&self, id: &str, auths: &[RegistryAuth]) -> Vec<(String, Option<Credential>)> {
@@ -40,7 +114,7 @@ impl Puller {
         let own = embedded.and_then(|ours| ours.credential.clone());
         let credentials = credentials(auths, &reference, own).into_iter();
         credentials
-            .map(|credential| (place.clone(), credential))
+            .map(|(credential, _)| (place.clone(), credential))
             .collect()
     }
 }
@@ -48,7 +122,7 @@ impl Puller {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use crate::{ContentStore, EmbeddedRegistry, PullerConfig};
+    use crate::{ContentStore, EmbeddedRegistry, PullerConfig, SecretId};
 
     use super::*;
 
@@ -73,7 +147,7 @@ mod tests {
             pattern: "registry.example".into(),
             username: "user".into(),
             password: "secret".into(),
-            of_node: false,
+            secret: Some(SecretId::default()),
         }];
         for (id, place, credential) in [
             ("127.0.0.1:5000/a/app", "127.0.0.1:6000/a/app", Some("node")),

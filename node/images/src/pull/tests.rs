@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::push::{PushRequest, push};
 use crate::registry::tests::{TestRegistry, serve};
+use crate::{RegistryAuth, SecretId};
 
 mod hostile;
 mod images;
@@ -228,7 +229,10 @@ async fn secrets_that_fit_are_tried_in_turn() {
         pattern: pattern.into(),
         username: "node".into(),
         password: password.into(),
-        of_node: false,
+        secret: Some(SecretId {
+            name: password.into(),
+            ..SecretId::default()
+        }),
     };
     let mut request = PullRequest {
         reference: format!("{}/app:v1", registry.host),
@@ -241,7 +245,54 @@ async fn secrets_that_fit_are_tried_in_turn() {
         .auths
         .push(auth(&format!("{}/app", registry.host), "wrong"));
     request.auths.push(auth(&registry.host, "node"));
+    let image = node.puller.pull(&request, &|_| {}).await.unwrap();
+
+    // The one that did it is remembered, and what does it later.
+    let repository = image.repository().unwrap();
+    assert_eq!(repository, format!("{}/app", registry.host));
+    let known = || node.puller.store().image(&image.digest).unwrap().pulled;
+    let secrets = |secrets: &[PullSecret]| {
+        let access = Access::Secrets(secrets.to_vec());
+        BTreeMap::from([(repository.clone(), access)])
+    };
+    let used = request.auths[2].pull_secret().unwrap();
+    assert_eq!(known(), secrets(std::slice::from_ref(&used)));
+    let other = PullSecret {
+        secret: SecretId::default(),
+        ..used.clone()
+    };
+    let admitted = node
+        .puller
+        .admit(&image.digest, &repository, other.clone())
+        .await;
+    admitted.unwrap();
+    assert_eq!(known(), secrets(&[used, other]));
+    for auth in &mut request.auths {
+        auth.secret = None;
+    }
     node.puller.pull(&request, &|_| {}).await.unwrap();
+    assert_eq!(known()[&repository], Access::Everybody);
+}
+
+#[tokio::test]
+async fn what_the_node_may_pull_is_for_everybody() {
+    let registry = TestRegistry::start().await;
+    let digest = push_module(&registry, "app:v1", MODULE).await;
+    let node = node_of(&registry);
+    let request = PullRequest {
+        reference: "app:v1".into(),
+        auths: vec![RegistryAuth {
+            pattern: registry.host.clone(),
+            username: "node".into(),
+            password: "node".into(),
+            secret: Some(SecretId::default()),
+        }],
+        ..PullRequest::default()
+    };
+    node.puller.pull(&request, &|_| {}).await.unwrap();
+    let pulled = node.puller.store().image(&digest).unwrap().pulled;
+    let expected = BTreeMap::from([(format!("{}/app", registry.host), Access::Everybody)]);
+    assert_eq!(pulled, expected);
 }
 
 /// A registry that answers every request by a function of its path.

@@ -103,10 +103,16 @@ pub struct Image {
 impl Image {
     /// The image's ID as a container status shows it: `registry/repository@digest`.
     pub fn id(&self) -> String {
-        match Reference::parse(&self.resolved_reference) {
-            Ok(reference) => format!("{}@{}", reference.name(), self.digest),
-            Err(_) => self.digest.clone(),
+        match self.repository() {
+            Some(repository) => format!("{repository}@{}", self.digest),
+            None => self.digest.clone(),
         }
+    }
+
+    /// Where it is from, `registry/repository`, if that is known.
+    pub fn repository(&self) -> Option<String> {
+        let reference = Reference::parse(&self.resolved_reference).ok()?;
+        Some(reference.name())
     }
 }
 

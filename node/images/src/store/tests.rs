@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::stream;
 
 use super::*;
-use crate::{ImageConfig, ImageKind};
+use crate::{Access, ImageConfig, ImageKind, PullSecret, SecretId};
 
 fn open() -> (tempfile::TempDir, Arc<ContentStore>) {
     let folder = tempfile::tempdir().unwrap();
@@ -26,6 +26,7 @@ fn image(store: &ContentStore, name: &str, references: &[&str], shared: &[Digest
         size_bytes: 1,
         references: references.iter().map(|r| (*r).to_owned()).collect(),
         blobs,
+        pulled: Default::default(),
     }
 }
 
@@ -116,6 +117,50 @@ fn images_survive_reopening_and_references_move() {
     check(&store);
     assert_eq!(files(folder.path().join("content/ingest")), 0);
     assert_eq!(files(folder.path().join("content/images")), 2);
+}
+
+#[test]
+fn who_has_had_access_is_known_until_the_image_goes() {
+    let (folder, store) = open();
+    let secret = |name: &str| PullSecret {
+        secret: SecretId {
+            namespace: "ns".into(),
+            name: name.into(),
+            uid: format!("uid-{name}"),
+        },
+        hash: "sha256:00".into(),
+    };
+    let pulled = |name: &str, access: Access| BTreeMap::from([(name.to_owned(), access)]);
+    let app = image(&store, "app", &["r/app:v1"], &[]);
+    let by = |name: &str| StoredImage {
+        pulled: pulled("r/app", Access::Secrets(vec![secret(name)])),
+        ..app.clone()
+    };
+    store.record(app.clone()).unwrap();
+    assert!(store.image(&app.digest).unwrap().pulled.is_empty());
+    store.record(by("one")).unwrap();
+    store.record(by("two")).unwrap();
+    // What says nothing of it changes nothing.
+    store.record(app.clone()).unwrap();
+    let both = Access::Secrets(vec![secret("one"), secret("two")]);
+    assert_eq!(store.image(&app.digest).unwrap().pulled["r/app"], both);
+    drop(store);
+    let store = ContentStore::open(folder.path().join("content")).unwrap();
+    let known = store.image(&app.digest).unwrap();
+    assert_eq!(known.pulled, pulled("r/app", both));
+    // A record of before this was kept is still one.
+    let file = store.record_path(&app.digest);
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("pulled");
+    fs::write(&file, record.to_string()).unwrap();
+    drop(store);
+    let store = ContentStore::open(folder.path().join("content")).unwrap();
+    assert!(store.image(&app.digest).unwrap().pulled.is_empty());
+    store.record(by("one")).unwrap();
+    store.remove_image(&app.digest).unwrap();
+    let again = image(&store, "app", &["r/app:v1"], &[]);
+    store.record(again).unwrap();
+    assert!(store.image(&app.digest).unwrap().pulled.is_empty());
 }
 
 #[test]

@@ -97,6 +97,16 @@ impl PodRuntime {
         earlier.copied().find(|c| c.exit().is_some())
     }
 
+    /// Digests of the images of its containers, and of those that are volumes of them.
+    pub(crate) fn image_digests(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().flat_map(|of| {
+            let config = &of.container.config;
+            let volumes = config.mounts.iter();
+            let volumes = volumes.filter_map(|mount| mount.image.as_deref());
+            volumes.chain([&*config.image_digest])
+        })
+    }
+
     pub(crate) fn container(&self, id: &ContainerId) -> Option<&ObservedContainer> {
         self.containers.iter().find(|c| c.id() == id)
     }

@@ -11,8 +11,9 @@ use super::start::{StartError, Starter};
 use crate::events::Severity;
 use crate::images::progress::{self, PullProgress};
 use crate::images::uses::Held;
-use crate::images::{ImageError, Kind, LocalImage, PullPolicy, Use};
+use crate::images::{Claim, ImageError, Kind, LocalImage, Origin, PullPolicy, Use};
 use crate::objects;
+use crate::pod;
 use crate::volumes::mounts::{self, VolumeImages};
 
 /// What a container is made of.
@@ -100,19 +101,25 @@ impl Starter<'_> {
         policy: Option<&str>,
     ) -> Result<(LocalImage, Held, String), StartError> {
         let policy = PullPolicy::of(policy, reference);
-        let present = format!("Container image \"{reference}\" already present on machine");
+        let present = format!(
+            "Container image \"{reference}\" already present on machine and can be accessed by the \
+             pod"
+        );
         if of == Use::Run
             && policy != PullPolicy::Always
+            && self.node.images.is_open(reference)
             && let Some((image, held)) = self.of_runtime(reference).await
         {
             return Ok((image, held, present));
         }
-        let auths = self.credentials(reference);
+        let known = self.node.cache.pod(pod::uid(self.pod));
+        let digests = known.image_digests().map(str::to_owned).collect();
+        let claim = Claim::new(digests, self.credentials(reference));
         let begins = format!("Pulling image \"{reference}\"");
         let pulling = || self.own_event(Severity::Normal, "Pulling", begins.clone());
         let progress = PullProgress::default();
         let images = &self.node.images;
-        let obtained = images.obtain((reference, of), policy, auths, &progress, pulling);
+        let obtained = images.obtain((reference, of), policy, claim, &progress, pulling);
         let goes_on = |fetched| {
             let message = progress::text(reference, fetched);
             self.amend_event(Severity::Normal, "Pulling", &begins, message);
@@ -154,6 +161,7 @@ impl Starter<'_> {
                         resolved: own.resolved,
                         kind: Kind::Container,
                         size_bytes: own.size_bytes,
+                        origin: Origin::Preloaded,
                     };
                     return Some((image, held));
                 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use coracle_apimachinery::resources::{ResourceList, huge_pages, parse, whole_limits};
 use coracle_runtime::{
-    ContainerConfig, ContainerId, GuestUser, Hosts, IdRange, PodSandboxConfig, Port, Protocol,
-    Resolution, Resources, RuntimeService, SandboxId, Stdio,
+    ContainerConfig, ContainerId, GuestUser, Hosts, IdRange, ImageUser, PodSandboxConfig, Port,
+    Protocol, Resolution, Resources, RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
@@ -89,7 +89,11 @@ impl Starter<'_> {
     /// Makes the container. Short, and runs to its end once begun.
     pub(crate) async fn create(&self, parts: &Parts) -> Result<ContainerId, StartError> {
         let Parts { runtime, image, .. } = parts;
-        let config = match self.config(runtime.name(), image, &parts.volumes) {
+        let config = match self.image_user(runtime.as_ref(), image).await {
+            Ok(user) => self.config((runtime.name(), user), image, &parts.volumes),
+            Err(error) => Err(error.to_string()),
+        };
+        let config = match config {
             Ok(config) => config,
             Err(message) => {
                 self.own_event(Severity::Warning, "Failed", format!("Error: {message}"));
@@ -100,6 +104,18 @@ impl Starter<'_> {
         let id = created.map_err(|error| self.failed("CreateContainerError", &error))?;
         self.own_event(Severity::Normal, "Created", "Container created".to_owned());
         Ok(id)
+    }
+
+    /// As whom the image runs, where that decides whether it may.
+    async fn image_user(
+        &self,
+        runtime: &dyn RuntimeService,
+        image: &LocalImage,
+    ) -> coracle_runtime::Result<Option<ImageUser>> {
+        match security::needs_image_user(self.pod, self.container) {
+            true => runtime.image_user(&image.image).await,
+            false => Ok(None),
+        }
     }
 
     /// Starts it. A guest may take its time over that, so it may be dropped.
@@ -281,7 +297,7 @@ impl Starter<'_> {
 
     fn config(
         &self,
-        runtime: &str,
+        (runtime, user_of_image): (&str, Option<ImageUser>),
         image: &LocalImage,
         volumes: &VolumeImages,
     ) -> Result<ContainerConfig, String> {
@@ -302,7 +318,7 @@ impl Starter<'_> {
         }
         let readers = self.prepared.readers(pod);
         if image.kind == Kind::Container {
-            security::check_non_root(pod, container, &security)?;
+            security::check_non_root(pod, container, &security, user_of_image.as_ref())?;
             supported::check_users(pod, readers.guests().is_some())?;
         }
         // The Pod's volumes are that group's.

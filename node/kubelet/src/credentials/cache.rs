@@ -86,7 +86,7 @@ mod tests {
                 pattern: "r".to_owned(),
                 username: name.to_owned(),
                 password: String::new(),
-                of_node: true,
+                secret: None,
             }]
         };
         let mut cache = Cache::default();

@@ -133,7 +133,7 @@ fn read(output: &[u8]) -> Result<(Answer, Vec<RegistryAuth>), String> {
         pattern: pattern.clone(),
         username: login.username.clone(),
         password: login.password.clone(),
-        of_node: true,
+        secret: None,
     });
     let auths = auths.collect();
     Ok((answer, auths))
@@ -260,7 +260,7 @@ mod tests {
             (&*found.pattern, &*found.username, &*found.password),
             ("r.example", "u", "p")
         );
-        assert!(found.of_node);
+        assert_eq!(found.secret, None);
         assert_eq!(
             world
                 .credentials

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use coracle_runtime::{AppArmor, IdRange, Namespaces, Network, Seccomp, Security};
+use coracle_runtime::{AppArmor, IdRange, ImageUser, Namespaces, Network, Seccomp, Security};
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
 use super::app_armor;
@@ -51,24 +51,19 @@ pub(crate) fn security(
     });
     let groups = groups.map(|group| id("a group", Some(group)));
     let groups: Vec<Option<u32>> = groups.collect::<Result<_, _>>()?;
-    let user = own
-        .and_then(|c| c.run_as_user)
-        .or(of_pod.and_then(|c| c.run_as_user));
     let group = own
         .and_then(|c| c.run_as_group)
         .or(of_pod.and_then(|c| c.run_as_group));
-    let non_root = own.and_then(|c| c.run_as_non_root);
-    let non_root = non_root.or(of_pod.and_then(|c| c.run_as_non_root));
     let capabilities = own.and_then(|context| context.capabilities.as_ref());
     let list = |of: Option<&Vec<String>>| of.cloned().unwrap_or_default();
     let profile = own.and_then(|context| context.seccomp_profile.as_ref());
     let profile = profile.or(of_pod.and_then(|context| context.seccomp_profile.as_ref()));
     Ok(Security {
-        user: id("runAsUser", user)?,
+        user: id("runAsUser", run_as_user(pod, container))?,
         group: id("runAsGroup", group)?,
         supplemental_groups: groups.into_iter().flatten().collect(),
         strict_groups: strict_groups(pod),
-        non_root: non_root == Some(true),
+        non_root: non_root(pod, container),
         add_capabilities: list(capabilities.and_then(|c| c.add.as_ref())),
         drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
         privileged: own.and_then(|context| context.privileged) == Some(true),
@@ -80,20 +75,59 @@ pub(crate) fn security(
     })
 }
 
-/// Refuses a container that is to run as root and as nobody who is.
+/// Whether the user of its image says if a container may run, see [`check_non_root`].
+pub(crate) fn needs_image_user(pod: &Pod, container: &Container) -> bool {
+    non_root(pod, container) && run_as_user(pod, container).is_none()
+}
+
+/// Refuses a container that is to run as root and as nobody who is; `image` is as whom its image runs,
+/// if that was asked for. Behind a name may be root.
 pub(crate) fn check_non_root(
     pod: &Pod,
     container: &Container,
     security: &Security,
+    image: Option<&ImageUser>,
 ) -> Result<(), String> {
-    match (security.non_root, security.user) {
-        (true, Some(0)) => Err(format!(
-            "container's runAsUser breaks non-root policy (pod: \"{}\", container: {})",
-            super::long_name(pod),
-            container.name
-        )),
-        _ => Ok(()),
+    if !security.non_root {
+        return Ok(());
     }
+    let why = match (security.user, image) {
+        (Some(0), _) => "container's runAsUser breaks non-root policy".to_owned(),
+        (Some(_), _) | (None, None) => return Ok(()),
+        (None, Some(ImageUser::Id(0))) => {
+            "container has runAsNonRoot and image will run as root".to_owned()
+        }
+        (None, Some(ImageUser::Id(id))) if i32::try_from(*id).is_ok_and(|id| id > 0) => {
+            return Ok(());
+        }
+        (None, Some(ImageUser::Id(id))) => format!(
+            "container has runAsNonRoot and image has an invalid user id ({id}). (Must be 1-({}))",
+            i32::MAX
+        ),
+        (None, Some(ImageUser::Name(name))) => format!(
+            "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user \
+             is non-root"
+        ),
+    };
+    Err(format!(
+        "{why} (pod: \"{}\", container: {})",
+        super::long_name(pod),
+        container.name
+    ))
+}
+
+fn run_as_user(pod: &Pod, container: &Container) -> Option<i64> {
+    let of_pod = super::spec(pod).security_context.as_ref();
+    let own = container.security_context.as_ref();
+    let own = own.and_then(|context| context.run_as_user);
+    own.or(of_pod.and_then(|context| context.run_as_user))
+}
+
+fn non_root(pod: &Pod, container: &Container) -> bool {
+    let of_pod = super::spec(pod).security_context.as_ref();
+    let own = container.security_context.as_ref();
+    let own = own.and_then(|context| context.run_as_non_root);
+    own.or(of_pod.and_then(|context| context.run_as_non_root)) == Some(true)
 }
 
 /// Whether a container of the Pod has all rights of root on the machine.
@@ -247,12 +281,51 @@ mod tests {
 
     #[test]
     fn root_is_none_who_is_not_to_be_root() {
-        for (user, non_root, fine) in [(0, true, false), (0, false, true), (7, true, true)] {
+        let id = |id| Some(ImageUser::Id(id));
+        let name = || Some(ImageUser::Name("web".to_owned()));
+        for (user, non_root, image, refused) in [
+            (Some(0), true, id(7), Some("breaks non-root policy")),
+            (Some(0), false, None, None),
+            (Some(7), true, id(0), None),
+            (Some(7), true, name(), None),
+            (
+                None,
+                true,
+                id(0),
+                Some("and image will run as root (pod: \""),
+            ),
+            (None, false, id(0), None),
+            (None, true, id(7), None),
+            (
+                None,
+                true,
+                name(),
+                Some("image has non-numeric user (web), cannot verify user is non-root (pod: \""),
+            ),
+            (None, false, name(), None),
+            (None, true, id(-1), Some("invalid user id (-1)")),
+            (
+                None,
+                true,
+                id(1 << 31),
+                Some("invalid user id (2147483648)"),
+            ),
+            // Nobody knows of users there.
+            (None, true, None, None),
+        ] {
             let context = json!({"runAsUser": user, "runAsNonRoot": non_root});
-            let (_, security) = check(json!({}), context);
-            let container = Container::default();
-            let checked = check_non_root(&Pod::default(), &container, &security.unwrap());
-            assert_eq!(checked.is_ok(), fine, "{user} {non_root}");
+            let (_, security) = check(json!({}), context.clone());
+            let container = Container {
+                security_context: serde_json::from_value(context).unwrap(),
+                ..Container::default()
+            };
+            let pod = Pod::default();
+            let asks = needs_image_user(&pod, &container);
+            assert_eq!(asks, non_root && user.is_none());
+            let checked = check_non_root(&pod, &container, &security.unwrap(), image.as_ref());
+            let said = checked.err().unwrap_or_default();
+            assert_eq!(said.is_empty(), refused.is_none(), "{said}");
+            assert!(said.contains(refused.unwrap_or_default()), "{said}");
         }
     }
 

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::world::{FakeImages, World, is_ready, path};
-use crate::images::{ImageKeeper, PullPolicy, progress};
-use crate::{CredentialPolicy, ImageGcPolicy, PullProgress, Use};
+use crate::images::{Claim, ImageKeeper, PullPolicy, progress};
+use crate::{AccessPolicy, CredentialPolicy, ImageGcPolicy, PullProgress, Use};
 
 /// Whoever runs the tests has used some of the disk.
 fn always() -> ImageGcPolicy {
@@ -102,13 +102,13 @@ async fn nothing_goes_while_there_is_room() {
 #[tokio::test]
 async fn a_pull_that_takes_long_is_told_of_until_it_ends() {
     let images = Arc::new(FakeImages::default());
-    let keeper = ImageKeeper::new(images.clone());
+    let keeper = ImageKeeper::new(images.clone(), AccessPolicy::default());
     let progress = PullProgress::default();
     let wanted = ("slow:v1", Use::Run);
     let pull = keeper.obtain(
         wanted,
         PullPolicy::Always,
-        async { Vec::new() },
+        Claim::new(Vec::new(), async { Vec::new() }),
         &progress,
         || {},
     );

@@ -10,6 +10,7 @@ mod images;
 mod lifecycle;
 mod node;
 mod probing;
+mod pulled;
 mod resizing;
 mod restart;
 mod restarting;

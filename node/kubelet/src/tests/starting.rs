@@ -1,5 +1,6 @@
 //! What keeps a container from starting, and what it is started with.
 
+use coracle_runtime::ImageUser;
 use coracle_runtime::fake::Verb;
 use serde_json::json;
 
@@ -49,6 +50,40 @@ async fn a_status_says_as_whom_a_container_began() {
     let containers = world.containers.as_ref().unwrap();
     let made = containers.container("main").unwrap();
     assert!(made.config.security.strict_groups);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn an_image_that_may_run_as_root_is_not_run_where_nobody_may() {
+    let world = World::with_containers();
+    let containers = world.containers.as_ref().unwrap();
+    containers.put_image_user("container-of-root:v1", ImageUser::Id(0));
+    let named = ImageUser::Name("web".to_owned());
+    containers.put_image_user("container-of-web:v1", named);
+    let kubelet = world.start();
+    let context = json!({"runAsNonRoot": true});
+    for (name, image, why) in [
+        (
+            "root",
+            "container-of-root:v1",
+            "container has runAsNonRoot and image will run as root",
+        ),
+        (
+            "named",
+            "container-of-web:v1",
+            "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is \
+             non-root",
+        ),
+    ] {
+        let spec = json!({"securityContext": context});
+        world.pod(name, json!({"image": image}), spec);
+        let held = |pod: &serde_json::Value| waiting(pod) == "CreateContainerConfigError";
+        let pod = world.api.object(&path(name), "it waits", held).await;
+        let message = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"];
+        let expected = format!("{why} (pod: \"{name}_ns(uid-{name})\", container: main)");
+        assert_eq!(message, &expected);
+    }
+    assert!(containers.list().is_empty());
     kubelet.stop().await;
 }
 

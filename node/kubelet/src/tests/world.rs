@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coracle_images::RegistryAuth;
+use coracle_images::{Access, PullSecret, RegistryAuth};
 use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::fake::FakeRuntime;
 use coracle_runtime::{
@@ -24,13 +24,19 @@ use super::api::FakeApi;
 use crate::{
     Attached, ClusterDns, EvictionPolicy, Fetched, HostPort, ImageError, ImageGcPolicy, Images,
     Kind, Kubelet, KubeletApi, KubeletConfig, ListedImage, LocalImage, LogindPlaces, NodePolicy,
-    PodNetwork, PullProgress, Reserved, Use, UserPlaces,
+    Origin, PodNetwork, PullProgress, Reserved, Use, UserPlaces,
 };
 
+/// With which what is private is pulled.
+pub(super) const PASSWORD: &str = "p";
+
 /// Images that exist are those whose name does not begin with `missing`; those that begin
-/// with `container` are no wasm, and those that begin with `slow` come when they are let.
+/// with `container` are no wasm, those that begin with `slow` come when they are let, and those that
+/// begin with `private` take the password [`PASSWORD`].
 #[derive(Default)]
 pub(super) struct FakeImages {
+    /// With whose credentials images were pulled; of what was put there by others nothing is known.
+    pub(super) pulled: Mutex<BTreeMap<String, Access>>,
     pub(super) present: Mutex<BTreeSet<String>>,
     pub(super) pulls: Mutex<Vec<(String, usize)>>,
     /// What each was pulled for.
@@ -39,8 +45,12 @@ pub(super) struct FakeImages {
     pub(super) released: Notify,
 }
 
-fn local(reference: &str) -> LocalImage {
+fn local(reference: &str, pulled: Option<&Access>) -> LocalImage {
     LocalImage {
+        origin: match pulled {
+            None => Origin::Preloaded,
+            Some(access) => Origin::Pulled(Some(access.clone())),
+        },
         image: Image {
             reference: reference.to_owned(),
             digest: format!("sha256:{reference}"),
@@ -65,7 +75,8 @@ impl Images for FakeImages {
         }
         let reference = reference.trim_start_matches("sha256:");
         let present = self.present.lock().contains(reference);
-        Ok(present.then(|| local(reference)))
+        let pulled = self.pulled.lock();
+        Ok(present.then(|| local(reference, pulled.get(reference))))
     }
 
     async fn pull(
@@ -90,8 +101,30 @@ impl Images for FakeImages {
                 message: "not in the registry".to_owned(),
             });
         }
+        let access = match reference.starts_with("private") {
+            false => Access::Everybody,
+            true => {
+                let fits = auths.iter().find(|auth| auth.password == PASSWORD);
+                let used = fits.ok_or_else(|| ImageError {
+                    reason: "ErrImagePull",
+                    message: "access denied".to_owned(),
+                })?;
+                let secret = used.pull_secret();
+                secret.map_or(Access::Everybody, |secret| Access::Secrets(vec![secret]))
+            }
+        };
         self.present.lock().insert(reference.to_owned());
-        Ok(local(reference))
+        let mut pulled = self.pulled.lock();
+        pulled.insert(reference.to_owned(), access);
+        Ok(local(reference, pulled.get(reference)))
+    }
+
+    async fn admit(&self, image: &LocalImage, secret: PullSecret) -> std::io::Result<()> {
+        let mut pulled = self.pulled.lock();
+        if let Some(Access::Secrets(known)) = pulled.get_mut(&image.image.reference) {
+            known.push(secret);
+        }
+        Ok(())
     }
 
     fn sources(&self, _: &LocalImage, _: &[RegistryAuth]) -> Vec<ImageSource> {
@@ -101,7 +134,7 @@ impl Images for FakeImages {
     fn list(&self) -> Vec<ListedImage> {
         let present = self.present.lock();
         let listed = present.iter().map(|name| ListedImage {
-            digest: local(name).image.digest,
+            digest: local(name, None).image.digest,
             references: vec![name.clone()],
             size_bytes: 1000,
         });

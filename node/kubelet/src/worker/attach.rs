@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::run::Worker;
 use crate::containers::start::Prepared;
-use crate::images::{Kind, PullPolicy, PullProgress, Use};
+use crate::images::{Claim, Kind, PullPolicy, PullProgress, Use};
 use crate::node_context::NodeContext;
 use crate::objects;
 use crate::pod;
@@ -117,11 +117,12 @@ pub(super) async fn late(
         };
         // What goes wrong is told when it is this container's turn.
         let auths = objects::pull_credentials(node, pod, reference, |_| {});
+        let claim = Claim::new(Vec::new(), auths);
         let policy = PullPolicy::IfNotPresent;
         let wanted = (reference, Use::Run);
         let obtained = node
             .images
-            .obtain(wanted, policy, auths, &PullProgress::default(), || {})
+            .obtain(wanted, policy, claim, &PullProgress::default(), || {})
             .await;
         kinds.push(match obtained {
             Ok(_) => node.images.kind(reference).await,

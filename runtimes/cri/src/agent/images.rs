@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coracle_runtime::grpc::UNAVAILABLE;
-use coracle_runtime::{Error, Image, ImageSource, OwnImage, Result};
+use coracle_runtime::{Error, Image, ImageSource, ImageUser, OwnImage, Result};
 
 use super::{Inner, broken, gone};
 use crate::wire::{
@@ -43,6 +43,15 @@ fn own(image: wire::Image) -> OwnImage {
         digest,
         resolved,
         size_bytes: image.size,
+    }
+}
+
+/// As whom an image runs, as the runtime tells it.
+pub(super) fn user(image: wire::Image) -> ImageUser {
+    match (image.uid, image.username) {
+        (Some(uid), _) => ImageUser::Id(uid.value),
+        (None, name) if name.is_empty() => ImageUser::Id(0),
+        (None, name) => ImageUser::Name(name),
     }
 }
 
@@ -131,6 +140,23 @@ mod tests {
                 size_bytes: 7,
             };
             assert_eq!(own(image), expected);
+        }
+    }
+
+    #[test]
+    fn an_image_has_a_user_of_a_number_or_a_name() {
+        for (uid, name, expected) in [
+            (Some(7), "", ImageUser::Id(7)),
+            (Some(0), "", ImageUser::Id(0)),
+            (None, "", ImageUser::Id(0)),
+            (None, "web", ImageUser::Name("web".into())),
+        ] {
+            let image = wire::Image {
+                uid: uid.map(|value| wire::Int64Value { value }),
+                username: name.into(),
+                ..Default::default()
+            };
+            assert_eq!(user(image), expected);
         }
     }
 

@@ -21,8 +21,8 @@ use coracle_runtime::grpc::{NOT_FOUND, Status};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, ImageSource, Listener,
-    OwnImage, PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent,
+    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, ImageSource, ImageUser,
+    Listener, OwnImage, PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent,
     RuntimeService, SandboxId, disk, ledger,
 };
 use futures::stream::BoxStream;
@@ -269,6 +269,12 @@ impl RuntimeService for CriRuntime {
             Some(_) => Ok(()),
             None => self.0.pull(image, &[images::by_itself(image)]).await,
         }
+    }
+
+    async fn image_user(&self, image: &Image) -> Result<Option<ImageUser>> {
+        let known = self.0.find_image(&image.digest).await?;
+        let known = known.ok_or_else(|| self.0.not_found("image", &image.digest))?;
+        Ok(Some(images::user(known)))
     }
 
     async fn remove_image(&self, digest: &str) -> Result<()> {

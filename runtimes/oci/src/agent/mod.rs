@@ -27,8 +27,9 @@ use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
 use coracle_runtime::usage::{DiskUsage, disk_usage};
 use coracle_runtime::{
-    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, Listener, PodSandbox,
-    PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent, RuntimeService, SandboxId,
+    Container, ContainerConfig, ContainerId, ContainerStats, Error, Image, ImageUser, Listener,
+    PodSandbox, PodSandboxConfig, PodsLimits, Resources, Result, RuntimeEvent, RuntimeService,
+    SandboxId,
 };
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::binary::Binary;
 use crate::snapshots::Snapshots;
+use crate::spec;
 use shim::Shim;
 
 /// The runtime's name, also its RuntimeClass handler.
@@ -201,6 +203,11 @@ impl RuntimeService for OciRuntime {
                 Error::io(format!("unpacking image {}", image.reference), error)
             }
         })
+    }
+
+    async fn image_user(&self, image: &Image) -> Result<Option<ImageUser>> {
+        let stored = self.0.image(&image.digest)?;
+        Ok(Some(spec::of_image(&stored.config.user)))
     }
 
     async fn remove_image(&self, digest: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! As whom a container runs: what the Pod says over what the image says, by the image's own files
 //! of users and groups (passwd(5), group(5)).
 
-use coracle_runtime::{ContainerUser, IdRange, Security};
+use coracle_runtime::{ContainerUser, IdRange, ImageUser, Security};
 use serde_json::{Value, json};
 
 use crate::snapshots::UserFiles;
@@ -26,6 +26,16 @@ pub(super) fn check_range(of: &ContainerUser) -> Result<(), String> {
 /// A user in the specification.
 pub(super) fn to_json(of: &ContainerUser) -> Value {
     json!({"uid": of.uid, "gid": of.gid, "additionalGids": of.supplemental_groups})
+}
+
+/// As whom an image runs that says that of its user.
+pub(crate) fn of_image(image: &str) -> ImageUser {
+    let user = image.split_once(':').map_or(image, |(user, _)| user);
+    match (user, user.parse()) {
+        ("", _) => ImageUser::Id(0),
+        (_, Ok(id)) => ImageUser::Id(id),
+        (name, Err(_)) => ImageUser::Name(name.to_owned()),
+    }
 }
 
 /// The user of a container. `image` is `user`, `uid`, `user:group` or `uid:gid`, or empty.
@@ -115,4 +125,25 @@ fn member_of(file: &str, user: &str) -> Vec<u32> {
             number(&fields, 2)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_names_a_user_or_a_number_or_none() {
+        let name = |name: &str| ImageUser::Name(name.to_owned());
+        for (image, user) in [
+            ("", ImageUser::Id(0)),
+            (":7", ImageUser::Id(0)),
+            ("0", ImageUser::Id(0)),
+            ("0:7", ImageUser::Id(0)),
+            ("7:web", ImageUser::Id(7)),
+            ("root", name("root")),
+            ("web:7", name("web")),
+        ] {
+            assert_eq!(of_image(image), user, "{image:?}");
+        }
+    }
 }

@@ -350,6 +350,7 @@ pub(crate) fn image(
         config,
         size_bytes: 1,
         references: vec![format!("registry.test/{name}:v1")],
+        pulled: Default::default(),
     });
     Image {
         reference: format!("registry.test/{name}:v1"),

@@ -15,8 +15,8 @@ use crate::streaming::{ExecConfig, Session, Wanted};
 use crate::usage::DiskUsage;
 use crate::{
     Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, ContainerUser, Image,
-    Listener, OwnImage, PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent, SandboxId,
-    SandboxState,
+    ImageUser, Listener, OwnImage, PodSandbox, PodSandboxConfig, Protocol, Resources, RuntimeEvent,
+    SandboxId, SandboxState,
 };
 
 fn write_output(sandbox: &PodSandboxConfig, config: &ContainerConfig, lines: &[String]) {
@@ -99,6 +99,11 @@ impl RuntimeService for FakeRuntime {
         }
         state.images.insert(image.digest.clone());
         Ok(())
+    }
+
+    async fn image_user(&self, image: &Image) -> Result<Option<ImageUser>> {
+        let state = self.state.lock();
+        Ok(state.image_users.get(&image.reference).cloned())
     }
 
     async fn remove_image(&self, digest: &str) -> Result<()> {

@@ -161,6 +161,7 @@ impl Node {
             size_bytes: 1,
             references: Vec::new(),
             blobs: vec![layer],
+            pulled: Default::default(),
         };
         self.content.record(stored).unwrap();
         Image {
@@ -346,6 +347,7 @@ fn record(content: &ContentStore, module: &[u8], layers: BTreeMap<String, Digest
         size_bytes: 1,
         references: Vec::new(),
         blobs: layers.into_values().chain([module]).collect(),
+        pulled: Default::default(),
     };
     content.record(stored).unwrap();
     Image {
