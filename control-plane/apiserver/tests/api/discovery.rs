@@ -82,6 +82,146 @@ async fn both_forms_of_discovery_agree() {
     }
 }
 
+/// The group, or else the resource, of each of a list.
+fn listed<'a>(list: &'a Value, name: &str) -> Vec<&'a str> {
+    let items = list.as_array().unwrap().iter();
+    items
+        .map(|item| item.pointer(name).map_or("", |name| name.as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn groups_are_listed_by_their_priorities() {
+    let api = Api::new().await;
+    let want = [
+        "apiregistration.k8s.io",
+        "apps",
+        "events.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "storage.k8s.io",
+        "admissionregistration.k8s.io",
+        "scheduling.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+        "discovery.k8s.io",
+        "resource.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+        "storagemigration.k8s.io",
+        "metrics.k8s.io",
+    ];
+    let legacy = api.get("/apis").await.ok(200);
+    assert_eq!(listed(&legacy["groups"], "/name"), want);
+    let aggregated = api.get_as("/apis", AGGREGATED).await.ok(200);
+    assert_eq!(listed(&aggregated["items"], "/metadata/name"), want);
+}
+
+#[tokio::test]
+async fn kinds_of_another_version_are_named_with_it_and_no_others() {
+    let api = Api::new().await;
+    let core = api.get_as("/api", AGGREGATED).await.ok(200);
+    let resources = core["items"][0]["versions"][0]["resources"]
+        .as_array()
+        .unwrap();
+    let pods = resources
+        .iter()
+        .find(|known| known["resource"] == "pods")
+        .unwrap();
+    let own = json!({"group": "", "version": "", "kind": "Pod"});
+    assert_eq!(pods["responseKind"], own);
+    let parts = [
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "proxy",
+        "resize",
+        "status",
+    ];
+    assert_eq!(listed(&pods["subresources"], "/subresource"), parts);
+    let kinds = [
+        (
+            1_usize,
+            json!({"group": "", "version": "", "kind": "Binding"}),
+        ),
+        (
+            3,
+            json!({"group": "policy", "version": "v1", "kind": "Eviction"}),
+        ),
+        (9, own),
+    ];
+    for (index, kind) in kinds {
+        assert_eq!(pods["subresources"][index]["responseKind"], kind);
+    }
+    let legacy = api.get("/api/v1").await.ok(200);
+    let legacy = legacy["resources"].as_array().unwrap();
+    for (name, group, version) in [
+        ("pods", json!(null), json!(null)),
+        ("pods/exec", json!(null), json!(null)),
+        ("pods/eviction", json!("policy"), json!("v1")),
+        (
+            "serviceaccounts/token",
+            json!("authentication.k8s.io"),
+            json!("v1"),
+        ),
+    ] {
+        let resource = legacy.iter().find(|known| known["name"] == name).unwrap();
+        assert_eq!(
+            (&resource["group"], &resource["version"]),
+            (&group, &version),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stored_versions_have_the_hashes_of_kubernetes() {
+    let api = Api::new().await;
+    for (group_version, name, hash) in [
+        ("/api/v1", "pods", json!("xPOwRZ+Yhw8=")),
+        ("/api/v1", "events", json!("r2yiGXH7wu8=")),
+        ("/apis/events.k8s.io/v1", "events", json!("r2yiGXH7wu8=")),
+        ("/apis/apps/v1", "deployments", json!("8aSe+NMegvE=")),
+        (
+            "/apis/autoscaling/v1",
+            "horizontalpodautoscalers",
+            json!("qwQve8ut294="),
+        ),
+        (
+            "/apis/autoscaling/v2",
+            "horizontalpodautoscalers",
+            json!("qwQve8ut294="),
+        ),
+        ("/api/v1", "pods/status", json!(null)),
+        ("/api/v1", "componentstatuses", json!(null)),
+        (
+            "/apis/authentication.k8s.io/v1",
+            "tokenreviews",
+            json!(null),
+        ),
+    ] {
+        let list = api.get(group_version).await.ok(200);
+        let resources = list["resources"].as_array().unwrap();
+        let resource = resources
+            .iter()
+            .find(|known| known["name"] == name)
+            .unwrap();
+        assert_eq!(
+            resource["storageVersionHash"], hash,
+            "{group_version} {name}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn discovery_is_not_sent_twice() {
     let api = Api::new().await;
