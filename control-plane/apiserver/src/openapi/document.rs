@@ -1,6 +1,7 @@
 //! The document of one group-version.
 
 mod connect;
+mod enums;
 pub(super) mod listings;
 mod operation;
 mod parameters;

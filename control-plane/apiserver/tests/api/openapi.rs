@@ -239,6 +239,12 @@ async fn schemas_say_what_kubernetes_says_of_them() {
         }
         assert_eq!(schema["required"], required, "{name}");
     }
+    let spec = &v2["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"];
+    let policies = json!(["Always", "Never", "OnFailure"]);
+    assert_eq!(spec["restartPolicy"]["enum"], policies);
+    let service = &v2["definitions"]["io.k8s.api.core.v1.ServiceSpec"]["properties"];
+    let families = json!(["", "IPv4", "IPv6"]);
+    assert_eq!(service["ipFamilies"]["items"]["enum"], families);
     let stateful = api.get("/openapi/v3/apis/apps/v1").await.ok(200);
     let claim = &stateful["components"]["schemas"]["io.k8s.api.core.v1.PersistentVolumeClaim"];
     let kind = &claim["x-kubernetes-group-version-kind"][0]["kind"];

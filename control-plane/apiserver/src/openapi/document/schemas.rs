@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coracle_apimachinery::schema::{ListType, Node, Schema as Structures, Shape};
 use serde_json::{Map, Value, json};
 
-use super::gvk;
+use super::{enums, gvk};
 use crate::registry::erased::Kind;
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
@@ -30,6 +30,7 @@ const NAMED_OR_NOT: [&str; 8] = [
 pub(super) fn complete(schemas: &mut Map<String, Value>, kinds: &[Arc<dyn Kind>]) {
     define_unions(schemas);
     schemas.iter_mut().for_each(demand);
+    enums::add(schemas);
     let mut seen = BTreeSet::new();
     for kind in kinds {
         let name = kind.schema_name();
