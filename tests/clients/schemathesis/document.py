@@ -34,8 +34,8 @@ def main(kubeconfig: str, folder: str) -> None:
         document = get(entry["serverRelativeURL"])
         paths |= document["paths"]
         schemas |= document["components"]["schemas"]
-    # What a proxy answers is somebody else's, or that there is nobody.
-    paths = {path: item for path, item in paths.items() if "/proxy" not in path}
+    # What a proxy or a stream leads to is somebody else's, or that there is nobody.
+    paths = {path: item for path, item in paths.items() if not leads_away(item)}
     for operations in paths.values():
         for operation in operations.values():
             sent = operation.get("requestBody", {}) if isinstance(operation, dict) else {}
@@ -45,6 +45,11 @@ def main(kubeconfig: str, folder: str) -> None:
     whole |= {"paths": paths, "components": {"schemas": schemas}}
     (into / "openapi.json").write_text(json.dumps(whole))
     print(f"{len(paths)} paths, {len(schemas)} schemas")
+
+
+def leads_away(item: dict) -> bool:
+    operations = (of for of in item.values() if isinstance(of, dict))
+    return any(of.get("x-kubernetes-action") == "connect" for of in operations)
 
 
 main(*sys.argv[1:])

@@ -88,6 +88,9 @@ fn merge_objects(
         let field = schema.field(&key);
         let merged = match (document.remove(&key), value) {
             (_, Value::Null) => None,
+            (Some(Value::Object(_)), Value::Object(new)) if field.patch.replace => {
+                Some(Value::Object(bare_object(new)))
+            }
             (Some(Value::Object(old)), Value::Object(new)) => {
                 Some(Value::Object(merge_objects(old, new, field.node)?))
             }

@@ -31,6 +31,16 @@ fn named(names: &[&str]) -> Value {
 }
 
 #[test]
+fn an_object_is_replaced_where_its_type_says_so() {
+    let budget = kind("policy", "PodDisruptionBudget");
+    let spec = |selector: Value| json!({"spec": {"minAvailable": 1, "selector": selector}});
+    let was = spec(json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k"}]}));
+    let patch = json!({"spec": {"selector": {"matchLabels": {"c": "d", "e": null}}}});
+    let is = spec(json!({"matchLabels": {"c": "d"}}));
+    assert_eq!(apply(was, patch, budget), Ok(is));
+}
+
+#[test]
 fn items_are_merged_by_their_key() {
     let table = [
         (

@@ -31,7 +31,26 @@ pub fn openapi_v2(document: &Value) -> Vec<u8> {
     message(&mut out, 9, |out| {
         named(out, 1, &document["definitions"], schema);
     });
+    for one_of in document["security"].as_array().into_iter().flatten() {
+        message(&mut out, 12, |out| {
+            named(out, 1, one_of, |out, scopes| texts(out, 1, scopes));
+        });
+    }
+    if document["securityDefinitions"].is_object() {
+        message(&mut out, 13, |out| {
+            named(out, 1, &document["securityDefinitions"], api_key);
+        });
+    }
     out
+}
+
+fn api_key(out: &mut Vec<u8>, definition: &Value) {
+    message(out, 2, |out| {
+        text(out, 1, &definition["type"]);
+        text(out, 2, &definition["name"]);
+        text(out, 3, &definition["in"]);
+        text(out, 4, &definition["description"]);
+    });
 }
 
 fn message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
@@ -228,5 +247,20 @@ mod tests {
         ]);
         want.extend(definition);
         assert_eq!(openapi_v2(&document), want);
+    }
+
+    #[test]
+    fn keys_are_those_of_gnostic_too() {
+        let key = json!({"type": "apiKey", "name": "n", "in": "header", "description": "d"});
+        let document = json!({
+            "security": [{"K": []}], "securityDefinitions": {"K": key},
+        });
+        let want = [
+            b"\x12\x00\x42\x00\x4a\x00".as_slice(),
+            b"\x62\x07\x0a\x05\x0a\x01K\x12\x00",
+            b"\x6a\x1f\x0a\x1d\x0a\x01K\x12\x18\x12\x16",
+            b"\x0a\x06apiKey\x12\x01n\x1a\x06header\x22\x01d",
+        ];
+        assert_eq!(openapi_v2(&document), want.concat());
     }
 }

@@ -92,6 +92,9 @@ pub struct Patch {
     /// Whether the patch names the members of the object, or of each item, that stay
     /// (`$retainKeys`).
     pub retain_keys: bool,
+    /// Whether an object of the patch replaces the one that is there, with which it would else be
+    /// merged.
+    pub replace: bool,
 }
 
 /// A type in its schema.
@@ -138,10 +141,11 @@ pub struct FieldNode<'a> {
     pub always: bool,
 }
 
-static REPLACE: Patch = Patch {
+static NOTHING_SAID: Patch = Patch {
     merge: false,
     merge_key: None,
     retain_keys: false,
+    replace: false,
 };
 static ATOMIC: ListType = ListType::Atomic;
 
@@ -232,6 +236,15 @@ impl<'a> Node<'a> {
         self.of == UNTYPED
     }
 
+    /// The type itself, without what is said of it in this place alone.
+    #[must_use]
+    pub fn anywhere(self) -> Self {
+        match &self.schema.types[self.of] {
+            Type::Here { of, .. } => self.at(*of),
+            _ => self,
+        }
+    }
+
     fn fields(self) -> &'a [(Box<str>, Field)] {
         match &self.schema.types[self.of] {
             Type::Struct { fields, .. } => fields,
@@ -267,7 +280,7 @@ impl<'a> Node<'a> {
         };
         FieldNode {
             node: self.at(of),
-            patch: &REPLACE,
+            patch: &NOTHING_SAID,
             always: false,
         }
     }

@@ -145,5 +145,6 @@ fn patch(text: &str) -> Patch {
         merge: has("merge"),
         merge_key: key,
         retain_keys: has("retainKeys"),
+        replace: has("replace"),
     }
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::shown;
+use super::subresources;
+use crate::registry::kinds::api_service::by_preference;
 use crate::registry::lookup::{Kinds, by_priority};
 use crate::registry::strategy::Descriptor;
 
@@ -25,7 +26,7 @@ struct Resource {
 
 /// `/api` (the core group) or `/apis` (all others).
 pub(super) fn list(kinds: &Kinds, core: bool) -> Value {
-    let groups = kinds.groups();
+    let groups = by_preference(kinds);
     let items: Vec<Value> = groups
         .iter()
         .filter(|(group, _)| group.is_empty() == core)
@@ -58,17 +59,17 @@ pub(super) fn list(kinds: &Kinds, core: bool) -> Value {
 }
 
 fn resource(d: &Descriptor) -> Resource {
-    let subresources = d.subresources.iter().map(|subresource| {
-        let shown = shown(d, *subresource);
+    let subresources = subresources(d).into_iter().map(|shown| {
+        let version = shown.other_version(d);
         json!({
             "subresource": shown.name,
-            "responseKind": response_kind(&shown.group, &shown.version, &shown.kind),
+            "responseKind": response_kind(version, &shown.kind),
             "verbs": shown.verbs,
         })
     });
     Resource {
         resource: d.plural.clone(),
-        response_kind: response_kind(&d.group, &d.version, &d.kind),
+        response_kind: response_kind(None, &d.kind),
         scope: if d.is_namespaced() {
             "Namespaced"
         } else {
@@ -82,6 +83,8 @@ fn resource(d: &Descriptor) -> Resource {
     }
 }
 
-fn response_kind(group: &str, version: &str, kind: &str) -> Value {
+/// A kind of the version that lists it, if no other is given.
+fn response_kind(other_version: Option<(&str, &str)>, kind: &str) -> Value {
+    let (group, version) = other_version.unwrap_or_default();
     json!({"group": group, "version": version, "kind": kind})
 }

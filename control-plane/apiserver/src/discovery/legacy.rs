@@ -1,14 +1,19 @@
 //! The legacy documents.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     APIGroup, APIGroupList, APIResource, APIResourceList, APIVersions, GroupVersionForDiscovery,
     ServerAddressByClientCIDR,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::shown;
+use super::subresources;
 use crate::auth::tokens::discovery as issuer;
+use crate::registry::kinds::api_service::by_preference;
 use crate::registry::lookup::{Kinds, by_priority};
+use crate::registry::strategy::Descriptor;
 
 /// `/`: the paths that there are.
 pub(super) fn paths(kinds: &Kinds) -> Value {
@@ -54,7 +59,7 @@ pub(super) fn versions(server_address: &str) -> APIVersions {
 
 /// `/apis`.
 pub(super) fn groups(kinds: &Kinds) -> APIGroupList {
-    let names = kinds.groups().into_keys().filter(|group| !group.is_empty());
+    let names = by_preference(kinds).into_iter().map(|(name, _)| name);
     APIGroupList {
         groups: names.filter_map(|name| group(kinds, name)).collect(),
     }
@@ -82,9 +87,8 @@ pub(super) fn group(kinds: &Kinds, name: &str) -> Option<APIGroup> {
 /// `/api/v1`, `/apis/GROUP/VERSION`.
 pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<APIResourceList> {
     let groups = kinds.groups();
-    let kinds = groups.get(group)?.get(version)?;
     let mut resources = Vec::new();
-    for kind in kinds {
+    for kind in groups.get(group)?.get(version)? {
         let d = kind.descriptor();
         let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
         resources.push(APIResource {
@@ -95,20 +99,19 @@ pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<API
             verbs: d.verbs.clone(),
             short_names: some(&d.short_names),
             categories: some(&d.categories),
+            storage_version_hash: storage_version_hash(kinds, d),
             ..APIResource::default()
         });
-        for subresource in &d.subresources {
-            let shown = shown(d, *subresource);
+        for shown in subresources(d) {
+            let other = shown.other_version(d);
+            let (group, version) = other.unzip();
             resources.push(APIResource {
                 name: format!("{}/{}", d.plural, shown.name),
                 namespaced: d.is_namespaced(),
-                group: shown
-                    .foreign
-                    .then_some(shown.group)
-                    .filter(|group| !group.is_empty()),
-                version: shown.foreign.then_some(shown.version),
-                kind: shown.kind,
+                group: group.filter(|group| !group.is_empty()).map(str::to_owned),
+                version: version.map(str::to_owned),
                 verbs: shown.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+                kind: shown.kind,
                 ..APIResource::default()
             });
         }
@@ -123,4 +126,18 @@ pub(super) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<API
         group_version,
         resources,
     })
+}
+
+/// What changes when objects are stored in another version, which is when somebody may want them
+/// written anew: the hash that Kubernetes shows.
+fn storage_version_hash(kinds: &Kinds, d: &Descriptor) -> Option<String> {
+    let stored = kinds.stored(&d.storage).filter(|_| !d.computed)?;
+    let Descriptor {
+        group,
+        version,
+        kind,
+        ..
+    } = stored.descriptor();
+    let hash = Sha256::digest(format!("{group}/{version}/{kind}"));
+    Some(STANDARD.encode(&hash[..8]))
 }

@@ -175,6 +175,22 @@ pub(crate) struct Shown {
     pub(crate) verbs: &'static [&'static str],
 }
 
+impl Shown {
+    /// Its group and version, where they are not those of the resource: discovery names no others.
+    fn other_version(&self, descriptor: &Descriptor) -> Option<(&str, &str)> {
+        let own = (&*descriptor.group, &*descriptor.version);
+        Some((&*self.group, &*self.version)).filter(|given| *given != own)
+    }
+}
+
+/// The subresources of a kind, by name.
+fn subresources(descriptor: &Descriptor) -> Vec<Shown> {
+    let all = descriptor.subresources.iter();
+    let mut all: Vec<Shown> = all.map(|part| shown(descriptor, *part)).collect();
+    all.sort_by_key(|shown| shown.name);
+    all
+}
+
 pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown {
     const CORE: (&str, &str) = ("", "v1");
     let change: &[&str] = &["get", "patch", "update"];

@@ -22,6 +22,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::document::listings;
 use self::kept::Kept;
 use crate::discovery::{hex, tagged, with_etag};
 use crate::handlers::encode::{accepted_json, response};
@@ -83,7 +84,8 @@ impl OpenApi {
             return Ok(hashes);
         }
         let mut hashes = BTreeMap::new();
-        for name in names(kinds).into_keys() {
+        let listings = listings::names(kinds);
+        for name in names(kinds).into_keys().chain(listings) {
             let document = named(kinds, &name)?;
             hashes.insert(name, hex(&Sha256::digest(&document)));
         }
@@ -129,8 +131,11 @@ fn url(name: &str, hash: &str) -> String {
 
 /// The document of this name.
 fn named(kinds: &Kinds, name: &str) -> Result<Bytes, Status> {
-    let (group, version) = names(kinds).remove(name).ok_or_else(Status::unknown_path)?;
-    encode(&document::document(kinds, &group, &version))
+    let document = match names(kinds).remove(name) {
+        Some((group, version)) => document::document(kinds, &group, &version),
+        None => listings::document(kinds, name).ok_or_else(Status::unknown_path)?,
+    };
+    encode(&document)
 }
 
 fn encode(document: &Value) -> Result<Bytes, Status> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::document::document;
+use super::document::{document, listings, security_schemes};
 use crate::registry::lookup::Kinds;
 
 const V3: &str = "#/components/schemas/";
@@ -25,31 +25,30 @@ const SCHEMA: &[&str] = &[
     "type",
 ];
 
-/// Media types of bodies and answers.
-const TYPES: &[&str] = &[
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-    "application/cbor",
-];
-
 /// The document.
 pub(super) fn whole(kinds: &Kinds) -> Value {
     let (mut definitions, mut paths) = (Map::new(), Map::new());
+    let mut add = |mut part: Value| {
+        if let Value::Object(schemas) = part["components"]["schemas"].take() {
+            for (name, schema) in schemas {
+                merge(&mut definitions, name, convert(schema));
+            }
+        }
+        if let Value::Object(of_part) = part["paths"].take() {
+            paths.extend(of_part.into_iter().map(|(path, item)| {
+                let item = path_item(item);
+                (path, item)
+            }));
+        }
+    };
     for (group, versions) in kinds.groups() {
         for version in versions.keys() {
-            let mut part = document(kinds, group, version);
-            if let Value::Object(schemas) = part["components"]["schemas"].take() {
-                for (name, schema) in schemas {
-                    merge(&mut definitions, name, convert(schema));
-                }
-            }
-            if let Value::Object(of_part) = part["paths"].take() {
-                paths.extend(of_part.into_iter().map(|(path, item)| {
-                    let item = path_item(item);
-                    (path, item)
-                }));
-            }
+            add(document(kinds, group, version));
+        }
+    }
+    for name in listings::names(kinds) {
+        if let Some(part) = listings::document(kinds, &name) {
+            add(part);
         }
     }
     json!({
@@ -57,6 +56,8 @@ pub(super) fn whole(kinds: &Kinds) -> Value {
         "info": {"title": "Kubernetes", "version": crate::health::version().git_version},
         "paths": paths,
         "definitions": definitions,
+        "security": [{"BearerToken": []}],
+        "securityDefinitions": security_schemes(),
     })
 }
 
@@ -148,39 +149,39 @@ fn operation(operation: Value) -> Value {
         _ => Vec::new(),
     };
     let mut consumes: BTreeSet<String> = BTreeSet::from(["*/*".to_owned()]);
-    if let Some(body) = operation.remove("requestBody") {
+    if let Some(mut body) = operation.remove("requestBody") {
         let content = body["content"].as_object().cloned().unwrap_or_default();
         let schema = content.values().next().map(|body| body["schema"].clone());
         consumes = content
             .into_iter()
             .map(|(media_type, _)| media_type)
             .collect();
-        parameters.push(json!({
-            "name": "body", "in": "body", "required": true,
-            "schema": convert(schema.unwrap_or_default()),
-        }));
+        let mut parameter = json!({
+            "name": "body", "in": "body", "schema": convert(schema.unwrap_or_default()),
+        });
+        if body["required"] == true {
+            parameter["required"] = body["required"].take();
+        }
+        parameters.push(parameter);
     }
-    let mut produces = json!(TYPES);
+    let mut produces: Vec<String> = Vec::new();
     if let Some(Value::Object(responses)) = operation.get_mut("responses") {
         for response in responses.values_mut() {
-            let schema = response["content"]["application/json"]["schema"].take();
-            let anything = response["content"]["*/*"]["schema"].take();
-            let schema = if anything.is_null() {
-                schema
-            } else {
-                produces = json!(["*/*"]);
-                anything
-            };
             let description = response["description"].take();
+            let content = response["content"].take();
             *response = json!({ "description": description });
-            if !schema.is_null() {
-                response["schema"] = convert(schema);
+            // All forms have the same schema.
+            if let Value::Object(forms) = content
+                && let Some(mut schema) = forms.values().next().cloned()
+            {
+                response["schema"] = convert(schema["schema"].take());
+                produces = forms.into_iter().map(|(form, _)| form).collect();
             }
         }
     }
     operation.insert("parameters".to_owned(), parameters.into());
     operation.insert("consumes".to_owned(), json!(consumes));
-    operation.insert("produces".to_owned(), produces);
+    operation.insert("produces".to_owned(), produces.into());
     operation.insert("schemes".to_owned(), json!(["https"]));
     operation.into()
 }

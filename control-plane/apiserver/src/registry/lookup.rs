@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::erased::Kind;
 
+/// Kinds by their version within a group.
+pub type Versions<'a> = BTreeMap<&'a str, Vec<&'a Arc<dyn Kind>>>;
 /// Kinds by their group and version.
-pub type Groups<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a Arc<dyn Kind>>>>;
+pub type Groups<'a> = BTreeMap<&'a str, Versions<'a>>;
 
 /// Versions of a group in the order in which clients should prefer them, by Kubernetes' rule:
 /// stable ones, then beta, then alpha, each from the newest; then what is no such name.

@@ -1,8 +1,7 @@
-//! Discovery, OpenAPI, health and version.
+//! Discovery and version.
 
 use axum::body::Body;
 use http::Request;
-use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::harness::Api;
@@ -82,6 +81,146 @@ async fn both_forms_of_discovery_agree() {
     }
 }
 
+/// The group, or else the resource, of each of a list.
+fn listed<'a>(list: &'a Value, name: &str) -> Vec<&'a str> {
+    let items = list.as_array().unwrap().iter();
+    items
+        .map(|item| item.pointer(name).map_or("", |name| name.as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn groups_are_listed_by_their_priorities() {
+    let api = Api::new().await;
+    let want = [
+        "apiregistration.k8s.io",
+        "apps",
+        "events.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "autoscaling",
+        "batch",
+        "certificates.k8s.io",
+        "networking.k8s.io",
+        "policy",
+        "rbac.authorization.k8s.io",
+        "storage.k8s.io",
+        "admissionregistration.k8s.io",
+        "scheduling.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+        "discovery.k8s.io",
+        "resource.k8s.io",
+        "flowcontrol.apiserver.k8s.io",
+        "storagemigration.k8s.io",
+        "metrics.k8s.io",
+    ];
+    let legacy = api.get("/apis").await.ok(200);
+    assert_eq!(listed(&legacy["groups"], "/name"), want);
+    let aggregated = api.get_as("/apis", AGGREGATED).await.ok(200);
+    assert_eq!(listed(&aggregated["items"], "/metadata/name"), want);
+}
+
+#[tokio::test]
+async fn kinds_of_another_version_are_named_with_it_and_no_others() {
+    let api = Api::new().await;
+    let core = api.get_as("/api", AGGREGATED).await.ok(200);
+    let resources = core["items"][0]["versions"][0]["resources"]
+        .as_array()
+        .unwrap();
+    let pods = resources
+        .iter()
+        .find(|known| known["resource"] == "pods")
+        .unwrap();
+    let own = json!({"group": "", "version": "", "kind": "Pod"});
+    assert_eq!(pods["responseKind"], own);
+    let parts = [
+        "attach",
+        "binding",
+        "ephemeralcontainers",
+        "eviction",
+        "exec",
+        "log",
+        "portforward",
+        "proxy",
+        "resize",
+        "status",
+    ];
+    assert_eq!(listed(&pods["subresources"], "/subresource"), parts);
+    let kinds = [
+        (
+            1_usize,
+            json!({"group": "", "version": "", "kind": "Binding"}),
+        ),
+        (
+            3,
+            json!({"group": "policy", "version": "v1", "kind": "Eviction"}),
+        ),
+        (9, own),
+    ];
+    for (index, kind) in kinds {
+        assert_eq!(pods["subresources"][index]["responseKind"], kind);
+    }
+    let legacy = api.get("/api/v1").await.ok(200);
+    let legacy = legacy["resources"].as_array().unwrap();
+    for (name, group, version) in [
+        ("pods", json!(null), json!(null)),
+        ("pods/exec", json!(null), json!(null)),
+        ("pods/eviction", json!("policy"), json!("v1")),
+        (
+            "serviceaccounts/token",
+            json!("authentication.k8s.io"),
+            json!("v1"),
+        ),
+    ] {
+        let resource = legacy.iter().find(|known| known["name"] == name).unwrap();
+        assert_eq!(
+            (&resource["group"], &resource["version"]),
+            (&group, &version),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn stored_versions_have_the_hashes_of_kubernetes() {
+    let api = Api::new().await;
+    for (group_version, name, hash) in [
+        ("/api/v1", "pods", json!("xPOwRZ+Yhw8=")),
+        ("/api/v1", "events", json!("r2yiGXH7wu8=")),
+        ("/apis/events.k8s.io/v1", "events", json!("r2yiGXH7wu8=")),
+        ("/apis/apps/v1", "deployments", json!("8aSe+NMegvE=")),
+        (
+            "/apis/autoscaling/v1",
+            "horizontalpodautoscalers",
+            json!("qwQve8ut294="),
+        ),
+        (
+            "/apis/autoscaling/v2",
+            "horizontalpodautoscalers",
+            json!("qwQve8ut294="),
+        ),
+        ("/api/v1", "pods/status", json!(null)),
+        ("/api/v1", "componentstatuses", json!(null)),
+        (
+            "/apis/authentication.k8s.io/v1",
+            "tokenreviews",
+            json!(null),
+        ),
+    ] {
+        let list = api.get(group_version).await.ok(200);
+        let resources = list["resources"].as_array().unwrap();
+        let resource = resources
+            .iter()
+            .find(|known| known["name"] == name)
+            .unwrap();
+        assert_eq!(
+            resource["storageVersionHash"], hash,
+            "{group_version} {name}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn discovery_is_not_sent_twice() {
     let api = Api::new().await;
@@ -110,195 +249,6 @@ async fn discovery_is_not_sent_twice() {
         assert_eq!(again.status(), 304, "{path} {accept}");
         assert_eq!(again.headers()["etag"], etag);
         assert_eq!(get(Some("\"other\"")).await.status(), 200);
-    }
-}
-
-/// Every reference of a document.
-fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
-    match value {
-        Value::Object(map) => {
-            found.extend(map.get("$ref").and_then(Value::as_str));
-            map.values().for_each(|value| references(value, found));
-        }
-        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
-        _ => {}
-    }
-}
-
-#[tokio::test]
-async fn openapi_documents_are_whole() {
-    let api = Api::new().await;
-    let index = api.get("/openapi/v3").await.ok(200);
-    for (name, entry) in index["paths"].as_object().unwrap() {
-        let document = api
-            .get(entry["serverRelativeURL"].as_str().unwrap())
-            .await
-            .ok(200);
-        let mut found = Vec::new();
-        references(&document, &mut found);
-        assert!(!found.is_empty(), "{name}");
-        for reference in found {
-            let schema = reference.strip_prefix("#/components/schemas/").unwrap();
-            assert!(
-                document["components"]["schemas"].get(schema).is_some(),
-                "{name}: {schema}"
-            );
-        }
-    }
-    let core = api.get("/openapi/v3/api/v1").await.ok(200);
-    let proxy = "/api/v1/namespaces/{namespace}/services/{name}/proxy/{path}";
-    let options = &core["paths"][proxy]["options"];
-    assert_eq!(options["x-kubernetes-action"], "connect");
-    let kind = &options["x-kubernetes-group-version-kind"]["kind"];
-    assert_eq!(*kind, "ServiceProxyOptions");
-    assert!(core["paths"]["/api/v1/nodes/{name}/proxy"]["head"].is_object());
-    let schemas = &core["components"]["schemas"];
-    let gvk = &schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"][0];
-    assert_eq!(gvk["kind"], "Pod");
-    let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
-    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-    assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
-    // An item of a list without one of its keys has a default of it.
-    let port = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"];
-    assert_eq!(port["protocol"]["default"], "TCP");
-    assert!(port["hostIP"].get("default").is_none());
-    let quantity = &schemas["io.k8s.apimachinery.pkg.api.resource.Quantity"];
-    let types = json!([{"type": "string"}, {"type": "number"}]);
-    assert_eq!(quantity["oneOf"], types);
-    let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
-    assert!(
-        patch["parameters"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|p| p["name"] == "fieldValidation")
-    );
-    let paths = core["paths"].as_object().unwrap();
-    let pod = "/api/v1/namespaces/{namespace}/pods/{name}";
-    let kind = |path: &str, method: &str| {
-        paths[&format!("{pod}/{path}")][method]["x-kubernetes-group-version-kind"]["kind"].clone()
-    };
-    assert_eq!(kind("status", "patch"), "Pod");
-    let id = &paths[&format!("{pod}/eviction")]["post"]["operationId"];
-    assert_eq!(id, "createCoreV1NamespacedPodEviction");
-    assert_eq!(kind("binding", "post"), "Binding");
-    assert_eq!(kind("eviction", "post"), "Eviction");
-    assert_eq!(kind("log", "get"), "Pod");
-    assert!(paths.contains_key("/api/v1/namespaces/{name}/finalize"));
-    let apps = api.get("/openapi/v3/apis/apps/v1").await.ok(200);
-    let scale = &apps["components"]["schemas"]["io.k8s.api.autoscaling.v1.Scale"];
-    assert_eq!(scale["x-kubernetes-group-version-kind"][0]["kind"], "Scale");
-    api.get("/openapi/v3/apis/none/v1")
-        .await
-        .fails(404, "NotFound");
-}
-
-#[tokio::test]
-async fn openapi_documents_are_kept_by_their_hashes() {
-    let api = Api::new().await;
-    let index = api.get("/openapi/v3").await.ok(200);
-    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
-        .as_str()
-        .unwrap();
-    let answer = api.get(url).await;
-    assert!(
-        answer.headers["cache-control"]
-            .to_str()
-            .unwrap()
-            .contains("immutable")
-    );
-    let etag = answer.headers["etag"].to_str().unwrap();
-    assert_eq!(Some(etag.trim_matches('"')), url.split("hash=").nth(1));
-    let request = Request::get("/openapi/v3/apis/apps/v1").header("if-none-match", etag);
-    let again = api.request(request.body(Body::empty()).unwrap()).await;
-    assert_eq!((again.code, again.text.as_str()), (304, ""));
-    // A hash of another version leads to the document of this one.
-    let stale = api.get("/openapi/v3/apis/apps/v1?hash=00").await;
-    assert_eq!(stale.code, 301);
-    assert_eq!(stale.headers["location"], *url);
-}
-
-#[tokio::test]
-async fn openapi_v2_holds_all_definitions() {
-    let api = Api::new().await;
-    let answer = api.get("/openapi/v2").await;
-    let etag = answer.headers["etag"].clone();
-    let document = answer.ok(200);
-    assert_eq!(document["swagger"], "2.0");
-    let definitions = &document["definitions"];
-    let mut found = Vec::new();
-    references(&document, &mut found);
-    for reference in found {
-        let schema = reference.strip_prefix("#/definitions/").unwrap();
-        assert!(definitions.get(schema).is_some(), "{schema}");
-    }
-    for (schema, kind) in [
-        ("io.k8s.api.core.v1.Pod", "Pod"),
-        ("io.k8s.api.apps.v1.DeploymentList", "DeploymentList"),
-    ] {
-        let gvk = &definitions[schema]["x-kubernetes-group-version-kind"][0];
-        assert_eq!(gvk["kind"], kind);
-    }
-    let port = &definitions["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"];
-    assert!(port.get("default").is_none());
-    let quantity = &definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"];
-    assert_eq!(
-        (&quantity["type"], quantity.get("format")),
-        (&json!("string"), None)
-    );
-    let containers = &definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
-    assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-    let post = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
-    let body = post["parameters"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|parameter| parameter["in"] == "body");
-    assert_eq!(
-        body.unwrap()["schema"]["$ref"],
-        "#/definitions/io.k8s.api.core.v1.Pod"
-    );
-    let proxy = "/api/v1/namespaces/{namespace}/pods/{name}/proxy";
-    let get = &document["paths"][proxy]["get"];
-    assert_eq!(get["produces"], serde_json::json!(["*/*"]));
-    assert_eq!(get["responses"]["200"]["schema"]["type"], "string");
-    let request = Request::get("/openapi/v2").header("if-none-match", etag);
-    let again = api.request(request.body(Body::empty()).unwrap()).await;
-    assert_eq!((again.code, again.text.as_str()), (304, ""));
-}
-
-#[tokio::test]
-async fn openapi_v2_is_sent_as_it_is_kept() {
-    let api = Api::new().await;
-    let plain = api.get("/openapi/v2").await;
-    let etag = plain.headers["etag"].clone();
-    let ask = async |name: &str, value: &str| {
-        let request = Request::get("/openapi/v2").header(name, value);
-        let response = api.send(request.body(Body::empty()).unwrap()).await;
-        let (parts, body) = response.into_parts();
-        (parts, body.collect().await.unwrap().to_bytes())
-    };
-    let (parts, packed) = ask("accept-encoding", "gzip").await;
-    assert_eq!(parts.headers["content-encoding"], "gzip");
-    assert_eq!(parts.headers["etag"], etag);
-    let mut unpacked = String::new();
-    let mut reader = flate2::read::GzDecoder::new(&packed[..]);
-    std::io::Read::read_to_string(&mut reader, &mut unpacked).unwrap();
-    assert!(unpacked == plain.text);
-    let etag = etag.to_str().unwrap();
-    for (tags, code) in [
-        (etag.to_owned(), 304),
-        (format!("W/{etag}"), 304),
-        (format!("\"a\", {etag}"), 304),
-        ("*".to_owned(), 304),
-        ("\"a\"".to_owned(), 200),
-    ] {
-        let (parts, body) = ask("if-none-match", &tags).await;
-        assert_eq!(
-            (parts.status.as_u16(), body.is_empty()),
-            (code, code == 304)
-        );
-        assert!(!parts.headers.contains_key("content-encoding"));
     }
 }
 

@@ -25,6 +25,7 @@ mod kubectl;
 mod lists;
 mod logs;
 mod managed_fields;
+mod openapi;
 mod pod_parts;
 mod proxies;
 mod requests;

@@ -1,45 +1,61 @@
-//! Subresources that lead to somebody else: every method is an operation, and what is answered is
-//! whatever that is.
+//! Subresources that lead to somebody else: what is answered is whatever that is.
 
 use serde_json::{Map, Value, json};
 
-use super::{gvk_of, parameter};
+use super::gvk_of;
+use super::operation::answers;
+use super::parameters::{ATTACH, EXEC, PORT_FORWARD, PROXY, in_path, query};
 use crate::discovery::Shown;
+use crate::openapi::ids::{connect_id, tag};
+use crate::registry::strategy::{Descriptor, Subresource};
 
-const METHODS: [&str; 7] = ["delete", "get", "head", "options", "patch", "post", "put"];
-
-/// Adds the operations at a path, and at all paths below.
-pub(super) fn add(paths: &mut Map<String, Value>, path: &str, shown: &Shown, common: &[Value]) {
-    let path_in_query = parameter("path", "query", "string");
+/// Adds the operations at a path: of a stream two, of a proxy those of every method, and the same at
+/// all paths below.
+pub(super) fn add(
+    paths: &mut Map<String, Value>,
+    path: &str,
+    d: &Descriptor,
+    (subresource, shown): (Subresource, &Shown),
+    common: &[Value],
+) {
+    let (methods, options): (&[&str], _) = match subresource {
+        Subresource::Exec => (&["get", "post"], EXEC),
+        Subresource::Attach => (&["get", "post"], ATTACH),
+        Subresource::PortForward => (&["get", "post"], PORT_FORWARD),
+        _ => (
+            &["delete", "get", "head", "options", "patch", "post", "put"],
+            PROXY,
+        ),
+    };
     // These take no options of the API's own.
     let placed = common.iter().filter(|parameter| parameter["in"] == "path");
-    let placed: Vec<Value> = placed.cloned().collect();
-    let below = [parameter("path", "path", "string")];
-    for (path, more) in [
-        (path.to_owned(), &below[..0]),
-        (format!("{path}/{{path}}"), &below[..]),
-    ] {
-        let parameters = [&placed[..], more, std::slice::from_ref(&path_in_query)].concat();
+    let mut parameters: Vec<Value> = placed.cloned().collect();
+    parameters.extend(query(options));
+    let mut item = |path: String, suffix: &str, parameters: Vec<Value>| {
         let mut item = Map::new();
-        for method in METHODS {
-            item.insert(method.to_owned(), operation(method, shown));
+        for method in methods {
+            let id = connect_id(d, method, shown.name) + suffix;
+            item.insert((*method).to_owned(), operation(id, method, d, shown));
         }
         item.insert("parameters".to_owned(), parameters.into());
         paths.insert(path, item.into());
+    };
+    item(path.to_owned(), "", parameters.clone());
+    if subresource == Subresource::Proxy {
+        parameters.push(in_path("path", "path to the resource"));
+        item(format!("{path}/{{path}}"), "WithPath", parameters);
     }
 }
 
-fn operation(method: &str, shown: &Shown) -> Value {
-    let kind = shown.kind.trim_end_matches("ProxyOptions");
+fn operation(id: String, method: &str, d: &Descriptor, shown: &Shown) -> Value {
     json!({
+        "operationId": id,
+        "tags": [tag(d)],
         "description": format!(
-            "connect {} requests to {} of {kind}", method.to_uppercase(), shown.name
+            "connect {} requests to {} of {}", method.to_uppercase(), shown.name, d.kind
         ),
         "x-kubernetes-action": "connect",
         "x-kubernetes-group-version-kind": gvk_of(shown),
-        "responses": {
-            "200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}},
-            "401": {"description": "Unauthorized"},
-        },
+        "responses": answers(&["*/*"], &json!({"type": "string"})),
     })
 }

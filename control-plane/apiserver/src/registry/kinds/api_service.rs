@@ -1,15 +1,17 @@
 //! APIService: a group-version of the API, and who serves it. Those of this server are made at its
-//! start (`bootstrap`).
+//! start (`bootstrap`). What is said of them here is also the order in which discovery lists groups.
 //!
 //! Deliberately absent: the way to one that another server serves; what is written down of such a
 //! one is kept, and whether it is available stays unknown.
+
+use std::cmp::Reverse;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::{
     APIService, APIServiceCondition, APIServiceSpec, APIServiceStatus,
 };
 
-use crate::registry::lookup::{Kinds, by_priority};
+use crate::registry::lookup::{Kinds, Versions, by_priority};
 use crate::registry::strategy::{
     Cell, Column, Descriptor, ErrorList, NameRule, Strategy, Subresource, resets_with_metadata,
 };
@@ -37,14 +39,39 @@ const GROUPS: &[(&str, i32)] = &[
     ("coordination.k8s.io", 16_500),
     ("node.k8s.io", 16_300),
     ("discovery.k8s.io", 16_200),
+    ("resource.k8s.io", 16_200),
     ("flowcontrol.apiserver.k8s.io", 16_100),
-    ("resource.k8s.io", 15_900),
+    ("storagemigration.k8s.io", 15_800),
+    ("metrics.k8s.io", 100),
 ];
 /// The priority of all other groups.
 const OTHER_GROUP: i32 = 15_000;
-/// How far a version is above the one before it.
+/// How far a version is above the one before it, and the oldest above nothing.
 const VERSION_STEP: i32 = 15;
+/// Groups whose oldest version has another priority.
+const OLDEST_VERSION: &[(&str, i32)] = &[
+    ("", 1),
+    ("flowcontrol.apiserver.k8s.io", 21),
+    ("resource.k8s.io", 21),
+    ("metrics.k8s.io", 100),
+];
 const OWN_GROUP: &str = "apiregistration.k8s.io";
+
+/// The groups that are served, the most preferred first. That of APIServices chooses between the
+/// others, and comes before them.
+pub(crate) fn by_preference(kinds: &Kinds) -> Vec<(&str, Versions<'_>)> {
+    let mut groups: Vec<(&str, Versions<'_>)> = kinds.groups().into_iter().collect();
+    groups.sort_by_key(|(group, _)| {
+        let others = *group != OWN_GROUP;
+        (others, Reverse(group_priority(group)))
+    });
+    groups
+}
+
+fn group_priority(group: &str) -> i32 {
+    let known = GROUPS.iter().find(|(known, _)| *known == group);
+    known.map_or(OTHER_GROUP, |(_, priority)| *priority)
+}
 
 /// What this server serves itself. The group of APIServices is not among it: it belongs to what
 /// chooses between them.
@@ -52,10 +79,11 @@ pub(crate) fn local(kinds: &Kinds) -> Vec<APIService> {
     let groups = kinds.groups();
     let groups = groups.iter().filter(|(group, _)| **group != OWN_GROUP);
     let of_group = groups.flat_map(|(group, versions)| {
-        let known = GROUPS.iter().find(|(known, _)| known == group);
-        let priority = known.map_or(OTHER_GROUP, |(_, priority)| *priority);
+        let priority = group_priority(group);
+        let oldest = OLDEST_VERSION.iter().find(|(known, _)| known == group);
+        let oldest = oldest.map_or(VERSION_STEP, |(_, priority)| *priority);
         let oldest_first = by_priority(versions).into_iter().rev();
-        let versions = oldest_first.zip((1..).map(|rank| rank * VERSION_STEP));
+        let versions = oldest_first.zip((0..).map(move |rank| oldest + rank * VERSION_STEP));
         versions.map(move |((version, _), rank)| local_version(group, version, priority, rank))
     });
     of_group.collect()

@@ -50,6 +50,7 @@ mod service_cidr;
 mod stateful_set;
 pub(crate) mod storage_class;
 mod storage_row;
+mod storage_version_migration;
 mod versions;
 mod volume_attachment;
 mod volume_attributes_class;
@@ -137,6 +138,7 @@ pub fn all() -> Vec<Arc<dyn Kind>> {
         kind(storage_class::StorageClassStrategy),
         kind(volume_attachment::VolumeAttachmentStrategy),
         kind(volume_attributes_class::VolumeAttributesClassStrategy),
+        kind(storage_version_migration::StorageVersionMigrationStrategy),
     ]
 }
 

@@ -53,6 +53,17 @@ async fn what_the_server_serves_itself_is_local_and_available() {
     assert_eq!(names, want);
     let newer = api.get(&format!("{path}/v2.autoscaling")).await.ok(200);
     assert_eq!(newer["spec"]["versionPriority"], 30);
+    for (name, group, version) in [
+        ("v1.", 18_000, 1),
+        ("v1.autoscaling", 17_500, 15),
+        ("v1.resource.k8s.io", 16_200, 21),
+        ("v1.flowcontrol.apiserver.k8s.io", 16_100, 21),
+        ("v1.storagemigration.k8s.io", 15_800, 15),
+    ] {
+        let spec = api.get(&format!("{path}/{name}")).await.ok(200)["spec"].clone();
+        assert_eq!(spec["groupPriorityMinimum"], group, "{name}");
+        assert_eq!(spec["versionPriority"], version, "{name}");
+    }
     let condition = &newer["status"]["conditions"][0];
     assert_eq!(condition["reason"], "Local");
     assert_eq!(

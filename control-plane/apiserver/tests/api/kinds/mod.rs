@@ -18,6 +18,7 @@ mod quotas;
 mod rbac;
 mod reviews;
 mod storage;
+mod storage_migration;
 pub(crate) mod tokens;
 mod workloads;
 
@@ -37,7 +38,7 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 /// Kinds whose status is written without their metadata.
-const STATUS_ALONE: [&str; 9] = [
+const STATUS_ALONE: [&str; 10] = [
     "apiservices",
     "csinodes",
     "devicetaintrules",
@@ -45,6 +46,7 @@ const STATUS_ALONE: [&str; 9] = [
     "prioritylevelconfigurations",
     "resourceclaims",
     "servicecidrs",
+    "storageversionmigrations",
     "validatingadmissionpolicies",
     "volumeattachments",
 ];
