@@ -261,25 +261,19 @@ fn validate_constraint(
 ) {
     let requests = items(&constraint.requests);
     names.validate_names(requests, &at.child("requests"), errors);
-    match (&constraint.match_attribute, &constraint.distinct_attribute) {
-        (Some(name), None) => {
-            validate_fully_qualified(name, &at.child("matchAttribute"), errors);
+    let attributes = [
+        ("matchAttribute", &constraint.match_attribute),
+        ("distinctAttribute", &constraint.distinct_attribute),
+    ];
+    // Kubernetes takes both at once: the first counts.
+    for (field, name) in attributes {
+        if let Some(name) = name {
+            validate_fully_qualified(name, &at.child(field), errors);
         }
-        (None, Some(name)) => {
-            validate_fully_qualified(name, &at.child("distinctAttribute"), errors);
-        }
-        (Some(_), Some(_)) => {
-            let detail = "must specify exactly one of: `matchAttribute`, `distinctAttribute`";
-            errors.push(Error::invalid(
-                at,
-                "{matchAttribute, distinctAttribute}",
-                detail,
-            ));
-        }
-        (None, None) => {
-            let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
-            errors.push(Error::required(at, detail));
-        }
+    }
+    if attributes.iter().all(|(_, name)| name.is_none()) {
+        let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
+        errors.push(Error::required(at, detail));
     }
 }
 
