@@ -37,7 +37,7 @@ fn assert_claim(devices: &Value, want: &[&str]) {
 fn one_device_is_claimed_where_nothing_else_is_said() {
     let tolerations = json!([{"key": "k", "effect": "NoExecute"}]);
     let requests = json!([
-        {"name": "a", "exactly": {"deviceClassName": "c", "tolerations": tolerations, "capacity": {"requests": {"memory": "1024Mi"}}}},
+        {"name": "a", "exactly": {"deviceClassName": "c", "tolerations": tolerations, "capacity": {"requests": {"memory": "1024Mi", "Any name": "1"}}}},
         {"name": "b", "firstAvailable": [{"name": "all", "deviceClassName": "c", "allocationMode": "All"}, {"name": "one", "deviceClassName": "c"}]},
     ]);
     let object = made(
