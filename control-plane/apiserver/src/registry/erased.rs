@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
+use super::meta::drop_empty;
 use super::strategy::{ApiType, Descriptor, ScaleView, Strategy, Subresource};
 use super::zero_times;
 
@@ -160,7 +161,9 @@ impl<S: Strategy> Kind for Typed<S> {
     }
 
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {
-        Ok(Box::new(zero_times::from_slice::<S::Object>(bytes)?))
+        let mut object = zero_times::from_slice::<S::Object>(bytes)?;
+        drop_empty(object.meta_mut());
+        Ok(Box::new(object))
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {

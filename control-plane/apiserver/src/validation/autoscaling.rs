@@ -221,16 +221,17 @@ fn validate_metric(metric: &MetricSpec, any_version: bool, at: &Path, errors: &m
             validate_version(&object.described_object, true, &at, errors);
         }
     }
-    if !TYPES.contains(&kind) {
-        return;
-    }
-    let mut expected = kind.to_owned();
-    if let Some(first) = expected.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    if !present.contains(&expected.as_str()) {
-        let detail = "must populate information for the given metric source";
-        errors.push(Error::required(&at.child(&expected), detail));
+    // Where the type is none, no source is the one to have.
+    let mut expected = String::new();
+    if TYPES.contains(&kind) {
+        expected = kind.to_owned();
+        if let Some(first) = expected.get_mut(..1) {
+            first.make_ascii_lowercase();
+        }
+        if !present.contains(&expected.as_str()) {
+            let detail = "must populate information for the given metric source";
+            errors.push(Error::required(&at.child(&expected), detail));
+        }
     }
     if present.len() < 2 {
         return;

@@ -258,8 +258,9 @@ pub(crate) fn validate_level(
     let (limited_at, exempt_at) = (at.child("limited"), at.child("exempt"));
     match kind {
         "Exempt" => {
-            if spec.limited.is_some() {
+            if let Some(limited) = &spec.limited {
                 errors.push(Error::forbidden(&limited_at, ""));
+                validate_union(&limited.limit_response, &limited_at, errors);
             }
             if let Some(exempt) = &spec.exempt {
                 validate_shares(exempt.nominal_concurrency_shares, &exempt_at, errors);
@@ -277,8 +278,12 @@ pub(crate) fn validate_level(
         }
         other => {
             one_of(other, &["Exempt", "Limited"], &at.child("type"), errors);
-            if spec.limited.is_some() {
+            if spec.exempt.is_some() {
+                errors.push(Error::forbidden(&exempt_at, ""));
+            }
+            if let Some(limited) = &spec.limited {
                 errors.push(Error::forbidden(&limited_at, ""));
+                validate_union(&limited.limit_response, &limited_at, errors);
             }
         }
     }
@@ -312,6 +317,7 @@ fn validate_limited(
     errors: &mut ErrorList,
 ) {
     validate_shares(limited.nominal_concurrency_shares, at, errors);
+    validate_union(&limited.limit_response, at, errors);
     validate_response(&limited.limit_response, &at.child("limitResponse"), errors);
     validate_lendable(limited.lendable_percent, at, errors);
     if let Some(percent) = limited.borrowing_limit_percent.filter(|given| *given < 0) {
@@ -322,18 +328,32 @@ fn validate_limited(
 }
 
 fn validate_response(response: &LimitResponse, at: &Path, errors: &mut ErrorList) {
-    let queuing_at = at.child("queuing");
-    match (response.type_.as_str(), &response.queuing) {
-        ("Reject", None) => {}
-        ("Reject", Some(_)) => errors.push(Error::forbidden(&queuing_at, "")),
-        ("Queue", Some(queuing)) => validate_queuing(queuing, &queuing_at, errors),
-        ("Queue", None) => errors.push(Error::required(&queuing_at, "")),
-        (other, queuing) => {
-            one_of(other, &["Queue", "Reject"], &at.child("type"), errors);
-            if queuing.is_some() {
-                errors.push(Error::forbidden(&queuing_at, ""));
-            }
+    let kind = response.type_.as_str();
+    match &response.queuing {
+        Some(queuing) if kind == "Queue" => {
+            validate_queuing(queuing, &at.child("queuing"), errors);
         }
+        _ if kind.is_empty() || kind == "Reject" || kind == "Queue" => {}
+        _ => errors.push(Error::not_supported(
+            &at.child("type"),
+            kind,
+            &["Queue", "Reject"],
+        )),
+    }
+}
+
+/// The type that a response has to have, and the queues that it has where that is `Queue`. It is
+/// asked of every response, also of one that should not be there.
+fn validate_union(response: &LimitResponse, limited_at: &Path, errors: &mut ErrorList) {
+    let at = limited_at.child("limitResponse");
+    if response.type_.is_empty() {
+        errors.push(Error::required(&at.child("type"), ""));
+    }
+    let at = at.child("queuing");
+    match (response.type_ == "Queue", response.queuing.is_some()) {
+        (true, false) => errors.push(Error::required(&at, "")),
+        (false, true) => errors.push(Error::forbidden(&at, "")),
+        _ => {}
     }
 }
 

@@ -22,7 +22,6 @@ pub(crate) mod int_or_percent;
 pub(crate) mod job;
 pub(crate) mod labels;
 pub(crate) mod legacy_address;
-pub(crate) mod node_labels;
 pub(crate) mod object_meta;
 pub(crate) mod parameters;
 pub(crate) mod persistent_volume;

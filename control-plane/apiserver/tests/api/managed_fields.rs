@@ -126,6 +126,35 @@ async fn scale_has_a_manager_of_its_own() {
 }
 
 #[tokio::test]
+async fn empty_values_are_forgotten() {
+    let api = Api::new().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class =
+        json!({"metadata": {"name": "a", "labels": {}}, "value": 1, "globalDefault": false});
+    let created = api
+        .post(&format!("{classes}?fieldManager=x"), &class)
+        .await
+        .ok(201);
+    assert_eq!(created["metadata"].get("labels"), None);
+    let owned = fields(&created, "x/Update");
+    assert!(owned.get("f:metadata").is_none(), "{owned}");
+    assert!(owned.get("f:globalDefault").is_none(), "{owned}");
+    // What is applied is owned, but it is not there for whoever gives it a value.
+    let path = &format!("{classes}/a");
+    let mut config = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "a", "labels": {}}, "value": 1});
+    let applied = api.apply(path, "fieldManager=y", &config).await.ok(200);
+    let labels = json!({"f:labels": {}});
+    assert_eq!(fields(&applied, "y/Apply")["f:metadata"], labels);
+    config["metadata"]["labels"] = json!({"a": "b"});
+    let message = api
+        .apply(path, "fieldManager=z", &config)
+        .await
+        .fails(409, "Conflict");
+    let want = "Apply failed with 1 conflict: conflict with \"y\": .metadata.labels";
+    assert_eq!(message, want);
+}
+
+#[tokio::test]
 async fn a_status_may_come_without_metadata() {
     let api = Api::new().await;
     let attachments = "/apis/storage.k8s.io/v1/volumeattachments";

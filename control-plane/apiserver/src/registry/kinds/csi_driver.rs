@@ -5,12 +5,13 @@ use k8s_openapi::api::storage::v1::{CSIDriver, TokenRequest};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
-use crate::validation::{equality, immutable, items, one_of, shown, text};
+use crate::validation::{equality, immutable, items, shown, text};
 
 /// Shortest and longest life of a token, in seconds.
 const TOKEN_SECONDS: std::ops::RangeInclusive<i64> = 600..=(1 << 32);
 /// Shortest time between two updates of what a node can take, in seconds.
 const MIN_UPDATE_SECONDS: i64 = 10;
+const FS_GROUP_POLICIES: &[&str] = &["File", "None", "ReadWriteOnceWithFSType"];
 /// What errors call `attachRequired`.
 const ATTACH_REQUIRED: &str = "attachedRequired";
 const TOKENS_IN_CONTEXT: &str = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
@@ -32,9 +33,8 @@ impl Strategy for CSIDriverStrategy {
         spec.attach_required.get_or_insert(true);
         spec.pod_info_on_mount.get_or_insert(false);
         spec.storage_capacity.get_or_insert(false);
-        if text(&spec.fs_group_policy).is_empty() {
-            spec.fs_group_policy = Some("ReadWriteOnceWithFSType".to_owned());
-        }
+        spec.fs_group_policy
+            .get_or_insert_with(|| "ReadWriteOnceWithFSType".to_owned());
         if items(&spec.volume_lifecycle_modes).is_empty() {
             spec.volume_lifecycle_modes = Some(vec!["Persistent".to_owned()]);
         }
@@ -144,12 +144,10 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
             errors.push(Error::required(&at.child(field), ""));
         }
     }
-    one_of(
-        text(&spec.fs_group_policy),
-        &["File", "None", "ReadWriteOnceWithFSType"],
-        &at.child("fsGroupPolicy"),
-        errors,
-    );
+    let (policy, policy_at) = (text(&spec.fs_group_policy), at.child("fsGroupPolicy"));
+    if !FS_GROUP_POLICIES.contains(&policy) {
+        errors.push(Error::not_supported(&policy_at, policy, FS_GROUP_POLICIES));
+    }
     validate_tokens(
         items(&spec.token_requests),
         &at.child("tokenRequests"),
@@ -223,6 +221,10 @@ mod tests {
     fn validation() {
         let table: Vec<(Value, Vec<&str>)> = vec![
             (json!({}), vec![]),
+            (
+                json!({"fsGroupPolicy": ""}),
+                vec!["spec.fsGroupPolicy FieldValueNotSupported"],
+            ),
             (
                 json!({"serviceAccountTokenInSecrets": true}),
                 vec![

@@ -8,8 +8,8 @@ use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_label_selector;
-use crate::validation::node_labels::deprecation;
 use crate::validation::resources::canonicalize_quantity;
+use crate::validation::scheduling::deprecated::deprecated_label;
 use crate::validation::{NEGATIVE, faults, immutable, items};
 
 pub(super) struct CSIStorageCapacityStrategy;
@@ -74,13 +74,13 @@ impl Strategy for CSIStorageCapacityStrategy {
         let at = Path::new("nodeTopology");
         let mut warnings = Vec::new();
         for (i, expression) in items(&topology.match_expressions).iter().enumerate() {
-            if let Some(instead) = deprecation(&expression.key) {
+            if let Some(instead) = deprecated_label(&expression.key) {
                 let at = at.child("matchExpressions").index(i).child("key");
                 warnings.push(format!("{at}: {} is {instead}", expression.key));
             }
         }
         for label in topology.match_labels.iter().flatten().map(|(key, _)| key) {
-            if let Some(instead) = deprecation(label) {
+            if let Some(instead) = deprecated_label(label) {
                 let at = at.child("matchLabels").child(label);
                 warnings.push(format!("{at}: {instead}"));
             }

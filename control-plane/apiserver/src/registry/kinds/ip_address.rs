@@ -44,7 +44,7 @@ impl Strategy for IPAddressStrategy {
     }
 
     fn validate_update(&self, new: &IPAddress, old: &IPAddress) -> ErrorList {
-        let mut errors = ErrorList::default();
+        let mut errors = self.validate(new);
         let at = Path::new("spec").child("parentRef");
         immutable(&new.spec.parent_ref, &old.spec.parent_ref, &at, &mut errors);
         errors

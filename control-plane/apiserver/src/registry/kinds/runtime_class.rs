@@ -8,8 +8,8 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_labels;
-use crate::validation::node_labels::deprecation;
 use crate::validation::resources::{canonicalize, validate_overhead};
+use crate::validation::scheduling::deprecated::deprecated_label;
 use crate::validation::scheduling::taints::validate_tolerations;
 use crate::validation::{faults, immutable, items, shown, text};
 
@@ -77,7 +77,7 @@ impl Strategy for RuntimeClassStrategy {
         let scheduling = object.scheduling.as_ref();
         let selector = scheduling.and_then(|scheduling| scheduling.node_selector.as_ref());
         let old = selector.into_iter().flatten();
-        old.filter_map(|(label, _)| deprecation(label))
+        old.filter_map(|(label, _)| deprecated_label(label))
             .map(|instead| format!("scheduling.nodeSelector: {instead}"))
             .collect()
     }

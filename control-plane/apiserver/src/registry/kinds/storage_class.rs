@@ -10,8 +10,8 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::labels::validate_label_name;
-use crate::validation::node_labels::deprecation;
 use crate::validation::parameters::validate_parameters;
+use crate::validation::scheduling::deprecated::deprecated_label;
 use crate::validation::{faults, immutable, items, text};
 
 /// Says of a class that it is the one of claims that name none.
@@ -98,7 +98,7 @@ impl Strategy for StorageClassStrategy {
             let at = Path::new("allowedTopologies").index(i);
             let at = at.child("matchLabelExpressions");
             for (i, expression) in items(&term.match_label_expressions).iter().enumerate() {
-                if let Some(instead) = deprecation(&expression.key) {
+                if let Some(instead) = deprecated_label(&expression.key) {
                     let at = at.index(i).child("key");
                     warnings.push(format!("{at}: {instead}"));
                 }

@@ -140,7 +140,7 @@ pub(super) fn validate_variables(
     at: &Path,
     errors: &mut ErrorList,
 ) -> Environment {
-    let mut environment = environment.clone();
+    let mut environment = environment.clone().composing();
     for (i, variable) in variables.iter().enumerate() {
         let at = at.index(i);
         let (name, name_at) = (variable.name.as_str(), at.child("name"));

@@ -168,27 +168,79 @@ fn validate_warning(warning: &ExpressionWarning, at: &Path, errors: &mut ErrorLi
     }
 }
 
-/// What keeps a text from being a JSONPath to a field: brackets and quotes that do not close.
-fn fault_of_path(path: &str) -> Option<&'static str> {
-    let (mut open, mut quote) = (false, None);
-    for c in path.chars() {
-        match (quote, c) {
-            (Some(quoted), c) if quoted == c => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '[') if open => return Some("invalid array index"),
-            (None, '[') => open = true,
-            (None, ']') if !open => return Some("unrecognized character in action: U+005D ']'"),
-            (None, ']') => open = false,
-            (None, '{' | '}') => return Some("unclosed action"),
-            _ => {}
-        }
+/// What keeps a text from being a JSONPath to a field, as the parser of kubectl reads it.
+fn fault_of_path(path: &str) -> Option<String> {
+    let mut rest = path;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = match c {
+            ' ' | '@' | '$' => after,
+            '\'' | '"' => match after.split_once(c) {
+                Some((_, behind)) => behind,
+                None => return Some("unterminated quoted string".to_owned()),
+            },
+            '[' => match behind_index(after) {
+                Ok(behind) => behind,
+                Err(fault) => return Some(fault),
+            },
+            '.' => match after.strip_prefix('.') {
+                // Two dots look below; what is no name behind them stands by itself.
+                Some(below) if !below.starts_with(begins_name) => below,
+                Some(below) => behind_name(below),
+                None => behind_name(after),
+            },
+            '+' | '-' | '0'..='9' => {
+                let digits = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+                let end = digits.find(|c: char| c != '.' && !c.is_ascii_digit());
+                let behind = end.map_or("", |end| &digits[end..]);
+                let number = &rest[..rest.len() - behind.len()];
+                if number.parse::<f64>().is_err() {
+                    return Some(format!("cannot parse number {number}"));
+                }
+                behind
+            }
+            // It closes the path, and the rest is text.
+            '}' => return None,
+            c if begins_name(c) => behind_name(rest),
+            c => {
+                let code = u32::from(c);
+                return Some(format!(
+                    "unrecognized character in action: U+{code:04X} '{c}'"
+                ));
+            }
+        };
     }
-    if quote.is_some() {
-        Some("unterminated quoted string")
-    } else if open {
-        Some("unterminated array")
+    None
+}
+
+fn begins_name(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
+
+/// What follows a name.
+fn behind_name(text: &str) -> &str {
+    let ends = |c: char| c.is_whitespace() || ".,[]$@{}".contains(c);
+    text.find(ends).map_or("", |end| &text[end..])
+}
+
+/// What follows an index, a range, keys or a filter, of which the bracket is open.
+fn behind_index(text: &str) -> Result<&str, String> {
+    if let Some(filter) = text.strip_prefix("?(") {
+        let behind = filter.split_once(")]").map(|(_, behind)| behind);
+        return behind.ok_or_else(|| "unterminated filter".to_owned());
+    }
+    let Some((index, behind)) = text.split_once(']') else {
+        return Err("unterminated array".to_owned());
+    };
+    let is_key = |part: &str| part.len() > 1 && part.starts_with('\'') && part.ends_with('\'');
+    let is_range = |part: &str| {
+        part.chars()
+            .all(|c| c.is_ascii_digit() || "-:*".contains(c))
+    };
+    let known = |part: &str| is_key(part.trim()) || is_range(part.trim());
+    if index.split(',').all(known) {
+        Ok(behind)
     } else {
-        None
+        Err(format!("invalid array index {index}"))
     }
 }

@@ -147,6 +147,12 @@ impl Environment {
         self
     }
 
+    /// With variables of a policy, of which there are none yet.
+    pub(crate) fn composing(mut self) -> Self {
+        self.composed.get_or_insert_default();
+        self
+    }
+
     /// Declares a variable of the policy's own.
     pub(crate) fn compose(&mut self, name: &str, of: Type) {
         let composed = self.composed.get_or_insert_default();

@@ -86,7 +86,8 @@ fn parse_and_check(expression: &str, environment: &Environment) -> Result<Type, 
     let parser = Parser::new().enable_optional_syntax(true);
     let (parsed, source) = parser
         .parse_with_source_info(expression)
-        .map_err(|errors| failed(errors.to_string()))?;
+        // Its lines are not indented, as those of Kubernetes are.
+        .map_err(|errors| failed(errors.to_string().replace("\n| ", "\n | ")))?;
     check::Checker::new(environment)
         .infer(&parsed)
         .map_err(|fault| {

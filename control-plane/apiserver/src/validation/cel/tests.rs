@@ -166,10 +166,13 @@ fn what_is_no_expression_says_where() {
     assert!(fault.ends_with("size: 100001, limit 100000"), "{fault}");
     let fault = compile("object.spec ==", &Environment::admission()).unwrap_err();
     assert!(fault.contains("ERROR: <input>:1:"), "{fault}");
+    assert!(fault.contains("\n | object.spec ==\n | "), "{fault}");
 }
 
 #[test]
 fn variables_and_patches_are_there_where_they_are_declared() {
+    let none = Environment::admission().composing();
+    assert_eq!(type_in(&none, "variables.a"), "undefined field 'a'");
     let mut environment = Environment::admission().patches();
     environment.compose("count", Type::Int);
     let table = [

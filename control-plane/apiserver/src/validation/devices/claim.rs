@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names::dns_subdomain;
 use k8s_openapi::api::resource::v1::{
-    CapacityRequirements, DeviceClaim, DeviceClaimConfiguration, DeviceConstraint, DeviceRequest,
-    DeviceSelector, DeviceToleration, OpaqueDeviceConfiguration, ResourceClaimSpec,
+    DeviceClaim, DeviceClaimConfiguration, DeviceConstraint, DeviceRequest, DeviceSelector,
+    DeviceToleration, OpaqueDeviceConfiguration, ResourceClaimSpec,
 };
 
-use super::names::{validate_driver, validate_fully_qualified, validate_label, validate_qualified};
+use super::names::{validate_driver, validate_fully_qualified, validate_label};
 use super::taint::validate_toleration;
 use super::{at_most, unique, validate_raw};
 use crate::validation::cel::{self, Environment, Type};
@@ -130,7 +130,6 @@ fn validate_request(request: &DeviceRequest, at: &Path, errors: &mut ErrorList) 
                 mode: exactly.allocation_mode.as_deref(),
                 count: exactly.count,
                 tolerations: items(&exactly.tolerations),
-                capacity: exactly.capacity.as_ref(),
             };
             wanted.validate(&at.child("exactly"), errors);
         }
@@ -147,7 +146,6 @@ fn validate_request(request: &DeviceRequest, at: &Path, errors: &mut ErrorList) 
                     mode: choice.allocation_mode.as_deref(),
                     count: choice.count,
                     tolerations: items(&choice.tolerations),
-                    capacity: choice.capacity.as_ref(),
                 };
                 wanted.validate(&at, errors);
             }
@@ -169,7 +167,6 @@ struct Wanted<'a> {
     mode: Option<&'a str>,
     count: Option<i64>,
     tolerations: &'a [DeviceToleration],
-    capacity: Option<&'a CapacityRequirements>,
 }
 
 impl Wanted<'_> {
@@ -187,13 +184,6 @@ impl Wanted<'_> {
             for (i, toleration) in self.tolerations.iter().enumerate() {
                 validate_toleration(toleration, &tolerations_at.index(i), errors);
             }
-        }
-        let requests = self
-            .capacity
-            .and_then(|capacity| capacity.requests.as_ref());
-        let requests_at = at.child("capacity").child("requests");
-        for name in requests.into_iter().flat_map(BTreeMap::keys) {
-            validate_qualified(name, &requests_at, errors);
         }
     }
 
@@ -261,25 +251,19 @@ fn validate_constraint(
 ) {
     let requests = items(&constraint.requests);
     names.validate_names(requests, &at.child("requests"), errors);
-    match (&constraint.match_attribute, &constraint.distinct_attribute) {
-        (Some(name), None) => {
-            validate_fully_qualified(name, &at.child("matchAttribute"), errors);
+    let attributes = [
+        ("matchAttribute", &constraint.match_attribute),
+        ("distinctAttribute", &constraint.distinct_attribute),
+    ];
+    // Kubernetes takes both at once: the first counts.
+    for (field, name) in attributes {
+        if let Some(name) = name {
+            validate_fully_qualified(name, &at.child(field), errors);
         }
-        (None, Some(name)) => {
-            validate_fully_qualified(name, &at.child("distinctAttribute"), errors);
-        }
-        (Some(_), Some(_)) => {
-            let detail = "must specify exactly one of: `matchAttribute`, `distinctAttribute`";
-            errors.push(Error::invalid(
-                at,
-                "{matchAttribute, distinctAttribute}",
-                detail,
-            ));
-        }
-        (None, None) => {
-            let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
-            errors.push(Error::required(at, detail));
-        }
+    }
+    if attributes.iter().all(|(_, name)| name.is_none()) {
+        let detail = "exactly one of \"matchAttribute\" or \"distinctAttribute\" is required, but multiple fields are set";
+        errors.push(Error::required(at, detail));
     }
 }
 

@@ -333,11 +333,11 @@ fn validate_template_meta(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) 
     validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
     validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
     if let Value::Object(fields) = shown(meta) {
-        let others = fields
-            .keys()
-            .filter(|field| !matches!(field.as_str(), "annotations" | "labels"));
-        for field in others {
-            errors.push(Error::forbidden(&at.child(field), "cannot be set"));
+        for (field, value) in fields {
+            let unset = value == "" || field == "generation" && value == 0;
+            if !unset && !matches!(field.as_str(), "annotations" | "labels") {
+                errors.push(Error::forbidden(&at.child(&field), "cannot be set"));
+            }
         }
     }
 }

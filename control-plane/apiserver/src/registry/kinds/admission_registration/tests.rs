@@ -274,6 +274,8 @@ fn the_status_of_a_policy() {
     let status = json!({
         "typeChecking": {"expressionWarnings": [
             {"fieldRef": "spec.validations[0].expression", "warning": "w"}, {"fieldRef": "", "warning": ""}, {"fieldRef": "spec.a[0", "warning": "w"},
+            {"fieldRef": "spec.a['b'].c..d[0,1][?(@.e == 'f')]", "warning": "w"}, {"fieldRef": "../x", "warning": "w"},
+            {"fieldRef": "1.2.3", "warning": "w"}, {"fieldRef": "a[b]", "warning": "w"},
         ]},
         "conditions": [{"type": "", "status": "Yes", "reason": "A", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
     });
@@ -284,6 +286,9 @@ fn the_status_of_a_policy() {
             "status.typeChecking.expressionWarnings[1].warning FieldValueRequired",
             "status.typeChecking.expressionWarnings[1].fieldRef FieldValueRequired",
             "status.typeChecking.expressionWarnings[2].fieldRef FieldValueInvalid invalid JSONPath: unterminated array",
+            "status.typeChecking.expressionWarnings[4].fieldRef FieldValueInvalid invalid JSONPath: unrecognized character in action: U+002F '/'",
+            "status.typeChecking.expressionWarnings[5].fieldRef FieldValueInvalid invalid JSONPath: cannot parse number 1.2.3",
+            "status.typeChecking.expressionWarnings[6].fieldRef FieldValueInvalid invalid JSONPath: invalid array index b",
             "status.conditions[0].type FieldValueRequired is required",
             "status.conditions[0].status FieldValueNotSupported",
         ],

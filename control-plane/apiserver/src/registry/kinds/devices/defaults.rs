@@ -4,6 +4,7 @@ use k8s_openapi::api::resource::v1::{
     CapacityRequestPolicy, CapacityRequirements, Device, DeviceClaim, DeviceToleration,
     ResourceClaimSpec,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::validation::resources::{canonicalize, canonicalize_quantity};
 
@@ -49,17 +50,25 @@ fn capacity(capacity: &mut Option<CapacityRequirements>) {
     }
 }
 
+/// Writes a quantity in its canonical form; one that is left out is zero, as in Go.
+pub(super) fn quantity(quantity: &mut Quantity) {
+    if quantity.0.is_empty() {
+        "0".clone_into(&mut quantity.0);
+    }
+    canonicalize_quantity(quantity);
+}
+
 /// Writes the quantities of a device in their canonical form.
 pub(super) fn device(device: &mut Device) {
     for capacity in device.capacity.iter_mut().flat_map(|all| all.values_mut()) {
-        canonicalize_quantity(&mut capacity.value);
+        quantity(&mut capacity.value);
         if let Some(policy) = &mut capacity.request_policy {
             request_policy(policy);
         }
     }
     for consumed in device.consumes_counters.iter_mut().flatten() {
         for counter in consumed.counters.values_mut() {
-            canonicalize_quantity(&mut counter.value);
+            quantity(&mut counter.value);
         }
     }
 }

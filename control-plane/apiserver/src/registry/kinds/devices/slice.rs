@@ -6,7 +6,6 @@ use super::{alpha, defaults};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::devices::slice::validate_slice_spec;
-use crate::validation::resources::canonicalize_quantity;
 use crate::validation::{equality, text};
 
 const NODE_FIELD: &str = "spec.nodeName";
@@ -29,7 +28,7 @@ impl Strategy for ResourceSliceStrategy {
         spec.devices.iter_mut().flatten().for_each(defaults::device);
         let sets = spec.shared_counters.iter_mut().flatten();
         for counter in sets.flat_map(|set| set.counters.values_mut()) {
-            canonicalize_quantity(&mut counter.value);
+            defaults::quantity(&mut counter.value);
         }
     }
 

@@ -28,7 +28,7 @@ fn slices() {
             &[],
         ),
         (
-            json!({"sharedCounters": [{"name": "s", "counters": {"c": {"value": "1"}}}]}),
+            json!({"sharedCounters": [{"name": "s", "counters": {"c": {"value": "1"}, "none": {}}}]}),
             &[],
         ),
         (

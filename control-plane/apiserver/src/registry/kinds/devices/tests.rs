@@ -37,7 +37,7 @@ fn assert_claim(devices: &Value, want: &[&str]) {
 fn one_device_is_claimed_where_nothing_else_is_said() {
     let tolerations = json!([{"key": "k", "effect": "NoExecute"}]);
     let requests = json!([
-        {"name": "a", "exactly": {"deviceClassName": "c", "tolerations": tolerations, "capacity": {"requests": {"memory": "1024Mi"}}}},
+        {"name": "a", "exactly": {"deviceClassName": "c", "tolerations": tolerations, "capacity": {"requests": {"memory": "1024Mi", "Any name": "1"}}}},
         {"name": "b", "firstAvailable": [{"name": "all", "deviceClassName": "c", "allocationMode": "All"}, {"name": "one", "deviceClassName": "c"}]},
     ]);
     let object = made(
@@ -146,7 +146,7 @@ fn constraints_and_configuration_name_requests() {
     );
     assert_claim(
         &with(
-            json!([{"requests": ["x", "a/x", "a/b/c", "a", "a"]}, {"matchAttribute": "c"}, {"matchAttribute": "a/b", "distinctAttribute": "a/b"}]),
+            json!([{"requests": ["x", "a/x", "a/b/c", "a", "a"]}, {"matchAttribute": "c"}, {"matchAttribute": "a/b", "distinctAttribute": "d"}]),
             json!([{}, {"opaque": {"driver": "", "parameters": null}}, {"opaque": {"driver": "a", "parameters": [1]}}]),
         ),
         &[
@@ -156,7 +156,7 @@ fn constraints_and_configuration_name_requests() {
             "spec.devices.constraints[0].requests[4] FieldValueDuplicate",
             "spec.devices.constraints[0] FieldValueRequired exactly one of",
             "spec.devices.constraints[1].matchAttribute FieldValueInvalid a fully qualified name",
-            "spec.devices.constraints[2] FieldValueInvalid must specify exactly one of",
+            "spec.devices.constraints[2].distinctAttribute FieldValueInvalid a fully qualified name",
             "spec.devices.config[0].opaque FieldValueRequired",
             "spec.devices.config[1].opaque.driver FieldValueRequired",
             "spec.devices.config[1].opaque.parameters FieldValueRequired",

@@ -184,10 +184,9 @@ fn validate_endpoint(endpoint: &Endpoint, family: &str, at: &Path, errors: &mut 
         ));
     }
     for (i, address) in endpoint.addresses.iter().enumerate() {
-        let at = addresses_at.index(i);
         match family {
-            "IPv4" | "IPv6" => validate_address(address, family, &at, errors),
-            "FQDN" => validate_domain(address, &at, errors),
+            "IPv4" | "IPv6" => validate_address(address, family, i, &addresses_at, errors),
+            "FQDN" => validate_domain(address, &addresses_at.index(i), errors),
             // That there is no such family has been said.
             _ => {}
         }
@@ -220,7 +219,9 @@ fn validate_endpoint(endpoint: &Endpoint, family: &str, at: &Path, errors: &mut 
     }
 }
 
-fn validate_address(address: &str, family: &str, at: &Path, errors: &mut ErrorList) {
+/// The address at an index of the list at `all`. One of another family is a fault of the list.
+fn validate_address(address: &str, family: &str, index: usize, all: &Path, errors: &mut ErrorList) {
+    let at = &all.index(index);
     if let Some(fault) = ip_fault(address) {
         errors.push(Error::invalid(at, address, fault));
         return;
@@ -235,7 +236,7 @@ fn validate_address(address: &str, family: &str, at: &Path, errors: &mut ErrorLi
     }
     if address.contains(':') != (family == "IPv6") {
         let detail = format!("must be an {family} address");
-        errors.push(Error::invalid(at, address, detail));
+        errors.push(Error::invalid(all, address, detail));
     }
     validate_non_special_ip(address, at, errors);
 }
@@ -307,15 +308,11 @@ fn validate_ports(ports: &[EndpointPort], errors: &mut ErrorList) {
         if !seen.insert(name) {
             errors.push(Error::duplicate(&at.child("name"), name));
         }
-        one_of(
-            text(&port.protocol),
-            PROTOCOLS,
-            &at.child("protocol"),
-            errors,
-        );
-        if let Some(number) = port.port {
-            crate::validation::port::validate_number(number, &at.child("port"), errors);
+        let (protocol, protocol_at) = (text(&port.protocol), at.child("protocol"));
+        if !PROTOCOLS.contains(&protocol) {
+            errors.push(Error::not_supported(&protocol_at, protocol, PROTOCOLS));
         }
+        // Kubernetes takes any number: who reads slices passes over those that are no ports.
         if let Some(protocol) = &port.app_protocol {
             faults(
                 protocol,

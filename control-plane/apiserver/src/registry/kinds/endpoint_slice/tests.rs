@@ -28,7 +28,7 @@ fn validation() {
             json!({"addressType": "IPv4", "endpoints": [{"addresses": []}, {"addresses": ["fd00::1", "127.0.0.1"]}]}),
             vec![
                 "endpoints[0].addresses FieldValueRequired",
-                "endpoints[1].addresses[0] FieldValueInvalid must be an IPv4 address",
+                "endpoints[1].addresses FieldValueInvalid must be an IPv4 address",
                 "endpoints[1].addresses[1] FieldValueInvalid may not be in the loopback range",
             ],
         ),
@@ -43,9 +43,13 @@ fn validation() {
             json!({"addressType": "IPv6", "endpoints": [{"addresses": ["FD00::1", "10.0.0.1", "::1"]}]}),
             vec![
                 "endpoints[0].addresses[0] FieldValueInvalid must be in canonical form (\"fd00::1\")",
-                "endpoints[0].addresses[1] FieldValueInvalid must be an IPv6 address",
+                "endpoints[0].addresses FieldValueInvalid must be an IPv6 address",
                 "endpoints[0].addresses[2] FieldValueInvalid may not be in the loopback range",
             ],
+        ),
+        (
+            json!({"addressType": "IPv4", "ports": [{"port": 0}, {"name": "b", "port": 65_536}, {"name": "c", "protocol": ""}]}),
+            vec!["ports[2].protocol FieldValueNotSupported"],
         ),
         (
             json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b", "a", "A", format!("a.{}", "b".repeat(64))]}], "ports": [{"name": "A"}, {}, {}]}),

@@ -127,6 +127,16 @@ fn priority_levels() {
             vec![
                 "spec.type FieldValueRequired",
                 "spec.limited FieldValueForbidden",
+                "spec.limited.limitResponse.type FieldValueRequired",
+            ],
+        ),
+        (
+            json!({"type": "Odd", "exempt": {}, "limited": {"limitResponse": {"type": "Queue"}}}),
+            vec![
+                "spec.type FieldValueNotSupported",
+                "spec.exempt FieldValueForbidden",
+                "spec.limited FieldValueForbidden",
+                "spec.limited.limitResponse.queuing FieldValueRequired",
             ],
         ),
         (

@@ -215,6 +215,18 @@ fn validation() {
             ],
         ),
         (
+            json!({"metrics": [{
+                "type": "Odd",
+                "pods": {"metric": {"name": "a"}, "target": {"type": "AverageValue", "averageValue": "1"}},
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 1}},
+            }]}),
+            vec![
+                "spec.metrics[0].type FieldValueNotSupported",
+                "spec.metrics[0].pods FieldValueForbidden must populate the given metric source only",
+                "spec.metrics[0].resource FieldValueForbidden must populate the given metric source only",
+            ],
+        ),
+        (
             json!({"behavior": {"scaleUp": {"stabilizationWindowSeconds": 3601, "selectPolicy": "Odd", "policies": []}, "scaleDown": {"policies": [{"type": "Odd", "value": 0, "periodSeconds": 1801}]}}}),
             vec![
                 "spec.behavior.scaleUp.stabilizationWindowSeconds FieldValueInvalid must be less than or equal to 3600",
