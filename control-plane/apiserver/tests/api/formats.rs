@@ -261,7 +261,9 @@ async fn json_is_indented_for_people() {
         answer.json();
     }
     // An event of a watch is a line.
-    let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=true&pretty=true")).await;
+    let mut watch = api
+        .watch(&format!("{CONFIG_MAPS}?watch=true&pretty=true"))
+        .await;
     let event = watch.until(|event| event["object"]["metadata"]["name"] == "a");
     assert_eq!(event.await["type"], "ADDED");
 }

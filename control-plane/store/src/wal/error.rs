@@ -16,8 +16,8 @@ pub enum DataError {
         /// What is wrong.
         what: String,
     },
-    /// A later version wrote it, or it is encrypted.
-    #[error("{path}: cannot read {what}; a newer coracle wrote it", path = path.display())]
+    /// Another version wrote it, or it is encrypted.
+    #[error("{path}: cannot read {what}; another version of coracle wrote it: use that one, or an empty data directory", path = path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,

@@ -36,7 +36,7 @@ pub(super) fn validate_pool(name: &str, at: &Path, errors: &mut ErrorList) {
 }
 
 /// The name of an attribute or a capacity, which may begin with whose it is.
-fn validate_qualified(name: &str, at: &Path, errors: &mut ErrorList) {
+pub(super) fn validate_qualified(name: &str, at: &Path, errors: &mut ErrorList) {
     match name.split('/').collect::<Vec<_>>()[..] {
         [identifier] => validate_identifier(identifier, at, errors),
         [domain, identifier] => {
