@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::validation::resources::parse_quantity;
-use crate::validation::volume::path::validate_local_non_reserved;
+use crate::validation::volume::path::validate_no_backsteps;
 use crate::validation::{faults, text};
 
 /// Fields of the Pod that a variable may show.
@@ -221,7 +221,7 @@ fn validate_file_key(
     if selector.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
     } else {
-        validate_local_non_reserved(&selector.path, &at.child("path"), errors);
+        validate_no_backsteps(&selector.path, &at.child("path"), errors);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Volumes of a Pod: each has a name and one source of one of the known types.
 
+pub(crate) mod iscsi;
 pub(crate) mod mount;
 pub(crate) mod path;
 
@@ -234,7 +235,7 @@ fn validate_first(
                 }
             }
         }
-        _ => storage::validate_storage(volume, at, errors),
+        _ => storage::validate_storage(&storage::only(volume, first), at, errors),
     }
 }
 
@@ -250,7 +251,7 @@ fn validate_empty_dir(empty_dir: &EmptyDirVolumeSource, at: &Path, errors: &mut 
     }
 }
 
-fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut ErrorList) {
     if host_path.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
         return;
