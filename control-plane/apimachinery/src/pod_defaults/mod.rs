@@ -293,9 +293,6 @@ fn set_volume_defaults(volume: &mut Volume) {
             if let Some(token) = &mut projection.service_account_token {
                 token.expiration_seconds.get_or_insert(3600);
             }
-            if let Some(certificate) = &mut projection.pod_certificate {
-                certificate.max_expiration_seconds.get_or_insert(86400);
-            }
             let files = projection
                 .downward_api
                 .iter_mut()

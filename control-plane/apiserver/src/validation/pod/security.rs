@@ -124,7 +124,8 @@ pub(crate) fn validate_security_context(
     }
 }
 
-fn validate_id(id: Option<i64>, at: &Path, errors: &mut ErrorList) {
+/// The ID of a user or a group.
+pub(crate) fn validate_id(id: Option<i64>, at: &Path, errors: &mut ErrorList) {
     if let Some(id) = id
         && i32::try_from(id).map_or(true, |id| id < 0)
     {

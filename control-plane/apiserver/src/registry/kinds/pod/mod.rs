@@ -68,7 +68,7 @@ impl Strategy for PodStrategy {
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: class,
-            conditions: gated(object).then(|| vec![scheduling_gated()]),
+            conditions: gated(object).then(|| vec![scheduling_gated(object)]),
             ..PodStatus::default()
         });
         label_keys::merge(object);
@@ -263,12 +263,13 @@ fn gated(object: &Pod) -> bool {
 }
 
 /// Says so from the first moment on: no scheduler will (KEP-3521).
-fn scheduling_gated() -> PodCondition {
+fn scheduling_gated(object: &Pod) -> PodCondition {
     PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
         reason: Some("SchedulingGated".to_owned()),
         message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        last_transition_time: object.metadata.creation_timestamp.clone(),
         ..PodCondition::default()
     }
 }
