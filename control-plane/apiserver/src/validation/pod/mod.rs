@@ -11,6 +11,7 @@ mod annotations;
 mod claims;
 mod dns;
 mod probe;
+mod profiles;
 mod security;
 mod windows;
 
@@ -36,6 +37,7 @@ use super::volume::validate_volumes;
 use super::{faults, items, one_of, text};
 
 pub(crate) use annotations::{validate_pod_annotation_update, validate_pod_annotations};
+pub(crate) use profiles::{set_profiles, validate_same_profiles};
 pub(crate) use security::validate_id;
 
 /// Everything that is wrong with a spec. `pod` is the metadata of the Pod whose spec it is, none

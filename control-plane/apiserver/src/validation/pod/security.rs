@@ -183,7 +183,7 @@ fn validate_seccomp(profile: &SeccompProfile, at: &Path, errors: &mut ErrorList)
     }
 }
 
-fn validate_apparmor(profile: &AppArmorProfile, at: &Path, errors: &mut ErrorList) {
+pub(super) fn validate_apparmor(profile: &AppArmorProfile, at: &Path, errors: &mut ErrorList) {
     let profile_at = at.child("localhostProfile");
     let path = profile.localhost_profile.as_deref();
     match (profile.type_.as_str(), path) {
