@@ -149,6 +149,12 @@ mod tests {
                 vec!["spec.dnsConfig.nameservers FieldValueRequired must provide at least one"],
             ),
             (
+                json!({"dnsPolicy": "Default", "dnsConfig": {"nameservers": ["010.1.1.1"]}}),
+                vec![
+                    "spec.dnsConfig.nameservers[0] FieldValueInvalid must not have leading 0s",
+                ],
+            ),
+            (
                 json!({"dnsPolicy": "Default", "dnsConfig": {"nameservers": ["x"], "searches": [".", "_tcp.a.", "b_c.d", "A"], "options": [{}]}}),
                 vec![
                     "spec.dnsConfig.nameservers[0] FieldValueInvalid must be a valid IP address",

@@ -36,8 +36,7 @@ const ANNOTATIONS: &[(&str, &str)] = &[
 ];
 pub(super) const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 pub(super) const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
-const APP_ARMOR_SINCE: &str =
-    "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+const APP_ARMOR_SINCE: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
 
 /// Where a name is used in the hostnames of Pods, it had better be a label; `uses` says where.
