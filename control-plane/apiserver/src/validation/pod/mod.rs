@@ -13,6 +13,7 @@ mod dns;
 mod probe;
 mod profiles;
 mod security;
+mod statuses;
 mod windows;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
