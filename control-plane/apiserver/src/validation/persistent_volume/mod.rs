@@ -6,7 +6,6 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Volume, VolumeNodeAffinity};
 use serde_json::{Map, Value};
 
-
 use self::source::validate_source;
 use super::claim::{
     validate_access_modes, validate_basic, validate_class_name, validate_volume_mode,

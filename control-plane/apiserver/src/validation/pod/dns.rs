@@ -150,9 +150,7 @@ mod tests {
             ),
             (
                 json!({"dnsPolicy": "Default", "dnsConfig": {"nameservers": ["010.1.1.1"]}}),
-                vec![
-                    "spec.dnsConfig.nameservers[0] FieldValueInvalid must not have leading 0s",
-                ],
+                vec!["spec.dnsConfig.nameservers[0] FieldValueInvalid must not have leading 0s"],
             ),
             (
                 json!({"dnsPolicy": "Default", "dnsConfig": {"nameservers": ["x"], "searches": [".", "_tcp.a.", "b_c.d", "A"], "options": [{}]}}),

@@ -49,6 +49,7 @@ pub(crate) fn validate_volumes<'a>(
         .filter(|volume| volume.ephemeral.is_some())
         .filter_map(|volume| pod.map(|pod| format!("{pod}-{}", volume.name)))
         .collect();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut valid: Vec<&Volume> = Vec::new();
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
@@ -65,10 +66,11 @@ pub(crate) fn validate_volumes<'a>(
                 errors,
             );
         }
-        if valid.iter().any(|other| other.name == volume.name) {
+        if seen.contains(volume.name.as_str()) {
             errors.push(Error::duplicate(&name_at, volume.name.as_str()));
         }
         if errors.len() == before {
+            seen.insert(&volume.name);
             valid.push(volume);
         }
         if let Some(claim) = &volume.persistent_volume_claim
@@ -242,7 +244,11 @@ fn validate_empty_dir(empty_dir: &EmptyDirVolumeSource, at: &Path, errors: &mut 
     }
 }
 
-pub(crate) fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_host_path(
+    host_path: &HostPathVolumeSource,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if host_path.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
         return;
