@@ -24,6 +24,9 @@ const ENV_FIELDS: &[&str] = &[
     "status.podIPs",
 ];
 
+/// Fields of the Pod that Kubernetes knows here, and shows nowhere.
+const UNSHOWN_FIELDS: &[&str] = &["spec.restartPolicy", "spec.schedulerName", "status.phase"];
+
 /// Fields of the Pod that a file may show.
 const FILE_FIELDS: &[&str] = &[
     "metadata.annotations",
@@ -275,9 +278,12 @@ pub(crate) fn validate_field_selector(
         Shown::Variable => (ENV_FIELDS, FILE_FIELDS),
         Shown::File => (FILE_FIELDS, ENV_FIELDS),
     };
-    if other.contains(&path) && !known.contains(&path) {
+    if known.contains(&path) {
+        return;
+    }
+    if other.contains(&path) || UNSHOWN_FIELDS.contains(&path) {
         errors.push(Error::not_supported(&path_at, path, known));
-    } else if !known.contains(&path) {
+    } else {
         unknown_label(path, &path_at, errors);
     }
 }
@@ -365,6 +371,10 @@ mod tests {
             ),
             (
                 field("status.phase"),
+                vec!["env[0].valueFrom.fieldRef.fieldPath FieldValueNotSupported"],
+            ),
+            (
+                field("spec.volumes"),
                 vec![
                     "env[0].valueFrom.fieldRef.fieldPath FieldValueInvalid error converting fieldPath: field label not supported",
                 ],
