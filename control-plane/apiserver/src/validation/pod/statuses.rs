@@ -5,11 +5,12 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{
     Container, LinuxContainerUser, Pod, PodSpec, PodStatus, ResourceStatus,
 };
+use serde_json::{Value, json};
 
 use super::security::validate_id;
-use crate::validation::address::{self, validate_dual_stack};
+use crate::validation::address::{self, is_dual_stack};
 use crate::validation::legacy_address::validate_legacy_ip;
-use crate::validation::{items, text};
+use crate::validation::{items, shown, text};
 
 const HEALTHS: &[&str] = &["Healthy", "Unhealthy", "Unknown"];
 /// Longest message about a device, in bytes.
@@ -30,7 +31,12 @@ pub(super) fn validate_addresses(
         let ips = items(&status.host_ips).iter();
         ips.map(|ip| ip.ip.clone()).collect()
     };
-    validate_ips(&of_pod(new), &of_pod(old), &at.child("podIPs"), errors);
+    let (ips, ips_at) = (of_pod(new), at.child("podIPs"));
+    validate_ips(&ips, &of_pod(old), &ips_at, errors);
+    if !ips.is_empty() && text(&new.pod_ip).is_empty() {
+        let detail = "podIP and podIPs must either both be set or both be unset";
+        errors.push(Error::invalid(&ips_at, shown(&new.pod_ips), detail));
+    }
     let hosts = of_host(new);
     let hosts_at = at.child("hostIPs");
     if let Some(first) = hosts.first()
@@ -45,16 +51,18 @@ pub(super) fn validate_addresses(
     validate_ips(&hosts, &of_host(old), &hosts_at, errors);
 }
 
+/// At most one address of each family.
 fn validate_ips(new: &[String], old: &[String], at: &Path, errors: &mut ErrorList) {
-    let ips: Vec<&str> = new.iter().map(String::as_str).collect();
     let was: Vec<&str> = old.iter().map(String::as_str).collect();
-    for (i, ip) in ips.iter().enumerate() {
-        // What is no address at all is told below.
-        if address::parse(ip).is_some() {
-            validate_legacy_ip(ip, &was, &at.index(i), errors);
-        }
+    for (i, ip) in new.iter().enumerate() {
+        validate_legacy_ip(ip, &was, &at.index(i), errors);
     }
-    validate_dual_stack(&ips, "ip", at, errors);
+    let all_are = new.iter().all(|ip| address::parse(ip).is_some());
+    if new.len() > 1 && !(all_are && is_dual_stack(new)) {
+        let list: Vec<Value> = new.iter().map(|ip| json!({ "ip": ip })).collect();
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(Error::invalid(at, Value::from(list), detail));
+    }
 }
 
 /// What is said of the containers, list by list.
@@ -163,8 +171,6 @@ fn validate_resource(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
     use crate::validation::testing::assert_causes;
 
@@ -217,14 +223,21 @@ mod tests {
 
     #[test]
     fn addresses_mean_one_thing() {
-        let status =
-            |ips: Value| -> PodStatus { serde_json::from_value(json!({"podIPs": ips})).unwrap() };
+        let status = |ips: Value| -> PodStatus {
+            serde_json::from_value(json!({"podIP": "x", "podIPs": ips})).unwrap()
+        };
         let (old, new) = (
             status(json!([{"ip": "010.0.0.2"}])),
             status(json!([{"ip": "010.0.0.1"}])),
         );
         let want = "status.podIPs[0] FieldValueInvalid must not have leading 0s";
-        for (new, old, want) in [(&new, &old, vec![want]), (&old, &old, vec![])] {
+        let two = status(json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]));
+        let more = "status.podIPs FieldValueInvalid may specify no more than one IP";
+        for (new, old, want) in [
+            (&new, &old, vec![want]),
+            (&old, &old, vec![]),
+            (&two, &old, vec![more]),
+        ] {
             let mut errors = ErrorList::default();
             validate_addresses(new, old, &Path::new("status"), &mut errors);
             assert_causes(&errors, &want);
