@@ -3,6 +3,7 @@
 //! Wording and types are those of Kubernetes' `field` package, because people and tools read
 //! them. Whether something is wrong is decided where the kind is known.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -252,16 +253,17 @@ impl Error {
 
 /// Many faults as one message: the single one as it is, several in brackets without repeats.
 pub fn aggregate(errors: &[Error]) -> String {
-    let mut seen: Vec<String> = Vec::with_capacity(errors.len());
+    let mut seen = BTreeSet::new();
+    let mut messages: Vec<String> = Vec::with_capacity(errors.len());
     for error in errors {
         let message = error.to_string();
-        if !seen.contains(&message) {
-            seen.push(message);
+        if seen.insert(message.clone()) {
+            messages.push(message);
         }
     }
-    match seen.len() {
-        1 => seen.swap_remove(0),
-        _ => format!("[{}]", seen.join(", ")),
+    match messages.len() {
+        1 => messages.swap_remove(0),
+        _ => format!("[{}]", messages.join(", ")),
     }
 }
 

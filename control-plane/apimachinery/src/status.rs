@@ -4,6 +4,7 @@
 //! details agree, with each other and with what kubectl and client libraries match on. A Status
 //! is shown to callers: internal causes are logged where they arise and do not come here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
@@ -65,20 +66,24 @@ impl Status {
         Self::failure(409, "Conflict", message).of(resource, name)
     }
 
-    /// 422: the object breaks the rules of its kind. Each error becomes a cause.
+    /// 422: the object breaks the rules of its kind. Each error becomes a cause, what was found
+    /// twice one.
     pub fn invalid(kind: &GroupKind, name: &str, errors: ErrorList) -> Self {
         let message = match errors.as_slice() {
             [] => format!("{kind} {name:?} is invalid"),
             errors => format!("{kind} {name:?} is invalid: {}", field::aggregate(errors)),
         };
-        let causes = errors
-            .iter()
-            .map(|error| ApiCause {
-                reason: Some(error.kind.reason().into()),
-                message: Some(error.body()),
-                field: Some(error.field.to_string()),
-            })
-            .collect();
+        let mut causes: Vec<ApiCause> = Vec::with_capacity(errors.len());
+        let mut seen = BTreeSet::new();
+        for error in &errors {
+            if seen.insert(error.to_string()) {
+                causes.push(ApiCause {
+                    reason: Some(error.kind.reason().into()),
+                    message: Some(error.body()),
+                    field: Some(error.field.to_string()),
+                });
+            }
+        }
         Self::failure(422, "Invalid", message).details(|details| {
             details.group = non_empty(&kind.group);
             details.kind = non_empty(&kind.kind);
@@ -407,7 +412,7 @@ mod tests {
         let status = Status::invalid(
             &kind,
             "web",
-            vec![Error::invalid(&at, -1, "must be positive")],
+            vec![Error::invalid(&at, -1, "must be positive"); 2],
         );
         assert_eq!(
             serde_json::to_value(&status).unwrap(),

@@ -189,8 +189,11 @@ fn pull_policy(image: &str) -> &'static str {
         .split_once('@')
         .map_or((image, false), |(name, _)| (name, true));
     let last = name.rsplit('/').next().unwrap_or_default();
+    let base = last.split(':').next().unwrap_or_default();
+    let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     match last.split_once(':') {
-        _ if name.is_empty() => "IfNotPresent",
+        // What names no image has no tag.
+        _ if base.is_empty() || !base.chars().all(named) => "IfNotPresent",
         Some((_, "latest")) => "Always",
         None if !digest => "Always",
         _ => "IfNotPresent",
@@ -292,9 +295,6 @@ fn set_volume_defaults(volume: &mut Volume) {
         for projection in source.sources.iter_mut().flatten() {
             if let Some(token) = &mut projection.service_account_token {
                 token.expiration_seconds.get_or_insert(3600);
-            }
-            if let Some(certificate) = &mut projection.pod_certificate {
-                certificate.max_expiration_seconds.get_or_insert(86400);
             }
             let files = projection
                 .downward_api

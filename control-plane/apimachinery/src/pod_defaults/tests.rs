@@ -133,6 +133,7 @@ fn pull_policies() {
     let table = [
         ("app", "Always"),
         ("app:latest", "Always"),
+        ("App", "IfNotPresent"),
         ("localhost:5000/app", "Always"),
         ("localhost:5000/app:v1", "IfNotPresent"),
         ("app@sha256:00", "IfNotPresent"),

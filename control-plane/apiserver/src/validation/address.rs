@@ -4,16 +4,6 @@ use std::net::IpAddr;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 
-use super::shown;
-
-/// An IP address of either family.
-pub(crate) fn validate_ip(value: &str, at: &Path, errors: &mut ErrorList) {
-    if parse(value).is_none() {
-        let detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        errors.push(Error::invalid(at, value, detail));
-    }
-}
-
 /// A range of addresses in CIDR notation.
 pub(crate) fn validate_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
     if family_of_cidr(value).is_none() {
@@ -123,35 +113,6 @@ pub(crate) fn validate_non_special_ip(value: &str, at: &Path, errors: &mut Error
     }
     if link_local_multicast {
         refuse("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
-    }
-}
-
-/// A list of addresses (of a Pod, of its node) with at most one of each family.
-pub(crate) fn validate_dual_stack(ips: &[&str], member: &str, at: &Path, errors: &mut ErrorList) {
-    for (i, ip) in ips.iter().enumerate() {
-        validate_ip(ip, &at.index(i), errors);
-    }
-    if ips.len() < 2 {
-        return;
-    }
-    if !is_dual_stack(ips) {
-        let list: Vec<_> = ips
-            .iter()
-            .map(|ip| serde_json::json!({ member: ip }))
-            .collect();
-        errors.push(Error::invalid(
-            at,
-            shown(&list),
-            "may specify no more than one IP for each IP family",
-        ));
-    }
-    for (i, ip) in ips.iter().enumerate() {
-        if ips[..i].contains(ip) {
-            errors.push(Error::duplicate(
-                &at.index(i),
-                serde_json::json!({ member: ip }),
-            ));
-        }
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn validate_request(spec: &PodCertificateRequestSpec, errors: &mut Er
     }
 }
 
-fn validate_prefixed_key(key: &str, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_prefixed_key(key: &str, at: &Path, errors: &mut ErrorList) {
     if key.is_empty() {
         errors.push(Error::required(at, ""));
         return;

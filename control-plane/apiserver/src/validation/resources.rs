@@ -75,6 +75,7 @@ pub(crate) fn validate_container_requirements(
 /// Requests and limits of a Pod as a whole.
 pub(crate) fn validate_pod_requirements(
     requirements: &ResourceRequirements,
+    claims: &[&str],
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -83,6 +84,8 @@ pub(crate) fn validate_pod_requirements(
         errors.push(Error::forbidden(&at.child("claims"), detail));
     }
     validate_requirements(requirements, validate_pod_resource, at, errors);
+    let of_pod = items(&requirements.claims);
+    validate_claims(of_pod, claims, &at.child("claims"), errors);
 }
 
 /// The overhead that a RuntimeClass adds to a Pod.
@@ -135,7 +138,8 @@ pub(crate) fn is_quota_resource(name: &str) -> bool {
 
 /// The name of a resource that a quota can count.
 pub(crate) fn validate_quota_resource(name: &str, at: &Path, errors: &mut ErrorList) {
-    if validate_name(name, at, errors) && !name.contains('/') && !is_quota_resource(name) {
+    validate_name(name, at, errors);
+    if !name.contains('/') && !is_quota_resource(name) {
         let detail = "must be a standard resource for quota";
         errors.push(Error::invalid(at, name, detail));
     }

@@ -179,11 +179,16 @@ fn validate_time_zone(zone: &str, at: &Path, errors: &mut ErrorList) {
     if zone.is_empty() {
         let detail = "timeZone must be nil or non-empty string";
         errors.push(Error::invalid(at, zone, detail));
-    } else if zone.eq_ignore_ascii_case("Local") {
+        return;
+    }
+    if zone.eq_ignore_ascii_case("Local") {
         let detail =
             "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(Error::invalid(at, zone, detail));
-    } else if jiff::tz::TimeZone::get(zone).is_err() {
+    }
+    // Kubernetes finds zones by their names as they are written, and knows the machine's own.
+    let known = jiff::tz::TimeZone::get(zone);
+    if zone != "Local" && !known.is_ok_and(|known| known.iana_name() == Some(zone)) {
         errors.push(Error::invalid(
             at,
             zone,
@@ -229,6 +234,10 @@ mod tests {
                     "spec.schedule FieldValueInvalid expected exactly 5 fields, found 4: [* * * *]",
                     "spec.timeZone FieldValueInvalid timeZone must be an explicit time zone",
                 ],
+            ),
+            (
+                json!({"timeZone": "europe/berlin"}),
+                vec!["spec.timeZone FieldValueInvalid unknown time zone europe/berlin"],
             ),
             (
                 json!({"schedule": "TZ=UTC 0 * * * *", "timeZone": "Middle/Earth"}),

@@ -1,6 +1,6 @@
 //! PersistentVolume: storage of the cluster, which one claim at a time has.
 
-use coracle_apimachinery::field::Path;
+use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::pod_defaults::drop_empty;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -34,6 +34,32 @@ pub(super) fn class_annotation_warning(meta: &ObjectMeta) -> Vec<String> {
         )
     };
     Vec::from_iter(has.then(warning))
+}
+
+/// Only some sources are mounted with the options that an annotation gives.
+fn validate_options(object: &PersistentVolume, errors: &mut ErrorList) {
+    let annotations = object.metadata.annotations.as_ref();
+    let Some(spec) = &object.spec else {
+        return;
+    };
+    let mounted = spec.gce_persistent_disk.is_some()
+        || spec.aws_elastic_block_store.is_some()
+        || spec.glusterfs.is_some()
+        || spec.nfs.is_some()
+        || spec.rbd.is_some()
+        || spec.quobyte.is_some()
+        || spec.iscsi.is_some()
+        || spec.cinder.is_some()
+        || spec.cephfs.is_some()
+        || spec.azure_file.is_some()
+        || spec.vsphere_volume.is_some()
+        || spec.azure_disk.is_some()
+        || spec.photon_persistent_disk.is_some();
+    if !mounted && annotations.is_some_and(|all| all.contains_key(OPTIONS_ANNOTATION)) {
+        let at = Path::new("metadata").child("annotations");
+        let detail = "may not specify mount options for this volume type";
+        errors.push(Error::forbidden(&at.child(OPTIONS_ANNOTATION), detail));
+    }
 }
 
 pub(super) struct PersistentVolumeStrategy;
@@ -90,8 +116,10 @@ impl Strategy for PersistentVolumeStrategy {
         let mut errors = ErrorList::default();
         if let Some(spec) = &object.spec {
             let at = Path::new("spec");
-            validate_volume_spec(spec, Described::Itself, &at, &mut errors);
+            let described = Described::Itself(text(&object.metadata.name));
+            validate_volume_spec(spec, described, &at, &mut errors);
         }
+        validate_options(object, &mut errors);
         errors
     }
 
@@ -287,9 +315,12 @@ mod tests {
                 vec![
                     "spec.capacity[storage] FieldValueInvalid must be greater than zero",
                     "spec.nfs FieldValueForbidden may not specify more than 1 volume type",
-                    "spec.nfs.path FieldValueInvalid must be an absolute path",
                     "spec.persistentVolumeReclaimPolicy FieldValueForbidden may not be 'recycle'",
                 ],
+            ),
+            (
+                json!({"hostPath": null, "iscsi": {"targetPortal": "p", "iqn": "naa.x", "lun": 0}}),
+                vec!["spec.iscsi.iqn FieldValueInvalid must be valid format"],
             ),
             (
                 json!({"hostPath": {"path": "/d", "type": "Socks"}}),
@@ -328,6 +359,34 @@ mod tests {
         let errors = PersistentVolumeStrategy
             .validate_update(&late, &csi(json!({"driver": "d", "volumeHandle": "h"})));
         assert_causes(&errors, &[]);
+    }
+
+    #[test]
+    fn options_of_a_mount_are_for_some_sources() {
+        let with_options = |source: Value| {
+            let mut volume = volume(source);
+            let annotations = volume.metadata.annotations.get_or_insert_default();
+            annotations.insert(OPTIONS_ANNOTATION.to_owned(), "ro".to_owned());
+            volume
+        };
+        let table: Vec<(Value, Vec<&str>)> = vec![
+            (
+                json!({}),
+                vec![
+                    "metadata.annotations.volume.beta.kubernetes.io/mount-options FieldValueForbidden",
+                ],
+            ),
+            (
+                json!({"hostPath": null, "nfs": {"server": "s", "path": "/p"}}),
+                vec![],
+            ),
+        ];
+        for (source, want) in table {
+            assert_causes(
+                &PersistentVolumeStrategy.validate(&with_options(source)),
+                &want,
+            );
+        }
     }
 
     #[test]

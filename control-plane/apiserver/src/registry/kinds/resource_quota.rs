@@ -224,7 +224,7 @@ fn validate_requirement(
         "PriorityClass" | "VolumeAttributesClass"
     );
     if plain && SCOPES.contains(&requirement.scope_name.as_str()) && operator != "Exists" {
-        let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+        let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
         errors.push(Error::invalid(&operator_at, operator, detail));
     }
     match operator {
@@ -275,6 +275,7 @@ mod tests {
                     "spec.hard[pods] FieldValueInvalid must be an integer",
                     "spec.hard[storage] FieldValueInvalid must be a standard resource for quota",
                     "spec.hard[widgets] FieldValueInvalid must be a standard resource type or fully qualified",
+                    "spec.hard[widgets] FieldValueInvalid must be a standard resource for quota",
                 ],
             ),
             (
@@ -293,7 +294,7 @@ mod tests {
                 ]}}),
                 vec![
                     "spec.scopeSelector.matchExpressions.values FieldValueRequired must be at least one value",
-                    "spec.scopeSelector.matchExpressions.operator FieldValueInvalid must be 'Exist'",
+                    "spec.scopeSelector.matchExpressions.operator FieldValueInvalid must be 'Exists'",
                     "spec.scopeSelector.matchExpressions.values FieldValueInvalid must be no value",
                 ],
             ),

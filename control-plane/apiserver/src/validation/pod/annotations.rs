@@ -6,6 +6,7 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 
 use k8s_openapi::api::core::v1::PodSpec;
 
+use super::profiles::{APP_ARMOR, validate_profiles};
 use crate::validation::text;
 
 /// On a Pod that the kubelet made from a file, for the API to show.
@@ -36,6 +37,9 @@ pub(crate) fn validate_pod_annotations(
             "must be a 32bit integer",
         ));
     }
+    if let Some(annotations) = annotations {
+        validate_profiles(annotations, spec, at, errors);
+    }
 }
 
 /// What may not change in the annotations of a Pod.
@@ -45,15 +49,26 @@ pub(crate) fn validate_pod_annotation_update(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let get = |annotations: Option<&BTreeMap<String, String>>| {
-        annotations.and_then(|a| a.get(MIRROR).cloned())
+    let none = BTreeMap::new();
+    let (new, old) = (new.unwrap_or(&none), old.unwrap_or(&none));
+    let kept = |key: &str| match key {
+        MIRROR => Some("mirror pod annotation"),
+        key => key.starts_with(APP_ARMOR).then_some("AppArmor annotations"),
     };
-    let detail = match (get(new), get(old)) {
-        (new, old) if new == old => return,
-        (Some(_), None) => "may not add mirror pod annotation",
-        _ => "may not remove or update mirror pod annotation",
-    };
-    errors.push(Error::forbidden(&at.key(MIRROR), detail));
+    for (key, value) in old {
+        if let Some(what) = kept(key).filter(|_| new.get(key) != Some(value)) {
+            let detail = format!("may not remove or update {what}");
+            errors.push(Error::forbidden(&at.key(key), detail));
+        }
+    }
+    for key in new.keys().filter(|key| !old.contains_key(*key)) {
+        if let Some(what) = kept(key) {
+            errors.push(Error::forbidden(
+                &at.key(key),
+                format!("may not add {what}"),
+            ));
+        }
+    }
 }
 
 /// A number without a plus sign or leading zeros.

@@ -58,7 +58,7 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
     for (i, container) in containers.iter().enumerate() {
         let idx = at.index(i);
         validate_common(container, spec, &idx, errors);
-        validate_restart(container, &idx, errors);
+        validate_init_restart(container, &idx, errors);
         let mut others = spec.containers.iter().chain(&containers[..i]);
         if others.any(|other| other.name == container.name) {
             errors.push(Error::duplicate(
@@ -191,12 +191,24 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
     }
 }
 
+const RULES_WITHOUT_POLICY: &str = "must specify restartPolicy when restart rules are used";
+
+/// Rules of an init container without a policy are not looked at.
+fn validate_init_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
+    if container.restart_policy.is_some() {
+        validate_restart(container, at, errors);
+    } else if !items(&container.restart_policy_rules).is_empty() {
+        let at = at.child("restartPolicy");
+        errors.push(Error::required(&at, RULES_WITHOUT_POLICY));
+    }
+}
+
 fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
     let rules = items(&container.restart_policy_rules);
     match container.restart_policy.as_deref() {
         None if !rules.is_empty() => {
-            let detail = "must specify restartPolicy when restart rules are used";
-            errors.push(Error::required(&at.child("restartPolicy"), detail));
+            let at = at.child("restartPolicy");
+            errors.push(Error::required(&at, RULES_WITHOUT_POLICY));
         }
         Some(policy) if !RESTART_POLICIES.contains(&policy) => {
             errors.push(Error::not_supported(
@@ -217,12 +229,11 @@ fn validate_restart(container: &Container, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_restart_rule(rule: &ContainerRestartRule, at: &Path, errors: &mut ErrorList) {
-    one_of(
-        &rule.action,
-        &["Restart", "RestartAllContainers"],
-        &at.child("action"),
-        errors,
-    );
+    let actions = &["Restart", "RestartAllContainers"];
+    if !actions.contains(&rule.action.as_str()) {
+        let at = at.child("action");
+        errors.push(Error::not_supported(&at, &*rule.action, actions));
+    }
     let at = at.child("exitCodes");
     let Some(codes) = &rule.exit_codes else {
         errors.push(Error::required(&at, "must be specified"));
@@ -272,13 +283,14 @@ fn validate_ephemeral_fields(container: &EphemeralContainer, at: &Path, errors: 
         .as_ref()
         .is_some_and(|resources| *resources != Default::default());
     let forbidden = [
-        ("ports", !items(&container.ports).is_empty()),
+        // An empty list is one that was set.
+        ("ports", container.ports.is_some()),
         ("resources", resources),
-        ("resizePolicy", !items(&container.resize_policy).is_empty()),
+        ("resizePolicy", container.resize_policy.is_some()),
         ("restartPolicy", container.restart_policy.is_some()),
         (
             "restartPolicyRules",
-            !items(&container.restart_policy_rules).is_empty(),
+            container.restart_policy_rules.is_some(),
         ),
         ("livenessProbe", container.liveness_probe.is_some()),
         ("readinessProbe", container.readiness_probe.is_some()),
@@ -303,13 +315,16 @@ fn validate_ephemeral_fields(container: &EphemeralContainer, at: &Path, errors: 
     }
 }
 
-/// An ephemeral container by the rules of others. What only others may have is left out: it is
-/// forbidden, and so not worth a second error.
+/// An ephemeral container by the rules of others. Probes, hooks and restarts, which are forbidden,
+/// Kubernetes does not look into.
 fn as_container(ephemeral: &EphemeralContainer) -> Container {
     Container {
         name: ephemeral.name.clone(),
         image: ephemeral.image.clone(),
         image_pull_policy: ephemeral.image_pull_policy.clone(),
+        ports: ephemeral.ports.clone(),
+        resources: ephemeral.resources.clone(),
+        resize_policy: ephemeral.resize_policy.clone(),
         env: ephemeral.env.clone(),
         env_from: ephemeral.env_from.clone(),
         volume_mounts: ephemeral.volume_mounts.clone(),

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::validation::resources::parse_quantity;
-use crate::validation::volume::path::validate_local_non_reserved;
+use crate::validation::volume::path::validate_no_backsteps;
 use crate::validation::{faults, text};
 
 /// Fields of the Pod that a variable may show.
@@ -23,6 +23,9 @@ const ENV_FIELDS: &[&str] = &[
     "status.podIP",
     "status.podIPs",
 ];
+
+/// Fields of the Pod that Kubernetes knows here, and shows nowhere.
+const UNSHOWN_FIELDS: &[&str] = &["spec.restartPolicy", "spec.schedulerName", "status.phase"];
 
 /// Fields of the Pod that a file may show.
 const FILE_FIELDS: &[&str] = &[
@@ -221,7 +224,7 @@ fn validate_file_key(
     if selector.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
     } else {
-        validate_local_non_reserved(&selector.path, &at.child("path"), errors);
+        validate_no_backsteps(&selector.path, &at.child("path"), errors);
     }
 }
 
@@ -275,9 +278,12 @@ pub(crate) fn validate_field_selector(
         Shown::Variable => (ENV_FIELDS, FILE_FIELDS),
         Shown::File => (FILE_FIELDS, ENV_FIELDS),
     };
-    if other.contains(&path) && !known.contains(&path) {
+    if known.contains(&path) {
+        return;
+    }
+    if other.contains(&path) || UNSHOWN_FIELDS.contains(&path) {
         errors.push(Error::not_supported(&path_at, path, known));
-    } else if !known.contains(&path) {
+    } else {
         unknown_label(path, &path_at, errors);
     }
 }
@@ -365,6 +371,10 @@ mod tests {
             ),
             (
                 field("status.phase"),
+                vec!["env[0].valueFrom.fieldRef.fieldPath FieldValueNotSupported"],
+            ),
+            (
+                field("spec.volumes"),
                 vec![
                     "env[0].valueFrom.fieldRef.fieldPath FieldValueInvalid error converting fieldPath: field label not supported",
                 ],

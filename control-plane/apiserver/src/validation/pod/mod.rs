@@ -11,7 +11,9 @@ mod annotations;
 mod claims;
 mod dns;
 mod probe;
+mod profiles;
 mod security;
+mod statuses;
 mod windows;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
@@ -36,6 +38,8 @@ use super::volume::validate_volumes;
 use super::{faults, items, one_of, text};
 
 pub(crate) use annotations::{validate_pod_annotation_update, validate_pod_annotations};
+pub(crate) use profiles::{set_profiles, validate_same_profiles};
+pub(crate) use security::validate_id;
 
 /// Everything that is wrong with a spec. `pod` is the metadata of the Pod whose spec it is, none
 /// where it is that of a template.
@@ -51,17 +55,29 @@ pub(crate) fn validate_spec(
             "",
         ));
     }
-    validate_volumes(items(&spec.volumes), pod, &at.child("volumes"), errors);
+    let volumes = items(&spec.volumes);
+    let valid = validate_volumes(volumes, pod, &at.child("volumes"), errors);
     validate_resource_claims(
         items(&spec.resource_claims),
         &at.child("resourceClaims"),
         errors,
     );
-    validate_containers(spec, &at.child("containers"), errors);
-    validate_init_containers(spec, &at.child("initContainers"), errors);
-    validate_ephemeral_containers(spec, &at.child("ephemeralContainers"), errors);
+    // What a container says of a volume that is not valid, it says of none.
+    let without_invalid = (valid.len() < volumes.len()).then(|| PodSpec {
+        volumes: Some(valid.into_iter().cloned().collect()),
+        ..spec.clone()
+    });
+    let of_containers = without_invalid.as_ref().unwrap_or(spec);
+    validate_containers(of_containers, &at.child("containers"), errors);
+    validate_init_containers(of_containers, &at.child("initContainers"), errors);
+    validate_ephemeral_containers(of_containers, &at.child("ephemeralContainers"), errors);
     if let Some(resources) = &spec.resources {
-        validate_pod_resources(spec, resources, &at.child("resources"), errors);
+        let at = at.child("resources");
+        if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
+            errors.push(Error::forbidden(&at, "may not be set for a windows pod"));
+        } else {
+            validate_pod_resources(spec, resources, &at, errors);
+        }
     }
     validate_host_ports(spec, pod.is_some(), &at.child("containers"), errors);
     let restart = text(&spec.restart_policy);
@@ -214,7 +230,9 @@ fn validate_pod_resources(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    validate_pod_requirements(resources, at, errors);
+    let claims = items(&spec.resource_claims).iter();
+    let claims: Vec<&str> = claims.map(|claim| claim.name.as_str()).collect();
+    validate_pod_requirements(resources, &claims, at, errors);
     let own = requests::parse(resources.requests.as_ref());
     let without = PodSpec {
         resources: None,

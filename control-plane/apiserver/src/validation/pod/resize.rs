@@ -3,12 +3,15 @@
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::resources::qos;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
 use super::annotations::MIRROR;
 use super::container::is_sidecar;
 use crate::validation::equality::semantic;
 use crate::validation::items;
+
+/// How Kubernetes writes the path of what is wrong with a Pod as a whole.
+const OF_POD: &str = "[]";
 
 /// What can be resized.
 const MUTABLE: [&str; 2] = ["cpu", "memory"];
@@ -26,7 +29,7 @@ pub(crate) fn validate_resize(new: &Pod, old: &Pod, errors: &mut ErrorList) {
         None
     };
     if let Some(detail) = refused {
-        *errors = vec![Error::forbidden(&Path::root(), detail)];
+        *errors = vec![Error::forbidden(&Path::new(OF_POD), detail)];
         return;
     }
     let at = Path::new("spec");
@@ -72,10 +75,23 @@ pub(crate) fn validate_resize(new: &Pod, old: &Pod, errors: &mut ErrorList) {
             validate_kept(&new.resources, &old.resources, "resource", &at, errors);
         }
     }
-    validate_restarts(init, old_init, &at, errors);
-    if errors.is_empty() && !semantic(&masked(spec, old_spec), old_spec) {
+    let pod_resources = mask(spec.resources.clone(), &old_spec.resources);
+    if !semantic(&pod_resources, &old_spec.resources) {
+        let detail = "only cpu and memory resources are mutable at pod-level";
+        errors.push(Error::forbidden(&at, detail));
+    }
+    let mut pairs = spec.containers.iter().zip(&old_spec.containers);
+    if pairs.any(|(new, old)| changes_more(new, old)) {
         let detail = "only cpu and memory resources are mutable";
         errors.push(Error::forbidden(&at, detail));
+    }
+    for (i, (new, old)) in init.iter().zip(old_init).enumerate() {
+        let at = at.child("initContainers").index(i);
+        if changes_more(new, old) {
+            let detail = "only cpu and memory resources for init or sidecar containers are mutable";
+            errors.push(Error::forbidden(&at, detail));
+        }
+        validate_restarts(new, old, &at, errors);
     }
 }
 
@@ -147,29 +163,20 @@ fn validate_kept(
 }
 
 /// An init container that has had its turn is not started again for its resources.
-fn validate_restarts(new: &[Container], old: &[Container], at: &Path, errors: &mut ErrorList) {
-    for (i, (new, old)) in new.iter().zip(old).enumerate() {
-        let mut policies = items(&new.resize_policy).iter();
-        let restarts = policies.any(|policy| policy.restart_policy == "RestartContainer");
-        if restarts && !is_sidecar(new) && !semantic(new, old) {
-            let at = at.child("initContainers").index(i);
-            let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
-            errors.push(Error::forbidden(&at, detail));
-        }
+fn validate_restarts(new: &Container, old: &Container, at: &Path, errors: &mut ErrorList) {
+    let mut policies = items(&new.resize_policy).iter();
+    let restarts = policies.any(|policy| policy.restart_policy == "RestartContainer");
+    if restarts && !is_sidecar(new) && !semantic(new, old) {
+        let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+        errors.push(Error::forbidden(at, detail));
     }
 }
 
-/// The new spec with as much CPU and memory as the old one has.
-fn masked(new: &PodSpec, old: &PodSpec) -> PodSpec {
-    let mut spec = new.clone();
-    let old_init = items(&old.init_containers);
-    let pairs = spec.containers.iter_mut().zip(&old.containers);
-    let init = spec.init_containers.iter_mut().flatten().zip(old_init);
-    for (container, old) in pairs.chain(init) {
-        container.resources = mask(container.resources.take(), &old.resources);
-    }
-    spec.resources = mask(spec.resources.take(), &old.resources);
-    spec
+/// Whether more changes of a container than how much CPU and memory it has.
+fn changes_more(new: &Container, old: &Container) -> bool {
+    let mut masked = new.clone();
+    masked.resources = mask(masked.resources.take(), &old.resources);
+    !semantic(&masked, old)
 }
 
 fn mask(
@@ -200,7 +207,7 @@ fn mask(
 pub(crate) fn validate_ephemeral_update(new: &Pod, old: &Pod, errors: &mut ErrorList) {
     if is_mirror(old) {
         let detail = "static pods do not support ephemeral containers";
-        *errors = vec![Error::forbidden(&Path::root(), detail)];
+        *errors = vec![Error::forbidden(&Path::new(OF_POD), detail)];
         return;
     }
     let (Some(spec), Some(old_spec)) = (&new.spec, &old.spec) else {
@@ -257,5 +264,23 @@ mod tests {
             validate_resize(&pod(two.clone(), beside), &old, &mut errors);
             assert_causes(&errors, &want);
         }
+    }
+
+    #[test]
+    fn nothing_else_of_an_init_container() {
+        let pod = |policies: Value| -> Pod {
+            let sidecar = json!({"name": "s", "image": "i", "restartPolicy": "Always", "resizePolicy": policies});
+            serde_json::from_value(json!({"metadata": {}, "spec": {
+                "containers": [{"name": "a", "image": "i"}], "initContainers": [sidecar],
+            }}))
+            .unwrap()
+        };
+        let policy = json!([{"resourceName": "cpu", "restartPolicy": "NotRequired"}]);
+        let mut errors = ErrorList::default();
+        validate_resize(&pod(policy), &pod(json!([])), &mut errors);
+        assert_causes(
+            &errors,
+            &["spec.initContainers[0] FieldValueForbidden only cpu and memory resources for init"],
+        );
     }
 }

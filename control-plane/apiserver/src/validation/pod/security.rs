@@ -124,7 +124,8 @@ pub(crate) fn validate_security_context(
     }
 }
 
-fn validate_id(id: Option<i64>, at: &Path, errors: &mut ErrorList) {
+/// The ID of a user or a group.
+pub(crate) fn validate_id(id: Option<i64>, at: &Path, errors: &mut ErrorList) {
     if let Some(id) = id
         && i32::try_from(id).map_or(true, |id| id < 0)
     {
@@ -182,7 +183,7 @@ fn validate_seccomp(profile: &SeccompProfile, at: &Path, errors: &mut ErrorList)
     }
 }
 
-fn validate_apparmor(profile: &AppArmorProfile, at: &Path, errors: &mut ErrorList) {
+pub(super) fn validate_apparmor(profile: &AppArmorProfile, at: &Path, errors: &mut ErrorList) {
     let profile_at = at.child("localhostProfile");
     let path = profile.localhost_profile.as_deref();
     match (profile.type_.as_str(), path) {

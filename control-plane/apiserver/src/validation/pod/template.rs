@@ -5,7 +5,7 @@ use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::{validate_pod_annotations, validate_spec};
+use super::{validate_pod_annotations, validate_same_profiles, validate_spec};
 use crate::validation::labels::{
     self, validate_annotations, validate_label_selector, validate_labels,
 };
@@ -17,6 +17,9 @@ pub(crate) fn validate_template(template: &PodTemplateSpec, at: &Path, errors: &
     let no_spec = PodSpec::default();
     let spec = template.spec.as_ref().unwrap_or(&no_spec);
     validate_spec(spec, None, &at.child("spec"), errors);
+    if let Some(meta) = &template.metadata {
+        validate_same_profiles(meta, spec, &at.child("spec"), errors);
+    }
     if !items(&spec.ephemeral_containers).is_empty() {
         let at = at.child("spec").child("ephemeralContainers");
         errors.push(Error::forbidden(

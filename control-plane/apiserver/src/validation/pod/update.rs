@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::claims::validate_claim_statuses;
 use super::container::is_sidecar;
-use crate::validation::address::validate_dual_stack;
+use super::statuses::{validate_addresses, validate_container_statuses};
 use crate::validation::equality::semantic;
 use crate::validation::scheduling::taints::validate_tolerations;
 use crate::validation::{IMMUTABLE, faults, items, shown, text};
@@ -271,11 +271,16 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
     let new_status = new.status.as_ref().unwrap_or(&none);
     let old_status = old.status.as_ref().unwrap_or(&none);
     for (i, condition) in items(&new_status.conditions).iter().enumerate() {
-        let at = at.child("conditions").index(i).child("Type");
+        let at = at.child("conditions").index(i);
+        if let Some(generation) = condition.observed_generation.filter(|n| *n < 0) {
+            let at = at.child("observedGeneration");
+            let detail = "must be a non-negative integer";
+            errors.push(Error::invalid(&at, generation, detail));
+        }
         faults(
             &condition.type_,
             names::qualified_name(&condition.type_),
-            &at,
+            &at.child("Type"),
             errors,
         );
     }
@@ -326,26 +331,8 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
         &at.child("ephemeralContainerStatuses"),
         errors,
     );
-    let ips: Vec<&str> = items(&new_status.pod_ips)
-        .iter()
-        .map(|ip| ip.ip.as_str())
-        .collect();
-    validate_dual_stack(&ips, "ip", &at.child("podIPs"), errors);
-    let ips: Vec<&str> = items(&new_status.host_ips)
-        .iter()
-        .map(|ip| ip.ip.as_str())
-        .collect();
-    let hosts_at = at.child("hostIPs");
-    if let Some(first) = ips.first()
-        && *first != text(&new_status.host_ip)
-    {
-        errors.push(Error::invalid(
-            &hosts_at.index(0).child("ip"),
-            *first,
-            "must be equal to `hostIP`",
-        ));
-    }
-    validate_dual_stack(&ips, "ip", &hosts_at, errors);
+    validate_addresses(new_status, old_status, &at, errors);
+    validate_container_statuses(new, &at, errors);
     validate_claim_statuses(new_status, new_spec, &at, errors);
 }
 

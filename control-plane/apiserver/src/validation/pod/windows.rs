@@ -210,7 +210,6 @@ fn validate_windows(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
                 "shareProcessNamespace",
                 spec.share_process_namespace.is_some(),
             ),
-            ("resources", spec.resources.is_some()),
         ],
     );
     if let Some(context) = &spec.security_context {

@@ -66,7 +66,11 @@ fn validate_toleration(toleration: &Toleration, at: &Path, errors: &mut ErrorLis
                 errors.push(Error::invalid(&operator_at, value, detail));
             }
         }
-        // TaintTolerationComparisonOperators, Gt and Lt, are in alpha.
+        // TaintTolerationComparisonOperators is in alpha; who asks for it is told of all four.
+        "Gt" | "Lt" => {
+            let known = ["Equal", "Exists", "Lt", "Gt"];
+            errors.push(Error::not_supported(&operator_at, operator, &known));
+        }
         _ => {
             let supported = ["Equal", "Exists"];
             errors.push(Error::not_supported(&operator_at, operator, &supported));

@@ -12,8 +12,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use self::addresses::{validate_cluster_ips, validate_kept_addresses};
 use self::balancer::{validate_ingress, validate_load_balancer};
-use super::address::{self, validate_ip, validate_non_special_ip};
+use super::address::validate_non_special_ip;
 use super::labels::validate_labels;
+use super::legacy_address::ip_fault;
 use super::port::{PROTOCOLS, validate_number, validate_number_or_name};
 use super::{faults, items, one_of, shown, text};
 
@@ -35,9 +36,9 @@ pub(crate) fn validate_service(service: &Service) -> ErrorList {
     validate_cluster_ips(spec, &at, &mut errors);
     for (i, ip) in items(&spec.external_ips).iter().enumerate() {
         let at = at.child("externalIPs").index(i);
-        match address::parse(ip) {
-            None => validate_ip(ip, &at, &mut errors),
-            Some(_) => validate_non_special_ip(ip, &at, &mut errors),
+        match ip_fault(ip) {
+            Some(fault) => errors.push(Error::invalid(&at, ip.as_str(), fault)),
+            None => validate_non_special_ip(ip, &at, &mut errors),
         }
     }
     one_of(text(&spec.type_), TYPES, &at.child("type"), &mut errors);

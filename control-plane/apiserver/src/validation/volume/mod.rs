@@ -1,5 +1,6 @@
 //! Volumes of a Pod: each has a name and one source of one of the known types.
 
+pub(crate) mod iscsi;
 pub(crate) mod mount;
 pub(crate) mod path;
 
@@ -32,24 +33,14 @@ pub(crate) const HOST_PATH_TYPES: &[&str] = &[
     "Socket",
 ];
 
-/// Whose volume it is.
-#[derive(Clone, Copy)]
-struct Owner<'a> {
-    /// Whether it is a Pod, no template of one.
-    is_pod: bool,
-    /// The name of the Pod, where it has one already.
-    name: Option<&'a str>,
-}
-
 /// The volumes of a Pod. `pod` is the Pod's own metadata, none for a template: the claims of
-/// ephemeral volumes are named after the Pod.
-pub(crate) fn validate_volumes(
-    volumes: &[Volume],
+/// ephemeral volumes are named after the Pod. Returns those that containers may name: the valid ones.
+pub(crate) fn validate_volumes<'a>(
+    volumes: &'a [Volume],
     pod: Option<&ObjectMeta>,
     at: &Path,
     errors: &mut ErrorList,
-) {
-    let is_pod = pod.is_some();
+) -> Vec<&'a Volume> {
     let pod = pod
         .map(|meta| text(&meta.name))
         .filter(|name| !name.is_empty());
@@ -59,10 +50,11 @@ pub(crate) fn validate_volumes(
         .filter_map(|volume| pod.map(|pod| format!("{pod}-{}", volume.name)))
         .collect();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut valid: Vec<&Volume> = Vec::new();
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
         let before = errors.len();
-        validate_source(volume, Owner { is_pod, name: pod }, &at, errors);
+        validate_source(volume, pod, &at, errors);
         let name_at = at.child("name");
         if volume.name.is_empty() {
             errors.push(Error::required(&name_at, ""));
@@ -79,6 +71,7 @@ pub(crate) fn validate_volumes(
         }
         if errors.len() == before {
             seen.insert(&volume.name);
+            valid.push(volume);
         }
         if let Some(claim) = &volume.persistent_volume_claim
             && created.contains(&claim.claim_name)
@@ -88,10 +81,11 @@ pub(crate) fn validate_volumes(
             errors.push(Error::invalid(&at, claim.claim_name.as_str(), detail));
         }
     }
+    valid
 }
 
-/// The one source of a volume.
-fn validate_source(volume: &Volume, owner: Owner<'_>, at: &Path, errors: &mut ErrorList) {
+/// The one source of a volume; `pod` is the name of its Pod, where that has one already.
+fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut ErrorList) {
     let sources = [
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
@@ -139,7 +133,7 @@ fn validate_source(volume: &Volume, owner: Owner<'_>, at: &Path, errors: &mut Er
         .map(|(field, _)| *field);
     match set.next() {
         None => errors.push(Error::required(at, "must specify a volume type")),
-        Some(first) => validate_first(first, volume, owner, at, errors),
+        Some(first) => validate_first(first, volume, pod, at, errors),
     }
     for other in set {
         errors.push(Error::forbidden(
@@ -153,7 +147,7 @@ fn validate_source(volume: &Volume, owner: Owner<'_>, at: &Path, errors: &mut Er
 fn validate_first(
     first: &str,
     volume: &Volume,
-    owner: Owner<'_>,
+    pod: Option<&str>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -214,7 +208,7 @@ fn validate_first(
         }
         "image" => {
             if let Some(image) = &volume.image {
-                validate_image(image, owner.is_pod, &source_at, errors);
+                validate_image(image, &source_at, errors);
             }
         }
         "ephemeral" => {
@@ -222,7 +216,7 @@ fn validate_first(
                 storage::validate_ephemeral(ephemeral, &source_at, errors);
             }
             // The claim is named after the Pod and the volume.
-            if let Some(pod) = owner.name.filter(|_| !volume.name.is_empty()) {
+            if let Some(pod) = pod.filter(|_| !volume.name.is_empty()) {
                 let claim = format!("{pod}-{}", volume.name);
                 for fault in names::dns_subdomain(&claim) {
                     let detail = format!("PVC name {claim:?}: {fault}");
@@ -234,7 +228,7 @@ fn validate_first(
                 }
             }
         }
-        _ => storage::validate_storage(volume, at, errors),
+        _ => storage::validate_storage(&storage::only(volume, first), at, errors),
     }
 }
 
@@ -250,7 +244,11 @@ fn validate_empty_dir(empty_dir: &EmptyDirVolumeSource, at: &Path, errors: &mut 
     }
 }
 
-fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_host_path(
+    host_path: &HostPathVolumeSource,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if host_path.path.is_empty() {
         errors.push(Error::required(&at.child("path"), ""));
         return;
@@ -266,9 +264,8 @@ fn validate_host_path(host_path: &HostPathVolumeSource, at: &Path, errors: &mut 
     }
 }
 
-/// A template may leave the reference to be filled in later.
-fn validate_image(image: &ImageVolumeSource, is_pod: bool, at: &Path, errors: &mut ErrorList) {
-    if is_pod && text(&image.reference).is_empty() {
+fn validate_image(image: &ImageVolumeSource, at: &Path, errors: &mut ErrorList) {
+    if text(&image.reference).is_empty() {
         errors.push(Error::required(&at.child("reference"), ""));
     }
     let policy = text(&image.pull_policy);

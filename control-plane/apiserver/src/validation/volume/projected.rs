@@ -9,9 +9,12 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::path::{validate_local_non_reserved, validate_mode};
+use crate::validation::certificates::validate_signer_name;
 use crate::validation::labels::validate_label_selector;
 use crate::validation::pod::env::{Shown, validate_field_selector, validate_resource_selector};
-use crate::validation::{faults, items, one_of, shown, text};
+use crate::validation::pod::validate_id;
+use crate::validation::pod_certificate::validate_prefixed_key;
+use crate::validation::{items, shown, text};
 
 /// Shortest and longest life of a token.
 const MIN_TOKEN_SECONDS: i64 = 10 * 60;
@@ -197,6 +200,7 @@ fn validate_token(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    validate_id(token.user, &at.child("user"), errors);
     let seconds = token.expiration_seconds.unwrap_or(0);
     let seconds_at = at.child("expirationSeconds");
     if seconds < MIN_TOKEN_SECONDS {
@@ -245,7 +249,7 @@ fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, error
             }
         }
         (None, Some(signer)) => {
-            validate_signer(signer, &at.child("signerName"), errors);
+            validate_signer_name(signer, &at.child("signerName"), errors);
             if let Some(selector) = &bundle.label_selector {
                 validate_label_selector(selector, &at.child("labelSelector"), errors);
             }
@@ -262,13 +266,16 @@ fn validate_trust_bundle(bundle: &ClusterTrustBundleProjection, at: &Path, error
 }
 
 fn validate_certificate(certificate: &PodCertificateProjection, at: &Path, errors: &mut ErrorList) {
-    validate_signer(&certificate.signer_name, &at.child("signerName"), errors);
-    one_of(
-        &certificate.key_type,
-        KEY_TYPES,
-        &at.child("keyType"),
-        errors,
-    );
+    validate_signer_name(&certificate.signer_name, &at.child("signerName"), errors);
+    for (key, _) in certificate.user_annotations.iter().flatten() {
+        let key = key.to_lowercase();
+        validate_prefixed_key(&key, &at.child("userAnnotations"), errors);
+    }
+    validate_id(certificate.user, &at.child("user"), errors);
+    if !KEY_TYPES.contains(&certificate.key_type.as_str()) {
+        let key = certificate.key_type.as_str();
+        errors.push(Error::not_supported(&at.child("keyType"), key, KEY_TYPES));
+    }
     if let Some(seconds) = certificate.max_expiration_seconds {
         let at = at.child("maxExpirationSeconds");
         if seconds < MIN_CERTIFICATE_SECONDS {
@@ -294,22 +301,5 @@ fn validate_certificate(certificate: &PodCertificateProjection, at: &Path, error
     }
     for (field, path) in files {
         validate_local_non_reserved(text(path), &at.child(field), errors);
-    }
-}
-
-fn validate_signer(signer: &str, at: &Path, errors: &mut ErrorList) {
-    match signer.split_once('/') {
-        _ if signer.is_empty() => errors.push(Error::required(at, "must be a valid signer name")),
-        Some((domain, path)) if domain.contains('.') && !path.is_empty() => {
-            faults(domain, names::dns_subdomain(domain), at, errors);
-            for part in path.split('.') {
-                faults(part, names::dns_label(part), at, errors);
-            }
-        }
-        _ => {
-            let detail =
-                "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.push(Error::invalid(at, signer, detail));
-        }
     }
 }

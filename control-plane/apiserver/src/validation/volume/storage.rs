@@ -5,20 +5,32 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
-    FlexVolumeSource, FlockerVolumeSource, ISCSIVolumeSource, NFSVolumeSource, Volume,
+    FlexVolumeSource, FlockerVolumeSource, NFSVolumeSource, QuobyteVolumeSource, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::iscsi::validate_iscsi;
 use super::path::validate_local_descending;
 use crate::validation::claim::validate_claim_spec;
 use crate::validation::labels::{validate_annotations, validate_labels};
-use crate::validation::{items, one_of, shown, text};
+use crate::validation::{faults, items, one_of, shown, text};
 
-const RANGE_255: &str = "must be between 0 and 255, inclusive";
+pub(super) const RANGE_255: &str = "must be between 0 and 255, inclusive";
 
-/// The source of a volume where it is one of storage; `at` is that of the volume. Of several
-/// sources each is looked at: the caller has refused all but the first.
+/// A volume with this one of its sources only, as its field is called but for case: where there are
+/// several, Kubernetes looks at the first.
+pub(crate) fn only(volume: &Volume, source: &str) -> Volume {
+    let mut fields = match shown(volume) {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    fields.retain(|field, _| field == "name" || field.eq_ignore_ascii_case(source));
+    serde_json::from_value(Value::Object(fields)).unwrap_or_default()
+}
+
+/// The source of a volume where it is one of storage, and its only one (`only`); `at` is that of
+/// the volume.
 pub(crate) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorList) {
     for (source, field, value) in required_fields(volume) {
         if value.is_empty() {
@@ -61,7 +73,8 @@ pub(crate) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorLis
         validate_nfs(nfs, &at.child("nfs"), errors);
     }
     if let Some(iscsi) = &volume.iscsi {
-        validate_iscsi(iscsi, &at.child("iscsi"), errors);
+        let detail = "must be valid format starting with iqn, eui, or naa";
+        validate_iscsi(iscsi, detail, &at.child("iscsi"), errors);
     }
     if let Some(fc) = &volume.fc {
         validate_fc(fc, &at.child("fc"), errors);
@@ -77,6 +90,42 @@ pub(crate) fn validate_storage(volume: &Volume, at: &Path, errors: &mut ErrorLis
     }
     if let Some(csi) = &volume.csi {
         validate_csi(csi, &at.child("csi"), errors);
+    }
+    if let Some(quobyte) = &volume.quobyte {
+        validate_quobyte(quobyte, &at.child("quobyte"), errors);
+    }
+    if let Some(storage) = &volume.storageos {
+        let at = at.child("storageos");
+        for (field, name) in [
+            ("volumeName", text(&storage.volume_name)),
+            ("volumeNamespace", text(&storage.volume_namespace)),
+        ] {
+            if !name.is_empty() {
+                faults(name, names::dns_label(name), &at.child(field), errors);
+            }
+        }
+    }
+    let secrets = [
+        (
+            "cinder",
+            volume
+                .cinder
+                .as_ref()
+                .and_then(|source| source.secret_ref.as_ref()),
+        ),
+        (
+            "storageos",
+            volume
+                .storageos
+                .as_ref()
+                .and_then(|source| source.secret_ref.as_ref()),
+        ),
+    ];
+    for (source, secret) in secrets {
+        if secret.is_some_and(|secret| secret.name.is_empty()) {
+            let at = at.child(source).child("secretRef").child("name");
+            errors.push(Error::required(&at, ""));
+        }
     }
     let monitors = [
         (
@@ -118,7 +167,6 @@ fn required_fields(volume: &Volume) -> Vec<(&'static str, &'static str, &str)> {
         fields.push(("cinder", "volumeID", &source.volume_id));
     }
     if let Some(source) = &volume.quobyte {
-        fields.push(("quobyte", "registry", &source.registry));
         fields.push(("quobyte", "volume", &source.volume));
     }
     if let Some(source) = &volume.azure_file {
@@ -160,36 +208,38 @@ fn validate_nfs(nfs: &NFSVolumeSource, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn validate_iscsi(iscsi: &ISCSIVolumeSource, at: &Path, errors: &mut ErrorList) {
-    if iscsi.target_portal.is_empty() {
-        errors.push(Error::required(&at.child("targetPortal"), ""));
-    }
-    let names = [
-        ("iqn", Some(&iscsi.iqn)),
-        ("initiatorname", iscsi.initiator_name.as_ref()),
-    ];
-    for (field, name) in names {
-        match name.map(String::as_str) {
-            None => {}
-            Some("") if field == "iqn" => errors.push(Error::required(&at.child(field), "")),
-            Some(name)
-                if !["iqn", "eui", "naa"]
-                    .iter()
-                    .any(|format| name.starts_with(format)) =>
-            {
-                let detail = "must be valid format starting with iqn, eui, or naa";
-                errors.push(Error::invalid(&at.child(field), name, detail));
-            }
-            Some(_) => {}
+/// The registry of a Quobyte volume is a list of places, by commas.
+fn validate_quobyte(quobyte: &QuobyteVolumeSource, at: &Path, errors: &mut ErrorList) {
+    let detail = "must be a host:port pair or multiple pairs separated by commas";
+    let registry_at = at.child("registry");
+    if quobyte.registry.is_empty() {
+        errors.push(Error::required(&registry_at, detail));
+    } else if text(&quobyte.tenant).len() >= 65 {
+        let detail = "must be a UUID and may not exceed a length of 64 characters";
+        errors.push(Error::required(&at.child("tenant"), detail));
+    } else {
+        let places = quobyte.registry.split(',');
+        for _ in places.filter(|place| !is_host_and_port(place)) {
+            let registry = quobyte.registry.as_str();
+            errors.push(Error::invalid(&registry_at, registry, detail));
         }
     }
-    if !(0..=255).contains(&iscsi.lun) {
-        errors.push(Error::invalid(&at.child("lun"), iscsi.lun, RANGE_255));
-    }
-    let chap = iscsi.chap_auth_discovery == Some(true) || iscsi.chap_auth_session == Some(true);
-    if chap && iscsi.secret_ref.is_none() {
-        errors.push(Error::required(&at.child("secretRef"), ""));
-    }
+}
+
+/// As Go's `net.SplitHostPort` has it: an address of colons is in brackets, either part may be empty.
+fn is_host_and_port(place: &str) -> bool {
+    let Some((host, port)) = place.rsplit_once(':') else {
+        return false;
+    };
+    let host = match host.strip_prefix('[') {
+        Some(inner) => match inner.strip_suffix(']') {
+            Some(inner) => inner,
+            None => return false,
+        },
+        None if host.contains(':') => return false,
+        None => host,
+    };
+    ![host, port].iter().any(|part| part.contains(['[', ']']))
 }
 
 fn validate_fc(fc: &FCVolumeSource, at: &Path, errors: &mut ErrorList) {
@@ -311,7 +361,7 @@ pub(crate) fn validate_driver_name(driver: &str, driver_at: &Path, errors: &mut 
         errors.push(Error::too_long(driver_at, 63));
     }
     let lower = driver.to_lowercase();
-    super::faults(driver, names::dns_subdomain(&lower), driver_at, errors);
+    faults(driver, names::dns_subdomain(&lower), driver_at, errors);
 }
 
 fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
@@ -323,7 +373,7 @@ fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
         } else {
             // Kubernetes leaves the reference out of the path.
             let name = secret.name.as_str();
-            super::faults(name, names::dns_subdomain(name), &at.child("name"), errors);
+            faults(name, names::dns_subdomain(name), &at.child("name"), errors);
         }
     }
 }

@@ -66,15 +66,13 @@ impl Strategy for JobStrategy {
         spec.pod_replacement_policy
             .get_or_insert_with(|| replacement.to_owned());
         set_policy_defaults(spec);
-        let meta = spec.template.metadata.as_ref();
-        let labels = meta.and_then(|meta| meta.labels.clone());
-        first_non_empty(&mut object.metadata.labels, labels.as_ref());
         object.status.get_or_insert_default();
     }
 
     fn prepare_for_create(&self, object: &mut Job) {
         object.status = Some(JobStatus::default());
         generate_selector(object);
+        default_labels(object);
     }
 
     fn validate(&self, object: &Job) -> ErrorList {
@@ -98,6 +96,7 @@ impl Strategy for JobStrategy {
 
     fn prepare_for_update(&self, new: &mut Job, old: &Job) {
         new.status.clone_from(&old.status);
+        default_labels(new);
     }
 
     fn validate_update(&self, new: &Job, old: &Job) -> ErrorList {
@@ -234,6 +233,14 @@ fn generate_selector(object: &mut Job) {
         .or_insert_with(|| uid.clone());
 }
 
+/// A Job without labels has those of its Pods, with those that its selector was made of.
+fn default_labels(object: &mut Job) {
+    let spec = object.spec.as_ref();
+    let meta = spec.and_then(|spec| spec.template.metadata.as_ref());
+    let labels = meta.and_then(|meta| meta.labels.as_ref());
+    first_non_empty(&mut object.metadata.labels, labels);
+}
+
 fn validate_generated_selector(object: &Job, spec: &JobSpec, errors: &mut ErrorList) {
     let Some(selector) = &spec.selector else {
         return;
@@ -278,15 +285,19 @@ fn validate_whole_spec(spec: &JobSpec, errors: &mut ErrorList) {
     let at = Path::new("spec");
     validate_job_spec(spec, &at, errors);
     let selector_at = at.child("selector");
-    let Some(selector) = &spec.selector else {
-        errors.push(Error::required(&selector_at, ""));
-        return;
-    };
-    validate_label_selector(selector, &selector_at, errors);
+    match &spec.selector {
+        None => errors.push(Error::required(&selector_at, "")),
+        Some(selector) => validate_label_selector(selector, &selector_at, errors),
+    }
     let meta = spec.template.metadata.clone().unwrap_or_default();
-    if let Ok(parsed) = Selector::from_label_selector(selector)
-        && !parsed.matches_optional(meta.labels.as_ref())
-    {
+    // No selector selects nothing.
+    let selector = spec.selector.as_ref().map(Selector::from_label_selector);
+    let selects = match selector {
+        None => false,
+        Some(Ok(parsed)) => parsed.matches_optional(meta.labels.as_ref()),
+        Some(Err(_)) => true,
+    };
+    if !selects {
         let at = at.child("template").child("metadata").child("labels");
         let detail = "`selector` does not match template `labels`";
         errors.push(Error::invalid(&at, shown(&meta.labels), detail));

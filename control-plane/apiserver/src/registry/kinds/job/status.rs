@@ -242,9 +242,9 @@ impl Update<'_> {
 
     fn validate_criteria(&mut self) {
         let (new, old) = (self.new, self.old);
-        let (ready, active) = (new.ready.unwrap_or(0), new.active.unwrap_or(0));
+        let active = new.active.unwrap_or(0);
         let changed = new.ready != old.ready || active != old.active.unwrap_or(0);
-        if changed && ready > active {
+        if let Some(ready) = new.ready.filter(|ready| changed && *ready > active) {
             let detail = "cannot set more ready pods than active";
             let at = self.at.child("ready");
             self.errors.push(Error::invalid(&at, ready, detail));

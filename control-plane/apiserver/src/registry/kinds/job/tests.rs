@@ -41,6 +41,7 @@ fn defaults_and_the_generated_selector() {
     let labels = &spec["template"]["metadata"]["labels"];
     assert_eq!(labels["job-name"], "sum");
     assert_eq!(labels["controller-uid"], "u-1");
+    assert_eq!(&object["metadata"]["labels"], labels);
     let open = job(json!({"parallelism": 3})).spec.unwrap();
     assert_eq!(open.completions, None);
     let indexed = job(json!({"backoffLimitPerIndex": 1})).spec.unwrap();
@@ -101,6 +102,13 @@ fn validation() {
             vec![
                 "spec.successPolicy.rules[0] FieldValueRequired at least one of succeededCount",
                 "spec.successPolicy.rules[1].succeededCount FieldValueInvalid must be less than or equal to 2",
+            ],
+        ),
+        (
+            json!({"manualSelector": true}),
+            vec![
+                "spec.selector FieldValueRequired",
+                "spec.template.metadata.labels FieldValueInvalid `selector` does not match template `labels`",
             ],
         ),
         (

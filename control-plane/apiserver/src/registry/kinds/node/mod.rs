@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
-use crate::validation::address::{is_dual_stack, validate_cidr};
+use crate::validation::address::is_dual_stack;
+use crate::validation::legacy_address::validate_legacy_cidr;
 use crate::validation::resources::{canonicalize, validate_quantity};
 use crate::validation::scheduling::taints::validate_taints;
 use crate::validation::{items, shown, text};
@@ -208,7 +209,7 @@ fn validate_pod_cidrs(spec: &NodeSpec, errors: &mut ErrorList) {
     let cidrs = items(&spec.pod_cidrs);
     let at = Path::new("spec").child("podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
-        validate_cidr(cidr, &at.index(i), errors);
+        validate_legacy_cidr(cidr, &[], &at.index(i), errors);
     }
     if cidrs.len() > 1 {
         let addresses: Vec<&str> = cidrs

@@ -13,7 +13,8 @@ use crate::validation::pod::resize::{validate_ephemeral_update, validate_resize}
 use crate::validation::pod::update::{validate_spec_update, validate_status_update};
 use crate::validation::pod::warnings::{name_warning, pod_warnings};
 use crate::validation::pod::{
-    validate_pod_annotation_update, validate_pod_annotations, validate_pod_only, validate_spec,
+    set_profiles, validate_pod_annotation_update, validate_pod_annotations, validate_pod_only,
+    validate_same_profiles, validate_spec,
 };
 use crate::validation::{equality, items, text};
 
@@ -68,10 +69,11 @@ impl Strategy for PodStrategy {
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
             qos_class: class,
-            conditions: gated(object).then(|| vec![scheduling_gated()]),
+            conditions: gated(object).then(|| vec![scheduling_gated(object)]),
             ..PodStatus::default()
         });
         label_keys::merge(object);
+        set_profiles(object);
     }
 
     fn validate(&self, object: &Pod) -> ErrorList {
@@ -81,6 +83,7 @@ impl Strategy for PodStrategy {
         let Some(spec) = &object.spec else {
             return errors;
         };
+        validate_same_profiles(&object.metadata, spec, &at, &mut errors);
         if !items(&spec.ephemeral_containers).is_empty() {
             errors.push(Error::forbidden(
                 &at.child("ephemeralContainers"),
@@ -263,12 +266,13 @@ fn gated(object: &Pod) -> bool {
 }
 
 /// Says so from the first moment on: no scheduler will (KEP-3521).
-fn scheduling_gated() -> PodCondition {
+fn scheduling_gated(object: &Pod) -> PodCondition {
     PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
         reason: Some("SchedulingGated".to_owned()),
         message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        last_transition_time: object.metadata.creation_timestamp.clone(),
         ..PodCondition::default()
     }
 }

@@ -134,6 +134,33 @@ fn create() {
             ],
         ),
         (
+            json!({"os": {"name": "windows"}, "resources": {"requests": {"pods": "1"}}}),
+            vec!["spec.resources FieldValueForbidden may not be set for a windows pod"],
+        ),
+        (
+            json!({"resources": {"claims": [{"name": "no"}]}}),
+            vec![
+                "spec.resources.claims FieldValueForbidden claims may not be set",
+                "spec.resources.claims[0] FieldValueNotFound must be one of the names",
+            ],
+        ),
+        (
+            json!({
+                "volumes": [{"name": "v", "nfs": {"server": "", "path": "/p"}}],
+                "containers": [{"name": "c", "image": "a", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+            }),
+            vec![
+                "spec.volumes[0].nfs.server FieldValueRequired",
+                "spec.containers[0].volumeMounts[0].name FieldValueNotFound",
+            ],
+        ),
+        (
+            json!({"initContainers": [{"name": "i", "image": "a", "restartPolicyRules": [{"action": "x"}]}]}),
+            vec![
+                "spec.initContainers[0].restartPolicy FieldValueRequired must specify restartPolicy",
+            ],
+        ),
+        (
             json!({"os": {"name": "windows"}, "hostPID": true, "securityContext": {"runAsUser": 1}}),
             vec![
                 "spec.hostPID FieldValueForbidden cannot be set for a windows pod",

@@ -125,6 +125,12 @@ fn create() {
             ],
         ),
         (
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1/8"], "ports": [{"port": 80}]}),
+            vec![
+                "spec.LoadBalancerSourceRanges[0] FieldValueInvalid must not have bits set beyond",
+            ],
+        ),
+        (
             json!({"externalIPs": ["127.0.0.1", "x"], "ports": [{"port": 80}], "externalTrafficPolicy": "Far"}),
             vec![
                 "spec.externalIPs[0] FieldValueInvalid may not be in the loopback range",

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::container::{Ports, warnings_of_bytes, warnings_of_variables};
 use self::volume::{warnings_of_files, warnings_of_volume};
+use super::profiles::APP_ARMOR;
 use crate::validation::items;
 use crate::validation::scheduling::deprecated::{deprecated_label, term_warnings};
 
@@ -33,8 +34,9 @@ const ANNOTATIONS: &[(&str, &str)] = &[
         "non-functional in v1.11+; use the \"sysctls\" field instead",
     ),
 ];
-const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+pub(super) const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+pub(super) const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const APP_ARMOR_SINCE: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
 
 /// Where a name is used in the hostnames of Pods, it had better be a label; `uses` says where.
@@ -91,8 +93,14 @@ pub(crate) fn pod_warnings(spec: &PodSpec, meta: Option<&ObjectMeta>, at: &Path)
             each.map(move |(i, container)| (container, at.index(i)))
         })
     };
+    let of_template = !at.as_str().is_empty();
     for (container, at) in containers() {
         let context = container.security_context.as_ref();
+        // Of a Pod the annotation has become the field by now.
+        if of_template && context.is_none_or(|context| context.app_armor_profile.is_none()) {
+            let key = format!("{APP_ARMOR}{}", container.name);
+            annotation(&key, APP_ARMOR_SINCE, &mut warnings);
+        }
         if context.is_none_or(|context| context.seccomp_profile.is_none()) {
             let key = format!("{SECCOMP_OF_CONTAINER}{}", container.name);
             annotation(&key, SECCOMP, &mut warnings);

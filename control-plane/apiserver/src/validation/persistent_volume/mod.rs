@@ -1,21 +1,18 @@
 //! Volumes of the cluster.
 
+mod source;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use coracle_apimachinery::names;
-use k8s_openapi::api::core::v1::{
-    CSIPersistentVolumeSource, PersistentVolumeSpec, SecretReference, Volume, VolumeNodeAffinity,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeSpec, Volume, VolumeNodeAffinity};
 use serde_json::{Map, Value};
 
+use self::source::validate_source;
 use super::claim::{
     validate_access_modes, validate_basic, validate_class_name, validate_volume_mode,
 };
 use super::resources::parse_quantity;
 use super::scheduling::validate_node_selector;
-use super::volume::HOST_PATH_TYPES;
-use super::volume::path::validate_no_backsteps;
-use super::volume::storage::{validate_driver_name, validate_storage};
-use super::{NOT_POSITIVE, equality, faults, immutable, items, shown, text};
+use super::{NOT_POSITIVE, equality, immutable, items, shown, text};
 
 /// Sources of volumes, in Kubernetes' order.
 const SOURCES: &[&str] = &[
@@ -46,9 +43,9 @@ const RECLAIM_POLICIES: &[&str] = &["Delete", "Recycle", "Retain"];
 
 /// Whose volume it is that a spec describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Described {
-    /// A PersistentVolume.
-    Itself,
+pub(crate) enum Described<'a> {
+    /// A PersistentVolume, of this name.
+    Itself(&'a str),
     /// A volume of a Pod that a VolumeAttachment describes as if it were one.
     Inline,
 }
@@ -75,7 +72,7 @@ pub(crate) fn as_pod_volume(spec: &PersistentVolumeSpec) -> Option<Volume> {
 /// Everything that is wrong with a volume.
 pub(crate) fn validate_volume_spec(
     spec: &PersistentVolumeSpec,
-    described: Described,
+    described: Described<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -107,7 +104,7 @@ pub(crate) fn validate_volume_spec(
             )),
         }
     }
-    validate_source(spec, at, errors);
+    validate_source(spec, described, at, errors);
     if !inline {
         let class_at = at.child("storageClassName");
         validate_class_name(&spec.storage_class_name, &class_at, errors);
@@ -171,97 +168,6 @@ fn validate_capacity(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorL
         let parsed = parse_quantity(quantity, &at, &mut ErrorList::default());
         if parsed.is_some_and(|quantity| quantity.is_zero() || quantity.is_negative()) {
             errors.push(Error::invalid(&at, quantity.0.as_str(), NOT_POSITIVE));
-        }
-    }
-}
-
-fn validate_source(spec: &PersistentVolumeSpec, at: &Path, errors: &mut ErrorList) {
-    let given = sources(spec);
-    let mut found = SOURCES.iter().filter(|field| given.contains_key(**field));
-    if found.next().is_none() {
-        errors.push(Error::required(at, "must specify a volume type"));
-    }
-    for other in found {
-        let detail = "may not specify more than 1 volume type";
-        errors.push(Error::forbidden(&at.child(other), detail));
-    }
-    if let Some(volume) = as_pod_volume(spec) {
-        validate_storage(&volume, at, errors);
-    }
-    if let Some(csi) = &spec.csi {
-        validate_csi(csi, &at.child("csi"), errors);
-    }
-    if let Some(local) = &spec.local {
-        let path_at = at.child("local").child("path");
-        if local.path.is_empty() {
-            errors.push(Error::required(&path_at, ""));
-        } else {
-            validate_no_backsteps(&local.path, &path_at, errors);
-        }
-        if spec.node_affinity.is_none() {
-            let at = at.child("nodeAffinity");
-            errors.push(Error::required(&at, "Local volume requires node affinity"));
-        }
-    }
-    if let Some(host) = &spec.host_path {
-        let path_at = at.child("hostPath").child("path");
-        if host.path.is_empty() {
-            errors.push(Error::required(&path_at, ""));
-        } else {
-            validate_no_backsteps(&host.path, &path_at, errors);
-        }
-        let kind = text(&host.type_);
-        if !HOST_PATH_TYPES.contains(&kind) {
-            let at = at.child("hostPath").child("type");
-            errors.push(Error::not_supported(&at, kind, HOST_PATH_TYPES));
-        }
-        let is_root = host.path.starts_with('/')
-            && host
-                .path
-                .split('/')
-                .all(|part| part.is_empty() || part == ".");
-        if is_root && text(&spec.persistent_volume_reclaim_policy) == "Recycle" {
-            let at = at.child("persistentVolumeReclaimPolicy");
-            let detail = "may not be 'recycle' for a hostPath mount of '/'";
-            errors.push(Error::forbidden(&at, detail));
-        }
-    }
-}
-
-fn validate_csi(csi: &CSIPersistentVolumeSource, at: &Path, errors: &mut ErrorList) {
-    validate_driver_name(&csi.driver, &at.child("driver"), errors);
-    if csi.volume_handle.is_empty() {
-        errors.push(Error::required(&at.child("volumeHandle"), ""));
-    }
-    let secrets = [
-        (
-            "controllerPublishSecretRef",
-            &csi.controller_publish_secret_ref,
-        ),
-        (
-            "controllerExpandSecretRef",
-            &csi.controller_expand_secret_ref,
-        ),
-        ("nodePublishSecretRef", &csi.node_publish_secret_ref),
-        ("nodeExpandSecretRef", &csi.node_expand_secret_ref),
-    ];
-    for (field, secret) in secrets {
-        if let Some(secret) = secret {
-            validate_secret(secret, &at.child(field), errors);
-        }
-    }
-}
-
-fn validate_secret(secret: &SecretReference, at: &Path, errors: &mut ErrorList) {
-    let fields = [("name", &secret.name), ("namespace", &secret.namespace)];
-    for (field, value) in fields {
-        let (value, at) = (text(value), at.child(field));
-        if value.is_empty() {
-            errors.push(Error::required(&at, ""));
-        } else if field == "namespace" {
-            faults(value, names::dns_label(value), &at, errors);
-        } else {
-            faults(value, names::dns_subdomain(value), &at, errors);
         }
     }
 }
