@@ -10,11 +10,7 @@
 
 mod applies;
 #[path = "../e2e/cluster/mod.rs"]
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the end-to-end tests use the rest"
-)]
+#[expect(dead_code, reason = "the end-to-end tests use the rest")]
 mod cluster;
 mod containers;
 mod control_plane;

@@ -138,7 +138,7 @@ impl Health {
     fn count(&self, which: &str, (name, result): &Check) {
         let kind = ENDPOINTS.iter().find(|known| **known == which);
         self.slis
-            .checked(*name, kind.copied().unwrap_or_default(), result.is_ok());
+            .checked(name, kind.copied().unwrap_or_default(), result.is_ok());
     }
 
     fn checks(&self, which: &str, store: Result<(), &'static str>) -> Vec<Check> {
