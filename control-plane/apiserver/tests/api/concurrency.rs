@@ -103,12 +103,9 @@ async fn a_write_that_names_another_version_or_another_object_is_refused() {
         let mut other = current["metadata"].clone();
         other["uid"] = json!("another");
         let other = send(&api, &way, &current, &other).await;
-        // Who sends the whole object names which it means; who patches would change it.
-        let code = if way.method == Method::PATCH {
-            422
-        } else {
-            409
-        };
+        // Who sends the whole object, or a scale, names which it means; who patches would change it.
+        let names = way.method == Method::PUT || way.path.ends_with("/scale");
+        let code = if names { 409 } else { 422 };
         assert_eq!(other.code, code, "{what}: {}", other.text);
         assert_eq!(api.get(&path).await.ok(200), current, "{what}");
 
