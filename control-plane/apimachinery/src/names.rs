@@ -36,14 +36,18 @@ pub fn dns_label(value: &str) -> Vec<String> {
 #[must_use]
 pub fn dns_subdomain(value: &str) -> Vec<String> {
     let mut faults = too_long(value, SUBDOMAIN_MAX);
-    if !value.split('.').all(is_label) {
-        faults.push(pattern(
+    faults.extend(no_subdomain(value));
+    faults
+}
+
+fn no_subdomain(value: &str) -> Option<String> {
+    (!value.split('.').all(is_label)).then(|| {
+        pattern(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
             SUBDOMAIN_FORMAT,
             &["example.com"],
-        ));
-    }
-    faults
+        )
+    })
 }
 
 /// A subdomain in which labels may begin with an underscore and have some, as names of SRV records
@@ -95,11 +99,9 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 faults.push("prefix part must be non-empty".to_owned());
             } else {
-                faults.extend(
-                    dns_subdomain(prefix)
-                        .into_iter()
-                        .map(|fault| format!("prefix part {fault}")),
-                );
+                let long = too_many_bytes(prefix, SUBDOMAIN_MAX);
+                let found = long.into_iter().chain(no_subdomain(prefix));
+                faults.extend(found.map(|fault| format!("prefix part {fault}")));
             }
             name
         }
