@@ -22,12 +22,32 @@ fn parts(pointer: &str) -> Option<Vec<String>> {
     )
 }
 
+/// Unlike in the RFC, `-1` is the last.
 fn index(part: &str, length: usize) -> Option<usize> {
+    if let Some(back) = part.strip_prefix('-') {
+        let digits = !back.is_empty() && back.bytes().all(|b| b.is_ascii_digit());
+        let back = back.parse().ok().filter(|back| digits && *back > 0)?;
+        return length.checked_sub(back);
+    }
     let leading = part.len() > 1 && part.starts_with('0');
     let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     part.parse()
         .ok()
         .filter(|index| digits && !leading && *index < length)
+}
+
+/// The path with all indices from the start; the last list is longer by so much than it is.
+fn resolved(document: &Value, path: &[String], longer: usize) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for (at, part) in path.iter().enumerate() {
+        let longer = if at + 1 == path.len() { longer } else { 0 };
+        let index = match find(document, &found) {
+            Some(Value::Array(items)) => index(part, items.len() + longer),
+            _ => None,
+        };
+        found.push(index.map_or_else(|| part.clone(), |index| index.to_string()));
+    }
+    found
 }
 
 fn find<'v>(document: &'v Value, path: &[String]) -> Option<&'v Value> {
@@ -100,14 +120,16 @@ pub(crate) fn json_patch(mut document: Value, patch: &[Value]) -> Option<Value> 
             "move" => {
                 // The whole document has no other place.
                 let from = from.filter(|from| !from.is_empty())?;
+                let from = resolved(&document, &from, 0);
+                let mut rest = document.clone();
+                let moved = remove(&mut rest, &from)?;
+                let path = resolved(&rest, &path, 1);
                 if from != path {
                     if path.starts_with(&from) {
                         return None;
                     }
-                    let moved = remove(&mut document, &from)?;
-                    add(&mut document, &path, moved)?;
-                } else {
-                    find(&document, &from)?;
+                    add(&mut rest, &path, moved)?;
+                    document = rest;
                 }
             }
             "test" => {

@@ -27,13 +27,10 @@ pub(super) fn from_start(document: &Value, operation: &PatchOperation) -> Option
         }
         PatchOperation::Move(moved) => {
             moved.from = absolute(document, &moved.from, 0);
-            let to = absolute(document, &moved.path, 1);
-            // Within a list it has been taken out before.
-            moved.path = if list_of(&to) == list_of(&moved.from) {
-                absolute(document, &moved.path, 0)
-            } else {
-                to
-            };
+            // It has been taken out before the place where it goes is looked for.
+            let mut rest = document.clone();
+            take(&mut rest, &moved.from);
+            moved.path = absolute(&rest, &moved.path, 1);
         }
     }
     Some(changed)
@@ -51,8 +48,22 @@ fn back(step: &str) -> Option<usize> {
     (back > 0).then_some(back)
 }
 
-fn list_of(path: &Pointer) -> Option<&str> {
-    path.as_str().rsplit_once('/').map(|(list, _)| list)
+/// Takes out what is there.
+fn take(document: &mut Value, path: &Pointer) {
+    let Some((parent, step)) = path.split_back() else {
+        return;
+    };
+    match document.pointer_mut(parent.as_str()) {
+        Some(Value::Object(members)) => {
+            members.remove(&*step.decoded());
+        }
+        Some(Value::Array(items)) => {
+            if let Some(at) = step.encoded().parse().ok().filter(|at| *at < items.len()) {
+                items.remove(at);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The path with indices from the start, where those that it has are within their lists. The list
