@@ -1,13 +1,14 @@
 //! Watch: the store's events, seen through a selection.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
 use coracle_store::{Event, ListOptions as StoreOptions, Read, Record, Revision, Watch};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::erased::Kind;
 use super::list::Selection;
@@ -57,8 +58,8 @@ struct State {
     descriptor: Descriptor,
     /// Everything up to this revision has been told.
     told: Revision,
-    /// When a bookmark is due, where any is.
-    bookmark: Option<Instant>,
+    /// Until a bookmark is due, where any is: one timer for all events that come before.
+    bookmark: Option<Pin<Box<Sleep>>>,
     /// When the watch ends, if nothing ends it before.
     ends: Instant,
     ended: bool,
@@ -134,17 +135,19 @@ impl Registry {
             Err(error) => return Err(failed(error)),
         };
         let initial = pending.len();
-        let bookmark = next_bookmark(Instant::now(), ends).filter(|_| options.bookmarks);
-        let state = State {
+        let mut state = State {
             pending,
             watch,
             selection,
             descriptor: descriptor.clone(),
             told: from,
-            bookmark,
+            bookmark: None,
             ends,
             ended: false,
         };
+        if options.bookmarks {
+            state.await_bookmark();
+        }
         let changes = stream::unfold(state, |mut state| async {
             let change = state.next().await?;
             Some((change, state))
@@ -164,11 +167,12 @@ impl State {
         // What was queued is of no use any more: do not keep its memory for hours.
         self.pending = VecDeque::new();
         while !self.ended {
-            let event = match self.bookmark {
+            let event = match &mut self.bookmark {
                 None => self.watch.next().await,
-                Some(due) => match timeout_at(due, self.watch.next()).await {
-                    Ok(event) => event,
-                    Err(_) => return Some(self.bookmark()),
+                Some(due) => tokio::select! {
+                    biased;
+                    event = self.watch.next() => event,
+                    () = due => return Some(self.bookmark()),
                 },
             };
             match event {
@@ -220,8 +224,13 @@ impl State {
         }
     }
 
+    fn await_bookmark(&mut self) {
+        let due = next_bookmark(Instant::now(), self.ends);
+        self.bookmark = due.map(|due| Box::pin(sleep_until(due)));
+    }
+
     fn bookmark(&mut self) -> Change {
-        self.bookmark = next_bookmark(Instant::now(), self.ends);
+        self.await_bookmark();
         Change::Bookmark {
             revision: self.told,
             initial_events_end: false,
