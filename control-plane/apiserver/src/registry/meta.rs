@@ -1,5 +1,8 @@
 //! What the registry keeps and checks in every object's metadata.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use coracle_apimachinery::field::{ErrorList, Path};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
@@ -39,19 +42,24 @@ pub fn drop_empty(meta: &mut ObjectMeta) {
 
 /// Drops owner references that come twice, as some clients send them. Returns what is said of that.
 pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
-    let Some(owners) = &mut meta.owner_references else {
+    let owners = meta.owner_references.as_mut();
+    let Some(owners) = owners.filter(|owners| owners.len() > 1) else {
         return Vec::new();
     };
-    let mut once: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    // A body has room for so many that each cannot be compared with each.
+    let first: Vec<bool> = {
+        let mut seen = HashSet::with_capacity(owners.len());
+        let all = owners.iter();
+        all.map(|owner| seen.insert(whole(owner))).collect()
+    };
     let mut doubled = Vec::new();
-    for owner in owners.drain(..) {
-        if once.contains(&owner) {
-            doubled.push(owner.uid);
+    for (owner, first) in std::mem::take(owners).into_iter().zip(first) {
+        if first {
+            owners.push(owner);
         } else {
-            once.push(owner);
+            doubled.push(owner.uid);
         }
     }
-    *owners = once;
     if doubled.is_empty() {
         return Vec::new();
     }
@@ -59,6 +67,20 @@ pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
     vec![format!(
         ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"
     )]
+}
+
+/// All that an owner reference says, in a form that can be looked for.
+fn whole(owner: &OwnerReference) -> impl Eq + Hash {
+    let OwnerReference {
+        api_version,
+        block_owner_deletion,
+        controller,
+        kind,
+        name,
+        uid,
+    } = owner;
+    let flags = (block_owner_deletion, controller);
+    (uid, name, kind, api_version, flags)
 }
 
 /// Restores what an update may leave out, and times whatever it says of them: manifests are often
