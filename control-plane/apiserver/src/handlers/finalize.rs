@@ -27,7 +27,6 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
         let mut namespace: Namespace = typed(current.boxed())?;
         let finalizers = given.spec.as_ref().and_then(|spec| spec.finalizers.clone());
         namespace.spec.get_or_insert_default().finalizers = finalizers;
-        namespace.metadata.name.clone_from(&given.metadata.name);
         namespace
             .metadata
             .resource_version
