@@ -69,11 +69,12 @@ fn wanted(headers: &HeaderMap, names: &[HeaderName]) -> UserInfo {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let all = |name: &str| headers.get_all(name).iter().map(text).collect::<Vec<_>>();
     let one = |name: &str| headers.get(name).map(text).unwrap_or_default();
-    let mut extra = BTreeMap::new();
+    let mut extra = BTreeMap::<String, Vec<String>>::new();
     for name in names.iter().map(HeaderName::as_str) {
         if let Some(key) = name.strip_prefix(EXTRA) {
             let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-            extra.insert(key, all(name));
+            // A key may be written in several ways.
+            extra.entry(key).or_default().extend(all(name));
         }
     }
     UserInfo {
@@ -201,10 +202,13 @@ mod tests {
             (UID, "7"),
             ("impersonate-extra-a%2fb", "x"),
             ("impersonate-extra-a%2fb", "y"),
+            ("impersonate-extra-%61%2fb", "z"),
         ];
         let got = impersonate(&admin, &mut headers(&more)).unwrap().unwrap();
         assert_eq!(got.uid, "7");
-        assert_eq!(got.extra["a/b"], ["x", "y"]);
+        let mut values = got.extra["a/b"].clone();
+        values.sort();
+        assert_eq!(values, ["x", "y", "z"]);
         assert_eq!(impersonate(&admin, &mut HeaderMap::new()).unwrap(), None);
     }
 
