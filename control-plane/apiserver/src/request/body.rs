@@ -120,34 +120,36 @@ pub fn yaml_to_json(yaml: &[u8]) -> Result<Bytes, Status> {
     Ok(json.into())
 }
 
-/// What nobody has read of a body.
-#[derive(Clone, Default)]
-pub struct Rest(Arc<Mutex<Option<Body>>>);
+/// Where a body is left that is not wanted any more.
+type Left = Arc<Mutex<Option<Body>>>;
+
+/// What nobody has read of a body; nothing where there is none, as with most requests.
+pub struct Rest(Option<Left>);
 
 /// A body that is given to who answers. What is not read of it comes back.
 struct Lent {
     body: Option<Body>,
-    rest: Rest,
+    left: Left,
 }
 
 /// Lends a body to who answers.
 pub fn lend(body: Body) -> (Body, Rest) {
-    let rest = Rest::default();
     if body.is_end_stream() {
-        return (body, rest);
+        return (body, Rest(None));
     }
+    let left = Left::default();
     let lent = Lent {
         body: Some(body),
-        rest: rest.clone(),
+        left: left.clone(),
     };
-    (Body::new(lent), rest)
+    (Body::new(lent), Rest(Some(left)))
 }
 
 impl Rest {
     /// Reads the rest, but not much of it and not for long: some clients of HTTP/2 do not see an
     /// answer that comes while they send.
     pub async fn drain(self) {
-        let Some(rest) = self.0.lock().take() else {
+        let Some(rest) = self.0.and_then(|left| left.lock().take()) else {
             return;
         };
         let mut left = MAX_BODY;
@@ -167,7 +169,7 @@ impl Rest {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        *self.rest.0.lock() = self.body.take();
+        *self.left.lock() = self.body.take();
     }
 }
 
