@@ -84,10 +84,6 @@ async fn preconditions() {
     }
     let meta = &object["metadata"];
     let right = json!({"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]});
-    let other = json!({"apiVersion": "v1", "kind": "ConfigMap"});
-    api.delete_with(&path, &other)
-        .await
-        .fails(400, "BadRequest");
     let options = json!({
         "apiVersion": "meta.k8s.io/v1", "kind": "DeleteOptions", "preconditions": right,
     });
