@@ -112,8 +112,13 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
         !descriptor.is_namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
     // What follows a proxy's name is the other side's.
     let proxied = call.subresource() == Some(Subresource::Proxy);
-    if misplaced || !(info.rest.is_empty() || proxied) {
+    // Only objects are watched.
+    let below = info.watched && !info.subresource.is_empty();
+    if misplaced || below || !(info.rest.is_empty() || proxied) {
         return Err(Status::unknown_path());
+    }
+    if info.watched && info.verb != "watch" {
+        return Err(call.refuse());
     }
     if descriptor.computed {
         return computed::answer(call, body).await;

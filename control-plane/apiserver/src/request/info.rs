@@ -30,6 +30,8 @@ pub struct RequestInfo {
     pub name: String,
     /// Segments after the subresource.
     pub rest: String,
+    /// Whether the path itself asks for a watch (`/api/v1/watch/pods`): nothing else is served there.
+    pub watched: bool,
 }
 
 impl RequestInfo {
@@ -90,8 +92,8 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
     };
     info.is_resource = true;
     // The older way to watch, of one object too: the verb in the path.
-    let watched = rest[0] == "watch" && rest.len() >= 2;
-    if watched {
+    info.watched = rest[0] == "watch" && rest.len() >= 2;
+    if info.watched {
         rest = &rest[1..];
     }
     if rest[0] == "namespaces" && rest.len() >= 2 {
@@ -108,8 +110,8 @@ pub fn request_info(method: &Method, path: &str, watch: bool) -> RequestInfo {
     info.subresource = rest.get(2).cloned().unwrap_or_default();
     info.rest = rest.get(3..).unwrap_or_default().join("/");
     info.verb = match *method {
-        Method::GET | Method::HEAD if watched => "watch",
-        _ if watched => return info,
+        Method::GET | Method::HEAD if info.watched => "watch",
+        _ if info.watched => return info,
         Method::GET | Method::HEAD if !info.name.is_empty() => "get",
         Method::GET | Method::HEAD if watch => "watch",
         Method::GET | Method::HEAD => "list",

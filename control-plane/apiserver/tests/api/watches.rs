@@ -3,7 +3,7 @@
 use coracle_store::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, CONFIG_MAPS};
+use crate::harness::{Api, CONFIG_MAPS, PODS};
 
 #[tokio::test]
 async fn a_watch_without_a_version_begins_with_the_state() {
@@ -60,6 +60,16 @@ async fn a_path_may_ask_for_a_watch_too() {
     let body = json!({"metadata": {"name": "c"}});
     let posted = api.post(&collection, &body).await;
     posted.fails(405, "MethodNotAllowed");
+    let patched = api.patch(&one, "merge", &json!({})).await;
+    patched.fails(405, "MethodNotAllowed");
+    for path in [&one, &collection] {
+        api.delete(path).await.fails(405, "MethodNotAllowed");
+    }
+    api.get(&format!("{CONFIG_MAPS}/a")).await.ok(200);
+    // Only objects are watched, and no proxy begins there.
+    let below = PODS.replace("/v1/", "/v1/watch/") + "/p/proxy/x";
+    api.get(&below).await.fails(404, "NotFound");
+    api.post(&below, &body).await.fails(404, "NotFound");
 }
 
 #[tokio::test]
