@@ -48,7 +48,7 @@ impl Patch {
     pub fn apply(&self, mut document: Value) -> Result<Value, Error> {
         let mut copied = 0;
         for (index, operation) in self.0.iter().enumerate() {
-            let from_start = indices::from_start(&document, operation);
+            let from_start = indices::from_start(&mut document, operation);
             let meant = from_start.as_ref().unwrap_or(operation);
             check_growth(&document, meant, &mut copied)
                 .and_then(|()| apply_one(&mut document, meant))
