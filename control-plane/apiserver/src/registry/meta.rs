@@ -1,7 +1,9 @@
 //! What the registry keeps and checks in every object's metadata.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{ErrorList, Path};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::strategy::Descriptor;
 use crate::validation::object_meta;
@@ -39,19 +41,29 @@ pub fn drop_empty(meta: &mut ObjectMeta) {
 
 /// Drops owner references that come twice, as some clients send them. Returns what is said of that.
 pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
-    let Some(owners) = &mut meta.owner_references else {
+    let owners = meta.owner_references.as_mut();
+    let Some(owners) = owners.filter(|owners| owners.len() > 1) else {
         return Vec::new();
     };
-    let mut once: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    // A body may have tens of thousands: they are not compared each with each.
+    let new: Vec<bool> = {
+        let mut seen = BTreeSet::new();
+        let whole = owners.iter().map(|owner| {
+            let flags = (owner.controller, owner.block_owner_deletion);
+            let kind = (&owner.api_version, &owner.kind);
+            (&owner.uid, &owner.name, kind, flags)
+        });
+        whole.map(|owner| seen.insert(owner)).collect()
+    };
+    let mut new = new.into_iter();
     let mut doubled = Vec::new();
-    for owner in owners.drain(..) {
-        if once.contains(&owner) {
-            doubled.push(owner.uid);
-        } else {
-            once.push(owner);
+    owners.retain(|owner| {
+        let stays = new.next().unwrap_or(true);
+        if !stays {
+            doubled.push(owner.uid.clone());
         }
-    }
-    *owners = once;
+        stays
+    });
     if doubled.is_empty() {
         return Vec::new();
     }
