@@ -270,6 +270,11 @@ mod tests {
         }
         let inner = json!([{"op": "add", "path": "/-1/-1/a", "value": 1}]);
         assert_eq!(apply(json!([[{}, {}]]), inner), Ok(json!([[{}, {"a": 1}]])));
+        let out = json!([{"op": "move", "from": "/b", "path": "/a/-1"}]);
+        assert_eq!(
+            apply(json!({"a": [1], "b": 2}), out),
+            Ok(json!({"a": [1, 2]}))
+        );
         for path in ["/a/-4", "/a/-x", "/a/-+1"] {
             let beyond = json!([{"op": "remove", "path": path}]);
             let refused = apply(json!({"a": [1, 2, 3]}), beyond);
