@@ -129,11 +129,9 @@ fn curl(cluster: &Cluster) -> Command {
     let key = file("key", ".users[0].user.client-key-data");
     let mut curl = Command::new("curl");
     // By its own name it is taken for somebody who reads, and answered in lines.
-    curl.args(["-A", "bench", "-sSf", "--http1.1"]);
-    curl.args(["-o", "/dev/null", "-w"])
+    curl.args(["--user-agent", "bench"]);
+    curl.args(["-sSf", "--http1.1", "-o", "/dev/null", "-w"])
         .arg("%{size_download} %{time_total}")
-        // Under its own name it would get what people read.
-        .args(["--user-agent", "bench"])
         .arg("--cacert")
         .arg(ca)
         .arg("--cert")

@@ -48,7 +48,7 @@ impl Patch {
     pub fn apply(&self, mut document: Value) -> Result<Value, Error> {
         let mut copied = 0;
         for (index, operation) in self.0.iter().enumerate() {
-            let from_start = indices::from_start(&document, operation);
+            let from_start = indices::from_start(&mut document, operation);
             let meant = from_start.as_ref().unwrap_or(operation);
             check_growth(&document, meant, &mut copied)
                 .and_then(|()| apply_one(&mut document, meant))
@@ -270,6 +270,11 @@ mod tests {
         }
         let inner = json!([{"op": "add", "path": "/-1/-1/a", "value": 1}]);
         assert_eq!(apply(json!([[{}, {}]]), inner), Ok(json!([[{}, {"a": 1}]])));
+        let out = json!([{"op": "move", "from": "/b", "path": "/a/-1"}]);
+        assert_eq!(
+            apply(json!({"a": [1], "b": 2}), out),
+            Ok(json!({"a": [1, 2]}))
+        );
         for path in ["/a/-4", "/a/-x", "/a/-+1"] {
             let beyond = json!([{"op": "remove", "path": path}]);
             let refused = apply(json!({"a": [1, 2, 3]}), beyond);

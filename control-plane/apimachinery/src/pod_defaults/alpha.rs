@@ -1,7 +1,9 @@
 //! Fields of features that Kubernetes 1.37 has in alpha, switched off. As there, they are
 //! dropped without an error: a manifest that has them means the same without.
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    Container, KeyToPath, PodSpec, Volume, VolumeMount, VolumeProjection,
+};
 
 /// Drops them from a spec.
 pub(super) fn drop_fields(spec: &mut PodSpec) {
@@ -11,30 +13,18 @@ pub(super) fn drop_fields(spec: &mut PodSpec) {
     for volume in spec.volumes.iter_mut().flatten() {
         drop_from_volume(volume);
     }
-    let containers = spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten());
+    let containers = spec.containers.iter_mut();
+    let init_containers = spec.init_containers.iter_mut().flatten();
+    let containers = containers.chain(init_containers);
     containers.for_each(drop_from_container);
-    let containers = spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten());
-    for mount in containers
-        .filter_map(|container| container.volume_mounts.as_mut())
-        .flatten()
-    {
-        mount.bind_mount_options = None;
-    }
     for container in spec.ephemeral_containers.iter_mut().flatten() {
-        for mount in container.volume_mounts.iter_mut().flatten() {
-            mount.bind_mount_options = None;
-        }
+        drop_from_mounts(&mut container.volume_mounts);
     }
 }
 
 /// H2CContainerProbe, GRPCContainerProbeTLS. A stop signal (ContainerStopSignals) is honoured.
 fn drop_from_container(container: &mut Container) {
+    drop_from_mounts(&mut container.volume_mounts);
     let probes = [
         &mut container.liveness_probe,
         &mut container.readiness_probe,
@@ -58,7 +48,14 @@ fn drop_from_container(container: &mut Container) {
     }
 }
 
-/// VolumeBindMountOptions, EmptyDirVolumeMode, AtomicWriteVolumeUserFields.
+/// VolumeBindMountOptions.
+fn drop_from_mounts(mounts: &mut Option<Vec<VolumeMount>>) {
+    for mount in mounts.iter_mut().flatten() {
+        mount.bind_mount_options = None;
+    }
+}
+
+/// EmptyDirVolumeMode, AtomicWriteVolumeUserFields.
 fn drop_from_volume(volume: &mut Volume) {
     if let Some(source) = &mut volume.empty_dir {
         source.mode = None;

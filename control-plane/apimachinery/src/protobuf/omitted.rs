@@ -20,11 +20,15 @@ fn message(id: Id, value: &mut Value) {
     };
     let message = TABLE.message(id);
     members.retain(|name, value| {
+        // Most are single values that are not empty, and stay whatever field they are of.
+        if !(value.is_array() || value.is_object() || is_empty(value)) {
+            return true;
+        }
         let step = message.step(name).map(usize::from);
         match step.and_then(|at| message.steps.get(at)) {
             Some(Step::Field(field)) => {
                 inside(*field, value);
-                !is_omitted(*field, value)
+                !(is_empty(value) && is_omitted(*field, value))
             }
             _ => true,
         }
@@ -45,23 +49,32 @@ fn inside(field: Field, value: &mut Value) {
     }
 }
 
-fn is_omitted(field: Field, value: &Value) -> bool {
-    if field.omit != Omit::Empty {
-        return false;
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
     }
-    match (field.shape, value) {
-        (Shape::List, Value::Array(items)) => items.is_empty(),
-        (Shape::Map, Value::Object(members)) => members.is_empty(),
+}
+
+/// Whether a field is left out that has this empty value.
+fn is_omitted(field: Field, empty: &Value) -> bool {
+    let omitted = match (field.shape, empty) {
+        (Shape::List, Value::Array(_)) | (Shape::Map, Value::Object(_)) => true,
         // What is a struct in Go is never empty: a quantity, say, or a port that may have a name.
-        (Shape::One, value) => match (field.kind, value) {
-            (Type::String | Type::Bytes, Value::String(text)) => text.is_empty(),
-            (Type::Bool, Value::Bool(value)) => !value,
-            (Type::Int, Value::Number(number)) => number.as_i64() == Some(0),
-            (Type::Items, Value::Array(items)) => items.is_empty(),
-            _ => false,
-        },
+        (Shape::One, empty) => matches!(
+            (field.kind, empty),
+            (Type::String | Type::Bytes, Value::String(_))
+                | (Type::Bool, Value::Bool(_))
+                | (Type::Int, Value::Number(_))
+                | (Type::Items, Value::Array(_))
+        ),
         _ => false,
-    }
+    };
+    omitted && field.omit == Omit::Empty
 }
 
 #[cfg(test)]

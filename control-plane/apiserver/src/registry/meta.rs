@@ -1,10 +1,9 @@
 //! What the registry keeps and checks in every object's metadata.
 
-use std::collections::HashSet;
-use std::hash::Hash;
+use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{ErrorList, Path};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::strategy::Descriptor;
 use crate::validation::object_meta;
@@ -46,20 +45,25 @@ pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
     let Some(owners) = owners.filter(|owners| owners.len() > 1) else {
         return Vec::new();
     };
-    // A body has room for so many that each cannot be compared with each.
-    let first: Vec<bool> = {
-        let mut seen = HashSet::with_capacity(owners.len());
-        let all = owners.iter();
-        all.map(|owner| seen.insert(whole(owner))).collect()
+    // A body may have tens of thousands: they are not compared each with each.
+    let new: Vec<bool> = {
+        let mut seen = BTreeSet::new();
+        let whole = owners.iter().map(|owner| {
+            let flags = (owner.controller, owner.block_owner_deletion);
+            let kind = (&owner.api_version, &owner.kind);
+            (&owner.uid, &owner.name, kind, flags)
+        });
+        whole.map(|owner| seen.insert(owner)).collect()
     };
+    let mut new = new.into_iter();
     let mut doubled = Vec::new();
-    for (owner, first) in std::mem::take(owners).into_iter().zip(first) {
-        if first {
-            owners.push(owner);
-        } else {
-            doubled.push(owner.uid);
+    owners.retain(|owner| {
+        let stays = new.next().unwrap_or(true);
+        if !stays {
+            doubled.push(owner.uid.clone());
         }
-    }
+        stays
+    });
     if doubled.is_empty() {
         return Vec::new();
     }
@@ -67,20 +71,6 @@ pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
     vec![format!(
         ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"
     )]
-}
-
-/// All that an owner reference says, in a form that can be looked for.
-fn whole(owner: &OwnerReference) -> impl Eq + Hash {
-    let OwnerReference {
-        api_version,
-        block_owner_deletion,
-        controller,
-        kind,
-        name,
-        uid,
-    } = owner;
-    let flags = (block_owner_deletion, controller);
-    (uid, name, kind, api_version, flags)
 }
 
 /// Restores what an update may leave out, and times whatever it says of them: manifests are often

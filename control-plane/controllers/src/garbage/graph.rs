@@ -119,26 +119,26 @@ impl Graph {
         }
         let old = self.ties.remove(&id);
         let new = ties(uid, meta);
-        let owners = |ties: &Option<Ties>| ties.as_ref().map_or(Vec::new(), |t| t.owners.clone());
-        let (old_owners, new_owners) = (owners(&old), owners(&new));
+        let (old_owners, new_owners) = (owners(old.as_ref()), owners(new.as_ref()));
         let state = |ties: &Option<Ties>| {
             let ties = ties.as_ref();
             ties.map_or((false, false), |t| (t.foreground, t.orphaning))
         };
         let ((foreground, orphaning), before) = (state(&new), state(&old));
         let mut worth = Vec::new();
-        for owner in &old_owners {
-            if !new_owners.contains(owner) {
+        let others = old_owners != new_owners;
+        if others {
+            for owner in old_owners.iter().filter(|o| !new_owners.contains(o)) {
                 self.unlink(&owner.uid, &id);
                 // It may have been what this owner waited for.
                 worth.extend(self.foreground(&owner.uid));
             }
+            for owner in new_owners {
+                let dependents = self.dependents.entry(Id::from(owner.uid.as_str()));
+                dependents.or_default().insert(id);
+            }
         }
-        for owner in &new_owners {
-            let dependents = self.dependents.entry(Id::from(owner.uid.as_str()));
-            dependents.or_default().insert(id);
-        }
-        if old_owners != new_owners || (foreground, orphaning) != before {
+        if others || (foreground, orphaning) != before {
             let waited_for = || new_owners.iter().any(|owner| self.waits(&owner.uid));
             let lacks_owner = || new.as_ref().is_some_and(|ties| self.lacks_owner(ties));
             if orphaning || foreground || waited_for() || lacks_owner() {
@@ -246,6 +246,10 @@ impl Graph {
     fn suggest(&self, worth: Vec<Uid>) -> Vec<Uid> {
         if self.started { worth } else { Vec::new() }
     }
+}
+
+fn owners(ties: Option<&Ties>) -> &[OwnerReference] {
+    ties.map_or(&[], |ties| &ties.owners)
 }
 
 /// What binds an object of this form to others, if anything does.

@@ -4,8 +4,12 @@ use json_patch::PatchOperation;
 use json_patch::jsonptr::{Pointer, PointerBuf};
 use serde_json::Value;
 
-/// The operation with indices from the start; `None` where it has no others.
-pub(super) fn from_start(document: &Value, operation: &PatchOperation) -> Option<PatchOperation> {
+/// The operation with indices from the start; `None` where it has no others. The document is as it
+/// was afterwards.
+pub(super) fn from_start(
+    document: &mut Value,
+    operation: &PatchOperation,
+) -> Option<PatchOperation> {
     let from = match operation {
         PatchOperation::Move(from) => Some(&*from.from),
         PatchOperation::Copy(copy) => Some(&*copy.from),
@@ -28,9 +32,7 @@ pub(super) fn from_start(document: &Value, operation: &PatchOperation) -> Option
         PatchOperation::Move(moved) => {
             moved.from = absolute(document, &moved.from, 0);
             // It has been taken out before the place where it goes is looked for.
-            let mut rest = document.clone();
-            take(&mut rest, &moved.from);
-            moved.path = absolute(&rest, &moved.path, 1);
+            moved.path = without(document, &moved.from, |rest| absolute(rest, &moved.path, 1));
         }
     }
     Some(changed)
@@ -48,22 +50,28 @@ fn back(step: &str) -> Option<usize> {
     (back > 0).then_some(back)
 }
 
-/// Takes out what is there.
-fn take(document: &mut Value, path: &Pointer) {
+/// What is found in the document while it lacks what is at a path. A copy of the whole for each of
+/// thousands of operations would be too much.
+fn without<T>(document: &mut Value, path: &Pointer, find: impl FnOnce(&Value) -> T) -> T {
     let Some((parent, step)) = path.split_back() else {
-        return;
+        return find(document);
     };
-    match document.pointer_mut(parent.as_str()) {
-        Some(Value::Object(members)) => {
-            members.remove(&*step.decoded());
+    let (name, index) = (step.decoded(), step.encoded().parse::<usize>());
+    let index = index.unwrap_or(usize::MAX);
+    let taken = match document.pointer_mut(parent.as_str()) {
+        Some(Value::Object(members)) => members.remove(&*name),
+        Some(Value::Array(items)) if index < items.len() => Some(items.remove(index)),
+        _ => None,
+    };
+    let found = find(document);
+    match (document.pointer_mut(parent.as_str()), taken) {
+        (Some(Value::Object(members)), Some(taken)) => {
+            members.insert(name.into_owned(), taken);
         }
-        Some(Value::Array(items)) => {
-            if let Some(at) = step.encoded().parse().ok().filter(|at| *at < items.len()) {
-                items.remove(at);
-            }
-        }
+        (Some(Value::Array(items)), Some(taken)) => items.insert(index, taken),
         _ => {}
     }
+    found
 }
 
 /// The path with indices from the start, where those that it has are within their lists. The list
