@@ -131,11 +131,14 @@ fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut E
         .iter()
         .filter(|(_, set)| *set)
         .map(|(field, _)| *field);
-    match set.next() {
+    let first = set.next();
+    let others: Vec<&str> = set.collect();
+    match first {
         None => errors.push(Error::required(at, "must specify a volume type")),
-        Some(first) => validate_first(first, volume, pod, at, errors),
+        Some(first) if others.is_empty() => validate_first(first, volume, pod, at, errors),
+        Some(first) => validate_first(first, &storage::only(volume, first), pod, at, errors),
     }
-    for other in set {
+    for other in others {
         errors.push(Error::forbidden(
             &at.child(other),
             "may not specify more than 1 volume type",
@@ -228,7 +231,7 @@ fn validate_first(
                 }
             }
         }
-        _ => storage::validate_storage(&storage::only(volume, first), at, errors),
+        _ => storage::validate_storage(volume, at, errors),
     }
 }
 
