@@ -4,18 +4,22 @@
 //! read as another address: since 1.36 leading zeros, IPv4 within IPv6, and bits beyond a prefix
 //! are refused. What an object had before, it keeps.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 
 use super::address::{masked, parse, parse_cidr};
 
+/// What the object had before.
+pub(crate) type Was<'a> = BTreeSet<&'a str>;
+
+/// The object had none, or what it had counts for nothing.
+pub(crate) const NEW: &Was<'static> = &BTreeSet::new();
+
 /// An address; `was` are those that the object had.
-pub(crate) fn validate_legacy_ip(value: &str, was: &[&str], at: &Path, errors: &mut ErrorList) {
-    if was.contains(&value) {
-        return;
-    }
-    if let Some(fault) = ip_fault(value) {
+pub(crate) fn validate_legacy_ip(value: &str, was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
+    if let Some(fault) = ip_fault(value).filter(|_| !was.contains(value)) {
         errors.push(Error::invalid(at, value, fault));
     }
 }
@@ -31,11 +35,8 @@ pub(crate) fn ip_fault(value: &str) -> Option<&'static str> {
 }
 
 /// A range of addresses; `was` are those that the object had.
-pub(crate) fn validate_legacy_cidr(value: &str, was: &[&str], at: &Path, errors: &mut ErrorList) {
-    if was.contains(&value) {
-        return;
-    }
-    if let Some(fault) = cidr_fault(value) {
+pub(crate) fn validate_legacy_cidr(value: &str, was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
+    if let Some(fault) = cidr_fault(value).filter(|_| !was.contains(value)) {
         errors.push(Error::invalid(at, value, fault));
     }
 }
@@ -144,7 +145,7 @@ mod tests {
         ];
         for (value, fault, warning) in table {
             let mut errors = ErrorList::default();
-            validate_legacy_ip(value, &[], &at, &mut errors);
+            validate_legacy_ip(value, NEW, &at, &mut errors);
             let got = errors.first().map(|error| error.detail.as_str());
             assert!(
                 match (got, fault) {
@@ -155,7 +156,7 @@ mod tests {
             );
             assert_eq!(ip_warning(value, &at).as_deref(), warning, "{value}");
             errors.clear();
-            validate_legacy_ip(value, &[value], &at, &mut errors);
+            validate_legacy_ip(value, &BTreeSet::from([value]), &at, &mut errors);
             assert!(errors.is_empty(), "{value} was there before");
         }
     }
@@ -202,7 +203,7 @@ mod tests {
         ];
         for (value, fault, warnings) in table {
             let mut errors = ErrorList::default();
-            validate_legacy_cidr(value, &[], &at, &mut errors);
+            validate_legacy_cidr(value, NEW, &at, &mut errors);
             let got = errors.first().map(|error| error.detail.as_str());
             assert_eq!(got, fault, "{value}");
             assert_eq!(cidr_warnings(value, &at), warnings, "{value}");

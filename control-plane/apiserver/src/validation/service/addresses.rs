@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::ServiceSpec;
 
 use super::is_headless;
 use crate::validation::address;
-use crate::validation::legacy_address::validate_legacy_ip;
+use crate::validation::legacy_address::{NEW, validate_legacy_ip};
 use crate::validation::{items, one_of, shown, text};
 
 /// Cluster IPs and their families. The cluster has addresses of IPv4 only.
@@ -43,7 +43,7 @@ pub(super) fn validate_cluster_ips(spec: &ServiceSpec, at: &Path, errors: &mut E
                 ));
             }
         } else {
-            validate_legacy_ip(ip, &[], &ips_at.index(i), errors);
+            validate_legacy_ip(ip, NEW, &ips_at.index(i), errors);
         }
     }
     if errors.len() > before {
