@@ -1,5 +1,7 @@
 //! Containers: regular, init (and the sidecars among them), ephemeral.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
@@ -28,13 +30,11 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
         errors.push(Error::required(at, ""));
         return;
     }
+    let mut names = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let idx = at.index(i);
         validate_common(container, spec, &idx, errors);
-        if spec.containers[..i]
-            .iter()
-            .any(|other| other.name == container.name)
-        {
+        if !names.insert(container.name.as_str()) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 container.name.as_str(),
@@ -55,12 +55,13 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
 /// probes and hooks.
 pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     let containers = items(&spec.init_containers);
+    let regular = spec.containers.iter();
+    let mut names: BTreeSet<&str> = regular.map(|other| other.name.as_str()).collect();
     for (i, container) in containers.iter().enumerate() {
         let idx = at.index(i);
         validate_common(container, spec, &idx, errors);
         validate_init_restart(container, &idx, errors);
-        let mut others = spec.containers.iter().chain(&containers[..i]);
-        if others.any(|other| other.name == container.name) {
+        if !names.insert(&container.name) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 container.name.as_str(),
@@ -103,24 +104,22 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
 /// The containers that were added to a running Pod.
 pub(crate) fn validate_ephemeral_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
     let containers = items(&spec.ephemeral_containers);
+    let known = spec.containers.iter().chain(items(&spec.init_containers));
+    let known: BTreeSet<&str> = known.map(|other| other.name.as_str()).collect();
+    let mut taken = known.clone();
     for (i, ephemeral) in containers.iter().enumerate() {
         let idx = at.index(i);
         let container = as_container(ephemeral);
         validate_common(&container, spec, &idx, errors);
         validate_image_padding(&container, &idx, errors);
-        let known = || spec.containers.iter().chain(items(&spec.init_containers));
-        let taken = known().any(|other| other.name == ephemeral.name)
-            || containers[..i]
-                .iter()
-                .any(|other| other.name == ephemeral.name);
-        if taken {
+        if !taken.insert(&ephemeral.name) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 ephemeral.name.as_str(),
             ));
         }
         let target = text(&ephemeral.target_container_name);
-        if !target.is_empty() && !known().any(|other| other.name == target) {
+        if !target.is_empty() && !known.contains(target) {
             errors.push(Error::not_found(&idx.child("targetContainerName"), target));
         }
         validate_ephemeral_fields(ephemeral, &idx, errors);

@@ -16,6 +16,8 @@ mod security;
 mod statuses;
 mod windows;
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::resources as requests;
@@ -303,10 +305,11 @@ fn validate_readiness_gates(gates: &[PodReadinessGate], at: &Path, errors: &mut 
 }
 
 fn validate_scheduling_gates(gates: &[PodSchedulingGate], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, gate) in gates.iter().enumerate() {
         let idx = at.index(i);
         faults(&gate.name, names::qualified_name(&gate.name), &idx, errors);
-        if gates[..i].contains(gate) {
+        if !seen.insert(&gate.name) {
             errors.push(Error::duplicate(&idx, gate.name.as_str()));
         }
     }

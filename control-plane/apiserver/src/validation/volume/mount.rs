@@ -1,5 +1,7 @@
 //! How a container uses the volumes of its Pod.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
 
@@ -15,6 +17,9 @@ pub(crate) fn validate_mounts(
 ) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
+    let device_names: BTreeSet<&str> = devices.iter().map(|device| &*device.name).collect();
+    let device_paths: BTreeSet<&str> = devices.iter().map(|device| &*device.device_path).collect();
+    let mut paths = BTreeSet::new();
     for (i, mount) in mounts.iter().enumerate() {
         let idx = at.index(i);
         let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
@@ -29,17 +34,17 @@ pub(crate) fn validate_mounts(
         if path.is_empty() {
             errors.push(Error::required(&path_at, ""));
         }
-        if mounts[..i].iter().any(|other| other.mount_path == path) {
+        if !paths.insert(path) {
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
-        if devices.iter().any(|device| device.name == name) {
+        if device_names.contains(name) {
             errors.push(Error::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeDevices",
             ));
         }
-        if devices.iter().any(|device| device.device_path == path) {
+        if device_paths.contains(path) {
             let detail = "must not already exist as a path in volumeDevices";
             errors.push(Error::invalid(&path_at, path, detail));
         }
@@ -125,13 +130,16 @@ pub(crate) fn validate_devices(
 ) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
+    let mount_names: BTreeSet<&str> = mounts.iter().map(|mount| &*mount.name).collect();
+    let mount_paths: BTreeSet<&str> = mounts.iter().map(|mount| &*mount.mount_path).collect();
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (i, device) in devices.iter().enumerate() {
         let at = at.index(i);
         let (name, path) = (device.name.as_str(), device.device_path.as_str());
         let (name_at, path_at) = (at.child("name"), at.child("devicePath"));
         if name.is_empty() {
             errors.push(Error::required(&name_at, ""));
-        } else if devices[..i].iter().any(|other| other.name == name) {
+        } else if !names.insert(name) {
             errors.push(Error::invalid(&name_at, name, "must be unique"));
         }
         match volumes.iter().find(|volume| volume.name == name) {
@@ -153,17 +161,17 @@ pub(crate) fn validate_devices(
                 "can not contain backsteps ('..')",
             ));
         }
-        if devices[..i].iter().any(|other| other.device_path == path) {
+        if !paths.insert(path) {
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
-        if mounts.iter().any(|mount| mount.name == name) {
+        if mount_names.contains(name) {
             errors.push(Error::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeMounts",
             ));
         }
-        if mounts.iter().any(|mount| mount.mount_path == path) {
+        if mount_paths.contains(path) {
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(&path_at, path, detail));
         }
