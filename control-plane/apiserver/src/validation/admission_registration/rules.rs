@@ -1,5 +1,7 @@
 //! Which requests are meant: rules of groups, versions, resources and operations, and selectors.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -189,10 +191,11 @@ fn validate_required_selector(selector: Option<&LabelSelector>, at: &Path, error
 fn validate_named_rule(rule: &NamedRuleWithOperations, at: &Path, errors: &mut ErrorList) {
     let names_at = at.child("resourceNames");
     let names = items(&rule.resource_names);
+    let mut seen = BTreeSet::new();
     for (i, name) in names.iter().enumerate() {
         let at = names_at.index(i);
         faults(name, names::path_segment(name), &at, errors);
-        if names[..i].contains(name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(&at, name.as_str()));
         }
     }
