@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 
-use super::address::{masked, parse, parse_cidr};
+use super::address::{NO_CIDR, NO_IP, masked, parse, parse_cidr};
 
 /// What the object had before.
 pub(crate) type Was<'a> = BTreeSet<&'a str>;
@@ -27,7 +27,7 @@ pub(crate) fn validate_legacy_ip(value: &str, was: &Was<'_>, at: &Path, errors: 
 /// What keeps a value from being an address that means the same to everybody.
 pub(crate) fn ip_fault(value: &str) -> Option<&'static str> {
     match (parse(value), value.parse::<IpAddr>()) {
-        (None, _) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+        (None, _) => Some(NO_IP),
         (Some(_), Err(_)) => Some("must not have leading 0s"),
         (Some(_), Ok(ip)) if is_mapped(ip) => Some("must not be an IPv4-mapped IPv6 address"),
         _ => None,
@@ -43,7 +43,7 @@ pub(crate) fn validate_legacy_cidr(value: &str, was: &Was<'_>, at: &Path, errors
 
 fn cidr_fault(value: &str) -> Option<&'static str> {
     let Some((ip, bits)) = parse_cidr(value) else {
-        return Some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        return Some(NO_CIDR);
     };
     if !is_plain(value, bits) {
         Some("must not have leading 0s in IP or prefix length")
