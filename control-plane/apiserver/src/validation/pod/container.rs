@@ -13,6 +13,7 @@ use super::probe::validate_probes;
 use super::security::validate_security_context;
 use crate::validation::port::{validate_container_ports, validate_host_port_conflicts};
 use crate::validation::resources::validate_container_requirements;
+use crate::validation::volume::Volumes;
 use crate::validation::volume::mount::{validate_devices, validate_mounts};
 use crate::validation::{faults, items, one_of, text};
 
@@ -25,7 +26,12 @@ const MAX_RESTART_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
 /// The regular containers: at least one, with names of their own and host ports of their own.
-pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if spec.containers.is_empty() {
         errors.push(Error::required(at, ""));
         return;
@@ -33,7 +39,7 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
     let mut names = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, &idx, errors);
+        validate_common(container, spec, volumes, &idx, errors);
         if !names.insert(container.name.as_str()) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
@@ -53,13 +59,18 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
 
 /// The init containers. Those that restart always run beside the regular ones, and so may have
 /// probes and hooks.
-pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_init_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let containers = items(&spec.init_containers);
     let regular = spec.containers.iter();
     let mut names: BTreeSet<&str> = regular.map(|other| other.name.as_str()).collect();
     for (i, container) in containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, &idx, errors);
+        validate_common(container, spec, volumes, &idx, errors);
         validate_init_restart(container, &idx, errors);
         if !names.insert(&container.name) {
             errors.push(Error::duplicate(
@@ -102,7 +113,12 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
 }
 
 /// The containers that were added to a running Pod.
-pub(crate) fn validate_ephemeral_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_ephemeral_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let containers = items(&spec.ephemeral_containers);
     let known = spec.containers.iter().chain(items(&spec.init_containers));
     let known: BTreeSet<&str> = known.map(|other| other.name.as_str()).collect();
@@ -110,7 +126,7 @@ pub(crate) fn validate_ephemeral_containers(spec: &PodSpec, at: &Path, errors: &
     for (i, ephemeral) in containers.iter().enumerate() {
         let idx = at.index(i);
         let container = as_container(ephemeral);
-        validate_common(&container, spec, &idx, errors);
+        validate_common(&container, spec, volumes, &idx, errors);
         validate_image_padding(&container, &idx, errors);
         if !taken.insert(&ephemeral.name) {
             errors.push(Error::duplicate(
@@ -140,7 +156,13 @@ pub(crate) fn validate_image_padding(container: &Container, at: &Path, errors: &
     }
 }
 
-fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+fn validate_common(
+    container: &Container,
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if container.name.is_empty() {
         errors.push(Error::required(&at.child("name"), ""));
     } else {
@@ -162,7 +184,6 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
         &policy_at,
         errors,
     );
-    let volumes = items(&spec.volumes);
     validate_container_ports(items(&container.ports), &at.child("ports"), errors);
     validate_env(items(&container.env), volumes, &at.child("env"), errors);
     validate_env_from(items(&container.env_from), &at.child("envFrom"), errors);

@@ -57,22 +57,17 @@ pub(crate) fn validate_spec(
             "",
         ));
     }
-    let volumes = items(&spec.volumes);
-    let valid = validate_volumes(volumes, pod, &at.child("volumes"), errors);
+    // What a container says of a volume that is not valid, it says of none.
+    let volumes = validate_volumes(items(&spec.volumes), pod, &at.child("volumes"), errors);
     validate_resource_claims(
         items(&spec.resource_claims),
         &at.child("resourceClaims"),
         errors,
     );
-    // What a container says of a volume that is not valid, it says of none.
-    let without_invalid = (valid.len() < volumes.len()).then(|| PodSpec {
-        volumes: Some(valid.into_iter().cloned().collect()),
-        ..spec.clone()
-    });
-    let of_containers = without_invalid.as_ref().unwrap_or(spec);
-    validate_containers(of_containers, &at.child("containers"), errors);
-    validate_init_containers(of_containers, &at.child("initContainers"), errors);
-    validate_ephemeral_containers(of_containers, &at.child("ephemeralContainers"), errors);
+    validate_containers(spec, &volumes, &at.child("containers"), errors);
+    validate_init_containers(spec, &volumes, &at.child("initContainers"), errors);
+    let ephemeral_at = at.child("ephemeralContainers");
+    validate_ephemeral_containers(spec, &volumes, &ephemeral_at, errors);
     if let Some(resources) = &spec.resources {
         let at = at.child("resources");
         if spec.os.as_ref().is_some_and(|os| os.name == "windows") {

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
 
+use super::Volumes;
 use super::path::validate_local_descending;
 use crate::validation::{items, text};
 
 /// The mounts of a container.
 pub(crate) fn validate_mounts(
     container: &Container,
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -24,7 +25,7 @@ pub(crate) fn validate_mounts(
         let idx = at.index(i);
         let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
         let (name_at, path_at) = (idx.child("name"), idx.child("mountPath"));
-        let volume = volumes.iter().find(|volume| volume.name == name);
+        let volume = volumes.get(name);
         if name.is_empty() {
             errors.push(Error::required(&name_at, ""));
         }
@@ -124,7 +125,7 @@ fn validate_recursive_read_only(mount: &VolumeMount, at: &Path, errors: &mut Err
 /// The block devices of a container.
 pub(crate) fn validate_devices(
     container: &Container,
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -142,7 +143,7 @@ pub(crate) fn validate_devices(
         } else if !names.insert(name) {
             errors.push(Error::invalid(&name_at, name, "must be unique"));
         }
-        match volumes.iter().find(|volume| volume.name == name) {
+        match volumes.get(name) {
             None => errors.push(Error::not_found(&name_at, name)),
             Some(volume)
                 if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() =>
@@ -181,6 +182,7 @@ pub(crate) fn validate_devices(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use k8s_openapi::api::core::v1::Volume;
     use serde_json::json;
 
     use super::*;
@@ -205,6 +207,8 @@ mod tests {
         }))
         .unwrap();
         let mut errors = ErrorList::default();
+        let named = volumes.iter().map(|volume| (&*volume.name, volume));
+        let volumes: Volumes<'_> = named.collect();
         validate_mounts(&container, &volumes, &Path::new("m"), &mut errors);
         assert_causes(
             &errors,
