@@ -4,18 +4,15 @@ use std::net::IpAddr;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 
-/// A range of addresses in CIDR notation.
-pub(crate) fn validate_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
-    if family_of_cidr(value).is_none() {
-        let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-        errors.push(Error::invalid(at, value, detail));
-    }
-}
+/// What Kubernetes says of what is no address.
+pub(super) const NO_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+/// What Kubernetes says of what is no range of addresses.
+pub(super) const NO_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
 /// What keeps a value from being an address in its canonical form.
 pub(crate) fn canonical_ip(value: &str) -> Vec<String> {
     match value.parse::<IpAddr>() {
-        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+        Err(_) => vec![NO_IP.to_owned()],
         Ok(ip) if ip.to_string() != value => {
             vec![format!("must be in canonical form ({:?})", ip.to_string())]
         }
@@ -40,9 +37,8 @@ pub(crate) fn interface_address_faults(value: &str) -> Vec<String> {
 
 /// A range of addresses in its canonical form: no bits are set that it does not fix.
 pub(crate) fn validate_canonical_cidr(value: &str, at: &Path, errors: &mut ErrorList) {
-    let before = errors.len();
-    validate_cidr(value, at, errors);
-    let Some((ip, bits)) = parse_cidr(value).filter(|_| errors.len() == before) else {
+    let Some((ip, bits)) = parse_cidr(value) else {
+        errors.push(Error::invalid(at, value, NO_CIDR));
         return;
     };
     let network = masked(ip, bits);

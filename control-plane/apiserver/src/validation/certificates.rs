@@ -1,5 +1,7 @@
 //! Requests for certificates: what is signed, by whom, for what.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequestCondition;
@@ -129,11 +131,12 @@ pub(crate) fn validate_usages(usages: &[String], at: &Path, errors: &mut ErrorLi
     if usages.is_empty() {
         errors.push(Error::required(at, ""));
     }
+    let mut seen = BTreeSet::new();
     for (i, usage) in usages.iter().enumerate() {
         if !USAGES.contains(&usage.as_str()) {
             errors.push(Error::not_supported(&at.index(i), usage.as_str(), USAGES));
         }
-        if usages[..i].contains(usage) {
+        if !seen.insert(usage) {
             errors.push(Error::duplicate(&at.index(i), usage.as_str()));
         }
     }
@@ -194,6 +197,7 @@ pub(crate) fn validate_conditions(
         let detail = r#"must specify at most one of: `conditions[{"type": "Approved"}]`, `conditions[{"type": "Denied"}]`"#;
         errors.push(Error::invalid(at, both, detail));
     }
+    let mut seen = BTreeSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let (at, kind) = (at.index(i), condition.type_.as_str());
         if kind.is_empty() {
@@ -205,8 +209,7 @@ pub(crate) fn validate_conditions(
         };
         let status = condition.status.as_str();
         super::one_of(status, states, &at.child("status"), errors);
-        let before = |kind: &str| conditions[..i].iter().any(|other| other.type_ == kind);
-        if before(kind) {
+        if !seen.insert(kind) {
             errors.push(Error::duplicate(&at.child("type"), kind));
         }
     }

@@ -1,5 +1,7 @@
 //! Conditions of the form that all kinds share (`metav1.Condition`).
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -14,10 +16,11 @@ const REASON_MESSAGE: &str = "a condition reason must start with alphabetic char
 
 /// A list of conditions, one of each type.
 pub(crate) fn validate_conditions(conditions: &[Condition], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let at = at.index(i);
         let kind = condition.type_.as_str();
-        if conditions[..i].iter().any(|other| other.type_ == kind) {
+        if !seen.insert(kind) {
             errors.push(Error::duplicate(&at, kind));
         }
         let type_at = at.child("type");

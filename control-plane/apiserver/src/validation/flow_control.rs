@@ -1,5 +1,7 @@
 //! Which requests are of which flow, and how many of a level are served at once.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::flowcontrol::v1::{
@@ -393,16 +395,15 @@ pub(crate) fn validate_conditions<'a>(
     types: impl Iterator<Item = &'a str>,
     errors: &mut ErrorList,
 ) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for (i, kind) in types.enumerate() {
         let at = Path::new("status")
             .child("conditions")
             .index(i)
             .child("type");
-        if seen.contains(&kind) {
+        if !seen.insert(kind) {
             errors.push(Error::duplicate(&at, kind));
         }
-        seen.push(kind);
         if kind.is_empty() {
             errors.push(Error::required(&at, ""));
         }

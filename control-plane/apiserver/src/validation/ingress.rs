@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
 };
 
 use super::address;
-use super::legacy_address::validate_legacy_ip;
+use super::legacy_address::{Was, validate_legacy_ip};
 use super::references::validate_segment;
 use super::{faults, items, shown, text};
 
@@ -68,7 +68,7 @@ pub(crate) fn validate_ingress_status(
     errors: &mut ErrorList,
 ) {
     let old = old.map(|old| items(&old.ingress)).unwrap_or_default();
-    let was: Vec<&str> = old.iter().map(|ingress| text(&ingress.ip)).collect();
+    let was: Was<'_> = old.iter().map(|ingress| text(&ingress.ip)).collect();
     for (i, ingress) in items(&status.ingress).iter().enumerate() {
         let at = at.child("ingress").index(i);
         let (ip, host) = (text(&ingress.ip), text(&ingress.hostname));

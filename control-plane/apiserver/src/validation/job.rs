@@ -254,12 +254,13 @@ fn validate_exit_codes(
     } else if values.len() > MAX_EXIT_CODES {
         errors.push(Error::too_many(&at, values.len(), MAX_EXIT_CODES));
     }
+    let mut seen = BTreeSet::new();
     for (i, value) in values.iter().enumerate() {
         if *value == 0 && codes.operator == "In" {
             let detail = "must not be 0 for the In operator";
             errors.push(Error::invalid(&at.index(i), 0, detail));
         }
-        if values[..i].contains(value) {
+        if !seen.insert(value) {
             errors.push(Error::duplicate(&at.index(i), *value));
         }
     }

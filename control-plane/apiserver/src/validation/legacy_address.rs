@@ -4,18 +4,22 @@
 //! read as another address: since 1.36 leading zeros, IPv4 within IPv6, and bits beyond a prefix
 //! are refused. What an object had before, it keeps.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 
-use super::address::{masked, parse, parse_cidr};
+use super::address::{NO_CIDR, NO_IP, masked, parse, parse_cidr};
+
+/// What the object had before.
+pub(crate) type Was<'a> = BTreeSet<&'a str>;
+
+/// The object had none, or what it had counts for nothing.
+pub(crate) const NEW: &Was<'static> = &BTreeSet::new();
 
 /// An address; `was` are those that the object had.
-pub(crate) fn validate_legacy_ip(value: &str, was: &[&str], at: &Path, errors: &mut ErrorList) {
-    if was.contains(&value) {
-        return;
-    }
-    if let Some(fault) = ip_fault(value) {
+pub(crate) fn validate_legacy_ip(value: &str, was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
+    if let Some(fault) = ip_fault(value).filter(|_| !was.contains(value)) {
         errors.push(Error::invalid(at, value, fault));
     }
 }
@@ -23,7 +27,7 @@ pub(crate) fn validate_legacy_ip(value: &str, was: &[&str], at: &Path, errors: &
 /// What keeps a value from being an address that means the same to everybody.
 pub(crate) fn ip_fault(value: &str) -> Option<&'static str> {
     match (parse(value), value.parse::<IpAddr>()) {
-        (None, _) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+        (None, _) => Some(NO_IP),
         (Some(_), Err(_)) => Some("must not have leading 0s"),
         (Some(_), Ok(ip)) if is_mapped(ip) => Some("must not be an IPv4-mapped IPv6 address"),
         _ => None,
@@ -31,18 +35,15 @@ pub(crate) fn ip_fault(value: &str) -> Option<&'static str> {
 }
 
 /// A range of addresses; `was` are those that the object had.
-pub(crate) fn validate_legacy_cidr(value: &str, was: &[&str], at: &Path, errors: &mut ErrorList) {
-    if was.contains(&value) {
-        return;
-    }
-    if let Some(fault) = cidr_fault(value) {
+pub(crate) fn validate_legacy_cidr(value: &str, was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
+    if let Some(fault) = cidr_fault(value).filter(|_| !was.contains(value)) {
         errors.push(Error::invalid(at, value, fault));
     }
 }
 
 fn cidr_fault(value: &str) -> Option<&'static str> {
     let Some((ip, bits)) = parse_cidr(value) else {
-        return Some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        return Some(NO_CIDR);
     };
     if !is_plain(value, bits) {
         Some("must not have leading 0s in IP or prefix length")
@@ -144,7 +145,7 @@ mod tests {
         ];
         for (value, fault, warning) in table {
             let mut errors = ErrorList::default();
-            validate_legacy_ip(value, &[], &at, &mut errors);
+            validate_legacy_ip(value, NEW, &at, &mut errors);
             let got = errors.first().map(|error| error.detail.as_str());
             assert!(
                 match (got, fault) {
@@ -155,7 +156,7 @@ mod tests {
             );
             assert_eq!(ip_warning(value, &at).as_deref(), warning, "{value}");
             errors.clear();
-            validate_legacy_ip(value, &[value], &at, &mut errors);
+            validate_legacy_ip(value, &BTreeSet::from([value]), &at, &mut errors);
             assert!(errors.is_empty(), "{value} was there before");
         }
     }
@@ -202,7 +203,7 @@ mod tests {
         ];
         for (value, fault, warnings) in table {
             let mut errors = ErrorList::default();
-            validate_legacy_cidr(value, &[], &at, &mut errors);
+            validate_legacy_cidr(value, NEW, &at, &mut errors);
             let got = errors.first().map(|error| error.detail.as_str());
             assert_eq!(got, fault, "{value}");
             assert_eq!(cidr_warnings(value, &at), warnings, "{value}");

@@ -3,6 +3,7 @@
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use serde_json::Value;
 
 use super::address::canonical_ip;
 use super::labels::{validate_annotations, validate_labels};
@@ -129,6 +130,20 @@ fn validate_bare_finalizer(finalizer: &str, at: &Path, errors: &mut ErrorList) {
     if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
         let detail = "name is neither a standard finalizer name nor is it fully qualified";
         errors.push(Error::invalid(at, finalizer, detail));
+    }
+}
+
+/// The metadata of a template of claims, for volumes or devices: labels and annotations.
+pub(crate) fn validate_claim_template_meta(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) {
+    validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
+    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
+    if let Value::Object(fields) = shown(meta) {
+        for (field, value) in fields {
+            let unset = value == "" || field == "generation" && value == 0;
+            if !unset && !matches!(field.as_str(), "annotations" | "labels") {
+                errors.push(Error::forbidden(&at.child(&field), "cannot be set"));
+            }
+        }
     }
 }
 

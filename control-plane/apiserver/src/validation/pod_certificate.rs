@@ -5,7 +5,6 @@ use coracle_apimachinery::names;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::certificates::v1::{PodCertificateRequestSpec, PodCertificateRequestStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use serde_json::Value;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
@@ -27,6 +26,8 @@ const HOUR: i32 = 60 * 60;
 const MAX_SECONDS: (i32, i32) = (24 * HOUR, 91 * 24 * HOUR);
 /// How far from its limits a certificate is renewed.
 const REFRESH: SignedDuration = SignedDuration::from_mins(10);
+/// Errors about names in a certificate.
+const MAX_BAD_NAMES: usize = 16;
 /// Conditions that are an answer.
 const ANSWERS: &[&str] = &["Denied", "Failed", "Issued"];
 const ED25519: &str = "1.3.101.112";
@@ -68,11 +69,12 @@ pub(crate) fn validate_request(spec: &PodCertificateRequestSpec, errors: &mut Er
     if stub.is_empty() {
         let detail =
             "exactly one of (stubPKCS10Request) or (pkixPublicKey, proofOfPossession) must be set";
-        errors.push(unshown(&at, detail));
+        errors.push(Error::invalid_without_value(&at, detail));
     } else if stub.len() > MAX_REQUEST {
         errors.push(Error::too_long(&at.child("stubPKCS10Request"), MAX_REQUEST));
     } else if let Err(detail) = check_stub(stub) {
-        errors.push(unshown(&at.child("stubPKCS10Request"), &detail));
+        let at = at.child("stubPKCS10Request");
+        errors.push(Error::invalid_without_value(&at, detail));
     }
 }
 
@@ -166,22 +168,23 @@ pub(crate) fn validate_answer(
             "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\"",
         ),
     };
-    errors.extend(fault.map(|fault| unshown(&at, fault)));
+    errors.extend(fault.map(|fault| Error::invalid_without_value(&at, fault)));
 }
 
 /// Conditions that are answers, and one of them at most.
 fn validate_kinds(conditions: &[Condition], at: &Path, errors: &mut ErrorList) {
-    let known = |condition: &Condition| ANSWERS.contains(&condition.type_.as_str());
+    let mut answered = false;
     for (i, condition) in conditions.iter().enumerate() {
         let (at, kind) = (at.index(i), condition.type_.as_str());
-        if !known(condition) {
+        if !ANSWERS.contains(&kind) {
             errors.push(Error::not_supported(&at.child("type"), kind, ANSWERS));
             continue;
         }
-        if conditions[..i].iter().any(known) {
+        if answered {
             let detail = "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"";
             errors.push(Error::invalid(&at.child("type"), kind, detail));
         }
+        answered = true;
         if condition.status != "True" {
             let status = condition.status.as_str();
             errors.push(Error::not_supported(&at.child("status"), status, &["True"]));
@@ -254,7 +257,7 @@ fn validate_issued(
     }
     let longest = spec.max_expiration_seconds.unwrap_or_default();
     if let Some((field, detail)) = fault_of_times(status, &leaf, longest) {
-        errors.push(unshown(&at.child(field), &detail));
+        errors.push(Error::invalid_without_value(&at.child(field), detail));
     }
 }
 
@@ -264,6 +267,10 @@ fn validate_names(leaf: &X509Certificate<'_>, at: &Path, errors: &mut ErrorList)
         return;
     };
     for name in &names.value.general_names {
+        // Each error shows the whole chain.
+        if errors.len() >= MAX_BAD_NAMES {
+            return;
+        }
         match name {
             GeneralName::DNSName(name) => {
                 let name = *name;
@@ -328,13 +335,5 @@ fn fault_of_times(
         wrong("beginRefreshAt", detail)
     } else {
         None
-    }
-}
-
-/// An error that does not show the value.
-fn unshown(at: &Path, detail: &str) -> Error {
-    Error {
-        value: None,
-        ..Error::invalid(at, Value::Null, detail)
     }
 }

@@ -1,5 +1,7 @@
 //! Ports of containers, Services, endpoints and probes.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{Container, ContainerPort};
@@ -29,7 +31,7 @@ pub(crate) fn validate_number_or_name(port: &IntOrString, at: &Path, errors: &mu
 
 /// The ports of one container.
 pub(crate) fn validate_container_ports(ports: &[ContainerPort], at: &Path, errors: &mut ErrorList) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
         let at = at.index(i);
         let name = text(&port.name);
@@ -37,10 +39,8 @@ pub(crate) fn validate_container_ports(ports: &[ContainerPort], at: &Path, error
             let wrong = names::port_name(name);
             if !wrong.is_empty() {
                 faults(name, wrong, &at.child("name"), errors);
-            } else if seen.contains(&name) {
+            } else if !seen.insert(name) {
                 errors.push(Error::duplicate(&at.child("name"), name));
-            } else {
-                seen.push(name);
             }
         }
         if port.container_port == 0 {
@@ -67,7 +67,7 @@ pub(crate) fn validate_host_port_conflicts(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
     for (c, container) in containers.iter().enumerate() {
         for (p, port) in items(&container.ports).iter().enumerate() {
             let Some(host_port) = port.host_port.filter(|&port| port != 0) else {
@@ -82,7 +82,7 @@ pub(crate) fn validate_host_port_conflicts(
                 let at = at.index(c).child("ports").index(p).child("hostPort");
                 errors.push(Error::duplicate(&at, claim));
             } else {
-                seen.push(claim);
+                seen.insert(claim);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Resource names, quantities and requirements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
@@ -278,9 +278,12 @@ fn validate_huge_pages(name: &str, quantity: &Quantity, at: &Path, errors: &mut 
     true
 }
 
+/// Claims of a Pod that are named where one is not among them.
+const MAX_NAMED: usize = 64;
+
 /// A container's use of the Pod's claims. A claim may be used as a whole or by its requests.
 fn validate_claims(claims: &[ResourceClaim], known: &[&str], at: &Path, errors: &mut ErrorList) {
-    let mut used: Vec<(&str, &str)> = Vec::new();
+    let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (i, claim) in claims.iter().enumerate() {
         let at = at.index(i);
         let (name, request) = (claim.name.as_str(), text(&claim.request));
@@ -296,19 +299,22 @@ fn validate_claims(claims: &[ResourceClaim], known: &[&str], at: &Path, errors: 
                 errors,
             );
         }
-        if used.contains(&(name, ""))
-            || (request.is_empty() && used.iter().any(|(n, _)| *n == name))
-        {
+        // As a whole it comes before its requests.
+        let before = used.range((name, "")..).next();
+        let before = before.filter(|(used, _)| *used == name);
+        if before.is_some_and(|(_, whole)| request.is_empty() || whole.is_empty()) {
             errors.push(Error::duplicate(&at, name));
         } else if used.contains(&(name, request)) {
             errors.push(Error::duplicate(&at, format!("{name}/{request}")));
         }
-        used.push((name, request));
+        used.insert((name, request));
         if !known.contains(&name) {
             let mut error = Error::not_found(&at, name);
             error.detail = "must be one of the names in pod.spec.resourceClaims".to_owned();
             error.detail += &match known {
                 [] => " which is empty".to_owned(),
+                // Each error would name all of them.
+                known if known.len() > MAX_NAMED => String::new(),
                 known => format!(": {}", known.join(", ")),
             };
             errors.push(error);

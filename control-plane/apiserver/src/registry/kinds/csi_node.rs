@@ -113,12 +113,12 @@ fn validate_driver(driver: &CSINodeDriver, at: &Path, errors: &mut ErrorList) {
         let at = at.child("allocatable").child("count");
         errors.push(Error::invalid(&at, count, NEGATIVE));
     }
-    let keys = items(&driver.topology_keys);
-    for (i, key) in keys.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    for key in items(&driver.topology_keys) {
         if key.is_empty() {
             errors.push(Error::required(at, ""));
         }
-        if keys[..i].contains(key) {
+        if !seen.insert(key) {
             errors.push(Error::duplicate(at, key.as_str()));
         }
         validate_label_name(key, at, errors);

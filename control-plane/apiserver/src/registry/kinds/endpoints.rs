@@ -8,7 +8,7 @@ use super::join_host_port;
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::address::validate_non_special_ip;
-use crate::validation::legacy_address::validate_legacy_ip;
+use crate::validation::legacy_address::{NEW, validate_legacy_ip};
 use crate::validation::port::{PROTOCOLS, validate_number};
 use crate::validation::{faults, items, one_of, text};
 
@@ -92,7 +92,7 @@ fn validate_subset(subset: &EndpointSubset, at: &Path, errors: &mut ErrorList) {
 
 fn validate_address(address: &EndpointAddress, at: &Path, errors: &mut ErrorList) {
     let ip_at = at.child("ip");
-    validate_legacy_ip(&address.ip, &[], &ip_at, errors);
+    validate_legacy_ip(&address.ip, NEW, &ip_at, errors);
     let hostname = text(&address.hostname);
     if !hostname.is_empty() {
         faults(

@@ -12,7 +12,7 @@ use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy};
 use crate::validation::address::{family_of_cidr, is_strict_subset};
 use crate::validation::labels::validate_label_selector;
-use crate::validation::legacy_address::{cidr_warnings, validate_legacy_cidr};
+use crate::validation::legacy_address::{NEW, Was, cidr_warnings, validate_legacy_cidr};
 use crate::validation::{faults, items, shown};
 
 const TYPES: &[&str] = &["Ingress", "Egress"];
@@ -52,12 +52,12 @@ impl Strategy for NetworkPolicyStrategy {
     }
 
     fn validate(&self, object: &NetworkPolicy) -> ErrorList {
-        validate(object, &[])
+        validate(object, NEW)
     }
 
     fn validate_update(&self, new: &NetworkPolicy, old: &NetworkPolicy) -> ErrorList {
         let blocks = blocks(old);
-        let was: Vec<&str> = blocks
+        let was: Was<'_> = blocks
             .iter()
             .flat_map(|(_, block)| [&block.cidr].into_iter().chain(items(&block.except)))
             .map(String::as_str)
@@ -100,10 +100,12 @@ impl Strategy for NetworkPolicyStrategy {
 }
 
 /// Everything that is wrong with a policy; `was` are the ranges that it had before.
-fn validate(object: &NetworkPolicy, was: &[&str]) -> ErrorList {
+fn validate(object: &NetworkPolicy, was: &Was<'_>) -> ErrorList {
     let mut errors = ErrorList::default();
     let at = Path::new("spec");
-    let spec = object.spec.clone().unwrap_or_default();
+    let Some(spec) = &object.spec else {
+        return errors;
+    };
     if let Some(selector) = &spec.pod_selector {
         validate_label_selector(selector, &at.child("podSelector"), &mut errors);
     }
@@ -203,7 +205,7 @@ fn validate_port(port: &NetworkPolicyPort, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn validate_peers(peers: &[NetworkPolicyPeer], was: &[&str], at: &Path, errors: &mut ErrorList) {
+fn validate_peers(peers: &[NetworkPolicyPeer], was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
     for (i, peer) in peers.iter().enumerate() {
         let at = at.index(i);
         let selectors = [
@@ -231,7 +233,7 @@ fn validate_peers(peers: &[NetworkPolicyPeer], was: &[&str], at: &Path, errors: 
     }
 }
 
-fn validate_block(block: &IPBlock, was: &[&str], at: &Path, errors: &mut ErrorList) {
+fn validate_block(block: &IPBlock, was: &Was<'_>, at: &Path, errors: &mut ErrorList) {
     let cidr_at = at.child("cidr");
     if block.cidr.is_empty() {
         errors.push(Error::required(&cidr_at, ""));

@@ -1,5 +1,7 @@
 //! RuntimeClass: which handler of a node runs a Pod. Few need one: the image decides already.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::Toleration;
@@ -52,8 +54,9 @@ impl Strategy for RuntimeClassStrategy {
             );
             let tolerations = items(&scheduling.tolerations);
             let at = at.child("tolerations");
+            let mut seen = BTreeSet::new();
             for (i, toleration) in tolerations.iter().enumerate() {
-                if tolerations[..i].iter().any(|other| same(other, toleration)) {
+                if !seen.insert(tolerated(toleration)) {
                     errors.push(Error::duplicate(&at.index(i), shown(toleration)));
                 }
             }
@@ -102,13 +105,16 @@ impl Strategy for RuntimeClassStrategy {
     }
 }
 
-/// Whether two tolerations tolerate the same, for however long.
-fn same(a: &Toleration, b: &Toleration) -> bool {
-    let what = |t: &Toleration| {
-        let parts = [&t.key, &t.operator, &t.value, &t.effect];
-        parts.map(|part| text(part).to_owned())
-    };
-    what(a) == what(b)
+/// What is tolerated, for however long.
+fn tolerated(toleration: &Toleration) -> [&str; 4] {
+    let Toleration {
+        key,
+        operator,
+        value,
+        effect,
+        ..
+    } = toleration;
+    [key, operator, value, effect].map(text)
 }
 
 #[cfg(test)]

@@ -161,32 +161,32 @@ fn selected(term: &TopologySelectorTerm) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 fn validate_topologies(terms: &[TopologySelectorTerm], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, term) in terms.iter().enumerate() {
         let term_at = at.index(i);
         let expressions_at = term_at.child("matchLabelExpressions");
         let expressions = items(&term.match_label_expressions);
+        let mut keys = BTreeSet::new();
         for (j, expression) in expressions.iter().enumerate() {
             let at = expressions_at.index(j);
             let values_at = at.child("values");
             if expression.values.is_empty() {
                 errors.push(Error::required(&values_at, ""));
             }
+            let mut values = BTreeSet::new();
             for (k, value) in expression.values.iter().enumerate() {
-                if expression.values[..k].contains(value) {
+                if !values.insert(value) {
                     errors.push(Error::duplicate(&values_at.index(k), value.as_str()));
                 }
             }
             validate_label_name(&expression.key, &at.child("key"), errors);
-            if expressions[..j]
-                .iter()
-                .any(|other| other.key == expression.key)
-            {
+            if !keys.insert(&expression.key) {
                 errors.push(Error::duplicate(&at.child("key"), expression.key.as_str()));
             }
         }
         // A term that says nothing is the same as one that is not there.
         let said = selected(term);
-        if said.is_empty() || terms[..i].iter().any(|other| selected(other) == said) {
+        if said.is_empty() || !seen.insert(said) {
             errors.push(Error::duplicate(&expressions_at, ""));
         }
     }

@@ -1,5 +1,7 @@
 //! Which requests are meant: rules of groups, versions, resources and operations, and selectors.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -62,14 +64,12 @@ pub(crate) fn warn_of_rules(rules: &[RuleWithOperations], at: &Path) -> Vec<Stri
         if groups.iter().chain(resources).any(|name| name == ALL) {
             continue;
         }
-        let mut told: Vec<(&str, &str)> = Vec::new();
-        for (group, resource) in groups
-            .iter()
-            .flat_map(|group| resources.iter().map(move |resource| (group, resource)))
-        {
-            let asked = (group.as_str(), resource.as_str());
-            if ASKED.contains(&asked) && !told.contains(&asked) {
-                told.push(asked);
+        let resources = among(resources, &ASKED.map(|(_, resource)| resource));
+        for group in among(groups, &ASKED.map(|(group, _)| group)) {
+            for resource in resources
+                .iter()
+                .filter(|resource| ASKED.contains(&(group, **resource)))
+            {
                 let at = at.index(i);
                 warnings.push(format!(
                     "{at}: {resource}.{group} is excluded from admission webhooks; this rule will have no effect"
@@ -78,6 +78,17 @@ pub(crate) fn warn_of_rules(rules: &[RuleWithOperations], at: &Path) -> Vec<Stri
         }
     }
     warnings
+}
+
+/// Those of the names that are among the known ones, each once.
+fn among<'a>(names: &'a [String], known: &[&str]) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for name in names.iter().map(String::as_str) {
+        if known.contains(&name) && !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 /// A list of which `*` is all: required, and alone where it is in it.
@@ -180,10 +191,11 @@ fn validate_required_selector(selector: Option<&LabelSelector>, at: &Path, error
 fn validate_named_rule(rule: &NamedRuleWithOperations, at: &Path, errors: &mut ErrorList) {
     let names_at = at.child("resourceNames");
     let names = items(&rule.resource_names);
+    let mut seen = BTreeSet::new();
     for (i, name) in names.iter().enumerate() {
         let at = names_at.index(i);
         faults(name, names::path_segment(name), &at, errors);
-        if names[..i].contains(name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(&at, name.as_str()));
         }
     }

@@ -1,5 +1,7 @@
 //! Webhooks, those that change objects and those that only judge them.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -186,9 +188,10 @@ fn validate_reviews(versions: &[String], at: &Path, errors: &mut ErrorList) {
         errors.push(Error::required(at, detail));
         return;
     }
+    let mut seen = BTreeSet::new();
     for (i, version) in versions.iter().enumerate() {
         let at = at.index(i);
-        if versions[..i].contains(version) {
+        if !seen.insert(version) {
             errors.push(Error::invalid(&at, version.as_str(), "duplicate version"));
         } else {
             faults(version, names::dns1035_label(version), &at, errors);

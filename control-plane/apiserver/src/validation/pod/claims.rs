@@ -17,12 +17,13 @@ pub(super) fn validate_resource_claims(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let mut seen = BTreeSet::new();
     for (i, claim) in claims.iter().enumerate() {
         let idx = at.index(i);
         let name_at = idx.child("name");
         if claim.name.is_empty() {
             errors.push(Error::required(&name_at, ""));
-        } else if claims[..i].iter().any(|other| other.name == claim.name) {
+        } else if !seen.insert(&claim.name) {
             errors.push(Error::duplicate(&name_at, claim.name.as_str()));
         } else {
             faults(&claim.name, names::dns_label(&claim.name), &name_at, errors);

@@ -1,5 +1,7 @@
 //! Containers: regular, init (and the sidecars among them), ephemeral.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
@@ -11,6 +13,7 @@ use super::probe::validate_probes;
 use super::security::validate_security_context;
 use crate::validation::port::{validate_container_ports, validate_host_port_conflicts};
 use crate::validation::resources::validate_container_requirements;
+use crate::validation::volume::Volumes;
 use crate::validation::volume::mount::{validate_devices, validate_mounts};
 use crate::validation::{faults, items, one_of, text};
 
@@ -23,18 +26,21 @@ const MAX_RESTART_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
 /// The regular containers: at least one, with names of their own and host ports of their own.
-pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if spec.containers.is_empty() {
         errors.push(Error::required(at, ""));
         return;
     }
+    let mut names = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, &idx, errors);
-        if spec.containers[..i]
-            .iter()
-            .any(|other| other.name == container.name)
-        {
+        validate_common(container, spec, volumes, &idx, errors);
+        if !names.insert(container.name.as_str()) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 container.name.as_str(),
@@ -53,14 +59,20 @@ pub(crate) fn validate_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorL
 
 /// The init containers. Those that restart always run beside the regular ones, and so may have
 /// probes and hooks.
-pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_init_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let containers = items(&spec.init_containers);
+    let regular = spec.containers.iter();
+    let mut names: BTreeSet<&str> = regular.map(|other| other.name.as_str()).collect();
     for (i, container) in containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, &idx, errors);
+        validate_common(container, spec, volumes, &idx, errors);
         validate_init_restart(container, &idx, errors);
-        let mut others = spec.containers.iter().chain(&containers[..i]);
-        if others.any(|other| other.name == container.name) {
+        if !names.insert(&container.name) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 container.name.as_str(),
@@ -101,26 +113,29 @@ pub(crate) fn validate_init_containers(spec: &PodSpec, at: &Path, errors: &mut E
 }
 
 /// The containers that were added to a running Pod.
-pub(crate) fn validate_ephemeral_containers(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+pub(crate) fn validate_ephemeral_containers(
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let containers = items(&spec.ephemeral_containers);
+    let known = spec.containers.iter().chain(items(&spec.init_containers));
+    let known: BTreeSet<&str> = known.map(|other| other.name.as_str()).collect();
+    let mut taken = known.clone();
     for (i, ephemeral) in containers.iter().enumerate() {
         let idx = at.index(i);
         let container = as_container(ephemeral);
-        validate_common(&container, spec, &idx, errors);
+        validate_common(&container, spec, volumes, &idx, errors);
         validate_image_padding(&container, &idx, errors);
-        let known = || spec.containers.iter().chain(items(&spec.init_containers));
-        let taken = known().any(|other| other.name == ephemeral.name)
-            || containers[..i]
-                .iter()
-                .any(|other| other.name == ephemeral.name);
-        if taken {
+        if !taken.insert(&ephemeral.name) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
                 ephemeral.name.as_str(),
             ));
         }
         let target = text(&ephemeral.target_container_name);
-        if !target.is_empty() && !known().any(|other| other.name == target) {
+        if !target.is_empty() && !known.contains(target) {
             errors.push(Error::not_found(&idx.child("targetContainerName"), target));
         }
         validate_ephemeral_fields(ephemeral, &idx, errors);
@@ -141,7 +156,13 @@ pub(crate) fn validate_image_padding(container: &Container, at: &Path, errors: &
     }
 }
 
-fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+fn validate_common(
+    container: &Container,
+    spec: &PodSpec,
+    volumes: &Volumes<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     if container.name.is_empty() {
         errors.push(Error::required(&at.child("name"), ""));
     } else {
@@ -163,7 +184,6 @@ fn validate_common(container: &Container, spec: &PodSpec, at: &Path, errors: &mu
         &policy_at,
         errors,
     );
-    let volumes = items(&spec.volumes);
     validate_container_ports(items(&container.ports), &at.child("ports"), errors);
     validate_env(items(&container.env), volumes, &at.child("env"), errors);
     validate_env_from(items(&container.env_from), &at.child("envFrom"), errors);

@@ -4,7 +4,7 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec};
 
-use crate::validation::legacy_address::validate_legacy_ip;
+use crate::validation::legacy_address::{NEW, validate_legacy_ip};
 use crate::validation::{faults, items, one_of, shown, text};
 
 const POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -42,7 +42,7 @@ fn validate_config(config: &PodDNSConfig, at: &Path, errors: &mut ErrorList) {
         errors.push(Error::invalid(&servers_at, shown(&servers), detail));
     }
     for (i, server) in servers.iter().enumerate() {
-        validate_legacy_ip(server, &[], &servers_at.index(i), errors);
+        validate_legacy_ip(server, NEW, &servers_at.index(i), errors);
     }
     let searches_at = at.child("searches");
     if searches.len() > MAX_SEARCHES {
@@ -82,7 +82,7 @@ fn validate_config(config: &PodDNSConfig, at: &Path, errors: &mut ErrorList) {
 pub(crate) fn validate_host_aliases(aliases: &[HostAlias], at: &Path, errors: &mut ErrorList) {
     for (i, alias) in aliases.iter().enumerate() {
         let at = at.index(i);
-        validate_legacy_ip(&alias.ip, &[], &at.child("ip"), errors);
+        validate_legacy_ip(&alias.ip, NEW, &at.child("ip"), errors);
         for (j, name) in items(&alias.hostnames).iter().enumerate() {
             faults(
                 name,

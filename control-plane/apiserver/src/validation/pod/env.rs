@@ -4,10 +4,11 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
-    EnvFromSource, EnvVar, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector, Volume,
+    EnvFromSource, EnvVar, FileKeySelector, ObjectFieldSelector, ResourceFieldSelector,
 };
 
 use crate::validation::resources::parse_quantity;
+use crate::validation::volume::Volumes;
 use crate::validation::volume::path::validate_no_backsteps;
 use crate::validation::{faults, text};
 
@@ -62,7 +63,7 @@ pub(crate) enum Shown {
 /// The variables of a container of a Pod with these volumes.
 pub(crate) fn validate_env(
     variables: &[EnvVar],
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -129,7 +130,7 @@ pub(crate) fn validate_env_from(sources: &[EnvFromSource], at: &Path, errors: &m
     }
 }
 
-fn validate_source(variable: &EnvVar, volumes: &[Volume], at: &Path, errors: &mut ErrorList) {
+fn validate_source(variable: &EnvVar, volumes: &Volumes<'_>, at: &Path, errors: &mut ErrorList) {
     let Some(source) = &variable.value_from else {
         return;
     };
@@ -192,7 +193,7 @@ fn validate_key(name: &str, key: &str, at: &Path, errors: &mut ErrorList) {
 
 fn validate_file_key(
     selector: &FileKeySelector,
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -213,7 +214,7 @@ fn validate_file_key(
     } else {
         faults(name, names::dns_label(name), &name_at, errors);
     }
-    match volumes.iter().find(|volume| volume.name == name) {
+    match volumes.get(name) {
         None => errors.push(Error::not_found(&name_at, name)),
         Some(volume) if volume.empty_dir.is_none() => {
             let detail = "referenced volume must be of type emptyDir";
@@ -419,7 +420,7 @@ mod tests {
             let mut errors = ErrorList::default();
             validate_env(
                 &[serde_json::from_value(value).unwrap()],
-                &[],
+                &Volumes::new(),
                 &Path::new("env"),
                 &mut errors,
             );

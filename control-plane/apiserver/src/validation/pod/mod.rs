@@ -16,6 +16,8 @@ mod security;
 mod statuses;
 mod windows;
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::resources as requests;
@@ -55,22 +57,17 @@ pub(crate) fn validate_spec(
             "",
         ));
     }
-    let volumes = items(&spec.volumes);
-    let valid = validate_volumes(volumes, pod, &at.child("volumes"), errors);
+    // What a container says of a volume that is not valid, it says of none.
+    let volumes = validate_volumes(items(&spec.volumes), pod, &at.child("volumes"), errors);
     validate_resource_claims(
         items(&spec.resource_claims),
         &at.child("resourceClaims"),
         errors,
     );
-    // What a container says of a volume that is not valid, it says of none.
-    let without_invalid = (valid.len() < volumes.len()).then(|| PodSpec {
-        volumes: Some(valid.into_iter().cloned().collect()),
-        ..spec.clone()
-    });
-    let of_containers = without_invalid.as_ref().unwrap_or(spec);
-    validate_containers(of_containers, &at.child("containers"), errors);
-    validate_init_containers(of_containers, &at.child("initContainers"), errors);
-    validate_ephemeral_containers(of_containers, &at.child("ephemeralContainers"), errors);
+    validate_containers(spec, &volumes, &at.child("containers"), errors);
+    validate_init_containers(spec, &volumes, &at.child("initContainers"), errors);
+    let ephemeral_at = at.child("ephemeralContainers");
+    validate_ephemeral_containers(spec, &volumes, &ephemeral_at, errors);
     if let Some(resources) = &spec.resources {
         let at = at.child("resources");
         if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
@@ -303,10 +300,11 @@ fn validate_readiness_gates(gates: &[PodReadinessGate], at: &Path, errors: &mut 
 }
 
 fn validate_scheduling_gates(gates: &[PodSchedulingGate], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, gate) in gates.iter().enumerate() {
         let idx = at.index(i);
         faults(&gate.name, names::qualified_name(&gate.name), &idx, errors);
-        if gates[..i].contains(gate) {
+        if !seen.insert(&gate.name) {
             errors.push(Error::duplicate(&idx, gate.name.as_str()));
         }
     }

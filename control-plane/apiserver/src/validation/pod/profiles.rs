@@ -1,6 +1,6 @@
 //! Profiles of AppArmor and seccomp as annotations name them, from before they had fields.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod, PodSpec, SecurityContext};
@@ -22,6 +22,7 @@ pub(super) fn validate_profiles(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let names: BTreeSet<&str> = containers(spec).map(|(_, _, name, _)| name).collect();
     for (key, profile) in annotations {
         if key == SECCOMP_OF_POD || key.starts_with(SECCOMP_OF_CONTAINER) {
             validate_seccomp(profile, &at.child(key), errors);
@@ -30,7 +31,7 @@ pub(super) fn validate_profiles(
             continue;
         };
         let at = at.key(key);
-        if !containers(spec).any(|(_, _, name, _)| name == container) {
+        if !names.contains(container) {
             errors.push(Error::invalid(&at, container, "container not found"));
         }
         let known = matches!(profile.as_str(), "" | "runtime/default" | "unconfined");

@@ -1,5 +1,7 @@
 //! Security contexts of Pods and containers.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext, Sysctl,
@@ -227,6 +229,7 @@ pub(super) fn validate_apparmor(profile: &AppArmorProfile, at: &Path, errors: &m
 }
 
 fn validate_sysctls(sysctls: &[Sysctl], spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, sysctl) in sysctls.iter().enumerate() {
         let at = at.index(i).child("name");
         let name = sysctl.name.as_str();
@@ -237,7 +240,7 @@ fn validate_sysctls(sysctls: &[Sysctl], spec: &PodSpec, at: &Path, errors: &mut 
                 "must have at most {MAX_SYSCTL} characters and match regex {SYSCTL_PATTERN}"
             );
             errors.push(Error::invalid(&at, name, detail));
-        } else if sysctls[..i].iter().any(|other| other.name == name) {
+        } else if !seen.insert(name) {
             errors.push(Error::duplicate(&at, name));
         }
         let dotted = name.replace('/', ".");

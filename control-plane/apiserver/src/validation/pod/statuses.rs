@@ -1,6 +1,8 @@
 //! What a node says of a Pod beside how its containers run: addresses, users, and the health of
 //! what containers were given.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::{
     Container, LinuxContainerUser, Pod, PodSpec, PodStatus, ResourceStatus,
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::security::validate_id;
 use crate::validation::address::{self, is_dual_stack};
-use crate::validation::legacy_address::validate_legacy_ip;
+use crate::validation::legacy_address::{Was, validate_legacy_ip};
 use crate::validation::{items, shown, text};
 
 const HEALTHS: &[&str] = &["Healthy", "Unhealthy", "Unknown"];
@@ -23,37 +25,39 @@ pub(super) fn validate_addresses(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let of_pod = |status: &PodStatus| -> Vec<String> {
-        let ips = items(&status.pod_ips).iter();
-        ips.map(|ip| ip.ip.clone()).collect()
-    };
-    let of_host = |status: &PodStatus| -> Vec<String> {
-        let ips = items(&status.host_ips).iter();
-        ips.map(|ip| ip.ip.clone()).collect()
-    };
-    let (ips, ips_at) = (of_pod(new), at.child("podIPs"));
-    validate_ips(&ips, &of_pod(old), &ips_at, errors);
+    let (ips, ips_at) = (pod_ips(new), at.child("podIPs"));
+    validate_ips(&ips, &pod_ips(old), &ips_at, errors);
     if !ips.is_empty() && text(&new.pod_ip).is_empty() {
         let detail = "podIP and podIPs must either both be set or both be unset";
         errors.push(Error::invalid(&ips_at, shown(&new.pod_ips), detail));
     }
-    let hosts = of_host(new);
+    let hosts = host_ips(new);
     let hosts_at = at.child("hostIPs");
     if let Some(first) = hosts.first()
-        && first != text(&new.host_ip)
+        && *first != text(&new.host_ip)
     {
         errors.push(Error::invalid(
             &hosts_at.index(0).child("ip"),
-            first.as_str(),
+            *first,
             "must be equal to `hostIP`",
         ));
     }
-    validate_ips(&hosts, &of_host(old), &hosts_at, errors);
+    validate_ips(&hosts, &host_ips(old), &hosts_at, errors);
+}
+
+fn pod_ips(status: &PodStatus) -> Vec<&str> {
+    let ips = items(&status.pod_ips).iter();
+    ips.map(|ip| ip.ip.as_str()).collect()
+}
+
+fn host_ips(status: &PodStatus) -> Vec<&str> {
+    let ips = items(&status.host_ips).iter();
+    ips.map(|ip| ip.ip.as_str()).collect()
 }
 
 /// At most one address of each family.
-fn validate_ips(new: &[String], old: &[String], at: &Path, errors: &mut ErrorList) {
-    let was: Vec<&str> = old.iter().map(String::as_str).collect();
+fn validate_ips(new: &[&str], old: &[&str], at: &Path, errors: &mut ErrorList) {
+    let was: Was<'_> = old.iter().copied().collect();
     for (i, ip) in new.iter().enumerate() {
         validate_legacy_ip(ip, &was, &at.index(i), errors);
     }
@@ -80,6 +84,15 @@ pub(super) fn validate_container_statuses(new: &Pod, at: &Path, errors: &mut Err
         ),
     ];
     for (field, statuses) in lists {
+        let containers = match field {
+            "containerStatuses" => Some(&spec.containers[..]),
+            "initContainerStatuses" => Some(items(&spec.init_containers)),
+            _ => None,
+        };
+        let by_name = containers.map(|containers| {
+            let named = containers.iter().map(|c| (c.name.as_str(), c));
+            named.collect::<BTreeMap<&str, &Container>>()
+        });
         for (i, of) in items(statuses).iter().enumerate() {
             let at = at.child(field).index(i);
             let user = of.user.as_ref().and_then(|user| user.linux.as_ref());
@@ -88,19 +101,14 @@ pub(super) fn validate_container_statuses(new: &Pod, at: &Path, errors: &mut Err
             }
             let resources = items(&of.allocated_resources_status);
             let at = at.child("allocatedResourcesStatus");
-            let containers = match field {
-                "containerStatuses" => &spec.containers[..],
-                "initContainerStatuses" => items(&spec.init_containers),
-                _ if resources.is_empty() => continue,
-                _ => {
+            let Some(by_name) = &by_name else {
+                if !resources.is_empty() {
                     let detail = "must not be specified in container status";
                     errors.push(Error::forbidden(&at, detail));
-                    continue;
                 }
+                continue;
             };
-            let container = containers
-                .iter()
-                .find(|container| container.name == of.name);
+            let container = by_name.get(of.name.as_str()).copied();
             for (j, resource) in resources.iter().enumerate() {
                 validate_resource(resource, container, &at.index(j), errors);
             }
@@ -144,8 +152,8 @@ fn validate_resource(
             errors.push(Error::invalid(&at.child("name"), name, detail));
         }
     }
-    let healths = items(&resource.resources);
-    for (i, health) in healths.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    for (i, health) in items(&resource.resources).iter().enumerate() {
         let at = at.child("resources").index(i);
         let word = text(&health.health);
         if !HEALTHS.contains(&word) {
@@ -162,7 +170,7 @@ fn validate_resource(
             _ => {}
         }
         let id = health.resource_id.as_str();
-        if healths[..i].iter().any(|other| other.resource_id == id) {
+        if !seen.insert(id) {
             errors.push(Error::duplicate(&at.child("resourceID"), id));
         }
     }

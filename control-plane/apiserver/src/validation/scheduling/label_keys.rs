@@ -1,6 +1,6 @@
 //! Keys of a Pod's own labels, by whose values it is kept with other Pods or from them (KEP-3633).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -34,16 +34,20 @@ pub(super) fn validate_label_keys(
     if let Some(selector) = selector {
         let labels = selector.match_labels.iter().flatten();
         let mut selected: BTreeSet<&str> = labels.map(|(key, _)| key.as_str()).collect();
+        // Where each stands first.
+        let each = matched.iter().enumerate().rev();
+        let places: BTreeMap<&str, usize> = each.map(|(i, key)| (key.as_str(), i)).collect();
         for expression in items(&selector.match_expressions) {
             let key = expression.key.as_str();
             if !selected.insert(key)
-                && let Some(i) = matched.iter().position(|matched| matched == key)
+                && let Some(&i) = places.get(key)
             {
                 let detail = "exists in both matchLabelKeys and labelSelector";
                 errors.push(Error::invalid(&at.index(i), key, detail));
             }
         }
     }
+    let mismatched: BTreeSet<&String> = mismatched.iter().collect();
     for (i, key) in matched.iter().enumerate() {
         if mismatched.contains(key) {
             let detail = "exists in both matchLabelKeys and mismatchLabelKeys";

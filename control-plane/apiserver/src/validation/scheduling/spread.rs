@@ -1,5 +1,7 @@
 //! How Pods of a group spread over zones and nodes.
 
+use std::collections::BTreeMap;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
@@ -8,19 +10,21 @@ use crate::validation::labels::validate_label_selector;
 use crate::validation::{NOT_POSITIVE, items};
 
 /// How a group of Pods spreads over domains of nodes.
-pub(crate) fn validate_topology_spread(
-    constraints: &[TopologySpreadConstraint],
+pub(crate) fn validate_topology_spread<'a>(
+    constraints: &'a [TopologySpreadConstraint],
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let pair = |constraint: &'a TopologySpreadConstraint| {
+        let (key, action) = (&constraint.topology_key, &constraint.when_unsatisfiable);
+        (key.as_str(), action.as_str())
+    };
+    let each = constraints.iter().enumerate();
+    let last: BTreeMap<(&str, &str), usize> = each.map(|(i, each)| (pair(each), i)).collect();
     for (i, constraint) in constraints.iter().enumerate() {
         let at = at.index(i);
         validate_spread_constraint(constraint, &at, errors);
-        let repeated = constraints[i + 1..].iter().any(|other| {
-            other.topology_key == constraint.topology_key
-                && other.when_unsatisfiable == constraint.when_unsatisfiable
-        });
-        if repeated {
+        if last.get(&pair(constraint)) != Some(&i) {
             let pair = format!(
                 "{{{}, {}}}",
                 constraint.topology_key, constraint.when_unsatisfiable

@@ -1,11 +1,13 @@
 //! The addresses of a Service. Which ones it gets is the registry's affair.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use k8s_openapi::api::core::v1::ServiceSpec;
 
 use super::is_headless;
 use crate::validation::address;
-use crate::validation::legacy_address::validate_legacy_ip;
+use crate::validation::legacy_address::{NEW, validate_legacy_ip};
 use crate::validation::{items, one_of, shown, text};
 
 /// Cluster IPs and their families. The cluster has addresses of IPv4 only.
@@ -43,7 +45,7 @@ pub(super) fn validate_cluster_ips(spec: &ServiceSpec, at: &Path, errors: &mut E
                 ));
             }
         } else {
-            validate_legacy_ip(ip, &[], &ips_at.index(i), errors);
+            validate_legacy_ip(ip, NEW, &ips_at.index(i), errors);
         }
     }
     if errors.len() > before {
@@ -78,13 +80,14 @@ pub(super) fn validate_cluster_ips(spec: &ServiceSpec, at: &Path, errors: &mut E
 fn validate_families(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
     let families = items(&spec.ip_families);
     let families_at = at.child("ipFamilies");
+    let mut seen = BTreeSet::new();
     for (i, family) in families.iter().enumerate() {
         let known = ["IPv4", "IPv6"];
         if !known.contains(&family.as_str()) {
             let at = families_at.index(i);
             errors.push(Error::not_supported(&at, family.as_str(), &known));
         }
-        if families[..i].contains(family) {
+        if !seen.insert(family) {
             errors.push(Error::duplicate(&families_at.index(i), family.as_str()));
         }
     }

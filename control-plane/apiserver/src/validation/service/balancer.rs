@@ -5,7 +5,7 @@ use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
 use crate::validation::address;
-use crate::validation::legacy_address::{validate_legacy_cidr, validate_legacy_ip};
+use crate::validation::legacy_address::{NEW, validate_legacy_cidr, validate_legacy_ip};
 use crate::validation::{faults, items, text};
 
 /// The older form of loadBalancerSourceRanges.
@@ -32,7 +32,7 @@ pub(super) fn validate_load_balancer(
             errors.push(Error::forbidden(&at, DETAIL));
         }
         for (i, range) in ranges.iter().enumerate() {
-            validate_legacy_cidr(range.trim(), &[], &at.index(i), errors);
+            validate_legacy_cidr(range.trim(), NEW, &at.index(i), errors);
         }
     } else if let Some(value) = annotation {
         let at = Path::new("metadata")
@@ -46,7 +46,7 @@ pub(super) fn validate_load_balancer(
             .map(str::trim)
             .filter(|range| !range.is_empty())
         {
-            validate_legacy_cidr(range, &[], &at, errors);
+            validate_legacy_cidr(range, NEW, &at, errors);
         }
     }
     match (balances, spec.allocate_load_balancer_node_ports) {
@@ -75,7 +75,7 @@ pub(super) fn validate_ingress(status: &LoadBalancerStatus, at: &Path, errors: &
         let at = at.index(i);
         let (ip, host) = (text(&ingress.ip), text(&ingress.hostname));
         if !ip.is_empty() {
-            validate_legacy_ip(ip, &[], &at.child("ip"), errors);
+            validate_legacy_ip(ip, NEW, &at.child("ip"), errors);
         }
         let mode_at = at.child("ipMode");
         match ingress.ip_mode.as_deref() {

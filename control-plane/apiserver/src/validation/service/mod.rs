@@ -161,8 +161,10 @@ fn validate_by_type(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
 
 fn validate_ports(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
     let ports = items(&spec.ports);
+    let mut names: BTreeSet<&str> = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
-        validate_port(port, &ports[..i], ports.len() > 1, &at.index(i), errors);
+        let is_taken = !text(&port.name).is_empty() && !names.insert(text(&port.name));
+        validate_port(port, is_taken, ports.len() > 1, &at.index(i), errors);
         if text(&spec.type_) == "ClusterIP" && port.node_port.unwrap_or(0) != 0 {
             let detail = "may not be used when `type` is 'ClusterIP'";
             errors.push(Error::forbidden(&at.index(i).child("nodePort"), detail));
@@ -185,9 +187,10 @@ fn validate_ports(spec: &ServiceSpec, at: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// `is_taken` says whether a port before this one has its name.
 fn validate_port(
     port: &ServicePort,
-    before: &[ServicePort],
+    is_taken: bool,
     named: bool,
     at: &Path,
     errors: &mut ErrorList,
@@ -199,7 +202,7 @@ fn validate_port(
         }
     } else {
         faults(name, names::dns_label(name), &at.child("name"), errors);
-        if before.iter().any(|other| text(&other.name) == name) {
+        if is_taken {
             errors.push(Error::duplicate(&at.child("name"), name));
         }
     }

@@ -52,27 +52,32 @@ pub(crate) fn validate_iscsi(
 
 /// An iSCSI Qualified Name (RFC 3720): when the domain was its owner's, the domain reversed, a name.
 fn is_iqn(name: &str) -> bool {
-    let dated = |rest: &str| {
-        let (owner, target) = rest.split_once(':')?;
-        let (date, domain) = (owner.get(..8)?, owner.get(8..)?);
-        let is_date = date.bytes().enumerate().all(|(i, byte)| match i {
-            4 => byte == b'-',
-            7 => byte == b'.',
+    let refused = [',', ';', '*', '&', '$', '|', ' ', '\t', '\n', '\r', '\u{c}'];
+    let first_target = name.rfind(refused).map_or(0, |last| last + 1);
+    // Where what follows an owner's colon begins.
+    let mut target = 0;
+    name.split(':').any(|owner| {
+        target += owner.len() + 1;
+        (first_target..name.len()).contains(&target) && is_owner(owner)
+    })
+}
+
+/// Whether a text ends with the date and the domain of an owner, which Kubernetes finds anywhere.
+fn is_owner(text: &str) -> bool {
+    const DATE: usize = "2001-04.".len();
+    let is_domain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let domain = text.trim_end_matches(is_domain).len();
+    text.match_indices("iqn.").any(|(i, found)| {
+        let begin = i + found.len();
+        let end = begin + DATE;
+        let date = text.as_bytes().get(begin..end).unwrap_or_default();
+        let is_date = date.iter().enumerate().all(|(i, byte)| match i {
+            4 => *byte == b'-',
+            7 => *byte == b'.',
             _ => byte.is_ascii_digit(),
         });
-        let is_domain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-        let refused = [',', ';', '*', '&', '$', '|', ' ', '\t', '\n', '\r', '\u{c}'];
-        let valid = is_date
-            && !domain.is_empty()
-            && domain.bytes().all(is_domain)
-            && !target.is_empty()
-            && !target.contains(refused);
-        Some(valid)
-    };
-    // Kubernetes finds it anywhere in the name.
-    name.match_indices("iqn.")
-        .filter_map(|(i, found)| name.get(i + found.len()..))
-        .any(|rest| dated(rest).unwrap_or(false))
+        is_date && (domain..text.len()).contains(&end)
+    })
 }
 
 /// A name of a format of three letters, any character, and so many letters and digits.
@@ -96,7 +101,11 @@ mod tests {
             ("iqn.iqn.2015-02.example.com:a:b", None),
             ("eui.0123456789abcdef", None),
             ("naa.0123456789abcdef0123456789abcdef", None),
+            ("iqn.2015-02._:iqn.2015-02.a:t", None),
             ("iqn.2015-02.example.com", Some(valid)),
+            ("iqn.2015-02.:test", Some(valid)),
+            ("iqn.2015-02.a_b:test", Some(valid)),
+            ("iqn.2015-02.a:", Some(valid)),
             ("iqn.2015-2.example.com:test", Some(valid)),
             ("iqn.2015-02.example.com:te st", Some(valid)),
             ("eui.0123456789abcde", Some(valid)),

@@ -7,7 +7,7 @@ pub(crate) mod path;
 mod projected;
 pub(crate) mod storage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
@@ -33,6 +33,9 @@ pub(crate) const HOST_PATH_TYPES: &[&str] = &[
     "Socket",
 ];
 
+/// Volumes that containers may name, by their names.
+pub(crate) type Volumes<'a> = BTreeMap<&'a str, &'a Volume>;
+
 /// The volumes of a Pod. `pod` is the Pod's own metadata, none for a template: the claims of
 /// ephemeral volumes are named after the Pod. Returns those that containers may name: the valid ones.
 pub(crate) fn validate_volumes<'a>(
@@ -40,7 +43,7 @@ pub(crate) fn validate_volumes<'a>(
     pod: Option<&ObjectMeta>,
     at: &Path,
     errors: &mut ErrorList,
-) -> Vec<&'a Volume> {
+) -> Volumes<'a> {
     let pod = pod
         .map(|meta| text(&meta.name))
         .filter(|name| !name.is_empty());
@@ -49,8 +52,7 @@ pub(crate) fn validate_volumes<'a>(
         .filter(|volume| volume.ephemeral.is_some())
         .filter_map(|volume| pod.map(|pod| format!("{pod}-{}", volume.name)))
         .collect();
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
-    let mut valid: Vec<&Volume> = Vec::new();
+    let mut valid = Volumes::new();
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
         let before = errors.len();
@@ -66,12 +68,11 @@ pub(crate) fn validate_volumes<'a>(
                 errors,
             );
         }
-        if seen.contains(volume.name.as_str()) {
+        if valid.contains_key(volume.name.as_str()) {
             errors.push(Error::duplicate(&name_at, volume.name.as_str()));
         }
         if errors.len() == before {
-            seen.insert(&volume.name);
-            valid.push(volume);
+            valid.insert(&volume.name, volume);
         }
         if let Some(claim) = &volume.persistent_volume_claim
             && created.contains(&claim.claim_name)
@@ -131,11 +132,14 @@ fn validate_source(volume: &Volume, pod: Option<&str>, at: &Path, errors: &mut E
         .iter()
         .filter(|(_, set)| *set)
         .map(|(field, _)| *field);
-    match set.next() {
+    let first = set.next();
+    let others: Vec<&str> = set.collect();
+    match first {
         None => errors.push(Error::required(at, "must specify a volume type")),
-        Some(first) => validate_first(first, volume, pod, at, errors),
+        Some(first) if others.is_empty() => validate_first(first, volume, pod, at, errors),
+        Some(first) => validate_first(first, &storage::only(volume, first), pod, at, errors),
     }
-    for other in set {
+    for other in others {
         errors.push(Error::forbidden(
             &at.child(other),
             "may not specify more than 1 volume type",
@@ -228,7 +232,7 @@ fn validate_first(
                 }
             }
         }
-        _ => storage::validate_storage(&storage::only(volume, first), at, errors),
+        _ => storage::validate_storage(volume, at, errors),
     }
 }
 

@@ -1,25 +1,31 @@
 //! How a container uses the volumes of its Pod.
 
-use coracle_apimachinery::field::{Error, ErrorList, Path};
-use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount};
+use std::collections::BTreeSet;
 
+use coracle_apimachinery::field::{Error, ErrorList, Path};
+use k8s_openapi::api::core::v1::{Container, VolumeMount};
+
+use super::Volumes;
 use super::path::validate_local_descending;
 use crate::validation::{items, text};
 
 /// The mounts of a container.
 pub(crate) fn validate_mounts(
     container: &Container,
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
+    let device_names: BTreeSet<&str> = devices.iter().map(|device| &*device.name).collect();
+    let device_paths: BTreeSet<&str> = devices.iter().map(|device| &*device.device_path).collect();
+    let mut paths = BTreeSet::new();
     for (i, mount) in mounts.iter().enumerate() {
         let idx = at.index(i);
         let (name, path) = (mount.name.as_str(), mount.mount_path.as_str());
         let (name_at, path_at) = (idx.child("name"), idx.child("mountPath"));
-        let volume = volumes.iter().find(|volume| volume.name == name);
+        let volume = volumes.get(name);
         if name.is_empty() {
             errors.push(Error::required(&name_at, ""));
         }
@@ -29,17 +35,17 @@ pub(crate) fn validate_mounts(
         if path.is_empty() {
             errors.push(Error::required(&path_at, ""));
         }
-        if mounts[..i].iter().any(|other| other.mount_path == path) {
+        if !paths.insert(path) {
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
-        if devices.iter().any(|device| device.name == name) {
+        if device_names.contains(name) {
             errors.push(Error::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeDevices",
             ));
         }
-        if devices.iter().any(|device| device.device_path == path) {
+        if device_paths.contains(path) {
             let detail = "must not already exist as a path in volumeDevices";
             errors.push(Error::invalid(&path_at, path, detail));
         }
@@ -119,22 +125,25 @@ fn validate_recursive_read_only(mount: &VolumeMount, at: &Path, errors: &mut Err
 /// The block devices of a container.
 pub(crate) fn validate_devices(
     container: &Container,
-    volumes: &[Volume],
+    volumes: &Volumes<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
     let mounts = items(&container.volume_mounts);
     let devices = items(&container.volume_devices);
+    let mount_names: BTreeSet<&str> = mounts.iter().map(|mount| &*mount.name).collect();
+    let mount_paths: BTreeSet<&str> = mounts.iter().map(|mount| &*mount.mount_path).collect();
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (i, device) in devices.iter().enumerate() {
         let at = at.index(i);
         let (name, path) = (device.name.as_str(), device.device_path.as_str());
         let (name_at, path_at) = (at.child("name"), at.child("devicePath"));
         if name.is_empty() {
             errors.push(Error::required(&name_at, ""));
-        } else if devices[..i].iter().any(|other| other.name == name) {
+        } else if !names.insert(name) {
             errors.push(Error::invalid(&name_at, name, "must be unique"));
         }
-        match volumes.iter().find(|volume| volume.name == name) {
+        match volumes.get(name) {
             None => errors.push(Error::not_found(&name_at, name)),
             Some(volume)
                 if volume.persistent_volume_claim.is_none() && volume.ephemeral.is_none() =>
@@ -153,17 +162,17 @@ pub(crate) fn validate_devices(
                 "can not contain backsteps ('..')",
             ));
         }
-        if devices[..i].iter().any(|other| other.device_path == path) {
+        if !paths.insert(path) {
             errors.push(Error::invalid(&path_at, path, "must be unique"));
         }
-        if mounts.iter().any(|mount| mount.name == name) {
+        if mount_names.contains(name) {
             errors.push(Error::invalid(
                 &name_at,
                 name,
                 "must not already exist in volumeMounts",
             ));
         }
-        if mounts.iter().any(|mount| mount.mount_path == path) {
+        if mount_paths.contains(path) {
             let detail = "must not already exist as a path in volumeMounts";
             errors.push(Error::invalid(&path_at, path, detail));
         }
@@ -173,6 +182,7 @@ pub(crate) fn validate_devices(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use k8s_openapi::api::core::v1::Volume;
     use serde_json::json;
 
     use super::*;
@@ -197,6 +207,8 @@ mod tests {
         }))
         .unwrap();
         let mut errors = ErrorList::default();
+        let named = volumes.iter().map(|volume| (&*volume.name, volume));
+        let volumes: Volumes<'_> = named.collect();
         validate_mounts(&container, &volumes, &Path::new("m"), &mut errors);
         assert_causes(
             &errors,

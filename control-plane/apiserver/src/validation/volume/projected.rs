@@ -1,6 +1,8 @@
 //! Volumes whose files come from the API: configMap, secret, downwardAPI, and projections of
 //! several sources into one volume.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
@@ -104,16 +106,16 @@ pub(crate) fn validate_projected(
     errors: &mut ErrorList,
 ) {
     validate_mode(projected.default_mode, &at.child("defaultMode"), errors);
-    let mut paths: Vec<String> = Vec::new();
+    let mut paths: BTreeSet<String> = BTreeSet::new();
     for (i, source) in items(&projected.sources).iter().enumerate() {
         let mut claim = |path: &str, value: &str, errors: &mut ErrorList| {
             if path.is_empty() {
                 return;
             }
-            if paths.iter().any(|other| other == path) {
+            if paths.contains(path) {
                 errors.push(Error::invalid(at, value, "conflicting duplicate paths"));
             } else {
-                paths.push(path.to_owned());
+                paths.insert(path.to_owned());
             }
         };
         validate_source(

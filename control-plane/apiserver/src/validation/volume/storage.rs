@@ -7,15 +7,16 @@ use k8s_openapi::api::core::v1::{
     AzureDiskVolumeSource, CSIVolumeSource, EphemeralVolumeSource, FCVolumeSource,
     FlexVolumeSource, FlockerVolumeSource, NFSVolumeSource, QuobyteVolumeSource, Volume,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use super::iscsi::validate_iscsi;
 use super::path::validate_local_descending;
 use crate::validation::claim::validate_claim_spec;
-use crate::validation::labels::{validate_annotations, validate_labels};
+use crate::validation::object_meta::validate_claim_template_meta;
 use crate::validation::{faults, items, one_of, shown, text};
 
+/// Errors about places of a registry.
+const MAX_BAD_PLACES: usize = 16;
 pub(super) const RANGE_255: &str = "must be between 0 and 255, inclusive";
 
 /// A volume with this one of its sources only, as its field is called but for case: where there are
@@ -219,7 +220,9 @@ fn validate_quobyte(quobyte: &QuobyteVolumeSource, at: &Path, errors: &mut Error
         errors.push(Error::required(&at.child("tenant"), detail));
     } else {
         let places = quobyte.registry.split(',');
-        for _ in places.filter(|place| !is_host_and_port(place)) {
+        let wrong = places.filter(|place| !is_host_and_port(place));
+        // The same is said of each, with the whole list.
+        for _ in wrong.take(MAX_BAD_PLACES) {
             let registry = quobyte.registry.as_str();
             errors.push(Error::invalid(&registry_at, registry, detail));
         }
@@ -378,20 +381,6 @@ fn validate_csi(csi: &CSIVolumeSource, at: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// What the metadata of a template may have.
-fn validate_template_meta(meta: &ObjectMeta, at: &Path, errors: &mut ErrorList) {
-    validate_annotations(meta.annotations.as_ref(), &at.child("annotations"), errors);
-    validate_labels(meta.labels.as_ref(), &at.child("labels"), errors);
-    if let Value::Object(fields) = shown(meta) {
-        for (field, value) in fields {
-            let unset = value == "" || field == "generation" && value == 0;
-            if !unset && !matches!(field.as_str(), "annotations" | "labels") {
-                errors.push(Error::forbidden(&at.child(&field), "cannot be set"));
-            }
-        }
-    }
-}
-
 /// The claim that is made for a Pod.
 pub(super) fn validate_ephemeral(
     ephemeral: &EphemeralVolumeSource,
@@ -403,7 +392,7 @@ pub(super) fn validate_ephemeral(
         None => errors.push(Error::required(&at, "")),
         Some(template) => {
             if let Some(meta) = &template.metadata {
-                validate_template_meta(meta, &at.child("metadata"), errors);
+                validate_claim_template_meta(meta, &at.child("metadata"), errors);
             }
             validate_claim_spec(&template.spec, &at.child("spec"), errors);
         }

@@ -1,14 +1,13 @@
 //! ResourceClaimTemplate: the claim that is made for each Pod that names it.
 
-use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::field::Path;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
-use serde_json::Value;
 
 use super::{alpha, defaults};
 use crate::registry::strategy::{Descriptor, ErrorList, Strategy};
 use crate::validation::devices::claim::validate_claim_spec;
-use crate::validation::labels::{validate_annotations, validate_labels};
-use crate::validation::{immutable, shown};
+use crate::validation::immutable;
+use crate::validation::object_meta::validate_claim_template_meta;
 
 pub(in super::super) struct ResourceClaimTemplateStrategy;
 
@@ -32,20 +31,8 @@ impl Strategy for ResourceClaimTemplateStrategy {
     fn validate(&self, object: &ResourceClaimTemplate) -> ErrorList {
         let mut errors = ErrorList::default();
         let (spec, at) = (object.spec.clone().unwrap_or_default(), Path::new("spec"));
-        let (meta, meta_at) = (spec.metadata.unwrap_or_default(), at.child("metadata"));
-        validate_annotations(
-            meta.annotations.as_ref(),
-            &meta_at.child("annotations"),
-            &mut errors,
-        );
-        validate_labels(meta.labels.as_ref(), &meta_at.child("labels"), &mut errors);
-        if let Value::Object(fields) = shown(&meta) {
-            let others = fields
-                .keys()
-                .filter(|field| !matches!(field.as_str(), "annotations" | "labels"));
-            errors.extend(
-                others.map(|field| Error::forbidden(&meta_at.child(field), "cannot be set")),
-            );
+        if let Some(meta) = &spec.metadata {
+            validate_claim_template_meta(meta, &at.child("metadata"), &mut errors);
         }
         let claim = spec.spec.unwrap_or_default();
         validate_claim_spec(&claim, &at.child("spec"), &mut errors);

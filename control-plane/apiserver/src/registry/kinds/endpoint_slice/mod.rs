@@ -49,7 +49,11 @@ impl Strategy for EndpointSliceStrategy {
     }
 
     fn prepare_for_update(&self, new: &mut EndpointSlice, old: &EndpointSlice) {
-        if !equality::semantic(&new.endpoints, &old.endpoints) {
+        let mut endpoints = new.endpoints.iter().flatten();
+        // They may be many, so they are compared where it matters alone.
+        if endpoints.any(|endpoint| endpoint.deprecated_topology.is_some())
+            && !equality::semantic(&new.endpoints, &old.endpoints)
+        {
             drop_topology(new);
         }
     }

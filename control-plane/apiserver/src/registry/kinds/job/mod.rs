@@ -103,9 +103,11 @@ impl Strategy for JobStrategy {
         let mut errors = ErrorList::default();
         if let (Some(spec), Some(was)) = (&new.spec, &old.spec) {
             validate_whole_spec(spec, &mut errors);
-            let status = old.status.clone().unwrap_or_default();
-            let idle = status.start_time.is_none() || has(&status.conditions, "Suspended");
-            let movable = was.suspend == Some(true) && idle && status.active.unwrap_or(0) == 0;
+            let idle = old.status.as_ref().is_none_or(|status| {
+                let waits = status.start_time.is_none() || has(&status.conditions, "Suspended");
+                waits && status.active.unwrap_or(0) == 0
+            });
+            let movable = was.suspend == Some(true) && idle;
             validate_spec_update(spec, was, movable, &mut errors);
         }
         errors
@@ -118,9 +120,10 @@ impl Strategy for JobStrategy {
     fn validate_status_update(&self, new: &Job, old: &Job) -> ErrorList {
         let mut errors = ErrorList::default();
         if let Some(status) = &new.status {
-            let old = old.status.clone().unwrap_or_default();
-            let spec = new.spec.clone().unwrap_or_default();
-            validate_status(status, &old, &spec, &mut errors);
+            let (no_status, no_spec) = (JobStatus::default(), JobSpec::default());
+            let old = old.status.as_ref().unwrap_or(&no_status);
+            let spec = new.spec.as_ref().unwrap_or(&no_spec);
+            validate_status(status, old, spec, &mut errors);
         }
         errors
     }

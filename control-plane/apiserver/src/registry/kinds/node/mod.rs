@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use crate::registry::printing;
 use crate::registry::strategy::{Cell, Column, Descriptor, ErrorList, Strategy, Subresource};
 use crate::validation::address::is_dual_stack;
-use crate::validation::legacy_address::validate_legacy_cidr;
+use crate::validation::legacy_address::{NEW, validate_legacy_cidr};
 use crate::validation::resources::{canonicalize, validate_quantity};
 use crate::validation::scheduling::taints::validate_taints;
 use crate::validation::{items, shown, text};
@@ -112,7 +112,9 @@ impl Strategy for NodeStrategy {
     }
 
     fn warnings(&self, object: &Node) -> Vec<String> {
-        let spec = object.spec.clone().unwrap_or_default();
+        let Some(spec) = &object.spec else {
+            return Vec::new();
+        };
         let warnings = [
             (
                 spec.config_source.is_some(),
@@ -209,7 +211,7 @@ fn validate_pod_cidrs(spec: &NodeSpec, errors: &mut ErrorList) {
     let cidrs = items(&spec.pod_cidrs);
     let at = Path::new("spec").child("podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
-        validate_legacy_cidr(cidr, &[], &at.index(i), errors);
+        validate_legacy_cidr(cidr, NEW, &at.index(i), errors);
     }
     if cidrs.len() > 1 {
         let addresses: Vec<&str> = cidrs

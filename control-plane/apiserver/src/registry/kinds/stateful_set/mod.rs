@@ -100,12 +100,16 @@ impl Strategy for StatefulSetStrategy {
         let (mut errors, at) = (ErrorList::default(), Path::new("spec"));
         let (new, old) = (&new.spec, &old.spec);
         validate_spec(new, &at, &mut errors);
-        // One that has bad Pods already may still be scaled and deleted.
-        let mut before = ErrorList::default();
-        validate_spec(old, &at, &mut before);
-        validate_pods(old, &at.child("template"), &mut before);
-        if before.is_empty() {
-            validate_pods(new, &at.child("template"), &mut errors);
+        let mut of_pods = ErrorList::default();
+        validate_pods(new, &at.child("template"), &mut of_pods);
+        if !of_pods.is_empty() {
+            // One that has bad Pods already may still be scaled and deleted.
+            let mut before = ErrorList::default();
+            validate_spec(old, &at, &mut before);
+            validate_pods(old, &at.child("template"), &mut before);
+            if before.is_empty() {
+                errors.append(&mut of_pods);
+            }
         }
         immutable(
             &new.selector,

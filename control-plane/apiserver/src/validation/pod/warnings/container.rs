@@ -1,12 +1,13 @@
 //! What is odd about containers: variables that hide others, ports that come twice, parts of bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::Path;
 use coracle_apimachinery::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
+use super::{COMPARED, is_enough};
 use crate::validation::{items, text};
 
 /// Ports that other containers of the Pod have.
@@ -19,12 +20,13 @@ pub(super) struct Ports<'a> {
 }
 
 pub(super) fn warnings_of_variables(variables: &[EnvVar], at: &Path, warnings: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
     for (i, variable) in variables.iter().enumerate() {
         // A variable may be built up from its own former value.
         let (own, value) = (format!("$({})", variable.name), text(&variable.value));
         let builds = variable.value_from.is_none() && value != own && value.contains(&own);
-        let before = &variables[..i];
-        if !builds && before.iter().any(|other| other.name == variable.name) {
+        let is_new = seen.insert(variable.name.as_str());
+        if !builds && !is_new {
             let at = at.index(i);
             warnings.push(format!(
                 "{at}: hides previous definition of {:?}, which may be dropped when using apply",
@@ -69,6 +71,9 @@ impl<'a> Ports<'a> {
                 other.container_port == port.container_port && other.protocol == port.protocol
             });
             for (other, first) in same {
+                if is_enough(warnings) {
+                    break;
+                }
                 let (other_ip, other_number) = (text(&other.host_ip), other.host_port.unwrap_or(0));
                 let how = if ip == other_ip && number == other_number {
                     "duplicate"
@@ -89,7 +94,9 @@ impl<'a> Ports<'a> {
             } else if !name.is_empty() {
                 self.names.insert(name, at.clone());
             }
-            self.seen.push((port, at));
+            if self.seen.len() < COMPARED {
+                self.seen.push((port, at));
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 mod container;
 mod volume;
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::Path;
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{Affinity, PodAffinityTerm, PodSpec, WeightedPodAffinityTerm};
@@ -38,6 +40,21 @@ pub(super) const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/po
 pub(super) const SECCOMP_OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const APP_ARMOR_SINCE: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
 const SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+
+/// With how many others each file, and each port, is compared: Pods that are meant have fewer.
+const COMPARED: usize = 512;
+/// Bytes of warnings beyond which no client hears of more (`handlers/encode`).
+const ENOUGH: usize = 16 * 1024;
+
+/// Whether there are as many warnings as a client can be told. What compares each with each asks, as
+/// its warnings could be far more than what was sent.
+fn is_enough(warnings: &[String]) -> bool {
+    let mut left = ENOUGH;
+    warnings.iter().any(|warning| {
+        left = left.saturating_sub(warning.len());
+        left == 0
+    })
+}
 
 /// Where a name is used in the hostnames of Pods, it had better be a label; `uses` says where.
 pub(crate) fn name_warning(name: &str, uses: &str) -> Option<String> {
@@ -222,16 +239,18 @@ fn no_selector(at: &Path, warnings: &mut Vec<String>) {
 /// About what comes twice, of which `kubectl apply` would lose one.
 fn repetitions(spec: &PodSpec, at: &Path, warnings: &mut Vec<String>) {
     let aliases = items(&spec.host_aliases);
+    let mut seen = BTreeSet::new();
     for (i, alias) in aliases.iter().enumerate() {
-        if aliases[..i].iter().any(|other| other.ip == alias.ip) {
+        if !seen.insert(alias.ip.as_str()) {
             let at = at.child("hostAliases").index(i).child("ip");
             warnings.push(format!("{at}: duplicate ip {:?}", alias.ip));
         }
     }
     let secrets = items(&spec.image_pull_secrets);
     let path = |i: usize| at.child("imagePullSecrets").index(i).child("name");
+    seen.clear();
     for (i, secret) in secrets.iter().enumerate() {
-        if secrets[..i].iter().any(|other| other.name == secret.name) {
+        if !seen.insert(secret.name.as_str()) {
             warnings.push(format!("{}: duplicate name {:?}", path(i), secret.name));
         }
     }
@@ -344,6 +363,22 @@ mod tests {
         assert_eq!(warnings.len(), want.len(), "{warnings:#?}");
         for (warning, want) in warnings.iter().zip(want) {
             assert!(warning.starts_with(want), "{warning}, not {want}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_client_can_be_told() {
+        let files = vec![json!({"key": "k", "path": "p"}); 600];
+        let volume = json!({"name": "v", "configMap": {"name": "c", "items": files}});
+        let container = json!({"name": "a", "ports": vec![json!({"containerPort": 80}); 600]});
+        for spec in [
+            json!({"containers": [], "volumes": [volume]}),
+            json!({"containers": [container]}),
+        ] {
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            let warnings = pod_warnings(&spec, None, &Path::root());
+            let bytes: usize = warnings.iter().map(String::len).sum();
+            assert!((ENOUGH..2 * ENOUGH).contains(&bytes), "{bytes}");
         }
     }
 

@@ -1,9 +1,12 @@
 //! What is odd about volumes: kinds that nothing mounts any more, files that hide each other.
 
+use std::rc::Rc;
+
 use coracle_apimachinery::field::Path;
 use k8s_openapi::api::core::v1::{KeyToPath, PersistentVolumeClaimSpec, Volume, VolumeProjection};
 
 use super::container::warnings_of_bytes;
+use super::{COMPARED, is_enough};
 use crate::validation::{items, text};
 
 pub(super) fn warnings_of_volume(volume: &Volume, at: &Path, warnings: &mut Vec<String>) {
@@ -86,48 +89,52 @@ pub(crate) fn claim_warnings(
 }
 
 /// A file of a volume, and what it comes from where there are several sources.
-struct File {
-    path: String,
-    source: String,
+struct File<'a> {
+    path: &'a str,
+    source: Rc<str>,
 }
 
-impl File {
-    fn new(path: &str, source: &str) -> Self {
+impl<'a> File<'a> {
+    fn new(path: &'a str, source: &Rc<str>) -> Self {
         Self {
-            path: path.trim_end_matches('/').to_owned(),
-            source: source.to_owned(),
+            path: path.trim_end_matches('/'),
+            source: Rc::clone(source),
         }
     }
 
     fn overlaps(&self, other: &Self) -> bool {
-        let (own, others) = (format!("{}/", self.path), format!("{}/", other.path));
         !self.path.is_empty()
             && !other.path.is_empty()
-            && (own.starts_with(&others) || others.starts_with(&own))
+            && (is_within(self.path, other.path) || is_within(other.path, self.path))
     }
 
     fn shown(&self) -> String {
-        match self.source.as_str() {
+        match &*self.source {
             "" => format!("{:?}", self.path),
             source => format!("{:?} ({source})", self.path),
         }
     }
 }
 
+/// Whether a path is, or lies below, another.
+fn is_within(path: &str, other: &str) -> bool {
+    path.strip_prefix(other)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Files of one volume that are, or lie below, each other.
 pub(super) fn warnings_of_files(volume: &Volume, warnings: &mut Vec<String>) {
     if let Some(source) = &volume.config_map {
         let of = format!("ConfigMap {:?}", source.name);
-        overlaps(&volume.name, &of, keys(&source.items, ""), warnings);
+        overlaps(&volume.name, &of, &keys(&source.items, ""), warnings);
     }
     if let Some(source) = &volume.secret {
         let of = format!("Secret {:?}", text(&source.secret_name));
-        overlaps(&volume.name, &of, keys(&source.items, ""), warnings);
+        overlaps(&volume.name, &of, &keys(&source.items, ""), warnings);
     }
     if let Some(source) = &volume.downward_api {
-        let files = items(&source.items).iter();
-        let files = files.map(|file| File::new(&file.path, "")).collect();
-        overlaps(&volume.name, "DownwardAPI", files, warnings);
+        let files = of_source(items(&source.items).iter().map(|file| &*file.path), "");
+        overlaps(&volume.name, "DownwardAPI", &files, warnings);
     }
     if let Some(projected) = &volume.projected {
         let mut files = Vec::new();
@@ -140,29 +147,27 @@ pub(super) fn warnings_of_files(volume: &Volume, warnings: &mut Vec<String>) {
             }
             files.extend(projected_files(source));
         }
-        overlaps(&volume.name, "Projected", files, warnings);
+        overlaps(&volume.name, "Projected", &files, warnings);
     }
 }
 
-fn projected_files(source: &VolumeProjection) -> Vec<File> {
+fn projected_files(source: &VolumeProjection) -> Vec<File<'_>> {
     if let Some(map) = &source.config_map {
         keys(&map.items, &format!("ConfigMap {:?}", map.name))
     } else if let Some(secret) = &source.secret {
         keys(&secret.items, &format!("Secret {:?}", secret.name))
     } else if let Some(downward) = &source.downward_api {
-        let files = items(&downward.items).iter();
-        files
-            .map(|file| File::new(&file.path, "DownwardAPI"))
-            .collect()
+        let paths = items(&downward.items).iter().map(|file| &*file.path);
+        of_source(paths, "DownwardAPI")
     } else if let Some(token) = &source.service_account_token {
-        vec![File::new(&token.path, "ServiceAccountToken")]
+        of_source([&*token.path], "ServiceAccountToken")
     } else if let Some(bundle) = &source.cluster_trust_bundle {
         let name = bundle.name.as_ref().or(bundle.signer_name.as_ref());
         let of = format!(
             "ClusterTrustBundle {:?}",
             name.map_or("", |name| name.as_str())
         );
-        vec![File::new(&bundle.path, &of)]
+        of_source([&*bundle.path], &of)
     } else if let Some(certificate) = &source.pod_certificate {
         let files = [
             (&certificate.certificate_chain_path, "PodCertificate chain"),
@@ -174,21 +179,30 @@ fn projected_files(source: &VolumeProjection) -> Vec<File> {
         ];
         files
             .into_iter()
-            .map(|(path, of)| File::new(text(path), of))
+            .flat_map(|(path, of)| of_source([text(path)], of))
             .collect()
     } else {
         Vec::new()
     }
 }
 
-fn keys(keys: &Option<Vec<KeyToPath>>, source: &str) -> Vec<File> {
-    let keys = items(keys).iter();
-    keys.map(|key| File::new(&key.path, source)).collect()
+fn keys<'a>(keys: &'a Option<Vec<KeyToPath>>, source: &str) -> Vec<File<'a>> {
+    of_source(items(keys).iter().map(|key| &*key.path), source)
 }
 
-fn overlaps(volume: &str, of: &str, files: Vec<File>, warnings: &mut Vec<String>) {
+fn of_source<'a>(paths: impl IntoIterator<Item = &'a str>, source: &str) -> Vec<File<'a>> {
+    let source: Rc<str> = source.into();
+    let paths = paths.into_iter();
+    paths.map(|path| File::new(path, &source)).collect()
+}
+
+fn overlaps(volume: &str, of: &str, files: &[File<'_>], warnings: &mut Vec<String>) {
     for (i, file) in files.iter().enumerate() {
-        for other in files[..i].iter().filter(|other| file.overlaps(other)) {
+        let before = &files[..i.min(COMPARED)];
+        for other in before.iter().filter(|other| file.overlaps(other)) {
+            if is_enough(warnings) {
+                return;
+            }
             warnings.push(format!(
                 "volume {volume:?} ({of}): overlapping paths: {} with {}",
                 file.shown(),
