@@ -35,7 +35,7 @@ pub(crate) async fn run(options: ResetOptions) -> Result<()> {
             .with_context(|| format!("cannot unmount the volumes in {}", pods.display()))?;
         NodeNetwork::tear_down_folder(&agent.join("network"))
             .context("cannot remove the Pods' network")?;
-        match coracle_kubelet::forget_shutdown(&LogindPlaces::of_machine()) {
+        match coracle_kubelet::forget_shutdown(&LogindPlaces::of_machine(), &pods) {
             Ok(_) => {}
             // It is that of another user's node.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}

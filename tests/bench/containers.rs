@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::websocket::{messages, proxy};
 use crate::cluster::{Cluster, Kubectl, eventually};
-use crate::figures::figures;
+use crate::figures::{figures, print};
 use crate::{Row, percentile, pods};
 
 /// Pods that are started one after the other, and at once.
@@ -25,18 +25,18 @@ const ROUNDS: usize = 7;
 const READS: u32 = 4;
 const MEBIBYTES: u32 = 1024;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() {
     let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
         eprintln!("SKIPPED: Pods of containers are not measured");
-        return vec![Row::new("Pods of containers", "not measured", "")];
+        Row::new("Pods of containers", "not measured", "").print();
+        return;
     };
-    let mut rows = starts(&cluster);
-    rows.push(command(&cluster, &kubectl));
-    rows.push(throughput(&kubectl));
+    starts(&cluster);
+    command(&cluster, &kubectl).print();
+    throughput(&kubectl).print();
     drop(cluster);
-    rows.extend(services());
-    rows.extend(runtime());
-    rows
+    services();
+    runtime();
 }
 
 fn spec(script: &str) -> Value {
@@ -63,31 +63,31 @@ fn start(kubectl: &Kubectl, name: &str, script: &str) {
 }
 
 /// Pods one after the other, and many at once.
-fn starts(cluster: &Cluster) -> Vec<Row> {
+fn starts(cluster: &Cluster) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let client = pods::client(cluster).await;
         let spec = spec("exec sleep 100000");
         let mut times = pods::one_by_one(&client, &spec, SINGLE).await;
+        Row::new(
+            format!("image cached: create of a Pod of one busybox container to Ready, p50 / p99 of {SINGLE}"),
+            format!(
+                "{:.0} / {:.0} ms",
+                percentile(&mut times, 50.0),
+                percentile(&mut times, 99.0)
+            ),
+            "p50 ≤ 150 ms",
+        )
+        .print();
         let burst = pods::burst(&client, &spec, BURST).await;
+        Row::new(
+            format!("a Deployment of such Pods scaled 0 → {BURST} Ready"),
+            format!("{:.1} Pods/s", f64::from(BURST) / burst.as_secs_f64()),
+            "≥ 20/s",
+        )
+        .print();
         empty(&client).await;
-        vec![
-            Row::new(
-                format!("image cached: create of a Pod of one busybox container to Ready, p50 / p99 of {SINGLE}"),
-                format!(
-                    "{:.0} / {:.0} ms",
-                    percentile(&mut times, 50.0),
-                    percentile(&mut times, 99.0)
-                ),
-                "p50 ≤ 150 ms",
-            ),
-            Row::new(
-                format!("a Deployment of such Pods scaled 0 → {BURST} Ready"),
-                format!("{:.1} Pods/s", f64::from(BURST) / burst.as_secs_f64()),
-                "≥ 20/s",
-            ),
-        ]
-    })
+    });
 }
 
 /// Takes the Deployment away, which goes after its Pods: what follows is alone on the node.
@@ -191,35 +191,34 @@ fn read(kubectl: &Kubectl, from: &str, times: u32) -> Result<f64, String> {
 }
 
 /// Services in nftables, as a test of their module measures them in namespaces of its own.
-fn services() -> Vec<Row> {
+fn services() {
     let test = "many_services_are_loaded_in_one_batch_and_changed_by_elements";
     let aims = [
         ("1000 Services of 3 endpoints, loaded", "≤ 100 ms"),
         ("1000 Services of 3 endpoints, one changed", "≤ 30 ms"),
     ];
-    let build = ["test", "--release", "--package", "coracle-network", "--lib"];
-    figures(&[&build[..], &["--", "--nocapture", test]].concat())
-        .iter()
-        .map(|figure| {
-            let aim = aims.iter().find(|(of, _)| *of == figure.name);
-            figure.row(aim.map_or("", |(_, aim)| aim))
-        })
-        .collect()
+    // Together with the program its features are those of what has been built.
+    let packages = ["--package", "coracle", "--package", "coracle-network"];
+    let run = ["--lib", "--", "--nocapture", test];
+    print(
+        &figures(&[&["test", "--release"], &packages[..], &run].concat()),
+        &aims,
+    );
 }
 
 /// What the runtime's own measurements say, beside crun and runc.
-fn runtime() -> Vec<Row> {
+fn runtime() {
     let figures = figures(&["bench", "--workspace", "--bench", "containers"]);
     let named = |name: &str| figures.iter().find(|figure| figure.name == name);
-    let mut rows = Vec::new();
     if let Some(ours) = named("a container, created and started") {
         for (peer, aim) in [("crun", "≤ 1.5"), ("runc", "")] {
             let theirs = named(&format!("the same by {peer}"));
             let theirs = theirs.map(|figure| figure.value);
-            rows.push(ours.row(aim).beside(peer, ours.value, theirs));
+            ours.row(aim).beside(peer, ours.value, theirs).print();
         }
     }
     let alone = ["exec of true", "private memory of a shim"];
-    rows.extend(alone.iter().filter_map(|name| Some(named(name)?.row(""))));
-    rows
+    for figure in alone.iter().filter_map(|name| named(name)) {
+        figure.row("").print();
+    }
 }

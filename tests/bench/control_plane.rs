@@ -13,26 +13,22 @@ use crate::cluster::Cluster;
 
 const SECONDS: u64 = 5;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() {
     let connections = [1, 16, 100];
     let peers = etcd(&connections);
     let cluster = Cluster::up(&[]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut rows: Vec<Row> = connections
-        .iter()
-        .zip(peers)
-        .map(|(&connections, peer)| {
-            let ours = runtime.block_on(creates(&cluster, connections));
-            Row::new(
-                format!("durable creates of 1 KB ConfigMaps over HTTPS, {connections} connections"),
-                format!("{ours:.0}/s"),
-                "≥ 0.5 of etcd's puts",
-            )
-            .beside("etcd 1 KB puts/s", ours, peer)
-        })
-        .collect();
-    rows.push(restart(cluster, &runtime));
-    rows
+    for (connections, peer) in connections.into_iter().zip(peers) {
+        let ours = runtime.block_on(creates(&cluster, connections));
+        Row::new(
+            format!("durable creates of 1 KB ConfigMaps over HTTPS, {connections} connections"),
+            format!("{ours:.0}/s"),
+            "≥ 0.5 of etcd's puts",
+        )
+        .beside("etcd 1 KB puts/s", ours, peer)
+        .print();
+    }
+    restart(cluster, &runtime).print();
 }
 
 /// The start on what the rows above have written.

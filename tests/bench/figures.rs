@@ -37,6 +37,14 @@ impl Figure {
     }
 }
 
+/// Prints rows with what is aimed at for some of them.
+pub(crate) fn print(figures: &[Figure], aims: &[(&str, &'static str)]) {
+    for figure in figures {
+        let aim = aims.iter().find(|(of, _)| *of == figure.name);
+        figure.row(aim.map_or("", |(_, aim)| aim)).print();
+    }
+}
+
 /// All that a run of Cargo prints, which must succeed.
 pub(crate) fn figures(arguments: &[&str]) -> Vec<Figure> {
     let ran = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))

@@ -21,7 +21,7 @@ mod pods;
 mod reads;
 mod serving;
 
-/// A line of the table.
+/// A line of the table, which is printed as soon as it is measured.
 pub(crate) struct Row {
     /// What was measured.
     pub(crate) what: String,
@@ -51,6 +51,16 @@ impl Row {
         };
         self
     }
+
+    pub(crate) fn print(&self) {
+        let Self {
+            what,
+            ours,
+            peer,
+            aim,
+        } = self;
+        println!("| {what} | {ours} | {peer} | {aim} |");
+    }
 }
 
 /// The value at a percentile of an unsorted sample.
@@ -63,8 +73,8 @@ pub(crate) fn percentile(sample: &mut [f64], percent: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// A named group of rows.
-type Group = (&'static str, fn() -> Vec<Row>);
+/// A named group of rows, and what prints them.
+type Group = (&'static str, fn());
 
 const GROUPS: &[Group] = &[
     ("footprint", footprint::rows),
@@ -84,12 +94,7 @@ fn main() {
     println!("| what | Coracle | peer | aim |\n|---|---|---|---|");
     for (name, rows) in GROUPS {
         if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
-            for row in rows() {
-                println!(
-                    "| {} | {} | {} | {} |",
-                    row.what, row.ours, row.peer, row.aim
-                );
-            }
+            rows();
         }
     }
 }

@@ -32,11 +32,11 @@ const SAMPLE: Duration = Duration::from_millis(5);
 /// Writes that all watchers are to see.
 const WRITES: usize = 30;
 
-pub(crate) fn rows() -> Vec<Row> {
+pub(crate) fn rows() {
     raise_file_limit();
     let cluster = Cluster::up(&[]);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut rows = runtime.block_on(watchers(&cluster));
+    runtime.block_on(watchers(&cluster));
     drop(cluster);
     // Another one: this one's heap has room from what it has done.
     let cluster = Cluster::up(&[]);
@@ -44,24 +44,25 @@ pub(crate) fn rows() -> Vec<Row> {
     let server = cluster.process.id();
     let empty = pss_kibibytes(server);
     let size = runtime.block_on(fill(&client, 0..OBJECTS));
-    rows.extend(lists(&cluster));
+    lists(&cluster);
     let before = at_rest(server);
     runtime.block_on(fill(&client, OBJECTS..OBJECTS + FURTHER));
     let each = |objects: usize, since: u64, now: u64| {
         let bytes = now.saturating_sub(since) as f64 * 1024.0;
         format!("{:.0} B", bytes / objects as f64 - size as f64)
     };
-    rows.push(Row::new(
+    Row::new(
         format!("memory for each of {FURTHER} objects of {size} bytes beside {OBJECTS}, beside the bytes"),
         each(FURTHER, before, at_rest(server)),
         "≤ 300 B",
-    ));
-    rows.push(Row::new(
+    )
+    .print();
+    Row::new(
         "the same for each of the first, with the history of changes and caches",
         each(OBJECTS, empty, before),
         "",
-    ));
-    rows
+    )
+    .print();
 }
 
 /// Memory of a process that has come to rest, KiB.
@@ -143,7 +144,7 @@ fn curl(cluster: &Cluster) -> Command {
     curl
 }
 
-fn lists(cluster: &Cluster) -> Vec<Row> {
+fn lists(cluster: &Cluster) {
     let mut rates: Vec<f64> = (0..5)
         .map(|_| {
             let output = curl(cluster).output().expect("curl");
@@ -154,6 +155,12 @@ fn lists(cluster: &Cluster) -> Vec<Row> {
             bytes / seconds.trim().parse::<f64>().expect("seconds") / 1e6
         })
         .collect();
+    Row::new(
+        format!("LIST of {OBJECTS} objects of 1 KB, JSON over HTTPS, one client"),
+        format!("{:.0} MB/s", percentile(&mut rates, 50.0)),
+        "≥ 500 MB/s",
+    )
+    .print();
     let server = cluster.process.id();
     let before = pss_kibibytes(server);
     let children: Vec<_> = (0..10)
@@ -172,22 +179,16 @@ fn lists(cluster: &Cluster) -> Vec<Row> {
         });
         std::thread::sleep(SAMPLE);
     }
-    vec![
-        Row::new(
-            format!("LIST of {OBJECTS} objects of 1 KB, JSON over HTTPS, one client"),
-            format!("{:.0} MB/s", percentile(&mut rates, 50.0)),
-            "≥ 500 MB/s",
-        ),
-        Row::new(
-            "the same, ten clients at once: memory beside that of before",
-            format!("{:.1} MiB", peak.saturating_sub(before) as f64 / 1024.0),
-            "≤ 32 MiB",
-        ),
-    ]
+    Row::new(
+        "the same, ten clients at once: memory beside that of before",
+        format!("{:.1} MiB", peak.saturating_sub(before) as f64 / 1024.0),
+        "≤ 32 MiB",
+    )
+    .print();
 }
 
 /// The time from a write to its arrival, at all of many watchers.
-async fn watchers(cluster: &Cluster) -> Vec<Row> {
+async fn watchers(cluster: &Cluster) {
     let file = kube::config::Kubeconfig::read_from(cluster.data().join("kubeconfig"))
         .expect("the kubeconfig reads");
     let config = kube::Config::from_custom_kubeconfig(file, &Default::default())
@@ -197,13 +198,12 @@ async fn watchers(cluster: &Cluster) -> Vec<Row> {
     maps.create(&PostParams::default(), &map("watched", 700))
         .await
         .expect("created");
-    let mut rows = Vec::new();
     for (connections, form) in [
         (SHARED, format!("over {SHARED} HTTP/2 connections")),
         (WATCHERS, "over a TLS connection each".to_owned()),
     ] {
         let mut times = watched(&config, &maps, connections).await;
-        rows.push(Row::new(
+        Row::new(
             format!("a write to {WATCHERS} watchers {form}, p50 / p99"),
             format!(
                 "{:.1} / {:.1} ms",
@@ -215,9 +215,9 @@ async fn watchers(cluster: &Cluster) -> Vec<Row> {
             } else {
                 ""
             },
-        ));
+        )
+        .print();
     }
-    rows
 }
 
 async fn watched(config: &kube::Config, maps: &Api<ConfigMap>, connections: usize) -> Vec<f64> {

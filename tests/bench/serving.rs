@@ -5,19 +5,18 @@ use std::path::Path;
 
 use crate::Row;
 use crate::cluster::{Cluster, eventually, http_get, is_root, sample};
-use crate::figures::figures;
+use crate::figures::{figures, print};
 use crate::peer::{Peer, rates};
 
 const CONNECTIONS: u32 = 64;
 
-pub(crate) fn rows() -> Vec<Row> {
-    let mut rows = requests();
-    rows.extend(guests());
-    rows
+pub(crate) fn rows() {
+    requests();
+    guests();
 }
 
 /// One Pod of a real cluster, at its own address and through its NodePort.
-fn requests() -> Vec<Row> {
+fn requests() {
     let folder = sample("hello-http");
     let cluster = Cluster::up(&["--apply", folder.to_str().unwrap()]);
     let kubectl = cluster.kubectl();
@@ -41,11 +40,9 @@ fn requests() -> Vec<Row> {
     addresses.extend(is_root().then_some(pod.as_str()));
     addresses.extend(peer.as_ref().map(|peer| peer.address.as_str()));
     let Some(measured) = rates(&addresses, CONNECTIONS) else {
-        return vec![Row::new(
-            "HTTP requests/s to one hello-http Pod",
-            "wrk not installed",
-            "",
-        )];
+        let what = "HTTP requests/s to one hello-http Pod";
+        Row::new(what, "wrk not installed", "").print();
+        return;
     };
     let theirs = peer.as_ref().and_then(|_| measured.last().copied());
     let row = |what: &str, rate: f64, aim| {
@@ -53,27 +50,21 @@ fn requests() -> Vec<Row> {
             format!("HTTP requests/s to one hello-http Pod {what}, {CONNECTIONS} connections");
         Row::new(what, format!("{rate:.0}/s"), aim).beside("wasmtime's own handler", rate, theirs)
     };
-    let mut rows = Vec::new();
     if is_root() {
-        rows.push(row("at its own address", measured[1], "≥ 1.2"));
+        row("at its own address", measured[1], "≥ 1.2").print();
     }
-    rows.push(row("through its NodePort", measured[0], "≥ 1.0"));
-    rows
+    row("through its NodePort", measured[0], "≥ 1.0").print();
 }
 
 /// What the runtime's own measurements say, which need no cluster.
-fn guests() -> Vec<Row> {
+fn guests() {
     let bench = ["bench", "--workspace", "--bench", "host", "--"];
-    let figures = figures(&[&bench[..], &["neighbours", "idle"]].concat());
     let aims = [
         ("a quiet Pod, p99 beside to p99 alone", "≤ 2"),
         ("10000 idle Pods, their host", "≤ 40 MiB"),
     ];
-    figures
-        .iter()
-        .map(|figure| {
-            let aim = aims.iter().find(|(of, _)| *of == figure.name);
-            figure.row(aim.map_or("", |(_, aim)| aim))
-        })
-        .collect()
+    print(
+        &figures(&[&bench[..], &["neighbours", "idle"]].concat()),
+        &aims,
+    );
 }

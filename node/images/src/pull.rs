@@ -269,7 +269,6 @@ impl Puller {
         let known = self.store.image(&manifest.digest.to_string());
         if let Some(known) = known.filter(|known| !lacks(known, with_layers)) {
             known.blobs.iter().for_each(|blob| lease.add(blob));
-            references.extend(known.references.clone());
             let image = StoredImage {
                 references,
                 pulled: place.pulled(),
@@ -427,6 +426,8 @@ impl Puller {
         };
         let access = Access::Secrets(vec![secret]);
         let image = StoredImage {
+            // It keeps those that it has by then: one may have moved to another image.
+            references: Vec::new(),
             pulled: BTreeMap::from([(repository.to_owned(), access)]),
             ..known
         };

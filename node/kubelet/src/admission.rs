@@ -96,14 +96,14 @@ impl Admission {
         let held = self.admitted.lock().remove(uid).is_some();
         let waited = self.queue.lock().remove(uid);
         if held || waited {
-            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+            self.tell_freed();
         }
     }
 
     /// A Pod wants no more than it has: who was behind it may have what it waited for.
     pub(crate) fn withdraw(&self, uid: &str) {
         if self.queue.lock().remove(uid) {
-            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+            self.tell_freed();
         }
     }
 
@@ -122,7 +122,9 @@ impl Admission {
         let has = admitted.get(uid).map(|has| &has.requests);
         let grown = grown(&asked.requests, has);
         if let Err(lack) = self.fits(&grown, &ResourceList::new()) {
-            queue.remove(uid);
+            if queue.remove(uid) {
+                self.tell_freed();
+            }
             return Err(NoRoom {
                 reason: "Infeasible",
                 message: format!(
@@ -138,7 +140,10 @@ impl Admission {
         let fits = self.fits(&grown, &used(&admitted, &ahead, uid));
         if let Err(lack) = fits {
             drop(ahead);
-            queue.put(pod, asked.requests);
+            if queue.put(pod, asked.requests) {
+                // Who was behind it may have what it waited for before.
+                self.tell_freed();
+            }
             return Err(NoRoom {
                 reason: "Deferred",
                 message: lack.to_string(),
@@ -155,9 +160,13 @@ impl Admission {
         drop(admitted);
         // Who was behind it may get what it leaves.
         if shrinks || waited {
-            self.freed.send_modify(|n| *n = n.wrapping_add(1));
+            self.tell_freed();
         }
         Ok(())
+    }
+
+    fn tell_freed(&self) {
+        self.freed.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// What those get who go before a Pod and for whom there is room: they are about to take it.
@@ -395,6 +404,18 @@ mod tests {
         freed.mark_unchanged();
         admission.withdraw("huge");
         assert!(freed.has_changed().unwrap());
+        // Nor does anybody wait for what another wanted before.
+        for (wanted, told) in [
+            ("2", false),
+            ("2", false),
+            ("3", true),
+            ("3", false),
+            ("9", true),
+        ] {
+            freed.mark_unchanged();
+            assert!(reason(&with("huge", wanted, 9)).is_some());
+            assert_eq!(freed.has_changed().unwrap(), told, "{wanted}");
+        }
     }
 
     #[test]

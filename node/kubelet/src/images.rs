@@ -209,6 +209,15 @@ impl ImageKeeper {
         access::judge(&self.access, reference, &Origin::Preloaded) == Judgement::Allowed
     }
 
+    /// Whether everybody may use what a runtime has by that digest: by another name, or by its ID, it may
+    /// be what the node has pulled for some alone.
+    pub(crate) async fn is_open_as(&self, reference: &str, digest: &str) -> bool {
+        let known = self.images.local(digest, Use::Run).await;
+        known.ok().flatten().is_none_or(|image| {
+            access::judge(&self.access, reference, &image.origin) == Judgement::Allowed
+        })
+    }
+
     /// Makes sure of the image for a Pod. When a pull begins `on_pull` is called; from then on
     /// `progress` has how far it is.
     pub(crate) async fn obtain(

@@ -30,12 +30,16 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Has a Pod wait for these requests. Its place is kept while it waits.
-    pub(crate) fn put(&mut self, pod: &Pod, requests: ResourceList) {
+    /// Has a Pod wait for these requests; true if it has waited for others. Its place is kept while it
+    /// waits.
+    pub(crate) fn put(&mut self, pod: &Pod, requests: ResourceList) -> bool {
         let rank = self.rank(pod);
         self.came = self.came.max(rank.3 + 1);
         let uid = pod::uid(pod).to_owned();
+        let known = self.waiting.get(&uid);
+        let others = known.is_some_and(|known| known.requests != requests);
         self.waiting.insert(uid, Wish { requests, rank });
+        others
     }
 
     /// A Pod waits no more; true if it did.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::{ContainerId, ContainerState, SandboxId, SandboxState};
+use coracle_runtime::{ContainerId, ContainerState, Exit, SandboxId, SandboxState};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::allocation::Allocation;
@@ -186,18 +186,16 @@ impl Plan<'_> {
     }
 
     /// Where a container has ended with which all begin anew, they are killed and forgotten, those last
-    /// that say so.
+    /// that say so: at once, or when its back-off is over, until which the others run.
     fn begins_anew(&mut self) -> bool {
         let (pod, runtime) = (self.observed.pod, self.observed.runtime);
-        let says = |of: &ObservedContainer| {
-            let found = pod::own_container(pod, of.name()).zip(of.exit());
-            found.is_some_and(|((container, role), exit)| {
-                pod::restarts_all(container, role, exit.code)
-            })
+        let says = |of: &ObservedContainer| says_anew(pod, of).is_some();
+        let due = |of: &ObservedContainer| {
+            says_anew(pod, of).is_some_and(|exit| self.waits(of.name(), exit).is_none())
         };
         let names = pod::containers(pod).map(|(container, _)| &container.name);
         let mut latest = names.filter_map(|name| runtime.latest(name));
-        if !latest.any(says) {
+        if !latest.any(due) {
             return false;
         }
         self.actions.anew = true;
@@ -328,18 +326,21 @@ impl Plan<'_> {
                     self.start(name, attempt + 1, None);
                     return Next::Busy;
                 }
-                let finished = exit.finished_at;
-                let waits = self.observed.back_off.until(name, finished);
-                match waits.filter(|(_, until)| *until > self.observed.now) {
-                    Some((delay, until)) => {
-                        let waiting = Waiting { delay, until };
+                match self.waits(name, exit) {
+                    Some(waiting) => {
                         self.actions.crash_loop.insert(name.clone(), waiting);
                     }
-                    None => self.start(name, attempt + 1, Some(finished)),
+                    None => self.start(name, attempt + 1, Some(exit.finished_at)),
                 }
                 Next::Busy
             }
         }
+    }
+
+    /// Until when a container that has ended is not started again.
+    fn waits(&self, name: &str, exit: &Exit) -> Option<Waiting> {
+        let (delay, until) = self.observed.back_off.until(name, exit.finished_at)?;
+        (until > self.observed.now).then_some(Waiting { delay, until })
     }
 
     fn cause_to_kill(&self, container: &Container, of: &ObservedContainer) -> Option<KillCause> {
@@ -398,6 +399,13 @@ impl Plan<'_> {
             }
         }
     }
+}
+
+/// How a container ended with which all of its Pod begin anew.
+pub(crate) fn says_anew<'a>(pod: &Pod, of: &'a ObservedContainer) -> Option<&'a Exit> {
+    let (container, role) = pod::own_container(pod, of.name())?;
+    let exit = of.exit()?;
+    pod::restarts_all(container, role, exit.code).then_some(exit)
 }
 
 fn image_changed(container: &Container, of: &ObservedContainer) -> bool {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use coracle_runtime::{
-    Container as RuntimeContainer, ContainerConfig, Exit, PodIdentity, PodSandbox, PodSandboxConfig,
+    Container as RuntimeContainer, ContainerConfig, PodIdentity, PodSandbox, PodSandboxConfig,
 };
 use serde_json::{Value, json};
 
@@ -207,6 +207,25 @@ fn restarts_wait_for_their_back_off() {
     assert_eq!(actions.wake_at, Some(at(30)), "ten seconds after it ended");
     let running = case.actions(&pod, &runtime(&["a=run"]));
     assert_eq!((text(&running).as_str(), running.wake_at), (".", None));
+}
+
+#[test]
+fn all_begin_anew_after_the_back_off_of_who_says_so() {
+    let mut pod = pod("Never", &["a", "b"]);
+    let rules = json!([{
+        "action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]},
+    }]);
+    let a = &mut pod.spec.as_mut().unwrap().containers[0];
+    a.restart_policy = Some("Never".to_owned());
+    a.restart_policy_rules = serde_json::from_value(rules).unwrap();
+    let runtime = runtime(&["a=42", "b=run"]);
+    let mut case = Case::default();
+    let anew = case.actions(&pod, &runtime);
+    assert_eq!((text(&anew).as_str(), anew.anew), ("-b .", true));
+    case.back_off.next("a", at(5), at(5));
+    let waits = case.actions(&pod, &runtime);
+    assert_eq!((text(&waits).as_str(), waits.anew), ("~a .", false));
+    assert_eq!(waits.wake_at, Some(at(30)));
 }
 
 #[test]

@@ -152,6 +152,9 @@ impl Starter<'_> {
             match runtime.own_image(reference).await {
                 Ok(None) => {}
                 Ok(Some(own)) => {
+                    if !node.images.is_open_as(reference, &own.digest).await {
+                        return None;
+                    }
                     let held = node.images.uses().hold(&own.digest)?;
                     let image = LocalImage {
                         image: Image {

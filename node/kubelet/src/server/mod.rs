@@ -16,6 +16,7 @@ use http::StatusCode;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -39,6 +40,10 @@ use tls::Caller;
 const CONNECTIONS: usize = 1024;
 /// Time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After how long without a byte a caller's machine is asked whether it is there still, and how often
+/// then: streams may be silent for as long as they want, and hold a place.
+const SILENCE: Duration = Duration::from_secs(60);
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// What handlers read.
 #[derive(Clone)]
@@ -138,8 +143,17 @@ pub(crate) async fn serve(
     tasks.wait().await;
 }
 
+fn notice_loss(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, ASKED_AGAIN)?;
+    sockopt::set_socket_keepalive(stream, true)
+}
+
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let _ = stream.set_nodelay(true);
+    if let Err(error) = notice_loss(&stream) {
+        tracing::debug!(%error, "who is lost to the kubelet's API is not noticed");
+    }
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

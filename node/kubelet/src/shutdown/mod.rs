@@ -7,7 +7,7 @@
 //!
 //! Deliberately absent: machines without logind, which tell nobody beforehand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The file in which logind is told how long a shutdown may be delayed.
 const OVERRIDE: &str = "99-coracle.conf";
+/// A line of it begins with this that ends with the folder of the node which has written it.
+const OWNER: &str = "# Pods are given time to end that are in ";
 
 /// Where the machine's logind is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,17 +61,24 @@ impl LogindPlaces {
     }
 }
 
-/// Takes back what logind was told on this machine; true if there was anything. It goes by it until it
-/// reads its configuration again.
+/// Takes back what logind was told on this machine for Pods in a folder; true if there was anything. What
+/// another node has told it stays as long as that one's folder is there. logind goes by it until it reads
+/// its configuration again.
 ///
 /// # Errors
-/// The file is there and cannot be removed.
-pub fn forget_shutdown(places: &LogindPlaces) -> std::io::Result<bool> {
-    match std::fs::remove_file(places.configuration.join(OVERRIDE)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// The file is there and cannot be read or removed.
+pub fn forget_shutdown(places: &LogindPlaces, root: &Path) -> std::io::Result<bool> {
+    let file = places.configuration.join(OVERRIDE);
+    let text = match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        read => read?,
+    };
+    let mut owners = text.lines().filter_map(|line| line.strip_prefix(OWNER));
+    if owners.any(|owner| Path::new(owner) != root && Path::new(owner).exists()) {
+        return Ok(false);
     }
+    std::fs::remove_file(file)?;
+    Ok(true)
 }
 
 /// Looks after shutdowns of the machine.
@@ -134,7 +143,8 @@ impl Shutdown {
         }
         let folder = &self.places.configuration;
         let text = format!(
-            "# Pods of Coracle are given time to end.\n[Login]\nInhibitDelayMaxSec={}\n",
+            "{OWNER}{}\n[Login]\nInhibitDelayMaxSec={}\n",
+            self.node.root.display(),
             total.as_secs_f64().ceil()
         );
         let written = std::fs::create_dir_all(folder)

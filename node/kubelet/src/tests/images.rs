@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coracle_images::Access;
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -35,6 +36,29 @@ async fn images_that_a_runtime_has_by_itself_are_not_pulled() {
     }
     assert!(world.images.pulls.lock().is_empty());
     kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn what_some_alone_may_use_is_open_by_no_other_name() {
+    let images = Arc::new(FakeImages::default());
+    for name in ["private:v1", "preloaded:v1", "public:v1"] {
+        images.present.lock().insert(name.to_owned());
+    }
+    for (name, access) in [
+        ("private:v1", Access::Secrets(Vec::new())),
+        ("public:v1", Access::Everybody),
+    ] {
+        images.pulled.lock().insert(name.to_owned(), access);
+    }
+    let keeper = ImageKeeper::new(images, AccessPolicy::default());
+    for (digest, open) in [
+        ("sha256:private:v1", false),
+        ("sha256:preloaded:v1", true),
+        ("sha256:public:v1", true),
+        ("sha256:unknown", true),
+    ] {
+        assert_eq!(keeper.is_open_as("another", digest).await, open, "{digest}");
+    }
 }
 
 #[tokio::test]

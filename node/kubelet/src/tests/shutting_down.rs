@@ -182,10 +182,25 @@ fn what_logind_was_told_is_taken_back() {
         bus: folder.path().join("bus"),
         configuration: folder.path().to_owned(),
     };
-    let forget = || crate::forget_shutdown(&places).unwrap();
+    let own = folder.path().join("own");
+    let forget = || crate::forget_shutdown(&places, &own).unwrap();
     assert!(!forget());
-    std::fs::write(folder.path().join("99-coracle.conf"), "").unwrap();
+    let file = folder.path().join("99-coracle.conf");
+    std::fs::write(&file, "").unwrap();
     assert!(forget() && !forget());
+    for (owner, taken_back) in [
+        (own.as_path(), true),
+        // Another node's, which is there, and which is not.
+        (folder.path(), false),
+        (Path::new("/none"), true),
+    ] {
+        let line = format!(
+            "# Pods are given time to end that are in {}",
+            owner.display()
+        );
+        std::fs::write(&file, line).unwrap();
+        assert_eq!(forget(), taken_back, "{owner:?}");
+    }
 }
 
 #[tokio::test]

@@ -98,13 +98,12 @@ fn of_user(text: &str) -> Vec<(u64, u64)> {
 /// given it. Blocking file I/O.
 pub(super) fn claim(folder: &Path, range: IdRange, file: &Path) -> io::Result<bool> {
     fs::create_dir_all(folder)?;
-    // Who finds that a claim holds no more is not to remove another's that is new.
-    let lock = File::open(folder)?;
-    lock.lock()?;
+    let _lock = lock(folder)?;
     let link = link(folder, range);
     match fs::read_link(&link) {
         Ok(held) if held == file => return Ok(true),
-        Ok(held) if held.exists() => return Ok(false),
+        // What cannot be looked at is taken for held.
+        Ok(held) if held.try_exists().unwrap_or(true) => return Ok(false),
         Ok(_) => fs::remove_file(&link)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -116,10 +115,19 @@ pub(super) fn claim(folder: &Path, range: IdRange, file: &Path) -> io::Result<bo
 /// Gives up a claim, if it is that of the file.
 pub(super) fn disclaim(folder: &Path, range: IdRange, file: &Path) {
     let link = link(folder, range);
-    if fs::read_link(&link).is_ok_and(|held| held == file) {
+    if let Ok(_lock) = lock(folder)
+        && fs::read_link(&link).is_ok_and(|held| held == file)
+    {
         // What stays holds nothing without its file.
         let _ = fs::remove_file(link);
     }
+}
+
+/// Who finds that a claim holds no more is not to remove another's that is new.
+fn lock(folder: &Path) -> io::Result<File> {
+    let lock = File::open(folder)?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 fn link(folder: &Path, range: IdRange) -> PathBuf {

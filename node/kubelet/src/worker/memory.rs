@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
-use crate::containers::actions::Failure;
+use crate::containers::actions::{self, Failure};
 use crate::containers::allocation::Allocation;
 use crate::containers::back_off::BackOff;
 use crate::containers::observed::PodRuntime;
@@ -92,6 +92,16 @@ impl Memory {
             if let Some(latest) = runtime.latest(&container.name) {
                 let attempt = latest.container.config.attempt;
                 self.lost_restarts.insert(container.name.clone(), attempt);
+            }
+        }
+    }
+
+    /// Has containers wait longer before all begin anew with them once more.
+    pub(crate) fn delay_anew(&mut self, pod: &Pod, runtime: &PodRuntime, now: SystemTime) {
+        for (container, _) in pod::containers(pod) {
+            let latest = runtime.latest(&container.name);
+            if let Some(exit) = latest.and_then(|of| actions::says_anew(pod, of)) {
+                self.back_off.next(&container.name, exit.finished_at, now);
             }
         }
     }

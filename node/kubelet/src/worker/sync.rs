@@ -272,7 +272,8 @@ impl Worker {
                 () = Self::ends(self.inbox.clone()) => return true,
             }
         }
-        if actions.anew && actions.kill.is_empty() {
+        let begins_anew = actions.anew && actions.kill.is_empty();
+        if begins_anew {
             // How they have ended is told when nothing of them is left.
             self.memory.status = Some(self.status(pod, None, false));
             self.memory.note_restarts(pod, &runtime);
@@ -285,6 +286,9 @@ impl Worker {
         }
         if !progress {
             return false;
+        }
+        if begins_anew {
+            self.memory.delay_anew(pod, &runtime, SystemTime::now());
         }
         for start in &actions.start {
             if self.inbox.borrow().end().is_some() {
