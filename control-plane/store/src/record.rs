@@ -71,10 +71,9 @@ impl Record {
         ValueRef::trusted(&self.0[self.key_range().end..])
     }
 
-    /// The object as of another revision: that of its removal, or of what made it leave a
-    /// selection.
-    #[must_use]
-    pub fn at(&self, revision: Revision) -> Self {
+    /// The object as of another revision, that of its removal: a copy, for the one who removed it.
+    /// Who watches is told of the record and of the revision, and copies nothing.
+    pub(crate) fn at(&self, revision: Revision) -> Self {
         Self::new(self.key(), revision, self.created(), self.value())
     }
 

@@ -142,7 +142,7 @@ pub(super) fn object(
 ) -> Result<Response<Body>, Status> {
     let accepted = accepted_of(call, false)?;
     let include = shapes::Include::parse(call.query, accepted.shape)?;
-    let json = shapes::single(&**call.kind, record, accepted.shape, include)?;
+    let json = shapes::single(&**call.kind, record.into(), accepted.shape, include)?;
     respond(code, accepted.format, json)
 }
 

@@ -25,6 +25,7 @@ use super::Call;
 use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
 use super::shapes::{self, Include};
 use super::websocket;
+use crate::registry::encoding::Shown;
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::registry::list::Page;
@@ -310,20 +311,26 @@ impl Frames {
     fn object(
         &mut self,
         kind: &dyn Kind,
-        record: &Record,
+        shown: Shown<'_>,
         include: Include,
     ) -> Result<Bytes, Status> {
         match self.accepted.shape {
-            Shape::Table => shapes::one_row(kind, record, include, self.columns(kind)),
-            shape => shapes::single(kind, record, shape, include),
+            Shape::Table => shapes::one_row(kind, shown, include, self.columns(kind)),
+            shape => shapes::single(kind, shown, shape, include),
         }
     }
 
     fn event(&mut self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
         let (name, object) = match change {
-            Change::Added(record) => ("ADDED", self.object(kind, record, include)),
-            Change::Modified(record) => ("MODIFIED", self.object(kind, record, include)),
-            Change::Deleted(record) => ("DELETED", self.object(kind, record, include)),
+            Change::Added(record) => ("ADDED", self.object(kind, record.into(), include)),
+            Change::Modified(record) => ("MODIFIED", self.object(kind, record.into(), include)),
+            Change::Deleted { record, revision } => {
+                let shown = Shown {
+                    record,
+                    revision: *revision,
+                };
+                ("DELETED", self.object(kind, shown, include))
+            }
             Change::Bookmark {
                 revision,
                 initial_events_end,
@@ -400,5 +407,77 @@ impl Frames {
             "rows": [{"cells": cells, "object": object}],
         });
         table.to_string().into()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use coracle_store::{Attributes, Value as Stored};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::registry::encoding::{SCHEMA, encode};
+    use crate::registry::kinds;
+    use crate::registry::lookup::Kinds;
+
+    const LIMIT: usize = 1 << 20;
+
+    /// The object of an event.
+    fn object(format: Format, event: &[u8]) -> Value {
+        let parsed = |json: &[u8]| serde_json::from_slice::<Value>(json).unwrap();
+        match format {
+            Format::Protobuf => {
+                let start = event.windows(4).position(|four| four == b"k8s\0").unwrap();
+                parsed(&protobuf::to_json(&event[start..], LIMIT).unwrap())
+            }
+            Format::Cbor => parsed(&cbor::to_json(event, LIMIT).unwrap())["object"].clone(),
+            Format::Json | Format::Yaml => parsed(event)["object"].clone(),
+        }
+    }
+
+    #[test]
+    fn an_object_goes_at_the_version_of_its_end_in_every_form() {
+        let kinds = Kinds::new(kinds::all());
+        let kind = &**kinds.resource("", "v1", "configmaps").unwrap();
+        let body = json!({"metadata": {"name": "a", "namespace": "default"}}).to_string();
+        let mut made = kind.decode(body.as_bytes()).unwrap();
+        let encoded = encode(kind, &mut *made).unwrap();
+        let whole: &[&str] = &["/metadata/resourceVersion"];
+        let table: &[&str] = &[
+            "/metadata/resourceVersion",
+            "/rows/0/object/metadata/resourceVersion",
+        ];
+        // As it is stored, and decoded to be served.
+        for schema in [SCHEMA, SCHEMA - 1] {
+            let attributes = Attributes {
+                schema,
+                splice: u32::try_from(encoded.get().splice()).unwrap(),
+                ..Attributes::default()
+            };
+            let stored = Stored::new(encoded.get().json(), &attributes);
+            let gone = Change::Deleted {
+                record: Record::new("/registry/configmaps/default/a", 7, 7, stored.get()),
+                revision: 9,
+            };
+            for (format, shape, versions) in [
+                (Format::Json, Shape::Whole, whole),
+                (Format::Json, Shape::Metadata, whole),
+                (Format::Json, Shape::Table, table),
+                (Format::Protobuf, Shape::Whole, whole),
+                (Format::Protobuf, Shape::Metadata, whole),
+                (Format::Cbor, Shape::Whole, whole),
+                (Format::Cbor, Shape::Metadata, whole),
+                (Format::Cbor, Shape::Table, table),
+            ] {
+                let mut frames = Frames::new(kind, Accepted { format, shape });
+                let event = frames.event(kind, &gone, Include::default());
+                let object = object(format, &event);
+                for version in versions {
+                    let shown = object.pointer(version).and_then(Value::as_str);
+                    assert_eq!(shown, Some("9"), "{format:?} {shape:?}: {object}");
+                }
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::registry::encoding::{decode, json, write_json};
+use crate::registry::encoding::{Shown, decode_shown, json, write_json};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::request::media::Shape;
@@ -47,28 +47,27 @@ impl Include {
 /// One object in a shape.
 pub(super) fn single(
     kind: &dyn Kind,
-    record: &Record,
+    shown: Shown<'_>,
     shape: Shape,
     include: Include,
 ) -> Result<Bytes, Status> {
     match shape {
-        Shape::Whole => json(kind, record),
-        Shape::Metadata => metadata(kind, record),
-        Shape::Table => one_row(kind, record, include, kind.columns()),
+        Shape::Whole => json(kind, shown),
+        Shape::Metadata => metadata(kind, shown),
+        Shape::Table => one_row(kind, shown, include, kind.columns()),
     }
 }
 
 /// One object as a table with these columns.
 pub(super) fn one_row(
     kind: &dyn Kind,
-    record: &Record,
+    shown: Shown<'_>,
     include: Include,
     columns: Vec<Column>,
 ) -> Result<Bytes, Status> {
     let mut table = Table::new(columns);
-    table.metadata.resource_version =
-        (record.revision() > 0).then(|| record.revision().to_string());
-    table.rows.push(row(kind, record, include)?);
+    table.metadata.resource_version = shown.version();
+    table.rows.push(row(kind, shown, include)?);
     to_bytes(&table)
 }
 
@@ -82,7 +81,7 @@ pub(super) fn table(
     let mut table = Table::new(kind.columns());
     table.metadata = list_meta;
     for record in records {
-        table.rows.push(row(kind, record, include)?);
+        table.rows.push(row(kind, record.into(), include)?);
     }
     to_bytes(&table)
 }
@@ -93,10 +92,10 @@ fn to_bytes(table: &Table) -> Result<Bytes, Status> {
         .map_err(|error| internal("encode a table", &error))
 }
 
-fn row(kind: &dyn Kind, record: &Record, include: Include) -> Result<Row, Status> {
-    let object = decode(kind, record)?;
+fn row(kind: &dyn Kind, shown: Shown<'_>, include: Include) -> Result<Row, Status> {
+    let object = decode_shown(kind, shown)?;
     let cells = kind.row(&*object, jiff::Timestamp::now());
-    row_of(cells, include, || json(kind, record))
+    row_of(cells, include, || json(kind, shown))
 }
 
 /// A row with what is wanted of the object.
@@ -151,8 +150,8 @@ struct OnlyMetadata<'a> {
 }
 
 /// The object as PartialObjectMetadata.
-pub(super) fn metadata(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
-    only_metadata(&json(kind, record)?)
+pub(super) fn metadata(kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
+    only_metadata(&json(kind, shown)?)
 }
 
 fn only_metadata(whole: &[u8]) -> Result<Bytes, Status> {
@@ -175,8 +174,8 @@ pub(super) fn write_item(
     out: &mut BytesMut,
 ) -> Result<(), Status> {
     match shape {
-        Shape::Metadata => out.put_slice(&metadata(kind, record)?),
-        _ => write_json(kind, record, out)?,
+        Shape::Metadata => out.put_slice(&metadata(kind, record.into())?),
+        _ => write_json(kind, record.into(), out)?,
     }
     Ok(())
 }

@@ -4,16 +4,47 @@
 //! `metadata.resourceVersion`, which is not known before the write; it is spliced in at
 //! [`Attributes::splice`] whenever the bytes are served. Only bytes of another schema
 //! generation, or kinds that are a view of another kind's objects, are decoded to be served.
+//!
+//! Whoever watches sees an object go at the version at which it went, which is not that of its last
+//! write. So what is served is a record with the version to be shown ([`Shown`]): all watchers share
+//! the record that the store held.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
-use coracle_store::{Attributes, Record, Value};
+use coracle_store::{Attributes, Record, Revision, Value};
 
 use super::erased::{Kind, Object};
 use super::errors::internal;
 
 /// Generation of the schemas that are written now.
 pub const SCHEMA: u16 = 1;
+
+/// A record as a client sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The record.
+    pub record: &'a Record,
+    /// What `metadata.resourceVersion` says; 0 where the object has none.
+    pub revision: Revision,
+}
+
+impl<'a> From<&'a Record> for Shown<'a> {
+    /// The record at the revision at which it was last written.
+    fn from(record: &'a Record) -> Self {
+        Self {
+            record,
+            revision: record.revision(),
+        }
+    }
+}
+
+impl Shown<'_> {
+    /// `metadata.resourceVersion`.
+    #[must_use]
+    pub fn version(self) -> Option<String> {
+        (self.revision > 0).then(|| self.revision.to_string())
+    }
+}
 
 /// Encodes an object for the store, with what selectors read of it.
 ///
@@ -48,40 +79,44 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
 /// # Errors
 /// 500 where the stored bytes do not decode.
 pub fn decode(kind: &dyn Kind, record: &Record) -> Result<Box<dyn Object>, Status> {
-    let mut object = kind
-        .decode_stored(record.value().json())
-        .map_err(|error| internal("decode a stored object", &error))?;
-    object.meta_mut().resource_version = version(record);
-    Ok(object)
+    decode_shown(kind, record.into())
 }
 
-fn version(record: &Record) -> Option<String> {
-    (record.revision() > 0).then(|| record.revision().to_string())
+/// Decodes a stored object with the `metadata.resourceVersion` that is to be shown.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_shown(kind: &dyn Kind, shown: Shown<'_>) -> Result<Box<dyn Object>, Status> {
+    let mut object = kind
+        .decode_stored(shown.record.value().json())
+        .map_err(|error| internal("decode a stored object", &error))?;
+    object.meta_mut().resource_version = shown.version();
+    Ok(object)
 }
 
 /// Appends the JSON of a record as clients of this kind see it.
 ///
 /// # Errors
 /// 500 where stored bytes must be converted and do not decode.
-pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Result<(), Status> {
-    if kind.descriptor().converted || record.value().schema() != SCHEMA {
-        let object = decode(kind, record)?;
+pub fn write_json(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Result<(), Status> {
+    let value = shown.record.value();
+    if kind.descriptor().converted || value.schema() != SCHEMA {
+        let object = decode_shown(kind, shown)?;
         let json = object
             .to_json()
             .map_err(|error| internal("encode an object", &error))?;
         out.extend_from_slice(&json);
         return Ok(());
     }
-    let bytes = record.value().json();
-    let splice = record.value().splice();
+    let (bytes, splice) = (value.json(), value.splice());
     let (Some(head), Some(tail)) = (bytes.get(..splice), bytes.get(splice..)) else {
         return Err(Status::internal("a stored object is damaged"));
     };
     out.reserve(bytes.len() + 48);
     out.extend_from_slice(head);
-    if record.revision() > 0 {
+    if let Some(version) = shown.version() {
         out.put_slice(b"\"resourceVersion\":\"");
-        out.put_slice(record.revision().to_string().as_bytes());
+        out.put_slice(version.as_bytes());
         out.put_slice(b"\",");
     }
     out.extend_from_slice(tail);
@@ -92,9 +127,9 @@ pub fn write_json(kind: &dyn Kind, record: &Record, out: &mut BytesMut) -> Resul
 ///
 /// # Errors
 /// As [`write_json`].
-pub fn json(kind: &dyn Kind, record: &Record) -> Result<Bytes, Status> {
+pub fn json(kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
     let mut out = BytesMut::new();
-    write_json(kind, record, &mut out)?;
+    write_json(kind, shown, &mut out)?;
     Ok(out.freeze())
 }
 

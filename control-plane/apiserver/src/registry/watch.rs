@@ -30,8 +30,13 @@ pub enum Change {
     Added(Record),
     /// An object changed.
     Modified(Record),
-    /// An object was removed, or no longer matches; its last matching state.
-    Deleted(Record),
+    /// An object was removed, or no longer matches.
+    Deleted {
+        /// Its last matching state: the one that the store held, which all watchers share.
+        record: Record,
+        /// The revision at which it is shown: that of its removal, or of what made it not match.
+        revision: Revision,
+    },
     /// The client has seen everything up to this revision.
     Bookmark {
         /// The revision.
@@ -177,8 +182,10 @@ impl State {
             };
             match event {
                 Some(Ok(event)) => {
-                    if let Some(change) = self.see(event) {
-                        return Some(change);
+                    let (revision, change) = seen(&self.selection, event);
+                    self.told = revision;
+                    if change.is_some() {
+                        return change;
                     }
                 }
                 Some(Err(error)) => {
@@ -195,35 +202,6 @@ impl State {
         None
     }
 
-    /// What a client with this selection sees of an event.
-    fn see(&mut self, event: Event) -> Option<Change> {
-        match event {
-            Event::Put { record, previous } => {
-                self.told = record.revision();
-                let matched = previous
-                    .as_ref()
-                    .is_some_and(|previous| self.selection.matches(previous));
-                match (self.selection.matches(&record), matched) {
-                    (true, true) => Some(Change::Modified(record)),
-                    (true, false) => Some(Change::Added(record)),
-                    (false, true) => {
-                        previous.map(|previous| Change::Deleted(previous.at(record.revision())))
-                    }
-                    (false, false) => None,
-                }
-            }
-            Event::Delete { previous, revision } => {
-                self.told = revision;
-                let matched = self.selection.matches(&previous);
-                matched.then(|| Change::Deleted(previous.at(revision)))
-            }
-            Event::Progress(revision) => {
-                self.told = revision;
-                None
-            }
-        }
-    }
-
     fn await_bookmark(&mut self) {
         let due = next_bookmark(Instant::now(), self.ends);
         self.bookmark = due.map(|due| Box::pin(sleep_until(due)));
@@ -238,6 +216,31 @@ impl State {
     }
 }
 
+/// The revision of an event, and what a client with this selection sees of it.
+fn seen(selection: &Selection, event: Event) -> (Revision, Option<Change>) {
+    match event {
+        Event::Put { record, previous } => {
+            let revision = record.revision();
+            let previous = previous.filter(|previous| selection.matches(previous));
+            let change = match (selection.matches(&record), previous) {
+                (true, Some(_)) => Some(Change::Modified(record)),
+                (true, None) => Some(Change::Added(record)),
+                (false, previous) => previous.map(|record| Change::Deleted { record, revision }),
+            };
+            (revision, change)
+        }
+        Event::Delete { previous, revision } => {
+            let matched = selection.matches(&previous);
+            let gone = Change::Deleted {
+                record: previous,
+                revision,
+            };
+            (revision, matched.then_some(gone))
+        }
+        Event::Progress(revision) => (revision, None),
+    }
+}
+
 /// When the next bookmark is due of a watch that ends then; none is once the last has been sent.
 fn next_bookmark(now: Instant, ends: Instant) -> Option<Instant> {
     let last = ends.checked_sub(BEFORE_END)?;
@@ -246,8 +249,62 @@ fn next_bookmark(now: Instant, ends: Instant) -> Option<Instant> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use coracle_store::{Attributes, MemoryStore, Precondition, Store, Value};
+
     use super::*;
+    use crate::registry::lookup::Kinds;
+    use crate::registry::{key, kinds};
+
+    #[tokio::test]
+    async fn watchers_share_the_object_that_goes() {
+        let kinds = Kinds::new(kinds::all());
+        let kind = &**kinds.resource("", "v1", "configmaps").unwrap();
+        let key = key(kind.descriptor(), "default", "a");
+        let value = |app: &str| {
+            let attributes = Attributes {
+                labels: [("app".to_owned(), app.to_owned())].into(),
+                ..Attributes::default()
+            };
+            Value::new(b"{}", &attributes)
+        };
+        let any = Precondition::default;
+        let store = MemoryStore::new();
+        let first = store.create(&key, value("x")).await.unwrap();
+        let second = store
+            .compare_and_swap(&key, any(), value("y"))
+            .await
+            .unwrap();
+        let end = store.delete(&key, any()).await.unwrap().revision();
+        for (selector, last, at) in [
+            ("app=x", &first, second.revision()),
+            ("app=y", &second, end),
+            ("", &second, end),
+        ] {
+            let options = ListOptions {
+                label_selector: selector.to_owned(),
+                ..ListOptions::default()
+            };
+            let selection = Selection::parse(kind, &options).unwrap();
+            for watcher in 0..2 {
+                let watch = store.watch(&key, first.revision()).await.unwrap();
+                let changes = watch
+                    .take(2)
+                    .map(|event| seen(&selection, event.unwrap()).1);
+                let changes: Vec<_> = changes.collect().await;
+                let gone = changes.into_iter().find_map(|change| match change {
+                    Some(Change::Deleted { record, revision }) => Some((record, revision)),
+                    _ => None,
+                });
+                let (record, revision) = gone.unwrap();
+                assert_eq!(revision, at, "{selector:?}");
+                // The very bytes that were written, and not others that are the same.
+                let shared = std::ptr::eq(record.value().json(), last.value().json());
+                assert!(shared, "{selector:?}: watcher {watcher} has a copy");
+            }
+        }
+    }
 
     #[test]
     fn bookmarks_come_every_minute_and_before_the_end() {

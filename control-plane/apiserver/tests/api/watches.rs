@@ -30,6 +30,9 @@ async fn a_watch_without_a_version_begins_with_the_state() {
     let event = watch.event().await.unwrap();
     assert_eq!(event["type"], "DELETED");
     assert_eq!(event["object"]["data"]["x"], "y");
+    // At the version of its end, as etcd has it.
+    let now = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+    assert_eq!(event["object"]["metadata"]["resourceVersion"], now);
 }
 
 #[tokio::test]
