@@ -9,6 +9,7 @@
 
 mod codec;
 mod command;
+mod encodings;
 mod heap;
 mod memory;
 mod raft;

@@ -2,7 +2,8 @@
 //!
 //! The hub is owned by the [`crate::replica::Replica`] and dispatches under its lock, so a
 //! subscriber misses nothing between the history that it begins with and its queue. A subscriber
-//! that does not keep up loses its queue and is told to list again: nobody waits for it.
+//! that does not keep up loses its queue and is told to list again: nobody waits for it. What one of
+//! them makes of a change that waits in several queues is there for the others ([`Encodings`]).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use futures::StreamExt;
 use futures::stream;
 use tokio::sync::{mpsc, watch};
 
+use crate::encodings::{Encodings, Recent, Told};
 use crate::state::Change;
 use crate::types::{Error, Event, Result, Revision, Watch};
 
@@ -24,10 +26,12 @@ pub(crate) struct Hub {
     by_prefix: HashMap<Arc<str>, Vec<Subscriber>>,
     /// How many prefixes of each length there are: which parts of a key to look up.
     lengths: BTreeMap<usize, usize>,
+    /// What lies beside the changes that wait.
+    recent: Arc<Recent>,
 }
 
 struct Subscriber {
-    queue: mpsc::Sender<Arc<Change>>,
+    queue: mpsc::Sender<Arc<Told>>,
     fate: Arc<Fate>,
 }
 
@@ -41,6 +45,8 @@ impl Hub {
     pub(crate) fn dispatch(&mut self, change: &Arc<Change>, floor: Revision) {
         let key = change.key();
         let mut emptied = Vec::new();
+        // Made where there is anybody to be told.
+        let mut told = None;
         for length in self
             .lengths
             .keys()
@@ -52,7 +58,8 @@ impl Hub {
             let Some(subscribers) = self.by_prefix.get_mut(prefix) else {
                 continue;
             };
-            subscribers.retain(|subscriber| subscriber.offer(change, floor));
+            let told = told.get_or_insert_with(|| Told::new(change.clone(), self.recent.clone()));
+            subscribers.retain(|subscriber| subscriber.offer(told, floor));
             if subscribers.is_empty() {
                 emptied.push(prefix);
             }
@@ -124,8 +131,8 @@ impl Hub {
 
 impl Subscriber {
     /// Whether the subscriber stays.
-    fn offer(&self, change: &Arc<Change>, floor: Revision) -> bool {
-        match self.queue.try_send(change.clone()) {
+    fn offer(&self, told: &Arc<Told>, floor: Revision) -> bool {
+        match self.queue.try_send(told.clone()) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.fate.0.store(floor + 1, Ordering::Release);
@@ -143,7 +150,7 @@ struct Telling {
     now: Option<Revision>,
     /// The newest revision that was told.
     told: Revision,
-    receiver: mpsc::Receiver<Arc<Change>>,
+    receiver: mpsc::Receiver<Arc<Told>>,
     progress: watch::Receiver<Revision>,
     fate: Arc<Fate>,
 }
@@ -151,7 +158,8 @@ struct Telling {
 impl Telling {
     async fn next(&mut self) -> Result<Event> {
         if let Some(change) = self.backlog.pop_front() {
-            return Ok(self.tell(&change));
+            self.told = change.revision;
+            return Ok(change.event(Encodings::default()));
         }
         if let Some(now) = self.now.take() {
             self.told = now;
@@ -160,9 +168,9 @@ impl Telling {
         loop {
             tokio::select! {
                 biased;
-                change = self.receiver.recv() => {
-                    return match change {
-                        Some(change) => Ok(self.tell(&change)),
+                told = self.receiver.recv() => {
+                    return match told {
+                        Some(told) => Ok(self.tell(told)),
                         None => Err(self.ended()),
                     };
                 }
@@ -170,8 +178,8 @@ impl Telling {
                 // first, all of that has been told.
                 Ok(()) = self.progress.changed() => {
                     let revision = *self.progress.borrow_and_update();
-                    if let Ok(change) = self.receiver.try_recv() {
-                        return Ok(self.tell(&change));
+                    if let Ok(told) = self.receiver.try_recv() {
+                        return Ok(self.tell(told));
                     }
                     if revision > self.told {
                         self.told = revision;
@@ -182,9 +190,9 @@ impl Telling {
         }
     }
 
-    fn tell(&mut self, change: &Change) -> Event {
-        self.told = change.revision;
-        change.event()
+    fn tell(&mut self, told: Arc<Told>) -> Event {
+        self.told = told.revision();
+        told.event()
     }
 
     fn ended(&self) -> Error {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+pub use crate::encodings::Encodings;
 pub use crate::record::Record;
 pub use crate::value::{Attributes, Pairs, Value, ValueRef};
 
@@ -66,7 +67,7 @@ impl List {
 }
 
 /// A change in the key space.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Event {
     /// An object was created (`previous` is none) or replaced.
     Put {
@@ -74,6 +75,8 @@ pub enum Event {
         record: Record,
         /// What it replaced; a watch with a selector needs it to tell that an object left.
         previous: Option<Record>,
+        /// What those who are told of it have made of it.
+        encodings: Encodings,
     },
     /// An object was removed.
     Delete {
@@ -81,6 +84,8 @@ pub enum Event {
         previous: Record,
         /// The revision of the removal.
         revision: Revision,
+        /// What those who are told of it have made of it.
+        encodings: Encodings,
     },
     /// Nothing up to this revision is outstanding: the source of bookmarks. Sent when a watch
     /// has delivered all that it began with, and then at most once per second of idleness if

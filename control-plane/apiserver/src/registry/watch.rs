@@ -219,7 +219,9 @@ impl State {
 /// The revision of an event, and what a client with this selection sees of it.
 fn seen(selection: &Selection, event: Event) -> (Revision, Option<Change>) {
     match event {
-        Event::Put { record, previous } => {
+        Event::Put {
+            record, previous, ..
+        } => {
             let revision = record.revision();
             let previous = previous.filter(|previous| selection.matches(previous));
             let change = match (selection.matches(&record), previous) {
@@ -229,7 +231,9 @@ fn seen(selection: &Selection, event: Event) -> (Revision, Option<Change>) {
             };
             (revision, change)
         }
-        Event::Delete { previous, revision } => {
+        Event::Delete {
+            previous, revision, ..
+        } => {
             let matched = selection.matches(&previous);
             let gone = Change::Deleted {
                 record: previous,

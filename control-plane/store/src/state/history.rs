@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::command::RequestId;
+use crate::encodings::Encodings;
 use crate::types::{Error, Event, Record, Result, Revision};
 
 /// Where in the log an entry stands.
@@ -186,15 +187,17 @@ impl Change {
     }
 
     /// The change as a watch tells it.
-    pub(crate) fn event(&self) -> Event {
+    pub(crate) fn event(&self, encodings: Encodings) -> Event {
         match &self.effect {
             Effect::Put { record, previous } => Event::Put {
                 record: record.clone(),
                 previous: previous.clone(),
+                encodings,
             },
             Effect::Delete { previous } => Event::Delete {
                 previous: previous.clone(),
                 revision: self.revision,
+                encodings,
             },
         }
     }

@@ -9,7 +9,9 @@ pub(super) async fn follows(store: Arc<dyn Store>) {
     let mut watch = store.watch("follows/", first.revision() - 1).await.unwrap();
     let mut late = store.watch("follows/", first.revision()).await.unwrap();
     let put = |event: Result<Event>| match event {
-        Ok(Event::Put { record, previous }) => (record, previous),
+        Ok(Event::Put {
+            record, previous, ..
+        }) => (record, previous),
         other => panic!("no put: {other:?}"),
     };
     assert_eq!(put(change(&mut watch).await), (first.clone(), None));
@@ -29,7 +31,9 @@ pub(super) async fn follows(store: Arc<dyn Store>) {
             (second.clone(), Some(first.clone()))
         );
         match change(watch).await {
-            Ok(Event::Delete { previous, revision }) => {
+            Ok(Event::Delete {
+                previous, revision, ..
+            }) => {
                 assert_eq!((previous, revision), (second.clone(), removed.revision()));
             }
             other => panic!("no delete: {other:?}"),
@@ -67,12 +71,16 @@ pub(super) async fn misses_nothing(store: Arc<dyn Store>) {
         let mut last = from;
         while !state.contains_key("misses/end") {
             match change(&mut watch).await.unwrap() {
-                Event::Put { record, previous } => {
+                Event::Put {
+                    record, previous, ..
+                } => {
                     assert!(record.revision() > last);
                     last = record.revision();
                     assert_eq!(state.insert(record.key().to_owned(), record), previous);
                 }
-                Event::Delete { previous, revision } => {
+                Event::Delete {
+                    previous, revision, ..
+                } => {
                     assert!(revision > last);
                     last = revision;
                     assert_eq!(state.remove(previous.key()), Some(previous));
