@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::MAX_VALUE_BYTES;
 use crate::command::{Command, Request, RequestId};
 use crate::replica::Replica;
-use crate::state::{Limits, Position, State};
+use crate::state::{Change, Limits, Position, State};
 use crate::types::{
     Error, List, ListOptions, Precondition, Read, Record, Result, Revision, Store, Value, Watch,
 };
@@ -50,6 +50,11 @@ impl MemoryStore {
     }
 
     fn apply(&self, command: Command) -> Result<Record> {
+        let change = self.change(command)?;
+        Ok(change.outcome())
+    }
+
+    fn change(&self, command: Command) -> Result<Arc<Change>> {
         let mut applied = self.applied.lock();
         *applied += 1;
         let index = *applied;

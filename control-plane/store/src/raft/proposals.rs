@@ -22,6 +22,7 @@ use super::network::{Message, Peers, Refusal, Reply};
 use super::types::{Batch, TypeConfig};
 use crate::command::{Command, Request, RequestId};
 use crate::memory::unix_millis;
+use crate::state::Change;
 use crate::types::{Error, Record, Result};
 use crate::wal::{Space, Wal};
 
@@ -46,7 +47,7 @@ pub(super) struct Waiters {
 #[derive(Default)]
 struct Waiting {
     last: u64,
-    senders: BTreeMap<u64, oneshot::Sender<Result<Record>>>,
+    senders: BTreeMap<u64, oneshot::Sender<Result<Arc<Change>>>>,
 }
 
 impl Waiters {
@@ -58,7 +59,7 @@ impl Waiters {
         }
     }
 
-    fn enter(&self) -> (u64, oneshot::Receiver<Result<Record>>) {
+    fn enter(&self) -> (u64, oneshot::Receiver<Result<Arc<Change>>>) {
         let (sender, outcome) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.last += 1;
@@ -84,7 +85,7 @@ impl Waiters {
     }
 
     /// Hands outcomes to those of the requests that came from here.
-    pub(super) fn settle(&self, requests: &[Request], outcomes: Vec<Option<Result<Record>>>) {
+    pub(super) fn settle(&self, requests: &[Request], outcomes: Vec<Option<Result<Arc<Change>>>>) {
         let mut waiting = self.waiting.lock();
         for (request, outcome) in requests.iter().zip(outcomes) {
             if request.id.session == self.session
@@ -167,7 +168,7 @@ impl Proposals {
             })
         };
         match tokio::time::timeout(PATIENCE, proposed).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.map(|change| change.outcome()),
             Err(_) => {
                 let message = format!("no quorum answered within {} s", PATIENCE.as_secs());
                 Err(Error::Unavailable(message))

@@ -178,8 +178,9 @@ impl Change {
         }
     }
 
-    /// What the caller of the mutation is told.
-    pub(super) fn outcome(&self) -> Record {
+    /// What the caller of the mutation is told. Of a removal that is a copy of the object: it is
+    /// made for the one who asked, and under no lock.
+    pub(crate) fn outcome(&self) -> Record {
         match &self.effect {
             Effect::Put { record, .. } => record.clone(),
             Effect::Delete { previous } => previous.at(self.revision),

@@ -33,8 +33,9 @@ pub(crate) struct State {
 
 /// What applying a log entry came to.
 pub(crate) struct Applied {
-    /// One per request, in order; none where the request had been applied before.
-    pub(crate) outcomes: Vec<Option<Result<Record>>>,
+    /// One per request, in order; none where the request had been applied before. What the caller
+    /// is told of a change is made where there is a caller ([`Change::outcome`]).
+    pub(crate) outcomes: Vec<Option<Result<Arc<Change>>>>,
     /// The mutations, in the order of their revisions.
     pub(crate) changes: Vec<Arc<Change>>,
 }
@@ -94,9 +95,8 @@ impl State {
         for request in requests {
             outcomes.push(self.sessions.admit(request.id).then(|| {
                 let change = Arc::new(self.mutate(&request.command)?);
-                let outcome = change.outcome();
-                changes.push(change);
-                Ok(outcome)
+                changes.push(change.clone());
+                Ok(change)
             }));
         }
         self.history.push(Group {

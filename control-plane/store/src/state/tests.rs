@@ -47,6 +47,23 @@ fn a_request_that_arrives_twice_is_applied_once() {
 }
 
 #[test]
+fn a_removal_copies_nothing_until_somebody_asks_what_came_of_it() {
+    let mut state = State::new(Limits::default());
+    let create = request(1, Command::Create(draft("a", "1")));
+    let delete = request(2, Command::Delete(Precondition::default(), "a".into()));
+    let applied = state.apply(Position::default(), 0, &[create, delete]);
+    let [Some(Ok(created)), Some(Ok(deleted))] = &applied.outcomes[..] else {
+        panic!("something failed");
+    };
+    assert!(Arc::ptr_eq(deleted, &applied.changes[1]));
+    let (written, gone) = (created.outcome(), deleted.previous().unwrap());
+    assert!(std::ptr::eq(gone.value().json(), written.value().json()));
+    let told = deleted.outcome();
+    assert_eq!((told.revision(), told.created()), (2, 1));
+    assert_eq!(told.value(), written.value());
+}
+
+#[test]
 fn a_settled_request_never_comes_back() {
     let mut sessions = Sessions::default();
     let id = |sequence, settled| RequestId {
