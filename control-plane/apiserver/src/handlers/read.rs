@@ -25,7 +25,7 @@ use super::Call;
 use super::encode::{accepted_of, object, protobuf_kind, respond, response, transcode};
 use super::shapes::{self, Include};
 use super::websocket;
-use crate::registry::encoding::Shown;
+use crate::registry::encoding::{SPLICED, Shown};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::registry::list::Page;
@@ -35,9 +35,6 @@ use crate::request::options::{ListOptions, resource_version};
 
 /// Lists are sent in chunks of about this size.
 const CHUNK: usize = 64 * 1024;
-
-/// What an object grows by when its resourceVersion is spliced in, at most.
-const SPLICED: usize = 48;
 
 pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let read = resource_version(call.query)?.map_or(Read::Latest, Read::AtLeast);
@@ -138,7 +135,7 @@ async fn protobuf_list(
     let mut item = BytesMut::new();
     for record in records {
         item.clear();
-        shapes::write_item(kind, &record, shape, &mut item)?;
+        shapes::write_item(kind, (&record).into(), shape, &mut item)?;
         list.push(&item).map_err(|error| failed(&error))?;
         if list.pending() >= CHUNK {
             length += list.pending();
@@ -203,7 +200,7 @@ impl Chunks {
                 out.put_u8(b',');
             }
             comma = true;
-            shapes::write_item(&*self.kind, &record, self.shape, &mut out)?;
+            shapes::write_item(&*self.kind, (&record).into(), self.shape, &mut out)?;
         }
         Ok(Some(out.freeze()))
     }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::registry::encoding::{Shown, decode_shown, json, write_json};
+use crate::registry::encoding::{Shown, decode_shown, json, write_json, write_metadata};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::request::media::Shape;
@@ -95,20 +95,16 @@ fn to_bytes(table: &Table) -> Result<Bytes, Status> {
 fn row(kind: &dyn Kind, shown: Shown<'_>, include: Include) -> Result<Row, Status> {
     let object = decode_shown(kind, shown)?;
     let cells = kind.row(&*object, jiff::Timestamp::now());
-    row_of(cells, include, || json(kind, shown))
-}
-
-/// A row with what is wanted of the object.
-fn row_of(
-    cells: Vec<Cell>,
-    include: Include,
-    whole: impl FnOnce() -> Result<Bytes, Status>,
-) -> Result<Row, Status> {
     let included = match include {
         Include::Nothing => None,
-        Include::Metadata => Some(only_metadata(&whole()?)?),
-        Include::Object => Some(whole()?),
+        Include::Metadata => Some(metadata(kind, shown)?),
+        Include::Object => Some(json(kind, shown)?),
     };
+    row_of(cells, included)
+}
+
+/// A row with what is included of the object.
+fn row_of(cells: Vec<Cell>, included: Option<Bytes>) -> Result<Row, Status> {
     let raw = included.map(|bytes| {
         let text = String::from_utf8(bytes.into()).unwrap_or_default();
         RawValue::from_string(text).map_err(|error| internal("encode a row", &error))
@@ -137,7 +133,12 @@ pub(super) fn computed(
                 .metadata
                 .resource_version
                 .clone_from(&meta.resource_version);
-            table.rows.push(row_of(cells, include, || Ok(whole))?);
+            let included = match include {
+                Include::Nothing => None,
+                Include::Metadata => Some(only_metadata(&whole)?),
+                Include::Object => Some(whole),
+            };
+            table.rows.push(row_of(cells, included)?);
             to_bytes(&table)
         }
     }
@@ -149,33 +150,41 @@ struct OnlyMetadata<'a> {
     metadata: &'a RawValue,
 }
 
-/// The object as PartialObjectMetadata.
-pub(super) fn metadata(kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
-    only_metadata(&json(kind, shown)?)
-}
+/// How a PartialObjectMetadata begins.
+const PARTIAL: &[u8] =
+    b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":";
 
-fn only_metadata(whole: &[u8]) -> Result<Bytes, Status> {
-    let only: OnlyMetadata<'_> = serde_json::from_slice(whole)
-        .map_err(|error| internal("read an object's metadata", &error))?;
+/// The object as PartialObjectMetadata.
+fn metadata(kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
     let mut out = BytesMut::new();
-    out.put_slice(
-        b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":",
-    );
-    out.put_slice(only.metadata.get().as_bytes());
-    out.put_u8(b'}');
+    write_partial(kind, shown, &mut out)?;
     Ok(out.freeze())
 }
 
-/// Appends an item of a list.
+fn write_partial(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Result<(), Status> {
+    out.put_slice(PARTIAL);
+    write_metadata(kind, shown, out)?;
+    out.put_u8(b'}');
+    Ok(())
+}
+
+/// The same of the JSON of an object that is not stored.
+fn only_metadata(whole: &[u8]) -> Result<Bytes, Status> {
+    let only: OnlyMetadata<'_> = serde_json::from_slice(whole)
+        .map_err(|error| internal("read an object's metadata", &error))?;
+    let only = only.metadata.get().as_bytes();
+    Ok([PARTIAL, only, b"}"].concat().into())
+}
+
+/// Appends an object in a shape that is not a table: an item of a list, or what an event tells of.
 pub(super) fn write_item(
     kind: &dyn Kind,
-    record: &Record,
+    shown: Shown<'_>,
     shape: Shape,
     out: &mut BytesMut,
 ) -> Result<(), Status> {
     match shape {
-        Shape::Metadata => out.put_slice(&metadata(kind, record.into())?),
-        _ => write_json(kind, record.into(), out)?,
+        Shape::Metadata => write_partial(kind, shown, out),
+        _ => write_json(kind, shown, out),
     }
-    Ok(())
 }

@@ -9,15 +9,20 @@
 //! write. So what is served is a record with the version to be shown ([`Shown`]): all watchers share
 //! the record that the store held.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use coracle_apimachinery::status::Status;
-use coracle_store::{Attributes, Record, Revision, Value};
+use coracle_store::{Attributes, Record, Revision, Value, ValueRef};
 
 use super::erased::{Kind, Object};
 use super::errors::internal;
 
 /// Generation of the schemas that are written now.
 pub const SCHEMA: u16 = 1;
+
+/// What an object grows by when its resourceVersion is spliced in, at most.
+pub const SPLICED: usize = 48;
 
 /// A record as a client sees it.
 #[derive(Clone, Copy, Debug)]
@@ -94,13 +99,18 @@ pub fn decode_shown(kind: &dyn Kind, shown: Shown<'_>) -> Result<Box<dyn Object>
     Ok(object)
 }
 
+/// Whether stored bytes are not what clients of this kind see.
+fn is_converted(kind: &dyn Kind, value: ValueRef<'_>) -> bool {
+    kind.descriptor().converted || value.schema() != SCHEMA
+}
+
 /// Appends the JSON of a record as clients of this kind see it.
 ///
 /// # Errors
 /// 500 where stored bytes must be converted and do not decode.
 pub fn write_json(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Result<(), Status> {
     let value = shown.record.value();
-    if kind.descriptor().converted || value.schema() != SCHEMA {
+    if is_converted(kind, value) {
         let object = decode_shown(kind, shown)?;
         let json = object
             .to_json()
@@ -108,11 +118,37 @@ pub fn write_json(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Resu
         out.extend_from_slice(&json);
         return Ok(());
     }
-    let (bytes, splice) = (value.json(), value.splice());
-    let (Some(head), Some(tail)) = (bytes.get(..splice), bytes.get(splice..)) else {
-        return Err(Status::internal("a stored object is damaged"));
-    };
-    out.reserve(bytes.len() + 48);
+    write_spliced(shown, 0..value.json().len(), out)
+}
+
+/// Appends the JSON of a record's metadata alone, as clients of this kind see it. Of stored bytes
+/// nothing else is looked at.
+///
+/// # Errors
+/// As [`write_json`].
+pub fn write_metadata(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Result<(), Status> {
+    let value = shown.record.value();
+    if is_converted(kind, value) {
+        let object = decode_shown(kind, shown)?;
+        let json = serde_json::to_vec(object.meta())
+            .map_err(|error| internal("encode an object's metadata", &error))?;
+        out.extend_from_slice(&json);
+        return Ok(());
+    }
+    // The brace that opens it is the last byte before the splice.
+    let start = value.splice().checked_sub(1);
+    let range = start.zip(end_of_object(value.json(), value.splice()));
+    let (start, end) = range.ok_or_else(damaged)?;
+    write_spliced(shown, start..end, out)
+}
+
+/// Appends a part of stored bytes, with the version spliced into it.
+fn write_spliced(shown: Shown<'_>, range: Range<usize>, out: &mut BytesMut) -> Result<(), Status> {
+    let (json, splice) = (shown.record.value().json(), shown.record.value().splice());
+    let head = json.get(range.start..splice);
+    let tail = json.get(splice..range.end);
+    let (head, tail) = head.zip(tail).ok_or_else(damaged)?;
+    out.reserve(head.len() + tail.len() + SPLICED);
     out.extend_from_slice(head);
     if let Some(version) = shown.version() {
         out.put_slice(b"\"resourceVersion\":\"");
@@ -121,6 +157,10 @@ pub fn write_json(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Resu
     }
     out.extend_from_slice(tail);
     Ok(())
+}
+
+fn damaged() -> Status {
+    Status::internal("a stored object is damaged")
 }
 
 /// The JSON of a record as clients of this kind see it.
@@ -157,6 +197,23 @@ fn splice_offset(json: &[u8]) -> Option<usize> {
     None
 }
 
+/// The end of the object that opens just before `at`.
+fn end_of_object(json: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 1_usize;
+    loop {
+        at += memchr::memchr3(b'"', b'{', b'}', json.get(at..)?)?;
+        match json.get(at)? {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => at = end_of_string(json, at)?,
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
 /// The closing quote of the string that opens at `at`.
 fn end_of_string(json: &[u8], mut at: usize) -> Option<usize> {
     loop {
@@ -170,8 +227,13 @@ fn end_of_string(json: &[u8], mut at: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::registry::kinds;
+    use crate::registry::lookup::Kinds;
 
     #[test]
     fn the_splice_is_found_in_the_outermost_metadata_only() {
@@ -194,6 +256,68 @@ mod tests {
         for (json, want) in cases {
             let got = splice_offset(json.as_bytes()).map(|at| &json[at..]);
             assert_eq!(got, want, "{json}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_cut_out_as_it_is_in_the_whole() {
+        let kinds = Kinds::new(kinds::all());
+        let metadata = [
+            json!({"name": "a"}),
+            json!({
+                "name": "a", "labels": {"a": "}\"{\\", "b": "\\\""}, "finalizers": ["x/{", "y"],
+            }),
+            json!({"name": "a", "ownerReferences": [
+                {"apiVersion": "v1", "kind": "A", "name": "a", "uid": "1"},
+                {"apiVersion": "v1", "kind": "B", "name": "b", "uid": "2"},
+            ]}),
+        ];
+        for (group, version, plural) in [
+            ("", "v1", "configmaps"),
+            ("", "v1", "events"),
+            ("events.k8s.io", "v1", "events"),
+        ] {
+            let kind = &**kinds.resource(group, version, plural).unwrap();
+            // Of another generation they are decoded.
+            let all = [SCHEMA, SCHEMA - 1].map(|schema| metadata.iter().map(move |m| (m, schema)));
+            for (metadata, schema) in all.into_iter().flatten() {
+                let object = json!({"metadata": metadata, "data": {"metadata": "{"}});
+                let mut object = kind.decode(object.to_string().as_bytes()).unwrap();
+                let encoded = encode(kind, &mut *object).unwrap();
+                let attributes = Attributes {
+                    schema,
+                    splice: u32::try_from(encoded.get().splice()).unwrap(),
+                    ..Attributes::default()
+                };
+                let value = Value::new(encoded.get().json(), &attributes);
+                for revision in [0, 7] {
+                    let record = Record::new("a", revision, revision, value.get());
+                    let mut cut = BytesMut::new();
+                    write_metadata(kind, (&record).into(), &mut cut).unwrap();
+                    let whole = json(kind, (&record).into()).unwrap();
+                    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+                    let cut: serde_json::Value = serde_json::from_slice(&cut).unwrap();
+                    assert_eq!(cut, whole["metadata"], "{plural} of {version}");
+                    assert_eq!(cut.get("resourceVersion").is_some(), revision > 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_splice_that_is_none_is_damage() {
+        let kinds = Kinds::new(kinds::all());
+        let kind = &**kinds.resource("", "v1", "configmaps").unwrap();
+        for (json, splice) in [("", 0), (r#"{"metadata":{"name":"a"#, 13), ("{}", 9)] {
+            let attributes = Attributes {
+                schema: SCHEMA,
+                splice,
+                ..Attributes::default()
+            };
+            let value = Value::new(json.as_bytes(), &attributes);
+            let record = Record::new("a", 1, 1, value.get());
+            let written = write_metadata(kind, (&record).into(), &mut BytesMut::new());
+            assert_eq!(written, Err(damaged()), "{json}");
         }
     }
 }
