@@ -22,6 +22,7 @@ mod shapes;
 mod streaming;
 mod token;
 pub(crate) mod usage;
+mod watch;
 pub(crate) mod websocket;
 mod write;
 
@@ -127,7 +128,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
         // All namespaces at once can only be read.
         return match (info.verb.as_str(), info.name.as_str()) {
             ("list", _) => read::list(call).await,
-            ("watch", "") => read::watch(call).await,
+            ("watch", "") => watch::watch(call).await,
             (_, "") => Err(call.refuse()),
             _ => Err(Status::unknown_path()),
         };
@@ -145,7 +146,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     match (info.verb.as_str(), info.name.is_empty()) {
         ("get", false) => read::get(call).await,
         ("list", true) => read::list(call).await,
-        ("watch", _) => read::watch(call).await,
+        ("watch", _) => watch::watch(call).await,
         ("create", true) => write::create(call, body).await,
         ("update", false) => write::update(call, body).await,
         ("patch", false) => patch::patch(call, body).await,
