@@ -39,33 +39,39 @@ pub(crate) struct Told {
 }
 
 struct Made {
-    name: Arc<str>,
+    event: &'static str,
+    form: Arc<str>,
     bytes: Bytes,
 }
 
 impl Encodings {
-    /// The bytes of this name: those that somebody made before, or what is made now, which is kept
-    /// for the others who are yet to be told. Who comes meanwhile waits, and does not make it twice.
+    /// The bytes of an event in a form: those that somebody made before, or what is made now, which
+    /// is kept for the others who are yet to be told. Who comes meanwhile waits, and does not make
+    /// it twice. `event` is what the change is to who asks; `form` names all else that goes into the
+    /// bytes beside the change.
     ///
     /// # Errors
     /// Those of `make`, of which nothing is kept.
     pub fn get_or_make<E>(
         &self,
-        name: &Arc<str>,
+        event: &'static str,
+        form: &Arc<str>,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
         let Some(told) = &self.0 else {
             return make();
         };
         let mut made = told.made.lock();
-        if let Some(there) = made.iter().find(|made| made.name == *name) {
+        let mut all = made.iter();
+        if let Some(there) = all.find(|made| made.event == event && made.form == *form) {
             return Ok(there.bytes.clone());
         }
         let bytes = make()?;
         // The last who is told has nobody to keep it for, and so has the only one.
         if Arc::strong_count(told) > 1 {
             made.push(Made {
-                name: name.clone(),
+                event,
+                form: form.clone(),
                 bytes: bytes.clone(),
             });
             drop(made);
@@ -166,9 +172,9 @@ mod tests {
         told.made.lock().iter().map(|made| made.bytes.len()).sum()
     }
 
-    fn made(encodings: &Encodings, name: &str, bytes: &[u8]) -> Bytes {
+    fn made(encodings: &Encodings, form: &str, bytes: &[u8]) -> Bytes {
         let make = || Ok::<_, Infallible>(Bytes::copy_from_slice(bytes));
-        encodings.get_or_make(&name.into(), make).unwrap()
+        encodings.get_or_make("ADDED", &form.into(), make).unwrap()
     }
 
     /// What the next change has beside it.
@@ -195,6 +201,9 @@ mod tests {
             let first = made(&next(&mut early), "json", change.as_bytes());
             let last = next(&mut same);
             let other = made(&last, "protobuf", change.as_bytes());
+            let make = || Ok::<_, Infallible>(Bytes::from_static(b"other event"));
+            let event = last.get_or_make("MODIFIED", &"json".into(), make);
+            assert_eq!(event.unwrap(), &b"other event"[..]);
             for shared in [
                 made(&last, "json", b"again"),
                 made(&next(&mut one), "json", b"again"),
@@ -213,7 +222,8 @@ mod tests {
         let told = told(&recent);
         let two = [Encodings(Some(told.clone())), Encodings(Some(told.clone()))];
         let failed = || Err(Error::NotFound(String::new()));
-        assert!(two[0].get_or_make(&"json".into(), failed).is_err());
+        let result = two[0].get_or_make("ADDED", &"json".into(), failed);
+        assert!(result.is_err());
         assert_eq!(kept(&told), 0);
         made(&two[0], "json", b"made");
         assert_eq!(kept(&told), 4);

@@ -1,6 +1,11 @@
-//! watch.
+//! Watch: what is told, as frames.
+//!
+//! What becomes of an object is sent to many, and mostly as the same bytes. One of them makes the
+//! frame, the others find it beside the change ([`Encodings`]), and each is sent a reference to it.
+//! Not so tables, whose cells tell of ages, and not what a watch begins with.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +14,7 @@ use coracle_apimachinery::selector::FieldSelector;
 use coracle_apimachinery::status::Status;
 use coracle_apimachinery::table::Column;
 use coracle_apimachinery::{cbor, protobuf};
+use coracle_store::Encodings;
 use futures::StreamExt;
 use http::{Response, StatusCode};
 use rand::Rng;
@@ -18,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use super::encode::{accepted_of, protobuf_kind, response, transcode};
 use super::shapes::{self, Include};
 use super::{Call, websocket};
-use crate::registry::encoding::Shown;
+use crate::registry::encoding::{SPLICED, Shown};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
 use crate::registry::watch::Change;
@@ -95,9 +101,14 @@ fn lasts(options: &ListOptions, least: Duration) -> Duration {
     }
 }
 
+/// What a line has around an object, at most.
+const AROUND: usize = 40;
+
 /// How the events of a watch are written.
 struct Frames {
     accepted: Accepted,
+    /// All that goes into the frame of an object, beside the event.
+    form: Arc<str>,
     /// Whether each event is a message already, and needs no length before it.
     as_messages: bool,
     /// Whether a table has been sent: only the first has columns.
@@ -109,9 +120,14 @@ struct Frames {
 impl Frames {
     fn new(kind: &dyn Kind, accepted: Accepted) -> Self {
         let wanted = accepted.format == Format::Protobuf && accepted.shape == Shape::Whole;
-        let protobuf = protobuf_kind(kind.descriptor()).filter(|_| wanted);
+        let descriptor = kind.descriptor();
+        let protobuf = protobuf_kind(descriptor).filter(|_| wanted);
+        // Of one object there may be views in several versions.
+        let (version, name) = (descriptor.api_version(), &descriptor.kind);
+        let Accepted { format, shape } = accepted;
         Self {
             accepted,
+            form: format!("{version} {name} {format:?} {shape:?}").into(),
             as_messages: false,
             has_columns: false,
             protobuf,
@@ -124,49 +140,85 @@ impl Frames {
         if sent { Vec::new() } else { kind.columns() }
     }
 
-    fn object(
-        &mut self,
-        kind: &dyn Kind,
-        shown: Shown<'_>,
-        include: Include,
-    ) -> Result<Bytes, Status> {
-        match self.accepted.shape {
-            Shape::Table => shapes::one_row(kind, shown, include, self.columns(kind)),
-            shape => shapes::single(kind, shown, shape, include),
-        }
-    }
-
     fn event(&mut self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
-        let (name, object) = match change {
-            Change::Added(record) => ("ADDED", self.object(kind, record.into(), include)),
-            Change::Modified(record) => ("MODIFIED", self.object(kind, record.into(), include)),
-            Change::Deleted { record, revision } => {
+        let frame = match change {
+            Change::Added { record, encodings } => {
+                self.object("ADDED", kind, record.into(), encodings, include)
+            }
+            Change::Modified { record, encodings } => {
+                self.object("MODIFIED", kind, record.into(), encodings, include)
+            }
+            Change::Deleted {
+                record,
+                revision,
+                encodings,
+            } => {
                 let shown = Shown {
                     record,
                     revision: *revision,
                 };
-                ("DELETED", self.object(kind, shown, include))
+                self.object("DELETED", kind, shown, encodings, include)
             }
             Change::Bookmark {
                 revision,
                 initial_events_end,
             } => {
                 let object = self.bookmark(kind, *revision, *initial_events_end);
-                ("BOOKMARK", Ok(object))
+                self.transcoded("BOOKMARK", object)
             }
-            Change::Error(status) => ("ERROR", Err(status.clone())),
+            Change::Error(status) => Err(status.clone()),
         };
-        let encoded = object.and_then(|object| match &self.protobuf {
-            Some(kind) => kind
-                .encode(&object)
-                .map(Bytes::from)
-                .map_err(|error| internal("encode protobuf", &error)),
-            None => transcode(self.accepted.format, object),
-        });
-        match encoded {
-            Ok(object) => self.frame(name, &object),
-            Err(status) => self.error(&status),
+        let mut frame = frame.unwrap_or_else(|status| self.error(&status));
+        if self.as_messages && self.accepted.format == Format::Protobuf {
+            frame.advance(protobuf::FRAME_LENGTH);
         }
+        frame
+    }
+
+    /// The frame of what becomes of an object.
+    fn object(
+        &mut self,
+        event: &'static str,
+        kind: &dyn Kind,
+        shown: Shown<'_>,
+        encodings: &Encodings,
+        include: Include,
+    ) -> Result<Bytes, Status> {
+        if self.accepted.shape == Shape::Table {
+            let table = shapes::one_row(kind, shown, include, self.columns(kind))?;
+            return self.transcoded(event, table);
+        }
+        encodings.get_or_make(event, &self.form, || self.made(event, kind, shown))
+    }
+
+    /// The same, made now.
+    fn made(&self, event: &str, kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
+        let Accepted { format, shape } = self.accepted;
+        let size = match shape {
+            Shape::Whole => shown.record.value().json().len() + SPLICED,
+            _ => 0,
+        };
+        if format == Format::Json {
+            // It is copied once, into its line.
+            let mut line = begin_line(event, size);
+            shapes::write_item(kind, shown, shape, &mut line)?;
+            return Ok(end_line(line));
+        }
+        let mut object = BytesMut::with_capacity(size);
+        shapes::write_item(kind, shown, shape, &mut object)?;
+        self.transcoded(event, object.freeze())
+    }
+
+    /// The frame of an object that is still JSON.
+    fn transcoded(&self, event: &str, json: Bytes) -> Result<Bytes, Status> {
+        let object = match &self.protobuf {
+            Some(kind) => kind
+                .encode(&json)
+                .map(Bytes::from)
+                .map_err(|error| internal("encode protobuf", &error))?,
+            None => transcode(self.accepted.format, json)?,
+        };
+        Ok(self.frame(event, &object))
     }
 
     fn error(&self, status: &Status) -> Bytes {
@@ -176,24 +228,14 @@ impl Frames {
         self.frame("ERROR", &object)
     }
 
-    fn frame(&self, name: &str, object: &[u8]) -> Bytes {
+    fn frame(&self, event: &str, object: &[u8]) -> Bytes {
         match self.accepted.format {
-            Format::Protobuf => {
-                let mut frame = Bytes::from(protobuf::watch_frame(name, object));
-                if self.as_messages {
-                    frame.advance(protobuf::FRAME_LENGTH);
-                }
-                frame
-            }
-            Format::Cbor => cbor::watch_event(name, object).into(),
+            Format::Protobuf => protobuf::watch_frame(event, object).into(),
+            Format::Cbor => cbor::watch_event(event, object).into(),
             Format::Json | Format::Yaml => {
-                let mut line = BytesMut::with_capacity(object.len() + 40);
-                line.put_slice(b"{\"type\":\"");
-                line.put_slice(name.as_bytes());
-                line.put_slice(b"\",\"object\":");
+                let mut line = begin_line(event, object.len());
                 line.put_slice(object);
-                line.put_slice(b"}\n");
-                line.freeze()
+                end_line(line)
             }
         }
     }
@@ -226,16 +268,32 @@ impl Frames {
     }
 }
 
+/// The line of an event up to its object, of which so many bytes are to come.
+fn begin_line(event: &str, size: usize) -> BytesMut {
+    let mut line = BytesMut::with_capacity(size + AROUND);
+    line.put_slice(b"{\"type\":\"");
+    line.put_slice(event.as_bytes());
+    line.put_slice(b"\",\"object\":");
+    line
+}
+
+fn end_line(mut line: BytesMut) -> Bytes {
+    line.put_slice(b"}\n");
+    line.freeze()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use coracle_store::{Attributes, Record, Value as Stored};
+    use coracle_store::{Attributes, MemoryStore, Precondition, Record, Store, Value as Stored};
+    use futures::stream::BoxStream;
     use serde_json::Value;
 
     use super::*;
     use crate::registry::encoding::{SCHEMA, encode};
-    use crate::registry::kinds;
     use crate::registry::lookup::Kinds;
+    use crate::registry::service_addresses::ServiceAddresses;
+    use crate::registry::{Registry, key, kinds};
 
     const LIMIT: usize = 1 << 20;
 
@@ -275,6 +333,7 @@ mod tests {
             let gone = Change::Deleted {
                 record: Record::new("/registry/configmaps/default/a", 7, 7, stored.get()),
                 revision: 9,
+                encodings: Encodings::default(),
             };
             for (format, shape, versions) in [
                 (Format::Json, Shape::Whole, whole),
@@ -294,6 +353,101 @@ mod tests {
                     assert_eq!(shown, Some("9"), "{format:?} {shape:?}: {object}");
                 }
             }
+        }
+    }
+
+    /// A watch from a version on, and how it writes what it is told.
+    struct Watcher {
+        changes: BoxStream<'static, Change>,
+        frames: Frames,
+    }
+
+    impl Watcher {
+        async fn next(&mut self, kind: &dyn Kind) -> Bytes {
+            let change = self.changes.next().await.unwrap();
+            self.frames.event(kind, &change, Include::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn watchers_are_sent_the_same_frames() {
+        let store = MemoryStore::new();
+        let services = ServiceAddresses {
+            cluster_ips: "10.43.0.0/16".parse().unwrap(),
+            node_ports: 30000..=32767,
+        };
+        let kinds = Kinds::new(kinds::all());
+        let registry = Registry::new(store.clone(), kinds, Vec::new(), services);
+        let kind = registry.kinds().resource("", "v1", "configmaps").unwrap();
+        let kind = &**kind;
+        let value = |app: &str| {
+            let body =
+                json!({"metadata": {"name": "a", "labels": {"app": app}}, "data": {"k": app}});
+            let mut made = kind.decode(body.to_string().as_bytes()).unwrap();
+            encode(kind, &mut *made).unwrap()
+        };
+        let key = key(kind.descriptor(), "default", "a");
+        let from = store.create(&key, value("x")).await.unwrap().revision();
+        let watch = async |format, shape, selector: &str| {
+            let options = ListOptions {
+                label_selector: selector.to_owned(),
+                resource_version: Some(from),
+                ..ListOptions::default()
+            };
+            let ends = Instant::now() + LONGEST_WATCH;
+            let watched = registry.watch(kind, "default", &options, ends);
+            Watcher {
+                changes: watched.await.unwrap().changes,
+                frames: Frames::new(kind, Accepted { format, shape }),
+            }
+        };
+        let mut pairs = Vec::new();
+        for (format, shape) in [
+            (Format::Json, Shape::Whole),
+            (Format::Json, Shape::Metadata),
+            (Format::Json, Shape::Table),
+            (Format::Protobuf, Shape::Whole),
+            (Format::Protobuf, Shape::Metadata),
+            (Format::Cbor, Shape::Whole),
+        ] {
+            pairs.push([
+                watch(format, shape, "").await,
+                watch(format, shape, "").await,
+            ]);
+        }
+        let mut selecting = watch(Format::Json, Shape::Whole, "app=y").await;
+        let mut messages = watch(Format::Protobuf, Shape::Whole, "").await;
+        messages.frames.as_messages = true;
+
+        let any = Precondition::default;
+        let changed = store.compare_and_swap(&key, any(), value("y")).await;
+        let removed = store.delete(&key, any()).await;
+        for (name, record) in [("MODIFIED", changed), ("DELETED", removed)] {
+            let version = record.unwrap().revision().to_string();
+            let mut sent: Vec<Bytes> = Vec::new();
+            for [first, second] in &mut pairs {
+                let (first, accepted) = (first.next(kind).await, first.frames.accepted);
+                let second = second.next(kind).await;
+                let what = format!("{name} {accepted:?}");
+                let shared = first.as_ptr() == second.as_ptr();
+                assert_eq!(shared, accepted.shape != Shape::Table, "{what}");
+                assert!(sent.iter().all(|other| *other != first), "{what}");
+                let object = object(accepted.format, &first);
+                assert_eq!(object["metadata"]["resourceVersion"], version, "{what}");
+                let typed = memchr::memmem::find(&first, name.as_bytes());
+                assert!(typed.is_some(), "{what}");
+                sent.push(first);
+            }
+            // What is a change to others is the first that this one sees of the object.
+            let selected = selecting.next(kind).await;
+            let event: Value = serde_json::from_slice(&selected).unwrap();
+            let gone = name == "DELETED";
+            assert_eq!(event["type"], if gone { name } else { "ADDED" });
+            assert_eq!(selected.as_ptr() == sent[0].as_ptr(), gone);
+            // A message is the frame without its length.
+            let message = messages.next(kind).await;
+            let frame = &sent[3][protobuf::FRAME_LENGTH..];
+            assert_eq!((message.as_ptr(), &*message), (frame.as_ptr(), frame));
         }
     }
 }

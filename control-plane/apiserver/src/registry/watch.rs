@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{Event, ListOptions as StoreOptions, Read, Record, Revision, Watch};
+use coracle_store::{Encodings, Event, ListOptions as StoreOptions, Read, Record, Revision, Watch};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -27,15 +27,27 @@ const BEFORE_END: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub enum Change {
     /// An object was created, or came to match the selectors.
-    Added(Record),
+    Added {
+        /// The object.
+        record: Record,
+        /// What all who are told of the change share.
+        encodings: Encodings,
+    },
     /// An object changed.
-    Modified(Record),
+    Modified {
+        /// The object.
+        record: Record,
+        /// What all who are told of the change share.
+        encodings: Encodings,
+    },
     /// An object was removed, or no longer matches.
     Deleted {
         /// Its last matching state: the one that the store held, which all watchers share.
         record: Record,
         /// The revision at which it is shown: that of its removal, or of what made it not match.
         revision: Revision,
+        /// What all who are told of the change share.
+        encodings: Encodings,
     },
     /// The client has seen everything up to this revision.
     Bookmark {
@@ -104,7 +116,10 @@ impl Registry {
                 .records
                 .into_iter()
                 .filter(|record| selection.matches(record));
-            pending.extend(matching.map(Change::Added));
+            pending.extend(matching.map(|record| Change::Added {
+                record,
+                encodings: Encodings::default(),
+            }));
             // A watch without a version asks for the state as well, if in an older way.
             if options.bookmarks {
                 pending.push_back(Change::Bookmark {
@@ -220,24 +235,33 @@ impl State {
 fn seen(selection: &Selection, event: Event) -> (Revision, Option<Change>) {
     match event {
         Event::Put {
-            record, previous, ..
+            record,
+            previous,
+            encodings,
         } => {
             let revision = record.revision();
             let previous = previous.filter(|previous| selection.matches(previous));
             let change = match (selection.matches(&record), previous) {
-                (true, Some(_)) => Some(Change::Modified(record)),
-                (true, None) => Some(Change::Added(record)),
-                (false, previous) => previous.map(|record| Change::Deleted { record, revision }),
+                (true, Some(_)) => Some(Change::Modified { record, encodings }),
+                (true, None) => Some(Change::Added { record, encodings }),
+                (false, previous) => previous.map(|record| Change::Deleted {
+                    record,
+                    revision,
+                    encodings,
+                }),
             };
             (revision, change)
         }
         Event::Delete {
-            previous, revision, ..
+            previous,
+            revision,
+            encodings,
         } => {
             let matched = selection.matches(&previous);
             let gone = Change::Deleted {
                 record: previous,
                 revision,
+                encodings,
             };
             (revision, matched.then_some(gone))
         }
@@ -298,7 +322,9 @@ mod tests {
                     .map(|event| seen(&selection, event.unwrap()).1);
                 let changes: Vec<_> = changes.collect().await;
                 let gone = changes.into_iter().find_map(|change| match change {
-                    Some(Change::Deleted { record, revision }) => Some((record, revision)),
+                    Some(Change::Deleted {
+                        record, revision, ..
+                    }) => Some((record, revision)),
                     _ => None,
                 });
                 let (record, revision) = gone.unwrap();

@@ -1,9 +1,13 @@
 //! Watches.
 
+use axum::body::Body;
+use bytes::Bytes;
 use coracle_store::MemoryStore;
+use futures::StreamExt;
+use http::Request;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, CONFIG_MAPS, PODS};
+use crate::harness::{Api, CONFIG_MAPS, DEADLINE, PODS};
 
 #[tokio::test]
 async fn a_watch_without_a_version_begins_with_the_state() {
@@ -214,5 +218,38 @@ async fn initial_events_end_with_a_bookmark_in_every_shape() {
             meta["annotations"],
             json!({"k8s.io/initial-events-end": "true"})
         );
+    }
+}
+
+#[tokio::test]
+async fn all_who_watch_are_sent_the_same_bytes() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    for accept in [
+        "application/json",
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        "application/vnd.kubernetes.protobuf",
+        "application/cbor",
+    ] {
+        let now = api.get(CONFIG_MAPS).await.ok(200)["metadata"]["resourceVersion"].clone();
+        let query = format!("watch=1&resourceVersion={}", now.as_str().unwrap());
+        let mut watches = Vec::new();
+        for _ in 0..3 {
+            let request = Request::get(format!("{CONFIG_MAPS}?{query}")).header("accept", accept);
+            let response = api.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status(), 200, "{accept}");
+            watches.push(response.into_body().into_data_stream());
+        }
+        let patch = json!({"data": {"for": accept}});
+        let path = format!("{CONFIG_MAPS}/a");
+        api.patch(&path, "merge", &patch).await.ok(200);
+        let mut sent: Vec<Bytes> = Vec::new();
+        for watch in &mut watches {
+            let frame = tokio::time::timeout(DEADLINE, watch.next()).await;
+            sent.push(frame.unwrap().unwrap().unwrap());
+        }
+        // Not others that are the same.
+        let places: Vec<_> = sent.iter().map(|frame| frame.as_ptr()).collect();
+        assert_eq!(places, [places[0]; 3], "{accept}");
     }
 }
