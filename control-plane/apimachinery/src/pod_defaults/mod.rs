@@ -1,10 +1,10 @@
 //! The defaults of Pods and of templates of Pods, as the Kubernetes API reference has them.
 //!
 //! They are here because two read manifests of Pods: the API server, and a kubelet whose static
-//! Pods run before there is an API server.
+//! Pods run before there is an API server. Both read JSON without the empty values that say nothing
+//! ([`crate::protobuf::Kind::without_omitted`]).
 
 mod alpha;
-mod zeros;
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EnvVar, EphemeralContainer, HTTPGetAction, PersistentVolumeClaimSpec,
@@ -15,8 +15,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity::{canonicalize, canonicalize_quantity};
 use crate::resources::{self, CPU, HUGE_PAGES, MEMORY};
-
-pub use zeros::{drop_empty, drop_false, drop_zero};
 
 /// Mode of files in volumes that the API fills.
 const FILE_MODE: i32 = 0o644;
@@ -105,7 +103,6 @@ pub fn set_template_defaults(template: &mut PodTemplateSpec) {
 
 fn set_spec_defaults(spec: &mut PodSpec) {
     alpha::drop_fields(spec);
-    zeros::drop_zeros(spec);
     default(&mut spec.dns_policy, "ClusterFirst");
     default(&mut spec.restart_policy, "Always");
     default(&mut spec.scheduler_name, "default-scheduler");

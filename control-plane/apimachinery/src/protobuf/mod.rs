@@ -11,7 +11,8 @@
 //! Source of the format: the API reference's page on protobuf encoding (magic number `k8s\0`,
 //! then `runtime.Unknown`), and for watches a length of four bytes before each event.
 //!
-//! The table also tells what Go leaves out of JSON (`omitted`).
+//! The table also tells what Go leaves out of JSON (`omitted`), which is so taken out of all that
+//! clients send.
 //!
 //! Deliberately absent: validation. A string that is no quantity stays one that is none.
 
@@ -24,7 +25,6 @@ mod values;
 mod wire;
 mod write;
 
-pub use omitted::drop_omitted;
 pub use openapi::{OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2};
 use schema::{Id, Shape, TABLE, Type};
 use wire::{put_bytes, put_tag, put_varint, varint_len};

@@ -1,6 +1,8 @@
 //! The wire formats: objects come back as they were, and damaged bytes are refused or read as
 //! something that is sound in itself.
 
+use std::borrow::Cow;
+
 use coracle_apimachinery::{cbor, protobuf};
 use serde_json::Value;
 
@@ -65,6 +67,25 @@ fn in_protobuf(bytes: &[u8]) {
     assert_eq!(again, read, "{json}");
     contained(&object, &serde_json::from_slice(&read).unwrap(), "");
     any_protobuf(&draw.damaged(written));
+}
+
+/// What says something stays, and what is no JSON stays none.
+fn without_omitted(bytes: &[u8]) {
+    let mut draw = Draw::new(bytes);
+    let object = Kind::draw(&mut draw).object(&mut draw);
+    let json = object.to_string().into_bytes();
+    let of = protobuf::Kind::of(&json).unwrap();
+    let damaged = draw.damaged(json.clone());
+    for json in [json, damaged] {
+        let left = of.without_omitted(&json);
+        let read = |json: &[u8]| serde_json::from_slice::<Value>(json).ok();
+        match (read(&json), read(&left)) {
+            (Some(said), Some(left)) => contained(&said, &left, ""),
+            (said, left) => assert_eq!(said, left),
+        }
+        let again = of.without_omitted(&left);
+        assert!(matches!(again, Cow::Borrowed(_)), "once is enough");
+    }
 }
 
 /// All of one value that is not empty is in the other.
@@ -173,6 +194,11 @@ fn in_cbor(bytes: &[u8]) {
 #[test]
 fn objects_in_protobuf() {
     fuzz!(in_protobuf);
+}
+
+#[test]
+fn empty_values_of_objects() {
+    fuzz!(without_omitted);
 }
 
 #[test]

@@ -5,17 +5,18 @@
 //! [`Strategy`]; a custom resource implements [`Kind`] itself, over its schema.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_apimachinery::field::ErrorList;
 use coracle_apimachinery::gvk::GroupVersionKind;
+use coracle_apimachinery::protobuf;
 use coracle_apimachinery::schema::{Node, Schema as Structures};
 use coracle_apimachinery::table::{Cell, Column};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::meta::drop_empty;
 use super::strategy::{ApiType, Descriptor, ScaleView, Strategy, Subresource};
 use super::zero_times;
 
@@ -81,8 +82,8 @@ impl<T: ApiType> Object for T {
 #[expect(missing_docs, reason = "each method is documented on Strategy")]
 pub trait Kind: Send + Sync {
     fn descriptor(&self) -> &Descriptor;
-    /// Decodes what a client sent, or what a patch has made of it. From bytes alone: each way to
-    /// decode is code of its own for every type there is.
+    /// Decodes what a client sent, or what a patch has made of it, without the empty values that
+    /// say nothing. From bytes alone: each way to decode is code of its own for every type there is.
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>>;
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>>;
     fn encode_stored(&self, object: &dyn Object) -> serde_json::Result<Vec<u8>>;
@@ -129,6 +130,8 @@ struct Typed<S> {
     strategy: S,
     descriptor: Descriptor,
     structure: Node<'static>,
+    /// What tells which of its empty values say nothing.
+    fields: Option<protobuf::Kind>,
 }
 
 /// Erases a strategy.
@@ -138,6 +141,7 @@ pub fn kind<S: Strategy>(strategy: S) -> Arc<dyn Kind> {
     let kind = GroupVersionKind::of::<S::Object>();
     Arc::new(Typed {
         strategy,
+        fields: protobuf::Kind::find(&descriptor.api_version(), &descriptor.kind),
         descriptor,
         structure: Structures::built_in()
             .kind(&kind)
@@ -161,9 +165,11 @@ impl<S: Strategy> Kind for Typed<S> {
     }
 
     fn decode(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {
-        let mut object = zero_times::from_slice::<S::Object>(bytes)?;
-        drop_empty(object.meta_mut());
-        Ok(Box::new(object))
+        let bytes = match &self.fields {
+            Some(fields) => fields.without_omitted(bytes),
+            None => Cow::Borrowed(bytes),
+        };
+        Ok(Box::new(zero_times::from_slice::<S::Object>(&bytes)?))
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> serde_json::Result<Box<dyn Object>> {

@@ -7,7 +7,6 @@
 use coracle_apimachinery::apply::Set;
 use coracle_apimachinery::gvk::GroupVersion;
 use coracle_apimachinery::managed::{self, Managers, Versions, Write, entries};
-use coracle_apimachinery::protobuf::drop_omitted;
 use coracle_apimachinery::schema::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Map, Value};
@@ -139,7 +138,7 @@ impl Registry {
                 .filter(|managers| !managers.is_empty())
                 .or_else(|| read(before.as_ref()))
         };
-        let settled = written_by_go(target, old).and_then(|old| {
+        let settled = old.to_value().ok().and_then(|old| {
             let managers = managers.unwrap_or_default();
             self.settle(target, subresource, managers, &old, new, manager)
         });
@@ -160,7 +159,7 @@ impl Registry {
         new: &dyn Object,
         manager: &str,
     ) -> Option<Managers> {
-        let new = written_by_go(target, new)?;
+        let new = new.to_value().ok()?;
         let api_version = target.kind.descriptor().api_version();
         let versions = self.versions(target);
         let write = Write {
@@ -182,15 +181,6 @@ impl Registry {
             }
         }
     }
-}
-
-/// An object without the empty values that Kubernetes forgets when it has read them, and so gives
-/// to nobody.
-fn written_by_go(target: Target<'_>, object: &dyn Object) -> Option<Value> {
-    let d = target.kind.descriptor();
-    let mut value = object.to_value().ok()?;
-    drop_omitted(&d.api_version(), &d.kind, &mut value);
-    Some(value)
 }
 
 fn read(entries: Option<&Vec<ManagedFieldsEntry>>) -> Option<Managers> {

@@ -30,15 +30,6 @@ pub fn fill_system_fields(descriptor: &Descriptor, meta: &mut ObjectMeta, now: T
     meta.generation = descriptor.generation.then_some(1);
 }
 
-/// Drops the empty maps and lists of metadata, which Kubernetes forgets when it has read them.
-pub fn drop_empty(meta: &mut ObjectMeta) {
-    meta.labels = meta.labels.take().filter(|labels| !labels.is_empty());
-    meta.annotations = meta.annotations.take().filter(|given| !given.is_empty());
-    meta.finalizers = meta.finalizers.take().filter(|given| !given.is_empty());
-    let owners = meta.owner_references.take();
-    meta.owner_references = owners.filter(|owners| !owners.is_empty());
-}
-
 /// Drops owner references that come twice, as some clients send them. Returns what is said of that.
 pub fn drop_doubled_owners(meta: &mut ObjectMeta) -> Vec<String> {
     let owners = meta.owner_references.as_mut();

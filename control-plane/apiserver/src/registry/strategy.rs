@@ -15,7 +15,8 @@
 //! **The registry does for every kind**, so no strategy does it: name, namespace, uid,
 //! creationTimestamp, deletionTimestamp, resourceVersion, generation, generateName, validation of
 //! ObjectMeta (names, labels, annotations, finalizers, owner references) and the immutability of
-//! its system fields, optimistic concurrency, selectors on `metadata.name` and
+//! its system fields, that an empty value which says nothing is no value (`hostNetwork: false`,
+//! `args: []`), optimistic concurrency, selectors on `metadata.name` and
 //! `metadata.namespace`, the `Name` column's value as row metadata.
 //!
 //! Strategies are pure: they see the object (and the old one), never the store or the clock.

@@ -154,6 +154,55 @@ async fn empty_values_are_forgotten() {
     assert_eq!(message, want);
 }
 
+/// As in Kubernetes: a configuration is taken at its word, and the object is as Go writes it.
+#[tokio::test]
+async fn who_applies_an_empty_value_has_it_though_it_is_not_there() {
+    let api = Api::new().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "a"}, "value": 0, "globalDefault": false});
+    let mut idle = deployment("a");
+    idle["spec"]["paused"] = json!(false);
+    idle["spec"]["replicas"] = json!(0);
+    // What is empty and gone, and what is zero and stays.
+    let table = [
+        (classes, &class, "/globalDefault", "/value"),
+        (DEPLOYMENTS, &idle, "/spec/paused", "/spec/replicas"),
+    ];
+    for (collection, config, gone, stays) in table {
+        let path = &format!("{collection}/a");
+        let applied = api.apply(path, "fieldManager=y", config).await.ok(201);
+        assert_eq!(applied.pointer(gone), None, "{applied}");
+        assert_eq!(applied.pointer(stays), Some(&json!(0)), "{applied}");
+        let owned = fields(&applied, "y/Apply");
+        for field in [gone, stays] {
+            let of = field.replace('/', "/f:");
+            assert_eq!(owned.pointer(&of), Some(&json!({})), "{owned}");
+        }
+        // The same again is no write, and from somebody else it is something new.
+        let again = api.apply(path, "fieldManager=y", config).await.ok(200);
+        assert_eq!(again, applied);
+        let message = api
+            .apply(path, "fieldManager=z", config)
+            .await
+            .fails(409, "Conflict");
+        let conflict = format!("conflict with \"y\": {}", gone.replace('/', "."));
+        assert!(message.ends_with(&conflict), "{message}");
+    }
+    // Who replaces the object takes nothing by leaving it out, nor by an empty value.
+    let put = format!("{DEPLOYMENTS}/a?fieldManager=w");
+    let mut replaced = api.get(&format!("{DEPLOYMENTS}/a")).await.ok(200);
+    replaced["spec"]["replicas"] = json!(1);
+    let written = api.put(&put, &replaced).await.ok(200);
+    assert!(fields(&written, "y/Apply")["f:spec"]["f:paused"].is_object());
+    let taken = json!({"f:spec": {"f:replicas": {}}});
+    assert_eq!(fields(&written, "w/Update"), taken);
+    let mut same = written.clone();
+    same["spec"]["paused"] = json!(false);
+    same["spec"]["template"]["spec"]["volumes"] = json!([]);
+    same["spec"]["template"]["spec"]["containers"][0]["tty"] = json!(false);
+    assert_eq!(api.put(&put, &same).await.ok(200), written);
+}
+
 #[tokio::test]
 async fn a_status_may_come_without_metadata() {
     let api = Api::new().await;

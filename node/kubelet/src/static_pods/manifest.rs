@@ -5,11 +5,13 @@
 //! objects of the API, without which it must run. What the API server would check besides it checks
 //! when it is asked for the mirror.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 
 use coracle_apimachinery::pod_defaults::set_pod_defaults;
 use coracle_apimachinery::pod_references::api_reference;
+use coracle_apimachinery::protobuf::Kind;
 use coracle_apimachinery::taints::NO_EXECUTE;
 use coracle_apimachinery::{names, resources, yaml};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
@@ -34,7 +36,7 @@ pub(super) fn read(text: &str, file: &Path, node: &str, now: Timestamp) -> Resul
         ("v1", "Pod") => {}
         (version, kind) => return Err(format!("it is no Pod of v1, but {kind:?} of {version:?}")),
     }
-    let pod: Pod = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let pod = decode(&value)?;
     let mut pod = Pod {
         metadata: ObjectMeta {
             name: pod.metadata.name,
@@ -57,6 +59,16 @@ pub(super) fn read(text: &str, file: &Path, node: &str, now: Timestamp) -> Resul
         Some(resource) => Err(format!("static pods may not reference {resource}")),
         None => Ok(pod),
     }
+}
+
+/// Decodes a manifest as the API server would, so that the mirror says the same as the Pod.
+fn decode(value: &Value) -> Result<Pod, String> {
+    let json = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    let json = match Kind::find("v1", "Pod") {
+        Some(fields) => fields.without_omitted(&json),
+        None => Cow::Borrowed(&*json),
+    };
+    serde_json::from_slice(&json).map_err(|error| error.to_string())
 }
 
 /// A hash of the manifest's meaning, the file's name and the node's: the same manifest is another
@@ -212,6 +224,8 @@ mod tests {
             "containers": [{"image": "app:v1", "name": "main"}]},
             "metadata": {"labels": {"app": "web"}, "name": "web", "uid": "ignored"}}"#;
         assert_eq!(uid(WEB), uid(json));
+        let empty = WEB.replace("spec: {", "spec: {hostNetwork: false, volumes: [], ");
+        assert_eq!(uid(WEB), uid(&empty));
         assert_ne!(uid(WEB), uid(&WEB.replace("v1'", "v2'")));
         let at = |file: &str, node: &str| {
             let read = read(WEB, Path::new(file), node, Timestamp::UNIX_EPOCH);

@@ -1,7 +1,6 @@
 //! DaemonSet: one Pod on each node.
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::{Selector, format_label_selector};
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -36,7 +35,6 @@ impl Strategy for DaemonSetStrategy {
 
     fn set_defaults(&self, object: &mut DaemonSet) {
         let spec = &mut object.spec;
-        drop_zero(&mut spec.min_ready_seconds);
         set_template_defaults(&mut spec.template);
         let update = spec.update_strategy.get_or_insert_default();
         if text(&update.type_).is_empty() {

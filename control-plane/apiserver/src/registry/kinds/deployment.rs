@@ -1,7 +1,6 @@
 //! Deployment: ReplicaSets of one template after another.
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::pod_defaults::{drop_false, drop_zero};
 use coracle_apimachinery::selector::format_label_selector;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, DeploymentStrategy as Rollout};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -34,8 +33,6 @@ impl Strategy for DeploymentStrategy {
 
     fn set_defaults(&self, object: &mut Deployment) {
         let spec = &mut object.spec;
-        drop_false(&mut spec.paused);
-        drop_zero(&mut spec.min_ready_seconds);
         spec.replicas.get_or_insert(1);
         set_template_defaults(&mut spec.template);
         set_rollout_defaults(spec.strategy.get_or_insert_default());

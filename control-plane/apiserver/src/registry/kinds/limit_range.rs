@@ -80,18 +80,20 @@ fn set_item_defaults(item: &mut LimitRangeItem) {
     if item.type_ != CONTAINER {
         return;
     }
-    let limits = item.default.get_or_insert_default();
+    let mut limits = item.default.take().unwrap_or_default();
     for (name, quantity) in item.max.iter().flatten() {
         limits
             .entry(name.clone())
             .or_insert_with(|| quantity.clone());
     }
-    let requests = item.default_request.get_or_insert_default();
+    let mut requests = item.default_request.take().unwrap_or_default();
     for (name, quantity) in limits.iter().chain(item.min.iter().flatten()) {
         requests
             .entry(name.clone())
             .or_insert_with(|| quantity.clone());
     }
+    item.default = Some(limits).filter(|limits| !limits.is_empty());
+    item.default_request = Some(requests).filter(|requests| !requests.is_empty());
 }
 
 fn validate_type(kind: &str, at: &Path, errors: &mut ErrorList) {
@@ -281,6 +283,8 @@ mod tests {
         assert_eq!(item["max"]["memory"], "1Gi");
         let pod = range(json!([{"type": "Pod", "max": {"cpu": "1"}}]));
         assert_eq!(pod.spec.unwrap().limits[0].default, None);
+        let bare = serde_json::to_value(range(json!([{"type": "Container"}])).spec).unwrap();
+        assert_eq!(bare["limits"][0], json!({"type": "Container"}));
     }
 
     #[test]

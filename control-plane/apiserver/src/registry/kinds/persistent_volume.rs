@@ -1,7 +1,6 @@
 //! PersistentVolume: storage of the cluster, which one claim at a time has.
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::pod_defaults::drop_empty;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeSpec, PersistentVolumeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -76,7 +75,6 @@ impl Strategy for PersistentVolumeStrategy {
 
     fn set_defaults(&self, object: &mut PersistentVolume) {
         let spec = object.spec.get_or_insert_default();
-        drop_empty(&mut spec.storage_class_name);
         canonicalize(&mut spec.capacity);
         spec.persistent_volume_reclaim_policy
             .get_or_insert_with(|| "Retain".to_owned());

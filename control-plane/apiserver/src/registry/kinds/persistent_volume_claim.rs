@@ -1,7 +1,6 @@
 //! PersistentVolumeClaim: a wish for storage, and the volume that fulfils it.
 
 use coracle_apimachinery::field::Path;
-use coracle_apimachinery::pod_defaults::drop_empty;
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
     TypedLocalObjectReference,
@@ -156,7 +155,6 @@ impl Strategy for PersistentVolumeClaimStrategy {
 /// The defaults of a claim, by itself or in a StatefulSet.
 pub(super) fn set_claim_defaults(object: &mut PersistentVolumeClaim) {
     let spec = object.spec.get_or_insert_default();
-    drop_empty(&mut spec.volume_name);
     set_claim_spec_defaults(spec);
     let status = object.status.get_or_insert_default();
     if text(&status.phase).is_empty() {

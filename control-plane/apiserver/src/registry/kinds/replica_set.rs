@@ -1,7 +1,6 @@
 //! ReplicaSet: so many Pods of one template.
 
 use coracle_apimachinery::field::Path;
-use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::format_label_selector;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 
@@ -32,7 +31,6 @@ impl Strategy for ReplicaSetStrategy {
 
     fn set_defaults(&self, object: &mut ReplicaSet) {
         let spec = &mut object.spec;
-        drop_zero(&mut spec.min_ready_seconds);
         spec.replicas.get_or_insert(1);
         set_template_defaults(spec.template.get_or_insert_default());
         object.status.get_or_insert_default();

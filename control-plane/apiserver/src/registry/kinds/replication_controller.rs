@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::core::v1::ReplicationController;
 
@@ -39,7 +38,6 @@ impl Strategy for ReplicationControllerStrategy {
     fn set_defaults(&self, object: &mut ReplicationController) {
         let spec = object.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
-        drop_zero(&mut spec.min_ready_seconds);
         if let Some(template) = &mut spec.template {
             set_template_defaults(template);
             let labels = template.metadata.as_ref().and_then(|m| m.labels.clone());

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use coracle_apimachinery::protobuf;
 use serde_json::json;
 
 use super::*;
+use crate::registry::erased::Object;
 use crate::registry::strategy::Column;
 
 #[test]
@@ -37,6 +40,41 @@ fn defaults_are_set_once() {
         let once = object.boxed();
         kind.set_defaults(&mut *object);
         assert!(object.same(&*once), "{}", kind.descriptor().kind);
+    }
+}
+
+#[test]
+fn empty_values_that_say_nothing_are_not_read() {
+    let given = json!({"metadata": {
+        "name": "a", "generateName": "", "labels": {}, "annotations": {}, "finalizers": [],
+        "ownerReferences": [], "generation": 0, "deletionGracePeriodSeconds": 0,
+    }});
+    for kind in all() {
+        let object = kind.decode(given.to_string().as_bytes()).unwrap();
+        let read = object.to_value().unwrap();
+        let want = json!({"name": "a", "deletionGracePeriodSeconds": 0});
+        assert_eq!(read["metadata"], want, "{}", kind.descriptor().kind);
+    }
+}
+
+#[test]
+fn no_default_is_an_empty_value_that_says_nothing() {
+    for kind in all() {
+        let d = kind.descriptor();
+        let fields = protobuf::Kind::find(&d.api_version(), &d.kind).unwrap();
+        let empty = |object: &dyn Object| {
+            let json = object.to_json().unwrap();
+            matches!(fields.without_omitted(&json), Cow::Owned(_))
+        };
+        let mut object = kind.decode(br#"{"metadata":{"name":"a"}}"#).unwrap();
+        // The types of some kinds demand fields that Go leaves out.
+        if empty(&*object) {
+            continue;
+        }
+        kind.set_defaults(&mut *object);
+        assert!(!empty(&*object), "{}", d.kind);
+        kind.prepare_for_create(&mut *object);
+        assert!(!empty(&*object), "{}", d.kind);
     }
 }
 

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, Path};
-use coracle_apimachinery::pod_defaults::{drop_empty, drop_false};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 
 use crate::registry::printing;
@@ -32,8 +31,6 @@ impl Strategy for NodeStrategy {
 
     fn set_defaults(&self, object: &mut Node) {
         let spec = object.spec.get_or_insert_default();
-        drop_false(&mut spec.unschedulable);
-        drop_empty(&mut spec.provider_id);
         sync_pod_cidrs(spec);
         let status = object.status.get_or_insert_default();
         canonicalize(&mut status.capacity);

@@ -3,7 +3,6 @@
 
 mod columns;
 
-use coracle_apimachinery::pod_defaults::{drop_empty, drop_false, drop_zero};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -178,16 +177,6 @@ fn warnings(service: &Service) -> Vec<String> {
 }
 
 fn set_spec_defaults(spec: &mut ServiceSpec) {
-    drop_false(&mut spec.publish_not_ready_addresses);
-    drop_zero(&mut spec.health_check_node_port);
-    for field in [
-        &mut spec.cluster_ip,
-        &mut spec.external_name,
-        &mut spec.external_traffic_policy,
-        &mut spec.load_balancer_ip,
-    ] {
-        drop_empty(field);
-    }
     default(&mut spec.session_affinity, "None");
     match text(&spec.session_affinity) {
         "None" => spec.session_affinity_config = None,
@@ -221,8 +210,6 @@ fn set_spec_defaults(spec: &mut ServiceSpec) {
 }
 
 fn set_port_defaults(port: &mut ServicePort) {
-    drop_empty(&mut port.name);
-    drop_zero(&mut port.node_port);
     default(&mut port.protocol, "TCP");
     let unset = match &port.target_port {
         None => true,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use coracle_apimachinery::field::{Error, Path};
 use coracle_apimachinery::names;
-use coracle_apimachinery::pod_defaults::drop_zero;
 use coracle_apimachinery::selector::Selector;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
@@ -45,7 +44,6 @@ impl Strategy for StatefulSetStrategy {
 
     fn set_defaults(&self, object: &mut StatefulSet) {
         let spec = &mut object.spec;
-        drop_zero(&mut spec.min_ready_seconds);
         set_template_defaults(&mut spec.template);
         spec.pod_management_policy
             .get_or_insert_with(|| "OrderedReady".to_owned());
