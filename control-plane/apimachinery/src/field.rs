@@ -2,20 +2,33 @@
 //!
 //! Wording and types are those of Kubernetes' `field` package, because people and tools read
 //! them. Whether something is wrong is decided where the kind is known.
+//!
+//! Kubernetes repeats a value in each error about it, and an object may have as many errors as it
+//! has bytes. So that the answer does not grow with their product, a path, a value and a detail are
+//! cut where no key, field or message that makes sense is as long, and a list ends with how many
+//! more there are (see [`ErrorList`]).
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod list;
+mod shown;
 
-use serde_json::Value;
+use std::fmt::{self, Write};
 
-/// Where a field stands, from the root of the object: `spec.containers[0].name`.
+pub use list::{ErrorList, aggregate};
+pub use shown::Shown;
+use shown::{Cut, cut};
+
+/// Bytes of a path. The keys of labels and annotations are of 317 at most.
+const LONGEST_PATH: usize = 2 * 1024;
+
+/// Where a field stands, from the root of the object: `spec.containers[0].name`. One that is too
+/// long to be read is cut, and is then the path of all that is below.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(String);
 
 impl Path {
     /// A field of the object itself, such as `spec`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
+        Self(cut(name.into(), LONGEST_PATH))
     }
 
     /// The object itself; its children are as [`Path::new`] makes them.
@@ -26,27 +39,39 @@ impl Path {
     /// A field of what this path names.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() {
-            return Self(name.to_owned());
-        }
-        Self(format!("{}.{name}", self.0))
+        let point = if self.0.is_empty() { "" } else { "." };
+        self.with(&[point, name])
     }
 
     /// An item of the list that this path names.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.with(&["[", &index.to_string(), "]"])
     }
 
     /// An entry of the map that this path names.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(&["[", key, "]"])
     }
 
     /// The path as it is displayed.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    fn with(&self, parts: &[&str]) -> Self {
+        if self.0.len() >= LONGEST_PATH {
+            return self.clone();
+        }
+        let mut path = Cut::new(LONGEST_PATH);
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        path.text
+            .reserve((self.0.len() + length).min(LONGEST_PATH + 8));
+        path.text.push_str(&self.0);
+        // What fails is what comes after the cut.
+        let _ = parts.iter().try_for_each(|part| path.write_str(part));
+        Self(path.text)
     }
 }
 
@@ -117,24 +142,23 @@ impl fmt::Display for ErrorType {
 
 /// One fault of one field. Displayed as `spec.replicas: Invalid value: -1: must be …`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{field}: {}", self.body())]
+#[error("{}", self.text())]
 pub struct Error {
     /// The sort of fault.
     pub kind: ErrorType,
     /// Where it is.
     pub field: Path,
     /// The value at fault, where the message should show it.
-    pub value: Option<Value>,
+    pub value: Option<Shown>,
     /// What is wrong with it, for people.
     pub detail: String,
+    /// Where this stands for errors that a list had no room for: how many.
+    omitted: usize,
 }
-
-/// All faults found in one object.
-pub type ErrorList = Vec<Error>;
 
 impl Error {
     /// The value names something that does not exist.
-    pub fn not_found(field: &Path, value: impl Into<Value>) -> Self {
+    pub fn not_found(field: &Path, value: impl Into<Shown>) -> Self {
         Self::new(
             ErrorType::NotFound,
             field,
@@ -149,7 +173,7 @@ impl Error {
     }
 
     /// The value is given twice.
-    pub fn duplicate(field: &Path, value: impl Into<Value>) -> Self {
+    pub fn duplicate(field: &Path, value: impl Into<Shown>) -> Self {
         Self::new(
             ErrorType::Duplicate,
             field,
@@ -159,7 +183,7 @@ impl Error {
     }
 
     /// The value is malformed or out of range.
-    pub fn invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub fn invalid(field: &Path, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Invalid, field, Some(value.into()), detail.into())
     }
 
@@ -169,7 +193,7 @@ impl Error {
     }
 
     /// The value is of the wrong type.
-    pub fn type_invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub fn type_invalid(field: &Path, value: impl Into<Shown>, detail: impl Into<String>) -> Self {
         Self::new(
             ErrorType::TypeInvalid,
             field,
@@ -181,7 +205,7 @@ impl Error {
     /// The value is not one of `supported`.
     pub fn not_supported<S: AsRef<str>>(
         field: &Path,
-        value: impl Into<Value>,
+        value: impl Into<Shown>,
         supported: &[S],
     ) -> Self {
         let quoted: Vec<String> = supported
@@ -226,13 +250,24 @@ impl Error {
         Self::new(ErrorType::Internal, field, None, cause.to_string())
     }
 
+    /// This error with another detail.
+    #[must_use]
+    pub fn with_detail(self, detail: impl Into<String>) -> Self {
+        Self {
+            detail: cut(detail.into(), shown::LONGEST),
+            ..self
+        }
+    }
+
     /// The message without the field: what a cause of a Status carries.
     pub fn body(&self) -> String {
+        if self.omitted > 0 {
+            return format!("Too many errors: {} more are not shown", self.omitted);
+        }
         let mut body = self.kind.to_string();
-        if let Some(value) = &self.value {
-            // JSON is how Kubernetes shows values of every sort, quoted strings included.
+        if let Some(Shown(value)) = &self.value {
             body.push_str(": ");
-            body.push_str(&value.to_string());
+            body.push_str(value);
         }
         if !self.detail.is_empty() {
             body.push_str(": ");
@@ -241,34 +276,29 @@ impl Error {
         body
     }
 
-    fn new(kind: ErrorType, field: &Path, value: Option<Value>, detail: String) -> Self {
+    fn new(kind: ErrorType, field: &Path, value: Option<Shown>, detail: String) -> Self {
         Self {
             kind,
             field: field.clone(),
             value,
-            detail,
+            detail: cut(detail, shown::LONGEST),
+            omitted: 0,
         }
     }
-}
 
-/// Many faults as one message: the single one as it is, several in brackets without repeats.
-pub fn aggregate(errors: &[Error]) -> String {
-    let mut seen = BTreeSet::new();
-    let mut messages: Vec<String> = Vec::with_capacity(errors.len());
-    for error in errors {
-        let message = error.to_string();
-        if seen.insert(message.clone()) {
-            messages.push(message);
+    fn text(&self) -> String {
+        if self.omitted > 0 {
+            return self.body();
         }
-    }
-    match messages.len() {
-        1 => messages.swap_remove(0),
-        _ => format!("[{}]", messages.join(", ")),
+        format!("{}: {}", self.field, self.body())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    use super::shown::{CUT, LONGEST};
     use super::*;
 
     #[test]
@@ -325,13 +355,29 @@ mod tests {
     }
 
     #[test]
-    fn aggregates() {
-        let at = Path::new("a");
-        let (one, two) = (Error::required(&at, ""), Error::forbidden(&at, "b"));
-        assert_eq!(aggregate(std::slice::from_ref(&one)), "a: Required value");
-        assert_eq!(
-            aggregate(&[one.clone(), two, one]),
-            "[a: Required value, a: Forbidden: b]"
-        );
+    fn long_texts_are_cut() {
+        // Two bytes each, behind one of one byte: no cut is between two characters.
+        let long = format!("a{}", "\u{e9}".repeat(LONGEST));
+        let at = Path::new("metadata").child("labels").key(&long);
+        assert_eq!(at.as_str().len(), LONGEST_PATH - 1 + CUT.len());
+        assert!(at.as_str().starts_with("metadata.labels[a\u{e9}"));
+        let below = at.child("a").index(1).key("b");
+        assert_eq!(below, at);
+        assert_eq!(Path::new(long.as_str()), Path::root().child(&long));
+        let at = Path::new("spec");
+        for error in [
+            Error::invalid(&at, vec![long.as_str(); 9], ""),
+            Error::required(&at, long.as_str()),
+            Error::not_supported(&at, 1, &[&long]),
+            Error::not_found(&at, 1).with_detail(long.as_str()),
+        ] {
+            let length = error.to_string().len();
+            let bound = LONGEST..LONGEST + 64;
+            assert!(bound.contains(&length), "{length}");
+        }
+        let whole = vec!["b".repeat(LONGEST / 4); 3];
+        let error = Error::invalid(&at, whole.clone(), "");
+        let whole = Value::from(whole);
+        assert_eq!(error.to_string(), format!("spec: Invalid value: {whole}"));
     }
 }

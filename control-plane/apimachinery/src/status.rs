@@ -68,19 +68,20 @@ impl Status {
 
     /// 422: the object breaks the rules of its kind. Each error becomes a cause, what was found
     /// twice one.
-    pub fn invalid(kind: &GroupKind, name: &str, errors: ErrorList) -> Self {
-        let message = match errors.as_slice() {
+    pub fn invalid(kind: &GroupKind, name: &str, errors: impl Into<ErrorList>) -> Self {
+        let errors = errors.into();
+        let message = match &errors[..] {
             [] => format!("{kind} {name:?} is invalid"),
             errors => format!("{kind} {name:?} is invalid: {}", field::aggregate(errors)),
         };
-        let mut causes: Vec<ApiCause> = Vec::with_capacity(errors.len());
+        let mut causes: Vec<ApiCause> = Vec::new();
         let mut seen = BTreeSet::new();
         for error in &errors {
             if seen.insert(error.to_string()) {
                 causes.push(ApiCause {
                     reason: Some(error.kind.reason().into()),
                     message: Some(error.body()),
-                    field: Some(error.field.to_string()),
+                    field: non_empty(error.field.as_str()),
                 });
             }
         }
@@ -427,5 +428,28 @@ mod tests {
         );
         let again: Status = serde_json::from_slice(&status.to_json()).unwrap();
         assert_eq!(again, status);
+    }
+
+    #[test]
+    fn invalid_says_how_much_it_leaves_out() {
+        let at = Path::new("spec").child("ports");
+        let kind = GroupKind::new("", "Service");
+        let errors: Vec<Error> = (0..200_000)
+            .map(|i| Error::required(&at.index(i), ""))
+            .collect();
+        let status = Status::invalid(&kind, "web", errors);
+        assert!(status.to_json().len() < 512 * 1024);
+        let causes = status.api().details.as_ref().unwrap().causes.as_ref();
+        let causes = causes.unwrap();
+        let last = causes.last().unwrap();
+        let more = 200_000 - (causes.len() - 1);
+        assert_eq!(
+            (last.reason.as_deref(), last.field.as_deref()),
+            (Some("FieldValueTooMany"), None)
+        );
+        assert_eq!(
+            last.message.as_deref(),
+            Some(&*format!("Too many errors: {more} more are not shown"))
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
 use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use http::header::USER_AGENT;
@@ -73,7 +73,7 @@ pub(super) fn check_options(call: &Call<'_>) -> Result<(), Status> {
     let applies = kind == "PatchOptions" && is_apply(&call.parts.headers);
     let manager = call.query.get("fieldManager").unwrap_or_default();
     let at = Path::new("fieldManager");
-    let mut errors = Vec::new();
+    let mut errors = ErrorList::default();
     if applies && manager.is_empty() {
         errors.push(FieldError::required(&at, "is required for apply patch"));
     }

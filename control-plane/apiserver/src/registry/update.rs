@@ -3,7 +3,7 @@
 //! A change is a function of the current object, so that a patch is computed anew from each
 //! newer state. An object that demands a resourceVersion is refused when it is another one.
 
-use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
 use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
 use coracle_store::{Error, Precondition, Read, Record};
 
@@ -125,7 +125,7 @@ impl Registry {
             Part::Main | Part::Scale => kind.validate_update(&*new, &*old),
             Part::Status => kind.validate_status_update(&*new, &*old),
             Part::Own(part) => kind.validate_part(part, &*new, &*old),
-            Part::Internal(_) => Vec::new(),
+            Part::Internal(_) => ErrorList::default(),
         });
         if !errors.is_empty() {
             return Err(Status::invalid(

@@ -155,7 +155,7 @@ mod tests {
                 "{value}: {got:?}"
             );
             assert_eq!(ip_warning(value, &at).as_deref(), warning, "{value}");
-            errors.clear();
+            let mut errors = ErrorList::default();
             validate_legacy_ip(value, &BTreeSet::from([value]), &at, &mut errors);
             assert!(errors.is_empty(), "{value} was there before");
         }

@@ -4,6 +4,9 @@
 //! of an error are those of Kubernetes 1.37, because people and tools read them. Nothing here
 //! reads the store or the clock, and nothing changes an object: defaults are set by the kinds
 //! (`registry/kinds`), before validation, and so a value that has a default is required here.
+//!
+//! A list can have as many items as a body has bytes: what is looked for in one is in a set, and an
+//! error about an item repeats nothing that all items share (`large_inputs`).
 
 pub(crate) mod address;
 pub(crate) mod admission_registration;
@@ -21,6 +24,8 @@ pub(crate) mod ingress;
 pub(crate) mod int_or_percent;
 pub(crate) mod job;
 pub(crate) mod labels;
+#[cfg(test)]
+mod large_inputs;
 pub(crate) mod legacy_address;
 pub(crate) mod object_meta;
 pub(crate) mod parameters;

@@ -1,6 +1,8 @@
 //! ObjectMeta, which every kind has: the registry calls this, no strategy does.
 
-use coracle_apimachinery::field::{Error, ErrorList, Path};
+use std::collections::BTreeSet;
+
+use coracle_apimachinery::field::{Error, ErrorList, Path, Shown};
 use coracle_apimachinery::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde_json::Value;
@@ -67,7 +69,7 @@ pub(crate) fn validate_object_meta_update(
 ) -> ErrorList {
     let mut errors = ErrorList::default();
     if old.deletion_timestamp.is_some() {
-        let known = items(&old.finalizers);
+        let known: BTreeSet<&String> = items(&old.finalizers).iter().collect();
         let added: Vec<&String> = items(&new.finalizers)
             .iter()
             .filter(|f| !known.contains(f))
@@ -189,6 +191,8 @@ fn validate_finalizers(finalizers: &[String], at: &Path, errors: &mut ErrorList)
 
 fn validate_owners(owners: &[OwnerReference], at: &Path, errors: &mut ErrorList) {
     let mut controller: Option<&str> = None;
+    // Each error shows all owners.
+    let mut all: Option<Shown> = None;
     for (i, owner) in owners.iter().enumerate() {
         validate_owner(owner, &at.index(i), errors);
         if owner.controller != Some(true) {
@@ -199,7 +203,8 @@ fn validate_owners(owners: &[OwnerReference], at: &Path, errors: &mut ErrorList)
                 "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
                 owner.name
             );
-            errors.push(Error::invalid(at, shown(&owners), detail));
+            let all = all.get_or_insert_with(|| shown(&owners).into());
+            errors.push(Error::invalid(at, all.clone(), detail));
         }
         controller = Some(&owner.name);
     }

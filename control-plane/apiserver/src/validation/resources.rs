@@ -6,7 +6,7 @@ use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use coracle_apimachinery::quantity::Quantity;
 pub(crate) use coracle_apimachinery::quantity::{canonicalize, canonicalize_quantity};
-use k8s_openapi::api::core::v1::{ResourceClaim, ResourceRequirements};
+use k8s_openapi::api::core::v1::{PodResourceClaim, ResourceClaim, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 use super::{NEGATIVE, faults, items, text};
@@ -59,7 +59,7 @@ const POD_LEVEL: &[&str] = &["cpu", "hugepages-", "memory"];
 /// Requests and limits of a container. `claims` are the names in `spec.resourceClaims`.
 pub(crate) fn validate_container_requirements(
     requirements: &ResourceRequirements,
-    claims: &[&str],
+    claims: &Claims<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -75,7 +75,7 @@ pub(crate) fn validate_container_requirements(
 /// Requests and limits of a Pod as a whole.
 pub(crate) fn validate_pod_requirements(
     requirements: &ResourceRequirements,
-    claims: &[&str],
+    claims: &Claims<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -94,7 +94,7 @@ pub(crate) fn validate_overhead(overhead: &ResourceList, at: &Path, errors: &mut
         limits: Some(overhead.clone()),
         ..Default::default()
     };
-    validate_container_requirements(&requirements, &[], at, errors);
+    validate_container_requirements(&requirements, &Claims::default(), at, errors);
 }
 
 /// A quantity of a named resource: not negative, and whole where the resource is counted.
@@ -278,12 +278,45 @@ fn validate_huge_pages(name: &str, quantity: &Quantity, at: &Path, errors: &mut 
     true
 }
 
-/// Claims of a Pod that are named where one is not among them.
+/// Claims of a Pod that are named where one is not among them, and the bytes of them in all: each
+/// error names all of them.
 const MAX_NAMED: usize = 64;
+const MAX_NAMED_BYTES: usize = 4 * 1024;
+
+/// The claims of a Pod, which its containers may use.
+#[derive(Default)]
+pub(crate) struct Claims<'a>(BTreeSet<&'a str>);
+
+impl<'a> Claims<'a> {
+    pub(crate) fn of(claims: &'a [PodResourceClaim]) -> Self {
+        let names = claims.iter().map(|claim| claim.name.as_str());
+        Self(names.filter(|name| !name.is_empty()).collect())
+    }
+
+    /// What is said of a name that is not among them.
+    fn detail(&self) -> String {
+        let names: Vec<&str> = self.0.iter().copied().collect();
+        let bytes: usize = names.iter().map(|name| name.len()).sum();
+        let known = if names.is_empty() {
+            " which is empty".to_owned()
+        } else if names.len() > MAX_NAMED || bytes > MAX_NAMED_BYTES {
+            String::new()
+        } else {
+            format!(": {}", names.join(", "))
+        };
+        format!("must be one of the names in pod.spec.resourceClaims{known}")
+    }
+}
 
 /// A container's use of the Pod's claims. A claim may be used as a whole or by its requests.
-fn validate_claims(claims: &[ResourceClaim], known: &[&str], at: &Path, errors: &mut ErrorList) {
+fn validate_claims(
+    claims: &[ResourceClaim],
+    known: &Claims<'_>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut detail: Option<String> = None;
     for (i, claim) in claims.iter().enumerate() {
         let at = at.index(i);
         let (name, request) = (claim.name.as_str(), text(&claim.request));
@@ -308,16 +341,9 @@ fn validate_claims(claims: &[ResourceClaim], known: &[&str], at: &Path, errors: 
             errors.push(Error::duplicate(&at, format!("{name}/{request}")));
         }
         used.insert((name, request));
-        if !known.contains(&name) {
-            let mut error = Error::not_found(&at, name);
-            error.detail = "must be one of the names in pod.spec.resourceClaims".to_owned();
-            error.detail += &match known {
-                [] => " which is empty".to_owned(),
-                // Each error would name all of them.
-                known if known.len() > MAX_NAMED => String::new(),
-                known => format!(": {}", known.join(", ")),
-            };
-            errors.push(error);
+        if !known.0.contains(name) {
+            let detail = detail.get_or_insert_with(|| known.detail());
+            errors.push(Error::not_found(&at, name).with_detail(detail.as_str()));
         }
     }
 }
@@ -383,7 +409,8 @@ mod tests {
         for (value, want) in table {
             let mut errors = ErrorList::default();
             let requirements = serde_json::from_value(value).unwrap();
-            validate_container_requirements(&requirements, &["a"], &Path::new("r"), &mut errors);
+            let claims = Claims(BTreeSet::from(["a"]));
+            validate_container_requirements(&requirements, &claims, &Path::new("r"), &mut errors);
             assert_causes(&errors, &want);
         }
     }

@@ -1,5 +1,7 @@
 //! CSIDriver: what a driver of the Container Storage Interface wants of the cluster.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::storage::v1::{CSIDriver, TokenRequest};
 
@@ -176,12 +178,10 @@ fn validate_spec(object: &CSIDriver, errors: &mut ErrorList) {
 }
 
 fn validate_tokens(tokens: &[TokenRequest], at: &Path, errors: &mut ErrorList) {
+    let mut audiences = BTreeSet::new();
     for (i, token) in tokens.iter().enumerate() {
         let at = at.index(i);
-        if tokens[..i]
-            .iter()
-            .any(|other| other.audience == token.audience)
-        {
+        if !audiences.insert(&token.audience) {
             errors.push(Error::duplicate(
                 &at.child("audience"),
                 token.audience.as_str(),

@@ -92,7 +92,7 @@ impl Strategy for NamespaceStrategy {
             (None, _) => "may only be 'Active' if `deletionTimestamp` is empty",
             (Some(_), _) => "may only be 'Terminating' if `deletionTimestamp` is not empty",
         };
-        vec![Error::invalid(&at, phase, detail)]
+        Error::invalid(&at, phase, detail).into()
     }
 
     fn selectable_fields(&self, object: &Namespace) -> Vec<(&'static str, String)> {

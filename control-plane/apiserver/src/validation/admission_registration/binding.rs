@@ -1,5 +1,7 @@
 //! Bindings: where a policy applies, and with which parameters.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -90,12 +92,13 @@ fn validate_params(params: &ParamRef, at: &Path, errors: &mut ErrorList) {
 }
 
 fn validate_actions(actions: &[String], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, action) in actions.iter().enumerate() {
         let at = at.index(i);
         if !ACTIONS.contains(&action.as_str()) {
             errors.push(Error::not_supported(&at, action.as_str(), ACTIONS));
         }
-        if actions[..i].contains(action) {
+        if !seen.insert(action) {
             errors.push(Error::duplicate(&at, action.as_str()));
         }
     }

@@ -1,6 +1,6 @@
 //! How a webhook is reached.
 
-use coracle_apimachinery::field::{Error, ErrorList, Path};
+use coracle_apimachinery::field::{Error, ErrorList, Path, Shown};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{ServiceReference, WebhookClientConfig};
 
@@ -131,7 +131,9 @@ fn validate_path(path: &str, at: &Path, errors: &mut ErrorList) {
     if path.is_empty() || path == "/" {
         return;
     }
-    let mut refuse = |detail: String| errors.push(Error::invalid(at, path, detail));
+    // The error about each segment shows the whole path.
+    let shown = Shown::from(path);
+    let mut refuse = |detail: String| errors.push(Error::invalid(at, shown.clone(), detail));
     if path == "//" {
         refuse("segment[0] may not be empty".to_owned());
         return;

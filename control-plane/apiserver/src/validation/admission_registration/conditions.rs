@@ -1,5 +1,7 @@
 //! Expressions of webhooks and policies that say whether, and with what, they apply.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{MatchCondition, ParamKind, Variable};
@@ -67,6 +69,7 @@ pub(super) fn validate_match_conditions(
         // Compiling takes its time, and these are too many whatever is in them.
         return;
     }
+    let mut seen = BTreeSet::new();
     for (i, condition) in conditions.iter().enumerate() {
         let at = at.index(i);
         validate_expression(
@@ -83,7 +86,7 @@ pub(super) fn validate_match_conditions(
             continue;
         }
         faults(name, names::qualified_name(name), &name_at, errors);
-        if conditions[..i].iter().any(|other| other.name == name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(&name_at, name));
         }
     }

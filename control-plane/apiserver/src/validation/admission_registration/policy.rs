@@ -1,5 +1,7 @@
 //! Policies that judge objects: what they are about, what has to hold, what is written down.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -57,13 +59,11 @@ pub(crate) fn validate_policy(
         let detail = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
         errors.push(Error::invalid(&annotations_at, shown(&annotations), detail));
     }
+    let mut keys = BTreeSet::new();
     for (i, annotation) in annotations.iter().enumerate() {
         let at = annotations_at.index(i);
         validate_annotation(name, annotation, &judging, &at, &mut errors);
-        if annotations[..i]
-            .iter()
-            .any(|other| other.key == annotation.key)
-        {
+        if !keys.insert(&annotation.key) {
             let at = at.child("key");
             errors.push(Error::duplicate(&at, annotation.key.as_str()));
         }
@@ -119,7 +119,9 @@ fn validate_annotation(
         let detail = "requires metadata.name be non-empty";
         errors.push(Error::invalid(&key_at, key, detail));
     } else {
-        let whole = format!("{policy}/{key}");
+        // A name that is longer is wrong by itself, and is not repeated with each key.
+        let end = policy.floor_char_boundary(2 * names::SUBDOMAIN_MAX);
+        let whole = format!("{}/{key}", &policy[..end]);
         faults(&whole, names::qualified_name(&whole), &key_at, errors);
     }
     let expression = annotation.value_expression.trim();

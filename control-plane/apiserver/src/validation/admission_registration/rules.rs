@@ -106,7 +106,8 @@ fn validate_resources(resources: &[String], at: &Path, errors: &mut ErrorList) {
     if resources.is_empty() {
         errors.push(Error::required(at, ""));
     }
-    let (mut of_resource, mut of_subresource) = (Vec::new(), Vec::new());
+    let mut of_resource: BTreeSet<&str> = BTreeSet::new();
+    let mut of_subresource: BTreeSet<&str> = BTreeSet::new();
     for (i, resource) in resources.iter().enumerate() {
         let at = at.index(i);
         if resource.is_empty() {
@@ -120,17 +121,17 @@ fn validate_resources(resources: &[String], at: &Path, errors: &mut ErrorList) {
             let detail = format!("if '{by}' is present, must not specify {resource}");
             errors.push(Error::invalid(&at, resource.as_str(), detail));
         };
-        if of_resource.contains(&main) {
+        if of_resource.contains(main) {
             covered(format!("{main}/*"));
         }
-        if of_subresource.contains(&sub) {
+        if of_subresource.contains(sub) {
             covered(format!("*/{sub}"));
         }
         if sub == ALL {
-            of_resource.push(main);
+            of_resource.insert(main);
         }
         if main == ALL {
-            of_subresource.push(sub);
+            of_subresource.insert(sub);
         }
     }
     if resources.len() > 1 && resources.iter().any(|resource| resource == "*/*") {

@@ -89,10 +89,11 @@ pub(crate) fn validate_webhooks<'a>(
             return errors;
         }
     }
+    let mut names = BTreeSet::new();
     for (i, webhook) in new.iter().enumerate() {
         let at = Path::new("webhooks").index(i);
         validate_webhook(webhook, stored, &at, &mut errors);
-        if !webhook.name.is_empty() && new[..i].iter().any(|other| other.name == webhook.name) {
+        if !webhook.name.is_empty() && !names.insert(webhook.name) {
             errors.push(Error::duplicate(&at.child("name"), webhook.name));
         }
     }

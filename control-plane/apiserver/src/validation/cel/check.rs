@@ -1,6 +1,8 @@
 //! The type of an expression, and what is wrong with it: names that nobody declared, functions
 //! that do not take what they are given, members that a type does not have.
 
+use std::collections::BTreeSet;
+
 use ::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators,
 };
@@ -55,9 +57,10 @@ impl<'a> Checker<'a> {
             Expr::Call(call) => self.infer_call(call),
             Expr::List(list) => {
                 let mut items = Type::Unset;
+                let optional_indices: BTreeSet<&usize> = list.optional_indices.iter().collect();
                 for (i, element) in list.elements.iter().enumerate() {
                     let mut of = self.infer(element)?;
-                    if list.optional_indices.contains(&i) {
+                    if optional_indices.contains(&i) {
                         of = optional_value(&of)
                             .ok_or_else(|| unlike(&optional(Type::Unset), &of))?;
                     }

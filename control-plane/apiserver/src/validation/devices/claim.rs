@@ -1,6 +1,6 @@
 //! What is claimed: requests for devices, constraints between them, and their configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names::dns_subdomain;
@@ -30,7 +30,7 @@ const ONE_SORT: &str = "exactly one of `exactly` or `firstAvailable` is required
 const NAMES_NO_REQUEST: &str = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
 
 /// Names of requests, each with those of the requests among which it lets choose.
-pub(super) struct Requests<'a>(BTreeMap<&'a str, Vec<&'a str>>);
+pub(super) struct Requests<'a>(BTreeMap<&'a str, BTreeSet<&'a str>>);
 
 impl<'a> Requests<'a> {
     pub(super) fn of(claim: &'a DeviceClaim) -> Self {
@@ -51,7 +51,7 @@ impl<'a> Requests<'a> {
             Some((request, choice)) => self
                 .0
                 .get(request)
-                .is_some_and(|choices| choices.contains(&choice)),
+                .is_some_and(|choices| choices.contains(choice)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Claims of devices that a Pod names, and those that were made for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
@@ -81,14 +81,16 @@ fn validate_statuses(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let names: BTreeSet<&str> = claims.iter().map(|claim| &*claim.name).collect();
+    let mut seen = BTreeSet::new();
     for (i, status) in statuses.iter().enumerate() {
         let (name, at) = (status.name.as_str(), at.index(i));
         let name_at = at.child("name");
-        if !claims.iter().any(|claim| claim.name == name) {
+        if !names.contains(name) {
             let detail = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(Error::invalid(&name_at, name, detail));
         }
-        if statuses[..i].iter().any(|other| other.name == name) {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(&name_at, name));
         }
         if let Some(claim) = &status.resource_claim_name {
@@ -110,6 +112,8 @@ fn validate_extended(
         errors.push(Error::required(&mappings_at, detail));
     }
     let containers = items(&spec.init_containers).iter().chain(&spec.containers);
+    // Of several of one name the first counts, and the last that is collected stays.
+    let by_name: BTreeMap<&str, &Container> = containers.rev().map(|c| (&*c.name, c)).collect();
     let mut seen = BTreeSet::new();
     for (i, mapping) in status.request_mappings.iter().enumerate() {
         let (idx, resource) = (mappings_at.index(i), mapping.resource_name.as_str());
@@ -118,10 +122,7 @@ fn validate_extended(
             let requests = resources.and_then(|resources| resources.requests.as_ref());
             requests.is_some_and(|requests| requests.contains_key(resource))
         };
-        let of_name = containers
-            .clone()
-            .find(|c| c.name == mapping.container_name);
-        match of_name {
+        match by_name.get(mapping.container_name.as_str()).copied() {
             None => {
                 let detail = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
                 let at = idx.child("containerName");

@@ -12,7 +12,7 @@ use super::env::{validate_env, validate_env_from};
 use super::probe::validate_probes;
 use super::security::validate_security_context;
 use crate::validation::port::{validate_container_ports, validate_host_port_conflicts};
-use crate::validation::resources::validate_container_requirements;
+use crate::validation::resources::{Claims, validate_container_requirements};
 use crate::validation::volume::Volumes;
 use crate::validation::volume::mount::{validate_devices, validate_mounts};
 use crate::validation::{faults, items, one_of, text};
@@ -25,10 +25,16 @@ const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
 const MAX_RESTART_RULES: usize = 20;
 const MAX_EXIT_CODES: usize = 255;
 
+/// What of a Pod its containers may name.
+pub(super) struct Known<'a> {
+    pub(super) volumes: Volumes<'a>,
+    pub(super) claims: Claims<'a>,
+}
+
 /// The regular containers: at least one, with names of their own and host ports of their own.
-pub(crate) fn validate_containers(
+pub(super) fn validate_containers(
     spec: &PodSpec,
-    volumes: &Volumes<'_>,
+    known: &Known<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -39,7 +45,7 @@ pub(crate) fn validate_containers(
     let mut names = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, volumes, &idx, errors);
+        validate_common(container, spec, known, &idx, errors);
         if !names.insert(container.name.as_str()) {
             errors.push(Error::duplicate(
                 &idx.child("name"),
@@ -59,9 +65,9 @@ pub(crate) fn validate_containers(
 
 /// The init containers. Those that restart always run beside the regular ones, and so may have
 /// probes and hooks.
-pub(crate) fn validate_init_containers(
+pub(super) fn validate_init_containers(
     spec: &PodSpec,
-    volumes: &Volumes<'_>,
+    known: &Known<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -70,7 +76,7 @@ pub(crate) fn validate_init_containers(
     let mut names: BTreeSet<&str> = regular.map(|other| other.name.as_str()).collect();
     for (i, container) in containers.iter().enumerate() {
         let idx = at.index(i);
-        validate_common(container, spec, volumes, &idx, errors);
+        validate_common(container, spec, known, &idx, errors);
         validate_init_restart(container, &idx, errors);
         if !names.insert(&container.name) {
             errors.push(Error::duplicate(
@@ -113,20 +119,20 @@ pub(crate) fn validate_init_containers(
 }
 
 /// The containers that were added to a running Pod.
-pub(crate) fn validate_ephemeral_containers(
+pub(super) fn validate_ephemeral_containers(
     spec: &PodSpec,
-    volumes: &Volumes<'_>,
+    known: &Known<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
     let containers = items(&spec.ephemeral_containers);
-    let known = spec.containers.iter().chain(items(&spec.init_containers));
-    let known: BTreeSet<&str> = known.map(|other| other.name.as_str()).collect();
-    let mut taken = known.clone();
+    let others = spec.containers.iter().chain(items(&spec.init_containers));
+    let others: BTreeSet<&str> = others.map(|other| other.name.as_str()).collect();
+    let mut taken = others.clone();
     for (i, ephemeral) in containers.iter().enumerate() {
         let idx = at.index(i);
         let container = as_container(ephemeral);
-        validate_common(&container, spec, volumes, &idx, errors);
+        validate_common(&container, spec, known, &idx, errors);
         validate_image_padding(&container, &idx, errors);
         if !taken.insert(&ephemeral.name) {
             errors.push(Error::duplicate(
@@ -135,7 +141,7 @@ pub(crate) fn validate_ephemeral_containers(
             ));
         }
         let target = text(&ephemeral.target_container_name);
-        if !target.is_empty() && !known.contains(target) {
+        if !target.is_empty() && !others.contains(target) {
             errors.push(Error::not_found(&idx.child("targetContainerName"), target));
         }
         validate_ephemeral_fields(ephemeral, &idx, errors);
@@ -159,7 +165,7 @@ pub(crate) fn validate_image_padding(container: &Container, at: &Path, errors: &
 fn validate_common(
     container: &Container,
     spec: &PodSpec,
-    volumes: &Volumes<'_>,
+    known: &Known<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
@@ -185,6 +191,7 @@ fn validate_common(
         errors,
     );
     validate_container_ports(items(&container.ports), &at.child("ports"), errors);
+    let volumes = &known.volumes;
     validate_env(items(&container.env), volumes, &at.child("env"), errors);
     validate_env_from(items(&container.env_from), &at.child("envFrom"), errors);
     validate_mounts(container, volumes, &at.child("volumeMounts"), errors);
@@ -192,11 +199,8 @@ fn validate_common(
     let pull = text(&container.image_pull_policy);
     one_of(pull, PULL_POLICIES, &at.child("imagePullPolicy"), errors);
     if let Some(requirements) = &container.resources {
-        let claims: Vec<&str> = items(&spec.resource_claims)
-            .iter()
-            .map(|claim| claim.name.as_str())
-            .collect();
-        validate_container_requirements(requirements, &claims, &at.child("resources"), errors);
+        let at = at.child("resources");
+        validate_container_requirements(requirements, &known.claims, &at, errors);
     }
     let pod_restart = text(&spec.restart_policy);
     validate_resize(
@@ -276,15 +280,13 @@ fn validate_resize(
     at: &Path,
     errors: &mut ErrorList,
 ) {
+    let mut seen = BTreeSet::new();
     for (i, policy) in policies.iter().enumerate() {
         let (name, restart) = (
             policy.resource_name.as_str(),
             policy.restart_policy.as_str(),
         );
-        if policies[..i]
-            .iter()
-            .any(|other| other.resource_name == name)
-        {
+        if !seen.insert(name) {
             errors.push(Error::duplicate(&at.index(i), name));
         }
         one_of(name, &["cpu", "memory"], at, errors);

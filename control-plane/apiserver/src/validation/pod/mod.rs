@@ -28,11 +28,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use self::claims::validate_resource_claims;
 use self::container::{
-    validate_containers, validate_ephemeral_containers, validate_init_containers,
+    Known, validate_containers, validate_ephemeral_containers, validate_init_containers,
 };
 use self::security::validate_pod_security_context;
 use super::labels::validate_labels;
-use super::resources::{validate_overhead, validate_pod_requirements};
+use super::resources::{Claims, validate_overhead, validate_pod_requirements};
 use super::scheduling::spread::validate_topology_spread;
 use super::scheduling::taints::validate_tolerations;
 use super::scheduling::validate_affinity;
@@ -64,16 +64,20 @@ pub(crate) fn validate_spec(
         &at.child("resourceClaims"),
         errors,
     );
-    validate_containers(spec, &volumes, &at.child("containers"), errors);
-    validate_init_containers(spec, &volumes, &at.child("initContainers"), errors);
+    let known = Known {
+        volumes,
+        claims: Claims::of(items(&spec.resource_claims)),
+    };
+    validate_containers(spec, &known, &at.child("containers"), errors);
+    validate_init_containers(spec, &known, &at.child("initContainers"), errors);
     let ephemeral_at = at.child("ephemeralContainers");
-    validate_ephemeral_containers(spec, &volumes, &ephemeral_at, errors);
+    validate_ephemeral_containers(spec, &known, &ephemeral_at, errors);
     if let Some(resources) = &spec.resources {
         let at = at.child("resources");
         if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
             errors.push(Error::forbidden(&at, "may not be set for a windows pod"));
         } else {
-            validate_pod_resources(spec, resources, &at, errors);
+            validate_pod_resources(spec, resources, &known.claims, &at, errors);
         }
     }
     validate_host_ports(spec, pod.is_some(), &at.child("containers"), errors);
@@ -224,12 +228,11 @@ fn validate_references(spec: &PodSpec, at: &Path, errors: &mut ErrorList) {
 fn validate_pod_resources(
     spec: &PodSpec,
     resources: &ResourceRequirements,
+    claims: &Claims<'_>,
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let claims = items(&spec.resource_claims).iter();
-    let claims: Vec<&str> = claims.map(|claim| claim.name.as_str()).collect();
-    validate_pod_requirements(resources, &claims, at, errors);
+    validate_pod_requirements(resources, claims, at, errors);
     let own = requests::parse(resources.requests.as_ref());
     let without = PodSpec {
         resources: None,

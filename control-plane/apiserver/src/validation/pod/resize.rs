@@ -1,9 +1,11 @@
 //! What may change when a Pod's resources are changed while it runs: how much CPU and memory its
 //! containers have, and no more (KEP-1287).
 
+use std::collections::BTreeMap;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::resources::qos;
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, ResourceRequirements};
 
 use super::annotations::MIRROR;
 use super::container::is_sidecar;
@@ -29,7 +31,7 @@ pub(crate) fn validate_resize(new: &Pod, old: &Pod, errors: &mut ErrorList) {
         None
     };
     if let Some(detail) = refused {
-        *errors = vec![Error::forbidden(&Path::new(OF_POD), detail)];
+        *errors = Error::forbidden(&Path::new(OF_POD), detail).into();
         return;
     }
     let at = Path::new("spec");
@@ -207,18 +209,20 @@ fn mask(
 pub(crate) fn validate_ephemeral_update(new: &Pod, old: &Pod, errors: &mut ErrorList) {
     if is_mirror(old) {
         let detail = "static pods do not support ephemeral containers";
-        *errors = vec![Error::forbidden(&Path::new(OF_POD), detail)];
+        *errors = Error::forbidden(&Path::new(OF_POD), detail).into();
         return;
     }
     let (Some(spec), Some(old_spec)) = (&new.spec, &old.spec) else {
         return;
     };
     let at = Path::new("spec").child("ephemeralContainers");
+    // Of several of one name the first counts, and the last that is collected stays.
+    let new = items(&spec.ephemeral_containers).iter().rev();
+    let new: BTreeMap<&str, &EphemeralContainer> = new.map(|new| (&*new.name, new)).collect();
     for old in items(&old_spec.ephemeral_containers) {
-        let mut new = items(&spec.ephemeral_containers).iter();
-        let how = match new.find(|new| new.name == old.name) {
+        let how = match new.get(&*old.name) {
             None => "removed",
-            Some(new) if !semantic(new, old) => "changed",
+            Some(new) if !semantic(*new, old) => "changed",
             Some(_) => continue,
         };
         let detail = format!(

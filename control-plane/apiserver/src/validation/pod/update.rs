@@ -1,12 +1,12 @@
 //! What an update of a Pod may change: little, and its status only forward.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod, PodSchedulingGate, PodSpec,
-    PodStatus, Toleration,
+    Container, ContainerStateTerminated, ContainerStatus, NodeAffinity, NodeSelectorTerm, Pod,
+    PodSchedulingGate, PodSpec, PodStatus, Toleration,
 };
 
 use super::claims::validate_claim_statuses;
@@ -142,22 +142,16 @@ fn validate_deadline(
     }
 }
 
-fn validate_added_tolerations(
-    new: &[Toleration],
-    old: &[Toleration],
+fn validate_added_tolerations<'a>(
+    new: &'a [Toleration],
+    old: &'a [Toleration],
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let kept = |old: &Toleration| {
-        new.iter().any(|new| {
-            let old = Toleration {
-                toleration_seconds: new.toleration_seconds,
-                ..old.clone()
-            };
-            *new == old
-        })
-    };
-    if !old.iter().all(kept) {
+    // For how long may change.
+    let what = |one: &'a Toleration| (&one.key, &one.operator, &one.effect, &one.value);
+    let kept: BTreeSet<_> = new.iter().map(what).collect();
+    if !old.iter().all(|old| kept.contains(&what(old))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(Error::forbidden(at, detail));
         return;
@@ -171,11 +165,9 @@ fn validate_removed_gates(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    for (i, gate) in new
-        .iter()
-        .enumerate()
-        .filter(|(_, gate)| !old.contains(gate))
-    {
+    let old: BTreeSet<&str> = old.iter().map(|gate| &*gate.name).collect();
+    let added = new.iter().enumerate();
+    for (i, gate) in added.filter(|(_, gate)| !old.contains(&*gate.name)) {
         let detail = format!(
             "only deletion is allowed, but found new scheduling gate '{}'",
             gate.name
@@ -309,18 +301,19 @@ pub(crate) fn validate_status_update(new: &Pod, old: &Pod, errors: &mut ErrorLis
         errors.push(Error::invalid(&at.child("qosClass"), class, IMMUTABLE));
     }
     let restart = text(&old_spec.restart_policy);
+    let regular = by_name(&old_spec.containers);
+    let init = by_name(items(&old_spec.init_containers));
     validate_transition(
         items(&new_status.container_statuses),
         items(&old_status.container_statuses),
-        |name| restarts(old_spec.containers.iter().find(|c| c.name == name), restart),
+        |name| restarts(regular.get(name).copied(), restart),
         &at.child("containerStatuses"),
         errors,
     );
-    let init = items(&old_spec.init_containers);
     validate_transition(
         items(&new_status.init_container_statuses),
         items(&old_status.init_container_statuses),
-        |name| restarts(init.iter().find(|c| c.name == name), restart),
+        |name| restarts(init.get(name).copied(), restart),
         &at.child("initContainerStatuses"),
         errors,
     );
@@ -342,6 +335,11 @@ enum Restarts {
     Always,
     OnFailure,
     Never,
+}
+
+/// The first of each name: the last that is collected stays.
+fn by_name(containers: &[Container]) -> BTreeMap<&str, &Container> {
+    containers.iter().rev().map(|c| (&*c.name, c)).collect()
 }
 
 fn restarts(container: Option<&Container>, pod: &str) -> Restarts {
@@ -366,10 +364,13 @@ fn validate_transition(
     at: &Path,
     errors: &mut ErrorList,
 ) {
-    let terminated =
-        |status: &ContainerStatus| status.state.as_ref().and_then(|s| s.terminated.clone());
+    fn end(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+        status.state.as_ref()?.terminated.as_ref()
+    }
+    let running = new.iter().filter(|status| end(status).is_none());
+    let running: BTreeSet<&str> = running.map(|status| &*status.name).collect();
     for (i, was) in old.iter().enumerate() {
-        let Some(end) = terminated(was) else {
+        let Some(end) = end(was) else {
             continue;
         };
         let may = match restarts(&was.name) {
@@ -377,11 +378,7 @@ fn validate_transition(
             Restarts::OnFailure => end.exit_code != 0,
             Restarts::Never => false,
         };
-        if !may
-            && new
-                .iter()
-                .any(|is| is.name == was.name && terminated(is).is_none())
-        {
+        if !may && running.contains(&*was.name) {
             let detail = "may not be transitioned to non-terminated state";
             errors.push(Error::forbidden(&at.index(i).child("state"), detail));
         }

@@ -1,5 +1,7 @@
 //! Taints of nodes, and the tolerations that Pods have for them.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::field::{Error, ErrorList, Path};
 use coracle_apimachinery::names;
 use k8s_openapi::api::core::v1::{Taint, Toleration};
@@ -12,6 +14,7 @@ const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// The taints of a node.
 pub(crate) fn validate_taints(taints: &[Taint], at: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (i, taint) in taints.iter().enumerate() {
         let at = at.index(i);
         validate_label_name(&taint.key, &at.child("key"), errors);
@@ -21,13 +24,9 @@ pub(crate) fn validate_taints(taints: &[Taint], at: &Path, errors: &mut ErrorLis
             errors.push(Error::invalid(&at.child("value"), value, wrong.join(";")));
         }
         one_of(&taint.effect, EFFECTS, &at.child("effect"), errors);
-        if taints[..i]
-            .iter()
-            .any(|other| other.key == taint.key && other.effect == taint.effect)
-        {
-            let mut error = Error::duplicate(&at, shown(taint));
-            error.detail = "taints must be unique by key and effect pair".to_owned();
-            errors.push(error);
+        if !seen.insert((&taint.key, &taint.effect)) {
+            let detail = "taints must be unique by key and effect pair";
+            errors.push(Error::duplicate(&at, shown(taint)).with_detail(detail));
         }
     }
 }

@@ -47,11 +47,13 @@ pub(crate) fn validate_volumes<'a>(
     let pod = pod
         .map(|meta| text(&meta.name))
         .filter(|name| !name.is_empty());
-    let created: BTreeSet<String> = volumes
-        .iter()
-        .filter(|volume| volume.ephemeral.is_some())
-        .filter_map(|volume| pod.map(|pod| format!("{pod}-{}", volume.name)))
-        .collect();
+    // What a claim of a volume of this name would be called begins with the name of the Pod.
+    let ephemeral = volumes.iter().filter(|volume| volume.ephemeral.is_some());
+    let ephemeral: BTreeSet<&str> = ephemeral.map(|volume| &*volume.name).collect();
+    let is_created = |claim: &str| {
+        let volume = pod.and_then(|pod| claim.strip_prefix(pod)?.strip_prefix('-'));
+        volume.is_some_and(|volume| ephemeral.contains(volume))
+    };
     let mut valid = Volumes::new();
     for (i, volume) in volumes.iter().enumerate() {
         let at = at.index(i);
@@ -75,7 +77,7 @@ pub(crate) fn validate_volumes<'a>(
             valid.insert(&volume.name, volume);
         }
         if let Some(claim) = &volume.persistent_volume_claim
-            && created.contains(&claim.claim_name)
+            && is_created(&claim.claim_name)
         {
             let at = at.child("persistentVolumeClaim").child("claimName");
             let detail = "must not reference a PVC that gets created for an ephemeral volume";
@@ -221,7 +223,9 @@ fn validate_first(
             }
             // The claim is named after the Pod and the volume.
             if let Some(pod) = pod.filter(|_| !volume.name.is_empty()) {
-                let claim = format!("{pod}-{}", volume.name);
+                // A name that is longer is wrong by itself, and is not repeated with each volume.
+                let end = pod.floor_char_boundary(2 * names::SUBDOMAIN_MAX);
+                let claim = format!("{}-{}", &pod[..end], volume.name);
                 for fault in names::dns_subdomain(&claim) {
                     let detail = format!("PVC name {claim:?}: {fault}");
                     errors.push(Error::invalid(

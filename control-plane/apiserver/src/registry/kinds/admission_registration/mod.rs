@@ -41,5 +41,5 @@ fn static_warnings(meta: &ObjectMeta) -> Vec<String> {
 
 /// A validation that compiles expressions, which is not done where requests are served.
 fn compiling(validate: impl FnOnce() -> ErrorList + Send) -> ErrorList {
-    cel::apart(validate).unwrap_or_else(|error| vec![Error::internal(&Path::new("spec"), &error)])
+    cel::apart(validate).unwrap_or_else(|error| Error::internal(&Path::new("spec"), &error).into())
 }

@@ -106,7 +106,7 @@ impl Strategy for StatefulSetStrategy {
             validate_spec(old, &at, &mut before);
             validate_pods(old, &at.child("template"), &mut before);
             if before.is_empty() {
-                errors.append(&mut of_pods);
+                errors.extend(of_pods);
             }
         }
         immutable(
