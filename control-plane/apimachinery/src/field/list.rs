@@ -156,7 +156,8 @@ mod tests {
     fn many_errors_are_counted() {
         let long = "x".repeat(16 * 1024);
         let at = Path::new("spec").child("list");
-        let table: [(&str, usize, &dyn Fn(usize) -> Error); 4] = [
+        type Make<'a> = &'a dyn Fn(usize) -> Error;
+        let table: [(&str, usize, Make<'_>); 4] = [
             ("none is long", 200_000, &|i| {
                 Error::required(&at.index(i), "")
             }),

@@ -34,10 +34,13 @@ const NONE: RangeInclusive<usize> = 0..=0;
 /// More for some items than for others.
 const SOME: RangeInclusive<usize> = COUNT / 5..=10 * COUNT;
 
+/// What is large, how many errors there are, and what finds them.
+type Case = (&'static str, RangeInclusive<usize>, fn() -> ErrorList);
+
 #[test]
 fn large_inputs_cost_what_they_are() {
     // How many errors each has.
-    let table: [(&str, RangeInclusive<usize>, fn() -> ErrorList); 13] = [
+    let table: [Case; 13] = [
         ("claims", NONE, || used_claims("n")),
         ("unknown claims", ALL, || used_claims("other")),
         ("tolerations", NONE, tolerations),
