@@ -39,7 +39,6 @@ type Case = (&'static str, RangeInclusive<usize>, fn() -> ErrorList);
 
 #[test]
 fn large_inputs_cost_what_they_are() {
-    // How many errors each has.
     let table: [Case; 13] = [
         ("claims", NONE, || used_claims("n")),
         ("unknown claims", ALL, || used_claims("other")),
