@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::field::{Error, Path, Shown};
 use coracle_apimachinery::resources::parse;
 use k8s_openapi::api::core::v1::{
-    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
+    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopeSelector,
+    ScopedResourceSelectorRequirement,
 };
 
 use super::workload::spec_and_status;
@@ -73,9 +74,13 @@ impl Strategy for ResourceQuotaStrategy {
         let at = Path::new("spec");
         if let Some(spec) = &object.spec {
             validate_amounts(spec.hard.as_ref(), &at.child("hard"), &mut errors);
-            validate_scopes(spec, &at.child("scopes"), &mut errors);
-            let at = at.child("scopeSelector").child("matchExpressions");
-            validate_selector(spec, &at, &mut errors);
+            let narrow = too_narrow(spec);
+            let scopes_at = at.child("scopes");
+            validate_scopes(items(&spec.scopes), &narrow, &scopes_at, &mut errors);
+            if let Some(selector) = &spec.scope_selector {
+                let at = at.child("scopeSelector").child("matchExpressions");
+                validate_selector(selector, &narrow, &at, &mut errors);
+            }
         }
         errors
     }
@@ -158,10 +163,12 @@ fn is_countable(scope: &str, resource: &str) -> bool {
     }
 }
 
-fn counts_what_it_cannot(spec: &ResourceQuotaSpec, scope: &str) -> bool {
-    let hard = spec.hard.iter().flatten();
-    hard.map(|(name, _)| name)
-        .any(|name| is_quota_resource(name) && !is_countable(scope, name))
+/// The scopes within which not all can be counted that a quota limits.
+fn too_narrow(spec: &ResourceQuotaSpec) -> BTreeSet<&'static str> {
+    let names = spec.hard.iter().flatten().map(|(name, _)| name.as_str());
+    let names: Vec<&str> = names.filter(|name| is_quota_resource(name)).collect();
+    let narrow = |scope: &&str| names.iter().any(|name| !is_countable(scope, name));
+    SCOPES.iter().copied().filter(narrow).collect()
 }
 
 fn conflicting(scopes: &BTreeSet<&str>) -> usize {
@@ -169,14 +176,15 @@ fn conflicting(scopes: &BTreeSet<&str>) -> usize {
     CONFLICTS.iter().filter(all).count()
 }
 
-fn validate_scopes(spec: &ResourceQuotaSpec, at: &Path, errors: &mut ErrorList) {
-    let scopes = items(&spec.scopes);
-    let mut invalid = |detail: &str| errors.push(Error::invalid(at, shown(&scopes), detail));
+fn validate_scopes(scopes: &[String], narrow: &BTreeSet<&str>, at: &Path, errors: &mut ErrorList) {
+    // Each error shows all scopes.
+    let all = Shown::from(shown(&scopes));
+    let mut invalid = |detail: &str| errors.push(Error::invalid(at, all.clone(), detail));
     for scope in scopes {
         if !SCOPES.contains(&scope.as_str()) {
             invalid("unsupported scope");
         }
-        if counts_what_it_cannot(spec, scope) {
+        if narrow.contains(scope.as_str()) {
             invalid("unsupported scope applied to resource");
         }
     }
@@ -186,29 +194,30 @@ fn validate_scopes(spec: &ResourceQuotaSpec, at: &Path, errors: &mut ErrorList) 
     }
 }
 
-fn validate_selector(spec: &ResourceQuotaSpec, at: &Path, errors: &mut ErrorList) {
-    let Some(selector) = &spec.scope_selector else {
-        return;
-    };
+fn validate_selector(
+    selector: &ScopeSelector,
+    narrow: &BTreeSet<&str>,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    // Each error shows all of the selector.
+    let all = Shown::from(shown(selector));
+    let scope_at = at.child("scopeName");
     let requirements = items(&selector.match_expressions);
     for requirement in requirements {
         let scope = requirement.scope_name.as_str();
         if !SCOPES.contains(&scope) {
-            errors.push(Error::invalid(
-                &at.child("scopeName"),
-                scope,
-                "unsupported scope",
-            ));
+            errors.push(Error::invalid(&scope_at, scope, "unsupported scope"));
         }
-        if counts_what_it_cannot(spec, scope) {
+        if narrow.contains(scope) {
             let detail = "unsupported scope applied to resource";
-            errors.push(Error::invalid(at, shown(selector), detail));
+            errors.push(Error::invalid(at, all.clone(), detail));
         }
         validate_requirement(requirement, at, errors);
     }
     let set = requirements.iter().map(|r| r.scope_name.as_str()).collect();
     for _ in 0..conflicting(&set) {
-        errors.push(Error::invalid(at, shown(selector), "conflicting scopes"));
+        errors.push(Error::invalid(at, all.clone(), "conflicting scopes"));
     }
 }
 
