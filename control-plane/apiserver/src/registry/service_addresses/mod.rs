@@ -9,6 +9,7 @@ mod allocator;
 mod demand;
 mod repair;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -21,7 +22,7 @@ use super::{Registry, Target};
 pub use allocator::Ipv4Range;
 use allocator::{Taken, free, pick, take};
 pub use demand::carry_over;
-use demand::{Demand, demand};
+use demand::{Demand, demand, node_port};
 pub use repair::run as run_repair;
 
 /// Keys of what is taken.
@@ -112,11 +113,9 @@ impl ServiceAddresses {
             return Err(status);
         }
         if !dry_run {
-            let after = keys(&demand(service));
-            reservation.released = keys(&before)
-                .into_iter()
-                .filter(|key| !after.contains(key))
-                .collect();
+            let after = BTreeSet::from_iter(keys(&demand(service)));
+            let before = keys(&before).into_iter();
+            reservation.released = before.filter(|key| !after.contains(key)).collect();
         }
         Ok(reservation)
     }
@@ -158,17 +157,13 @@ impl ServiceAddresses {
             spec.cluster_ip = Some(ip.to_string());
             spec.cluster_ips = Some(vec![ip.to_string()]);
         }
-        let mut given: Vec<(String, u16)> = Vec::new();
-        let mut reserved: Vec<u16> = before.ports.clone();
+        let mut given: BTreeMap<i32, u16> = BTreeMap::new();
+        let mut reserved = before.ports.clone();
         for (index, port) in spec.ports.iter_mut().flatten().enumerate() {
             if !wanted.needs_ports {
                 break;
             }
-            let number = port
-                .node_port
-                .and_then(|port| u16::try_from(port).ok())
-                .unwrap_or(0);
-            if number > 0 {
+            if let Some(number) = node_port(port) {
                 if !reserved.contains(&number) {
                     let path = Path::new("spec")
                         .child("ports")
@@ -184,18 +179,14 @@ impl ServiceAddresses {
                         reservation,
                     )
                     .await?;
-                    reserved.push(number);
+                    reserved.insert(number);
                 }
                 continue;
             }
-            // TCP and UDP of one port share a node port.
-            let protocol = port.protocol.clone().unwrap_or_default();
-            let shared = given.iter().find(|(key, _)| {
-                key.split_once('/')
-                    .is_some_and(|(p, number)| p != protocol && number == port.port.to_string())
-            });
-            let number = match shared {
-                Some(&(_, number)) => number,
+            // TCP and UDP of one port share a node port. No two are of one protocol: validation
+            // has refused those.
+            let number = match given.get(&port.port) {
+                Some(number) => *number,
                 None => {
                     let candidates = allocator::port_candidates(&self.node_ports);
                     let picked = pick(registry, candidates, port_key, &owner, dry_run).await?;
@@ -208,7 +199,7 @@ impl ServiceAddresses {
                     number
                 }
             };
-            given.push((format!("{protocol}/{}", port.port), number));
+            given.insert(port.port, number);
             port.node_port = Some(number.into());
         }
         Ok(())
