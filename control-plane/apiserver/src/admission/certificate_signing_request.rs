@@ -2,6 +2,8 @@
 //! conditions say since when they hold, and nobody becomes an administrator by a certificate of a
 //! client.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest as Request;
@@ -79,6 +81,12 @@ fn date_conditions(new: &mut Request, old: Option<&Request>) {
         .and_then(|old| old.status.as_ref())
         .and_then(|status| status.conditions.as_deref())
         .unwrap_or_default();
+    // The first of each that has a time: the last that is collected stays.
+    let since = before.iter().rev().filter_map(|condition| {
+        let time = condition.last_transition_time.as_ref()?;
+        Some(((&*condition.type_, &*condition.status), time))
+    });
+    let since: BTreeMap<(&str, &str), _> = since.collect();
     let conditions = new
         .status
         .iter_mut()
@@ -88,11 +96,9 @@ fn date_conditions(new: &mut Request, old: Option<&Request>) {
             .last_update_time
             .get_or_insert_with(|| now.clone());
         if condition.last_transition_time.is_none() {
-            let same = before
-                .iter()
-                .find(|other| other.type_ == condition.type_ && other.status == condition.status);
-            let since = same.and_then(|other| other.last_transition_time.clone());
-            condition.last_transition_time = Some(since.unwrap_or_else(|| now.clone()));
+            let same = since.get(&(&*condition.type_, &*condition.status));
+            let time = same.copied().unwrap_or(&now).clone();
+            condition.last_transition_time = Some(time);
         }
     }
 }
@@ -101,10 +107,15 @@ fn date_conditions(new: &mut Request, old: Option<&Request>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use k8s_openapi::ByteString;
+    use k8s_openapi::api::certificates::v1::{
+        CertificateSigningRequestCondition, CertificateSigningRequestStatus,
+    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use rcgen::{CertificateParams, DnType, KeyPair};
     use serde_json::json;
 
     use super::*;
+    use crate::validation::testing::many;
 
     #[test]
     fn nobody_becomes_an_administrator() {
@@ -122,5 +133,38 @@ mod tests {
         assert!(asks(CLIENT, MASTERS));
         assert!(!asks(CLIENT, "developers"));
         assert!(!asks("example.com/other", MASTERS));
+    }
+
+    /// As many conditions as a body can have: to look each up in the list would be minutes.
+    #[test]
+    fn what_holds_already_keeps_its_time() {
+        let with = |status: &str, time: Option<Time>| {
+            let conditions = many(|type_| CertificateSigningRequestCondition {
+                type_,
+                status: status.to_owned(),
+                last_transition_time: time.clone(),
+                ..CertificateSigningRequestCondition::default()
+            });
+            Request {
+                status: Some(CertificateSigningRequestStatus {
+                    conditions: Some(conditions),
+                    ..CertificateSigningRequestStatus::default()
+                }),
+                ..Request::default()
+            }
+        };
+        let began = Time(jiff::Timestamp::UNIX_EPOCH);
+        let old = with("True", Some(began.clone()));
+        for (status, keeps) in [("True", true), ("False", false)] {
+            let mut new = with(status, None);
+            date_conditions(&mut new, Some(&old));
+            let conditions = new.status.unwrap().conditions.unwrap();
+            let kept = |condition: &CertificateSigningRequestCondition| {
+                condition.last_transition_time.as_ref() == Some(&began)
+            };
+            assert_eq!(conditions.iter().all(kept), keeps, "{status}");
+            let dated = conditions.iter().all(|c| c.last_transition_time.is_some());
+            assert!(dated, "{status}");
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! RuntimeClass: the class that a Pod names exists; its overhead and its constraints on nodes
 //! become the Pod's.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 use k8s_openapi::api::node::v1::{RuntimeClass as Class, Scheduling};
 
 use super::{Admission, Review, pod};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
+use crate::validation::items;
 
 pub(super) struct RuntimeClass;
 
@@ -70,11 +73,66 @@ fn constrain(spec: &mut PodSpec, scheduling: Scheduling) -> Result<(), String> {
         }
         selector.insert(key, value);
     }
-    for toleration in scheduling.tolerations.unwrap_or_default() {
-        let tolerations = spec.tolerations.get_or_insert_default();
-        if !tolerations.contains(&toleration) {
-            tolerations.push(toleration);
-        }
+    let missing = missing(items(&scheduling.tolerations), items(&spec.tolerations));
+    if !missing.is_empty() {
+        spec.tolerations.get_or_insert_default().extend(missing);
     }
     Ok(())
+}
+
+/// The tolerations of a class that a Pod has not, each once.
+fn missing<'a>(wanted: &'a [Toleration], given: &'a [Toleration]) -> Vec<Toleration> {
+    let what = |one: &'a Toleration| {
+        let seconds = one.toleration_seconds;
+        (&one.key, &one.operator, &one.effect, &one.value, seconds)
+    };
+    let mut seen: BTreeSet<_> = given.iter().map(what).collect();
+    let mut missing = Vec::new();
+    for toleration in wanted {
+        if seen.insert(what(toleration)) {
+            missing.push(toleration.clone());
+        }
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validation::testing::many;
+
+    fn tolerations(make: impl Fn(String) -> String) -> Vec<Toleration> {
+        many(|name| Toleration {
+            key: Some(make(name)),
+            ..Toleration::default()
+        })
+    }
+
+    /// As many as a body can have: to look each up in a list would be minutes.
+    #[test]
+    fn tolerations_are_added_once() {
+        let (known, others) = (tolerations(|name| name), tolerations(|name| name + "x"));
+        let all: Vec<Toleration> = known.iter().chain(&others).cloned().collect();
+        let one = tolerations(|_| "one".to_owned());
+        let table = [
+            (&one, None, &one[..1]),
+            (&known, Some(&known), &known[..]),
+            (&others, Some(&known), &all[..]),
+        ];
+        for (class, pod, want) in table {
+            let mut spec = PodSpec {
+                tolerations: pod.cloned(),
+                ..PodSpec::default()
+            };
+            let scheduling = Scheduling {
+                tolerations: Some(class.clone()),
+                ..Scheduling::default()
+            };
+            assert!(constrain(&mut spec, scheduling).is_ok());
+            assert!(items(&spec.tolerations) == want);
+        }
+        let mut spec = PodSpec::default();
+        assert!(constrain(&mut spec, Scheduling::default()).is_ok());
+        assert_eq!(spec, PodSpec::default());
+    }
 }
