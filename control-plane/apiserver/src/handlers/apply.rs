@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path, Shown};
 use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use http::header::USER_AGENT;
@@ -82,19 +82,26 @@ pub(super) fn check_options(call: &Call<'_>) -> Result<(), Status> {
         let message = "may not be specified for non-apply patch";
         errors.push(FieldError::forbidden(&Path::new("force"), message));
     }
-    if manager.len() > MAX_MANAGER {
-        errors.push(FieldError::too_long(&at, MAX_MANAGER));
-    }
-    for (position, character) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
-        let code = u32::from(character);
-        let message = format!("invalid character U+{code:04X} (at position {position})");
-        errors.push(FieldError::invalid(&at, manager, message));
-    }
+    validate_manager(manager, &at, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }
     let kind = GroupKind::new("meta.k8s.io", kind);
     Err(Status::invalid(&kind, "", errors))
+}
+
+fn validate_manager(manager: &str, at: &Path, errors: &mut ErrorList) {
+    if manager.len() > MAX_MANAGER {
+        errors.push(FieldError::too_long(at, MAX_MANAGER));
+    }
+    // Each error shows all of the name, which may be as long as a URI.
+    let mut shown: Option<Shown> = None;
+    for (position, character) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
+        let code = u32::from(character);
+        let message = format!("invalid character U+{code:04X} (at position {position})");
+        let shown = shown.get_or_insert_with(|| Shown::from(manager));
+        errors.push(FieldError::invalid(at, shown.clone(), message));
+    }
 }
 
 /// Letters, marks, numbers, punctuation, symbols and the space of ASCII.
@@ -196,5 +203,37 @@ pub(super) fn check_fields(
         ))),
         FieldValidation::Ignore => Ok(Vec::new()),
         _ => Ok(faults),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validation::testing::{COUNT, assert_causes, assert_ends};
+
+    #[test]
+    fn managers() {
+        let long = "a".repeat(MAX_MANAGER + 1);
+        let table: [(&str, &[&str]); 4] = [
+            ("", &[]),
+            ("kubectl \u{e9}", &[]),
+            (
+                "a\u{7}b\u{a0}",
+                &[
+                    "fieldManager FieldValueInvalid invalid character U+0007 (at position 1)",
+                    "fieldManager FieldValueInvalid invalid character U+00A0 (at position 3)",
+                ],
+            ),
+            (&long, &["fieldManager FieldValueTooLong"]),
+        ];
+        let at = Path::new("fieldManager");
+        for (manager, want) in table {
+            let mut errors = ErrorList::default();
+            validate_manager(manager, &at, &mut errors);
+            assert_causes(&errors, want);
+        }
+        let mut errors = ErrorList::default();
+        validate_manager(&"\u{7}".repeat(COUNT), &at, &mut errors);
+        assert_ends("a long name", errors, &(COUNT + 1..=COUNT + 1));
     }
 }
