@@ -21,7 +21,7 @@ fn large_inputs_cost_what_they_are() {
     // How many errors each has.
     let table: [(&str, usize, fn() -> ErrorList); 4] = [
         ("scopes", COUNT, scopes),
-        ("selectors of scopes", COUNT, scope_selectors),
+        ("selectors of scopes", COUNT * (COUNT + 1), scope_selectors),
         ("addresses", 0, addresses),
         ("drivers", COUNT, drivers),
     ];
@@ -32,7 +32,7 @@ fn large_inputs_cost_what_they_are() {
 
 fn quota(spec: ResourceQuotaSpec) -> ErrorList {
     let one = Quantity("1".to_owned());
-    let hard = many(|name| (format!("requests.example.com/{name}"), one.clone()));
+    let hard = many(|name| (format!("hugepages-{name}"), one.clone()));
     let mut hard = BTreeMap::from_iter(hard);
     hard.insert("cpu".to_owned(), one);
     ResourceQuotaStrategy.validate(&ResourceQuota {
@@ -52,7 +52,7 @@ fn scopes() -> ErrorList {
     })
 }
 
-/// None can count all that is limited, and the selector is shown with each.
+/// None can count anything that is limited, and the selector is shown with each.
 fn scope_selectors() -> ErrorList {
     let requirements = many(|_| ScopedResourceSelectorRequirement {
         scope_name: "BestEffort".to_owned(),
