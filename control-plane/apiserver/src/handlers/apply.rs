@@ -7,6 +7,7 @@ use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Response};
+use icu_properties::props::{EnumeratedProperty, GeneralCategory, GeneralCategoryGroup};
 use serde_json::Value;
 
 use super::decode::{self, check_type_of};
@@ -106,7 +107,9 @@ fn validate_manager(manager: &str, at: &Path, errors: &mut ErrorList) {
 
 /// Letters, marks, numbers, punctuation, symbols and the space of ASCII.
 fn is_printable(c: char) -> bool {
-    c == ' ' || !(c.is_control() || c.is_whitespace())
+    const NOT: GeneralCategoryGroup =
+        GeneralCategoryGroup::Other.union(GeneralCategoryGroup::Separator);
+    c == ' ' || !NOT.contains(GeneralCategory::for_char(c))
 }
 
 /// Whether a patch is an apply.
@@ -211,10 +214,34 @@ mod tests {
     use super::*;
     use crate::validation::testing::{COUNT, assert_causes, assert_ends};
 
+    /// As Go's `unicode.IsPrint` has it.
+    #[test]
+    fn characters_that_print() {
+        let table = [
+            (
+                true,
+                " ~\u{e9}\u{301}\u{903}\u{20dd}\u{661}\u{2163}\u{b2}\u{2d}\u{ab}\u{20ac}\u{1f600}\u{4e00}\u{fffd}",
+            ),
+            // Of the classes Cc, Zs, Zl, Zp, Cf, Co and Cn.
+            (
+                false,
+                "\0\u{7f}\u{85}\u{a0}\u{3000}\u{2028}\u{2029}\u{ad}\u{200b}\u{200d}\u{202e}\u{feff}\u{e0001}\u{e000}\u{10fffd}\u{378}\u{ffff}",
+            ),
+        ];
+        for (want, characters) in table {
+            for character in characters.chars() {
+                let code = u32::from(character);
+                assert_eq!(is_printable(character), want, "U+{code:04X}");
+            }
+        }
+    }
+
     #[test]
     fn managers() {
         let long = "a".repeat(MAX_MANAGER + 1);
-        let table: [(&str, &[&str]); 4] = [
+        let table: [(&str, &[&str]); 5] = [
+            // A letter with a mark of its own, a number, a symbol.
+            ("e\u{301}\u{661}\u{20ac}", &[]),
             ("", &[]),
             ("kubectl \u{e9}", &[]),
             (
