@@ -14,6 +14,9 @@ use crate::registry::Registry;
 use crate::registry::erased::Object;
 use crate::validation::{items, text};
 
+const NO_OVERHEAD: &str =
+    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+
 pub(super) struct RuntimeClass;
 
 #[async_trait]
@@ -41,8 +44,7 @@ impl Admission for RuntimeClass {
                 .as_ref()
                 .is_some_and(|overhead| !overhead.is_empty())
             {
-                let cause = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
-                return Err(review.forbidden(&pod_name, cause));
+                return Err(review.forbidden(&pod_name, NO_OVERHEAD));
             }
             return Ok(());
         };
@@ -50,6 +52,9 @@ impl Admission for RuntimeClass {
             let cause = format!("pod rejected: RuntimeClass {name:?} not found");
             return Err(review.forbidden(&pod_name, cause));
         };
+        if spec.overhead.is_some() && class.overhead.is_none() {
+            return Err(review.forbidden(&pod_name, NO_OVERHEAD));
+        }
         let overhead = class.overhead.and_then(|overhead| overhead.pod_fixed);
         if spec.overhead.is_some() && spec.overhead != overhead {
             let cause =
