@@ -35,6 +35,19 @@ impl ErrorList {
             .push(if shown { error } else { Error::omitted(count) });
     }
 
+    /// Adds an error as often as it was found, at no more cost than the list has room for.
+    pub fn push_times(&mut self, error: &Error, times: usize) {
+        for done in 0..times {
+            if let Some(last) = self.errors.last_mut()
+                && last.omitted > 0
+            {
+                last.omitted += error.count() * (times - done);
+                return;
+            }
+            self.push(error.clone());
+        }
+    }
+
     /// How many there are, with those that are only counted.
     pub fn len(&self) -> usize {
         self.errors.iter().map(Error::count).sum()
@@ -181,6 +194,20 @@ mod tests {
             let last = format!(", Too many errors: {more} more are not shown]");
             assert!(text.ends_with(&last), "{name}: {more}");
         }
+    }
+
+    #[test]
+    fn errors_are_found_many_times() {
+        let error = Error::required(&Path::new("a"), "");
+        for times in [0, 1, 3, 10_000] {
+            let mut errors = ErrorList::default();
+            errors.push_times(&error, times);
+            assert_eq!(errors, ErrorList::from(vec![error.clone(); times]));
+        }
+        let mut errors = ErrorList::default();
+        errors.push_times(&error, 1 << 40);
+        errors.push_times(&error, 1 << 40);
+        assert_eq!(errors.len(), 1 << 41);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path, Shown};
 use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Response};
+use icu_properties::props::{EnumeratedProperty, GeneralCategory, GeneralCategoryGroup};
 use serde_json::Value;
 
 use super::decode::{self, check_type_of};
@@ -82,14 +83,7 @@ pub(super) fn check_options(call: &Call<'_>) -> Result<(), Status> {
         let message = "may not be specified for non-apply patch";
         errors.push(FieldError::forbidden(&Path::new("force"), message));
     }
-    if manager.len() > MAX_MANAGER {
-        errors.push(FieldError::too_long(&at, MAX_MANAGER));
-    }
-    for (position, character) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
-        let code = u32::from(character);
-        let message = format!("invalid character U+{code:04X} (at position {position})");
-        errors.push(FieldError::invalid(&at, manager, message));
-    }
+    validate_manager(manager, &at, &mut errors);
     if errors.is_empty() {
         return Ok(());
     }
@@ -97,9 +91,25 @@ pub(super) fn check_options(call: &Call<'_>) -> Result<(), Status> {
     Err(Status::invalid(&kind, "", errors))
 }
 
+fn validate_manager(manager: &str, at: &Path, errors: &mut ErrorList) {
+    if manager.len() > MAX_MANAGER {
+        errors.push(FieldError::too_long(at, MAX_MANAGER));
+    }
+    // Each error shows all of the name, which may be as long as a URI.
+    let mut shown: Option<Shown> = None;
+    for (position, character) in manager.char_indices().filter(|(_, c)| !is_printable(*c)) {
+        let code = u32::from(character);
+        let message = format!("invalid character U+{code:04X} (at position {position})");
+        let shown = shown.get_or_insert_with(|| Shown::from(manager));
+        errors.push(FieldError::invalid(at, shown.clone(), message));
+    }
+}
+
 /// Letters, marks, numbers, punctuation, symbols and the space of ASCII.
 fn is_printable(c: char) -> bool {
-    c == ' ' || !(c.is_control() || c.is_whitespace())
+    const NOT: GeneralCategoryGroup =
+        GeneralCategoryGroup::Other.union(GeneralCategoryGroup::Separator);
+    c == ' ' || !NOT.contains(GeneralCategory::for_char(c))
 }
 
 /// Whether a patch is an apply.
@@ -196,5 +206,61 @@ pub(super) fn check_fields(
         ))),
         FieldValidation::Ignore => Ok(Vec::new()),
         _ => Ok(faults),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validation::testing::{COUNT, assert_causes, assert_ends};
+
+    /// As Go's `unicode.IsPrint` has it.
+    #[test]
+    fn characters_that_print() {
+        let table = [
+            (
+                true,
+                " ~\u{e9}\u{301}\u{903}\u{20dd}\u{661}\u{2163}\u{b2}\u{2d}\u{ab}\u{20ac}\u{1f600}\u{4e00}\u{fffd}",
+            ),
+            // Of the classes Cc, Zs, Zl, Zp, Cf, Co and Cn.
+            (
+                false,
+                "\0\u{7f}\u{85}\u{a0}\u{3000}\u{2028}\u{2029}\u{ad}\u{200b}\u{200d}\u{202e}\u{feff}\u{e0001}\u{e000}\u{10fffd}\u{378}\u{ffff}",
+            ),
+        ];
+        for (want, characters) in table {
+            for character in characters.chars() {
+                let code = u32::from(character);
+                assert_eq!(is_printable(character), want, "U+{code:04X}");
+            }
+        }
+    }
+
+    #[test]
+    fn managers() {
+        let long = "a".repeat(MAX_MANAGER + 1);
+        let table: [(&str, &[&str]); 5] = [
+            // A letter with a mark of its own, a number, a symbol.
+            ("e\u{301}\u{661}\u{20ac}", &[]),
+            ("", &[]),
+            ("kubectl \u{e9}", &[]),
+            (
+                "a\u{7}b\u{a0}",
+                &[
+                    "fieldManager FieldValueInvalid invalid character U+0007 (at position 1)",
+                    "fieldManager FieldValueInvalid invalid character U+00A0 (at position 3)",
+                ],
+            ),
+            (&long, &["fieldManager FieldValueTooLong"]),
+        ];
+        let at = Path::new("fieldManager");
+        for (manager, want) in table {
+            let mut errors = ErrorList::default();
+            validate_manager(manager, &at, &mut errors);
+            assert_causes(&errors, want);
+        }
+        let mut errors = ErrorList::default();
+        validate_manager(&"\u{7}".repeat(COUNT), &at, &mut errors);
+        assert_ends("a long name", errors, &(COUNT + 1..=COUNT + 1));
     }
 }

@@ -4,8 +4,6 @@
 use std::ops::RangeInclusive;
 
 use coracle_apimachinery::field::{ErrorList, Path};
-use coracle_apimachinery::gvk::GroupKind;
-use coracle_apimachinery::status::Status;
 use k8s_openapi::api::admissionregistration::v1::{
     AuditAnnotation, RuleWithOperations, ServiceReference, ValidatingAdmissionPolicyBindingSpec,
     ValidatingAdmissionPolicySpec, ValidatingWebhook,
@@ -26,9 +24,9 @@ use super::pod::update::{validate_spec_update, validate_status_update};
 use super::pod::validate_spec;
 use super::resources::{Claims, validate_container_requirements};
 use super::scheduling::taints::validate_taints;
+use super::testing::{COUNT, assert_ends, many, named};
 use super::volume::validate_volumes;
 
-const COUNT: usize = 100_000;
 const ALL: RangeInclusive<usize> = COUNT..=COUNT;
 const NONE: RangeInclusive<usize> = 0..=0;
 /// More for some items than for others.
@@ -54,23 +52,9 @@ fn large_inputs_cost_what_they_are() {
         ("a Pod", SOME, pod),
         ("names that are long", SOME, long_names),
     ];
-    let kind = GroupKind::new("", "Pod");
     for (name, want, errors) in table {
-        let errors = errors();
-        let count = errors.len();
-        assert!(want.contains(&count), "{name}: {count}");
-        let bytes = Status::invalid(&kind, "a", errors).to_json().len();
-        assert!(bytes < 1024 * 1024, "{name}: {bytes}");
+        assert_ends(name, errors(), &want);
     }
-}
-
-/// One thing of each name.
-fn named<T>(count: usize, make: impl Fn(String) -> T) -> Vec<T> {
-    (0..count).map(|i| make(format!("n{i}"))).collect()
-}
-
-fn many<T>(make: impl Fn(String) -> T) -> Vec<T> {
-    named(COUNT, make)
 }
 
 fn pod_claims() -> Vec<PodResourceClaim> {

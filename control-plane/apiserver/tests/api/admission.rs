@@ -106,6 +106,35 @@ async fn runtime_classes() {
     let created = api.post(PODS, &body).await.ok(201);
     assert_eq!(created["spec"]["overhead"]["memory"], "1Mi");
     assert_eq!(created["spec"]["nodeSelector"]["wasm"], "yes");
+    let plain = json!({"metadata": {"name": "plain"}, "handler": "wasmtime"});
+    api.post("/apis/node.k8s.io/v1/runtimeclasses", &plain)
+        .await
+        .ok(201);
+    let table = [
+        (
+            "wasm",
+            json!({"overhead": {"memory": "2Mi"}}),
+            "Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+        ),
+        (
+            "plain",
+            json!({"overhead": {"memory": "1Mi"}}),
+            "Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
+            "wasm",
+            json!({"nodeSelector": {"wasm": "no"}}),
+            "conflict: runtimeClass.scheduling.nodeSelector[wasm] = yes; pod.spec.nodeSelector[wasm] = no",
+        ),
+    ];
+    for (class, spec, want) in table {
+        let mut body = pod("other");
+        let of_pod = body["spec"].as_object_mut().unwrap();
+        of_pod.extend(spec.as_object().unwrap().clone());
+        of_pod.insert("runtimeClassName".to_owned(), json!(class));
+        let message = api.post(PODS, &body).await.fails(403, "Forbidden");
+        assert!(message.contains(want), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -172,6 +172,93 @@ async fn tcp_and_udp_of_one_port_share_a_node_port() {
     let created = api.post(SERVICES, &service("dns", ports)).await.ok(201);
     let ports = created["spec"]["ports"].as_array().unwrap();
     assert_eq!(ports[0]["nodePort"], ports[1]["nodePort"]);
+
+    // One that is named for either is shared too.
+    let api = Api::new().await;
+    let ports = json!({"type": "NodePort", "ports": [
+        {"name": "t", "port": 53, "protocol": "TCP"}, {"name": "u", "port": 53, "protocol": "UDP", "nodePort": 30053},
+    ]});
+    let created = api.post(SERVICES, &service("named", ports)).await.ok(201);
+    assert_eq!(node_ports(&created), [Some(30053), Some(30053)]);
+
+    // What two ports name is refused where it would be tried only.
+    let ports = json!({"type": "NodePort", "ports": [
+        {"name": "t", "port": 53, "protocol": "TCP", "nodePort": 30054}, {"name": "u", "port": 54, "protocol": "UDP", "nodePort": 30054},
+    ]});
+    for query in ["", "?dryRun=All"] {
+        let message = api
+            .post(
+                &format!("{SERVICES}{query}"),
+                &service("two", ports.clone()),
+            )
+            .await
+            .fails(422, "Invalid");
+        let want =
+            "spec.ports[1].nodePort: Invalid value: 30054: provided port is already allocated";
+        assert!(message.contains(want), "{message}");
+    }
+}
+
+fn node_ports(service: &Value) -> Vec<Option<i64>> {
+    let ports = service["spec"]["ports"].as_array().unwrap().iter();
+    ports.map(|port| port["nodePort"].as_i64()).collect()
+}
+
+#[tokio::test]
+async fn a_balancer_takes_the_node_ports_that_it_names() {
+    let api = Api::over(MemoryStore::new(), |config| {
+        config.node_ports = 30000..=30001
+    })
+    .await;
+    let balancer = |allocates: bool, first: Value, second: Value| {
+        json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": allocates, "ports": [
+            {"name": "a", "port": 80, "nodePort": first}, {"name": "b", "port": 81, "nodePort": second},
+        ]})
+    };
+    let (none, zero, one) = (json!(null), json!(30000), json!(30001));
+    let spec = balancer(false, zero.clone(), none.clone());
+    let created = api.post(SERVICES, &service("lb", spec)).await.ok(201);
+    assert_eq!(node_ports(&created), [Some(30000), None]);
+    let message = api
+        .post(
+            SERVICES,
+            &service("other", balancer(false, none.clone(), zero.clone())),
+        )
+        .await
+        .fails(422, "Invalid");
+    let want = "spec.ports[1].nodePort: Invalid value: 30000: provided port is already allocated";
+    assert!(message.contains(want), "{message}");
+    let message = api
+        .post(
+            SERVICES,
+            &service("other", balancer(false, json!(70000), none.clone())),
+        )
+        .await
+        .fails(422, "Invalid");
+    assert!(
+        message.contains("The range of valid ports is 30000-30001"),
+        "{message}"
+    );
+
+    // Turned on, allocation gives a node port to the other; turned off, it leaves what is named.
+    let path = format!("{SERVICES}/lb");
+    let steps = [
+        (true, &zero, &none, [Some(30000), Some(30001)]),
+        (true, &none, &none, [Some(30000), Some(30001)]),
+        (false, &none, &one, [None, Some(30001)]),
+        (false, &none, &none, [None, None]),
+    ];
+    for (allocates, first, second, want) in steps {
+        let spec = balancer(allocates, first.clone(), second.clone());
+        let changed = api.put(&path, &service("lb", spec)).await.ok(200);
+        assert_eq!(node_ports(&changed), want, "{allocates} {first} {second}");
+    }
+    // What it has no more is free.
+    let spec = balancer(true, none.clone(), none);
+    let created = api.post(SERVICES, &service("other", spec)).await.ok(201);
+    let mut ports = node_ports(&created);
+    ports.sort();
+    assert_eq!(ports, [Some(30000), Some(30001)]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! CSINode: the drivers of the Container Storage Interface that run on a node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_apimachinery::field::{Error, Path};
 use k8s_openapi::api::storage::v1::{CSINode, CSINodeDriver};
@@ -57,9 +57,10 @@ impl Strategy for CSINodeStrategy {
     fn validate_update(&self, new: &CSINode, old: &CSINode) -> ErrorList {
         let mut errors = self.validate(new);
         let at = Path::new("spec").child("drivers");
+        let before = old.spec.drivers.iter().map(|was| (&*was.name, was));
+        let before: BTreeMap<&str, &CSINodeDriver> = before.collect();
         for driver in &new.spec.drivers {
-            let was = old.spec.drivers.iter().find(|old| old.name == driver.name);
-            let changed = was.is_some_and(|was| {
+            let changed = before.get(&*driver.name).is_some_and(|was| {
                 (&was.node_id, &was.topology_keys) != (&driver.node_id, &driver.topology_keys)
             });
             if changed {

@@ -24,6 +24,8 @@ pub(crate) mod ingress;
 pub(crate) mod ingress_class;
 mod ip_address;
 mod job;
+#[cfg(test)]
+mod large_inputs;
 mod lease;
 mod limit_range;
 pub(crate) mod metrics;

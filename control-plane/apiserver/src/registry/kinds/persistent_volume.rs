@@ -388,16 +388,20 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_may_be_left_out() {
-        let nfs = |source: Value| volume(json!({"hostPath": null, "nfs": source}));
-        let said = nfs(json!({"server": "s", "path": "/p", "readOnly": false}));
-        let left_out = nfs(json!({"server": "s", "path": "/p"}));
-        for (new, old) in [(&said, &left_out), (&left_out, &said)] {
-            assert_causes(&PersistentVolumeStrategy.validate_update(new, old), &[]);
-        }
-        let read_only = nfs(json!({"server": "s", "path": "/p", "readOnly": true}));
+    fn an_empty_value_behind_a_pointer_is_not_left_out() {
+        let terms = json!([{"matchExpressions": [{"key": "k", "operator": "Exists"}]}]);
+        let local = |source: Value| {
+            let affinity = json!({"required": {"nodeSelectorTerms": &terms}});
+            volume(json!({"hostPath": null, "local": source, "nodeAffinity": affinity}))
+        };
+        let empty = local(json!({"path": "/d", "fsType": ""}));
+        let none = local(json!({"path": "/d"}));
         assert_causes(
-            &PersistentVolumeStrategy.validate_update(&read_only, &said),
+            &PersistentVolumeStrategy.validate_update(&empty, &empty),
+            &[],
+        );
+        assert_causes(
+            &PersistentVolumeStrategy.validate_update(&empty, &none),
             &["spec.persistentvolumesource FieldValueForbidden"],
         );
     }

@@ -1,12 +1,13 @@
 //! ResourceQuota: what all objects of a namespace may use together. Admission charges what is
 //! created (`admission/resource_quota`); a controller counts anew what is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use coracle_apimachinery::field::{Error, Path};
+use coracle_apimachinery::field::{Error, Path, Shown};
 use coracle_apimachinery::resources::parse;
 use k8s_openapi::api::core::v1::{
-    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
+    ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus, ScopeSelector,
+    ScopedResourceSelectorRequirement,
 };
 
 use super::workload::spec_and_status;
@@ -33,18 +34,15 @@ const CONFLICTS: [[&str; 2]; 2] = [
     ["NotTerminating", "Terminating"],
 ];
 
-/// Resources of Pods, beside their number.
+/// Pods, and resources of theirs. Kubernetes has no ephemeral storage here.
 const COMPUTE: &[&str] = &[
     "pods",
     "cpu",
     "memory",
-    "ephemeral-storage",
     "requests.cpu",
     "requests.memory",
-    "requests.ephemeral-storage",
     "limits.cpu",
     "limits.memory",
-    "limits.ephemeral-storage",
 ];
 
 pub(super) struct ResourceQuotaStrategy;
@@ -73,9 +71,16 @@ impl Strategy for ResourceQuotaStrategy {
         let at = Path::new("spec");
         if let Some(spec) = &object.spec {
             validate_amounts(spec.hard.as_ref(), &at.child("hard"), &mut errors);
-            validate_scopes(spec, &at.child("scopes"), &mut errors);
-            let at = at.child("scopeSelector").child("matchExpressions");
-            validate_selector(spec, &at, &mut errors);
+            let excluded = excluded(spec);
+            // Each error about scopes shows all of them.
+            let scopes = Shown::from(shown(&spec.scopes));
+            let scopes_at = at.child("scopes");
+            let named = items(&spec.scopes);
+            validate_scopes(named, &scopes, &excluded, &scopes_at, &mut errors);
+            if let Some(selector) = &spec.scope_selector {
+                let at = at.child("scopeSelector").child("matchExpressions");
+                validate_selector(selector, &scopes, &excluded, &at, &mut errors);
+            }
         }
         errors
     }
@@ -158,10 +163,27 @@ fn is_countable(scope: &str, resource: &str) -> bool {
     }
 }
 
-fn counts_what_it_cannot(spec: &ResourceQuotaSpec, scope: &str) -> bool {
-    let hard = spec.hard.iter().flatten();
-    hard.map(|(name, _)| name)
-        .any(|name| is_quota_resource(name) && !is_countable(scope, name))
+/// How many of the resources that a quota limits cannot be counted within each scope.
+type Excluded = BTreeMap<&'static str, usize>;
+
+fn excluded(spec: &ResourceQuotaSpec) -> Excluded {
+    let names = spec.hard.iter().flatten().map(|(name, _)| name.as_str());
+    let names: Vec<&str> = names.filter(|name| is_quota_resource(name)).collect();
+    let excluded = |scope: &&'static str| {
+        let count = names
+            .iter()
+            .filter(|name| !is_countable(scope, name))
+            .count();
+        (*scope, count)
+    };
+    SCOPES.iter().map(excluded).collect()
+}
+
+/// One error for each resource that cannot be counted within a scope.
+fn exclude(scope: &str, excluded: &Excluded, at: &Path, shown: &Shown, errors: &mut ErrorList) {
+    let times = excluded.get(scope).copied().unwrap_or_default();
+    let detail = "unsupported scope applied to resource";
+    errors.push_times(&Error::invalid(at, shown.clone(), detail), times);
 }
 
 fn conflicting(scopes: &BTreeSet<&str>) -> usize {
@@ -169,46 +191,49 @@ fn conflicting(scopes: &BTreeSet<&str>) -> usize {
     CONFLICTS.iter().filter(all).count()
 }
 
-fn validate_scopes(spec: &ResourceQuotaSpec, at: &Path, errors: &mut ErrorList) {
-    let scopes = items(&spec.scopes);
-    let mut invalid = |detail: &str| errors.push(Error::invalid(at, shown(&scopes), detail));
+fn validate_scopes(
+    scopes: &[String],
+    all: &Shown,
+    excluded: &Excluded,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
     for scope in scopes {
         if !SCOPES.contains(&scope.as_str()) {
-            invalid("unsupported scope");
+            errors.push(Error::invalid(at, all.clone(), "unsupported scope"));
         }
-        if counts_what_it_cannot(spec, scope) {
-            invalid("unsupported scope applied to resource");
-        }
+        exclude(scope, excluded, at, all, errors);
     }
     let set = scopes.iter().map(String::as_str).collect();
     for _ in 0..conflicting(&set) {
-        invalid("conflicting scopes");
+        errors.push(Error::invalid(at, all.clone(), "conflicting scopes"));
     }
 }
 
-fn validate_selector(spec: &ResourceQuotaSpec, at: &Path, errors: &mut ErrorList) {
-    let Some(selector) = &spec.scope_selector else {
-        return;
-    };
+/// `scopes` are those beside the selector: Kubernetes shows them where those of the selector are in
+/// conflict.
+fn validate_selector(
+    selector: &ScopeSelector,
+    scopes: &Shown,
+    excluded: &Excluded,
+    at: &Path,
+    errors: &mut ErrorList,
+) {
+    // Each error shows all of the selector.
+    let all = Shown::from(shown(selector));
+    let scope_at = at.child("scopeName");
     let requirements = items(&selector.match_expressions);
     for requirement in requirements {
         let scope = requirement.scope_name.as_str();
         if !SCOPES.contains(&scope) {
-            errors.push(Error::invalid(
-                &at.child("scopeName"),
-                scope,
-                "unsupported scope",
-            ));
+            errors.push(Error::invalid(&scope_at, scope, "unsupported scope"));
         }
-        if counts_what_it_cannot(spec, scope) {
-            let detail = "unsupported scope applied to resource";
-            errors.push(Error::invalid(at, shown(selector), detail));
-        }
+        exclude(scope, excluded, at, &all, errors);
         validate_requirement(requirement, at, errors);
     }
     let set = requirements.iter().map(|r| r.scope_name.as_str()).collect();
     for _ in 0..conflicting(&set) {
-        errors.push(Error::invalid(at, shown(selector), "conflicting scopes"));
+        errors.push(Error::invalid(at, scopes.clone(), "conflicting scopes"));
     }
 }
 
@@ -298,6 +323,27 @@ mod tests {
                     "spec.scopeSelector.matchExpressions.values FieldValueInvalid must be no value",
                 ],
             ),
+            // An error for each scope and each resource that it has not.
+            (
+                json!({"hard": {"cpu": "1", "memory": "1", "pods": "1", "requests.example.com/gpu": "1", "limits.ephemeral-storage": "1"}, "scopes": ["BestEffort", "Terminating"]}),
+                vec![
+                    "spec.scopes FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopes FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopes FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopes FieldValueInvalid unsupported scope applied to resource",
+                ],
+            ),
+            (
+                json!({"hard": {"services": "1", "hugepages-2Mi": "2Mi"}, "scopeSelector": {"matchExpressions": [
+                    {"scopeName": "PriorityClass", "operator": "Exists"}, {"scopeName": "VolumeAttributesClass", "operator": "Exists"},
+                ]}}),
+                vec![
+                    "spec.scopeSelector.matchExpressions FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopeSelector.matchExpressions FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopeSelector.matchExpressions FieldValueInvalid unsupported scope applied to resource",
+                    "spec.scopeSelector.matchExpressions FieldValueInvalid unsupported scope applied to resource",
+                ],
+            ),
         ];
         for (spec, want) in table {
             assert_causes(&ResourceQuotaStrategy.validate(&quota(spec)), &want);
@@ -309,6 +355,33 @@ mod tests {
             ),
             &["spec.scopes FieldValueInvalid field is immutable"],
         );
+    }
+
+    /// What is shown is what Kubernetes shows: of scopes of a selector, those beside it.
+    #[test]
+    fn conflicts_show_scopes() {
+        let both = json!([
+            {"scopeName": "Terminating", "operator": "Exists"}, {"scopeName": "NotTerminating", "operator": "Exists"},
+        ]);
+        let table = [
+            (
+                json!({"scopes": ["BestEffort", "NotBestEffort"]}),
+                "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes",
+            ),
+            (
+                json!({"scopeSelector": {"matchExpressions": both}}),
+                "spec.scopeSelector.matchExpressions: Invalid value: null: conflicting scopes",
+            ),
+            (
+                json!({"scopes": ["BestEffort"], "scopeSelector": {"matchExpressions": both}}),
+                "spec.scopeSelector.matchExpressions: Invalid value: [\"BestEffort\"]: conflicting scopes",
+            ),
+        ];
+        for (spec, want) in table {
+            let errors = ResourceQuotaStrategy.validate(&quota(spec));
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            assert_eq!(errors, [want]);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod allocator;
 mod demand;
 mod repair;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -21,7 +22,7 @@ use super::{Registry, Target};
 pub use allocator::Ipv4Range;
 use allocator::{Taken, free, pick, take};
 pub use demand::carry_over;
-use demand::{Demand, demand};
+use demand::{Demand, Source, demand, sources};
 pub use repair::run as run_repair;
 
 /// Keys of what is taken.
@@ -95,14 +96,13 @@ impl ServiceAddresses {
         let before = old
             .and_then(|old| old.as_any().downcast_ref::<Service>())
             .map(demand);
-        let before = before.unwrap_or_default();
         let mut reservation = Reservation::default();
         let filled = self
             .fill(
                 registry,
                 target,
                 service,
-                &before,
+                before.as_ref(),
                 dry_run,
                 &mut reservation,
             )
@@ -112,11 +112,9 @@ impl ServiceAddresses {
             return Err(status);
         }
         if !dry_run {
-            let after = keys(&demand(service));
-            reservation.released = keys(&before)
-                .into_iter()
-                .filter(|key| !after.contains(key))
-                .collect();
+            let after = BTreeSet::from_iter(keys(&demand(service)));
+            let before = before.iter().flat_map(keys);
+            reservation.released = before.filter(|key| !after.contains(key)).collect();
         }
         Ok(reservation)
     }
@@ -126,7 +124,7 @@ impl ServiceAddresses {
         registry: &Registry,
         target: Target<'_>,
         service: &mut Service,
-        before: &Demand,
+        before: Option<&Demand>,
         dry_run: bool,
         reservation: &mut Reservation,
     ) -> Result<(), Status> {
@@ -136,7 +134,7 @@ impl ServiceAddresses {
         if wanted.needs_ip {
             let ip = match wanted.ip {
                 Some(ip) => {
-                    if before.ip != Some(ip) {
+                    if before.and_then(|before| before.ip) != Some(ip) {
                         self.take_ip(registry, target, ip, &owner, dry_run, reservation)
                             .await?;
                     }
@@ -158,45 +156,29 @@ impl ServiceAddresses {
             spec.cluster_ip = Some(ip.to_string());
             spec.cluster_ips = Some(vec![ip.to_string()]);
         }
-        let mut given: Vec<(String, u16)> = Vec::new();
-        let mut reserved: Vec<u16> = before.ports.clone();
-        for (index, port) in spec.ports.iter_mut().flatten().enumerate() {
-            if !wanted.needs_ports {
-                break;
-            }
-            let number = port
-                .node_port
-                .and_then(|port| u16::try_from(port).ok())
-                .unwrap_or(0);
-            if number > 0 {
-                if !reserved.contains(&number) {
-                    let path = Path::new("spec")
-                        .child("ports")
-                        .index(index)
-                        .child("nodePort");
-                    self.take_port(
-                        registry,
-                        target,
-                        number,
-                        &path,
-                        &owner,
-                        dry_run,
-                        reservation,
-                    )
-                    .await?;
-                    reserved.push(number);
+        let sources = sources(spec, before.map(|before| &before.ports));
+        let ports = spec.ports.as_deref_mut().unwrap_or_default();
+        // What is named goes first, so that none of it is given to a port that names none.
+        let mut given: BTreeMap<i32, i32> = BTreeMap::new();
+        let mut named = BTreeSet::new();
+        for (index, (port, source)) in ports.iter_mut().zip(&sources).enumerate() {
+            if let Source::Taken(number) = *source {
+                let is_free = named.insert(number)
+                    && self
+                        .take_port(registry, number, &owner, dry_run, reservation)
+                        .await?;
+                if !is_free {
+                    return Err(self.refuse_port(target, index, number));
                 }
-                continue;
+                given.entry(port.port).or_insert(number);
+                port.node_port = Some(number);
             }
-            // TCP and UDP of one port share a node port.
-            let protocol = port.protocol.clone().unwrap_or_default();
-            let shared = given.iter().find(|(key, _)| {
-                key.split_once('/')
-                    .is_some_and(|(p, number)| p != protocol && number == port.port.to_string())
-            });
-            let number = match shared {
-                Some(&(_, number)) => number,
-                None => {
+        }
+        for (port, source) in ports.iter_mut().zip(&sources) {
+            match source {
+                Source::Kept | Source::Taken(_) => {}
+                Source::Shared => port.node_port = given.get(&port.port).copied(),
+                Source::Picked => {
                     let candidates = allocator::port_candidates(&self.node_ports);
                     let picked = pick(registry, candidates, port_key, &owner, dry_run).await?;
                     let number = picked.ok_or_else(|| {
@@ -205,11 +187,10 @@ impl ServiceAddresses {
                     reservation
                         .taken
                         .extend((!dry_run).then(|| port_key(number)));
-                    number
+                    given.insert(port.port, number.into());
+                    port.node_port = Some(number.into());
                 }
-            };
-            given.push((format!("{protocol}/{}", port.port), number));
-            port.node_port = Some(number.into());
+            }
         }
         Ok(())
     }
@@ -247,34 +228,48 @@ impl ServiceAddresses {
         ))
     }
 
+    /// Takes a node port, if it is one and is free.
     async fn take_port(
         &self,
         registry: &Registry,
-        target: Target<'_>,
-        port: u16,
-        path: &Path,
+        number: i32,
         owner: &Taken,
         dry_run: bool,
         reservation: &mut Reservation,
-    ) -> Result<(), Status> {
-        let fault = if !self.node_ports.contains(&port) {
-            format!(
+    ) -> Result<bool, Status> {
+        let Some(port) = self.node_port(number) else {
+            return Ok(false);
+        };
+        let key = port_key(port);
+        let is_free = take(registry, &key, owner, dry_run).await?;
+        reservation
+            .taken
+            .extend((is_free && !dry_run).then_some(key));
+        Ok(is_free)
+    }
+
+    /// A number that is in the range of node ports.
+    fn node_port(&self, number: i32) -> Option<u16> {
+        let port = u16::try_from(number).ok();
+        port.filter(|port| self.node_ports.contains(port))
+    }
+
+    fn refuse_port(&self, target: Target<'_>, index: usize, number: i32) -> Status {
+        let fault = match self.node_port(number) {
+            Some(_) => "provided port is already allocated".to_owned(),
+            None => format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 self.node_ports.start(),
                 self.node_ports.end()
-            )
-        } else if take(registry, &port_key(port), owner, dry_run).await? {
-            reservation.taken.extend((!dry_run).then(|| port_key(port)));
-            return Ok(());
-        } else {
-            "provided port is already allocated".to_owned()
+            ),
         };
-        let error = FieldError::invalid(path, port, fault);
-        Err(Status::invalid(
+        let path = Path::new("spec").child("ports").index(index);
+        let error = FieldError::invalid(&path.child("nodePort"), number, fault);
+        Status::invalid(
             &target.kind.descriptor().group_kind(),
             target.name,
             vec![error],
-        ))
+        )
     }
 
     /// Frees the addresses of a Service that has been removed.

@@ -195,10 +195,7 @@ pub(crate) fn validate_volume_update(
     old: &PersistentVolumeSpec,
     errors: &mut ErrorList,
 ) {
-    let (mut source, mut was) = (sources(new), sources(old));
-    for field in source.values_mut().chain(was.values_mut()) {
-        drop_zeros(field);
-    }
+    let (mut source, was) = (sources(new), sources(old));
     if let (Some(Value::Object(csi)), Some(Value::Object(was))) =
         (source.get_mut("csi"), was.get("csi"))
     {
@@ -228,18 +225,6 @@ pub(crate) fn validate_volume_update(
         let at = Path::new("spec").child("volumeAttributesClassName");
         let detail = "update from non-nil value to nil is forbidden";
         errors.push(Error::forbidden(&at, detail));
-    }
-}
-
-/// Drops `readOnly: false` and its like, which clients of Kubernetes leave out when they write.
-fn drop_zeros(value: &mut Value) {
-    match value {
-        Value::Object(fields) => fields.retain(|_, field| {
-            drop_zeros(field);
-            !matches!(field, Value::Bool(false)) && field.as_str() != Some("")
-        }),
-        Value::Array(items) => items.iter_mut().for_each(drop_zeros),
-        _ => {}
     }
 }
 

@@ -300,10 +300,11 @@ fn validate_addresses(object: &Node, errors: &mut ErrorList) {
         .as_ref()
         .map(|status| items(&status.addresses))
         .unwrap_or_default();
+    let at = Path::new("status").child("addresses");
+    let mut seen = BTreeSet::new();
     for (i, address) in addresses.iter().enumerate() {
-        let at = Path::new("status").child("addresses").index(i);
-        if addresses[..i].contains(address) {
-            errors.push(Error::duplicate(&at, shown(address)));
+        if !seen.insert((&address.type_, &address.address)) {
+            errors.push(Error::duplicate(&at.index(i), shown(address)));
         }
     }
 }

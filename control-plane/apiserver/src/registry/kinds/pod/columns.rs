@@ -1,6 +1,8 @@
 //! How `kubectl get pods` shows a Pod. Its STATUS is no field: it is what a person should know
 //! first, from the phase, the reason, and the states of the containers.
 
+use std::collections::BTreeSet;
+
 use coracle_apimachinery::table;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -143,10 +145,10 @@ fn summarize_init(
     summary: &mut Summary,
     later: &mut Summary,
 ) -> bool {
+    let sidecars = init.iter().filter(|container| is_sidecar(container));
+    let sidecars: BTreeSet<&str> = sidecars.map(|container| &*container.name).collect();
     for (i, container) in items(&status.init_container_statuses).iter().enumerate() {
-        let sidecar = init
-            .iter()
-            .any(|c| c.name == container.name && is_sidecar(c));
+        let sidecar = sidecars.contains(&*container.name);
         summary.count_restarts(container);
         if sidecar {
             later.count_restarts(container);
@@ -219,19 +221,23 @@ fn readiness_gates(spec: &PodSpec, status: &PodStatus) -> String {
     if gates.is_empty() {
         return "<none>".to_owned();
     }
+    let holding = items(&status.conditions).iter();
+    let holding = holding.filter(|condition| condition.status == "True");
+    let holding: BTreeSet<&str> = holding.map(|condition| &*condition.type_).collect();
     let passed = gates
         .iter()
-        .filter(|gate| has_condition(status, &gate.condition_type))
-        .count();
-    format!("{passed}/{}", gates.len())
+        .filter(|gate| holding.contains(&*gate.condition_type));
+    format!("{}/{}", passed.count(), gates.len())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use k8s_openapi::api::core::v1::{PodCondition, PodReadinessGate};
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::validation::testing::{COUNT, many};
 
     fn cells(pod: Value) -> Vec<String> {
         let now = "2026-01-01T01:00:00Z".parse().unwrap();
@@ -362,5 +368,41 @@ mod tests {
             "1/2",
         ];
         assert_eq!(row, want.map(Cell::from));
+    }
+
+    /// What is looked for in a list is in a set: a loop within a loop is minutes here.
+    #[test]
+    fn a_row_costs_what_the_pod_is() {
+        let init_containers = many(|name| Container {
+            name,
+            restart_policy: Some("Always".to_owned()),
+            ..Container::default()
+        });
+        let statuses = many(|name| ContainerStatus {
+            name,
+            ready: true,
+            started: Some(true),
+            ..ContainerStatus::default()
+        });
+        let pod = Pod {
+            spec: Some(PodSpec {
+                init_containers: Some(init_containers),
+                readiness_gates: Some(many(|condition_type| PodReadinessGate { condition_type })),
+                ..PodSpec::default()
+            }),
+            status: Some(PodStatus {
+                init_container_statuses: Some(statuses),
+                conditions: Some(many(|type_| PodCondition {
+                    type_,
+                    status: "True".to_owned(),
+                    ..PodCondition::default()
+                })),
+                ..PodStatus::default()
+            }),
+            ..Pod::default()
+        };
+        let row = row(&pod, jiff::Timestamp::UNIX_EPOCH);
+        let all = format!("{COUNT}/{COUNT}");
+        assert_eq!([&row[1], &row[8]], [&Cell::from(all.as_str()); 2]);
     }
 }

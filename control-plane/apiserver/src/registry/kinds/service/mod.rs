@@ -3,6 +3,8 @@
 
 mod columns;
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -62,15 +64,21 @@ impl Strategy for ServiceStrategy {
 
     fn prepare_for_update(&self, new: &mut Service, old: &Service) {
         new.status.clone_from(&old.status);
-        let (Some(new), Some(old)) = (new.spec.as_mut(), old.spec.as_ref()) else {
+        let (Some(spec), Some(old)) = (new.spec.as_mut(), old.spec.as_ref()) else {
             return;
         };
-        // A client that knows clusterIP only has changed clusterIPs with it.
+        if text(&spec.type_) != "LoadBalancer"
+            && let Some(status) = &mut new.status
+        {
+            status.load_balancer = Some(Default::default());
+        }
+        let new = spec;
+        // A client that knows clusterIP only has changed clusterIPs with it, or cleared it.
         if text(&new.cluster_ip) != text(&old.cluster_ip)
-            && !text(&new.cluster_ip).is_empty()
             && items(&new.cluster_ips) == items(&old.cluster_ips)
         {
-            new.cluster_ips = new.cluster_ip.clone().map(|ip| vec![ip]);
+            let ip = new.cluster_ip.clone().filter(|ip| !ip.is_empty());
+            new.cluster_ips = ip.map(|ip| vec![ip]);
         }
         drop_what_the_type_lost(new, old);
         if text(&new.type_) != "ExternalName" {
@@ -253,8 +261,28 @@ fn set_families(spec: &mut ServiceSpec) {
 }
 
 /// Drops what the new type does not have and the client did not touch, so that a change of type
-/// alone is a valid update.
+/// alone is a valid update: `dropTypeDependentFields` of Kubernetes.
 fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
+    if text(&old.type_) != "ExternalName" && text(&new.type_) == "ExternalName" {
+        if text(&new.cluster_ip) == text(&old.cluster_ip)
+            && items(&new.cluster_ips) == items(&old.cluster_ips)
+        {
+            new.cluster_ip = None;
+            new.cluster_ips = None;
+        }
+        if new.ip_families == old.ip_families {
+            new.ip_families = None;
+        }
+        if new.ip_family_policy == old.ip_family_policy {
+            new.ip_family_policy = None;
+        }
+    }
+    let ported = |spec: &ServiceSpec| matches!(text(&spec.type_), "NodePort" | "LoadBalancer");
+    if ported(old) && !ported(new) && node_ports(old).is_superset(&node_ports(new)) {
+        for port in new.ports.iter_mut().flatten() {
+            port.node_port = None;
+        }
+    }
     if needs_health_check(old)
         && !needs_health_check(new)
         && new.health_check_node_port == old.health_check_node_port
@@ -276,12 +304,11 @@ fn drop_what_the_type_lost(new: &mut ServiceSpec, old: &ServiceSpec) {
     {
         new.external_traffic_policy = None;
     }
-    if text(&old.type_) == "ExternalName"
-        && text(&new.type_) != "ExternalName"
-        && new.external_name == old.external_name
-    {
-        new.external_name = None;
-    }
+}
+
+fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
+    let ports = items(&spec.ports).iter().filter_map(|port| port.node_port);
+    ports.filter(|number| *number != 0).collect()
 }
 
 fn default(field: &mut Option<String>, value: &str) {

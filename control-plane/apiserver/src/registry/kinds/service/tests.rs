@@ -187,6 +187,86 @@ fn update() {
     }
 }
 
+/// A change of type drops what the client left as it was, and nothing that it changed.
+#[test]
+fn changes_of_type() {
+    let old = created(json!({
+        "type": "LoadBalancer", "clusterIP": "10.43.0.9", "selector": {"a": "b"},
+        "ports": [{"name": "a", "port": 80, "nodePort": 30000}, {"name": "b", "port": 81, "nodePort": 30001}],
+    }));
+    let balanced = json!({"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}});
+    let with_status = |mut service: Service| {
+        service.status = serde_json::from_value(balanced.clone()).unwrap();
+        service
+    };
+    let old = with_status(old);
+    let ports = |first: i32| json!([{"name": "a", "port": 80, "nodePort": first}, {"name": "c", "port": 82}]);
+    let table: [(Value, Value, &[&str]); 6] = [
+        (
+            json!({"type": "ClusterIP", "clusterIP": "10.43.0.9", "ports": ports(30001)}),
+            json!({"clusterIP": "10.43.0.9", "clusterIPs": ["10.43.0.9"], "ports": [{}, {}]}),
+            &[],
+        ),
+        (
+            json!({"type": "ClusterIP", "clusterIP": "10.43.0.9", "ports": ports(30002)}),
+            json!({"ports": [{"nodePort": 30002}, {}]}),
+            &["spec.ports[0].nodePort FieldValueForbidden"],
+        ),
+        (
+            json!({"type": "LoadBalancer", "clusterIP": "10.43.0.9", "ports": ports(30000), "allocateLoadBalancerNodePorts": false}),
+            json!({"ports": [{"nodePort": 30000}, {}]}),
+            &[],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "clusterIPs": ["10.43.0.9"]}),
+            json!({"clusterIP": null, "clusterIPs": null}),
+            &[],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "clusterIP": "10.43.0.9", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": ports(30000)}),
+            json!({"clusterIP": null, "clusterIPs": null, "ipFamilies": null, "ipFamilyPolicy": null, "ports": [{}, {}]}),
+            &[],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a.b", "ipFamilies": ["IPv6"]}),
+            json!({"ipFamilies": ["IPv6"]}),
+            &["spec.ipFamilies FieldValueForbidden"],
+        ),
+    ];
+    for (spec, want, errors) in table {
+        let balances = spec["type"] == "LoadBalancer";
+        let mut new = service(spec);
+        ServiceStrategy.prepare_for_update(&mut new, &old);
+        assert_causes(&ServiceStrategy.validate_update(&new, &old), errors);
+        let got = serde_json::to_value(&new.spec).unwrap();
+        for (field, want) in want.as_object().unwrap() {
+            let got = match field.as_str() {
+                "ports" => node_ports_of(&got),
+                field => got[field].clone(),
+            };
+            assert_eq!(&got, want, "{field}");
+        }
+        let status = serde_json::to_value(&new.status).unwrap();
+        assert_eq!(status == balanced, balances, "{status}");
+    }
+    // A name that is no more used stays, as does a selector.
+    let old = created(json!({"type": "ExternalName", "externalName": "a.b"}));
+    let mut new = service(json!({"externalName": "a.b", "ports": [{"port": 80}]}));
+    ServiceStrategy.prepare_for_update(&mut new, &old);
+    assert_causes(&ServiceStrategy.validate_update(&new, &old), &[]);
+    assert_eq!(new.spec.unwrap().external_name.as_deref(), Some("a.b"));
+}
+
+/// The ports of a spec, with nothing but their node ports.
+fn node_ports_of(spec: &Value) -> Value {
+    let ports = spec["ports"].as_array().unwrap().iter();
+    let ports = ports.map(|port| match port.get("nodePort") {
+        Some(number) => json!({"nodePort": number}),
+        None => json!({}),
+    });
+    ports.collect()
+}
+
 #[test]
 fn status_update() {
     let mut object = created(json!({"ports": [{"port": 80}]}));
