@@ -165,6 +165,19 @@ pub(crate) async fn devices_are_those_that_every_container_has() {
         !output.contains('\0') && output.contains("denied") || output.contains("permitted"),
         "{output}"
     );
+    // What may be made may not be used, also where files are devices.
+    let script = "mknod /dev/memory c 1 1 && true < /dev/memory && echo memory; \
+                  mknod /dev/null2 c 1 3 && true < /dev/null2 && echo null";
+    let (_, output) = node.run(script, |_| ()).await;
+    let said: Vec<&str> = output.lines().collect();
+    assert!(
+        said.contains(&"null") && !said.contains(&"memory"),
+        "{output}"
+    );
+    assert!(
+        output.contains("/dev/memory: Operation not permitted"),
+        "{output}"
+    );
 
     // One that the image brings.
     let mut tar = tar::Builder::new(Vec::new());
@@ -209,6 +222,8 @@ pub(crate) async fn hostile_programs_gain_nothing() {
             "a setting of the machine",
         ),
         ("mkdir /sys/fs/cgroup/memory/x", "a cgroup"),
+        ("mkdir /sys/fs/cgroup/x", "a cgroup"),
+        ("echo max > /sys/fs/cgroup/memory.max", "memory"),
         ("ls /volume/link", "a file of the machine"),
         ("touch /volume/x", "a read-only volume"),
     ] {
@@ -250,7 +265,8 @@ pub(crate) async fn the_privileged_have_the_machine() {
                   mkdir /m && mount -t tmpfs none /m && echo mounted; \
                   mknod /zero c 1 5 && head -c 1 /zero | stat -c made /zero; \
                   test -w /proc/sys/vm/overcommit_memory && echo settings; \
-                  mkdir /sys/fs/cgroup/pids/below && echo cgroup; ls /dev";
+                  cd /sys/fs/cgroup && if test -e pids; then cd pids; fi; \
+                  mkdir below && rmdir below && echo cgroup; ls /dev";
     let (exit, output) = node.run(script, |c| c.security.privileged = true).await;
     assert_eq!(exit.code, 0, "{output}");
     let own = std::fs::read_to_string("/proc/self/status").unwrap();
