@@ -112,7 +112,8 @@ impl Cgroup {
                 all = format!("{all} +{HUGE_PAGES}");
             }
             for (depth, part) in self.path.iter().enumerate() {
-                enable(&at, &all, depth == 0).map_err(|error| failed(&at, error))?;
+                let control = at.join("cgroup.subtree_control");
+                enable(&at, &all, depth == 0).map_err(|error| failed(&control, error))?;
                 at.push(part);
                 fs::create_dir_all(&at).map_err(|error| failed(&at, error))?;
             }
