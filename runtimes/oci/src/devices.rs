@@ -206,7 +206,7 @@ mod tests {
 
     /// What the program says: it is run as the kernel would.
     fn allows(how: u32, kind: u32, major: u32, minor: u32) -> bool {
-        let (program, asked) = (program(), [how << 16 | kind, major, minor]);
+        let (program, asked) = (program(), [(how << 16) | kind, major, minor]);
         let mut registers = [0_i64; 11];
         let mut at = 0;
         loop {
