@@ -260,7 +260,7 @@ fn capabilities_are_dropped_and_added() {
         pod.filters_devices = filters;
         pod.plan().unwrap_err()
     };
-    assert!(refused("MKNOD", false).contains("do not filter devices"));
+    assert!(refused("MKNOD", false).contains("does not filter devices"));
     assert_eq!(refused("FLY", true), "unknown capability \"FLY\"");
 }
 
