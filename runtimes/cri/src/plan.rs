@@ -176,6 +176,8 @@ pub(crate) struct Input<'a> {
     pub(crate) recursive_read_only: bool,
     /// Sizes of huge pages that the machine has, in bytes.
     pub(crate) huge_pages: &'a [u64],
+    /// Whether the machine has the unified hierarchy of control groups alone.
+    pub(crate) unified: bool,
     /// Whether it can leave out the groups of images.
     pub(crate) strict_groups: bool,
     /// Where volumes are that must not be reached by a link: their place for each of the mounts.
@@ -222,6 +224,11 @@ pub(crate) fn container(input: &Input<'_>) -> Result<wire::ContainerConfig, Stri
             resources: Some(wire::LinuxContainerResources {
                 oom_score_adj: config.oom_score_adj.unwrap_or(0).into(),
                 hugepage_limits: huge_pages(&config.resources, input.huge_pages),
+                // Where memory runs out, it ends as a whole, as kubelets have it.
+                unified: match input.unified {
+                    true => [("memory.oom.group".to_owned(), "1".to_owned())].into(),
+                    false => BTreeMap::new(),
+                },
                 ..resources(&config.resources)
             }),
             security_context: Some(security(input)?),

@@ -30,6 +30,7 @@ fn check(
         files: Path::new("/files"),
         recursive_read_only: false,
         huge_pages: &[2 << 20, 1 << 30],
+        unified: true,
         strict_groups: true,
         staged: &[],
     })
@@ -62,6 +63,7 @@ fn what_was_asked_is_found_again() {
     assert_eq!(asked.stop_signal, 18);
     let limits = asked.linux.as_ref().and_then(|of| of.resources.as_ref());
     assert_eq!(limits.unwrap().oom_score_adj, -997);
+    assert_eq!(limits.unwrap().unified["memory.oom.group"], "1");
     let kept: Kept = serde_json::from_str(&asked.annotations[CONFIG]).unwrap();
     assert_eq!(kept.config, config);
     assert_eq!(kept.log, Path::new("/logs/web/main/0.log"));
@@ -208,6 +210,7 @@ fn groups_of_the_image_are_left_out_where_the_runtime_can() {
             files: Path::new("/files"),
             recursive_read_only: false,
             huge_pages: &[],
+            unified: true,
             strict_groups: can,
             staged: &[],
         });
@@ -253,6 +256,7 @@ fn volumes_hide_the_pods_files_and_what_cannot_be_is_named() {
             files: Path::new("/files"),
             recursive_read_only: false,
             huge_pages: &[],
+            unified: true,
             strict_groups: true,
             staged,
         })

@@ -15,6 +15,7 @@
 mod agent;
 mod binary;
 mod console;
+mod devices;
 mod overlay;
 mod place;
 mod protocol;

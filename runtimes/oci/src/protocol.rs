@@ -50,6 +50,9 @@ pub(crate) struct Start {
     /// Folders of the cgroup that are to be there before it is made, since they are mounted.
     #[serde(default)]
     pub cgroup_folders: Vec<PathBuf>,
+    /// The cgroup that gets a filter of devices, where libcontainer does not filter them.
+    #[serde(default)]
+    pub filter_devices: Option<PathBuf>,
     /// Whether devices of its own files are devices.
     #[serde(default)]
     pub devices: bool,

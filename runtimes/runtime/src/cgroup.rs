@@ -4,6 +4,7 @@
 //! whether the kernel has ended something for want of memory, limits are changed later, and what is
 //! left is ended and removed. Those of Pods, above them, are [`pods`].
 
+mod hierarchies;
 pub mod pods;
 
 use std::fs;
@@ -13,18 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{CPU_PERIOD, Resources, huge_pages, shares};
+use self::hierarchies::HUGE_PAGES;
+use crate::{CPU_PERIOD, Resources, shares};
 
-/// The control groups of the machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hierarchies {
-    /// Mount points of the older hierarchies, with their controllers.
-    v1: Vec<(PathBuf, Vec<String>)>,
-    /// Mount point of the unified one.
-    v2: Option<PathBuf>,
-    /// Sizes of huge pages that the kernel limits, in bytes.
-    huge_pages: Vec<u64>,
-}
+pub use self::hierarchies::Hierarchies;
 
 /// What is used of a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,93 +28,12 @@ pub struct Usage {
     pub memory_bytes: u64,
 }
 
-impl Hierarchies {
-    /// Those of this machine.
-    pub fn detect() -> io::Result<Self> {
-        let mounts = fs::read("/proc/self/mounts")?;
-        let mut found = Self::parse(&String::from_utf8_lossy(&mounts));
-        if found.limit_huge_pages() {
-            let reserved = huge_pages::reserved(Path::new(huge_pages::FOLDER));
-            found.huge_pages = reserved.into_keys().collect();
-        }
-        Ok(found)
-    }
-
-    fn parse(mounts: &str) -> Self {
-        let mut found = Self {
-            v1: Vec::new(),
-            v2: None,
-            huge_pages: Vec::new(),
-        };
-        for line in mounts.lines() {
-            let mut fields = line.split(' ').skip(1);
-            let (Some(path), Some(kind), Some(options)) =
-                (fields.next(), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            match kind {
-                "cgroup" => {
-                    let options = options.split(',').map(str::to_owned).collect();
-                    found.v1.push((path.into(), options));
-                }
-                "cgroup2" => found.v2 = Some(path.into()),
-                _ => {}
-            }
-        }
-        found
-    }
-
-    /// Whether the machine has the unified hierarchy alone.
-    pub fn unified(&self) -> bool {
-        self.v1.is_empty()
-    }
-
-    /// Whether there is something that limits memory.
-    pub fn limit_memory(&self) -> bool {
-        self.controller("memory").is_some() || (self.unified() && self.v2.is_some())
-    }
-
-    /// Whether there is something that limits huge pages.
-    fn limit_huge_pages(&self) -> bool {
-        let unified = self.v2.as_ref().filter(|_| self.unified());
-        let controllers = unified.map(|root| root.join("cgroup.controllers"));
-        let controllers = controllers.and_then(|path| fs::read_to_string(path).ok());
-        let there = |all: String| all.split_whitespace().any(|name| name == HUGE_PAGES);
-        self.controller(HUGE_PAGES).is_some() || controllers.is_some_and(there)
-    }
-
-    /// Sizes of huge pages that can be limited here, in bytes: none where the kernel, or whoever has
-    /// mounted the hierarchies, has left the controller out.
-    pub fn huge_pages(&self) -> &[u64] {
-        &self.huge_pages
-    }
-
-    /// Mount points of the older hierarchies.
-    pub fn older(&self) -> Vec<PathBuf> {
-        self.v1.iter().map(|(path, _)| path.clone()).collect()
-    }
-
-    /// A cgroup by its path from the root of every hierarchy.
-    pub fn cgroup(&self, path: &Path) -> Cgroup {
-        Cgroup {
-            hierarchies: self.clone(),
-            path: path.strip_prefix("/").unwrap_or(path).to_owned(),
-        }
-    }
-
-    fn controller(&self, name: &str) -> Option<&Path> {
-        self.v1
-            .iter()
-            .find(|(_, options)| options.iter().any(|option| option == name))
-            .map(|(path, _)| path.as_path())
-    }
-}
-
 /// What a Pod's cgroup limits.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
-/// And this one, where the machine has it.
-const HUGE_PAGES: &str = "hugetlb";
+
+/// Where processes go that are in the way: groups are in a cgroup or processes, but for the root of
+/// the machine. In a container that is a machine, the root that it sees has its first ones.
+const PROCESSES: &str = "init";
 
 /// How often a cgroup is made in those that shims, which are other processes, remove at the same
 /// time.
@@ -194,26 +106,31 @@ impl Cgroup {
             let path = root.join(&self.path);
             fs::create_dir_all(&path).map_err(|error| failed(&path, error))?;
         }
-        if let Some(root) = self
-            .hierarchies
-            .v2
-            .as_ref()
-            .filter(|_| self.hierarchies.unified())
-        {
+        if let Some(mut at) = self.hierarchies.unified_folder(Path::new("")) {
             let mut all = CONTROLLERS.map(|name| format!("+{name}")).join(" ");
             if !self.hierarchies.huge_pages.is_empty() {
                 all = format!("{all} +{HUGE_PAGES}");
             }
-            let mut at = root.clone();
-            for part in &self.path {
-                // What is below may be limited in what is named here.
+            for (depth, part) in self.path.iter().enumerate() {
                 let control = at.join("cgroup.subtree_control");
-                fs::write(&control, &all).map_err(|error| failed(&control, error))?;
+                enable(&at, &all, depth == 0).map_err(|error| failed(&control, error))?;
                 at.push(part);
                 fs::create_dir_all(&at).map_err(|error| failed(&at, error))?;
             }
         }
         Ok(())
+    }
+
+    /// Keeps what is in it from being swapped out, so that a limit of memory is one, as kubelets do
+    /// where they are not told otherwise. In the older hierarchies it goes with the limit.
+    fn keep_from_swap(&self) -> io::Result<()> {
+        let file = "memory.swap.max";
+        let path = self.file("memory", file, file);
+        // Kernels may count no swap.
+        match self.hierarchies.unified() && path.is_some_and(|path| path.exists()) {
+            true => self.write("memory", file, "0"),
+            false => Ok(()),
+        }
     }
 
     /// Limits the processes and threads in it.
@@ -245,7 +162,7 @@ impl Cgroup {
     pub fn weigh(&self, millis: u64) -> io::Result<()> {
         let shares = shares(millis);
         match self.hierarchies.unified() {
-            true => self.write("cpu", "cpu.weight", &weight(shares).to_string()),
+            true => self.write("cpu", "cpu.weight", &pod_weight(shares).to_string()),
             false => self.write("cpu", "cpu.shares", &shares.to_string()),
         }
     }
@@ -279,8 +196,12 @@ impl Cgroup {
         })
     }
 
-    /// Changes the limits of what runs.
+    /// Changes the limits of a container that runs.
     pub fn update(&self, resources: &Resources) -> io::Result<()> {
+        self.limit(resources, container_weight)
+    }
+
+    fn limit(&self, resources: &Resources, weight: fn(u64) -> u64) -> io::Result<()> {
         let shares = resources.cpu_shares();
         let period = CPU_PERIOD;
         let quota = resources.cpu_quota();
@@ -328,6 +249,10 @@ impl Cgroup {
 
     /// Kills whatever is in the cgroup or below it, until nothing is.
     fn kill(&self) {
+        // All at once, also what is forked meanwhile; kernels before 5.14 have no such file.
+        if let Some(folder) = self.hierarchies.unified_folder(&self.path) {
+            let _ = fs::write(folder.join("cgroup.kill"), "1");
+        }
         for _ in 0..100 {
             let mut alive = false;
             for folder in self.tree() {
@@ -361,10 +286,7 @@ impl Cgroup {
             loop {
                 match fs::remove_dir(&folder) {
                     // A process that has ended leaves a moment later.
-                    Err(error)
-                        if error.kind() == io::ErrorKind::ResourceBusy
-                            && Instant::now() < until =>
-                    {
+                    Err(error) if is_busy(&error) && Instant::now() < until => {
                         std::thread::sleep(PAUSE);
                     }
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -393,9 +315,58 @@ impl Cgroup {
     }
 }
 
-/// From shares, 2 to 262144, to a weight, 1 to 10000, as in KEP-2254.
-fn weight(shares: u64) -> u64 {
-    1 + (shares - 2) * 9999 / 262_142
+/// `ESRCH`.
+const NO_PROCESS: i32 = rustix::io::Errno::SRCH.raw_os_error();
+
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
+}
+
+/// Has what is below a cgroup limited in what is named.
+fn enable(folder: &Path, controllers: &str, root: bool) -> io::Result<()> {
+    let control = folder.join("cgroup.subtree_control");
+    let mut enabled = fs::write(&control, controllers);
+    for _ in 1..TRIES {
+        if !root || !enabled.as_ref().is_err_and(is_busy) {
+            break;
+        }
+        // More may be forked meanwhile.
+        move_processes(folder, &folder.join(PROCESSES))?;
+        enabled = fs::write(&control, controllers);
+    }
+    enabled
+}
+
+/// Moves all processes of a cgroup to one below it.
+fn move_processes(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    let processes = fs::read_to_string(from.join("cgroup.procs"))?;
+    // Those of which no number is seen here are 0.
+    for pid in processes.lines().filter(|pid| *pid != "0") {
+        match fs::write(to.join("cgroup.procs"), pid) {
+            // It has ended since.
+            Err(error) if error.raw_os_error() == Some(NO_PROCESS) => {}
+            moved => moved?,
+        }
+    }
+    Ok(())
+}
+
+/// From shares, 2 to 262144, to a weight, 1 to 10000, as kubelets weigh Pods (KEP-2254): in
+/// proportion.
+fn pod_weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// The same as runtimes weigh containers since runc 1.3.2, where the defaults of both, 1024 and 100,
+/// are the same; so does libcontainer for those that begin.
+fn container_weight(shares: u64) -> u64 {
+    if shares <= 2 {
+        return 1;
+    }
+    let exponent = (shares.min(262_144) as f64).log2();
+    let exponent = (exponent * exponent + 125.0 * exponent) / 612.0 - 7.0 / 34.0;
+    (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
 }
 
 /// The number that follows a name on a line of its own.
@@ -413,29 +384,6 @@ fn value(text: &str, name: &str) -> Option<u64> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hierarchies_are_found_among_the_mounts() {
-        let hybrid = "\
-            tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0\n\
-            cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n\
-            cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\n\
-            cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
-        let found = Hierarchies::parse(hybrid);
-        assert!(!found.unified());
-        let cgroup = found.cgroup(Path::new("/pod/c"));
-        let file = cgroup.file("cpuacct", "cpuacct.usage", "cpu.stat").unwrap();
-        let expected = "/sys/fs/cgroup/cpu,cpuacct/pod/c/cpuacct.usage";
-        assert_eq!(file, Path::new(expected));
-        assert_eq!(cgroup.folders().count(), 3);
-
-        let found = Hierarchies::parse("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
-        assert!(found.unified());
-        let file = found
-            .cgroup(Path::new("/pod"))
-            .file("memory", "v1", "memory.max");
-        assert_eq!(file.unwrap(), Path::new("/sys/fs/cgroup/pod/memory.max"));
-    }
 
     #[test]
     fn huge_pages_of_a_size_without_a_limit_are_none() {
@@ -469,20 +417,19 @@ mod tests {
     }
 
     #[test]
-    fn a_unified_hierarchy_says_what_it_limits() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut hierarchies = Hierarchies {
-            v2: Some(folder.path().to_owned()),
-            ..Hierarchies::default()
-        };
-        let controllers = folder.path().join("cgroup.controllers");
-        for (text, expected) in [("cpu memory pids\n", false), ("cpu hugetlb misc\n", true)] {
-            fs::write(&controllers, text).unwrap();
-            assert_eq!(hierarchies.limit_huge_pages(), expected, "{text}");
+    fn shares_become_weights() {
+        // Those of containers as runc's own tests have them.
+        for (shares, pod, container) in [
+            (2, 1, 1),
+            (102, 4, 17),
+            (512, 20, 59),
+            (1024, 39, 100),
+            (2048, 79, 174),
+            (262_144, 10_000, 10_000),
+        ] {
+            let weights = (pod_weight(shares), container_weight(shares));
+            assert_eq!(weights, (pod, container), "{shares}");
         }
-        // Beside an older hierarchy it has no say.
-        hierarchies.v1 = vec![("/sys/fs/cgroup/memory".into(), vec!["memory".into()])];
-        assert!(!hierarchies.limit_huge_pages());
     }
 
     #[test]

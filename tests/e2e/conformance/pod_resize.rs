@@ -100,7 +100,10 @@ fn expected((request, limit, _, memory): Amounts) -> (u64, u64, u64) {
     };
     let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let weight = if unified {
-        1 + (shares - 2) * 9999 / 262_142
+        // As runtimes weigh containers since runc 1.3.2.
+        let log = (shares as f64).log2();
+        let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+        (10f64.powf(exponent).ceil() as u64).max(1)
     } else {
         shares
     };

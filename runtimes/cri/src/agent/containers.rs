@@ -79,6 +79,7 @@ impl Inner {
             files: &folder,
             recursive_read_only: self.facts.recursive_read_only,
             huge_pages: &huge_pages,
+            unified: self.unified,
             strict_groups: self.facts.strict_groups,
             staged: &staged,
         });

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use coracle_runtime::cgroup::Hierarchies;
 use coracle_runtime::cgroup::pods::PodCgroups;
 use coracle_runtime::grpc::{NOT_FOUND, Status};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
@@ -71,7 +72,9 @@ struct Inner {
     look: Arc<Notify>,
     /// States that do not change any more, by container and the state that is listed.
     states: Mutex<HashMap<ContainerId, (i32, containers::Seen)>>,
-    /// Those of Pods; none where systemd has them. Changed by one at a time, since what is known of
+    /// Whether the machine has the unified hierarchy of control groups alone.
+    unified: bool,
+    /// The control groups of Pods; none where systemd has them. Changed by one at a time, since what is known of
     /// sandboxes has to be asked for.
     cgroups: Option<tokio::sync::Mutex<Arc<PodCgroups>>>,
     /// What sandboxes may use together by now, where that is not what they were made with.
@@ -98,6 +101,7 @@ impl CriRuntime {
                 Some(tokio::sync::Mutex::new(Arc::new(detected.map_err(failed)?)))
             }
         };
+        let hierarchies = Hierarchies::detect();
         let inner = Arc::new(Inner {
             client,
             facts,
@@ -105,6 +109,7 @@ impl CriRuntime {
             events: broadcast::Sender::new(EVENTS),
             look: Arc::default(),
             states: Mutex::default(),
+            unified: hierarchies.is_ok_and(|found| found.unified()),
             cgroups,
             resized: Mutex::default(),
             tasks: TaskTracker::new(),

@@ -155,6 +155,7 @@ messages! {
         memory_limit_in_bytes: i64 = 4,
         oom_score_adj: i64 = 5,
         hugepage_limits: Vec<HugepageLimit> = 8,
+        unified: Map = 9,
     }
     HugepageLimit { page_size: String = 1, limit: u64 = 2 }
     RunPodSandboxRequest { config: Option<PodSandboxConfig> = 1, runtime_handler: String = 2 }

@@ -70,7 +70,8 @@ impl Machine {
         // As the Pods of this process are known by.
         let mark = format!("{:08x}", std::process::id());
         let networks = format!("test-{}-", std::process::id());
-        let hierarchies = list(Path::new("/sys/fs/cgroup"));
+        let mut hierarchies = list(Path::new("/sys/fs/cgroup"));
+        hierarchies.insert("/sys/fs/cgroup".into());
         let pods = hierarchies.iter().flat_map(|root| {
             let own = list(&root.join("coracle"));
             own.into_iter().chain(list(&root.join("test")))

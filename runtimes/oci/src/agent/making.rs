@@ -91,6 +91,7 @@ impl Inner {
             cgroup: &cgroup,
             unified: self.cgroups.hierarchies().unified(),
             hierarchies: &hierarchies,
+            filters_devices: self.filters_devices,
             huge_pages: self.cgroups.hierarchies().huge_pages(),
             files: &files::list(&records.sandbox_folder(&sandbox.id)),
             volumes: &volumes,
@@ -112,6 +113,10 @@ impl Inner {
             true => hierarchies.iter().map(|root| root.join(below)).collect(),
             false => Vec::new(),
         };
+        let filter_devices = match security.privileged {
+            true => None,
+            false => self.cgroups.hierarchies().unified_folder(&cgroup),
+        };
         let made = Made {
             user: Some(plan.user),
             stop_signal: signals::stop_signal(
@@ -128,6 +133,7 @@ impl Inner {
                 cwd: plan.spec["process"]["cwd"].as_str().unwrap_or("/").into(),
                 cgroup,
                 cgroup_folders,
+                filter_devices: filter_devices.filter(|_| self.filters_devices),
                 devices: security.privileged,
                 staged: plan.staged,
                 users: plan.users,

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use coracle_images::layer::LayerError;
 use coracle_images::unpack::LIMITS;
 use coracle_images::{ContentStore, ImageKind, ImageLayer, StoredImage};
+use coracle_runtime::cgroup::Hierarchies;
 use coracle_runtime::cgroup::pods::PodCgroups;
 use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, PortConnection, Session, Wanted};
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::binary::Binary;
+use crate::devices::Filter;
 use crate::snapshots::Snapshots;
 use crate::spec;
 use shim::Shim;
@@ -74,6 +76,8 @@ struct Inner {
     /// Shims that end remove Pods' cgroups too, and are processes of their own: `Cgroup::create` tries again
     /// for those.
     cgroups: PodCgroups,
+    /// Whether containers use no other devices than they are to.
+    filters_devices: bool,
     binary: Binary,
     /// Counts further processes, for numbers and names.
     processes: AtomicU64,
@@ -95,10 +99,12 @@ impl OciRuntime {
         };
         let ledger = Ledger::open(NAME, &config.state_dir).map_err(failed)?;
         let snapshots = Snapshots::open(config.state_dir.join("snapshots"), LIMITS);
+        let cgroups = PodCgroups::detect().map_err(failed)?;
         let inner = Arc::new(Inner {
             ledger,
             snapshots: snapshots.map_err(failed)?,
-            cgroups: PodCgroups::detect().map_err(failed)?,
+            filters_devices: filters_devices(cgroups.hierarchies()),
+            cgroups,
             binary: Binary::of(&config.exe).map_err(failed)?,
             processes: AtomicU64::new(0),
             shims: Mutex::default(),
@@ -112,6 +118,18 @@ impl OciRuntime {
             tracing::warn!(%error, "removing unpacked layers that nothing needs");
         }
         Ok(Self(inner))
+    }
+}
+
+/// Whether there is something that filters devices: with the older hierarchies, of which one does,
+/// or a filter that the kernel takes.
+fn filters_devices(hierarchies: &Hierarchies) -> bool {
+    match hierarchies.unified().then(Filter::load) {
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the kernel takes no filter of devices: no container can make one");
+            false
+        }
+        _ => true,
     }
 }
 

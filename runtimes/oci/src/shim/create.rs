@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use coracle_images::unpack::Root;
+use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::mount::MountFlags;
@@ -19,6 +20,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::executor::{Confined, Joins};
 use super::staging;
 use super::users::{self, Users};
+use crate::devices::{self, Filter};
 use crate::overlay::{self, Upper};
 use crate::place;
 use crate::protocol::{Confinement, Exec, PodUsers, Start};
@@ -62,8 +64,8 @@ pub(super) fn container(
         }
         mount(start, &stdio)?;
         let [stdin, stdout, stderr] = stdio;
-        let build = || {
-            let mut container = builder(&start.container.0, &start.bundle)?
+        let build = || -> Built<Container> {
+            builder(&start.container.0, &start.bundle)?
                 .with_executor(executor)
                 .with_console_socket(console)
                 .with_stdin(stdin)
@@ -73,13 +75,23 @@ pub(super) fn container(
                 .with_systemd(false)
                 .with_detach(true)
                 .as_sibling(true)
-                .build()?;
-            container.start()?;
-            Ok(container.pid().map(|pid| pid.as_raw()))
+                .build()
         };
-        let pid: Option<i32> = build().map_err(causes)?;
+        let mut container = build().map_err(causes)?;
+        // Nothing of the container's has been run yet.
+        if let Some(cgroup) = &start.filter_devices {
+            filter_devices(cgroup).map_err(|error| format!("filtering devices: {error}"))?;
+        }
+        container.start().map_err(causes)?;
+        let pid = container.pid().map(|pid| pid.as_raw());
         pid.ok_or_else(|| "the container has no process".to_owned())
     })
+}
+
+fn filter_devices(cgroup: &Path) -> io::Result<()> {
+    // This process ends when it is done; what runs in the container has its own limits.
+    devices::lift_limit()?;
+    Filter::load()?.attach(cgroup)
 }
 
 /// Forks a maker of a further process in a container.

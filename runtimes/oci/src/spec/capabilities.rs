@@ -76,9 +76,8 @@ impl Capabilities {
     /// The default ones, less those that are dropped, with those that are added; all of a container
     /// with all rights. `own` are those that can be given, as the kernel writes them.
     ///
-    /// With the unified hierarchy no filter of devices is there, so that whoever could make a
-    /// device could use it: the right to is not given.
-    pub(super) fn of(security: &Security, unified: bool, own: u64) -> Result<Self, String> {
+    /// Where no devices are filtered whoever could make one could use it: the right to is not given.
+    pub(super) fn of(security: &Security, filtered: bool, own: u64) -> Result<Self, String> {
         // All that there are: nobody can give what the machine or its root lacks.
         let all = ALL.iter().enumerate();
         let all = all.filter(|(number, _)| own & (1 << number) != 0);
@@ -89,9 +88,9 @@ impl Capabilities {
         let add = names(&security.add_capabilities, &all)?;
         let drop = names(&security.drop_capabilities, &all)?;
         let asks = security.add_capabilities.iter();
-        if unified && asks.map(|name| bare(name)).any(|name| name == "MKNOD") {
+        if !filtered && asks.map(|name| bare(name)).any(|name| name == "MKNOD") {
             return Err(
-                "capability MKNOD is not given on this node: its cgroups do not filter devices"
+                "capability MKNOD is not given on this node: its kernel does not filter devices"
                     .into(),
             );
         }
@@ -103,7 +102,7 @@ impl Capabilities {
         if !all(&security.drop_capabilities) {
             set.retain(|c| !drop.contains(c));
         }
-        if unified {
+        if !filtered {
             set.remove("MKNOD");
         }
         Ok(Self(set))

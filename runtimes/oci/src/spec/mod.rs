@@ -48,6 +48,8 @@ pub(crate) struct Input<'a> {
     pub(crate) unified: bool,
     /// Where the older hierarchies are mounted.
     pub(crate) hierarchies: &'a [PathBuf],
+    /// Whether a container's processes can use no other devices than they are to.
+    pub(crate) filters_devices: bool,
     /// Sizes of huge pages that are limited, in bytes.
     pub(crate) huge_pages: &'a [u64],
     /// Files of the sandbox that a container sees if no volume is there.
@@ -141,7 +143,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         .or(Some(&*input.image.working_dir))
         .filter(|cwd| !cwd.is_empty());
     let cwd = Path::new("/").join(cwd.unwrap_or("/"));
-    let capabilities = Capabilities::of(security, input.unified, input.capabilities)?;
+    let capabilities = Capabilities::of(security, input.filters_devices, input.capabilities)?;
     // The rights to install the filter and to join the Pod's users, which the executor takes away
     // again.
     let filters = filtered(security) && !security.no_new_privileges;
@@ -176,7 +178,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
     let mut linux = json!({
         "namespaces": namespaces,
         "cgroupsPath": input.cgroup,
-        "resources": resources(&config.resources, input.huge_pages),
+        "resources": resources(&config.resources, input.unified, input.huge_pages),
         "sysctl": sysctls(shared)?,
     });
     let (mounts, staged) = mounts::mounts(input)?;
@@ -269,7 +271,7 @@ fn namespaces(input: &Input<'_>) -> (Value, Vec<Pinned>) {
 
 /// Limits in the units of the kernel. Of devices nothing is allowed but what every container has, and
 /// of huge pages those alone that were asked for.
-fn resources(of: &Resources, huge_pages: &[u64]) -> Value {
+fn resources(of: &Resources, unified: bool, huge_pages: &[u64]) -> Value {
     let mut cpu = json!({"shares": of.cpu_shares()});
     if let Some(quota) = of.cpu_quota() {
         cpu["period"] = CPU_PERIOD.into();
@@ -281,6 +283,10 @@ fn resources(of: &Resources, huge_pages: &[u64]) -> Value {
     });
     if let Some(bytes) = of.memory_limit() {
         resources["memory"] = json!({"limit": bytes, "swap": bytes});
+    }
+    if unified {
+        // A container ends as a whole, as kubelets have it.
+        resources["unified"] = json!({"memory.oom.group": "1"});
     }
     let huge_pages = of.huge_page_limits(huge_pages);
     if !huge_pages.is_empty() {

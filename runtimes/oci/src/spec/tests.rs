@@ -16,6 +16,7 @@ struct Pod {
     image: ImageConfig,
     users: UserFiles,
     unified: bool,
+    filters_devices: bool,
     huge_pages: Vec<u64>,
     app_armor: Option<&'static str>,
     volumes: Vec<(PathBuf, PathBuf)>,
@@ -47,6 +48,7 @@ impl Pod {
                 group: "root:x:0:\nweb:x:44:\nlogs:x:55:other,web\n".into(),
             },
             unified: false,
+            filters_devices: true,
             huge_pages: Vec::new(),
             app_armor: None,
             volumes: Vec::new(),
@@ -61,6 +63,7 @@ impl Pod {
             users: &self.users,
             cgroup: Path::new("/coracle/poduid/id"),
             unified: self.unified,
+            filters_devices: self.filters_devices,
             hierarchies: &["/sys/fs/cgroup/cpu,cpuacct".into()],
             huge_pages: &self.huge_pages,
             files: &[("/sandbox/hosts".into(), "/etc/hosts")],
@@ -203,12 +206,12 @@ fn users_are_looked_up_in_the_image() {
 
 #[test]
 fn capabilities_are_dropped_and_added() {
-    let check = |add: &[&str], drop: &[&str], unified, has: &[&str], lacks: &[&str]| {
+    let check = |add: &[&str], drop: &[&str], filters, has: &[&str], lacks: &[&str]| {
         let mut pod = Pod::new();
         let strings = |of: &[&str]| of.iter().map(|s| (*s).to_owned()).collect();
         pod.config.security.add_capabilities = strings(add);
         pod.config.security.drop_capabilities = strings(drop);
-        pod.unified = unified;
+        pod.filters_devices = filters;
         let capabilities = pod.plan().unwrap().capabilities;
         assert!(
             has.iter().all(|c| capabilities.has(c)),
@@ -222,43 +225,43 @@ fn capabilities_are_dropped_and_added() {
     check(
         &[],
         &[],
-        false,
+        true,
         &["CHOWN", "MKNOD", "KILL"],
         &["SYS_ADMIN", "NET_ADMIN"],
     );
     check(
         &["NET_ADMIN"],
         &["KILL"],
-        false,
+        true,
         &["CHOWN", "NET_ADMIN"],
         &["KILL"],
     );
     check(
         &["CAP_SYS_TIME"],
         &["ALL"],
-        false,
+        true,
         &["SYS_TIME"],
         &["CHOWN", "KILL"],
     );
     check(
         &["ALL"],
         &["SYS_BOOT"],
-        false,
+        true,
         &["SYS_ADMIN", "BPF"],
         &["SYS_BOOT"],
     );
     // Where devices are not filtered, nobody makes one.
-    check(&[], &[], true, &["CHOWN"], &["MKNOD"]);
-    check(&["ALL"], &[], true, &["SYS_ADMIN"], &["MKNOD"]);
+    check(&[], &[], false, &["CHOWN"], &["MKNOD"]);
+    check(&["ALL"], &[], false, &["SYS_ADMIN"], &["MKNOD"]);
 
-    let refused = |add: &str, unified| {
+    let refused = |add: &str, filters| {
         let mut pod = Pod::new();
         pod.config.security.add_capabilities = vec![add.into()];
-        pod.unified = unified;
+        pod.filters_devices = filters;
         pod.plan().unwrap_err()
     };
-    assert!(refused("MKNOD", true).contains("do not filter devices"));
-    assert_eq!(refused("FLY", false), "unknown capability \"FLY\"");
+    assert!(refused("MKNOD", false).contains("does not filter devices"));
+    assert_eq!(refused("FLY", true), "unknown capability \"FLY\"");
 }
 
 #[test]
@@ -381,7 +384,10 @@ fn limits_are_in_the_units_of_the_kernel() {
             memory_limit_bytes: memory,
             ..Resources::default()
         };
-        let mut found = resources(&of, &[]);
+        let unified = resources(&of, true, &[]);
+        let whole = json!({"memory.oom.group": "1"});
+        assert_eq!(unified["unified"], whole);
+        let mut found = resources(&of, false, &[]);
         let devices = found.as_object_mut().unwrap().remove("devices");
         assert_eq!(devices, Some(json!([{"allow": false, "access": "rwm"}])));
         assert_eq!(found, expected);

@@ -1,8 +1,12 @@
 //! What containers cannot do.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use coracle_images::ImageConfig;
+use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::identity::Identity;
-use coracle_runtime::{ContainerConfig, ContainerUser, Mount, RuntimeService, Seccomp};
+use coracle_runtime::{AppArmor, ContainerConfig, ContainerUser, Mount, RuntimeService, Seccomp};
 
 use crate::node::{self, Node};
 
@@ -32,6 +36,56 @@ async fn statuses(edit: impl FnOnce(&mut ContainerConfig)) -> [Vec<String>; 2] {
     };
     let log = pod_output(&node);
     [fields(&log), fields(&further)]
+}
+
+/// Loads a profile of AppArmor under whose name processes cannot write `/denied`; none where the
+/// machine has no AppArmor.
+fn load_profile() -> Option<String> {
+    if AppArmorPlaces::of_machine().profiles().ok()?.is_none() {
+        eprintln!("SKIPPED: profiles of AppArmor: it is not enabled here");
+        return None;
+    }
+    let name = format!("coracle-test-{}", std::process::id());
+    let text = format!(
+        "profile {name} flags=(attach_disconnected,mediate_deleted) {{\n\
+         file,\ncapability,\nnetwork,\nsignal,\ndeny /denied w,\n}}\n"
+    );
+    let mut parser = Command::new("apparmor_parser");
+    let parser = parser.args(["--replace", "--skip-cache"]);
+    let mut parser = parser.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = parser.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    assert!(parser.wait().unwrap().success());
+    Some(name)
+}
+
+pub(crate) async fn a_profile_of_apparmor_is_of_all_processes() {
+    let Some(name) = load_profile() else { return };
+    let node = Node::new().await;
+    let script = "cat /proc/self/attr/current; touch /allowed && echo allowed; touch /denied";
+    let under = Some(AppArmor::Localhost(name.clone()));
+    let edit = |config: &mut ContainerConfig| config.security.app_armor = under.clone();
+    let pod = node.start(&format!("({script}) 2>&1{RUNS}"), edit).await;
+    let (code, further) = node.exec(&pod, &["sh", "-c", script]).await;
+    assert_ne!(code, 0);
+    let first = async {
+        while pod.output().lines().count() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(node::DEADLINE, first).await.unwrap();
+    let expected = [
+        &format!("{name} (enforce)"),
+        "allowed",
+        "touch: /denied: Permission denied",
+    ];
+    for said in [pod.output(), further] {
+        assert_eq!(said.trim_end().lines().collect::<Vec<_>>(), expected);
+    }
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+    let profiles = "/sys/kernel/security/apparmor/.remove";
+    std::fs::write(profiles, name).unwrap();
 }
 
 /// The log of the one container of a node; its Pod is gone.
@@ -165,6 +219,19 @@ pub(crate) async fn devices_are_those_that_every_container_has() {
         !output.contains('\0') && output.contains("denied") || output.contains("permitted"),
         "{output}"
     );
+    // What may be made may not be used, also where files are devices.
+    let script = "mknod /dev/memory c 1 1 && true < /dev/memory && echo memory; \
+                  mknod /dev/null2 c 1 3 && true < /dev/null2 && echo null";
+    let (_, output) = node.run(script, |_| ()).await;
+    let said: Vec<&str> = output.lines().collect();
+    assert!(
+        said.contains(&"null") && !said.contains(&"memory"),
+        "{output}"
+    );
+    assert!(
+        output.contains("/dev/memory: Operation not permitted"),
+        "{output}"
+    );
 
     // One that the image brings.
     let mut tar = tar::Builder::new(Vec::new());
@@ -209,6 +276,8 @@ pub(crate) async fn hostile_programs_gain_nothing() {
             "a setting of the machine",
         ),
         ("mkdir /sys/fs/cgroup/memory/x", "a cgroup"),
+        ("mkdir /sys/fs/cgroup/x", "a cgroup"),
+        ("echo max > /sys/fs/cgroup/memory.max", "memory"),
         ("ls /volume/link", "a file of the machine"),
         ("touch /volume/x", "a read-only volume"),
     ] {
@@ -250,7 +319,8 @@ pub(crate) async fn the_privileged_have_the_machine() {
                   mkdir /m && mount -t tmpfs none /m && echo mounted; \
                   mknod /zero c 1 5 && head -c 1 /zero | stat -c made /zero; \
                   test -w /proc/sys/vm/overcommit_memory && echo settings; \
-                  mkdir /sys/fs/cgroup/pids/below && echo cgroup; ls /dev";
+                  cd /sys/fs/cgroup && if test -e pids; then cd pids; fi; \
+                  mkdir below && rmdir below && echo cgroup; ls /dev";
     let (exit, output) = node.run(script, |c| c.security.privileged = true).await;
     assert_eq!(exit.code, 0, "{output}");
     let own = std::fs::read_to_string("/proc/self/status").unwrap();

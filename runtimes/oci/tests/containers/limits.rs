@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use coracle_runtime::cgroup::Hierarchies;
 use coracle_runtime::{Exit, Resources, RuntimeService};
 
-use crate::node::{DEADLINE, Node, exit, request};
+use crate::node::{DEADLINE, Node, exit, hierarchies, request};
 
 pub(crate) async fn too_much_memory_is_told_as_such() {
     let node = Node::new().await;
@@ -16,6 +17,11 @@ pub(crate) async fn too_much_memory_is_told_as_such() {
     };
     let (ended, _) = node.run(script, limit).await;
     assert_eq!((ended.code, &*ended.reason), (137, "OOMKilled"));
+    // All of it, as kubelets have it, where the kernel can: not what asked for it alone.
+    let below = format!("({script}); exit 3");
+    let (ended, _) = node.run(&below, limit).await;
+    let unified = Hierarchies::detect().unwrap().unified();
+    assert_eq!(ended.code, if unified { 137 } else { 3 });
     // Not what merely was killed.
     let pod = node.start("sleep 1000", limit).await;
     node.runtime
@@ -43,6 +49,13 @@ pub(crate) async fn use_is_measured_and_limits_change() {
         }
     };
     tokio::time::timeout(DEADLINE, measured).await.unwrap();
+    let of_pod = node.cgroups(&pod.sandbox).await;
+    let weight = || {
+        let folders = of_pod.iter().map(|of| of.join(&pod.container.0));
+        let files = folders.map(|of| of.join("cpu.weight"));
+        files.flat_map(std::fs::read_to_string).next()
+    };
+    let before = weight();
     for limit in [Some(64 << 20), Some(32 << 20), Some(128 << 20), None] {
         let resources = Resources {
             cpu_request_millis: Some(100),
@@ -54,6 +67,23 @@ pub(crate) async fn use_is_measured_and_limits_change() {
             .update_container_resources(&pod.container, resources)
             .await
             .unwrap();
+    }
+    // Who has what it had is weighed as before, whoever has written it.
+    for millis in [500, 1000] {
+        let resources = Resources {
+            cpu_request_millis: Some(millis),
+            ..Resources::default()
+        };
+        let updated = node
+            .runtime
+            .update_container_resources(&pod.container, resources);
+        updated.await.unwrap();
+        assert!(before.is_none() || (before == weight()) == (millis == 1000));
+    }
+    // A limit of memory is none where what is over it goes to a disk.
+    for folder in &of_pod {
+        let swap = std::fs::read_to_string(folder.join("memory.swap.max"));
+        assert!(swap.is_err() || swap.is_ok_and(|swap| swap == "0\n"));
     }
     // So does what all containers of the Pod may use together, which is recorded.
     let together = Resources {
@@ -97,8 +127,7 @@ async fn run_within(
     node.runtime.start_container(&container).await.unwrap();
     let exit = exit(&node.runtime, &container).await;
     node.runtime.remove_pod_sandbox(&sandbox).await.unwrap();
-    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap();
-    for root in hierarchies.flatten().map(|entry| entry.path()) {
+    for root in hierarchies() {
         assert!(!root.join(&path).exists(), "{} is left", root.display());
     }
     (exit, std::fs::read_to_string(log).unwrap_or_default())
@@ -126,11 +155,8 @@ pub(crate) async fn a_class_has_the_share_of_the_pods_that_run() {
     let node = Node::new().await;
     let place = format!("coracle-test-{}/share", std::process::id());
     let weight = || {
-        let mut roots = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
-        let below = std::fs::read_dir(&roots[0]).unwrap();
-        roots.extend(below.flatten().map(|entry| entry.path()));
         let files = ["cpu.shares", "cpu.weight"];
-        let paths = roots.iter().map(|root| root.join(&place));
+        let paths = hierarchies().map(|root| root.join(&place));
         let mut read =
             paths.flat_map(|path| files.map(|file| std::fs::read_to_string(path.join(file))));
         let text = read.find_map(Result::ok).unwrap();

@@ -47,6 +47,14 @@ pub(crate) fn lacks() -> Option<String> {
     None
 }
 
+/// Where hierarchies of control groups may be mounted.
+pub(crate) fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let below = fs::read_dir(&root).into_iter().flatten().flatten();
+    let below: Vec<PathBuf> = below.map(|entry| entry.path()).collect();
+    [root].into_iter().chain(below)
+}
+
 /// What a run of tests must leave nothing of. What was there before is somebody else's, and may go.
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -65,9 +73,7 @@ impl Machine {
                 .map(|e| e.path())
                 .collect()
         };
-        let hierarchies = list(Path::new("/sys/fs/cgroup"));
-        let ours = hierarchies.iter().map(|root| root.join("coracle"));
-        let ours = ours.chain(["/sys/fs/cgroup/coracle".into()]);
+        let ours = hierarchies().map(|root| root.join("coracle"));
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         // As the Pods of this process are known by.
         let id = std::process::id();
@@ -259,9 +265,7 @@ impl Node {
         let sandboxes = self.runtime.list_pod_sandboxes().await.unwrap();
         let found = sandboxes.iter().find(|known| known.id == *sandbox);
         let name = format!("coracle/pod{}", found.unwrap().config.pod.uid);
-        let mut roots = vec![PathBuf::from("/sys/fs/cgroup")];
-        roots.extend(fs::read_dir(&roots[0]).unwrap().map(|e| e.unwrap().path()));
-        let paths = roots.iter().map(|root| root.join(&name));
+        let paths = hierarchies().map(|root| root.join(&name));
         paths.filter(|path| path.exists()).collect()
     }
 
@@ -295,16 +299,9 @@ impl Drop for Node {
             .replace(['/', '.'], "-");
         while began.elapsed() < DEADLINE {
             let mut left = false;
-            for root in fs::read_dir("/sys/fs/cgroup")
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                for pod in fs::read_dir(root.path().join("coracle"))
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                {
+            for root in hierarchies() {
+                let pods = root.join("coracle");
+                for pod in fs::read_dir(&pods).into_iter().flatten().flatten() {
                     let name = pod.file_name().to_string_lossy().into_owned();
                     if !name.starts_with(&prefix) || !name.contains(&own) {
                         continue;
@@ -314,7 +311,7 @@ impl Drop for Node {
                     }
                     left |= fs::remove_dir(pod.path()).is_err();
                 }
-                let _ = fs::remove_dir(root.path().join("coracle"));
+                let _ = fs::remove_dir(pods);
             }
             if !left {
                 return;

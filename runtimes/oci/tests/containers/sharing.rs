@@ -33,8 +33,15 @@ pub(crate) async fn containers_see_each_others_processes() {
     let (_, listed) = node.exec(&second, &["ps"]).await;
     assert!(listed.contains("sleep 1234567"), "{listed}");
     // Each is in its own cgroup, which the other sees nothing of.
-    let (_, groups) = node.exec(&second, &["ls", "/sys/fs/cgroup/memory"]).await;
-    assert!(groups.contains("memory.limit_in_bytes"), "{groups}");
+    let folders = ["ls", "/sys/fs/cgroup", "/sys/fs/cgroup/memory"];
+    let (_, groups) = node.exec(&second, &folders).await;
+    let files = ["memory.limit_in_bytes", "memory.max"];
+    assert!(files.iter().any(|file| groups.contains(file)), "{groups}");
+    let id = &node.runtime.list_pod_sandboxes().await.unwrap()[0]
+        .config
+        .pod
+        .uid;
+    assert!(!groups.contains(id.as_str()), "{groups}");
     // The first process of the Pod has nothing, and cannot be ended from within.
     let script = "grep -E '^(Cap(Eff|Prm)|Uid|Seccomp|NoNewPrivs):' /proc/1/status; kill -9 1; \
                   ls /proc/1/root/ 2>&1; ls /proc/1/fd 2>&1; kill -0 1 && echo alive";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::Hierarchies;
+use super::{Hierarchies, pod_weight};
 use crate::{PodSandbox, PodSandboxConfig, PodsLimits, Resources, SandboxState};
 
 /// Above the Pods' cgroups where the kubelet has named none.
@@ -60,7 +60,7 @@ impl PodCgroups {
         if !cgroup.exists() {
             return Ok(());
         }
-        cgroup.update(&limits.resources)?;
+        cgroup.limit(&limits.resources, pod_weight)?;
         cgroup.limit_pids(limits.processes)
     }
 
@@ -70,7 +70,8 @@ impl PodCgroups {
         let cgroup = self.hierarchies.cgroup(&path);
         cgroup.create()?;
         self.limit_root()?;
-        cgroup.update(&config.resources)?;
+        cgroup.limit(&config.resources, pod_weight)?;
+        cgroup.keep_from_swap()?;
         cgroup.limit_pids(config.pids_limit)?;
         cgroup.limit_huge_pages(&config.resources)?;
         self.weigh_class(&path, sandboxes)
@@ -78,7 +79,7 @@ impl PodCgroups {
 
     /// Changes the limits of a Pod's cgroup. Blocks.
     pub fn resize(&self, path: &Path, of: &Resources) -> io::Result<()> {
-        self.hierarchies.cgroup(path).update(of)
+        self.hierarchies.cgroup(path).limit(of, pod_weight)
     }
 
     /// Removes a Pod's cgroup with whatever is left in it. Blocks.

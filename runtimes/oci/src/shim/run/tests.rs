@@ -18,6 +18,7 @@ fn start(folder: &Path) -> Start {
         cwd: "/".into(),
         cgroup: "/coracle/of-no-pod/c".into(),
         cgroup_folders: Vec::new(),
+        filter_devices: None,
         devices: false,
         staged: Vec::new(),
         users: None,
