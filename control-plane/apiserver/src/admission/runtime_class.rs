@@ -12,7 +12,7 @@ use k8s_openapi::api::node::v1::{RuntimeClass as Class, Scheduling};
 use super::{Admission, Review, pod};
 use crate::registry::Registry;
 use crate::registry::erased::Object;
-use crate::validation::{items, text};
+use crate::validation::text;
 
 const NO_OVERHEAD: &str =
     "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
@@ -226,6 +226,7 @@ impl<'a> Cover<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validation::items;
     use crate::validation::testing::many;
 
     fn tolerations(make: impl Fn(String) -> String) -> Vec<Toleration> {

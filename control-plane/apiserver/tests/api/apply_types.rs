@@ -17,8 +17,10 @@ fn service(spec: Value) -> Value {
 async fn items_of_a_set_have_owners_of_their_own() {
     let api = Api::new().await;
     let path = &format!("{CONFIG_MAPS}/a");
+    // Not even empty data, which one would own.
+    let bare = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
     let with = |finalizers: Value| {
-        let mut config = config_map(json!({}));
+        let mut config = bare.clone();
         config["metadata"]["finalizers"] = finalizers;
         config
     };
@@ -42,10 +44,7 @@ async fn items_of_a_set_have_owners_of_their_own() {
         left["metadata"]["finalizers"],
         json!(["x.io/shared", "x.io/b"])
     );
-    let none = api
-        .apply(path, "fieldManager=y", &config_map(json!({})))
-        .await
-        .ok(200);
+    let none = api.apply(path, "fieldManager=y", &bare).await.ok(200);
     assert!(none["metadata"].get("finalizers").is_none(), "{none}");
 }
 

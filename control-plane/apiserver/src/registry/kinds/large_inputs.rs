@@ -16,10 +16,13 @@ use super::resource_quota::ResourceQuotaStrategy;
 use crate::registry::strategy::{ErrorList, Strategy};
 use crate::validation::testing::{COUNT, assert_ends, many};
 
+/// What is large, how many errors there are, and what finds them.
+type Case = (&'static str, usize, fn() -> ErrorList);
+
 #[test]
 fn large_inputs_cost_what_they_are() {
     // How many errors each has.
-    let table: [(&str, usize, fn() -> ErrorList); 4] = [
+    let table: [Case; 4] = [
         ("scopes", COUNT, scopes),
         ("selectors of scopes", COUNT * (COUNT + 1), scope_selectors),
         ("addresses", 0, addresses),
