@@ -110,10 +110,11 @@ fn exec(kubectl: &Kubectl) {
     let echoed = kubectl.feed(&["exec", "-i", "box", "--", "cat"], &input);
     assert!(echoed.status.success(), "{:?}", echoed.status);
     assert!(echoed.stdout == input, "{} bytes", echoed.stdout.len());
+    // As with Kubernetes, kubectl tells the size when the command has begun.
     let shown = kubectl.on_terminal(
         31,
         97,
-        "exec -it box -- sh -c 'test -t 0 && stty size; exit 5'",
+        "exec -it box -- sh -c 'test -t 0 && until stty size | grep 97; do sleep 0.1; done; exit 5'",
     );
     assert!(
         String::from_utf8_lossy(&shown.stdout).contains("31 97"),
