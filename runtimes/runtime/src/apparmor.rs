@@ -1,6 +1,7 @@
 //! AppArmor, the security module of a kernel: whether it is enabled, and which profiles are loaded.
 //!
-//! Profiles are the administrator's, who loads them. Deliberately absent: loading any.
+//! Profiles are those of the administrator, and one that the runtime of containers has for all that
+//! ask for none, which that loads itself. Deliberately absent: loading any other.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,16 +1,14 @@
-//! What of the machine a container is told: its devices, how mounts of its propagate, and which
-//! profiles of AppArmor are there.
+//! What of the machine a container is told: its devices, and how mounts of its propagate.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use coracle_runtime::apparmor::AppArmorPlaces;
+use coracle_runtime::Propagation;
 use coracle_runtime::mountinfo::{self, MountPoint};
-use coracle_runtime::{Propagation, Security};
 
-use crate::spec::{Device, apparmor};
+use crate::spec::Device;
 
 /// Folders of `/dev` that a container has of its own.
 const OWN: [&str; 4] = ["pts", "shm", "mqueue", "fd"];
@@ -79,20 +77,6 @@ pub(super) fn least_oom_score(capabilities: u64) -> i32 {
     own.and_then(|own| own.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The profile of AppArmor that a container is to have, or why it cannot have it.
-pub(super) fn app_armor<'a>(
-    of: &'a Security,
-    places: &AppArmorPlaces,
-) -> Result<Option<&'a str>, String> {
-    let loaded = match places.profiles() {
-        Ok(loaded) => loaded,
-        // Who asks for nothing is not kept from running.
-        Err(_) if of.app_armor.is_none() => None,
-        Err(error) => return Err(format!("could not read loaded profiles: {error}")),
-    };
-    apparmor::profile(of, loaded.as_ref())
-}
-
 /// Refuses a propagation that the mount below a volume does not have.
 pub(super) fn check_propagation(source: &Path, wanted: Propagation) -> Result<(), String> {
     if wanted == Propagation::Private {
@@ -131,28 +115,6 @@ fn propagates(path: &Path, wanted: Propagation, table: &[MountPoint]) -> Result<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn profiles_that_cannot_be_read_keep_those_from_running_that_ask() {
-        let machine = tempfile::tempdir().unwrap();
-        let enabled = machine
-            .path()
-            .join("sys/module/apparmor/parameters/enabled");
-        let folder = machine.path().join("sys/kernel/security/apparmor");
-        fs::create_dir_all(enabled.parent().unwrap()).unwrap();
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(enabled, "Y\n").unwrap();
-        let places = AppArmorPlaces::below(machine.path());
-        let asking = Security {
-            app_armor: Some(coracle_runtime::AppArmor::Localhost("own".into())),
-            ..Security::default()
-        };
-        assert_eq!(app_armor(&Security::default(), &places), Ok(None));
-        let error = app_armor(&asking, &places).unwrap_err();
-        assert!(error.contains("could not read loaded profiles"), "{error}");
-        fs::write(folder.join("profiles"), "own (enforce)\n").unwrap();
-        assert_eq!(app_armor(&asking, &places), Ok(Some("own")));
-    }
 
     #[test]
     fn devices_are_found_but_for_those_of_terminals() {

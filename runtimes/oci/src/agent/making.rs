@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use coracle_images::ImageLayer;
-use coracle_runtime::apparmor::AppArmorPlaces;
 use coracle_runtime::cgroup::pods::pod_cgroup;
 use coracle_runtime::ledger::{ContainerRecord, EXIT};
 use coracle_runtime::{ContainerUser, Error, PodSandbox, Result, Seccomp, Security, disk, files};
@@ -72,8 +71,8 @@ impl Inner {
                 .map_err(Error::InvalidConfig)?;
         }
         let profile = profile(security)?;
-        let app_armor = machine::app_armor(security, &AppArmorPlaces::of_machine())
-            .map_err(Error::InvalidConfig)?;
+        let app_armor = self.app_armor.of(security);
+        let app_armor = app_armor.map_err(Error::InvalidConfig)?;
         let images = self.mounted_images(record)?;
         let lowers = images.iter().map(|(digest, layers)| {
             let lowers = self.snapshots.lowers_to_read(layers);

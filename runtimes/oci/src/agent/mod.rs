@@ -5,6 +5,7 @@
 //! agent reads them and takes over every shim that lives.
 
 mod adopt;
+mod apparmor;
 mod lifecycle;
 mod machine;
 mod making;
@@ -41,6 +42,7 @@ use crate::binary::Binary;
 use crate::devices::Filter;
 use crate::snapshots::Snapshots;
 use crate::spec;
+use apparmor::DefaultProfile;
 use shim::Shim;
 
 /// The runtime's name, also its RuntimeClass handler.
@@ -78,6 +80,7 @@ struct Inner {
     cgroups: PodCgroups,
     /// Whether containers use no other devices than they are to.
     filters_devices: bool,
+    app_armor: DefaultProfile,
     binary: Binary,
     /// Counts further processes, for numbers and names.
     processes: AtomicU64,
@@ -100,10 +103,12 @@ impl OciRuntime {
         let ledger = Ledger::open(NAME, &config.state_dir).map_err(failed)?;
         let snapshots = Snapshots::open(config.state_dir.join("snapshots"), LIMITS);
         let cgroups = PodCgroups::detect().map_err(failed)?;
+        let app_armor = tokio::task::spawn_blocking(DefaultProfile::of_machine).await;
         let inner = Arc::new(Inner {
             ledger,
             snapshots: snapshots.map_err(failed)?,
             filters_devices: filters_devices(cgroups.hierarchies()),
+            app_armor: app_armor.map_err(|error| failed(io::Error::other(error)))?,
             cgroups,
             binary: Binary::of(&config.exe).map_err(failed)?,
             processes: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! The profile of AppArmor that a container's processes have.
 //!
-//! A profile of its own the runtime brings none: it is the administrator who loads one as
-//! [`DEFAULT`]. Where that is loaded, containers have it that ask for nothing, as with other runtimes.
+//! Where the runtime's own, [`DEFAULT`], is loaded, containers have it that ask for nothing, as with
+//! other runtimes.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,19 @@ use coracle_runtime::{AppArmor, Security};
 /// The runtime's default profile.
 pub(crate) const DEFAULT: &str = "coracle-default";
 
+/// Whether a container is to have the default profile, if any.
+pub(crate) fn is_default(of: &Security) -> bool {
+    let default = matches!(of.app_armor, Some(AppArmor::RuntimeDefault) | None);
+    // What is the runtime's own is not for those with all rights.
+    default && !of.privileged
+}
+
 /// The profile, if a container is to have one; `loaded` are the machine's, none where AppArmor is not
-/// enabled.
+/// enabled, and `missing` is why the default one is not among them.
 pub(crate) fn profile<'a>(
     of: &'a Security,
     loaded: Option<&BTreeSet<String>>,
+    missing: Option<&str>,
 ) -> Result<Option<&'a str>, String> {
     let is_loaded = |name: &str| loaded.is_some_and(|loaded| loaded.contains(name));
     let required = |name: &'a str| match is_loaded(name) {
@@ -25,9 +33,11 @@ pub(crate) fn profile<'a>(
     match &of.app_armor {
         Some(AppArmor::Unconfined) => Ok(None),
         Some(AppArmor::Localhost(name)) => required(name),
-        // What is the runtime's own is not for those with all rights.
-        Some(AppArmor::RuntimeDefault) | None if of.privileged => Ok(None),
-        Some(AppArmor::RuntimeDefault) => required(DEFAULT),
+        Some(AppArmor::RuntimeDefault) | None if !is_default(of) => Ok(None),
+        Some(AppArmor::RuntimeDefault) => required(DEFAULT).map_err(|error| match missing {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error,
+        }),
         None => Ok(is_loaded(DEFAULT).then_some(DEFAULT)),
     }
 }
@@ -46,6 +56,7 @@ mod tests {
         let default = Some(AppArmor::RuntimeDefault);
         let unconfined = Some(AppArmor::Unconfined);
         let (nothing, no_host) = (Ok(None), Err("not enabled"));
+        let no_default = Err("not found coracle-default: no parser");
         for (asked, privileged, machine, expected) in [
             (&own, false, &both, Ok(Some("own"))),
             (&own, true, &both, Ok(Some("own"))),
@@ -53,7 +64,7 @@ mod tests {
             (&own, false, &disabled, no_host),
             (&default, false, &both, Ok(Some(DEFAULT))),
             (&default, true, &both, nothing),
-            (&default, false, &empty, Err("not found coracle-default")),
+            (&default, false, &empty, no_default),
             (&default, false, &disabled, no_host),
             (&unconfined, false, &both, nothing),
             (&unconfined, false, &disabled, nothing),
@@ -67,7 +78,8 @@ mod tests {
                 privileged,
                 ..Security::default()
             };
-            let found = profile(&security, machine.as_ref());
+            let missing = (*machine == empty).then_some("no parser");
+            let found = profile(&security, machine.as_ref(), missing);
             match expected {
                 Ok(name) => assert_eq!(found, Ok(name), "{asked:?} of {machine:?}"),
                 Err(why) => assert!(

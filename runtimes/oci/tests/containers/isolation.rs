@@ -9,6 +9,7 @@ use coracle_runtime::identity::Identity;
 use coracle_runtime::{AppArmor, ContainerConfig, ContainerUser, Mount, RuntimeService, Seccomp};
 
 use crate::node::{self, Node};
+use crate::users::RANGE;
 
 const STATUS: &str = "grep -E '^(Seccomp|NoNewPrivs|CapEff|CapBnd|Groups):' /proc/self/status";
 const RUNS: &str = "; while true; do sleep 1; done";
@@ -38,11 +39,19 @@ async fn statuses(edit: impl FnOnce(&mut ContainerConfig)) -> [Vec<String>; 2] {
     [fields(&log), fields(&further)]
 }
 
+fn has_app_armor() -> bool {
+    let profiles = AppArmorPlaces::of_machine().profiles();
+    let enabled = profiles.is_ok_and(|profiles| profiles.is_some());
+    if !enabled {
+        eprintln!("SKIPPED: profiles of AppArmor: it is not enabled here");
+    }
+    enabled
+}
+
 /// Loads a profile of AppArmor under whose name processes cannot write `/denied`; none where the
 /// machine has no AppArmor.
 fn load_profile() -> Option<String> {
-    if AppArmorPlaces::of_machine().profiles().ok()?.is_none() {
-        eprintln!("SKIPPED: profiles of AppArmor: it is not enabled here");
+    if !has_app_armor() {
         return None;
     }
     let name = format!("coracle-test-{}", std::process::id());
@@ -86,6 +95,53 @@ pub(crate) async fn a_profile_of_apparmor_is_of_all_processes() {
     node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
     let profiles = "/sys/kernel/security/apparmor/.remove";
     std::fs::write(profiles, name).unwrap();
+}
+
+pub(crate) async fn the_default_profile_confines_who_asks_for_none() {
+    if !has_app_armor() {
+        return;
+    }
+    let node = Node::new().await;
+    node.runtime.ensure_image(&node.busybox).await.unwrap();
+    // Asked for `h`, the kernel prints what it could be asked for.
+    let script = "cat /proc/self/attr/current; mkdir -p /m; \
+                  (mount -t tmpfs none /m) 2>/dev/null && echo mounted; \
+                  (echo h > /proc/sysrq-trigger) 2>/dev/null && echo triggered; echo end";
+    let confined = ["coracle-default (enforce)", "end"];
+    let free = ["unconfined", "mounted", "triggered", "end"];
+    let default = Some(AppArmor::RuntimeDefault);
+    for (asked, privileged, users, expected) in [
+        (&None, false, None, &confined[..]),
+        (&default, false, None, &confined[..]),
+        (&None, false, Some(RANGE), &confined[..]),
+        (&Some(AppArmor::Unconfined), false, None, &free[..]),
+        (&None, true, None, &free[..]),
+        (&default, true, None, &free[..]),
+    ] {
+        let mut sandbox = node.sandbox_config();
+        sandbox.namespaces.users = users;
+        let id = node.runtime.run_pod_sandbox(sandbox.clone()).await.unwrap();
+        let mut container = node.container_config(&format!("{script}{RUNS}"));
+        let security = &mut container.security;
+        // Nothing but the profile is in the way.
+        security.add_capabilities = vec!["SYS_ADMIN".into()];
+        security.unmasked_proc = true;
+        security.privileged = privileged;
+        security.app_armor = asked.clone();
+        let pod = node.start_in(&id, &sandbox, container).await;
+        let first = async {
+            while !pod.output().lines().any(|line| line == "end") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(node::DEADLINE, first).await.unwrap();
+        let (_, further) = node.exec(&pod, &["sh", "-c", script]).await;
+        for said in [pod.output(), further] {
+            let lines: Vec<&str> = said.trim_end().lines().collect();
+            assert_eq!(lines, expected, "{asked:?} privileged: {privileged}");
+        }
+        node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+    }
 }
 
 /// The log of the one container of a node; its Pod is gone.

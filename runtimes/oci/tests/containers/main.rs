@@ -42,6 +42,7 @@ const TESTS: &[Test] = tests![
     isolation::the_privileged_have_the_machine,
     isolation::a_filter_of_the_machines_is_of_all_processes,
     isolation::a_profile_of_apparmor_is_of_all_processes,
+    isolation::the_default_profile_confines_who_asks_for_none,
     sharing::containers_see_each_others_processes,
     sharing::a_container_sees_the_processes_of_its_target,
     sharing::a_pod_ends_with_its_first_process,

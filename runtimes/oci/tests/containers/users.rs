@@ -7,7 +7,8 @@ use coracle_runtime::{ContainerConfig, IdRange, Mount, PodSandboxConfig, Runtime
 
 use crate::node::{DEADLINE, Node, Pod};
 
-const RANGE: IdRange = IdRange {
+/// A range of users.
+pub(crate) const RANGE: IdRange = IdRange {
     first: 2_100_035_584,
 };
 const MAP: &str = "0 2100035584 65536";
