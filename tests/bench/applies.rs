@@ -1,5 +1,7 @@
 //! What a server-side apply costs: its handler alone, and the server all in all.
 
+use std::process::Command;
+
 use axum::body::Body;
 use coracle_apiserver::{ApiServer, Config, UserInfo, bootstrap};
 use coracle_store::MemoryStore;
@@ -12,9 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::Row;
 use crate::cluster::Cluster;
 use crate::footprint::cpu_ticks;
+use crate::{Row, peer};
 
 const MANAGERS: usize = 5;
 const APPLIES: usize = 2000;
@@ -91,6 +93,20 @@ fn handler() -> Row {
         format!("{each:.0} µs"),
         "≤ 150 µs",
     )
+    .beside(
+        "field manager and codecs of kube-apiserver alone, µs:",
+        each,
+        upstream(),
+    )
+}
+
+/// What the same takes Kubernetes' field manager, with the decoding and encoding around it.
+fn upstream() -> Option<f64> {
+    let folder = tempfile::tempdir().ok()?;
+    let program = peer::built_by_go("field-manager", folder.path())?;
+    let arguments = [MANAGERS, APPLIES].map(|number| number.to_string());
+    let ran = Command::new(program).args(arguments).output().ok()?;
+    String::from_utf8(ran.stdout).ok()?.trim().parse().ok()
 }
 
 /// The CPU of the server's process for an apply over HTTPS, all in all: TLS and HTTP/2, the log

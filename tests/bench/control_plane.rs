@@ -1,6 +1,5 @@
 //! Durable writes through the API, beside etcd's raw puts.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
-use crate::Row;
 use crate::cluster::Cluster;
+use crate::{Row, peer};
 
 const SECONDS: u64 = 5;
 
@@ -93,16 +92,9 @@ fn etcd(connections: &[usize]) -> Vec<Option<f64>> {
     let Ok(folder) = tempfile::tempdir() else {
         return none();
     };
-    let client = folder.path().join("etcd-put");
-    let built = Command::new("go")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/etcd-put"))
-        .args(["build", "-o"])
-        .arg(&client)
-        .arg(".")
-        .status();
-    if !built.is_ok_and(|status| status.success()) {
+    let Some(client) = peer::built_by_go("etcd-put", folder.path()) else {
         return none();
-    }
+    };
     let endpoint = "http://127.0.0.1:23790";
     let server = Command::new("etcd")
         .arg("--data-dir")

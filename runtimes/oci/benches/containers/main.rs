@@ -15,11 +15,13 @@ mod node;
 mod peer;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use coracle_runtime::RuntimeService;
 use coracle_runtime::identity::Identity;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 
 use node::Node;
 use peer::Peer;
@@ -37,6 +39,20 @@ fn median_millis(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1e3
 }
 
+/// Takes the unified hierarchy out of sight where the older ones are beside it: `crun` refuses
+/// machines that have both.
+fn without_unified() {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    if !unified.exists() {
+        return;
+    }
+    // SAFETY: it touches no memory, and the process has one thread.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0);
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).unwrap();
+    unmount(unified, UnmountFlags::DETACH).unwrap();
+}
+
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     if let Some(code) = coracle_oci::subcommand(&args) {
@@ -46,6 +62,8 @@ fn main() -> ExitCode {
         eprintln!("containers are not measured: {reason}");
         return ExitCode::SUCCESS;
     }
+    // Before there are threads, which would keep their own.
+    without_unified();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
