@@ -16,7 +16,7 @@ use tower::ServiceExt;
 
 use crate::cluster::Cluster;
 use crate::footprint::cpu_ticks;
-use crate::{Row, peer};
+use crate::{Row, go};
 
 const MANAGERS: usize = 5;
 const APPLIES: usize = 2000;
@@ -103,7 +103,7 @@ fn handler() -> Row {
 /// What the same takes Kubernetes' field manager, with the decoding and encoding around it.
 fn upstream() -> Option<f64> {
     let folder = tempfile::tempdir().ok()?;
-    let program = peer::built_by_go("field-manager", folder.path())?;
+    let program = go::built("field-manager", folder.path())?;
     let arguments = [MANAGERS, APPLIES].map(|number| number.to_string());
     let ran = Command::new(program).args(arguments).output().ok()?;
     String::from_utf8(ran.stdout).ok()?.trim().parse().ok()

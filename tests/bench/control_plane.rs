@@ -8,7 +8,7 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::{Row, peer};
+use crate::{Row, go};
 
 const SECONDS: u64 = 5;
 
@@ -92,7 +92,7 @@ fn etcd(connections: &[usize]) -> Vec<Option<f64>> {
     let Ok(folder) = tempfile::tempdir() else {
         return none();
     };
-    let Some(client) = peer::built_by_go("etcd-put", folder.path()) else {
+    let Some(client) = go::built("etcd-put", folder.path()) else {
         return none();
     };
     let endpoint = "http://127.0.0.1:23790";

@@ -16,6 +16,7 @@ mod containers;
 mod control_plane;
 mod figures;
 mod footprint;
+mod go;
 mod peer;
 mod pods;
 mod reads;

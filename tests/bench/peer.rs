@@ -1,24 +1,8 @@
-//! wasmtime's own handler as the peer of our HTTP host, and the load that both get; peers in Go.
+//! wasmtime's own handler as the peer of our HTTP host, and the load that both get.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-/// Builds a program in Go of the bench's into a folder; none where Go is missing.
-pub(crate) fn built_by_go(name: &str, into: &Path) -> Option<PathBuf> {
-    let program = into.join(name);
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench");
-    let built = Command::new("go")
-        .current_dir(sources.join(name))
-        .args(["build", "-trimpath", "-o"])
-        .arg(&program)
-        .arg(".")
-        .status();
-    match built.is_ok_and(|status| status.success()) {
-        true => Some(program),
-        false => None,
-    }
-}
 
 /// The component that both serve.
 pub(crate) const COMPONENT: &str = "hello-http/hello-http.wasm";
