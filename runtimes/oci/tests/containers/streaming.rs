@@ -116,7 +116,7 @@ pub(crate) async fn those_who_attach_hear_and_are_heard() {
 pub(crate) async fn a_container_may_run_on_a_terminal() {
     let node = Node::new().await;
     let script = "test -t 0 && test -t 1 && test -c /dev/console && echo terminal; \
-                  read line; stty size; echo got $line";
+                  read line; until stty size | grep 99; do sleep 0.1; done; echo got $line";
     let pod = node
         .start(script, |config| {
             config.stdio = Stdio {
@@ -128,7 +128,7 @@ pub(crate) async fn a_container_may_run_on_a_terminal() {
         .await;
     let mut session = node.runtime.attach(&pod.container, ALL).await.unwrap();
     assert!(session.stderr.is_none());
-    // An answer to a request that came after it says that the size has been set.
+    // Nobody waits for the size: it may come after the line.
     session.resize.take().unwrap()(TerminalSize {
         width: 99,
         height: 11,
