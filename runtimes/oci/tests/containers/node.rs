@@ -17,6 +17,7 @@ use coracle_runtime::{
     ContainerConfig, Exit, Image, Network, PodIdentity, PodSandboxConfig, Resources,
     RuntimeService, SandboxId,
 };
+use rustix::process::{Pid, Signal, kill_process, pidfd_send_signal};
 
 #[path = "pod.rs"]
 mod pod;
@@ -285,7 +286,7 @@ impl Drop for Node {
         let sandboxes = self.config.state_dir.join("sandboxes");
         for sandbox in fs::read_dir(sandboxes).into_iter().flatten().flatten() {
             if let Ok(Some((_, pidfd))) = Identity::living(&sandbox.path().join("shim")) {
-                let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+                let _ = pidfd_send_signal(&pidfd, Signal::KILL);
             }
         }
         // What the shims kept ends with them, but not at once.
@@ -307,6 +308,14 @@ impl Drop for Node {
                         continue;
                     }
                     for container in fs::read_dir(pod.path()).into_iter().flatten().flatten() {
+                        // A change of AppArmor's profile takes the signal that the kernel sends when
+                        // a parent dies.
+                        let processes = fs::read_to_string(container.path().join("cgroup.procs"));
+                        for pid in processes.iter().flat_map(|all| all.lines()) {
+                            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
+                                let _ = kill_process(pid, Signal::KILL);
+                            }
+                        }
                         let _ = fs::remove_dir(container.path());
                     }
                     left |= fs::remove_dir(pod.path()).is_err();
