@@ -32,6 +32,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Fixtures {
     /// Runs until it is asked to end.
     pub runs: Image,
+    /// The line that `runs` writes when it hears if it is asked; none where it does from the start.
+    pub hears: Option<&'static str>,
     /// Runs and does not react to a request to end.
     pub ignores_stop: Image,
     /// Writes the line `hello` to stdout and exits with 0.
@@ -304,8 +306,18 @@ impl Suite {
 
     /// It is the user's to choose, and any number of seconds.
     async fn the_longest_grace_is_kept(&self) {
-        let (sandbox, _) = self.sandbox().await;
+        let (sandbox, pod) = self.sandbox().await;
         let id = self.start(&sandbox, &self.fixtures.runs).await;
+        // The first process of a Pod does not end by a signal that it does not handle yet.
+        let hears = async {
+            let log = pod.log_directory.join("main/0.log");
+            let said = |line| std::fs::read_to_string(&log).is_ok_and(|log| log.contains(line));
+            while self.fixtures.hears.is_some_and(|line| !said(line)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let heard = tokio::time::timeout(DEADLINE, hears).await;
+        heard.expect("the line that it writes");
         let grace = Duration::from_secs(i64::MAX as u64);
         let stopped = tokio::time::timeout(DEADLINE, self.runtime.stop_container(&id, grace)).await;
         stopped.expect("it ends as asked").expect("stop_container");

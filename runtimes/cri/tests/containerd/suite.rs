@@ -38,7 +38,11 @@ pub(crate) async fn the_runtime_conforms() {
     let node = Node::new().await;
     let runs = |name: &str, script: &str| node.registry.script(name, script);
     let fixtures = Fixtures {
-        runs: runs("runs", "trap 'exit 0' TERM; while true; do sleep 0.1; done"),
+        runs: runs(
+            "runs",
+            "trap 'exit 0' TERM; echo ready; while true; do sleep 0.1; done",
+        ),
+        hears: Some("ready"),
         ignores_stop: runs("ignores", "trap '' TERM; while true; do sleep 1; done"),
         prints_hello: runs("hello", "echo hello"),
         exits_3: runs("exits", "exit 3"),

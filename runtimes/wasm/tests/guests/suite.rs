@@ -41,6 +41,7 @@ pub(crate) async fn the_runtime_conforms() {
     let node = Node::new().await;
     let fixtures = Fixtures {
         runs: node.image_with(SLEEP.as_bytes(), &[("echo", ECHO.as_bytes())]),
+        hears: None,
         ignores_stop: node.image(SPIN.as_bytes()),
         prints_hello: node.image(HELLO.as_bytes()),
         exits_3: node.image(EXIT_3.as_bytes()),
