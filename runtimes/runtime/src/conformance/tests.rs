@@ -28,6 +28,7 @@ impl Factory for Fake {
     fn fixtures(&self) -> Fixtures {
         Fixtures {
             runs: image("runs"),
+            hears: None,
             ignores_stop: image("ignores"),
             prints_hello: image("hello"),
             exits_3: image("exits"),
