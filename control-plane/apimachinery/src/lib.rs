@@ -16,6 +16,7 @@ pub mod field;
 pub mod gvk;
 pub mod host_ports;
 pub mod intstr;
+pub mod json;
 pub mod managed;
 pub mod meta;
 pub mod names;

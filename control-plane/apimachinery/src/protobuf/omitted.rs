@@ -15,10 +15,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use memchr::memchr2;
-
 use super::Kind;
 use super::schema::{Field, Id, Omit, Shape, Step, TABLE, Type};
+use crate::json::end_of_string;
 
 /// Fields whose empty lists say something: that managers are to be forgotten, and that there are no
 /// policies, which is refused where none that are given are defaulted. Neither is ever stored.
@@ -196,21 +195,13 @@ impl<'a> Scan<'a> {
 
     /// Passes a string, and gives what is between its quotes.
     fn string(&mut self) -> Option<&'a [u8]> {
-        let begin = self.at + 1;
         if self.peek()? != b'"' {
             return None;
         }
-        self.at = begin;
-        loop {
-            self.at += memchr2(b'"', b'\\', self.json.get(self.at..)?)?;
-            if self.peek()? == b'"' {
-                let text = self.json.get(begin..self.at)?;
-                self.at += 1;
-                return Some(text);
-            }
-            // What is escaped is passed with its backslash.
-            self.at += 2;
-        }
+        let end = end_of_string(self.json, self.at)?;
+        let text = self.json.get(self.at + 1..end)?;
+        self.at = end + 1;
+        Some(text)
     }
 
     /// Passes this byte and spaces before it, if it comes next.

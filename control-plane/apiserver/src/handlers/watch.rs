@@ -142,13 +142,8 @@ impl Frames {
 
     fn event(&mut self, kind: &dyn Kind, change: &Change, include: Include) -> Bytes {
         let frame = match change {
-            Change::Added { record, encodings } => {
-                self.object("ADDED", kind, record.into(), encodings, include)
-            }
-            Change::Modified { record, encodings } => {
-                self.object("MODIFIED", kind, record.into(), encodings, include)
-            }
-            Change::Deleted {
+            Change::Object {
+                became,
                 record,
                 revision,
                 encodings,
@@ -157,7 +152,7 @@ impl Frames {
                     record,
                     revision: *revision,
                 };
-                self.object("DELETED", kind, shown, encodings, include)
+                self.object(became.event(), kind, shown, encodings, include)
             }
             Change::Bookmark {
                 revision,
@@ -293,6 +288,7 @@ mod tests {
     use crate::registry::encoding::{SCHEMA, encode};
     use crate::registry::lookup::Kinds;
     use crate::registry::service_addresses::ServiceAddresses;
+    use crate::registry::watch::Became;
     use crate::registry::{Registry, key, kinds};
 
     const LIMIT: usize = 1 << 20;
@@ -330,7 +326,8 @@ mod tests {
                 ..Attributes::default()
             };
             let stored = Stored::new(encoded.get().json(), &attributes);
-            let gone = Change::Deleted {
+            let gone = Change::Object {
+                became: Became::Deleted,
                 record: Record::new("/registry/configmaps/default/a", 7, 7, stored.get()),
                 revision: 9,
                 encodings: Encodings::default(),

@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use coracle_apimachinery::json::end_of_string;
 use coracle_apimachinery::status::Status;
 use coracle_store::{Attributes, Record, Revision, Value, ValueRef};
 
@@ -211,18 +212,6 @@ fn end_of_object(json: &[u8], mut at: usize) -> Option<usize> {
         if depth == 0 {
             return Some(at);
         }
-    }
-}
-
-/// The closing quote of the string that opens at `at`.
-fn end_of_string(json: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        at += 1;
-        at += memchr::memchr2(b'"', b'\\', json.get(at..)?)?;
-        if json.get(at) == Some(&b'"') {
-            return Some(at);
-        }
-        at += 1;
     }
 }
 

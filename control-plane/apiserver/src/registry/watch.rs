@@ -23,28 +23,39 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// long nothing of what it watches has changed.
 const BEFORE_END: Duration = Duration::from_secs(2);
 
+/// What became of an object, for who watches with selectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Became {
+    /// It was created, or came to match.
+    Added,
+    /// It changed.
+    Modified,
+    /// It was removed, or no longer matches.
+    Deleted,
+}
+
+impl Became {
+    /// The type of the event.
+    pub const fn event(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
 /// What a watch tells.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// An object was created, or came to match the selectors.
-    Added {
-        /// The object.
+    /// Something became of an object.
+    Object {
+        /// What.
+        became: Became,
+        /// The object; of one that is gone the last matching state. It is the one that the store
+        /// held, which all watchers share.
         record: Record,
-        /// What all who are told of the change share.
-        encodings: Encodings,
-    },
-    /// An object changed.
-    Modified {
-        /// The object.
-        record: Record,
-        /// What all who are told of the change share.
-        encodings: Encodings,
-    },
-    /// An object was removed, or no longer matches.
-    Deleted {
-        /// Its last matching state: the one that the store held, which all watchers share.
-        record: Record,
-        /// The revision at which it is shown: that of its removal, or of what made it not match.
+        /// The revision at which it is shown: that of the change, also of a removal.
         revision: Revision,
         /// What all who are told of the change share.
         encodings: Encodings,
@@ -116,7 +127,9 @@ impl Registry {
                 .records
                 .into_iter()
                 .filter(|record| selection.matches(record));
-            pending.extend(matching.map(|record| Change::Added {
+            pending.extend(matching.map(|record| Change::Object {
+                became: Became::Added,
+                revision: record.revision(),
                 record,
                 encodings: Encodings::default(),
             }));
@@ -233,40 +246,33 @@ impl State {
 
 /// The revision of an event, and what a client with this selection sees of it.
 fn seen(selection: &Selection, event: Event) -> (Revision, Option<Change>) {
-    match event {
+    let (revision, now, before, encodings) = match event {
         Event::Put {
             record,
             previous,
             encodings,
-        } => {
-            let revision = record.revision();
-            let previous = previous.filter(|previous| selection.matches(previous));
-            let change = match (selection.matches(&record), previous) {
-                (true, Some(_)) => Some(Change::Modified { record, encodings }),
-                (true, None) => Some(Change::Added { record, encodings }),
-                (false, previous) => previous.map(|record| Change::Deleted {
-                    record,
-                    revision,
-                    encodings,
-                }),
-            };
-            (revision, change)
-        }
+        } => (record.revision(), Some(record), previous, encodings),
         Event::Delete {
             previous,
             revision,
             encodings,
-        } => {
-            let matched = selection.matches(&previous);
-            let gone = Change::Deleted {
-                record: previous,
-                revision,
-                encodings,
-            };
-            (revision, matched.then_some(gone))
-        }
-        Event::Progress(revision) => (revision, None),
-    }
+        } => (revision, None, Some(previous), encodings),
+        Event::Progress(revision) => return (revision, None),
+    };
+    let matching = |record: Option<Record>| record.filter(|record| selection.matches(record));
+    let (became, record) = match (matching(now), matching(before)) {
+        (Some(record), Some(_)) => (Became::Modified, record),
+        (Some(record), None) => (Became::Added, record),
+        (None, Some(record)) => (Became::Deleted, record),
+        (None, None) => return (revision, None),
+    };
+    let change = Change::Object {
+        became,
+        record,
+        revision,
+        encodings,
+    };
+    (revision, Some(change))
 }
 
 /// When the next bookmark is due of a watch that ends then; none is once the last has been sent.
@@ -322,8 +328,11 @@ mod tests {
                     .map(|event| seen(&selection, event.unwrap()).1);
                 let changes: Vec<_> = changes.collect().await;
                 let gone = changes.into_iter().find_map(|change| match change {
-                    Some(Change::Deleted {
-                        record, revision, ..
+                    Some(Change::Object {
+                        became: Became::Deleted,
+                        record,
+                        revision,
+                        ..
                     }) => Some((record, revision)),
                     _ => None,
                 });

@@ -74,8 +74,8 @@ struct Inner {
     states: Mutex<HashMap<ContainerId, (i32, containers::Seen)>>,
     /// Whether the machine has the unified hierarchy of control groups alone.
     unified: bool,
-    /// The control groups of Pods; none where systemd has them. Changed by one at a time, since what is known of
-    /// sandboxes has to be asked for.
+    /// The control groups of Pods; none where systemd has them. Changed by one at a time, since what is
+    /// known of sandboxes has to be asked for.
     cgroups: Option<tokio::sync::Mutex<Arc<PodCgroups>>>,
     /// What sandboxes may use together by now, where that is not what they were made with.
     resized: Mutex<HashMap<SandboxId, Resources>>,

@@ -190,10 +190,12 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         linux["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
         linux["devices"] = input.devices.iter().map(Device::to_json).collect();
     }
-    // libcontainer mounts the container's part of each older hierarchy, and for writing.
+    // libcontainer mounts the container's part of each older hierarchy for writing, and so the folder
+    // in which they are.
     let own = input.hierarchies.iter().filter_map(|path| path.file_name());
     let own = own.map(|name| Path::new("/sys/fs/cgroup").join(name));
-    let mut read_only: Vec<PathBuf> = own.collect();
+    let folder = (!input.hierarchies.is_empty()).then(|| "/sys/fs/cgroup".into());
+    let mut read_only: Vec<PathBuf> = own.chain(folder).collect();
     if security.privileged {
         read_only.clear();
     } else if !security.unmasked_proc {

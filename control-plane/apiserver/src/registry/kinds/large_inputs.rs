@@ -21,7 +21,6 @@ type Case = (&'static str, usize, fn() -> ErrorList);
 
 #[test]
 fn large_inputs_cost_what_they_are() {
-    // How many errors each has.
     let table: [Case; 4] = [
         ("scopes", COUNT, scopes),
         ("selectors of scopes", COUNT * (COUNT + 1), scope_selectors),
