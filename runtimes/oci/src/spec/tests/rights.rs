@@ -13,7 +13,7 @@ fn the_machine_is_hidden_unless_asked_for() {
     let unmask = |pod: &mut Pod| pod.config.security.unmasked_proc = true;
     check(unmask, "/linux/maskedPaths", Value::Null);
     // What would let a container out of its limits is no matter of /proc.
-    let cgroups = json!(["/sys/fs/cgroup/cpu,cpuacct"]);
+    let cgroups = json!(["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"]);
     check(unmask, "/linux/readonlyPaths", cgroups);
     check(|_| (), "/root/readonly", json!(false));
     check(
