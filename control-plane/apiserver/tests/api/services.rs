@@ -1,9 +1,10 @@
 //! Cluster IPs and node ports.
 
-use coracle_store::MemoryStore;
+use coracle_store::{MemoryStore, Precondition, Read, Store};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Api, CONFIG_MAPS};
+use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -259,6 +260,111 @@ async fn a_balancer_takes_the_node_ports_that_it_names() {
     let mut ports = node_ports(&created);
     ports.sort();
     assert_eq!(ports, [Some(30000), Some(30001)]);
+}
+
+/// A balancer without node ports, whose port for health checks is `port` or one that is given.
+fn local_balancer(policy: &str, port: Value) -> Value {
+    json!({
+        "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+        "externalTrafficPolicy": policy, "healthCheckNodePort": port,
+    })
+}
+
+fn health_check_port(service: &Value) -> Option<i64> {
+    service["spec"]["healthCheckNodePort"].as_i64()
+}
+
+#[tokio::test]
+async fn ports_for_health_checks_are_given_kept_and_freed() {
+    let api = Api::over(MemoryStore::new(), |config| {
+        config.node_ports = 30000..=30001
+    })
+    .await;
+    let (path, none) = (format!("{SERVICES}/lb"), json!(null));
+    let any = service("lb", local_balancer("Local", none.clone()));
+    let tried = api.post(&format!("{SERVICES}?dryRun=All"), &any).await;
+    assert!(health_check_port(&tried.ok(201)).is_some());
+    let created = api.post(SERVICES, &any).await.ok(201);
+    let port = health_check_port(&created).unwrap();
+    assert!((30000..=30001).contains(&port), "{port}");
+    let other = 60001 - port;
+
+    // Applied again without it, it is kept; and no other takes its place.
+    let again = api.put(&path, &any).await.ok(200);
+    assert_eq!(health_check_port(&again), Some(port));
+    let changed = service("lb", local_balancer("Local", json!(other)));
+    let message = api.put(&path, &changed).await.fails(422, "Invalid");
+    let want = "spec.healthCheckNodePort: Forbidden: field is immutable";
+    assert!(message.contains(want), "{message}");
+
+    // What somebody has, and what is no node port, is refused.
+    let requested = "failed to allocate requested HealthCheck NodePort";
+    let taken = format!("{requested} {port}: provided port is already allocated");
+    let outside = format!(
+        "{requested} 29999: provided port is not in the valid range. The range of valid ports is 30000-30001"
+    );
+    let mut both = local_balancer("Local", json!(other));
+    both["ports"] = json!([{"port": 80, "nodePort": other}]);
+    let doubled = format!("{requested} {other}: provided port is already allocated");
+    let of_port = "spec.ports[0].nodePort: Invalid value".to_owned();
+    let table = [
+        (local_balancer("Local", json!(port)), taken),
+        (local_balancer("Local", json!(29999)), outside),
+        (both, doubled),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}),
+            of_port,
+        ),
+    ];
+    for (spec, want) in table {
+        for query in ["", "?dryRun=All"] {
+            let path = format!("{SERVICES}{query}");
+            let two = service("two", spec.clone());
+            let message = api.post(&path, &two).await.fails(422, "Invalid");
+            assert!(message.contains(&want), "{message}");
+        }
+    }
+
+    // Who needs none any more, and names the one that it has read, gives it back.
+    let plain = service("lb", local_balancer("Cluster", json!(port)));
+    let plain = api.put(&path, &plain).await.ok(200);
+    assert_eq!(health_check_port(&plain), None);
+    let two = service("two", local_balancer("Local", json!(port)));
+    let two = api.post(SERVICES, &two).await.ok(201);
+    assert_eq!(health_check_port(&two), Some(port));
+    let back = api.put(&path, &any).await.ok(200);
+    assert_eq!(health_check_port(&back), Some(other));
+
+    // None is left until one is deleted.
+    let three = service("three", local_balancer("Local", none));
+    let message = api.post(SERVICES, &three).await.fails(500, "InternalError");
+    let want = "failed to allocate a HealthCheck NodePort 0: range is full";
+    assert!(message.contains(want), "{message}");
+    api.delete(&format!("{SERVICES}/two")).await.ok(200);
+    let three = api.post(SERVICES, &three).await.ok(201);
+    assert_eq!(health_check_port(&three), Some(port));
+}
+
+/// A server that starts takes for Services what they hold without a claim.
+#[tokio::test]
+async fn ports_for_health_checks_are_claimed_at_start() {
+    let store = MemoryStore::new();
+    let api = Api::over(store.clone(), |_| {}).await;
+    let balancer = service("lb", local_balancer("Local", json!(null)));
+    let created = api.post(SERVICES, &balancer).await.ok(201);
+    let port = health_check_port(&created).unwrap();
+    let key = format!("/allocations/nodeports/{port}");
+    store.delete(&key, Precondition::default()).await.unwrap();
+    let again = Api::over(store.clone(), |_| {}).await;
+    let claimed = async {
+        while store.get(&key, Read::Latest).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = again.server.run(CancellationToken::new()) => panic!("the server has ended"),
+        claimed = tokio::time::timeout(DEADLINE, claimed) => claimed.unwrap(),
+    }
 }
 
 #[tokio::test]

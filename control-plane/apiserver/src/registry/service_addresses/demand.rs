@@ -18,6 +18,8 @@ pub(super) struct Demand {
     pub ip: Option<Ipv4Addr>,
     /// The node ports that it names.
     pub ports: BTreeSet<u16>,
+    /// The port that it names for its balancer to ask nodes at.
+    pub health_check: Option<u16>,
 }
 
 /// What a Service wants, by its type.
@@ -46,6 +48,7 @@ pub(super) fn demand(service: &Service) -> Demand {
         needs_ip,
         ip: address.filter(|_| needs_ip).and_then(|ip| ip.parse().ok()),
         ports: ports.filter_map(node_port).collect(),
+        health_check: health_check(spec).and_then(|number| u16::try_from(number).ok()),
     }
 }
 
@@ -61,6 +64,12 @@ fn allocates_node_ports(spec: &ServiceSpec) -> bool {
         "LoadBalancer" => spec.allocate_load_balancer_node_ports != Some(false),
         _ => false,
     }
+}
+
+/// What a Service names as the port for health checks, if it has one at all.
+fn health_check(spec: &ServiceSpec) -> Option<i32> {
+    let named = spec.health_check_node_port.filter(|number| *number != 0);
+    named.filter(|_| needs_health_check(spec))
 }
 
 /// From where a port of a Service has its node port.
@@ -127,6 +136,16 @@ fn sources_of_changed(ports: &[ServicePort], allocates: bool, held: &BTreeSet<u1
         _ => Source::Kept,
     };
     ports.iter().map(source).collect()
+}
+
+/// From where a Service that holds `held` has the port for health checks: `allocHealthCheckNodePort`
+/// of Kubernetes. One that an older version has stored without a port gets it with its next change.
+pub(super) fn health_check_source(spec: &ServiceSpec, held: Option<u16>) -> Source {
+    match health_check(spec) {
+        Some(number) if held.map(i32::from) != Some(number) => Source::Taken(number),
+        None if needs_health_check(spec) => Source::Picked,
+        _ => Source::Kept,
+    }
 }
 
 /// What a port names as its node port.
@@ -355,6 +374,51 @@ mod tests {
             let held: Option<BTreeSet<u16>> = held.map(|held| held.iter().copied().collect());
             let got = sources(&spec, held.as_ref());
             assert_eq!(got, want, "{kind} {ports:?} {held:?}");
+        }
+    }
+
+    #[test]
+    fn ports_for_health_checks() {
+        let held = Some(30000);
+        let table = [
+            ("LoadBalancer", "Local", None, None, None, Picked),
+            ("LoadBalancer", "Local", Some(0), None, None, Picked),
+            (
+                "LoadBalancer",
+                "Local",
+                Some(30000),
+                None,
+                held,
+                Taken(30000),
+            ),
+            ("LoadBalancer", "Local", Some(30000), held, held, Kept),
+            ("LoadBalancer", "Local", None, held, None, Picked),
+            (
+                "LoadBalancer",
+                "Local",
+                Some(30001),
+                held,
+                Some(30001),
+                Taken(30001),
+            ),
+            // What is no port is not replaced by one.
+            ("LoadBalancer", "Local", Some(-1), None, None, Taken(-1)),
+            // Nobody asks for these, and none is held.
+            ("LoadBalancer", "Cluster", None, held, None, Kept),
+            ("LoadBalancer", "Cluster", Some(30000), held, None, Kept),
+            ("NodePort", "Local", None, None, None, Kept),
+            ("ClusterIP", "", None, held, None, Kept),
+        ];
+        for (kind, policy, named, held, wanted, source) in table {
+            let mut service = service(kind, &[("a", "TCP", 80, 0)]);
+            let spec = service.spec.get_or_insert_default();
+            spec.external_traffic_policy = Some(policy.to_owned());
+            spec.health_check_node_port = named;
+            let row = format!("{kind} {policy} {named:?} {held:?}");
+            assert_eq!(health_check_source(spec, held), source, "{row}");
+            let demand = demand(&service);
+            assert_eq!(demand.health_check, wanted, "{row}");
+            assert!(demand.ports.is_empty(), "{row}");
         }
     }
 

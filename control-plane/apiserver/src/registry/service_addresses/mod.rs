@@ -1,4 +1,4 @@
-//! Cluster IPs and node ports of Services.
+//! Cluster IPs and node ports of Services, those for health checks among them.
 //!
 //! An address is taken by creating a key in the store, so that no two Services can hold the
 //! same one, whichever server they were created through and whatever crashes in between. The
@@ -22,7 +22,7 @@ use super::{Registry, Target};
 pub use allocator::Ipv4Range;
 use allocator::{Taken, free, pick, take};
 pub use demand::carry_over;
-use demand::{Demand, Source, demand, sources};
+use demand::{Demand, Source, demand, health_check_source, sources};
 pub use repair::run as run_repair;
 
 /// Keys of what is taken.
@@ -66,8 +66,8 @@ fn port_key(port: u16) -> String {
 
 fn keys(demand: &Demand) -> Vec<String> {
     let ips = demand.ip.into_iter().map(ip_key);
-    ips.chain(demand.ports.iter().map(|&port| port_key(port)))
-        .collect()
+    let ports = demand.ports.iter().copied().chain(demand.health_check);
+    ips.chain(ports.map(port_key)).collect()
 }
 
 impl ServiceAddresses {
@@ -157,6 +157,8 @@ impl ServiceAddresses {
             spec.cluster_ips = Some(vec![ip.to_string()]);
         }
         let sources = sources(spec, before.map(|before| &before.ports));
+        let held = before.and_then(|before| before.health_check);
+        let health_check = health_check_source(spec, held);
         let ports = spec.ports.as_deref_mut().unwrap_or_default();
         // What is named goes first, so that none of it is given to a port that names none.
         let mut given: BTreeMap<i32, i32> = BTreeMap::new();
@@ -174,23 +176,36 @@ impl ServiceAddresses {
                 port.node_port = Some(number);
             }
         }
+        if let Source::Taken(number) = health_check {
+            let is_free = named.insert(number)
+                && self
+                    .take_port(registry, number, &owner, dry_run, reservation)
+                    .await?;
+            if !is_free {
+                return Err(self.refuse_health_check(target, number));
+            }
+        }
         for (port, source) in ports.iter_mut().zip(&sources) {
             match source {
                 Source::Kept | Source::Taken(_) => {}
                 Source::Shared => port.node_port = given.get(&port.port).copied(),
                 Source::Picked => {
-                    let candidates = allocator::port_candidates(&self.node_ports);
-                    let picked = pick(registry, candidates, port_key, &owner, dry_run).await?;
-                    let number = picked.ok_or_else(|| {
+                    let picked = self.pick_port(registry, &owner, dry_run, reservation);
+                    let number = picked.await?.ok_or_else(|| {
                         Status::internal("failed to allocate a nodePort: range is full")
                     })?;
-                    reservation
-                        .taken
-                        .extend((!dry_run).then(|| port_key(number)));
-                    given.insert(port.port, number.into());
-                    port.node_port = Some(number.into());
+                    given.insert(port.port, number);
+                    port.node_port = Some(number);
                 }
             }
+        }
+        if health_check == Source::Picked {
+            let picked = self.pick_port(registry, &owner, dry_run, reservation);
+            let number = picked.await?.ok_or_else(|| {
+                // As Kubernetes says it, which names the port that it has not found.
+                Status::internal("failed to allocate a HealthCheck NodePort 0: range is full")
+            })?;
+            spec.health_check_node_port = Some(number);
         }
         Ok(())
     }
@@ -248,6 +263,21 @@ impl ServiceAddresses {
         Ok(is_free)
     }
 
+    /// Takes some free node port; `None` where all are taken.
+    async fn pick_port(
+        &self,
+        registry: &Registry,
+        owner: &Taken,
+        dry_run: bool,
+        reservation: &mut Reservation,
+    ) -> Result<Option<i32>, Status> {
+        let candidates = allocator::port_candidates(&self.node_ports);
+        let picked = pick(registry, candidates, port_key, owner, dry_run).await?;
+        let taken = picked.filter(|_| !dry_run).map(port_key);
+        reservation.taken.extend(taken);
+        Ok(picked.map(i32::from))
+    }
+
     /// A number that is in the range of node ports.
     fn node_port(&self, number: i32) -> Option<u16> {
         let port = u16::try_from(number).ok();
@@ -255,21 +285,40 @@ impl ServiceAddresses {
     }
 
     fn refuse_port(&self, target: Target<'_>, index: usize, number: i32) -> Status {
-        let fault = match self.node_port(number) {
+        let path = Path::new("spec").child("ports").index(index);
+        let error = FieldError::invalid(&path.child("nodePort"), number, self.port_fault(number));
+        Status::invalid(
+            &target.kind.descriptor().group_kind(),
+            target.name,
+            vec![error],
+        )
+    }
+
+    /// With the words of Kubernetes, which calls what a client has named an internal error (500);
+    /// here it is told as what it is, like a node port.
+    fn refuse_health_check(&self, target: Target<'_>, number: i32) -> Status {
+        let fault = self.port_fault(number);
+        let message =
+            format!("failed to allocate requested HealthCheck NodePort {number}: {fault}");
+        let path = Path::new("spec").child("healthCheckNodePort");
+        let error = FieldError::invalid(&path, number, message);
+        Status::invalid(
+            &target.kind.descriptor().group_kind(),
+            target.name,
+            vec![error],
+        )
+    }
+
+    /// Why a node port that is named was not taken.
+    fn port_fault(&self, number: i32) -> String {
+        match self.node_port(number) {
             Some(_) => "provided port is already allocated".to_owned(),
             None => format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
                 self.node_ports.start(),
                 self.node_ports.end()
             ),
-        };
-        let path = Path::new("spec").child("ports").index(index);
-        let error = FieldError::invalid(&path.child("nodePort"), number, fault);
-        Status::invalid(
-            &target.kind.descriptor().group_kind(),
-            target.name,
-            vec![error],
-        )
+        }
     }
 
     /// Frees the addresses of a Service that has been removed.

@@ -257,6 +257,40 @@ fn changes_of_type() {
     assert_eq!(new.spec.unwrap().external_name.as_deref(), Some("a.b"));
 }
 
+/// The port for health checks is dropped with what needs it, unless the client has changed it.
+#[test]
+fn ports_for_health_checks() {
+    let spec = |kind: &str, policy: &str, port: i32| {
+        json!({
+            "type": kind, "externalTrafficPolicy": policy, "healthCheckNodePort": port,
+            "clusterIP": "10.43.0.9", "ports": [{"port": 80}],
+        })
+    };
+    let invalid = created(spec("LoadBalancer", "Local", 70000));
+    assert_causes(
+        &ServiceStrategy.validate(&invalid),
+        &["spec.healthCheckNodePort FieldValueInvalid must be between 1 and 65535, inclusive"],
+    );
+    let old = created(spec("LoadBalancer", "Local", 30000));
+    assert_causes(&ServiceStrategy.validate(&old), &[]);
+    let kept = "spec.healthCheckNodePort FieldValueForbidden field is immutable";
+    let unasked = "spec.healthCheckNodePort FieldValueInvalid may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+    let table: [(&str, &str, i32, Option<i32>, &[&str]); 5] = [
+        ("LoadBalancer", "Local", 30000, Some(30000), &[]),
+        ("LoadBalancer", "Local", 30001, Some(30001), &[kept]),
+        ("LoadBalancer", "Cluster", 30000, None, &[]),
+        ("LoadBalancer", "Cluster", 30001, Some(30001), &[unasked]),
+        ("NodePort", "Local", 30000, None, &[]),
+    ];
+    for (kind, policy, port, want, errors) in table {
+        let mut new = service(spec(kind, policy, port));
+        ServiceStrategy.prepare_for_update(&mut new, &old);
+        assert_causes(&ServiceStrategy.validate_update(&new, &old), errors);
+        let got = new.spec.unwrap().health_check_node_port;
+        assert_eq!(got, want, "{kind} {policy} {port}");
+    }
+}
+
 /// The ports of a spec, with nothing but their node ports.
 fn node_ports_of(spec: &Value) -> Value {
     let ports = spec["ports"].as_array().unwrap().iter();
