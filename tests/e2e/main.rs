@@ -13,6 +13,7 @@ mod containers;
 mod debugging;
 mod exec;
 mod faults;
+mod health_checks;
 mod host_ports;
 mod image_volumes;
 mod isolation;

@@ -3,7 +3,8 @@
 //! Two pure functions decide: [`rules`] says from Services and EndpointSlices where a Service's
 //! address leads, [`zone`] which names exist. [`NodeNetwork`] owns the state of the node: which
 //! Pod has which address, and which socket really serves it. It publishes all that guests may
-//! know as one [`snapshot`] file, and forwards NodePorts. [`SnapshotNetwork`] is the guests' side:
+//! know as one [`snapshot`] file, forwards NodePorts, and tells load balancers of which Services there are
+//! endpoints (`health_checks`). [`SnapshotNetwork`] is the guests' side:
 //! it answers [`coracle_runtime::GuestNetwork`] out of the snapshot, in the guest's process. Whoever
 //! is no guest reaches Services by the kernel's rules (`service_rules`), where Pods' addresses are
 //! the kernel's.
@@ -22,14 +23,15 @@
 //!
 //! [`DnsServer`] answers containers, and guests that speak DNS themselves.
 //!
-//! Deliberately absent: policy, and ways to other machines. They read the same rules when they
-//! come.
+//! Deliberately absent: policy, traffic that stays on its node (`externalTrafficPolicy` and
+//! `internalTrafficPolicy`), and ways to other machines. They read the same rules when they come.
 
 mod addresses;
 mod aliases;
 mod balance;
 mod dns;
 mod guest;
+mod health_checks;
 mod host_ports;
 mod namespace;
 mod nftables;

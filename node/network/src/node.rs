@@ -3,8 +3,8 @@
 //! [`NodeNetwork`] owns three things: which Pod has which address (kept on disk), which socket
 //! serves which address (told by the runtimes), and what the API says of Services and endpoints
 //! (one watch of each). A change of any of them is gathered with others for a moment, then the
-//! snapshot is published, and NodePorts, Pods' ports of the machine and the kernel's table of Services are
-//! brought in line.
+//! snapshot is published, and NodePorts, health checks of Services, Pods' ports of the machine and the
+//! kernel's table of Services are brought in line.
 //!
 //! The form is decided once, when the network opens, because guest processes are told where to
 //! live before anything is known of Pods:
@@ -47,6 +47,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::gateway;
 use crate::aliases::Aliases;
 use crate::dns::DnsServer;
+use crate::health_checks::{HealthChecks, checks};
 use crate::namespace::{NamespaceError, PodNamespace};
 use crate::node_ports::NodePorts;
 use crate::rules::{Rules, rules};
@@ -243,10 +244,10 @@ impl NodeNetwork {
         &self.config.directory
     }
 
-    /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot and NodePorts
-    /// current, and answers DNS until `cancel`. Where somebody in the process follows Services
-    /// already, a `feed` saves the watches. Ports whose endpoints a `dispatcher` can serve by
-    /// itself are left to it.
+    /// Learns the node's range, follows Services and EndpointSlices, keeps snapshot, NodePorts and
+    /// health checks current, and answers DNS until `cancel`. Where somebody in the process follows
+    /// Services already, a `feed` saves the watches. Ports whose endpoints a `dispatcher` can serve
+    /// by itself are left to it.
     pub async fn run(
         self: Arc<Self>,
         client: Client,
@@ -289,6 +290,7 @@ impl NodeNetwork {
         let mut is_listed = false;
         let address = self.config.node_port_address;
         let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
+        let mut health_checks = HealthChecks::new(address);
         let service_rules = self.service_rules();
         loop {
             tokio::select! {
@@ -334,9 +336,11 @@ impl NodeNetwork {
             if let Some(bridges) = &bridges {
                 bridges.set(self.listeners.read().bridges());
             }
-            // A name is said not to exist only when all are known, and a Service that the last
-            // agent's rules have is not taken from them before.
+            // A name is said not to exist only when all are known, and a Service not to have
+            // endpoints here; and one that the last agent's rules have is not taken from them before.
             if is_listed {
+                let (services, slices) = (services.iter().copied(), slices.iter().copied());
+                health_checks.update(checks(services, slices, &self.config.node_name));
                 zones.send_replace(Arc::new(zone));
                 if let Some(service_rules) = &service_rules {
                     service_rules.set(rules, host_ports);
@@ -344,6 +348,7 @@ impl NodeNetwork {
             }
         }
         node_ports.close().await;
+        health_checks.close().await;
         if let Some(bridges) = bridges {
             bridges.close().await;
         }

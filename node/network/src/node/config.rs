@@ -28,7 +28,7 @@ pub struct NodeNetworkConfig {
     pub service_range: IpNet,
     /// The cluster's domain, `cluster.local`.
     pub domain: String,
-    /// Where NodePorts are bound: `0.0.0.0`, or an address of the host.
+    /// Where NodePorts and ports for health checks are bound: `0.0.0.0`, or an address of the host.
     pub node_port_address: IpAddr,
     /// Sockets that are known under another address than the one they are bound to: the API
     /// server's, which endpoints may not name by a loopback address.
