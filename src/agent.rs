@@ -105,7 +105,8 @@ impl RunningNode {
                 config.listen
             )
         })?;
-        let content = ContentStore::open(folder("images"))
+        let reserve = kubelet_args::kept_from_images(&config.policy.eviction);
+        let content = ContentStore::open_keeping(folder("images"), reserve)
             .with_context(|| format!("cannot open {}", folder("images").display()))?;
         let embedded = config.registry.map(|address| {
             let credential = config.identity.registry.clone();

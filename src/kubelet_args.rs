@@ -15,7 +15,10 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use coracle_apimachinery::duration;
 use coracle_apimachinery::quantity::Quantity;
 use coracle_apimachinery::resources::{EPHEMERAL_STORAGE, ResourceList};
-use coracle_kubelet::{NodePolicy, parse_amounts, parse_periods, parse_thresholds};
+use coracle_images::Reserve;
+use coracle_kubelet::{
+    Amount, EvictionPolicy, NodePolicy, Signal, parse_amounts, parse_periods, parse_thresholds,
+};
 
 /// Puts a value into a policy.
 type Set = fn(&mut NodePolicy, &str) -> Result<()>;
@@ -173,6 +176,36 @@ pub(crate) fn policy(mut policy: NodePolicy, args: &[KubeletArg]) -> Result<Node
     Ok(policy)
 }
 
+/// What images leave free of the node's disk, which is that of its Pods too: what Pods would be ended
+/// for. Where nothing says when that is, it is a little.
+pub(crate) fn kept_from_images(eviction: &EvictionPolicy) -> Reserve {
+    let signals = [Signal::ImageFsAvailable, Signal::NodeFsAvailable];
+    let mut thresholds = signals
+        .iter()
+        .filter_map(|of| eviction.hard.get(of))
+        .peekable();
+    if thresholds.peek().is_none() {
+        return Reserve::default();
+    }
+    let none = Reserve {
+        bytes: 0,
+        percent: 0.0,
+    };
+    thresholds.fold(none, |reserve, threshold| match threshold {
+        Amount::Quantity(quantity) => {
+            let bytes = u64::try_from(quantity.value()).unwrap_or(0);
+            Reserve {
+                bytes: bytes.max(reserve.bytes),
+                ..reserve
+            }
+        }
+        Amount::Percent(percent) => Reserve {
+            percent: (*percent).max(reserve.percent),
+            ..reserve
+        },
+    })
+}
+
 /// What is kept from Pods, as `cpu=100m,memory=256Mi`.
 fn reserved(text: &str) -> Result<ResourceList> {
     let mut all = ResourceList::new();
@@ -288,6 +321,27 @@ mod tests {
         assert_eq!((eviction.hard.len(), eviction.soft.len()), (1, 1));
         assert_eq!(eviction.max_pod_grace, Duration::from_secs(5));
         assert_eq!(eviction.transition, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn images_leave_free_what_pods_would_be_ended_for() {
+        let usual = Reserve::default();
+        for (thresholds, bytes, percent) in [
+            ("", usual.bytes, usual.percent),
+            ("memory.available<1Gi", usual.bytes, usual.percent),
+            ("imagefs.available<7%", 0, 7.0),
+            ("nodefs.available<1Gi", 1 << 30, 0.0),
+            ("imagefs.available<7%,nodefs.available<10%", 0, 10.0),
+            ("imagefs.available<2Gi,nodefs.available<1Gi", 2 << 30, 0.0),
+            ("imagefs.available<2Gi,nodefs.available<5%", 2 << 30, 5.0),
+        ] {
+            let eviction = EvictionPolicy {
+                hard: parse_thresholds(thresholds).unwrap(),
+                ..EvictionPolicy::default()
+            };
+            let expected = Reserve { bytes, percent };
+            assert_eq!(kept_from_images(&eviction), expected, "{thresholds}");
+        }
     }
 
     #[test]

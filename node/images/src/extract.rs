@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use crate::classify::Layer;
 use crate::layer::{self, Budget, EntryKind, LayerError};
+use crate::unpack::EXPANSION;
 use crate::{ContentStore, Digest};
 
 /// Entries of all layers together.
@@ -31,6 +32,7 @@ pub(crate) fn extract(
     let mut budget = Budget {
         bytes: unpacked_limit,
         entries: ENTRY_LIMIT,
+        expansion: EXPANSION,
     };
     for _ in 0..LINK_LIMIT {
         let mut found = Found::Nothing;

@@ -1,9 +1,10 @@
 //! Reads a layer's archive with care.
 //!
-//! Layers are streams that nobody vouches for: what is decompressed is bounded, so are the number
-//! of entries and the size of names and extended headers, and the digest of the whole archive (the
-//! diff ID of the OCI image specification) is computed while it passes. What an entry means is
-//! the caller's: this module only says what the archive says.
+//! Layers are streams that nobody vouches for: what is decompressed is bounded, by what all layers
+//! may have and by what a blob of its size may hold ([`Expansion`]); so are the number of entries and
+//! the size of names and extended headers, and the digest of the whole archive (the diff ID of the
+//! OCI image specification) is computed while it passes. What an entry means is the caller's: this
+//! module only says what the archive says.
 //!
 //! Deliberately absent: sparse files, which no tool that builds images writes, and paths on the
 //! host.
@@ -33,6 +34,13 @@ pub enum LayerError {
     Io(#[from] io::Error),
 }
 
+impl LayerError {
+    /// Whether the disk has no room.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
 /// What layers may still take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
@@ -40,6 +48,27 @@ pub struct Budget {
     pub bytes: u64,
     /// Entries.
     pub entries: u64,
+    /// How much larger than its blob a layer may be.
+    pub expansion: Expansion,
+}
+
+/// How much larger than its blob the archive of one layer may be: one that is more than that is made
+/// to fill disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expansion {
+    /// Bytes that every layer may have. Files of zeros compress a thousandfold, and honest layers hold
+    /// some: databases and disks that are still empty.
+    pub allowance: u64,
+    /// Where it has more, how many times its blob. Programs and texts compress to a tenth, the most
+    /// repetitive logs to a hundredth.
+    pub ratio: u64,
+}
+
+impl Expansion {
+    /// Bytes that the archive in a blob of that size may have.
+    fn most(self, blob: u64) -> u64 {
+        blob.saturating_mul(self.ratio).max(self.allowance)
+    }
 }
 
 /// A file, folder or other entry of an archive.
@@ -100,7 +129,9 @@ pub fn read<E: From<LayerError>>(
         _ => LayerError::Image(format!("layer {digest} is damaged: {error}")),
     };
     let file = std::fs::File::open(store.blob_path(digest)).map_err(LayerError::Io)?;
-    let mut decoded = Decoded::new(file, &mut budget.bytes).map_err(damaged)?;
+    let blob = file.metadata().map_err(LayerError::Io)?.len();
+    let most = budget.expansion.most(blob);
+    let mut decoded = Decoded::new(file, most, &mut budget.bytes).map_err(damaged)?;
     let mut archive = tar::Archive::new(&mut decoded);
     let mut extended = Extended::default();
     for entry in archive.entries().map_err(damaged)?.raw(true) {

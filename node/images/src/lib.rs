@@ -19,6 +19,7 @@ mod extract;
 mod image;
 mod pull;
 mod reference;
+mod room;
 mod store;
 
 pub mod layer;
@@ -36,4 +37,5 @@ pub use pull::{
     PullerConfig,
 };
 pub use reference::{Reference, ReferenceError};
+pub use room::Reserve;
 pub use store::{BlobWriter, ContentStore, Lease};

@@ -2,33 +2,35 @@
 //!
 //! A pull is: find what the reference means ([`Puller`] knows the embedded registry), get the
 //! manifest, decide what the image is (`classify`), fetch the blobs that are missing, record
-//! the image. Everything that a registry sends is bounded and verified; what a pull wrote
-//! before it failed stays until the next removal of unused blobs, so that a retry goes on
-//! from there.
+//! the image. Everything that a registry sends is bounded and verified: layers by what fits on the
+//! disk ([`crate::Reserve`]), and all of it by the time that it may take ([`Limits::deadline`]).
+//! What a pull wrote before it failed stays until the next removal of unused blobs, so that a
+//! retry goes on from there; it goes at once where the disk has no room for the rest.
 //!
 //! Deliberately absent: `imagePullPolicy`, back-off and the choice of Secrets (the kubelet);
 //! compiling (the runtimes).
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use oci_client::manifest::OciImageManifest;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use crate::classify::{self, Layer, Plan};
-use crate::client::{ClientError, HttpClients, Manifest, Repository, Timeouts};
-use crate::extract::extract;
-use crate::layer::LayerError;
+use crate::classify;
+use crate::client::{ClientError, HttpClients, Timeouts};
 use crate::reference::DOCKER_HUB;
-use crate::{Access, ContentStore, Digest, ImageKind, Lease, PullSecret, Reference, StoredImage};
+use crate::{Access, ContentStore, Digest, ImageKind, PullSecret, Reference, StoredImage};
 
+mod fetch;
 mod manifest;
 mod sources;
 mod types;
 
-use manifest::{as_index, image_layers, parse_manifest};
+use manifest::{as_index, parse_manifest};
 use sources::Place;
 pub use types::{
     EmbeddedRegistry, Image, Limits, Progress, PullError, PullErrorKind, PullRequest, PullerConfig,
@@ -50,12 +52,27 @@ enum Failure {
     #[error("{0}")]
     Image(String),
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("not done within {0:?}")]
     Deadline(Duration),
 }
 
+impl Failure {
+    /// Whether the disk has no room.
+    fn is_no_room(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == ErrorKind::StorageFull)
+    }
+}
+
 type ProgressFn<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+
+/// A pull under way.
+struct Job<'a> {
+    with_layers: bool,
+    progress: ProgressFn<'a>,
+    /// Bytes that are found to be missing: the time that it may take grows with them.
+    missing: AtomicU64,
+}
 
 impl Puller {
     /// A puller into a store. Fails if the certificate of the embedded registry's authority
@@ -128,25 +145,51 @@ impl Puller {
         progress: ProgressFn<'_>,
     ) -> Result<Image, PullError> {
         let asked = Reference::parse(&request.reference)?;
-        let deadline = self.config.limits.deadline;
+        let job = Job {
+            with_layers: self.config.containers || request.files,
+            progress,
+            missing: AtomicU64::new(0),
+        };
         let pull = async {
-            let _turn = self
-                .running
-                .acquire()
-                .await
-                .map_err(std::io::Error::other)?;
             let meaning = self.meaning(&asked).await?;
-            let image = self.pull_qualified(&meaning, request, progress).await?;
+            let image = self.pull_qualified(&meaning, request, &job).await?;
             Ok((meaning, image))
         };
-        let result = tokio::time::timeout(deadline, pull).await;
-        match result.unwrap_or(Err(Failure::Deadline(deadline))) {
+        let pulled = async {
+            // Those before it end by deadlines of their own, which may be far away.
+            let _turn = self.running.acquire().await.map_err(io::Error::other)?;
+            self.in_time(&job, pull).await
+        };
+        match pulled.await {
             Ok((meaning, image)) => Ok(Image {
                 reference: request.reference.clone(),
                 resolved_reference: meaning.to_string(),
                 digest: image.digest,
             }),
             Err(failure) => Err(self.explain(&asked, failure)),
+        }
+    }
+
+    /// Runs a pull up to its deadline, which moves when it is found out how much there is to fetch.
+    async fn in_time<T>(
+        &self,
+        job: &Job<'_>,
+        pull: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut pull = std::pin::pin!(pull);
+        let limits = &self.config.limits;
+        let started = Instant::now();
+        let mut allowed = limits.time_for(0);
+        loop {
+            let done = tokio::time::timeout_at(started + allowed, pull.as_mut()).await;
+            if let Ok(done) = done {
+                return done;
+            }
+            let before = allowed;
+            allowed = limits.time_for(job.missing.load(Ordering::Relaxed));
+            if allowed <= before {
+                return Err(Failure::Deadline(before));
+            }
         }
     }
 
@@ -216,15 +259,14 @@ impl Puller {
         &self,
         reference: &Reference,
         request: &PullRequest,
-        progress: ProgressFn<'_>,
+        job: &Job<'_>,
     ) -> Result<StoredImage, Failure> {
         let mut last = None;
-        let with_layers = self.config.containers || request.files;
         for place in self.places(reference, &request.auths).await? {
-            let mut attempt = self.attempt(&place, reference, with_layers, progress).await;
+            let mut attempt = self.attempt(&place, reference, job).await;
             if matches!(&attempt, Err(Failure::Client(error)) if error.is_transient()) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                attempt = self.attempt(&place, reference, with_layers, progress).await;
+                attempt = self.attempt(&place, reference, job).await;
             }
             match attempt {
                 // Another endpoint or credential may do better; the rest is final.
@@ -241,8 +283,7 @@ impl Puller {
         &self,
         place: &Place,
         reference: &Reference,
-        with_layers: bool,
-        progress: ProgressFn<'_>,
+        job: &Job<'_>,
     ) -> Result<StoredImage, Failure> {
         let repository = &place.repository;
         let limits = &self.config.limits;
@@ -267,7 +308,7 @@ impl Puller {
             references.push(format!("{}@{}", reference.name(), manifest.digest));
         }
         let known = self.store.image(&manifest.digest.to_string());
-        if let Some(known) = known.filter(|known| !lacks(known, with_layers)) {
+        if let Some(known) = known.filter(|known| !lacks(known, job.with_layers)) {
             known.blobs.iter().for_each(|blob| lease.add(blob));
             let image = StoredImage {
                 references,
@@ -277,141 +318,18 @@ impl Puller {
             return self.record(image).await;
         }
         let parsed = parse_manifest(&manifest)?;
-        self.fetch_image(
-            place,
-            &manifest,
-            &parsed,
-            references,
-            lease,
-            with_layers,
-            progress,
-        )
-        .await
-    }
-
-    async fn fetch_image(
-        &self,
-        place: &Place,
-        manifest: &Manifest,
-        parsed: &OciImageManifest,
-        references: Vec<String>,
-        mut lease: Lease,
-        with_layers: bool,
-        progress: ProgressFn<'_>,
-    ) -> Result<StoredImage, Failure> {
-        let repository = &place.repository;
-        let limits = &self.config.limits;
-        let config_layer = classify::layer(&parsed.config).map_err(Failure::Image)?;
-        let layers: Vec<Layer> = parsed
-            .layers
-            .iter()
-            .map(classify::layer)
-            .collect::<Result<_, _>>()
-            .map_err(Failure::Image)?;
-        let total = layers
-            .iter()
-            .try_fold(config_layer.size, |sum, layer| sum.checked_add(layer.size))
-            .unwrap_or(u64::MAX);
-        lease.add(&manifest.digest);
-        lease.add(&config_layer.digest);
-        check_size("configuration", config_layer.size, limits.config_bytes)?;
-        self.fetch(repository, &config_layer, &|_| {}).await?;
-        let config = tokio::fs::read(self.store.blob_path(&config_layer.digest)).await?;
-        let (plan, run_config) =
-            classify::classify(parsed, &layers, &config).map_err(Failure::Image)?;
-        let mut blobs = vec![manifest.digest.clone(), config_layer.digest.clone()];
-        if with_layers || !matches!(plan, Plan::Container { .. }) {
-            check_size("image", total, limits.image_bytes)?;
-            if let Plan::WasmLayer { module } = plan {
-                check_size("module", layers[module].size, limits.module_bytes)?;
-            }
-            let mut done = config_layer.size;
-            for layer in &layers {
-                lease.add(&layer.digest);
-                let report = |bytes| {
-                    progress(Progress {
-                        done_bytes: done + bytes,
-                        total_bytes: total,
-                    });
-                };
-                self.fetch(repository, layer, &report).await?;
-                report(layer.size);
-                done += layer.size;
-                blobs.push(layer.digest.clone());
+        let whole = (&manifest, &parsed);
+        let fetched = self
+            .fetch_image(place, whole, references, &mut lease, job)
+            .await;
+        if fetched.as_ref().is_err_and(Failure::is_no_room) {
+            // What has come would keep the disk full.
+            let discarded = tokio::task::spawn_blocking(move || lease.discard()).await;
+            if let Err(error) = discarded.map_err(io::Error::other).flatten() {
+                tracing::warn!(%error, "removing the blobs of an image that does not fit");
             }
         }
-        let kind = match plan {
-            Plan::Container { diff_ids } => ImageKind::Container {
-                layers: with_layers.then(|| image_layers(&layers, diff_ids)),
-            },
-            Plan::WasmLayer { module } => ImageKind::Wasm {
-                module: layers[module].digest.clone(),
-                layers: classify::titles(&layers),
-            },
-            Plan::WasmFile { path } => {
-                let module = self.extract(layers, path).await?;
-                blobs.push(module.clone());
-                ImageKind::Wasm {
-                    module,
-                    layers: Default::default(),
-                }
-            }
-        };
-        blobs.sort();
-        blobs.dedup();
-        let store = Arc::clone(&self.store);
-        let bytes = manifest.bytes.clone();
-        tokio::task::spawn_blocking(move || store.put(&bytes))
-            .await
-            .map_err(std::io::Error::other)??;
-        let size_bytes = total.saturating_add(manifest.bytes.len() as u64);
-        self.record(StoredImage {
-            digest: manifest.digest.to_string(),
-            kind,
-            config: run_config,
-            size_bytes,
-            references,
-            blobs,
-            pulled: place.pulled(),
-        })
-        .await
-    }
-
-    async fn fetch(
-        &self,
-        repository: &Repository,
-        layer: &Layer,
-        report: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), Failure> {
-        use futures::StreamExt;
-        let open = || async {
-            let mut bytes = 0;
-            let stream = repository.blob(&layer.digest).await?;
-            Ok::<_, ClientError>(stream.inspect(move |chunk| {
-                bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-                report(bytes);
-            }))
-        };
-        Ok(self.store.fetch(&layer.digest, layer.size, open).await?)
-    }
-
-    async fn extract(&self, layers: Vec<Layer>, path: String) -> Result<Digest, Failure> {
-        let store = Arc::clone(&self.store);
-        let limits = self.config.limits;
-        let extracted = tokio::task::spawn_blocking(move || {
-            extract(
-                &store,
-                &layers,
-                &path,
-                limits.module_bytes,
-                limits.image_bytes,
-            )
-        });
-        match extracted.await.map_err(std::io::Error::other)? {
-            Ok(module) => Ok(module),
-            Err(LayerError::Image(cause)) => Err(Failure::Image(cause)),
-            Err(LayerError::Io(error)) => Err(Failure::Io(error)),
-        }
+        fetched
     }
 
     /// Notes that a Secret too gives access to an image that is here, from that repository.
@@ -420,7 +338,7 @@ impl Puller {
         digest: &str,
         repository: &str,
         secret: PullSecret,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let Some(known) = self.store.image(digest) else {
             return Ok(());
         };
@@ -433,13 +351,13 @@ impl Puller {
         };
         let store = Arc::clone(&self.store);
         let recorded = tokio::task::spawn_blocking(move || store.record(image));
-        recorded.await.map_err(std::io::Error::other)?.map(drop)
+        recorded.await.map_err(io::Error::other)?.map(drop)
     }
 
     async fn record(&self, image: StoredImage) -> Result<StoredImage, Failure> {
         let store = Arc::clone(&self.store);
         let recorded = tokio::task::spawn_blocking(move || store.record(image));
-        Ok(recorded.await.map_err(std::io::Error::other)??)
+        Ok(recorded.await.map_err(io::Error::other)??)
     }
 }
 
@@ -458,15 +376,6 @@ fn key(reference: &Reference) -> String {
 
 fn image_error(error: impl std::fmt::Display) -> Failure {
     Failure::Image(error.to_string())
-}
-
-fn check_size(what: &str, size: u64, limit: u64) -> Result<(), Failure> {
-    if size > limit {
-        return Err(Failure::Image(format!(
-            "the {what} has {size} bytes where at most {limit} are allowed"
-        )));
-    }
-    Ok(())
 }
 
 pub(crate) fn is_loopback(registry: &str) -> bool {

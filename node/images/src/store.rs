@@ -17,7 +17,7 @@
 //! collection).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -26,14 +26,23 @@ use std::time::{Duration, SystemTime};
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 
+use crate::Digest;
 use crate::access;
 use crate::image::StoredImage;
-use crate::{Digest, Hasher};
+use crate::room::{self, Disk, Reserve};
+
+mod lease;
+mod writer;
+
+pub use lease::Lease;
+pub use writer::BlobWriter;
+pub(crate) use writer::persist;
 
 /// Blobs by digest and images by manifest digest, in one folder.
 #[derive(Debug)]
 pub struct ContentStore {
     root: PathBuf,
+    reserve: Reserve,
     state: Mutex<State>,
 }
 
@@ -53,6 +62,12 @@ impl ContentStore {
     /// Opens or makes a store. What a crash left half written is removed; a record that cannot
     /// be read is dropped with a warning, as the image can be pulled again.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Arc<Self>> {
+        Self::open_keeping(root, Reserve::default())
+    }
+
+    /// The same; that much of a disk stays free of what is fetched into the store, and of what is
+    /// unpacked from it.
+    pub fn open_keeping(root: impl Into<PathBuf>, reserve: Reserve) -> io::Result<Arc<Self>> {
         let root = root.into();
         fs::create_dir_all(root.join("blobs/sha256"))?;
         fs::create_dir_all(root.join("images"))?;
@@ -63,6 +78,7 @@ impl ContentStore {
         }
         let store = Self {
             root,
+            reserve,
             state: Mutex::default(),
         };
         store.load()?;
@@ -97,6 +113,16 @@ impl ContentStore {
         &self.root
     }
 
+    /// What stays free of a disk to which this store's content goes.
+    pub(crate) fn reserve(&self) -> Reserve {
+        self.reserve
+    }
+
+    /// Makes sure that so many bytes more fit into the store.
+    pub(crate) fn check_room(&self, bytes: u64) -> io::Result<()> {
+        room::check(Disk::at(&self.root)?, self.reserve, bytes)
+    }
+
     /// Where a blob is, or would be.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
@@ -118,15 +144,7 @@ impl ContentStore {
 
     /// Starts to write a blob of at most `limit` bytes.
     pub fn writer(&self, limit: u64) -> io::Result<BlobWriter> {
-        Ok(BlobWriter {
-            file: tempfile::Builder::new()
-                .prefix("blob-")
-                .tempfile_in(self.root.join("ingest"))?,
-            hasher: Hasher::default(),
-            written: 0,
-            limit,
-            blobs: self.root.join("blobs/sha256"),
-        })
+        BlobWriter::new(&self.root, limit, self.reserve)
     }
 
     /// Writes a blob that is in memory, and returns its digest. Blocks on the disk.
@@ -189,6 +207,13 @@ impl ContentStore {
             .await
             .map_err(io::Error::other)??;
         Ok(())
+    }
+
+    /// Whether somebody fetches the blob now, or waits for whoever does.
+    pub(crate) fn is_coming(&self, digest: &Digest) -> bool {
+        let state = self.state.lock();
+        let flight = state.flights.get(digest);
+        flight.is_some_and(|flight| flight.strong_count() > 0)
     }
 
     fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
@@ -365,105 +390,6 @@ impl State {
                 .insert(reference.clone(), image.digest.clone());
         }
         self.images.insert(image.digest.clone(), image);
-    }
-}
-
-/// A blob that is being written. Dropped without [`BlobWriter::commit`] it leaves nothing.
-#[derive(Debug)]
-pub struct BlobWriter {
-    file: tempfile::NamedTempFile,
-    hasher: Hasher,
-    written: u64,
-    limit: u64,
-    blobs: PathBuf,
-}
-
-impl BlobWriter {
-    /// Takes more bytes; past the limit it is an error.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.written += bytes.len() as u64;
-        if self.written > self.limit {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("more than {} bytes", self.limit),
-            ));
-        }
-        self.hasher.update(bytes);
-        self.file.write_all(bytes)
-    }
-
-    /// Bytes taken so far.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Puts the blob under its name if its digest is the expected one. Blocks on the disk.
-    pub fn commit(self, expected: &Digest) -> io::Result<()> {
-        let actual = self.hasher.finish();
-        if actual != *expected {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("content has digest {actual} where {expected} was expected"),
-            ));
-        }
-        persist(self.file, &self.blobs.join(actual.hex()))
-    }
-
-    /// Puts the blob under the name that its content gives. Blocks on the disk.
-    pub fn finish(self) -> io::Result<Digest> {
-        let digest = self.hasher.clone().finish();
-        self.commit(&digest)?;
-        Ok(digest)
-    }
-}
-
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hasher")
-    }
-}
-
-/// Syncs a temporary file, renames it, and syncs the folder that it is in now.
-pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = fs::Permissions::from_mode(0o644);
-    file.as_file().set_permissions(mode)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-/// Keeps blobs from being removed, see [`ContentStore::lease`].
-#[derive(Debug)]
-pub struct Lease {
-    store: Arc<ContentStore>,
-    digests: BTreeSet<Digest>,
-}
-
-impl Lease {
-    /// Protects one more blob.
-    pub fn add(&mut self, digest: &Digest) {
-        if self.digests.insert(digest.clone()) {
-            let mut state = self.store.state.lock();
-            *state.leased.entry(digest.clone()).or_default() += 1;
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut state = self.store.state.lock();
-        for digest in &self.digests {
-            if let Some(count) = state.leased.get_mut(digest) {
-                *count -= 1;
-                if *count == 0 {
-                    state.leased.remove(digest);
-                }
-            }
-        }
     }
 }
 

@@ -19,13 +19,16 @@ const ZSTD_SKIPPABLE: &[u8] = &[0x2a, 0x4d, 0x18];
 /// A layer's archive.
 pub(super) struct Decoded<'a> {
     inner: Box<dyn Read>,
+    most: u64,
+    left: u64,
     budget: &'a mut u64,
     hasher: Hasher,
 }
 
 impl<'a> Decoded<'a> {
-    /// Reads a blob; of what it holds no more than `budget` bytes.
-    pub(super) fn new(file: File, budget: &'a mut u64) -> io::Result<Self> {
+    /// Reads a blob; of what it holds no more than `most` bytes, and no more than `budget`, of which
+    /// they are taken.
+    pub(super) fn new(file: File, most: u64, budget: &'a mut u64) -> io::Result<Self> {
         let mut file = BufReader::with_capacity(64 << 10, file);
         let start = file.fill_buf()?;
         let skippable = start.get(1..4) == Some(ZSTD_SKIPPABLE) && start[0] & 0xf0 == 0x50;
@@ -38,6 +41,8 @@ impl<'a> Decoded<'a> {
         };
         Ok(Self {
             inner,
+            most,
+            left: most,
             budget,
             hasher: Hasher::default(),
         })
@@ -52,11 +57,16 @@ impl<'a> Decoded<'a> {
 impl Read for Decoded<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
+        let too_large = |what: String| io::Error::new(io::ErrorKind::FileTooLarge, what);
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            too_large(format!(
+                "a layer unpacks to more than {} bytes, where one of its size is allowed no more \
+                 (a decompression bomb)",
+                self.most
+            ))
+        })?;
         *self.budget = self.budget.checked_sub(n as u64).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                "the image's layers are larger than allowed when unpacked",
-            )
+            too_large("the image's layers are larger than allowed when unpacked".into())
         })?;
         self.hasher.update(&buffer[..n]);
         Ok(n)

@@ -47,6 +47,7 @@ fn check(blob: &[u8], budget: Budget) -> Result<(Contents, Digest), String> {
 const ROOM: Budget = Budget {
     bytes: 1 << 20,
     entries: 100,
+    expansion: crate::unpack::EXPANSION,
 };
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -114,6 +115,13 @@ fn what_is_no_honest_archive_is_refused() {
         ..ROOM
     };
     let none = Budget { entries: 0, ..ROOM };
+    let bomb = Budget {
+        expansion: Expansion {
+            allowance: 4000,
+            ratio: 3,
+        },
+        ..ROOM
+    };
     let cut = &gzip(&honest)[..40];
     let long = vec![b'x'; 2 << 20];
     let wide = Budget {
@@ -123,6 +131,7 @@ fn what_is_no_honest_archive_is_refused() {
     for (blob, budget, cause) in [
         (gzip(&honest), few, "larger than allowed"),
         (zstd(&honest), few, "larger than allowed"),
+        (gzip(&honest), bomb, "a decompression bomb"),
         (honest.clone(), none, "more entries than allowed"),
         (cut.to_vec(), ROOM, "damaged"),
         (zstd(&honest)[..900].to_vec(), ROOM, "damaged"),
@@ -136,4 +145,28 @@ fn what_is_no_honest_archive_is_refused() {
         let error = check(&blob, budget).unwrap_err();
         assert!(error.contains(cause), "{error} lacks {cause}");
     }
+}
+
+#[test]
+fn a_layer_expands_within_reason() {
+    let usual = crate::unpack::EXPANSION;
+    let gib = 1 << 30;
+    for (blob, most) in [
+        (0, 4 * gib),
+        (gib / 100, 4 * gib),
+        (gib, 200 * gib),
+        (u64::MAX / 2, u64::MAX),
+    ] {
+        assert_eq!(usual.most(blob), most, "{blob}");
+    }
+    // What is not compressed does not expand.
+    let archive = archive(&[], &[0; 5000]);
+    let tight = Budget {
+        expansion: Expansion {
+            allowance: 0,
+            ratio: 1,
+        },
+        ..ROOM
+    };
+    check(&archive, tight).unwrap();
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::push::{PushRequest, push};
 use crate::registry::tests::{TestRegistry, serve};
-use crate::{RegistryAuth, SecretId};
+use crate::{RegistryAuth, Reserve, SecretId};
 
 mod hostile;
 mod images;
@@ -20,8 +20,13 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(config: PullerConfig) -> Self {
+        Self::keeping(config, Reserve::default())
+    }
+
+    /// A node that keeps that much of its disk free.
+    pub(super) fn keeping(config: PullerConfig, reserve: Reserve) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = ContentStore::open(folder.path()).unwrap();
+        let store = ContentStore::open_keeping(folder.path(), reserve).unwrap();
         Self {
             _folder: folder,
             puller: Puller::new(store, config).unwrap(),

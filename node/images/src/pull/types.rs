@@ -50,16 +50,30 @@ pub struct Limits {
     pub config_bytes: u64,
     /// Bytes of a WebAssembly module.
     pub module_bytes: u64,
-    /// Bytes of all layers of one image together, and of what they hold unpacked.
-    pub image_bytes: u64,
+    /// Bytes of all layers together of an image that holds a WebAssembly module, and of what they hold
+    /// unpacked where it is looked for there. Layers of containers are bounded by the disk, see
+    /// [`crate::Reserve`].
+    pub wasm_image_bytes: u64,
     /// Pulls at the same time; others wait.
     pub concurrent: usize,
     /// Time to connect.
     pub connect_timeout: Duration,
     /// Time without a byte.
     pub read_timeout: Duration,
-    /// Time for the whole pull.
+    /// Time for a whole pull, beside what its size takes at the lowest rate.
     pub deadline: Duration,
+    /// Bytes per second that a pull must come to. Those who share a slow line still do, and a registry
+    /// that trickles holds no pull for ever.
+    pub lowest_rate: u64,
+}
+
+impl Limits {
+    /// How long it may take to fetch so many bytes.
+    pub(super) fn time_for(&self, bytes: u64) -> Duration {
+        let milliseconds = bytes.saturating_mul(1000) / self.lowest_rate.max(1);
+        self.deadline
+            .saturating_add(Duration::from_millis(milliseconds))
+    }
 }
 
 impl Default for Limits {
@@ -68,11 +82,12 @@ impl Default for Limits {
             manifest_bytes: 4 << 20,
             config_bytes: 4 << 20,
             module_bytes: 512 << 20,
-            image_bytes: 2 << 30,
+            wasm_image_bytes: 2 << 30,
             concurrent: 16,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             deadline: Duration::from_secs(30 * 60),
+            lowest_rate: 256 << 10,
         }
     }
 }
@@ -163,5 +178,40 @@ impl From<ReferenceError> for PullError {
             kind: PullErrorKind::InvalidImageName,
             message: error.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_larger_may_take_longer() {
+        let limits = Limits {
+            deadline: Duration::from_secs(10),
+            lowest_rate: 1000,
+            ..Limits::default()
+        };
+        for (bytes, milliseconds) in [
+            (0, 10_000),
+            (1, 10_001),
+            (1000, 11_000),
+            (3_600_000, 3_610_000),
+        ] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(limits.time_for(bytes), expected, "{bytes}");
+        }
+        // Nothing that a manifest says makes it an error.
+        let none = Limits {
+            lowest_rate: 0,
+            ..limits
+        };
+        let usual = Limits::default();
+        for limits in [limits, none, usual] {
+            assert!(limits.time_for(u64::MAX) > limits.time_for(0));
+        }
+        // An image of 20 GiB is not bound to half an hour, and does not take weeks.
+        let large = usual.time_for(20 << 30).as_secs() / 3600;
+        assert!((12..=48).contains(&large), "{large} hours");
     }
 }

@@ -220,3 +220,57 @@ fn a_record_needs_its_blobs() {
     let error = store.record(missing).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
+
+#[test]
+fn what_a_pull_gives_up_goes_but_for_what_others_need() {
+    let (_folder, store) = open();
+    let [shared, leased, own] = [&b"shared"[..], b"leased", b"own"].map(|b| store.put(b).unwrap());
+    let one = image(&store, "one", &[], std::slice::from_ref(&shared));
+    store.record(one).unwrap();
+    let mut other = store.lease();
+    other.add(&leased);
+    let mut lease = store.lease();
+    for digest in [&shared, &leased, &own, &Digest::of(b"not here yet")] {
+        lease.add(digest);
+    }
+    assert_eq!(lease.discard().unwrap(), "own".len() as u64);
+    assert!(store.has(&shared) && store.has(&leased) && !store.has(&own));
+    drop(other);
+    let leased = store.remove_unused_blobs().unwrap();
+    assert_eq!(leased, "leased".len() as u64);
+}
+
+#[test]
+fn a_blob_ends_where_the_disk_has_no_more_room() {
+    let (folder, store) = open();
+    drop(store);
+    let content = folder.path().join("content");
+    let all = Reserve {
+        bytes: u64::MAX,
+        percent: 0.0,
+    };
+    let store = ContentStore::open_keeping(&content, all).unwrap();
+    assert!(store.check_room(1).is_err());
+    let mut writer = store.writer(1 << 30).unwrap();
+    let some = vec![0_u8; 1 << 20];
+    let error = (0..1 << 10).find_map(|_| writer.write(&some).err());
+    assert_eq!(error.unwrap().kind(), io::ErrorKind::StorageFull);
+    assert!(writer.written() <= room::STEP);
+    drop(writer);
+    assert_eq!(files(content.join("ingest")), 0);
+}
+
+#[tokio::test]
+async fn it_is_known_what_is_fetched() {
+    let (_folder, store) = open();
+    let digest = Digest::of(b"shared");
+    assert!(!store.is_coming(&digest));
+    let fetched: io::Result<()> = store
+        .fetch(&digest, 6, || async {
+            assert!(store.is_coming(&digest));
+            chunks(b"shared")
+        })
+        .await;
+    fetched.unwrap();
+    assert!(!store.is_coming(&digest));
+}

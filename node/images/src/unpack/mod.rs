@@ -16,7 +16,7 @@ mod root;
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +28,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::layer::{self, Budget, Entry, EntryKind, LayerError};
+use crate::layer::{self, Budget, Entry, EntryKind, Expansion, LayerError};
+use crate::room::{self, Reserve, STEP, Watch};
 use crate::{ContentStore, ImageLayer};
 
 pub use root::Root;
@@ -38,11 +39,26 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The name that says that of a folder nothing below shows through.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// What an image may hold unpacked.
+/// What an image may hold unpacked. Of bytes it is what fits on the disk, as long as no layer is much
+/// larger than its blob.
 pub const LIMITS: Budget = Budget {
-    bytes: 16 << 30,
+    bytes: u64::MAX,
     entries: 4 << 20,
+    expansion: EXPANSION,
 };
+
+/// How much larger than its blob a layer may be.
+pub(crate) const EXPANSION: Expansion = Expansion {
+    allowance: 4 << 30,
+    ratio: 200,
+};
+
+/// Bytes that an entry takes of a disk beside its content, about.
+const ENTRY: u64 = 4 << 10;
+
+/// Bytes of all paths of one layer, which are in memory while it is unpacked. A layer of half a million
+/// files has a tenth of that.
+const PATHS: usize = 512 << 20;
 
 /// What of a layer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +73,13 @@ pub enum Keeps {
 /// Why what takes more room than an image may have is refused.
 const TOO_LARGE: &str = "the image's layers are larger than allowed";
 
-/// Unpacks a layer into `root` and checks that it is what the image's configuration says.
-/// Blocks.
+/// Unpacks a layer into `root` and checks that it is what the image's configuration says. It ends where
+/// the disk has no more than what the store keeps free. Blocks.
 ///
 /// # Errors
-/// [`LayerError::Image`] where the layer is at fault, [`LayerError::Io`] where the disk is. What was
-/// made until then stays.
+/// [`LayerError::Image`] where the layer is at fault, [`LayerError::Io`] where the disk is, of the kind
+/// [`io::ErrorKind::StorageFull`] where that has no room. What was made until then stays, and is the
+/// caller's to remove.
 pub fn apply(
     store: &ContentStore,
     layer: &ImageLayer,
@@ -70,9 +87,15 @@ pub fn apply(
     keeps: Keeps,
     budget: &mut Budget,
 ) -> Result<(), LayerError> {
+    // An archive is no smaller than its blob, but for some bytes.
+    let blob = store.size(&layer.digest)?.unwrap_or(0);
+    room::check(root.disk()?, store.reserve(), blob)?;
     let mut unpacked = Unpacked {
         root,
         keeps,
+        reserve: store.reserve(),
+        watch: Watch::new(store.reserve()),
+        paths: 0,
         added: HashSet::new(),
         copied: HashSet::new(),
         room: budget.bytes,
@@ -147,6 +170,10 @@ impl Fault {
 struct Unpacked<'a> {
     root: &'a Root,
     keeps: Keeps,
+    reserve: Reserve,
+    watch: Watch,
+    /// Bytes of the paths that are remembered.
+    paths: usize,
     /// What this layer has added, with the folders above it: whiteouts do not apply to it.
     added: HashSet<PathBuf>,
     /// Files of layers below that second names have brought into this one.
@@ -159,6 +186,8 @@ struct Unpacked<'a> {
 
 impl Unpacked<'_> {
     fn place(&mut self, entry: Entry, content: &mut dyn Read) -> Result<(), Fault> {
+        let root = self.root;
+        self.watch.take(ENTRY, STEP, || root.disk())?;
         let path = clean(&entry.path)?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return self.place_root(&entry);
@@ -180,10 +209,10 @@ impl Unpacked<'_> {
             self.describe(&folder, name, &entry)?;
         }
         if entry.kind == EntryKind::Folder {
+            self.count(&path)?;
             self.folders.push((path.clone(), entry.modified));
         }
-        self.add(path);
-        Ok(())
+        self.add(path)
     }
 
     /// An entry for the root itself says whose it is, and no more.
@@ -219,7 +248,12 @@ impl Unpacked<'_> {
             EntryKind::File(_) => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 let file = openat(folder, name, flags | OFlags::CLOEXEC, private)?;
-                io::copy(content, &mut File::from(file))?;
+                let mut file = Watched {
+                    file: File::from(file),
+                    root: self.root,
+                    watch: &mut self.watch,
+                };
+                io::copy(content, &mut file)?;
             }
             EntryKind::Folder if keep => {}
             EntryKind::Folder => {
@@ -236,9 +270,12 @@ impl Unpacked<'_> {
                     return Err(Fault::Entry("a second name of a whiteout"));
                 }
                 let parent = self.root.folder(parent)?;
+                self.count(&target)?;
                 if !self.added.contains(&target) && self.copied.insert(target.clone()) {
                     let size = statat(&parent, of, AtFlags::SYMLINK_NOFOLLOW)?.st_size;
-                    let left = self.room.checked_sub(size.unsigned_abs());
+                    let size = size.unsigned_abs();
+                    room::check(self.root.disk()?, self.reserve, size)?;
+                    let left = self.room.checked_sub(size);
                     self.room = left.ok_or(Fault::Entry(TOO_LARGE))?;
                 }
                 linkat(&parent, of, folder, name, AtFlags::empty())?;
@@ -298,14 +335,33 @@ impl Unpacked<'_> {
         Ok(())
     }
 
-    fn add(&mut self, path: PathBuf) {
+    fn add(&mut self, path: PathBuf) -> Result<(), Fault> {
         let mut above = path.parent().map(Path::to_owned);
-        self.added.insert(path);
+        self.remember(path)?;
         while let Some(path) = above {
             above = path.parent().map(Path::to_owned);
-            if !self.added.insert(path) {
+            if !self.remember(path)? {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a path is new to the layer.
+    fn remember(&mut self, path: PathBuf) -> Result<bool, Fault> {
+        if self.added.contains(&path) {
+            return Ok(false);
+        }
+        self.count(&path)?;
+        Ok(self.added.insert(path))
+    }
+
+    /// Bounds the memory that paths take.
+    fn count(&mut self, path: &Path) -> Result<(), Fault> {
+        self.paths += path.as_os_str().len();
+        match self.paths > PATHS {
+            true => Err(Fault::Entry("the layer's paths are too many and too long")),
+            false => Ok(()),
         }
     }
 
@@ -317,6 +373,25 @@ impl Unpacked<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that ends where the disk has no more room.
+struct Watched<'a> {
+    file: File,
+    root: &'a Root,
+    watch: &'a mut Watch,
+}
+
+impl Write for Watched<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let root = self.root;
+        self.watch.take(bytes.len() as u64, STEP, || root.disk())?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -18,6 +18,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::room::Disk;
+
 /// How deep folders may lie. Deeper ones could not be removed with the descriptors that a process
 /// has; images have tens of levels.
 const DEPTH: usize = 256;
@@ -37,6 +39,11 @@ impl Root {
         let folder = openat(CWD, path, flags, Mode::empty())?;
         let depth = depth(&folder)?;
         Ok(Self { folder, depth })
+    }
+
+    /// The disk that it is on.
+    pub(super) fn disk(&self) -> io::Result<Disk> {
+        Disk::of(&self.folder)
     }
 
     fn resolve(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {

@@ -218,7 +218,17 @@ impl RuntimeService for OciRuntime {
             .snapshots
             .ensure(&self.0.config.content, &layers)
             .await;
-        unpacked.map_err(|error| match error {
+        let Err(error) = unpacked else {
+            return Ok(());
+        };
+        if error.is_no_room() {
+            // Its lower layers are of no use by themselves, and keep the disk full.
+            let swept = self.0.sweep(Some(image.digest.clone())).await;
+            if let Err(error) = swept {
+                tracing::warn!(%error, "removing the layers of an image that does not fit");
+            }
+        }
+        Err(match error {
             LayerError::Image(reason) => {
                 Error::InvalidImage(format!("image {} cannot run: {reason}", image.reference))
             }

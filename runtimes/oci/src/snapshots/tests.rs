@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use coracle_images::media_types;
+use coracle_images::{Reserve, media_types};
 use tar::EntryType;
 
 use super::*;
@@ -66,6 +66,7 @@ struct Image {
 const ROOM: Budget = Budget {
     bytes: 1 << 20,
     entries: 1000,
+    expansion: unpack::LIMITS.expansion,
 };
 
 impl Image {
@@ -370,6 +371,28 @@ async fn what_an_image_says_of_itself_is_checked() {
     };
     let error = image.unpack().await.unwrap_err();
     assert!(error.contains("larger than allowed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_disk_keeps_its_reserve() {
+    let Some(mut image) = Image::of(&[&[File("a", "a")], &[File("b", "b")]]) else {
+        return;
+    };
+    let content = image.folder.path().join("content");
+    for (bytes, fits) in [(u64::MAX, false), (0, true)] {
+        let reserve = Reserve {
+            bytes,
+            percent: 0.0,
+        };
+        image.content = ContentStore::open_keeping(&content, reserve).unwrap();
+        match image.unpack().await {
+            Ok(()) => assert!(fits),
+            Err(error) => assert!(!fits && error.contains("no space left"), "{error}"),
+        }
+        let left = names(&image.folder.path().join("snapshots/ingest")).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(image.snapshots.lowers(&image.layers)[0].exists(), fits);
+    }
 }
 
 #[tokio::test]

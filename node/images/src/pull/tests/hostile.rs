@@ -5,7 +5,7 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::media_types::{OCI_MANIFEST, WASM_CONFIG, WASM_LAYER};
+use crate::media_types::{OCI_LAYER_GZIP, OCI_MANIFEST, WASM_CONFIG, WASM_LAYER};
 
 /// A wasm artifact whose manifest can be tampered with, and what its blobs really are.
 #[derive(Clone)]
@@ -38,8 +38,8 @@ fn artifact() -> Artifact {
 }
 
 async fn registry_of(artifact: Artifact) -> String {
+    let config = Digest::of(&artifact.config).to_string();
     fake(move |path| {
-        let config = Digest::of(b"{}").to_string();
         if path.contains("/manifests/") {
             Response::new(Body::from(artifact.manifest.to_string()))
         } else if path.ends_with(&config) {
@@ -130,6 +130,104 @@ async fn too_much() {
     };
     let error = error_of(artifact(), limits).await;
     assert!(error.contains("module has 8 bytes"), "{error}");
+    let limits = Limits {
+        wasm_image_bytes: 9,
+        ..Limits::default()
+    };
+    let error = error_of(artifact(), limits).await;
+    assert!(error.contains("image has 10 bytes"), "{error}");
+}
+
+/// An image of a container, of one layer that is said to have so many bytes.
+fn container(size: u64) -> Artifact {
+    let mut artifact = artifact();
+    let diff_id = Digest::of(b"archive").to_string();
+    let config = json!({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}});
+    artifact.config = config.to_string().into_bytes();
+    artifact.manifest["config"] = json!({
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": Digest::of(&artifact.config).to_string(),
+        "size": artifact.config.len(),
+    });
+    artifact.manifest["layers"][0]["mediaType"] = OCI_LAYER_GZIP.into();
+    artifact.manifest["layers"][0]["size"] = size.into();
+    artifact
+}
+
+#[tokio::test]
+async fn what_does_not_fit_on_the_disk() {
+    let nothing = Reserve {
+        bytes: 0,
+        percent: 0.0,
+    };
+    let all = Reserve {
+        bytes: u64::MAX,
+        ..nothing
+    };
+    for (size, reserve, fits) in [
+        (8, nothing, true),
+        (8, all, false),
+        (1 << 62, nothing, false),
+    ] {
+        let host = registry_of(container(size)).await;
+        let config = PullerConfig {
+            containers: true,
+            limits: Limits {
+                // Of those of containers it is no bound.
+                wasm_image_bytes: 1,
+                ..Limits::default()
+            },
+            ..PullerConfig::default()
+        };
+        let node = Node::keeping(config, reserve);
+        let pulled = node.pull(&format!("{host}/app:v1")).await;
+        let blobs = node.puller.store().root().join("blobs/sha256");
+        let left = std::fs::read_dir(blobs).unwrap().count();
+        match pulled {
+            Ok(_) => assert!(fits && left == 3, "{size} {left}"),
+            Err(error) => {
+                assert_eq!(error.kind, PullErrorKind::ErrImagePull);
+                assert!(error.message.contains("no space left"), "{error}");
+                assert!(!fits && left == 0, "{size} {left}");
+            }
+        }
+    }
+}
+
+/// It never stalls for as long as would end it, and what it has announced would take it more than a day.
+#[tokio::test]
+async fn a_registry_that_trickles() {
+    let image = container(10_000_000);
+    let config = Digest::of(&image.config).to_string();
+    let host = fake(move |path| {
+        if path.contains("/manifests/") {
+            return Response::new(Body::from(image.manifest.to_string()));
+        }
+        if path.ends_with(&config) {
+            return Response::new(Body::from(image.config.clone()));
+        }
+        let stream = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let byte = bytes::Bytes::from_static(b"x");
+            Some((Ok::<_, std::io::Error>(byte), ()))
+        });
+        Response::new(Body::from_stream(stream))
+    })
+    .await;
+    let node = Node::new(PullerConfig {
+        containers: true,
+        limits: Limits {
+            deadline: Duration::from_secs(1),
+            lowest_rate: 10_000,
+            ..Limits::default()
+        },
+        ..PullerConfig::default()
+    });
+    let error = node.pull(&format!("{host}/app:v1")).await.unwrap_err();
+    // The deadline of the whole has moved away by then.
+    let cause = "the registry is too slow";
+    assert!(error.message.contains(cause), "{error}");
+    assert!(error.message.contains("of 10000000 bytes"), "{error}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use coracle_images::media_types;
+use coracle_images::{Reserve, media_types};
 use tar::EntryType::{self, Char, Directory, Fifo, Regular, Symlink};
 use tar::Header;
 
@@ -67,6 +67,26 @@ impl Node {
 
     fn find(&self, path: &str) -> io::Result<PathBuf> {
         self.volumes.find(&self.digest, Path::new(path))
+    }
+}
+
+#[tokio::test]
+async fn a_disk_keeps_its_reserve() {
+    let mut node = Node::new();
+    let content = node.folder.path().join("content");
+    for (bytes, fits) in [(u64::MAX, false), (0, true)] {
+        let reserve = Reserve {
+            bytes,
+            percent: 0.0,
+        };
+        node.content = ContentStore::open_keeping(&content, reserve).unwrap();
+        match node.ensure(&[&[(Regular, 0o644, "a", "a")]]).await {
+            Ok(()) => assert!(fits),
+            Err(error) => assert!(!fits && error.contains("no space left"), "{error}"),
+        }
+        let left = names(&node.folder.path().join("volumes/ingest")).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(node.find("a").is_ok(), fits);
     }
 }
 
