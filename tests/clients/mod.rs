@@ -1,7 +1,7 @@
 //! Real clients against the real binary, each in a folder of its own beside this file. All go the
 //! same ways: create, read, lists in pages, watches and informers through disconnects, the four
 //! patch types, apply with conflicts, dynamic and metadata-only clients where they have them,
-//! scale, eviction, events.
+//! scale, eviction, events. Those of Go reach into containers too.
 //!
 //! Programs in other languages run with `KUBECONFIG` and `DISTURB_URL` in their environment, see
 //! [`reach::Reach::run`]; `.ci/run` installs what they need.
@@ -15,7 +15,10 @@ mod reach;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use self::reach::Reach;
+use crate::cluster::busybox::cluster_with_busybox;
 use crate::cluster::{succeeded, tool_available};
 
 /// The folder of a client.
@@ -30,8 +33,8 @@ fn program(variable: &str, name: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| name.into(), PathBuf::from)
 }
 
-/// Builds one package of the Go tests and runs it.
-fn go(package: &str) {
+/// Builds one package of the Go tests, where there is Go: the folder of the program, and the program.
+fn build_go(package: &str) -> Option<(TempDir, PathBuf)> {
     let recent = |text: &str| {
         let minor = text.split_once("go1.").and_then(|(_, rest)| {
             rest.split(|c: char| !c.is_ascii_digit())
@@ -42,7 +45,7 @@ fn go(package: &str) {
         minor.is_some_and(|minor: u32| minor >= 26)
     };
     if !tool_available("go", Path::new("go"), &["version"], recent) {
-        return;
+        return None;
     }
     let built = tempfile::tempdir().unwrap();
     let test = built.path().join("test");
@@ -55,7 +58,14 @@ fn go(package: &str) {
             .output()
             .unwrap(),
     );
-    Reach::up().run(&mut Command::new(test));
+    Some((built, test))
+}
+
+/// Runs one package of the Go tests.
+fn go(package: &str) {
+    if let Some((_built, test)) = build_go(package) {
+        Reach::up().run(&mut Command::new(test));
+    }
 }
 
 #[test]
@@ -66,6 +76,22 @@ fn client_go_reads_and_writes_all_wire_formats() {
 #[test]
 fn client_go_and_controller_runtime_live_through_disconnects() {
     go("life");
+}
+
+#[test]
+fn client_go_reaches_into_containers_by_spdy_and_websockets() {
+    let Some((_built, test)) = build_go("streams") else {
+        return;
+    };
+    let Some((cluster, _)) = cluster_with_busybox(&[]) else {
+        return;
+    };
+    let ran = Command::new(test)
+        .args(["-test.v", "-test.timeout=5m"])
+        .env("KUBECONFIG", cluster.data().join("kubeconfig"))
+        .env("HOME", cluster.folder())
+        .output();
+    println!("{}", succeeded(&ran.unwrap()));
 }
 
 #[test]

@@ -36,6 +36,7 @@ const BEGIN: Duration = Duration::from_secs(30);
 pub(crate) struct Refusal {
     pub(crate) code: StatusCode,
     pub(crate) text: String,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Refusal {
@@ -46,6 +47,7 @@ impl Refusal {
         Self {
             code: parts.status,
             text: String::from_utf8_lossy(&text).trim().to_owned(),
+            headers: parts.headers,
         }
     }
 }

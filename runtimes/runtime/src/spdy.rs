@@ -31,6 +31,8 @@ const HEADERS: u16 = 8;
 
 /// The flag of a frame that is the last of its stream.
 const FIN: u8 = 1;
+/// Why a stream is reset: nobody has any more use for it.
+const CANCEL: u32 = 5;
 
 /// What comes from the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub enum Frame {
         /// Its number.
         stream: u32,
     },
-    /// Is to be answered with the same.
+    /// Is to be answered with the same, unless it is the answer to one of this side's own.
     Ping {
         /// Its number.
         id: u32,
@@ -129,7 +131,10 @@ impl Decoder {
         if self.came.len() < HEAD + length {
             return Ok(None);
         }
-        let content = self.came.split_to(HEAD + length).split_off(HEAD).freeze();
+        self.came.advance(HEAD);
+        // Bytes of its own: whoever keeps it holds nothing else that came with it.
+        let content = Bytes::copy_from_slice(&self.came[..length]);
+        self.came.advance(length);
         let last = flags & FIN != 0;
         if a & 0x80 == 0 {
             let stream = u32::from_be_bytes([a, b, c, d]);
@@ -286,7 +291,15 @@ impl Encoder {
         content.extend(stored(&[]));
     }
 
-    /// Answers a ping.
+    /// Ends a stream at once.
+    pub fn reset(stream: u32) -> Bytes {
+        let mut content = [0; 8];
+        content[..4].copy_from_slice(&stream.to_be_bytes());
+        content[4..].copy_from_slice(&CANCEL.to_be_bytes());
+        control(RST_STREAM, &content)
+    }
+
+    /// A ping, whose number is odd where it is a client's, or the answer to one.
     pub fn ping(id: u32) -> Bytes {
         control(PING, &id.to_be_bytes())
     }

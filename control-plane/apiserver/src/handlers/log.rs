@@ -83,7 +83,7 @@ pub(super) async fn log(call: &Call<'_>) -> Result<Response<Body>, Status> {
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
             Ok(response)
         }
-        Err(Refusal { code, text }) => Err(match code {
+        Err(Refusal { code, text, .. }) => Err(match code {
             StatusCode::BAD_REQUEST => Status::bad_request(text),
             StatusCode::NOT_FOUND => Status::failure(
                 404,

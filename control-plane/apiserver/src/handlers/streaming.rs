@@ -1,5 +1,5 @@
 //! pods/exec, pods/attach and pods/portforward: checked here, and then a byte stream between the
-//! client and the kubelet of the Pod's node, whose WebSocket it is.
+//! client and the kubelet of the Pod's node, whose WebSocket it is, or whose connection of SPDY.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
 use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{Response, StatusCode};
@@ -19,10 +19,17 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use url::form_urlencoded;
 
-use super::{Call, log, newest, websocket};
+use super::{Call, encode, log, newest, websocket};
 use crate::nodes::Refusal;
 use crate::registry::strategy::Subresource;
 use crate::server::Inner;
+
+/// What a connection of SPDY is called.
+const SPDY: &str = "SPDY/3.1";
+/// Where its protocols are offered, and the one that is spoken is told; and where a kubelet tells those
+/// that it knows if it is offered none of them.
+const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 
 /// Answers for one of the three.
 pub(super) async fn answer(
@@ -49,15 +56,14 @@ pub(super) async fn answer(
     }
     let headers = &call.parts.headers;
     // Nothing is begun for a client that could not be connected with it.
-    let client = websocket::is_asked(headers).then(|| websocket::upgrade(call));
+    let client = is_asked(headers).then(|| websocket::upgrade(call));
     let client = client.transpose()?;
     let server = call.server;
     let (headers, wanted) = (handshake(headers), StatusCode::SWITCHING_PROTOCOLS);
-    let asked = server.ask_kubelet(&node, &path, headers, wanted).await?;
-    let answer = asked.map_err(|Refusal { code, text }| match code {
-        StatusCode::BAD_REQUEST => Status::bad_request(text),
-        _ => Status::internal(format!("unable to upgrade connection: {text}")),
-    })?;
+    let answer = match server.ask_kubelet(&node, &path, headers, wanted).await? {
+        Ok(answer) => answer,
+        Err(refusal) => return refused(refusal),
+    };
     let client = client.ok_or_else(|| {
         Status::internal(format!(
             "the kubelet of node {node:?} upgraded a connection unasked"
@@ -70,6 +76,7 @@ pub(super) async fn answer(
         UPGRADE,
         SEC_WEBSOCKET_ACCEPT,
         SEC_WEBSOCKET_PROTOCOL,
+        PROTOCOL,
     ] {
         if let Some(value) = answer.headers().get(&name) {
             response.headers_mut().insert(name, value.clone());
@@ -95,26 +102,58 @@ pub(super) fn join(server: &Inner, client: OnUpgrade, answer: Response<Incoming>
     });
 }
 
+fn is_asked(headers: &HeaderMap) -> bool {
+    websocket::is_asked(headers) || websocket::is_asked_for(headers, SPDY)
+}
+
 /// What of a client's handshake is the kubelet's to answer. A client that asks for something else
-/// than a WebSocket is told so by it, after all that may be wrong beside that.
+/// than a WebSocket or SPDY is told so by it, after all that may be wrong beside that.
 fn handshake(of: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if !websocket::is_asked(of) {
+    if websocket::is_asked(of) {
+        for name in [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION] {
+            if let Some(value) = of.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        for protocol in websocket::protocols(of) {
+            if let Ok(protocol) = HeaderValue::from_str(protocol) {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+        }
+    } else if is_asked(of) {
+        headers.insert(UPGRADE, HeaderValue::from_static(SPDY));
+        for protocols in of.get_all(PROTOCOL) {
+            headers.append(PROTOCOL, protocols.clone());
+        }
+    } else {
         return headers;
     }
-    for name in [SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION] {
-        if let Some(value) = of.get(&name) {
-            headers.insert(name, value.clone());
-        }
-    }
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    for protocol in websocket::protocols(of) {
-        if let Ok(protocol) = HeaderValue::from_str(protocol) {
-            headers.append(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-    }
     headers
+}
+
+/// What a client is told that the kubelet refuses. One that offers no protocol which is known is told
+/// as the kubelet says it, with those that are.
+fn refused(refusal: Refusal) -> Result<Response<Body>, Status> {
+    let Refusal {
+        code,
+        text,
+        headers,
+    } = refusal;
+    if code == StatusCode::FORBIDDEN && headers.contains_key(ACCEPTED) {
+        let text = Body::from(format!("{text}\n"));
+        let mut response = encode::response(code, "text/plain; charset=utf-8", text);
+        for known in headers.get_all(ACCEPTED) {
+            response.headers_mut().append(ACCEPTED, known.clone());
+        }
+        return Ok(response);
+    }
+    Err(match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        _ => Status::internal(format!("unable to upgrade connection: {text}")),
+    })
 }
 
 /// What a process is asked, in the kubelet's words.
@@ -210,6 +249,73 @@ mod tests {
             staying.read_to_string(&mut said).await.unwrap();
             assert_eq!(said, "bye");
             timeout(LONG, carried).await.unwrap().unwrap();
+        }
+    }
+
+    fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
+        let named = of.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        named.collect()
+    }
+
+    #[test]
+    fn handshakes_are_passed_on() {
+        let spdy = [
+            ("connection", "Upgrade"),
+            ("upgrade", "SPDY/3.1"),
+            (
+                "x-stream-protocol-version",
+                "v4.channel.k8s.io, v3.channel.k8s.io",
+            ),
+        ];
+        let websocket = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "a2V5"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-protocol", "v5.channel.k8s.io"),
+        ];
+        for passed in [&spdy[..], &websocket] {
+            let asked = [passed, &[("authorization", "Bearer t"), ("accept", "a/b")]].concat();
+            let asked = headers(&asked);
+            assert!(is_asked(&asked));
+            assert_eq!(handshake(&asked), headers(passed));
+        }
+        for other in [
+            &[("connection", "Upgrade"), ("upgrade", "h2c")][..],
+            &[("connection", "close"), ("upgrade", "SPDY/3.1")],
+            &[],
+        ] {
+            let other = headers(other);
+            assert!(!is_asked(&other));
+            assert!(handshake(&other).is_empty());
+        }
+    }
+
+    #[test]
+    fn known_protocols_are_told_to_who_offers_others() {
+        let known = [
+            ("x-accepted-stream-protocol-versions", "v4.channel.k8s.io"),
+            ("x-accepted-stream-protocol-versions", "v3.channel.k8s.io"),
+        ];
+        let refusal = |code, known: &[_]| Refusal {
+            code,
+            text: "no".to_owned(),
+            headers: headers(known),
+        };
+        let told = refused(refusal(StatusCode::FORBIDDEN, &known)).unwrap();
+        assert_eq!(told.status(), StatusCode::FORBIDDEN);
+        let values: Vec<_> = told.headers().get_all(ACCEPTED).iter().collect();
+        assert_eq!(values, ["v4.channel.k8s.io", "v3.channel.k8s.io"]);
+        for (code, expected) in [
+            (StatusCode::FORBIDDEN, 500),
+            (StatusCode::NOT_FOUND, 500),
+            (StatusCode::BAD_REQUEST, 400),
+        ] {
+            let status = refused(refusal(code, &[])).unwrap_err();
+            assert_eq!(status.code(), expected);
         }
     }
 

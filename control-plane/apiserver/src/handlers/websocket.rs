@@ -42,7 +42,12 @@ pub(crate) const BEARER: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Whether a request asks for a WebSocket.
 pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
-    has(headers, &CONNECTION, "upgrade") && has(headers, &UPGRADE, "websocket")
+    is_asked_for(headers, "websocket")
+}
+
+/// Whether a request asks for an upgrade of its connection to that protocol.
+pub(super) fn is_asked_for(headers: &HeaderMap, protocol: &str) -> bool {
+    has(headers, &CONNECTION, "upgrade") && has(headers, &UPGRADE, protocol)
 }
 
 /// The words of a header, which may come as several and in lists.
@@ -70,7 +75,7 @@ pub(super) fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// 400 over connections that cannot be.
 pub(super) fn upgrade(call: &Call<'_>) -> Result<OnUpgrade, Status> {
     let upgrade = call.parts.extensions.get::<OnUpgrade>().cloned();
-    upgrade.ok_or_else(|| Status::bad_request("websocket: this connection cannot be upgraded"))
+    upgrade.ok_or_else(|| Status::bad_request("this connection cannot be upgraded"))
 }
 
 /// How what is sent becomes messages.

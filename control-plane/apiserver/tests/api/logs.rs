@@ -78,8 +78,10 @@ async fn no_kubelet_is_asked_for_a_connection_that_cannot_be_upgraded() {
             .header("upgrade", upgrade);
         api.request(request.body(Body::empty()).unwrap())
     };
-    let message = asked("websocket").await.fails(400, "BadRequest");
-    assert!(message.contains("cannot be upgraded"), "{message}");
+    for upgrade in ["websocket", "SPDY/3.1"] {
+        let message = asked(upgrade).await.fails(400, "BadRequest");
+        assert!(message.contains("cannot be upgraded"), "{message}");
+    }
     // What is wrong with another one is the kubelet's to say.
-    asked("SPDY/3.1").await.fails(404, "NotFound");
+    asked("h2c").await.fails(404, "NotFound");
 }

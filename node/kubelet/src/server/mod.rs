@@ -66,14 +66,17 @@ pub(crate) fn router(state: ApiState, allowed: Vec<String>) -> Router {
             "/containerLogs/{namespace}/{pod}/{container}",
             get(handlers::container_logs),
         )
-        .route("/exec/{namespace}/{pod}/{container}", get(streaming::exec))
+        .route(
+            "/exec/{namespace}/{pod}/{container}",
+            get(streaming::exec).post(streaming::exec),
+        )
         .route(
             "/attach/{namespace}/{pod}/{container}",
-            get(streaming::attach),
+            get(streaming::attach).post(streaming::attach),
         )
         .route(
             "/portForward/{namespace}/{pod}",
-            get(streaming::port_forward),
+            get(streaming::port_forward).post(streaming::port_forward),
         )
         .route("/connect/{namespace}/{pod}", get(streaming::connect))
         .with_state(state)

@@ -20,15 +20,15 @@ use super::world::{Running, World, is_ready, path};
 type Client = WebSocketStream<TlsStream<TcpStream>>;
 
 /// A kubelet with a Pod `web` whose container `main` runs.
-struct Node {
-    world: World,
-    kubelet: Running,
+pub(super) struct Node {
+    pub(super) world: World,
+    pub(super) kubelet: Running,
     authority: Authority,
     port: u16,
 }
 
 impl Node {
-    async fn new(behaviour: Behaviour) -> Self {
+    pub(super) async fn new(behaviour: Behaviour) -> Self {
         let world = World::new();
         world.runtime.behave("main", behaviour);
         let authority = Authority::new();
@@ -53,18 +53,27 @@ impl Node {
         connected.unwrap()
     }
 
-    /// Asks for a bare stream of bytes, or for what else is called so: the status, and the stream.
-    async fn bytes(&self, path: &str, upgrade: &str) -> (u16, TlsStream<TcpStream>) {
+    /// Asks for an upgrade by a request with more headers: the head of the answer, and what follows.
+    pub(super) async fn upgraded(
+        &self,
+        request: &str,
+        headers: &str,
+    ) -> (String, TlsStream<TcpStream>) {
         let mut stream = self.stream().await;
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n\r\n"
-        );
+        let request =
+            format!("{request} HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let head = String::from_utf8(head).unwrap();
+        (String::from_utf8(head).unwrap(), stream)
+    }
+
+    /// Asks for a bare stream of bytes, or for what else is called so: the status, and the stream.
+    async fn bytes(&self, path: &str, upgrade: &str) -> (u16, TlsStream<TcpStream>) {
+        let headers = format!("upgrade: {upgrade}\r\n");
+        let (head, stream) = self.upgraded(&format!("GET {path}"), &headers).await;
         (head.split(' ').nth(1).unwrap().parse().unwrap(), stream)
     }
 

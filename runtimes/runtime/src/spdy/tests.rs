@@ -92,6 +92,7 @@ fn frames_are_taken_as_they_come() {
         Encoder::ping(7),
         Encoder::data(1, b"", true),
         Encoder::default().reply(3),
+        Encoder::reset(3),
     ];
     let mut decoder = Decoder::new();
     let mut frames = Vec::new();
@@ -109,6 +110,7 @@ fn frames_are_taken_as_they_come() {
         data(b"", true),
         // Our own compressor's blocks can be unpacked.
         Frame::Other,
+        Frame::Reset { stream: 3 },
     ];
     assert_eq!(frames, expected);
 }

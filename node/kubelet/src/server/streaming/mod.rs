@@ -1,7 +1,7 @@
 //! Exec, attach and port-forward; and `connect`, by which the API server's proxies reach Pods.
 //!
-//! The API server has checked who asks and for what, and passes the client's WebSocket on as it
-//! is. What follows belongs to the client: it ends with it.
+//! The API server has checked who asks and for what, and passes the client's connection on as it is
+//! after the upgrade, to a WebSocket or to SPDY. What follows belongs to the client: it ends with it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use tokio::time::timeout;
 
 use super::ApiState;
 use crate::{pod, pod_dial};
-use remote_command::Ending;
+use remote_command::{Asked, Ending};
 
 mod port_forward;
 mod relay;
 mod remote_command;
 mod socket;
+mod upgrade;
 
-pub(crate) use socket::Sockets;
+pub(crate) use upgrade::Sockets;
 
 type Refused = (StatusCode, String);
 
@@ -76,6 +77,13 @@ impl Options {
         }
         Ok(options)
     }
+
+    fn asked(&self) -> Asked {
+        Asked {
+            wanted: self.wanted,
+            terminal: self.terminal,
+        }
+    }
 }
 
 /// Runs a command in a container.
@@ -92,6 +100,7 @@ pub(super) async fn exec(
     }
     let pod = find(&state, &namespace, &name)?;
     let (runtime, id) = running(&state, &pod, &container)?;
+    let asked = options.asked();
     let config = ExecConfig {
         command: options.command,
         terminal: options.terminal,
@@ -102,8 +111,8 @@ pub(super) async fn exec(
     let upgraded = state
         .sockets
         .upgrade(request, known, async move |socket, protocol| {
-            let session = runtime.exec(&id, config).await;
-            remote_command::serve(socket, protocol, session, Ending::Code).await;
+            let session = runtime.exec(&id, config);
+            remote_command::serve(socket, protocol, asked, session, Ending::Code).await;
         });
     Ok(upgraded)
 }
@@ -118,12 +127,13 @@ pub(super) async fn attach(
     let options = Options::parse_streams(query.as_deref().unwrap_or_default())?;
     let pod = find(&state, &namespace, &name)?;
     let (runtime, id) = running(&state, &pod, &container)?;
+    let asked = options.asked();
     let known = &remote_command::PROTOCOLS;
     let upgraded = state
         .sockets
         .upgrade(request, known, async move |socket, protocol| {
-            let session = runtime.attach(&id, options.wanted).await;
-            remote_command::serve(socket, protocol, session, Ending::Detached).await;
+            let session = runtime.attach(&id, asked.wanted);
+            remote_command::serve(socket, protocol, asked, session, Ending::Detached).await;
         });
     Ok(upgraded)
 }
@@ -167,7 +177,7 @@ pub(super) async fn connect(
         let text = "an address and a port must be specified".to_owned();
         return Err((StatusCode::BAD_REQUEST, text));
     };
-    if !socket::wants_bytes(request.headers()) {
+    if !upgrade::wants_bytes(request.headers()) {
         let text = "this is a stream of bytes, to which a connection must be upgraded".to_owned();
         return Err((StatusCode::BAD_REQUEST, text));
     }

@@ -1,9 +1,10 @@
-//! Port-forward over a WebSocket, in the two forms that clients speak.
+//! Port-forward, in the two forms that clients speak.
 //!
-//! `SPDY/3.1+portforward.k8s.io` (kubectl) is a tunnel: messages are a byte stream of SPDY frames,
-//! with a pair of streams for each connection, one for its data and one for what went wrong
-//! (KEP-4006). `v4.channel.k8s.io` has a pair of channels for each port that the query names, and
-//! so one connection to each.
+//! `portforward.k8s.io` is SPDY, with a pair of streams for each connection, one for its data and one
+//! for what went wrong. Its bytes are those of the connection itself, or of messages of a WebSocket,
+//! which is a tunnel then (`SPDY/3.1+portforward.k8s.io`, KEP-4006). `v4.channel.k8s.io`, in a
+//! WebSocket alone, has a pair of channels for each port that the query names, and so one connection
+//! to each.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,15 +18,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::socket::{CHUNK, Incoming, MAX_MESSAGE, Outgoing, Socket, framed};
+use super::socket::{CHUNK, FINISH, GOODBYE, Incoming, MAX_MESSAGE, Outgoing, Socket, framed};
+use super::upgrade::Protocols;
 use crate::node_context::NodeContext;
 use crate::pod;
 use crate::pod_dial;
 
-/// A tunnel for SPDY.
-const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-/// The protocols, see [`super::socket::Sockets::upgrade`].
-pub(super) const PROTOCOLS: [&str; 2] = [TUNNEL, "v4.channel.k8s.io"];
+const CHANNELS: &str = "v4.channel.k8s.io";
+/// The protocols, see [`super::upgrade::Sockets::upgrade`].
+pub(super) const PROTOCOLS: Protocols = Protocols {
+    websocket: &["SPDY/3.1+portforward.k8s.io", CHANNELS],
+    spdy: &["portforward.k8s.io"],
+};
 
 /// Messages on their way to a connection, and bytes on their way to all of a client's; where there is
 /// no more room, the client is not read.
@@ -59,11 +63,15 @@ impl Target {
 pub(super) async fn serve(socket: Socket, protocol: &str, target: Arc<Target>, ports: Vec<u16>) {
     let (mut incoming, outgoing, writer) = socket.split(PATIENCE);
     let run = async move {
-        match protocol {
-            TUNNEL => tunnel(&mut incoming, outgoing, target).await,
-            _ => channels(&mut incoming, outgoing, target, ports).await,
-        }
-        incoming
+        let farewell = if protocol == CHANNELS {
+            channels(&mut incoming, outgoing, target, ports).await;
+            FINISH
+        } else {
+            // The client has ended it, or is not understood.
+            streams(&mut incoming, outgoing, target).await;
+            GOODBYE
+        };
+        (incoming, farewell)
     };
     writer.beside(run).await;
 }
@@ -127,7 +135,7 @@ where
     }
 }
 
-/// A stream of the tunnel that the client has opened.
+/// A stream that the client has opened.
 enum Opened {
     /// Takes what went wrong with the connection of that number.
     Error { request: String },
@@ -140,17 +148,17 @@ enum Opened {
     },
 }
 
-async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>) {
+async fn streams(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>) {
     let budget = Budget::new();
     let (mut decoder, mut encoder) = (Decoder::new(), Encoder::default());
-    let mut streams: HashMap<u32, Opened> = HashMap::new();
+    let mut opened: HashMap<u32, Opened> = HashMap::new();
     let mut connections = JoinSet::new();
     loop {
         let message = tokio::select! {
             message = incoming.next() => message,
             Some(ended) = connections.join_next() => {
                 for stream in ended.unwrap_or_default() {
-                    streams.remove(&stream);
+                    opened.remove(&stream);
                 }
                 continue;
             }
@@ -171,24 +179,30 @@ async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>
                     stream, headers, ..
                 } => {
                     // A client opens each number once; one that ends is counted until it has.
-                    if streams.len().max(connections.len()) >= STREAMS
-                        || streams.contains_key(&stream)
+                    if opened.len().max(connections.len()) >= STREAMS
+                        || opened.contains_key(&stream)
                     {
                         return;
                     }
                     let header = |name| headers.get(name).map_or("", String::as_str);
-                    let request = header("requestid").to_owned();
+                    let is_error = header("streamtype") == "error";
+                    let request = match header("requestid") {
+                        // Old clients open the two of a pair one after the other.
+                        "" if is_error => stream.to_string(),
+                        "" => stream.saturating_sub(2).to_string(),
+                        request => request.to_owned(),
+                    };
                     let answered = outgoing.send(encoder.reply(stream)).await;
-                    if header("streamtype") == "error" {
-                        streams.insert(stream, Opened::Error { request });
+                    if is_error {
+                        opened.insert(stream, Opened::Error { request });
                     } else {
-                        let of_request = |(number, opened): (&u32, &Opened)| match opened {
+                        let of_request = |(number, stream): (&u32, &Opened)| match stream {
                             Opened::Error { request: other } => {
                                 (*other == request).then_some(*number)
                             }
                             Opened::Data { .. } => None,
                         };
-                        let errors = streams.iter().find_map(of_request);
+                        let errors = opened.iter().find_map(of_request);
                         let (sender, inbox) = mpsc::channel(INBOX);
                         let port = header("port").parse().map_err(|_| {
                             format!("port {:?} is no number of a port", header("port"))
@@ -201,12 +215,12 @@ async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>
                                 .flatten()
                                 .collect::<Vec<u32>>()
                         });
-                        let opened = Opened::Data {
+                        let data = Opened::Data {
                             inbox: Some(sender),
                             task,
                             errors,
                         };
-                        streams.insert(stream, opened);
+                        opened.insert(stream, data);
                     }
                     answered
                 }
@@ -215,7 +229,7 @@ async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>
                     bytes,
                     last,
                 } => {
-                    if let Some(Opened::Data { inbox, .. }) = streams.get_mut(&stream) {
+                    if let Some(Opened::Data { inbox, .. }) = opened.get_mut(&stream) {
                         if let Some(inbox) = inbox.as_ref().filter(|_| !bytes.is_empty()) {
                             budget.give(inbox, bytes).await;
                         }
@@ -227,19 +241,20 @@ async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>
                 }
                 // Nobody is there any more for the connection. The client waits for the end of its
                 // errors.
-                Frame::Reset { stream } => match streams.remove(&stream) {
+                Frame::Reset { stream } => match opened.remove(&stream) {
                     Some(Opened::Data { task, errors, .. }) => {
                         task.abort();
-                        match errors.filter(|errors| streams.remove(errors).is_some()) {
+                        match errors.filter(|errors| opened.remove(errors).is_some()) {
                             Some(errors) => outgoing.send(Encoder::data(errors, &[], true)).await,
                             None => true,
                         }
                     }
                     Some(Opened::Error { .. }) | None => true,
                 },
-                Frame::Ping { id } => outgoing.send(Encoder::ping(id)).await,
+                // An even one is the answer to one of ours.
+                Frame::Ping { id } if id % 2 == 1 => outgoing.send(Encoder::ping(id)).await,
                 Frame::GoAway => return,
-                Frame::Other => true,
+                Frame::Ping { .. } | Frame::Other => true,
             };
             if !answered {
                 return;
@@ -248,7 +263,7 @@ async fn tunnel(incoming: &mut Incoming, outgoing: Outgoing, target: Arc<Target>
     }
 }
 
-/// One connection of the tunnel.
+/// One connection, and its pair of streams.
 async fn connection(
     target: &Target,
     outgoing: &Outgoing,

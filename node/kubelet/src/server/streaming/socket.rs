@@ -1,34 +1,25 @@
-//! Requests that become WebSockets (RFC 6455), or bare streams of bytes.
+//! The connection of a client once it is upgraded, in halves: what comes is one sequence of messages,
+//! and so is what is sent, from however many tasks.
+//!
+//! A WebSocket has messages. Over a connection of SPDY each message that is sent is a frame, and one
+//! that comes a piece of the bytes, wherever frames begin in it: so do they come through a tunnel too
+//! that is a WebSocket (see [`super::port_forward`]), and nobody need know of which kind a socket is.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
+use coracle_runtime::spdy::Encoder;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::Refused;
-
-/// WebSockets and bare streams at a time.
-const SOCKETS: usize = 1024;
-/// What a bare stream of bytes is called when it is asked for.
-const BYTES: &str = "tcp";
 /// Bytes of a message at most: a tunnel's largest frame with what is around it. Clients send tens of
 /// kilobytes.
 pub(super) const MAX_MESSAGE: usize = 2 << 20;
@@ -39,130 +30,31 @@ const OUTBOX: usize = 16;
 /// How long nothing may be sent. Then a ping shows whether the client is still there: nobody may be
 /// reading from it, such as while its input waits for a process.
 const QUIET: Duration = Duration::from_secs(30);
-/// How long the end may take to reach the client.
+/// The number of pings of SPDY; a server's are even.
+const PING: u32 = 2;
+/// How long a client may take to hear what was sent last, and to close then, as Kubernetes'
+/// `finishTimeout` is: it may read slowly, and most of that is in buffers on its way by now.
+pub(super) const FINISH: Duration = Duration::from_secs(15 * 60);
+/// How long where there is nothing more to hear.
 pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
-/// The tasks that serve WebSockets and bare streams.
-#[derive(Clone)]
-pub(crate) struct Sockets {
-    tasks: TaskTracker,
-    cancel: CancellationToken,
-    slots: Arc<Semaphore>,
+type Stream = TokioIo<Upgraded>;
+type WebSocket = WebSocketStream<Stream>;
+
+/// A connection of a client.
+pub(super) enum Socket {
+    WebSocket(Box<WebSocket>),
+    Spdy(Stream),
 }
-
-impl Sockets {
-    /// Those of `tasks`, which end when cancelled.
-    pub(crate) fn new(tasks: TaskTracker, cancel: CancellationToken) -> Self {
-        let slots = Arc::new(Semaphore::new(SOCKETS));
-        Self {
-            tasks,
-            cancel,
-            slots,
-        }
-    }
-
-    /// Answers with the upgrade to the first protocol of the client's that is among `known`, and
-    /// serves it by `serve` once that is done.
-    pub(super) fn upgrade<F>(
-        &self,
-        mut request: Request,
-        known: &[&'static str],
-        serve: impl FnOnce(Socket, &'static str) -> F + Send + 'static,
-    ) -> Response
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let Some(protocol) = protocol(request.headers(), known) else {
-            let text = format!(
-                "the client speaks none of the protocols {}",
-                known.join(", ")
-            );
-            return (StatusCode::BAD_REQUEST, text).into_response();
-        };
-        let upgrade = hyper::upgrade::on(&mut request);
-        let mut response = match create_response_with_body(&request, Body::empty) {
-            Ok(response) => response,
-            Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-        };
-        let serve = move |upgraded| async move {
-            serve(Socket::new(upgraded).await, protocol).await;
-        };
-        if let Err(refused) = self.spawn(upgrade, serve) {
-            return refused.into_response();
-        }
-        let name = HeaderValue::from_static(protocol);
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
-        response
-    }
-
-    /// Answers with the upgrade to a bare stream of bytes, and serves it by `serve` once that is
-    /// done.
-    ///
-    /// # Errors
-    /// 503 where there is no room.
-    pub(super) fn upgrade_to_bytes<F>(
-        &self,
-        mut request: Request,
-        serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
-    ) -> Result<Response, Refused>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let upgrade = hyper::upgrade::on(&mut request);
-        self.spawn(upgrade, move |upgraded| serve(TokioIo::new(upgraded)))?;
-        let headers = [(CONNECTION, "Upgrade"), (UPGRADE, BYTES)];
-        Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
-    }
-
-    /// Serves a connection once it is upgraded.
-    fn spawn<F>(
-        &self,
-        upgrade: OnUpgrade,
-        serve: impl FnOnce(Upgraded) -> F + Send + 'static,
-    ) -> Result<(), Refused>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            let text = format!("this node serves {SOCKETS} streams already");
-            return Err((StatusCode::SERVICE_UNAVAILABLE, text));
-        };
-        let cancel = self.cancel.clone();
-        self.tasks.spawn(async move {
-            let _slot = slot;
-            let served = async {
-                match upgrade.await {
-                    Ok(upgraded) => serve(upgraded).await,
-                    Err(error) => tracing::debug!(%error, "a connection was not upgraded"),
-                }
-            };
-            cancel.run_until_cancelled(served).await;
-        });
-        Ok(())
-    }
-}
-
-/// Whether a request asks for a bare stream of bytes.
-pub(super) fn wants_bytes(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(UPGRADE);
-    upgrade.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(BYTES.as_bytes()))
-}
-
-/// The first protocol that the client offers and that is known.
-fn protocol(headers: &HeaderMap, known: &[&'static str]) -> Option<&'static str> {
-    let offers = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
-    let texts = offers.filter_map(|value| value.to_str().ok());
-    let mut words = texts.flat_map(|text| text.split(',')).map(str::trim);
-    words.find_map(|word| known.iter().copied().find(|known| *known == word))
-}
-
-type Inner = WebSocketStream<TokioIo<Upgraded>>;
-
-/// A WebSocket of a client.
-pub(super) struct Socket(Inner);
 
 /// What the client sends.
-pub(super) struct Incoming(SplitStream<Inner>);
+pub(super) enum Incoming {
+    WebSocket(SplitStream<WebSocket>),
+    Spdy {
+        reader: ReadHalf<Stream>,
+        came: BytesMut,
+    },
+}
 
 /// What is sent to the client; clones share it.
 #[derive(Clone)]
@@ -170,10 +62,15 @@ pub(super) struct Outgoing(mpsc::Sender<Bytes>);
 
 /// Sends what [`Outgoing`] is given.
 pub(super) struct Writer {
-    sink: SplitSink<Inner, Message>,
+    sink: Sink,
     outbox: mpsc::Receiver<Bytes>,
     /// How long the client may not read.
     patience: Duration,
+}
+
+enum Sink {
+    WebSocket(SplitSink<WebSocket, Message>),
+    Spdy(WriteHalf<Stream>),
 }
 
 /// A message of a protocol in which each begins with the number of a channel.
@@ -185,107 +82,138 @@ pub(super) fn framed(channel: u8, content: &[u8]) -> Bytes {
 }
 
 impl Socket {
-    async fn new(upgraded: Upgraded) -> Self {
+    pub(super) async fn websocket(upgraded: Upgraded) -> Self {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let io = TokioIo::new(upgraded);
-        Self(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
+        let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        Self::WebSocket(Box::new(socket))
+    }
+
+    pub(super) fn spdy(upgraded: Upgraded) -> Self {
+        Self::Spdy(TokioIo::new(upgraded))
     }
 
     /// Its halves; a client that reads nothing for longer than `patience` is given up.
     pub(super) fn split(self, patience: Duration) -> (Incoming, Outgoing, Writer) {
-        let (sink, stream) = self.0.split();
+        let (incoming, sink) = match self {
+            Self::WebSocket(socket) => {
+                let (sink, stream) = (*socket).split();
+                (Incoming::WebSocket(stream), Sink::WebSocket(sink))
+            }
+            Self::Spdy(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                let came = BytesMut::new();
+                (Incoming::Spdy { reader, came }, Sink::Spdy(writer))
+            }
+        };
         let (outgoing, outbox) = mpsc::channel(OUTBOX);
         let writer = Writer {
             sink,
             outbox,
             patience,
         };
-        (Incoming(stream), Outgoing(outgoing), writer)
+        (incoming, Outgoing(outgoing), writer)
     }
 }
 
 impl Incoming {
-    /// The next message with content; none at the client's end.
+    /// The next message with content; none at the client's end. Whoever stops to wait for it loses
+    /// nothing.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            match self.0.next().await? {
-                Ok(Message::Binary(bytes)) => return Some(bytes),
-                Ok(Message::Text(text)) => return Some(text.into()),
-                // Pings are answered by the library.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) | Err(_) => return None,
+        match self {
+            Self::WebSocket(stream) => loop {
+                match stream.next().await? {
+                    Ok(Message::Binary(bytes)) => return Some(bytes),
+                    Ok(Message::Text(text)) => return Some(text.into()),
+                    // Pings are answered by the library.
+                    Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                    Ok(Message::Close(_)) | Err(_) => return None,
+                }
+            },
+            Self::Spdy { reader, came } => {
+                came.reserve(CHUNK);
+                let read = reader.read_buf(came).await;
+                match read {
+                    Ok(1..) => Some(came.split().freeze()),
+                    Ok(0) | Err(_) => None,
+                }
             }
         }
     }
 }
 
 impl Outgoing {
-    /// Sends a binary message; false if the client is gone.
+    /// Sends a message; false if the client is gone.
     pub(super) async fn send(&self, message: Bytes) -> bool {
         self.0.send(message).await.is_ok()
     }
 }
 
+impl Sink {
+    /// Sends a message; false if the client is gone.
+    async fn send(&mut self, message: Bytes) -> bool {
+        match self {
+            Self::WebSocket(sink) => sink.send(Message::Binary(message)).await.is_ok(),
+            Self::Spdy(writer) => {
+                writer.write_all(&message).await.is_ok() && writer.flush().await.is_ok()
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> bool {
+        match self {
+            Self::WebSocket(sink) => sink.send(Message::Ping(Bytes::new())).await.is_ok(),
+            Self::Spdy(_) => self.send(Encoder::ping(PING)).await,
+        }
+    }
+
+    /// Says that nothing more comes, where that is not said in what was sent.
+    async fn close(&mut self) {
+        if let Self::WebSocket(sink) = self {
+            let close = Message::Close(Some(CloseFrame {
+                code: CloseCode::Normal,
+                reason: Utf8Bytes::default(),
+            }));
+            // A client that is gone hears nothing of it.
+            let _ = sink.send(close).await;
+        }
+    }
+}
+
 impl Writer {
     /// Sends while `run` has anything to send, and closes the socket when it has ended; a client
-    /// that is gone or does not read ends it.
-    pub(super) async fn beside(self, run: impl Future<Output = Incoming>) {
+    /// that is gone or does not read ends it. `run` says how long the client has for what was sent
+    /// last.
+    pub(super) async fn beside(self, run: impl Future<Output = (Incoming, Duration)>) {
         let mut sending = std::pin::pin!(self.send());
-        let mut incoming = tokio::select! {
-            incoming = run => incoming,
+        let (mut incoming, farewell) = tokio::select! {
+            ended = run => ended,
             () = &mut sending => return,
         };
         sending.await;
         // A connection that is closed with something unread is reset, and what was sent last may be
         // lost with it: the client closes first.
         let rest = async { while incoming.next().await.is_some() {} };
-        let _ = tokio::time::timeout(GOODBYE, rest).await;
+        let _ = tokio::time::timeout(farewell, rest).await;
     }
 
     /// Sends until there is nobody left who has anything to send.
     async fn send(mut self) {
         loop {
-            let message = match tokio::time::timeout(QUIET, self.outbox.recv()).await {
-                Ok(Some(message)) => Message::Binary(message),
+            let sent = match tokio::time::timeout(QUIET, self.outbox.recv()).await {
+                Ok(Some(message)) => {
+                    tokio::time::timeout(self.patience, self.sink.send(message)).await
+                }
                 Ok(None) => break,
-                Err(_) => Message::Ping(Bytes::new()),
+                Err(_) => tokio::time::timeout(self.patience, self.sink.ping()).await,
             };
-            let sent = self.sink.send(message);
-            if !matches!(tokio::time::timeout(self.patience, sent).await, Ok(Ok(()))) {
+            if !matches!(sent, Ok(true)) {
                 return;
             }
         }
-        let close = Message::Close(Some(CloseFrame {
-            code: CloseCode::Normal,
-            reason: Utf8Bytes::default(),
-        }));
-        let goodbye = self.sink.send(close);
-        // A client that is gone, or does not read, hears nothing of it.
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_clients_order_decides() {
-        let known = ["v5", "v4"];
-        for (offered, expected) in [
-            (&["v5, v4"][..], Some("v5")),
-            (&["v4,v5"], Some("v4")),
-            (&["v9", "v4"], Some("v4")),
-            (&["v9"], None),
-            (&[], None),
-        ] {
-            let mut headers = HeaderMap::new();
-            for offer in offered {
-                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offer));
-            }
-            assert_eq!(protocol(&headers, &known), expected, "{offered:?}");
-        }
+        // One that does not read hears nothing of it either.
+        let _ = tokio::time::timeout(self.patience.min(FINISH), self.sink.close()).await;
     }
 }
