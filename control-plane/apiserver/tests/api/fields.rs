@@ -59,7 +59,7 @@ fn known() -> BTreeMap<&'static str, Vec<&'static str>> {
         ),
         (
             "resourceslices.resource.k8s.io",
-            vec!["spec.driver", "spec.nodeName"],
+            vec!["spec.driver", "spec.nodeName", "spec.pool.name"],
         ),
         ("replicationcontrollers.", vec!["status.replicas"]),
         ("secrets.", vec!["type"]),
