@@ -357,11 +357,17 @@ impl Inner {
         }
     }
 
-    /// Flow control: waits until there are seats for the request.
+    /// Flow control: waits until there are seats for the request. What lasts and is no watch takes
+    /// none.
     async fn take_seats(&self, user: &UserInfo, passage: &mut Passage<'_>) -> Result<(), Status> {
         let Passage {
             info, kind, query, ..
         } = *passage;
+        if passage.long_running && info.verb != "watch" {
+            // It waits for somebody else, for as long as it likes: it would hold up its level, and
+            // whoever looks into a Pod because the server is busy would be refused.
+            return Ok(());
+        }
         let wide = match kind {
             Some(kind) if width::depends_on_count(info, query) => {
                 let stored = self.counts.of(&self.registry, kind.descriptor()).await;

@@ -17,6 +17,7 @@
 //! lock around them, the time, and the wakers of those who wait. A seat is held until the response
 //! has been sent whole, but no longer than a request may take: a client that does not read its
 //! answer does not hold up its level. A watch holds its seats until it has sent what it began with.
+//! What else lasts (exec, proxies, logs that are followed) takes none, as in Kubernetes.
 //!
 //! Deliberately absent: what watchers of an object cost its writer (upstream's additional latency).
 //! An object is encoded once, when it is written, and all watchers get those bytes.
