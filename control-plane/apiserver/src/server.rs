@@ -405,6 +405,7 @@ impl Inner {
             parts,
             user,
             seats: &passage.seats,
+            trail: passage.trail.as_deref(),
         };
         let mut response = dispatch(&call, body).await?;
         let text = info.subresource == "log";

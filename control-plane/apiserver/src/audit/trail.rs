@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -143,6 +144,25 @@ impl Trail {
         Body::new(Captured { body, capture })
     }
 
+    /// An object was sent. What it is called is told at every level: no path names what is created,
+    /// nor the version that is meant of what is replaced.
+    pub(crate) fn sent(&self, meta: &ObjectMeta) {
+        let mut state = self.state.lock();
+        let Some(reference) = &mut state.event.object_ref else {
+            return;
+        };
+        for (told, sent) in [
+            (&mut reference.namespace, &meta.namespace),
+            (&mut reference.name, &meta.name),
+            (&mut reference.uid, &meta.uid),
+            (&mut reference.resource_version, &meta.resource_version),
+        ] {
+            if told.is_empty() {
+                told.push_str(sent.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
     /// The answer, kept where the level wants it. Streams are not.
     pub(crate) fn response(&self, response: Response<Body>) -> Response<Body> {
         if self.decision.level < Level::RequestResponse {
@@ -190,14 +210,6 @@ impl Trail {
         }
         if let Some(answered) = state.answered.take() {
             let object = self.object(&mut state.event, &answered);
-            if let (Some(reference), Some(object)) = (&mut state.event.object_ref, &object) {
-                let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-                if reference.name.is_empty() {
-                    meta("name").clone_into(&mut reference.name);
-                }
-                meta("uid").clone_into(&mut reference.uid);
-                meta("resourceVersion").clone_into(&mut reference.resource_version);
-            }
             state.event.response_object = object;
         }
         self.emit(&mut state, Stage::ResponseComplete);

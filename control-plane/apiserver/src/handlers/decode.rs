@@ -45,6 +45,9 @@ pub(super) async fn object(
     let object = kind
         .decode(&json)
         .map_err(|error| cannot_handle(kind, &error))?;
+    if let Some(trail) = call.trail {
+        trail.sent(object.meta());
+    }
     Ok(Decoded { object, warnings })
 }
 

@@ -35,6 +35,7 @@ use http::Response;
 use http::request::Parts;
 use parking_lot::Mutex;
 
+use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
 use crate::flow::Permit;
 use crate::registry::erased::Kind;
@@ -55,6 +56,8 @@ pub(crate) struct Call<'a> {
     /// What flow control has given it. A watch takes them along until it has sent the state with
     /// which it begins; all others keep them until the answer has been sent.
     pub(crate) seats: &'a Mutex<Option<Permit>>,
+    /// Where it is audited, if it is.
+    pub(crate) trail: Option<&'a Trail>,
 }
 
 impl<'a> Call<'a> {
