@@ -17,7 +17,7 @@ use super::encode::{self, accepted, warn};
 use super::patch::{Patching, undecodable};
 use super::shapes::{self, Include};
 use super::{Call, apply, decode};
-use crate::registry::create::{match_name, match_namespace};
+use crate::registry::create::{check_name, match_namespace};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::update::Part;
@@ -133,7 +133,7 @@ async fn change(
     let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut wanted = change(&view(call, current)?)?;
         match_namespace(call.target(), &mut wanted)?;
-        match_name(call.target(), &mut wanted)?;
+        check_name(call.target(), &wanted.metadata)?;
         let replicas = wanted
             .spec
             .as_ref()
