@@ -104,6 +104,8 @@ struct Passage<'a> {
     kind: Option<&'a Arc<dyn Kind>>,
     query: &'a Query,
     long_running: bool,
+    /// What it may take in all, if it does not last.
+    limit: Duration,
     audit_id: &'a str,
     received: Timestamp,
     trail: Option<Arc<Trail>>,
@@ -178,11 +180,18 @@ impl Inner {
             .metrics
             .requests
             .begin(&labels, info.is_read_only(), long_running);
+        // What lasts has no deadline; of a proxy the query is somebody else's.
+        let limit = if long_running {
+            Ok(self.timeouts.request)
+        } else {
+            deadline(&query, self.timeouts.request)
+        };
         let mut passage = Passage {
             info: &info,
             kind: kind.as_ref(),
             query: &query,
             long_running,
+            limit: limit.as_ref().copied().unwrap_or(self.timeouts.request),
             audit_id: &line.audit_id,
             received,
             trail: None,
@@ -190,12 +199,6 @@ impl Inner {
             seats: Mutex::new(None),
         };
 
-        // What lasts has no deadline; of a proxy the query is somebody else's.
-        let limit = if long_running {
-            Ok(self.timeouts.request)
-        } else {
-            deadline(&query, self.timeouts.request)
-        };
         let answer = match &limit {
             Err(refused) => Ok(Ok(Err(refused.clone()))),
             Ok(limit) => {
@@ -361,7 +364,11 @@ impl Inner {
     /// none.
     async fn take_seats(&self, user: &UserInfo, passage: &mut Passage<'_>) -> Result<(), Status> {
         let Passage {
-            info, kind, query, ..
+            info,
+            kind,
+            query,
+            limit,
+            ..
         } = *passage;
         if passage.long_running && info.verb != "watch" {
             // It waits for somebody else, for as long as it likes: it would hold up its level, and
@@ -375,7 +382,7 @@ impl Inner {
             }
             _ => 1,
         };
-        match self.flow.admit(user, info, wide).await {
+        match self.flow.admit(user, info, wide, limit).await {
             Ok(permit) => {
                 passage.place = Some((permit.place().clone(), permit.waited()));
                 *passage.seats.lock() = Some(permit);
