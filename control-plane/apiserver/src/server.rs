@@ -112,6 +112,8 @@ struct Passage<'a> {
     place: Option<(Place, Duration)>,
     /// A watch takes its seats along and gives them back before it ends.
     seats: Mutex<Option<Permit>>,
+    /// Warnings that are told with a refusal too.
+    noted: Mutex<Vec<String>>,
 }
 
 impl Passage<'_> {
@@ -197,6 +199,7 @@ impl Inner {
             trail: None,
             place: None,
             seats: Mutex::new(None),
+            noted: Mutex::default(),
         };
 
         let answer = match &limit {
@@ -235,7 +238,9 @@ impl Inner {
         let (mut response, failure) = match answered {
             Ok(response) => (response, None),
             Err(failure) => {
-                let told = indented(&headers, &query, status(&headers, &failure));
+                let mut told = indented(&headers, &query, status(&headers, &failure));
+                let noted = passage.noted.lock();
+                encode::warn(told.headers_mut(), noted.as_slice());
                 (told, Some(failure))
             }
         };
@@ -413,6 +418,7 @@ impl Inner {
             user,
             seats: &passage.seats,
             trail: passage.trail.as_deref(),
+            noted: &passage.noted,
         };
         let mut response = dispatch(&call, body).await?;
         let text = info.subresource == "log";

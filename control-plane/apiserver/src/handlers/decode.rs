@@ -48,6 +48,7 @@ pub(super) async fn object(
     if let Some(trail) = call.trail {
         trail.sent(object.meta());
     }
+    call.note(&warnings);
     Ok(Decoded { object, warnings })
 }
 

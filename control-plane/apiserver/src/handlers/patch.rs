@@ -113,6 +113,7 @@ impl<'c> Patching<'c> {
         if let Some(error) = decode::refusal(&faults, self.validation) {
             return Err(undecodable(json, &error));
         }
+        self.call.note(&faults);
         *self.found.lock() = faults;
         Ok(())
     }

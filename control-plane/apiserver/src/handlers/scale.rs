@@ -50,6 +50,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
     if let Some(trail) = call.trail {
         trail.sent(&scale.metadata);
     }
+    call.note(&faults);
     let mut outcome = change(call, options, &|_| Ok(scale.clone())).await?;
     outcome.warnings.splice(0..0, faults);
     respond(call, &outcome.record, &outcome.warnings)
@@ -95,6 +96,7 @@ async fn apply_replicas(
     let scale = apply::config(&json)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
     let warnings = apply::check_fields(call, SCHEMA, &json, options.field_validation)?;
+    call.note(&warnings);
     let descriptor = call.kind.descriptor();
     let mut config = json!({
         "apiVersion": descriptor.api_version(),
