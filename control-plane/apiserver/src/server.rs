@@ -104,12 +104,16 @@ struct Passage<'a> {
     kind: Option<&'a Arc<dyn Kind>>,
     query: &'a Query,
     long_running: bool,
+    /// What it may take in all, if it does not last.
+    limit: Duration,
     audit_id: &'a str,
     received: Timestamp,
     trail: Option<Arc<Trail>>,
     place: Option<(Place, Duration)>,
     /// A watch takes its seats along and gives them back before it ends.
     seats: Mutex<Option<Permit>>,
+    /// Warnings that are told with a refusal too.
+    noted: Mutex<Vec<String>>,
 }
 
 impl Passage<'_> {
@@ -178,24 +182,26 @@ impl Inner {
             .metrics
             .requests
             .begin(&labels, info.is_read_only(), long_running);
-        let mut passage = Passage {
-            info: &info,
-            kind: kind.as_ref(),
-            query: &query,
-            long_running,
-            audit_id: &line.audit_id,
-            received,
-            trail: None,
-            place: None,
-            seats: Mutex::new(None),
-        };
-
         // What lasts has no deadline; of a proxy the query is somebody else's.
         let limit = if long_running {
             Ok(self.timeouts.request)
         } else {
             deadline(&query, self.timeouts.request)
         };
+        let mut passage = Passage {
+            info: &info,
+            kind: kind.as_ref(),
+            query: &query,
+            long_running,
+            limit: limit.as_ref().copied().unwrap_or(self.timeouts.request),
+            audit_id: &line.audit_id,
+            received,
+            trail: None,
+            place: None,
+            seats: Mutex::new(None),
+            noted: Mutex::default(),
+        };
+
         let answer = match &limit {
             Err(refused) => Ok(Ok(Err(refused.clone()))),
             Ok(limit) => {
@@ -232,7 +238,9 @@ impl Inner {
         let (mut response, failure) = match answered {
             Ok(response) => (response, None),
             Err(failure) => {
-                let told = indented(&headers, &query, status(&headers, &failure));
+                let mut told = indented(&headers, &query, status(&headers, &failure));
+                let noted = passage.noted.lock();
+                encode::warn(told.headers_mut(), noted.as_slice());
                 (told, Some(failure))
             }
         };
@@ -357,11 +365,21 @@ impl Inner {
         }
     }
 
-    /// Flow control: waits until there are seats for the request.
+    /// Flow control: waits until there are seats for the request. What lasts and is no watch takes
+    /// none.
     async fn take_seats(&self, user: &UserInfo, passage: &mut Passage<'_>) -> Result<(), Status> {
         let Passage {
-            info, kind, query, ..
+            info,
+            kind,
+            query,
+            limit,
+            ..
         } = *passage;
+        if passage.long_running && info.verb != "watch" {
+            // It waits for somebody else, for as long as it likes: it would hold up its level, and
+            // whoever looks into a Pod because the server is busy would be refused.
+            return Ok(());
+        }
         let wide = match kind {
             Some(kind) if width::depends_on_count(info, query) => {
                 let stored = self.counts.of(&self.registry, kind.descriptor()).await;
@@ -369,7 +387,7 @@ impl Inner {
             }
             _ => 1,
         };
-        match self.flow.admit(user, info, wide).await {
+        match self.flow.admit(user, info, wide, limit).await {
             Ok(permit) => {
                 passage.place = Some((permit.place().clone(), permit.waited()));
                 *passage.seats.lock() = Some(permit);
@@ -399,6 +417,8 @@ impl Inner {
             parts,
             user,
             seats: &passage.seats,
+            trail: passage.trail.as_deref(),
+            noted: &passage.noted,
         };
         let mut response = dispatch(&call, body).await?;
         let text = info.subresource == "log";

@@ -13,6 +13,9 @@ const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that one patch may copy and move in all: as much as a request body may have, so that
 /// a short patch does not make a large object.
 const MAX_COPIED: usize = 3 << 20;
+/// Items of lists that one patch may move up or down in all: what is added at the beginning of a
+/// list, or taken from there, moves all others, and a short patch could do so for minutes.
+const MAX_SHIFTED: usize = 1 << 25;
 /// Levels of an object: deeper JSON could not be read back.
 const MAX_DEPTH: usize = 127;
 
@@ -46,11 +49,11 @@ impl Patch {
 
     /// Applies every operation, in order, or none.
     pub fn apply(&self, mut document: Value) -> Result<Value, Error> {
-        let mut copied = 0;
+        let mut spent = Spent::default();
         for (index, operation) in self.0.iter().enumerate() {
             let from_start = indices::from_start(&mut document, operation);
             let meant = from_start.as_ref().unwrap_or(operation);
-            check_growth(&document, meant, &mut copied)
+            check_cost(&document, meant, &mut spent)
                 .and_then(|()| apply_one(&mut document, meant))
                 .map_err(|fault| {
                     Error::Unprocessable(format!(
@@ -108,11 +111,32 @@ fn carry_out(document: &mut Value, operation: &PatchOperation) -> Result<(), Str
     })
 }
 
-fn check_growth(
+/// What the operations of a patch have done so far.
+#[derive(Default)]
+struct Spent {
+    copied: usize,
+    shifted: usize,
+}
+
+fn check_cost(
     document: &Value,
     operation: &PatchOperation,
-    copied: &mut usize,
+    spent: &mut Spent,
 ) -> Result<(), String> {
+    spent.shifted += match operation {
+        PatchOperation::Add(add) => shifted(document, &add.path),
+        PatchOperation::Remove(remove) => shifted(document, &remove.path),
+        PatchOperation::Copy(copy) => shifted(document, &copy.path),
+        PatchOperation::Move(moved) => {
+            shifted(document, &moved.from) + shifted(document, &moved.path)
+        }
+        PatchOperation::Replace(_) | PatchOperation::Test(_) => 0,
+    };
+    if spent.shifted > MAX_SHIFTED {
+        return Err(format!(
+            "the patch moves more than {MAX_SHIFTED} items of lists in all"
+        ));
+    }
     let (value, counted) = match operation {
         PatchOperation::Add(add) => (Some(&add.value), false),
         PatchOperation::Replace(replace) => (Some(&replace.value), false),
@@ -127,13 +151,24 @@ fn check_growth(
             "the object would be nested more than {MAX_DEPTH} levels deep"
         ));
     }
-    *copied += if counted { size } else { 0 };
-    if *copied > MAX_COPIED {
+    spent.copied += if counted { size } else { 0 };
+    if spent.copied > MAX_COPIED {
         return Err(format!(
             "the patch copies or moves more than {MAX_COPIED} bytes in all"
         ));
     }
     Ok(())
+}
+
+/// How many items of a list make room for what comes to a path, or follow what goes from it.
+fn shifted(document: &Value, path: &Pointer) -> usize {
+    let Some((parent, step)) = path.split_back() else {
+        return 0;
+    };
+    let list = document.pointer(parent.as_str()).and_then(Value::as_array);
+    // Behind the last item, which is no number, there is none.
+    let index = step.encoded().parse::<usize>().unwrap_or(usize::MAX);
+    list.map_or(0, |list| list.len().saturating_sub(index))
 }
 
 /// About how many bytes a value has as JSON, and how many levels.
@@ -349,6 +384,37 @@ mod tests {
         );
         let error = apply(json!({"a": 1}), vec![double; 300].into()).unwrap_err();
         assert!(error.to_string().contains("127 levels"), "{error}");
+    }
+
+    #[test]
+    fn short_patches_move_no_long_lists_for_ever() {
+        let document = json!({"a": vec![0; 300_000]});
+        for (operation, fits) in [
+            (json!({"op": "add", "path": "/a/0", "value": 1}), false),
+            (json!({"op": "remove", "path": "/a/0"}), false),
+            (json!({"op": "copy", "from": "/a/1", "path": "/a/0"}), false),
+            (json!({"op": "move", "from": "/a/0", "path": "/a/-"}), false),
+            (
+                json!({"op": "move", "from": "/a/-1", "path": "/a/0"}),
+                false,
+            ),
+            (json!({"op": "add", "path": "/a/-", "value": 1}), true),
+            (json!({"op": "remove", "path": "/a/-1"}), true),
+            (json!({"op": "replace", "path": "/a/0", "value": 1}), true),
+            (json!({"op": "test", "path": "/a/0", "value": 0}), true),
+        ] {
+            let patched = apply(document.clone(), vec![operation.clone(); 120].into());
+            match patched {
+                Ok(_) => assert!(fits, "{operation}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(
+                        !fits && error.contains("items of lists"),
+                        "{operation}: {error}"
+                    );
+                }
+            }
+        }
     }
 
     proptest! {

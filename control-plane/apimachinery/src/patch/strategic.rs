@@ -19,6 +19,8 @@
 
 mod lists;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::Error;
@@ -131,7 +133,8 @@ fn retain_keys(document: &mut Object, patch: &mut Object) -> Result<(), Error> {
     let Value::Array(keys) = keys else {
         return Err(malformed("it must be a list"));
     };
-    let named = |key: &str| keys.iter().any(|named| named.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let named = |key: &str| keys.contains(key);
     let foreign = patch
         .iter()
         .find(|(key, value)| !value.is_null() && !key.starts_with('$') && !named(key));

@@ -231,6 +231,18 @@ fn retained_keys() {
         apply(document, patch, deployment()),
         Ok(json!({"spec": {"strategy": {"type": "Recreate"}}}))
     );
+
+    // As many as a body can have: what compares each with each is minutes about it.
+    let names: Vec<String> = (0..100_000).map(|i| format!("n{i}")).collect();
+    let mut annotations: Object = names.iter().map(|n| (n.clone(), json!("v"))).collect();
+    let want = json!({"metadata": {"annotations": annotations}});
+    annotations.insert(
+        "$retainKeys".to_owned(),
+        names.iter().rev().cloned().collect(),
+    );
+    let patch = json!({"metadata": {"annotations": annotations}});
+    let document = json!({"metadata": {"annotations": {"a": "b"}}});
+    assert!(apply(document, patch, pod()) == Ok(want));
 }
 
 #[test]

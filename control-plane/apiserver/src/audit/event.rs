@@ -40,7 +40,7 @@ pub(super) struct ObjectRef {
     #[serde(skip_serializing_if = "String::is_empty")]
     resource: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    namespace: String,
+    pub(super) namespace: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) name: String,
     #[serde(skip_serializing_if = "String::is_empty")]

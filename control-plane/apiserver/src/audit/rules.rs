@@ -50,7 +50,7 @@ fn covers(pattern: &str, path: &str) -> bool {
 }
 
 fn has(item: &GroupResources, info: &RequestInfo) -> bool {
-    if item.group != info.group {
+    if item.group != "*" && item.group != info.group {
         return false;
     }
     if item.resources.is_empty() {
@@ -93,6 +93,13 @@ mod tests {
             ("namespaces: ['']", "GET", "/healthz", false),
             ("resources: [{group: ''}]", "GET", "/api/v1/pods", true),
             ("resources: [{group: apps}]", "GET", "/api/v1/pods", false),
+            ("resources: [{group: '*'}]", "GET", "/api/v1/pods", true),
+            (
+                "resources: [{group: '*', resources: [pods]}]",
+                "GET",
+                "/apis/apps/v1/deployments",
+                false,
+            ),
             (
                 "resources: [{resources: [pods]}]",
                 "GET",

@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -34,6 +35,9 @@ use crate::request::media::content_type;
 
 /// Bytes of an answer that are kept; a longer one is left out of its event, which says so.
 const MAX_ANSWER: usize = 4 * MAX_BODY;
+
+/// Bytes of the client's name for itself that are told.
+const MAX_USER_AGENT: usize = 1024;
 
 /// The annotation of an event from which an object was left out.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
@@ -71,10 +75,6 @@ impl Trail {
         if level == Level::None {
             return None;
         }
-        let text = |value: Option<&HeaderValue>| {
-            let bytes = value.map(HeaderValue::as_bytes).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
-        };
         let uri = parts.uri.path_and_query();
         let event = Event {
             kind: "Event",
@@ -87,7 +87,7 @@ impl Trail {
             user: user.map(User::from).unwrap_or_default(),
             impersonated_user: None,
             source_ips: source_ips(&parts.headers, parts.extensions.get::<SocketAddr>()),
-            user_agent: text(parts.headers.get(USER_AGENT)),
+            user_agent: user_agent(parts.headers.get(USER_AGENT)),
             object_ref: info.is_resource.then(|| ObjectRef::from(info)),
             response_status: None,
             request_object: None,
@@ -144,6 +144,25 @@ impl Trail {
         Body::new(Captured { body, capture })
     }
 
+    /// An object was sent. What it is called is told at every level: no path names what is created,
+    /// nor the version that is meant of what is replaced.
+    pub(crate) fn sent(&self, meta: &ObjectMeta) {
+        let mut state = self.state.lock();
+        let Some(reference) = &mut state.event.object_ref else {
+            return;
+        };
+        for (told, sent) in [
+            (&mut reference.namespace, &meta.namespace),
+            (&mut reference.name, &meta.name),
+            (&mut reference.uid, &meta.uid),
+            (&mut reference.resource_version, &meta.resource_version),
+        ] {
+            if told.is_empty() {
+                told.push_str(sent.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
     /// The answer, kept where the level wants it. Streams are not.
     pub(crate) fn response(&self, response: Response<Body>) -> Response<Body> {
         if self.decision.level < Level::RequestResponse {
@@ -191,14 +210,6 @@ impl Trail {
         }
         if let Some(answered) = state.answered.take() {
             let object = self.object(&mut state.event, &answered);
-            if let (Some(reference), Some(object)) = (&mut state.event.object_ref, &object) {
-                let meta = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-                if reference.name.is_empty() {
-                    meta("name").clone_into(&mut reference.name);
-                }
-                meta("uid").clone_into(&mut reference.uid);
-                meta("resourceVersion").clone_into(&mut reference.resource_version);
-            }
             state.event.response_object = object;
         }
         self.emit(&mut state, Stage::ResponseComplete);
@@ -238,6 +249,17 @@ impl Drop for Trail {
         // A request whose client goes before there is an answer ends here.
         self.complete();
     }
+}
+
+/// What a client calls itself, in each event of its requests: a long name is cut off.
+fn user_agent(value: Option<&HeaderValue>) -> String {
+    let whole = value.map(HeaderValue::as_bytes).unwrap_or_default();
+    let begin = whole.get(..MAX_USER_AGENT).unwrap_or(whole);
+    let mut told = String::from_utf8_lossy(begin).into_owned();
+    if begin.len() < whole.len() {
+        told.push_str("...TRUNCATED");
+    }
+    told
 }
 
 /// Where a request comes from: what proxies say, and then the peer. All but the last can be made
@@ -297,6 +319,11 @@ fn omit_managed_fields(object: &mut Value) {
     for item in items.into_iter().flatten() {
         omit_managed_fields(item);
     }
+    // A table has objects, or what they are called, beside its cells.
+    let rows = object.get_mut("rows").and_then(Value::as_array_mut);
+    let rows = rows.into_iter().flatten();
+    rows.filter_map(|row| row.get_mut("object"))
+        .for_each(omit_managed_fields);
 }
 
 #[derive(Default)]
@@ -388,5 +415,38 @@ mod tests {
         set(&mut headers, "x-real-ip", "10.0.0.3");
         assert_eq!(source_ips(&headers, Some(&peer)), ["10.0.0.3"]);
         assert!(source_ips(&HeaderMap::new(), None).is_empty());
+    }
+
+    #[test]
+    fn a_long_name_of_a_client_is_cut_off() {
+        assert_eq!(user_agent(None), "");
+        for (length, told, cut) in [(7, 7, false), (1024, 1024, false), (60_000, 1024, true)] {
+            let name = HeaderValue::try_from("a".repeat(length)).expect("a header");
+            let mut want = "a".repeat(told);
+            if cut {
+                want.push_str("...TRUNCATED");
+            }
+            assert_eq!(user_agent(Some(&name)), want, "{length}");
+        }
+    }
+
+    #[test]
+    fn managed_fields_are_omitted_wherever_objects_are() {
+        let managed = serde_json::json!({"metadata": {"name": "a", "managedFields": [{}]}});
+        let plain = serde_json::json!({"metadata": {"name": "a"}});
+        for (mut object, want) in [
+            (managed.clone(), plain.clone()),
+            (
+                serde_json::json!({"items": [managed, plain]}),
+                serde_json::json!({"items": [plain, plain]}),
+            ),
+            (
+                serde_json::json!({"rows": [{"cells": ["a"], "object": managed}, {"cells": []}]}),
+                serde_json::json!({"rows": [{"cells": ["a"], "object": plain}, {"cells": []}]}),
+            ),
+        ] {
+            omit_managed_fields(&mut object);
+            assert_eq!(object, want);
+        }
     }
 }

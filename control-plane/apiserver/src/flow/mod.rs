@@ -17,6 +17,7 @@
 //! lock around them, the time, and the wakers of those who wait. A seat is held until the response
 //! has been sent whole, but no longer than a request may take: a client that does not read its
 //! answer does not hold up its level. A watch holds its seats until it has sent what it began with.
+//! What else lasts (exec, proxies, logs that are followed) takes none, as in Kubernetes.
 //!
 //! Deliberately absent: what watchers of an object cost its writer (upstream's additional latency).
 //! An object is encoded once, when it is written, and all watchers get those bytes.
@@ -54,8 +55,11 @@ use retry_after::RetryAfter;
 
 /// How often seats are lent anew.
 const ADJUST_EVERY: Duration = Duration::from_secs(10);
-/// The part of a request's time that it may wait.
+/// The part of a request's time that it may wait: what comes then has time as well, and who is
+/// refused has some to try again.
 const WAITING_PART: u32 = 4;
+/// The longest that a request may wait, whatever time it has.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Limits of requests in flight. Together they are the seats of all priority levels.
 #[derive(Clone, Copy, Debug)]
@@ -186,8 +190,6 @@ pub(crate) struct Flow {
     /// The seats of all levels.
     seats: usize,
     epoch: Instant,
-    /// How long a request may wait.
-    patience: Duration,
     /// How long a request may hold its seats.
     longest: Duration,
     metrics: FlowMetrics,
@@ -266,7 +268,6 @@ impl Flow {
             state: Mutex::new(state),
             seats,
             epoch: Instant::now(),
-            patience: longest / WAITING_PART,
             longest,
             metrics: FlowMetrics::default(),
         }
@@ -310,7 +311,8 @@ impl Flow {
         state.lend(now);
     }
 
-    /// Waits for seats. `width` is what the request would take if its level had no bound.
+    /// Waits for seats. `width` is what the request would take if its level had no bound, `time`
+    /// what it may take in all.
     ///
     /// # Errors
     /// 429 where its queue is full, or it waited too long.
@@ -319,13 +321,15 @@ impl Flow {
         user: &UserInfo,
         info: &RequestInfo,
         width: usize,
+        time: Duration,
     ) -> Result<Permit, Box<Refused>> {
         let arrived = Instant::now();
         let (woken, mut permit) = self.arrive(user, info, width, arrived)?;
         let woken = match woken {
             None => true,
             Some(woken) => {
-                let woken = tokio::time::timeout(self.patience, woken).await;
+                let patience = LONGEST_WAIT.min(time / WAITING_PART);
+                let woken = tokio::time::timeout(patience, woken).await;
                 matches!(woken, Ok(Ok(())))
             }
         };

@@ -129,6 +129,7 @@ pub(super) async fn apply(
     check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
     let schema = call.kind.schema_name();
     let warnings = check_fields(call, &schema, &json, options.field_validation)?;
+    call.note(&warnings);
     let part = patch::part(call);
     let mut applied = send(call, part, &config, options).await?;
     applied.warnings.splice(0..0, warnings);

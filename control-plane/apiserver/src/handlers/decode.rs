@@ -45,6 +45,10 @@ pub(super) async fn object(
     let object = kind
         .decode(&json)
         .map_err(|error| cannot_handle(kind, &error))?;
+    if let Some(trail) = call.trail {
+        trail.sent(object.meta());
+    }
+    call.note(&warnings);
     Ok(Decoded { object, warnings })
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Namespace;
 
 use super::encode::{accepted_of, outcome};
 use super::{Call, decode};
+use crate::registry::create::check_name;
 use crate::registry::erased::Object;
 use crate::registry::kinds::validate_finalize;
 use crate::registry::typed;
@@ -18,6 +19,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
     let decoded = decode::object(call, body, options.field_validation).await?;
     let given: Namespace = typed(decoded.object)?;
+    check_name(call.target(), &given.metadata)?;
     let errors = validate_finalize(&given);
     if !errors.is_empty() {
         let kind = call.kind.descriptor().group_kind();
@@ -31,9 +33,6 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
             .metadata
             .resource_version
             .clone_from(&given.metadata.resource_version);
-        if given.metadata.name.is_some() {
-            namespace.metadata.name.clone_from(&given.metadata.name);
-        }
         if given.metadata.uid.is_some() {
             namespace.metadata.uid.clone_from(&given.metadata.uid);
         }

@@ -35,6 +35,7 @@ use http::Response;
 use http::request::Parts;
 use parking_lot::Mutex;
 
+use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
 use crate::flow::Permit;
 use crate::registry::erased::Kind;
@@ -55,6 +56,10 @@ pub(crate) struct Call<'a> {
     /// What flow control has given it. A watch takes them along until it has sent the state with
     /// which it begins; all others keep them until the answer has been sent.
     pub(crate) seats: &'a Mutex<Option<Permit>>,
+    /// Where it is audited, if it is.
+    pub(crate) trail: Option<&'a Trail>,
+    /// Warnings that its client is told also if it is refused.
+    pub(crate) noted: &'a Mutex<Vec<String>>,
 }
 
 impl<'a> Call<'a> {
@@ -86,6 +91,12 @@ impl<'a> Call<'a> {
     /// The subresource that it names, where its kind has it.
     fn subresource(&self) -> Option<Subresource> {
         self.kind.descriptor().subresource(&self.info.subresource)
+    }
+
+    /// Notes what field validation has found in what was sent: a field that is misspelt may be why
+    /// the object is refused.
+    fn note(&self, warnings: &[String]) {
+        *self.noted.lock() = warnings.to_vec();
     }
 
     fn refuse(&self) -> Status {

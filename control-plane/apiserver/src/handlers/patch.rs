@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::encode::{accepted, outcome};
 use super::{Call, apply, decode};
+use crate::registry::create::check_name;
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::strategy::Subresource;
@@ -112,6 +113,7 @@ impl<'c> Patching<'c> {
         if let Some(error) = decode::refusal(&faults, self.validation) {
             return Err(undecodable(json, &error));
         }
+        self.call.note(&faults);
         *self.found.lock() = faults;
         Ok(())
     }
@@ -150,6 +152,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
             .decode(json.as_bytes())
             .map_err(|error| undecodable(json.as_str(), &error))?;
         patching.check(&call.kind.schema_name(), &json)?;
+        check_name(call.target(), object.meta())?;
         refuse_other_uid(call.target(), &*object, current)?;
         Ok(object)
     };

@@ -17,7 +17,7 @@ use super::encode::{self, accepted, warn};
 use super::patch::{Patching, undecodable};
 use super::shapes::{self, Include};
 use super::{Call, apply, decode};
-use crate::registry::create::{match_name, match_namespace};
+use crate::registry::create::{check_name, match_namespace};
 use crate::registry::erased::Object;
 use crate::registry::errors::internal;
 use crate::registry::update::Part;
@@ -47,6 +47,10 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
         return Err(cannot_handle(&error));
     }
     let scale: Scale = serde_json::from_slice(&json).map_err(|error| cannot_handle(&error))?;
+    if let Some(trail) = call.trail {
+        trail.sent(&scale.metadata);
+    }
+    call.note(&faults);
     let mut outcome = change(call, options, &|_| Ok(scale.clone())).await?;
     outcome.warnings.splice(0..0, faults);
     respond(call, &outcome.record, &outcome.warnings)
@@ -92,6 +96,7 @@ async fn apply_replicas(
     let scale = apply::config(&json)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
     let warnings = apply::check_fields(call, SCHEMA, &json, options.field_validation)?;
+    call.note(&warnings);
     let descriptor = call.kind.descriptor();
     let mut config = json!({
         "apiVersion": descriptor.api_version(),
@@ -133,7 +138,7 @@ async fn change(
     let apply = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let mut wanted = change(&view(call, current)?)?;
         match_namespace(call.target(), &mut wanted)?;
-        match_name(call.target(), &mut wanted)?;
+        check_name(call.target(), &wanted.metadata)?;
         let replicas = wanted
             .spec
             .as_ref()

@@ -9,6 +9,7 @@ use super::encode::{accepted_of, object, outcome, value};
 use super::read::respond_page;
 use super::shapes::Include;
 use super::{Call, decode};
+use crate::registry::create::{check_name, match_namespace};
 use crate::registry::delete::Deleted;
 use crate::registry::update::Part;
 use crate::registry::{Outcome, Target, name_of};
@@ -46,7 +47,10 @@ pub(super) async fn replace(
     let decoded = decode::object(call, body, options.field_validation).await?;
     let caller = call.caller(options.dry_run);
     let registry = &call.server.registry;
-    let given = decoded.object;
+    let mut given = decoded.object;
+    // Whether there is such an object or not: it is the request that is wrong.
+    match_namespace(call.target(), &mut *given)?;
+    check_name(call.target(), given.meta())?;
     let updated = registry
         .update(call.target(), part, &|_| Ok(given.boxed()), caller)
         .await;

@@ -8,6 +8,7 @@ use k8s_openapi::Resource;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::{Map, Value};
 
+use super::create::check_name;
 use super::encoding::decode;
 use super::erased::Object;
 use super::errors::internal;
@@ -87,6 +88,7 @@ impl Registry {
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             )));
         }
+        check_name(target, object.meta())?;
         (application.may_create)()?;
         // There is no object whose version it could be.
         object.meta_mut().resource_version = None;

@@ -3,6 +3,7 @@
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use coracle_store::{Error, Read, Record, Value};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::encoding::{decode, encode};
 use super::erased::{Kind, Object};
@@ -204,15 +205,23 @@ pub(crate) fn match_name(target: Target<'_>, object: &mut dyn Object) -> Result<
         return Ok(());
     }
     let meta = object.meta_mut();
-    match meta.name.as_deref().unwrap_or_default() {
-        "" => meta.name = Some(target.name.to_owned()),
-        name if name == target.name => {}
-        name => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                target.name
-            )));
-        }
+    if meta.name.as_deref().unwrap_or_default().is_empty() {
+        meta.name = Some(target.name.to_owned());
     }
-    Ok(())
+    check_name(target, meta)
+}
+
+/// Refuses an object that does not say by its name that it is the one of the request.
+pub(crate) fn check_name(target: Target<'_>, meta: &ObjectMeta) -> Result<(), Status> {
+    let wanted = target.name;
+    let reason = match meta.name.as_deref().unwrap_or_default() {
+        name if name == wanted => return Ok(()),
+        "" => format!(
+            "the name of the object ({wanted} based on URL) was undeterminable: name must be provided"
+        ),
+        name => {
+            format!("the name of the object ({name}) does not match the name on the URL ({wanted})")
+        }
+    };
+    Err(Status::bad_request(reason))
 }

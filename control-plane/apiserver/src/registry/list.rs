@@ -34,8 +34,11 @@ impl Selection {
         let descriptor = kind.descriptor();
         for requirement in fields.requirements() {
             let field = requirement.field.as_str();
+            // Kinds without fields of their own have both, also those of the cluster, whose
+            // namespace is empty.
+            let has_namespace = descriptor.is_namespaced() || descriptor.fields.is_empty();
             let known = field == "metadata.name"
-                || (field == "metadata.namespace" && descriptor.is_namespaced())
+                || (field == "metadata.namespace" && has_namespace)
                 || descriptor.fields.iter().any(|known| known == field);
             if !known {
                 return Err(Status::bad_request(unknown_field(descriptor, field)));

@@ -126,21 +126,23 @@ impl<'a> MediaType<'a> {
 /// those that say more, then those that come first.
 #[must_use]
 pub fn accept_clauses(headers: &HeaderMap) -> Vec<MediaType<'_>> {
-    let mut clauses: Vec<MediaType<'_>> = headers
+    // A clause may have tens of thousands of parameters: its quality is looked for once.
+    let mut clauses: Vec<(f32, MediaType<'_>)> = headers
         .get_all(ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(MediaType::parse)
-        .filter(|clause| !clause.essence.is_empty() && clause.quality() > 0.0)
+        .map(|clause| (clause.quality(), clause))
+        .filter(|(quality, clause)| !clause.essence.is_empty() && *quality > 0.0)
         .collect();
-    clauses.sort_by(|a, b| {
+    clauses.sort_by(|(a_quality, a), (b_quality, b)| {
         let precision = |clause: &MediaType<'_>| Reverse(clause.precision());
-        b.quality()
-            .total_cmp(&a.quality())
+        b_quality
+            .total_cmp(a_quality)
             .then(precision(a).cmp(&precision(b)))
     });
-    clauses
+    clauses.into_iter().map(|(_, clause)| clause).collect()
 }
 
 /// Chooses what to answer with; `None` is 406.
@@ -278,5 +280,18 @@ mod tests {
             let want = want.map(|(format, shape)| Accepted { format, shape });
             assert_eq!(accepted(header, offer), want, "{header} {offer:?}");
         }
+    }
+
+    #[test]
+    fn a_clause_of_many_parameters_is_read_once() {
+        let many = |quality: &str| format!(",text/html;q={quality}").repeat(10_000);
+        // It stands behind all that follow, and is compared with each of them.
+        let long = format!("application/json{};q=0.5", ";a=".repeat(40_000));
+        let header = format!("{long}{}{}", many("0.4"), many("0.9"));
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::try_from(header).expect("a header"));
+        let clauses = accept_clauses(&headers);
+        assert_eq!(clauses.len(), 20_001);
+        assert_eq!(clauses[10_000].essence, "application/json");
     }
 }

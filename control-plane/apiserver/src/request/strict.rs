@@ -20,6 +20,9 @@ use crate::registry::erased::Kind;
 /// At most so many faults are told of.
 const MAX_FAULTS: usize = 32;
 
+/// Bytes of the path of a fault: a key may be as long as a body, and each fault in it would have it.
+const LONGEST_PATH: usize = 4 * 1024;
+
 /// The name under which the schema of a JSON patch is found.
 pub const JSON_PATCH: &str = "JSONPatch";
 
@@ -166,7 +169,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn fault(&mut self, sort: &str) {
         if self.faults.len() < MAX_FAULTS {
-            self.faults.push(format!("{sort} field {:?}", self.path));
+            let end = self.path.floor_char_boundary(LONGEST_PATH);
+            let cut = if end < self.path.len() { "..." } else { "" };
+            let path = format!("{}{cut}", &self.path[..end]);
+            self.faults.push(format!("{sort} field {path:?}"));
         }
     }
 }
@@ -286,5 +292,22 @@ mod tests {
         let faults = schemas.faults(JSON_PATCH, patch.as_bytes());
         let want = ["duplicate field \"[1].path\"", "unknown field \"[1].form\""];
         assert_eq!(faults, want);
+    }
+
+    #[test]
+    fn faults_are_told_of_in_few_words() {
+        let schemas = Schemas::compile(&crate::registry::kinds::all());
+        let name = "io.k8s.api.core.v1.ConfigMap";
+        // Each character is one of two bytes, and the cut is not within one.
+        let key = "\u{e9}".repeat(1_000_000);
+        let twice: Vec<String> = (0..40).map(|_| "\"a\":1".to_owned()).collect();
+        let json = format!("{{\"data\":{{\"{key}\":{{{}}}}}}}", twice.join(","));
+        let faults = schemas.faults(name, json.as_bytes());
+        assert_eq!(faults.len(), MAX_FAULTS);
+        for fault in faults {
+            assert!(fault.starts_with("duplicate field \"data.\u{e9}"));
+            assert!(fault.ends_with("\u{e9}...\""));
+            assert!(fault.len() < LONGEST_PATH + 100);
+        }
     }
 }

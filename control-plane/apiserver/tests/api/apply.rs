@@ -277,6 +277,9 @@ async fn configurations_and_options_that_are_refused() {
     let mut renamed = good.clone();
     renamed["metadata"]["name"] = json!("b");
     refused(x, &renamed, 400, "BadRequest", "does not match the name").await;
+    let mut unnamed = good.clone();
+    unnamed["metadata"] = json!({});
+    refused(x, &unnamed, 400, "BadRequest", "name must be provided").await;
     let mut wrong = good.clone();
     wrong["data"]["a"] = json!(1);
     refused(x, &wrong, 400, "BadRequest", "cannot be decoded").await;

@@ -82,6 +82,10 @@ async fn preconditions() {
             .fails(409, "Conflict");
         assert!(message.contains("Precondition failed"), "{message}");
     }
+    for wrong in ["uid=x", "resourceVersion=1"] {
+        let path = format!("{path}?{wrong}");
+        api.delete(&path).await.fails(409, "Conflict");
+    }
     let meta = &object["metadata"];
     let right = json!({"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]});
     let options = json!({

@@ -59,7 +59,7 @@ fn known() -> BTreeMap<&'static str, Vec<&'static str>> {
         ),
         (
             "resourceslices.resource.k8s.io",
-            vec!["spec.driver", "spec.nodeName"],
+            vec!["spec.driver", "spec.nodeName", "spec.pool.name"],
         ),
         ("replicationcontrollers.", vec!["status.replicas"]),
         ("secrets.", vec!["type"]),
@@ -84,13 +84,17 @@ async fn each_kind_is_selected_by_its_fields_and_by_no_others() {
             group => format!("/apis/{group}/{}/{}", descriptor.version, descriptor.plural),
         };
         let fields = known.get(&*resource).cloned().unwrap_or_default();
-        for field in every
-            .iter()
-            .copied()
-            .chain(["metadata.uid", "spec", "metadata.name"])
-        {
+        for field in every.iter().copied().chain([
+            "metadata.uid",
+            "spec",
+            "metadata.name",
+            "metadata.namespace",
+        ]) {
+            let of_all = field == "metadata.name"
+                || (field == "metadata.namespace"
+                    && (descriptor.is_namespaced() || fields.is_empty()));
             let answer = api.get(&format!("{path}?fieldSelector={field}%3Dx")).await;
-            if fields.contains(&field) || field == "metadata.name" {
+            if fields.contains(&field) || of_all {
                 let list = answer.ok(200);
                 assert_eq!(list["items"], json!([]), "{resource} by {field}");
             } else {

@@ -116,6 +116,41 @@ async fn fields_that_nobody_knows_are_refused_told_of_or_dropped() {
 }
 
 #[tokio::test]
+async fn who_is_refused_is_told_of_fields_that_nobody_knows() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let wrong = json!({"metadata": {"name": "a"}, "data": {"a/b": "1"}, "dtaa": {}});
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a/b": "1"}});
+    let twice = applied
+        .to_string()
+        .replacen('{', "{\"kind\":\"ConfigMap\",", 1);
+    let apply = "application/apply-patch+yaml";
+    let unknown = "299 - \"unknown field \\\"dtaa\\\"\"";
+    for (answer, want) in [
+        (api.post(CONFIG_MAPS, &wrong).await, unknown),
+        (api.put(&path, &wrong).await, unknown),
+        (api.patch(&path, "merge", &wrong).await, unknown),
+        (
+            api.raw(
+                Method::PATCH,
+                &format!("{path}?fieldManager=m"),
+                apply,
+                twice,
+            )
+            .await,
+            "299 - \"duplicate field \\\"kind\\\"\"",
+        ),
+    ] {
+        let message = answer.fails(422, "Invalid");
+        assert!(message.contains("data[a/b]"), "{message}");
+        assert_eq!(warnings(&answer), [want]);
+    }
+    let ignored = format!("{CONFIG_MAPS}?fieldValidation=Ignore");
+    assert!(warnings(&api.post(&ignored, &wrong).await).is_empty());
+}
+
+#[tokio::test]
 async fn warnings_are_bounded() {
     let api = Api::new().await;
     let mut body = json!({"metadata": {"name": "a"}});

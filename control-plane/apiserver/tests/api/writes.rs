@@ -201,6 +201,38 @@ async fn yaml_is_read_and_written() {
 }
 
 #[tokio::test]
+async fn updates_are_of_the_object_that_the_path_names() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let other = "the name of the object (other) does not match the name on the URL (a)";
+    let none = "the name of the object (a based on URL) was undeterminable: name must be provided";
+    // An object, what does not exist, and what an update would create.
+    for path in [
+        format!("{CONFIG_MAPS}/a"),
+        "/api/v1/namespaces/default/secrets/a".to_owned(),
+        format!("{leases}/a"),
+        "/api/v1/namespaces/a/finalize".to_owned(),
+        "/apis/apps/v1/namespaces/default/deployments/a/status".to_owned(),
+    ] {
+        for (meta, want) in [
+            (json!({"name": "other"}), other),
+            (json!({"name": ""}), none),
+            (json!({}), none),
+        ] {
+            let answer = api.put(&path, &json!({"metadata": meta})).await;
+            assert_eq!(answer.fails(400, "BadRequest"), want, "{path} {meta}");
+        }
+    }
+    let unnamed = json!({"metadata": {"name": null}});
+    let path = format!("{CONFIG_MAPS}/a");
+    let answer = api.patch(&path, "merge", &unnamed).await;
+    assert_eq!(answer.fails(400, "BadRequest"), none);
+    let path = format!("{leases}/a");
+    api.get(&path).await.fails(404, "NotFound");
+}
+
+#[tokio::test]
 async fn updates_are_conditional_on_the_version_that_they_name() {
     let api = Api::new().await;
     let mut object = api.config_map("a").await;

@@ -72,8 +72,6 @@ pub(super) async fn answer(call: &Call<'_>, body: Body) -> Result<Response<Body>
     let client = is_upgrade.then(|| websocket::upgrade(call)).transpose()?;
     let (request, links) = request(call, &target, prefix, &path::clean(rest), body)?;
 
-    // From here on it waits for somebody else, who may take long.
-    drop(call.seats.lock().take());
     let answered = async {
         let opened = timeout(OPEN, target.open(call.server)).await;
         let stream = opened.map_err(|_| "i/o timeout".to_owned())??;

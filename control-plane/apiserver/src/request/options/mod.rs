@@ -202,6 +202,21 @@ mod tests {
             Some(1)
         );
         assert!(parse("dryRun=All").unwrap().dry_run);
+        for (query, uid, version) in [
+            ("uid=a&resourceVersion=7", Some("a"), Some("7")),
+            ("uid=&resourceVersion=", None, None),
+            ("", None, None),
+        ] {
+            let demanded = parse(query).unwrap();
+            assert_eq!(demanded.uid.as_deref(), uid, "{query}");
+            assert_eq!(demanded.resource_version.as_deref(), version, "{query}");
+        }
+        let body = DeleteRequest::parse(
+            &Query::parse(Some("uid=a&resourceVersion=7")),
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions::default()),
+        )
+        .unwrap();
+        assert_eq!((body.uid, body.resource_version), (None, None));
         for (refused, code) in [
             ("propagationPolicy=x", 422),
             ("propagationPolicy=Orphan&orphanDependents=true", 422),

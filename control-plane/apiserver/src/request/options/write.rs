@@ -2,7 +2,7 @@
 
 use coracle_apimachinery::field::{Error as FieldError, Path};
 use coracle_apimachinery::status::Status;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 
 use super::{Query, invalid};
 
@@ -108,9 +108,15 @@ impl DeleteRequest {
     /// # Errors
     /// 400 for values that do not parse, 422 for those that are not known.
     pub fn parse(query: &Query, body: Option<DeleteOptions>) -> Result<Self, Status> {
+        let demanded = |name| query.get(name).filter(|value| !value.is_empty());
         let options = match body {
             Some(body) => body,
             None => DeleteOptions {
+                // Those of a collection are demanded of each of its objects, as in Kubernetes.
+                preconditions: Some(Preconditions {
+                    uid: demanded("uid").map(str::to_owned),
+                    resource_version: demanded("resourceVersion").map(str::to_owned),
+                }),
                 grace_period_seconds: query.number("gracePeriodSeconds")?,
                 propagation_policy: query.get("propagationPolicy").map(str::to_owned),
                 orphan_dependents: query.flag("orphanDependents"),

@@ -64,7 +64,7 @@ async fn levels_say_how_much_is_told() {
         )
         .unwrap();
     let answer = api.request(request).await;
-    let made = answer.ok(201);
+    answer.ok(201);
     assert_eq!(answer.headers["audit-id"], "of-mine");
     api.get(&format!("{CONFIG_MAPS}/a")).await.ok(200);
     api.patch(
@@ -112,7 +112,6 @@ async fn levels_say_how_much_is_told() {
         create["objectRef"],
         json!({
             "resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1",
-            "uid": made["metadata"]["uid"], "resourceVersion": made["metadata"]["resourceVersion"],
         })
     );
     assert_eq!(
@@ -152,6 +151,48 @@ async fn levels_say_how_much_is_told() {
         denied["annotations"]["authorization.k8s.io/decision"],
         "forbid"
     );
+}
+
+#[tokio::test]
+async fn objects_are_named_as_their_senders_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let rules = "omitStages: [RequestReceived]\nrules: [{level: Metadata, resources: [{resources: [configmaps]}]}]\n";
+    let running = audited(&log, rules).await;
+    let api = &running.api;
+    let body = json!({"metadata": {"name": "a"}});
+    let made = api.post(CONFIG_MAPS, &body).await.ok(201);
+    let generated = json!({"metadata": {"generateName": "b-"}});
+    api.post(CONFIG_MAPS, &generated).await.ok(201);
+    let path = format!("{CONFIG_MAPS}/a");
+    api.put(&path, &made).await.ok(200);
+    let patch = json!({"metadata": {"uid": made["metadata"]["uid"]}});
+    api.patch(&path, "merge", &patch).await.ok(200);
+    api.get(&path).await.ok(200);
+    let told: Vec<Value> = events(running, &log)
+        .await
+        .into_iter()
+        .map(|event| {
+            assert!(event.get("requestObject").is_none());
+            let mut reference = event["objectRef"].clone();
+            for same in ["resource", "namespace", "apiVersion"] {
+                reference.as_object_mut().unwrap().remove(same);
+            }
+            reference
+        })
+        .collect();
+    let (uid, version) = (
+        &made["metadata"]["uid"],
+        &made["metadata"]["resourceVersion"],
+    );
+    let want = [
+        json!({"name": "a"}),
+        json!({}),
+        json!({"name": "a", "uid": uid, "resourceVersion": version}),
+        json!({"name": "a"}),
+        json!({"name": "a"}),
+    ];
+    assert_eq!(told, want);
 }
 
 #[tokio::test]

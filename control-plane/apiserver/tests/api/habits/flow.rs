@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::{FLOW_SCHEMAS, LEVELS, Running, condition, node, tenant, until_dangling};
-use crate::harness::{Api, CONFIG_MAPS, DEADLINE};
+use crate::harness::{Api, CONFIG_MAPS, DEADLINE, PODS};
 
 const DUMPS: &str = "/debug/api_priority_and_fairness";
 
@@ -194,6 +194,13 @@ async fn watches_give_their_seats_back_when_they_have_begun() {
     let tenant = tenant(&api);
     let mut first = tenant.watch(&format!("{CONFIG_MAPS}?watch=1")).await;
     tenant.get(CONFIG_MAPS).await.fails(429, "TooManyRequests");
+    // What lasts and is no watch needs none.
+    for lasts in ["log?follow=true", "proxy/"] {
+        let answer = tenant.get(&format!("{PODS}/none/{lasts}")).await;
+        answer.fails(404, "NotFound");
+        let flow = answer.headers.get("x-kubernetes-pf-flowschema-uid");
+        assert_eq!(flow, None, "{lasts}");
+    }
     assert_eq!(first.line().await, "ADDED a");
     tenant.get(CONFIG_MAPS).await.ok(200);
     let _second = tenant

@@ -10,6 +10,7 @@ use crate::validation::{equality, text};
 
 const NODE_FIELD: &str = "spec.nodeName";
 const DRIVER_FIELD: &str = "spec.driver";
+const POOL_FIELD: &str = "spec.pool.name";
 
 pub(in super::super) struct ResourceSliceStrategy;
 
@@ -20,7 +21,7 @@ impl Strategy for ResourceSliceStrategy {
         Descriptor::of::<ResourceSlice>()
             .returns_deleted()
             .generation()
-            .fields(&[NODE_FIELD, DRIVER_FIELD])
+            .fields(&[NODE_FIELD, DRIVER_FIELD, POOL_FIELD])
     }
 
     fn set_defaults(&self, object: &mut ResourceSlice) {
@@ -65,6 +66,7 @@ impl Strategy for ResourceSliceStrategy {
         vec![
             (NODE_FIELD, text(&object.spec.node_name).to_owned()),
             (DRIVER_FIELD, object.spec.driver.clone()),
+            (POOL_FIELD, object.spec.pool.name.clone()),
         ]
     }
 

@@ -96,6 +96,15 @@ fn slices() {
         assert_causes(&ResourceSliceStrategy.validate(&object), want);
     }
     let old = made(&ResourceSliceStrategy, &slice(&json!({})));
+    let selected = [
+        ("spec.nodeName", "n"),
+        ("spec.driver", "d.example.com"),
+        ("spec.pool.name", "p"),
+    ];
+    assert_eq!(
+        ResourceSliceStrategy.selectable_fields(&old),
+        selected.map(|(field, value)| (field, value.to_owned()))
+    );
     let new = json!({"driver": "e", "nodeName": "m", "pool": {"name": "q", "generation": 2, "resourceSliceCount": 1}});
     let new = made(&ResourceSliceStrategy, &slice(&new));
     assert_causes(
