@@ -62,16 +62,15 @@ impl Client {
         let mut said: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         let mut open = streams.to_vec();
         while !open.is_empty() {
-            match self.next().await.unwrap() {
-                Frame::Data {
-                    stream,
-                    bytes,
-                    last,
-                } => {
-                    said.entry(stream).or_default().extend(&bytes);
-                    open.retain(|of| *of != stream || !last);
-                }
-                _ => {}
+            let frame = self.next().await.unwrap();
+            if let Frame::Data {
+                stream,
+                bytes,
+                last,
+            } = frame
+            {
+                said.entry(stream).or_default().extend(&bytes);
+                open.retain(|of| *of != stream || !last);
             }
         }
         let texts = said.into_iter();

@@ -275,7 +275,8 @@ fn ports_for_health_checks() {
     assert_causes(&ServiceStrategy.validate(&old), &[]);
     let kept = "spec.healthCheckNodePort FieldValueForbidden field is immutable";
     let unasked = "spec.healthCheckNodePort FieldValueInvalid may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-    let table: [(&str, &str, i32, Option<i32>, &[&str]); 5] = [
+    type Case<'a> = (&'a str, &'a str, i32, Option<i32>, &'a [&'a str]);
+    let table: [Case<'_>; 5] = [
         ("LoadBalancer", "Local", 30000, Some(30000), &[]),
         ("LoadBalancer", "Local", 30001, Some(30001), &[kept]),
         ("LoadBalancer", "Cluster", 30000, None, &[]),
