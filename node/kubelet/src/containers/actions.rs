@@ -63,8 +63,6 @@ pub(crate) enum KillCause {
     Changed,
     /// It gets the resources that are allocated to it by a restart.
     Resized,
-    /// All other containers have ended for good, and it is a sidecar.
-    PodDone,
     /// Another has ended with which all begin anew.
     Anew,
 }
@@ -97,7 +95,8 @@ pub(crate) struct Actions {
     pub(crate) held: BTreeMap<String, SystemTime>,
     /// When to look again even if nothing happens.
     pub(crate) wake_at: Option<SystemTime>,
-    /// All containers have ended and none will be started again.
+    /// All containers have ended but sidecars, and those that debug, and none will be started again:
+    /// the Pod ends, and what still runs with it.
     pub(crate) finished: bool,
     /// All init containers are through.
     pub(crate) initialized: bool,
@@ -130,7 +129,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let initialized = plan.init_containers();
     plan.actions.initialized = initialized == Init::Done;
     match initialized {
-        Init::Failed => plan.pod_failed(),
+        Init::Failed => plan.pod_done(),
         Init::Done => plan.app_containers(),
         Init::InProgress => {}
     }
@@ -249,24 +248,14 @@ impl Plan<'_> {
         }
     }
 
-    fn pod_failed(&mut self) {
-        self.pod_done();
-    }
-
-    /// Nothing starts any more; sidecars that still run are ended.
+    /// Nothing starts any more. Whatever runs is ended in its order, which is that of a Pod's end.
     fn pod_done(&mut self) {
         self.done = true;
         self.actions.start.clear();
+        self.actions.kill.clear();
         self.actions.crash_loop.clear();
         self.actions.held.clear();
-        let mut left = false;
-        for of in self.observed.runtime.running() {
-            left = true;
-            if !self.actions.kill.iter().any(|kill| kill.id == *of.id()) {
-                self.kill(of, KillCause::PodDone);
-            }
-        }
-        self.actions.finished = !left;
+        self.actions.finished = true;
     }
 
     /// Those that were added to debug the Pod are started once, whatever becomes of its own

@@ -173,7 +173,6 @@ pub(crate) fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Durat
             grace,
         ),
         KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
-        KillCause::PodDone => (format!("Stopping container {name}"), grace),
         KillCause::Anew => (
             format!("Container {name} will be restarted with all of its Pod"),
             Duration::ZERO,
@@ -203,7 +202,6 @@ mod tests {
             ("own", KillCause::Liveness, 3),
             ("own", KillCause::Startup, 3),
             ("own", KillCause::Changed, 40),
-            ("own", KillCause::PodDone, 40),
             ("pods", KillCause::Liveness, 40),
         ] {
             let (_, grace) = killing(&pod, name, cause);

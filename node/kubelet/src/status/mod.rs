@@ -71,7 +71,6 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
     });
     let ephemeral: Vec<ContainerStatus> = ephemeral.collect();
     let (inits, apps) = (statuses(false), statuses(true));
-    // What has ended is not called so before nothing of it runs any more.
     let verdict = input.verdict.filter(|_| input.terminated);
     let phase = match verdict {
         Some(_) => "Failed",
@@ -81,6 +80,12 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         }
     };
     let phase = match phase {
+        // What has ended is not called so before nothing of it runs any more, sidecars neither; and
+        // what was killed to be started again has not ended.
+        "Succeeded" | "Failed" if !input.terminated => match input.actions.initialized {
+            true => "Running",
+            false => "Pending",
+        },
         // It has been initialized before.
         "Pending" if old.phase.as_deref() == Some("Running") && pod::may_begin_anew(input.pod) => {
             "Running"
