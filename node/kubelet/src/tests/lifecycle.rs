@@ -1,5 +1,7 @@
 //! Pods from their binding to their end.
 
+use std::time::{Duration, Instant};
+
 use coracle_runtime::fake::{Behaviour, Verb};
 use serde_json::json;
 
@@ -230,6 +232,7 @@ async fn a_grace_period_shrinks() {
         .api
         .object(&path("slow"), "slow is ready", is_ready)
         .await;
+    let asked = Instant::now();
     world.api.delete_gracefully(&path("slow"), 3600);
     let stopping =
         |runtime: &coracle_runtime::fake::FakeRuntime| runtime.count(Verb::StopContainer) == 1;
@@ -242,6 +245,8 @@ async fn a_grace_period_shrinks() {
         .api
         .until("the object is gone", |api| api.get(&path("slow")).is_none())
         .await;
+    let least = Duration::from_secs(2);
+    assert!(asked.elapsed() >= least, "what all containers get to end");
     kubelet.stop().await;
 }
 

@@ -1,6 +1,8 @@
 //! Pods whose own containers have containers beside them.
 
-use coracle_runtime::fake::{Behaviour, Verb};
+use std::time::Duration;
+
+use coracle_runtime::fake::{Behaviour, FakeRuntime, Verb};
 use serde_json::{Value, json};
 
 use super::world::{World, is_ready, path};
@@ -49,7 +51,7 @@ async fn a_pod_has_not_succeeded_while_a_sidecar_runs() {
     let state = &pod["status"]["containerStatuses"][0]["state"];
     assert_eq!(state["terminated"]["exitCode"], 0);
     assert_eq!(pod["status"]["phase"], "Running");
-    let one = |_: &coracle_runtime::fake::FakeRuntime| stopped(&world).len() == 2;
+    let one = |_: &FakeRuntime| stopped(&world).len() == 2;
     world.runtime.wait_until("one is being stopped", one).await;
     assert_eq!(stopped(&world), ["two", "one"], "the last begun goes first");
     let one = world.runtime.container("one").unwrap().id;
@@ -59,5 +61,38 @@ async fn a_pod_has_not_succeeded_while_a_sidecar_runs() {
         .api
         .object(&path("job"), "it has succeeded", done)
         .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_sidecar_hears_of_the_end_before_it_is_its_turn() {
+    let world = World::new();
+    world.runtime.behave("main", stubborn());
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut one = sidecar("one");
+    one["lifecycle"] = json!({"preStop": {"tcpSocket": {"host": "127.0.0.1", "port": port}}});
+    let kubelet = world.start();
+    world.pod("web", json!({}), json!({"initContainers": [one]}));
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    world.api.delete_gracefully(&path("web"), 3600);
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.accept()).await;
+    told.expect("its hook ran").unwrap();
+    let main = |_: &FakeRuntime| !stopped(&world).is_empty();
+    world
+        .runtime
+        .wait_until("main is being stopped", main)
+        .await;
+    assert_eq!(stopped(&world), ["main"]);
+    let main = world.runtime.container("main").unwrap().id;
+    world.runtime.exit(&main, 0, "Completed", "");
+    world
+        .api
+        .until("the object is gone", |api| api.get(&path("web")).is_none())
+        .await;
+    assert_eq!(stopped(&world), ["main", "one"]);
     kubelet.stop().await;
 }
