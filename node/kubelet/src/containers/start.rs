@@ -152,7 +152,15 @@ impl Starter<'_> {
         let Err(error) = hooked.run(hook).await else {
             return;
         };
-        let text = format!("PostStartHook failed: {error}");
+        let name = &*self.container.name;
+        tracing::warn!(
+            uid,
+            container = name,
+            error,
+            "a hook has failed after a start"
+        );
+        // What its command has printed may be secret, and events are not.
+        let text = "PostStartHook failed".to_owned();
         self.own_event(Severity::Warning, "FailedPostStartHook", text);
         let text = "FailedPostStartHook".to_owned();
         self.own_event(Severity::Normal, "Killing", text);

@@ -115,14 +115,23 @@ async fn pre_stop(
         container,
         id: of.id(),
     };
-    let failed = tokio::select! {
-        ended = hooked.run(hook) => ended.err(),
-        () = over(deadline) => Some("it did not end within the grace period".to_owned()),
+    let ended = tokio::select! {
+        ended = hooked.run(hook) => ended,
+        // One that is not through has not failed.
+        () = over(deadline) => Ok(()),
     };
-    if let Some(error) = failed {
-        let text = format!("PreStopHook failed: {error}");
-        let (recorder, name) = (&node.recorder, Some(of.name()));
-        recorder.pod(pod, name, Severity::Warning, "FailedPreStopHook", text);
+    if let Err(error) = ended {
+        let (uid, name) = (pod::uid(pod), of.name());
+        tracing::warn!(
+            uid,
+            container = name,
+            error,
+            "a hook has failed before a stop"
+        );
+        // What its command has printed may be secret, and events are not.
+        let text = "PreStopHook failed";
+        let (severity, reason) = (Severity::Warning, "FailedPreStopHook");
+        node.recorder.pod(pod, Some(name), severity, reason, text);
     }
 }
 
