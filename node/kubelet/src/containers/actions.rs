@@ -4,7 +4,7 @@
 //! started, killed or removed while the Pod lives. The order of init containers and sidecars
 //! is that of the Pod lifecycle page of Kubernetes and KEP-753.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::{ContainerId, ContainerState, Exit, SandboxId, SandboxState};
@@ -27,6 +27,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) failures: &'a BTreeMap<String, Failure>,
     /// Restart counts of containers that the API has seen and no runtime knows any more.
     pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    /// Containers that were killed to be started again ([`Kill::restarts`]).
+    pub(crate) killed: &'a BTreeSet<String>,
     /// What its containers have and are to have.
     pub(crate) allocation: Option<&'a Allocation>,
     pub(crate) now: SystemTime,
@@ -73,6 +75,8 @@ pub(crate) struct Kill {
     pub(crate) id: ContainerId,
     pub(crate) name: String,
     pub(crate) cause: KillCause,
+    /// It is started again, with whatever code it ends.
+    pub(crate) restarts: bool,
 }
 
 /// A container that waits for its back-off.
@@ -201,7 +205,7 @@ impl Plan<'_> {
         self.actions.initialized = has_app_container(pod, runtime);
         let own = |of: &&ObservedContainer| pod::own_container(pod, of.name()).is_some();
         for of in runtime.running().filter(own) {
-            self.kill(of, KillCause::Anew);
+            self.kill(of, KillCause::Anew, true);
         }
         if self.actions.kill.is_empty() {
             let mut all: Vec<&ObservedContainer> = runtime.containers.iter().filter(own).collect();
@@ -297,16 +301,22 @@ impl Plan<'_> {
             }
             ContainerState::Running { .. } => match self.cause_to_kill(container, latest) {
                 Some(cause) => {
-                    self.kill(latest, cause);
+                    let policy = pod::restart_policy(self.observed.pod, container, role);
+                    let restarts = match cause {
+                        // It is another container now.
+                        KillCause::Changed => true,
+                        _ => policy != RestartPolicy::Never,
+                    };
+                    self.kill(latest, cause, restarts);
                     Next::Busy
                 }
                 None => Next::Runs,
             },
             ContainerState::Exited(exit) => {
                 let policy = pod::restart_policy(self.observed.pod, container, role);
-                let changed = role == Role::App && image_changed(container, latest);
                 let resized = self.resizes(container);
-                let killed = (changed || resized) && policy != RestartPolicy::Never;
+                let killed = self.observed.killed.contains(&latest.id().0)
+                    || (resized && policy != RestartPolicy::Never);
                 if !pod::restarts(self.observed.pod, container, role, exit.code) && !killed {
                     return Next::Ended { code: exit.code };
                 }
@@ -351,11 +361,12 @@ impl Plan<'_> {
         allocation.is_some_and(|allocation| allocation.restarts(container))
     }
 
-    fn kill(&mut self, of: &ObservedContainer, cause: KillCause) {
+    fn kill(&mut self, of: &ObservedContainer, cause: KillCause, restarts: bool) {
         self.actions.kill.push(Kill {
             id: of.id().clone(),
             name: of.name().to_owned(),
             cause,
+            restarts,
         });
     }
 

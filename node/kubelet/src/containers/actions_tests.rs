@@ -105,6 +105,7 @@ struct Case {
     back_off: BackOff,
     failures: BTreeMap<String, Failure>,
     lost: BTreeMap<String, u32>,
+    killed: BTreeSet<String>,
 }
 
 impl Case {
@@ -116,6 +117,7 @@ impl Case {
             back_off: &self.back_off,
             failures: &self.failures,
             lost_restarts: &self.lost,
+            killed: &self.killed,
             allocation: None,
             now: at(21),
         })
@@ -270,6 +272,36 @@ fn probes_and_changes_kill() {
     changed.spec.as_mut().unwrap().containers[0].image = Some("i:2".to_owned());
     let actions = Case::default().actions(&changed, &running);
     assert_eq!(actions.kill[0].cause, KillCause::Changed);
+}
+
+#[test]
+fn what_was_killed_to_be_started_again_is_whatever_its_code() {
+    // The policy; whether the container is started again after a failed probe, and after a change.
+    for (policy, probe, change) in [
+        ("Always", true, true),
+        ("OnFailure", true, true),
+        ("Never", false, true),
+    ] {
+        let pod = pod(policy, &["a"]);
+        let case = Case::default();
+        case.probes
+            .set(&ContainerId("a-0".to_owned()), ProbeKind::Liveness, false);
+        let killed = case.actions(&pod, &runtime(&["a=run"]));
+        assert_eq!(killed.kill[0].restarts, probe, "{policy}");
+        let mut changed = pod.clone();
+        changed.spec.as_mut().unwrap().containers[0].image = Some("i:2".to_owned());
+        let killed = Case::default().actions(&changed, &runtime(&["a=run"]));
+        assert_eq!(killed.kill[0].restarts, change, "{policy}");
+    }
+    // It has heard the signal and ended well, as jobs do.
+    let pod = pod("OnFailure", &["a"]);
+    let ended = runtime(&["a=0"]);
+    let mut case = Case::default();
+    assert_eq!(text(&case.actions(&pod, &ended)), ". #");
+    case.killed.insert("a-0".to_owned());
+    assert_eq!(text(&case.actions(&pod, &ended)), "+a.1 .");
+    case.back_off.next("a", at(5), at(5));
+    assert_eq!(text(&case.actions(&pod, &ended)), "~a .");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Probe};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::actions::KillCause;
+use super::actions::{Kill, KillCause};
 use super::handler::Hooked;
 use super::observed::{ObservedContainer, PodRuntime};
 use crate::events::Severity;
@@ -199,27 +199,28 @@ async fn stop_in_turn(
 }
 
 /// What is said of a container that is killed while its Pod lives, and how long it may take to end.
-pub(crate) fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
-    let grace = pod::grace(pod);
+pub(crate) fn killing(pod: &Pod, kill: &Kill) -> (String, Duration) {
+    let (name, grace) = (&*kill.name, pod::grace(pod));
     let container = pod::container(pod, name).map(|(container, _)| container);
     let own = |probe: Option<&Probe>| {
         let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
         let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         seconds.map_or(grace, Duration::from_secs)
     };
-    match cause {
+    let then = match kill.restarts {
+        true => ", will be restarted",
+        false => "",
+    };
+    match kill.cause {
         KillCause::Liveness => (
-            format!("Container {name} failed liveness probe, will be restarted"),
+            format!("Container {name} failed liveness probe{then}"),
             own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
         ),
         KillCause::Startup => (
-            format!("Container {name} failed startup probe, will be restarted"),
+            format!("Container {name} failed startup probe{then}"),
             own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
         ),
-        KillCause::Changed => (
-            format!("Container {name} definition changed, will be restarted"),
-            grace,
-        ),
+        KillCause::Changed => (format!("Container {name} definition changed{then}"), grace),
         KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
         KillCause::Anew => (
             format!("Container {name} will be restarted with all of its Pod"),
@@ -281,8 +282,46 @@ mod tests {
             ("own", KillCause::Changed, 40),
             ("pods", KillCause::Liveness, 40),
         ] {
-            let (_, grace) = killing(&pod, name, cause);
+            let (_, grace) = killing(&pod, &kill(name, cause, true));
             assert_eq!(grace, Duration::from_secs(seconds), "{name} {cause:?}");
+        }
+    }
+
+    fn kill(name: &str, cause: KillCause, restarts: bool) -> Kill {
+        Kill {
+            id: ContainerId(String::new()),
+            name: name.to_owned(),
+            cause,
+            restarts,
+        }
+    }
+
+    #[test]
+    fn a_restart_is_announced_where_there_is_one() {
+        for (cause, restarts, said) in [
+            (
+                KillCause::Liveness,
+                true,
+                "Container a failed liveness probe, will be restarted",
+            ),
+            (
+                KillCause::Liveness,
+                false,
+                "Container a failed liveness probe",
+            ),
+            (
+                KillCause::Startup,
+                false,
+                "Container a failed startup probe",
+            ),
+            (
+                KillCause::Changed,
+                true,
+                "Container a definition changed, will be restarted",
+            ),
+        ] {
+            let (message, _) = killing(&Pod::default(), &kill("a", cause, restarts));
+            assert_eq!(message, said);
         }
     }
 }

@@ -261,7 +261,10 @@ impl Worker {
             let Some(of) = runtime.container(&kill.id) else {
                 continue;
             };
-            let (message, grace) = stop::killing(pod, &kill.name, kill.cause);
+            if kill.restarts {
+                self.memory.killed.insert(kill.id.0.clone());
+            }
+            let (message, grace) = stop::killing(pod, kill);
             self.event(pod, Some(&kill.name), Severity::Normal, "Killing", message);
             self.probes.remove(&kill.id);
             let deadline = tokio::time::Instant::now() + grace;
