@@ -31,6 +31,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) killed: &'a BTreeSet<String>,
     /// What its containers have and are to have.
     pub(crate) allocation: Option<&'a Allocation>,
+    /// The Pod is not being ended.
+    pub(crate) lives: bool,
     pub(crate) now: SystemTime,
 }
 
@@ -124,6 +126,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let mut plan = Plan {
         observed,
         actions: Actions::default(),
+        reborn: is_reborn(observed),
         done: false,
     };
     plan.sandboxes();
@@ -145,11 +148,24 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     plan.actions
 }
 
-/// Whether the Pod's init containers are through: they are once a container of the Pod proper
-/// was made, whatever became of the init containers since.
-pub(crate) fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
+/// Whether a container of the Pod proper was made: its init containers were through then, whatever
+/// became of them since.
+fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
     let mut apps = pod::spec(pod).containers.iter();
     apps.any(|app| runtime.latest(&app.name).is_some())
+}
+
+/// Whether a container is to run again that has died with its sandbox. Its Pod begins with its init
+/// containers then, as it did in the one before.
+fn is_reborn(observed: &Observed<'_>) -> bool {
+    let mut all = pod::containers(observed.pod).filter(|(_, role)| *role != Role::Sidecar);
+    let again = |(container, role): (&Container, Role)| {
+        let of = observed.runtime.latest(&container.name);
+        let died = of.filter(|of| observed.runtime.has_lost_sandbox(of));
+        let exit = died.and_then(ObservedContainer::exit);
+        exit.is_some_and(|exit| pod::restarts(observed.pod, container, role, exit.code))
+    };
+    observed.lives && all.any(again)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -162,6 +178,8 @@ enum Init {
 struct Plan<'a> {
     observed: &'a Observed<'a>,
     actions: Actions,
+    /// What has ended in a sandbox that has died counts no more ([`is_reborn`]).
+    reborn: bool,
     /// Nothing starts any more.
     done: bool,
 }
@@ -216,7 +234,11 @@ impl Plan<'_> {
     }
 
     fn init_containers(&mut self) -> Init {
-        let passed = has_app_container(self.observed.pod, self.observed.runtime);
+        let mut apps = pod::spec(self.observed.pod).containers.iter();
+        let passed = apps.any(|app| {
+            let latest = self.observed.runtime.latest(&app.name);
+            latest.is_some_and(|of| !self.is_past(of))
+        });
         for container in pod::init_containers(self.observed.pod) {
             let role = pod::init_role(container);
             if role == Role::Init && passed {
@@ -232,6 +254,11 @@ impl Plan<'_> {
             }
         }
         Init::Done
+    }
+
+    /// Whether a container was in a sandbox in whose place another comes.
+    fn is_past(&self, of: &ObservedContainer) -> bool {
+        self.reborn && self.observed.runtime.has_lost_sandbox(of)
     }
 
     fn is_started(&self, container: &Container) -> bool {
@@ -315,9 +342,10 @@ impl Plan<'_> {
             ContainerState::Exited(exit) => {
                 let policy = pod::restart_policy(self.observed.pod, container, role);
                 let resized = self.resizes(container);
-                let killed = self.observed.killed.contains(&latest.id().0)
-                    || (resized && policy != RestartPolicy::Never);
-                if !pod::restarts(self.observed.pod, container, role, exit.code) && !killed {
+                let again = self.observed.killed.contains(&latest.id().0)
+                    || (resized && policy != RestartPolicy::Never)
+                    || (role == Role::Init && self.is_past(latest));
+                if !pod::restarts(self.observed.pod, container, role, exit.code) && !again {
                     return Next::Ended { code: exit.code };
                 }
                 if resized {

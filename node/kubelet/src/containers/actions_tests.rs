@@ -119,6 +119,7 @@ impl Case {
             lost_restarts: &self.lost,
             killed: &self.killed,
             allocation: None,
+            lives: true,
             now: at(21),
         })
     }
@@ -315,6 +316,36 @@ fn a_sidecar_holds_up_until_its_startup_probe_succeeds() {
     let id = ContainerId("s-0".to_owned());
     case.probes.set(&id, ProbeKind::Startup, true);
     assert_eq!(text(&case.actions(&pod, &running)), "+a .");
+}
+
+#[test]
+fn a_pod_begins_with_its_init_containers_in_a_new_sandbox() {
+    // What has died with the first sandbox, what is in the second, if there is one.
+    let table: &[(&str, &[&str], &[&str], &str)] = &[
+        ("Always", &["i=0", "a=137"], &[], "+i.1"),
+        ("Always", &["i=0", "a=137"], &["i.1=run"], ""),
+        ("Always", &["i=0", "a=137"], &["i.1=0"], "+a.1 ."),
+        ("Always", &["i=0", "a=137"], &["i.1=0", "a.1=run"], "."),
+        ("Always", &["i=137"], &[], "+i.1"),
+        ("OnFailure", &["i=0", "a=137"], &[], "+i.1"),
+        // What is over stays so.
+        ("OnFailure", &["i=0", "a=0"], &[], ". #"),
+        ("Never", &["i=0", "a=137"], &[], ". #"),
+    ];
+    for (policy, dead, new, expected) in table {
+        let mut found = runtime(dead);
+        found.sandbox_died(&SandboxId("s".to_owned()));
+        if !new.is_empty() {
+            found.put_sandbox("wasm", sandbox("s2", SandboxState::Ready));
+        }
+        for of in runtime(new).containers {
+            let mut container = of.container;
+            container.sandbox = SandboxId("s2".to_owned());
+            found.put_container("wasm", container);
+        }
+        let actions = Case::default().actions(&pod(policy, &["i!", "a"]), &found);
+        assert_eq!(text(&actions), *expected, "{policy} {dead:?} {new:?}");
+    }
 }
 
 #[test]

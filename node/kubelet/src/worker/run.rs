@@ -150,6 +150,7 @@ impl Worker {
             lost_restarts: &self.memory.lost_restarts,
             killed: &self.memory.killed,
             allocation: self.memory.allocation.as_ref(),
+            lives: self.state == State::Syncing,
             now,
         })
     }
