@@ -10,15 +10,17 @@ use std::time::Duration;
 use coracle_runtime::streaming::PortConnection;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::Fault;
 use super::grpc::GrpcCheck;
-use crate::containers::handler;
+use crate::containers::handler::{self, CommandError};
 use crate::containers::observed::ObservedContainer;
 use crate::node_context::NodeContext;
+use crate::pod::env::expand_all;
 use crate::pod_dial;
 
 /// Redirects that are followed, to the same host only.
@@ -70,7 +72,7 @@ impl Target {
             Ok(Address { host, port, of_pod })
         };
         if let Some(exec) = &probe.exec {
-            return Self::Exec(exec.command.clone().unwrap_or_default());
+            return Self::Exec(command(container, exec));
         }
         if let Some(tcp) = &probe.tcp_socket {
             return match address(tcp.host.as_deref(), &tcp.port) {
@@ -107,36 +109,45 @@ impl Target {
         }
     }
 
-    /// Tries once within a time; the error is the message of the event.
+    /// Tries once within a time.
     pub(crate) async fn probe(
         &self,
         node: &NodeContext,
         of: &ObservedContainer,
         timeout: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         if let Self::Grpc(check) = self {
             // What took too long is a part of its message.
-            return check.probe(node, &of.container.pod.uid, timeout).await;
+            let tried = check.probe(node, &of.container.pod.uid, timeout).await;
+            return tried.map_err(Fault::Failed);
         }
         let tried = async {
             match self {
                 Self::Exec(command) => {
                     let runtime = node.router.by_name(of.runtime);
-                    let runtime = runtime.ok_or("the runtime of the container is gone")?;
-                    handler::command(runtime.as_ref(), of.id(), command)
-                        .await
-                        .map(|_| None)
+                    let gone = || Fault::Unknown("the runtime of the container is gone".to_owned());
+                    let runtime = runtime.ok_or_else(gone)?;
+                    let ran = handler::command(runtime.as_ref(), of.id(), command).await;
+                    ran.map(|_| None).map_err(|error| match error {
+                        CommandError::Failed(said) => Fault::Failed(said),
+                        CommandError::Unknown(why) => Fault::Unknown(why),
+                    })
                 }
-                _ => self.reach(node, &of.container.pod.uid).await,
+                Self::Invalid(why) => Err(Fault::Unknown(why.clone())),
+                _ => {
+                    let reached = self.reach(node, &of.container.pod.uid).await;
+                    reached.map_err(Fault::Failed)
+                }
             }
         };
         let status = match tokio::time::timeout(timeout, tried).await {
             Ok(tried) => tried?,
-            Err(_) => return Err(self.timed_out(timeout)),
+            Err(_) => return Err(Fault::Failed(self.timed_out(timeout))),
         };
         match status {
             Some(status) if !(200..400).contains(&status) => {
-                Err(format!("HTTP probe failed with statuscode: {status}"))
+                let why = format!("HTTP probe failed with statuscode: {status}");
+                Err(Fault::Failed(why))
             }
             _ => Ok(()),
         }
@@ -219,6 +230,17 @@ impl Address {
             _ => format!("dial tcp {}: {error}", self.text()),
         })
     }
+}
+
+/// The command of a probe, with what the container's environment says outright: what comes from
+/// elsewhere is empty there, as in Kubernetes.
+fn command(container: &Container, exec: &ExecAction) -> Vec<String> {
+    let variables = container.env.iter().flatten();
+    let value = |variable: &EnvVar| variable.value.clone().unwrap_or_default();
+    let known: Vec<(String, String)> = variables
+        .map(|variable| (variable.name.clone(), value(variable)))
+        .collect();
+    expand_all(exec.command.as_ref(), &known)
 }
 
 /// The number of a port that is a number or the name of one of the container's ports.
@@ -390,5 +412,38 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn commands_know_what_the_environment_says_outright() {
+        let field = json!({"fieldRef": {"fieldPath": "metadata.name"}});
+        let mut container: Container = serde_json::from_value(json!({
+            "name": "c",
+            "env": [{"name": "A", "value": "1"}, {"name": "NAME", "valueFrom": field}],
+        }))
+        .unwrap();
+        for (word, expected) in [
+            ("plain", "plain"),
+            ("$(A)/x", "1/x"),
+            ("$$(A)", "$(A)"),
+            ("$(NONE)", "$(NONE)"),
+            ("$(NAME)", ""),
+        ] {
+            let probe = json!({"exec": {"command": ["test", word]}});
+            container.liveness_probe = serde_json::from_value(probe).unwrap();
+            let probe = container.liveness_probe.as_ref().unwrap();
+            match Target::of(&container, probe, &[]) {
+                Target::Exec(command) => assert_eq!(command, ["test", expected]),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
