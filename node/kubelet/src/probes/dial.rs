@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use url::{Position, Url};
 
 use super::Fault;
 use super::grpc::GrpcCheck;
@@ -23,8 +24,8 @@ use crate::node_context::NodeContext;
 use crate::pod::env::expand_all;
 use crate::pod_dial;
 
-/// Redirects that are followed, to the same host only.
-const REDIRECTS: usize = 10;
+/// Requests that are made, where each but the last is answered with a redirect to the same host.
+const REQUESTS: usize = 10;
 
 /// What a probe dials.
 #[derive(Clone, Debug)]
@@ -166,10 +167,12 @@ impl Target {
                 tls,
                 path,
                 headers,
-            } => match get(node, uid, address, *tls, path, headers).await {
-                Ok(status) => Ok(Some(status)),
-                Err(error) => Err(format!("Get \"{}\": {error}", self.url())),
-            },
+            } => {
+                let place = (address.clone(), *tls, path.clone());
+                let got = get(node, uid, place, headers).await;
+                let why = |error: String| format!("Get \"{}\": {error}", self.url());
+                got.map(Some).map_err(why)
+            }
         }
     }
 
@@ -263,37 +266,54 @@ fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String>
     }
 }
 
+/// What is asked for: of whom, over TLS or not, and the path.
+type Place = (Address, bool, String);
+
 /// Follows redirects to the same host, as far as the last response.
 async fn get(
     node: &NodeContext,
     uid: &str,
-    address: &Address,
-    tls: bool,
-    path: &str,
+    mut place: Place,
     headers: &[(String, String)],
 ) -> Result<u16, String> {
-    let mut path = path.to_owned();
-    for _ in 0..=REDIRECTS {
+    for _ in 0..REQUESTS {
+        let (address, tls, path) = &place;
         let stream = address.dial(node, uid).await?;
-        let response = match tls {
-            false => request(stream, address, &path, headers).await?,
+        let (status, location) = match tls {
+            false => request(stream, address, path, headers).await?,
             true => {
                 let stream = secure(stream, &address.host, &[]).await?;
-                request(stream, address, &path, headers).await?
+                request(stream, address, path, headers).await?
             }
         };
-        let status = response.0;
-        let location = response.1.filter(|_| (300..400).contains(&status));
-        let Some(location) = location else {
-            return Ok(status);
-        };
-        match location.starts_with('/') && !location.starts_with("//") {
-            true => path = location,
-            // Another host: reaching this one was enough.
-            false => return Ok(status),
+        let location = location.filter(|_| matches!(status, 301..=303 | 307 | 308));
+        match location.and_then(|location| redirected(&place, &location)) {
+            Some(next) => place = next,
+            None => return Ok(status),
         }
     }
-    Err(format!("stopped after {REDIRECTS} redirects"))
+    Err(format!("stopped after {REQUESTS} redirects"))
+}
+
+/// Where a redirect leads; none if that is another host: reaching this one was enough.
+fn redirected((address, tls, path): &Place, location: &str) -> Option<Place> {
+    let scheme = if *tls { "https" } else { "http" };
+    let from = Url::parse(&format!("{scheme}://{}{path}", address.text())).ok()?;
+    let to = from.join(location).ok()?;
+    let tls = match to.scheme() {
+        "http" => false,
+        "https" => true,
+        _ => return None,
+    };
+    if to.host_str()? != from.host_str()? {
+        return None;
+    }
+    let address = Address {
+        port: to.port_or_known_default()?,
+        ..address.clone()
+    };
+    let path = &to[Position::BeforePath..Position::AfterQuery];
+    Some((address, tls, path.to_owned()))
 }
 
 async fn request<S>(
@@ -416,34 +436,5 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn commands_know_what_the_environment_says_outright() {
-        let field = json!({"fieldRef": {"fieldPath": "metadata.name"}});
-        let mut container: Container = serde_json::from_value(json!({
-            "name": "c",
-            "env": [{"name": "A", "value": "1"}, {"name": "NAME", "valueFrom": field}],
-        }))
-        .unwrap();
-        for (word, expected) in [
-            ("plain", "plain"),
-            ("$(A)/x", "1/x"),
-            ("$$(A)", "$(A)"),
-            ("$(NONE)", "$(NONE)"),
-            ("$(NAME)", ""),
-        ] {
-            let probe = json!({"exec": {"command": ["test", word]}});
-            container.liveness_probe = serde_json::from_value(probe).unwrap();
-            let probe = container.liveness_probe.as_ref().unwrap();
-            match Target::of(&container, probe, &[]) {
-                Target::Exec(command) => assert_eq!(command, ["test", expected]),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
+#[path = "dial_tests.rs"]
+mod tests;
