@@ -69,8 +69,12 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         let container = pod::ephemeral::as_container(container);
         containers::status(input, &container, Role::Ephemeral)
     });
-    let ephemeral: Vec<ContainerStatus> = ephemeral.collect();
-    let (inits, apps) = (statuses(false), statuses(true));
+    let mut ephemeral: Vec<ContainerStatus> = ephemeral.collect();
+    let (inits, mut apps) = (statuses(false), statuses(true));
+    // As the kubelet has them: those of init containers alone are in the order of the spec.
+    for list in [&mut ephemeral, &mut apps] {
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     let verdict = input.verdict.filter(|_| input.terminated);
     let phase = match verdict {
         Some(_) => "Failed",

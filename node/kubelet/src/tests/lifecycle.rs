@@ -202,6 +202,30 @@ async fn init_containers_run_before_the_others() {
 }
 
 #[tokio::test]
+async fn statuses_of_containers_are_in_the_order_of_their_names() {
+    let world = World::new();
+    let kubelet = world.start();
+    let named = |name: &str| json!({"name": name, "image": "app:v1"});
+    let sidecar = |name: &str| json!({"name": name, "image": "app:v1", "restartPolicy": "Always"});
+    let spec = json!({
+        "initContainers": [sidecar("z"), sidecar("y")],
+        "containers": [named("c"), named("a"), named("b")],
+    });
+    world.pod("web", json!({}), spec);
+    let pod = world
+        .api
+        .object(&path("web"), "web is ready", is_ready)
+        .await;
+    let names = |list: &str| -> Vec<&str> {
+        let list = pod["status"][list].as_array().unwrap().iter();
+        list.map(|of| of["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(names("containerStatuses"), ["a", "b", "c"]);
+    assert_eq!(names("initContainerStatuses"), ["z", "y"], "of the spec");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_past_its_deadline_fails() {
     let world = World::new();
     let kubelet = world.start();
