@@ -204,8 +204,7 @@ pub(crate) fn killing(pod: &Pod, kill: &Kill) -> (String, Duration) {
     let container = pod::container(pod, name).map(|(container, _)| container);
     let own = |probe: Option<&Probe>| {
         let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        seconds.map_or(grace, Duration::from_secs)
+        seconds.map_or(grace, pod::grace_of)
     };
     let then = match kill.restarts {
         true => ", will be restarted",
