@@ -96,6 +96,34 @@ async fn a_hook_may_sleep_as_long_as_its_pod_has_time() {
 }
 
 #[tokio::test]
+async fn a_container_whose_start_fails_by_a_hook_hears_of_its_end() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let kubelet = world.start();
+    let hooks = json!({"lifecycle": {
+        "postStart": {"exec": {"command": ["/secret.wasm", "3"]}},
+        "preStop": {"tcpSocket": {"host": "127.0.0.1", "port": port}},
+    }});
+    world.pod("web", hooks, json!({"restartPolicy": "Never"}));
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.accept()).await;
+    told.expect("the other hook ran").unwrap();
+    let ended = |pod: &serde_json::Value| pod["status"]["phase"] == "Succeeded";
+    world.api.object(&path("web"), "it has ended", ended).await;
+    let said = |event: &String| event == "FailedPostStartHook: PostStartHook failed";
+    world
+        .api
+        .until("the event", |api| api.events().iter().any(said))
+        .await;
+    let events = world.api.events();
+    assert!(
+        !events.iter().any(|event| event.contains("secret")),
+        "{events:?}"
+    );
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_that_completes_succeeds_and_stays() {
     let world = World::new();
     let once = Behaviour {

@@ -458,5 +458,5 @@ fn volume_pause(failures: u32) -> Duration {
 fn deadline(pod: &Pod) -> Option<SystemTime> {
     let seconds = u64::try_from(pod::spec(pod).active_deadline_seconds?).ok()?;
     let started = pod::status(pod).start_time.as_ref()?;
-    Some(SystemTime::from(started.0) + Duration::from_secs(seconds))
+    SystemTime::from(started.0).checked_add(Duration::from_secs(seconds))
 }
