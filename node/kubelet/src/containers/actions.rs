@@ -326,7 +326,7 @@ impl Plan<'_> {
                 self.start(name, attempt, None);
                 Next::Busy
             }
-            ContainerState::Running { .. } => match self.cause_to_kill(container, latest) {
+            ContainerState::Running { .. } => match self.cause_to_kill(container, role, latest) {
                 Some(cause) => {
                     let policy = pod::restart_policy(self.observed.pod, container, role);
                     let restarts = match cause {
@@ -370,8 +370,14 @@ impl Plan<'_> {
         (until > self.observed.now).then_some(Waiting { delay, until })
     }
 
-    fn cause_to_kill(&self, container: &Container, of: &ObservedContainer) -> Option<KillCause> {
-        if image_changed(container, of) {
+    fn cause_to_kill(
+        &self,
+        container: &Container,
+        role: Role,
+        of: &ObservedContainer,
+    ) -> Option<KillCause> {
+        // What runs to its end is let run to it.
+        if role != Role::Init && image_changed(container, of) {
             return Some(KillCause::Changed);
         }
         if self.resizes(container) {

@@ -276,6 +276,17 @@ fn probes_and_changes_kill() {
 }
 
 #[test]
+fn an_init_container_that_runs_is_let_run_whatever_its_image_is_now() {
+    for (name, expected) in [("i!", ""), ("i*", "-i")] {
+        let mut pod = pod("Always", &[name, "a"]);
+        let inits = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+        inits[0].image = Some("i:2".to_owned());
+        let actions = Case::default().actions(&pod, &runtime(&["i=run"]));
+        assert_eq!(text(&actions), expected, "{name}");
+    }
+}
+
+#[test]
 fn what_was_killed_to_be_started_again_is_whatever_its_code() {
     // The policy; whether the container is started again after a failed probe, and after a change.
     for (policy, probe, change) in [

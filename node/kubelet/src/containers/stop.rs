@@ -201,25 +201,27 @@ async fn stop_in_turn(
 /// What is said of a container that is killed while its Pod lives, and how long it may take to end.
 pub(crate) fn killing(pod: &Pod, kill: &Kill) -> (String, Duration) {
     let (name, grace) = (&*kill.name, pod::grace(pod));
-    let container = pod::container(pod, name).map(|(container, _)| container);
+    let container = pod::container(pod, name);
+    let (what, then) = match (container.as_ref().map(|(_, role)| *role), kill.restarts) {
+        (Some(Role::Init | Role::Sidecar), _) => ("Init container", ""),
+        (_, true) => ("Container", ", will be restarted"),
+        (_, false) => ("Container", ""),
+    };
+    let container = container.map(|(container, _)| container);
     let own = |probe: Option<&Probe>| {
         let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
         seconds.map_or(grace, pod::grace_of)
     };
-    let then = match kill.restarts {
-        true => ", will be restarted",
-        false => "",
-    };
     match kill.cause {
         KillCause::Liveness => (
-            format!("Container {name} failed liveness probe{then}"),
+            format!("{what} {name} failed liveness probe{then}"),
             own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
         ),
         KillCause::Startup => (
-            format!("Container {name} failed startup probe{then}"),
+            format!("{what} {name} failed startup probe{then}"),
             own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
         ),
-        KillCause::Changed => (format!("Container {name} definition changed{then}"), grace),
+        KillCause::Changed => (format!("{what} {name} definition changed{then}"), grace),
         KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
         KillCause::Anew => (
             format!("Container {name} will be restarted with all of its Pod"),
@@ -297,29 +299,39 @@ mod tests {
 
     #[test]
     fn a_restart_is_announced_where_there_is_one() {
-        for (cause, restarts, said) in [
+        let sidecar = json!({"name": "s", "restartPolicy": "Always"});
+        let spec = json!({"initContainers": [sidecar], "containers": [{"name": "a"}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+        let (liveness, changed) = (KillCause::Liveness, KillCause::Changed);
+        for (name, cause, restarts, said) in [
             (
-                KillCause::Liveness,
+                "a",
+                liveness,
                 true,
                 "Container a failed liveness probe, will be restarted",
             ),
+            ("a", liveness, false, "Container a failed liveness probe"),
             (
-                KillCause::Liveness,
-                false,
-                "Container a failed liveness probe",
-            ),
-            (
+                "a",
                 KillCause::Startup,
                 false,
                 "Container a failed startup probe",
             ),
             (
-                KillCause::Changed,
+                "a",
+                changed,
                 true,
                 "Container a definition changed, will be restarted",
             ),
+            (
+                "s",
+                liveness,
+                true,
+                "Init container s failed liveness probe",
+            ),
+            ("s", changed, true, "Init container s definition changed"),
         ] {
-            let (message, _) = killing(&Pod::default(), &kill("a", cause, restarts));
+            let (message, _) = killing(&pod, &kill(name, cause, restarts));
             assert_eq!(message, said);
         }
     }
