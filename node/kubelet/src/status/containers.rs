@@ -90,8 +90,8 @@ fn unseen(
     }
     let waiting = match input.failures.get(&status.name) {
         Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
-        None if matches!(role, Role::Init | Role::Sidecar) => waiting("PodInitializing", None),
-        None if !input.actions.initialized && has_inits(input) => waiting("PodInitializing", None),
+        // As the kubelet says it, of a Pod that has been initialized too.
+        None if has_inits(input) => waiting("PodInitializing", None),
         None => waiting("ContainerCreating", None),
     };
     status.state = Some(waiting);

@@ -230,6 +230,33 @@ async fn init_containers_run_before_the_others() {
 }
 
 #[tokio::test]
+async fn a_pod_with_init_containers_initializes_until_the_others_are_there() {
+    let world = World::new();
+    let once = Behaviour {
+        exits: Some(0),
+        ..Behaviour::default()
+    };
+    world.runtime.behave("first", once);
+    let kubelet = world.start();
+    let inits = json!([{"name": "first", "image": "app:v1"}]);
+    // With the machine's network it need not be known first what all images hold.
+    let spec = json!({"initContainers": inits, "hostNetwork": true});
+    world.pod("web", json!({"image": "slow:v1"}), spec);
+    let initialized = |pod: &serde_json::Value| condition(pod, "Initialized") == "True";
+    let pod = world
+        .api
+        .object(&path("web"), "it is initialized", initialized)
+        .await;
+    assert_eq!(waiting(&pod), "PodInitializing");
+    world.images.released.notify_one();
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn statuses_of_containers_are_in_the_order_of_their_names() {
     let world = World::new();
     let kubelet = world.start();
