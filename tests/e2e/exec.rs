@@ -97,7 +97,7 @@ fn commands_run_in_the_sandbox_of_a_guest(cluster: &Cluster) {
     counting(&kubectl, "hooked", json!({"lifecycle": hook}));
     eventually("the event of the hook", || {
         let events = kubectl.ok(&["events", "--for", "pod/hooked"]);
-        let told = events.contains("PostStartHook failed: /absent: ");
+        let told = events.contains("PostStartHook failed");
         told.then_some(()).ok_or(events)
     });
     // What could not work is refused before anything is started.

@@ -4,7 +4,7 @@
 //! started, killed or removed while the Pod lives. The order of init containers and sidecars
 //! is that of the Pod lifecycle page of Kubernetes and KEP-753.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use coracle_runtime::{ContainerId, ContainerState, Exit, SandboxId, SandboxState};
@@ -27,8 +27,12 @@ pub(crate) struct Observed<'a> {
     pub(crate) failures: &'a BTreeMap<String, Failure>,
     /// Restart counts of containers that the API has seen and no runtime knows any more.
     pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    /// Containers that were killed to be started again ([`Kill::restarts`]).
+    pub(crate) killed: &'a BTreeSet<String>,
     /// What its containers have and are to have.
     pub(crate) allocation: Option<&'a Allocation>,
+    /// The Pod is not being ended.
+    pub(crate) lives: bool,
     pub(crate) now: SystemTime,
 }
 
@@ -63,8 +67,6 @@ pub(crate) enum KillCause {
     Changed,
     /// It gets the resources that are allocated to it by a restart.
     Resized,
-    /// All other containers have ended for good, and it is a sidecar.
-    PodDone,
     /// Another has ended with which all begin anew.
     Anew,
 }
@@ -75,6 +77,8 @@ pub(crate) struct Kill {
     pub(crate) id: ContainerId,
     pub(crate) name: String,
     pub(crate) cause: KillCause,
+    /// It is started again, with whatever code it ends.
+    pub(crate) restarts: bool,
 }
 
 /// A container that waits for its back-off.
@@ -97,7 +101,8 @@ pub(crate) struct Actions {
     pub(crate) held: BTreeMap<String, SystemTime>,
     /// When to look again even if nothing happens.
     pub(crate) wake_at: Option<SystemTime>,
-    /// All containers have ended and none will be started again.
+    /// All containers have ended but sidecars, and those that debug, and none will be started again:
+    /// the Pod ends, and what still runs with it.
     pub(crate) finished: bool,
     /// All init containers are through.
     pub(crate) initialized: bool,
@@ -121,6 +126,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let mut plan = Plan {
         observed,
         actions: Actions::default(),
+        reborn: is_reborn(observed),
         done: false,
     };
     plan.sandboxes();
@@ -130,7 +136,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let initialized = plan.init_containers();
     plan.actions.initialized = initialized == Init::Done;
     match initialized {
-        Init::Failed => plan.pod_failed(),
+        Init::Failed => plan.pod_done(),
         Init::Done => plan.app_containers(),
         Init::InProgress => {}
     }
@@ -142,11 +148,24 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     plan.actions
 }
 
-/// Whether the Pod's init containers are through: they are once a container of the Pod proper
-/// was made, whatever became of the init containers since.
-pub(crate) fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
+/// Whether a container of the Pod proper was made: its init containers were through then, whatever
+/// became of them since.
+fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
     let mut apps = pod::spec(pod).containers.iter();
     apps.any(|app| runtime.latest(&app.name).is_some())
+}
+
+/// Whether a container is to run again that has died with its sandbox. Its Pod begins with its init
+/// containers then, as it did in the one before.
+fn is_reborn(observed: &Observed<'_>) -> bool {
+    let mut all = pod::containers(observed.pod).filter(|(_, role)| *role != Role::Sidecar);
+    let again = |(container, role): (&Container, Role)| {
+        let of = observed.runtime.latest(&container.name);
+        let died = of.filter(|of| observed.runtime.has_lost_sandbox(of));
+        let exit = died.and_then(ObservedContainer::exit);
+        exit.is_some_and(|exit| pod::restarts(observed.pod, container, role, exit.code))
+    };
+    observed.lives && all.any(again)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -159,6 +178,8 @@ enum Init {
 struct Plan<'a> {
     observed: &'a Observed<'a>,
     actions: Actions,
+    /// What has ended in a sandbox that has died counts no more ([`is_reborn`]).
+    reborn: bool,
     /// Nothing starts any more.
     done: bool,
 }
@@ -202,7 +223,7 @@ impl Plan<'_> {
         self.actions.initialized = has_app_container(pod, runtime);
         let own = |of: &&ObservedContainer| pod::own_container(pod, of.name()).is_some();
         for of in runtime.running().filter(own) {
-            self.kill(of, KillCause::Anew);
+            self.kill(of, KillCause::Anew, true);
         }
         if self.actions.kill.is_empty() {
             let mut all: Vec<&ObservedContainer> = runtime.containers.iter().filter(own).collect();
@@ -213,7 +234,11 @@ impl Plan<'_> {
     }
 
     fn init_containers(&mut self) -> Init {
-        let passed = has_app_container(self.observed.pod, self.observed.runtime);
+        let mut apps = pod::spec(self.observed.pod).containers.iter();
+        let passed = apps.any(|app| {
+            let latest = self.observed.runtime.latest(&app.name);
+            latest.is_some_and(|of| !self.is_past(of))
+        });
         for container in pod::init_containers(self.observed.pod) {
             let role = pod::init_role(container);
             if role == Role::Init && passed {
@@ -229,6 +254,11 @@ impl Plan<'_> {
             }
         }
         Init::Done
+    }
+
+    /// Whether a container was in a sandbox in whose place another comes.
+    fn is_past(&self, of: &ObservedContainer) -> bool {
+        self.reborn && self.observed.runtime.has_lost_sandbox(of)
     }
 
     fn is_started(&self, container: &Container) -> bool {
@@ -249,24 +279,14 @@ impl Plan<'_> {
         }
     }
 
-    fn pod_failed(&mut self) {
-        self.pod_done();
-    }
-
-    /// Nothing starts any more; sidecars that still run are ended.
+    /// Nothing starts any more. Whatever runs is ended in its order, which is that of a Pod's end.
     fn pod_done(&mut self) {
         self.done = true;
         self.actions.start.clear();
+        self.actions.kill.clear();
         self.actions.crash_loop.clear();
         self.actions.held.clear();
-        let mut left = false;
-        for of in self.observed.runtime.running() {
-            left = true;
-            if !self.actions.kill.iter().any(|kill| kill.id == *of.id()) {
-                self.kill(of, KillCause::PodDone);
-            }
-        }
-        self.actions.finished = !left;
+        self.actions.finished = true;
     }
 
     /// Those that were added to debug the Pod are started once, whatever becomes of its own
@@ -306,19 +326,26 @@ impl Plan<'_> {
                 self.start(name, attempt, None);
                 Next::Busy
             }
-            ContainerState::Running { .. } => match self.cause_to_kill(container, latest) {
+            ContainerState::Running { .. } => match self.cause_to_kill(container, role, latest) {
                 Some(cause) => {
-                    self.kill(latest, cause);
+                    let policy = pod::restart_policy(self.observed.pod, container, role);
+                    let restarts = match cause {
+                        // It is another container now.
+                        KillCause::Changed => true,
+                        _ => policy != RestartPolicy::Never,
+                    };
+                    self.kill(latest, cause, restarts);
                     Next::Busy
                 }
                 None => Next::Runs,
             },
             ContainerState::Exited(exit) => {
                 let policy = pod::restart_policy(self.observed.pod, container, role);
-                let changed = role == Role::App && image_changed(container, latest);
                 let resized = self.resizes(container);
-                let killed = (changed || resized) && policy != RestartPolicy::Never;
-                if !pod::restarts(self.observed.pod, container, role, exit.code) && !killed {
+                let again = self.observed.killed.contains(&latest.id().0)
+                    || (resized && policy != RestartPolicy::Never)
+                    || (role == Role::Init && self.is_past(latest));
+                if !pod::restarts(self.observed.pod, container, role, exit.code) && !again {
                     return Next::Ended { code: exit.code };
                 }
                 if resized {
@@ -343,8 +370,14 @@ impl Plan<'_> {
         (until > self.observed.now).then_some(Waiting { delay, until })
     }
 
-    fn cause_to_kill(&self, container: &Container, of: &ObservedContainer) -> Option<KillCause> {
-        if image_changed(container, of) {
+    fn cause_to_kill(
+        &self,
+        container: &Container,
+        role: Role,
+        of: &ObservedContainer,
+    ) -> Option<KillCause> {
+        // What runs to its end is let run to it.
+        if role != Role::Init && image_changed(container, of) {
             return Some(KillCause::Changed);
         }
         if self.resizes(container) {
@@ -362,11 +395,12 @@ impl Plan<'_> {
         allocation.is_some_and(|allocation| allocation.restarts(container))
     }
 
-    fn kill(&mut self, of: &ObservedContainer, cause: KillCause) {
+    fn kill(&mut self, of: &ObservedContainer, cause: KillCause, restarts: bool) {
         self.actions.kill.push(Kill {
             id: of.id().clone(),
             name: of.name().to_owned(),
             cause,
+            restarts,
         });
     }
 

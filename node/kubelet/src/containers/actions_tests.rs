@@ -105,6 +105,7 @@ struct Case {
     back_off: BackOff,
     failures: BTreeMap<String, Failure>,
     lost: BTreeMap<String, u32>,
+    killed: BTreeSet<String>,
 }
 
 impl Case {
@@ -116,7 +117,9 @@ impl Case {
             back_off: &self.back_off,
             failures: &self.failures,
             lost_restarts: &self.lost,
+            killed: &self.killed,
             allocation: None,
+            lives: true,
             now: at(21),
         })
     }
@@ -184,9 +187,9 @@ fn the_table() {
             &["s=1", "i=0", "a=run"],
             "+s.1 .",
         ),
-        ("Never", &["s*", "a"], &["s=run", "a=0"], "-s ."),
+        ("Never", &["s*", "a"], &["s=run", "a=0"], ". #"),
         ("Never", &["s*", "a"], &["s=137", "a=0"], ". #"),
-        ("Never", &["s*", "i!", "a"], &["s=run", "i=1"], "-s"),
+        ("Never", &["s*", "i!", "a"], &["s=run", "i=1"], "#"),
         // Made and not started: the start failed, or the agent ended in between.
         ("Always", &["a"], &["a=new"], "+a xa-0 ."),
         ("Always", &["a"], &["a.0=1", "a.1=new"], "+a.1 xa-1 ."),
@@ -273,6 +276,47 @@ fn probes_and_changes_kill() {
 }
 
 #[test]
+fn an_init_container_that_runs_is_let_run_whatever_its_image_is_now() {
+    for (name, expected) in [("i!", ""), ("i*", "-i")] {
+        let mut pod = pod("Always", &[name, "a"]);
+        let inits = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+        inits[0].image = Some("i:2".to_owned());
+        let actions = Case::default().actions(&pod, &runtime(&["i=run"]));
+        assert_eq!(text(&actions), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_was_killed_to_be_started_again_is_whatever_its_code() {
+    // The policy; whether the container is started again after a failed probe, and after a change.
+    for (policy, probe, change) in [
+        ("Always", true, true),
+        ("OnFailure", true, true),
+        ("Never", false, true),
+    ] {
+        let pod = pod(policy, &["a"]);
+        let case = Case::default();
+        case.probes
+            .set(&ContainerId("a-0".to_owned()), ProbeKind::Liveness, false);
+        let killed = case.actions(&pod, &runtime(&["a=run"]));
+        assert_eq!(killed.kill[0].restarts, probe, "{policy}");
+        let mut changed = pod.clone();
+        changed.spec.as_mut().unwrap().containers[0].image = Some("i:2".to_owned());
+        let killed = Case::default().actions(&changed, &runtime(&["a=run"]));
+        assert_eq!(killed.kill[0].restarts, change, "{policy}");
+    }
+    // It has heard the signal and ended well, as jobs do.
+    let pod = pod("OnFailure", &["a"]);
+    let ended = runtime(&["a=0"]);
+    let mut case = Case::default();
+    assert_eq!(text(&case.actions(&pod, &ended)), ". #");
+    case.killed.insert("a-0".to_owned());
+    assert_eq!(text(&case.actions(&pod, &ended)), "+a.1 .");
+    case.back_off.next("a", at(5), at(5));
+    assert_eq!(text(&case.actions(&pod, &ended)), "~a .");
+}
+
+#[test]
 fn a_sidecar_holds_up_until_its_startup_probe_succeeds() {
     let mut pod = pod("Always", &["s*", "a"]);
     let inits = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
@@ -283,6 +327,36 @@ fn a_sidecar_holds_up_until_its_startup_probe_succeeds() {
     let id = ContainerId("s-0".to_owned());
     case.probes.set(&id, ProbeKind::Startup, true);
     assert_eq!(text(&case.actions(&pod, &running)), "+a .");
+}
+
+#[test]
+fn a_pod_begins_with_its_init_containers_in_a_new_sandbox() {
+    // What has died with the first sandbox, what is in the second, if there is one.
+    let table: &[(&str, &[&str], &[&str], &str)] = &[
+        ("Always", &["i=0", "a=137"], &[], "+i.1"),
+        ("Always", &["i=0", "a=137"], &["i.1=run"], ""),
+        ("Always", &["i=0", "a=137"], &["i.1=0"], "+a.1 ."),
+        ("Always", &["i=0", "a=137"], &["i.1=0", "a.1=run"], "."),
+        ("Always", &["i=137"], &[], "+i.1"),
+        ("OnFailure", &["i=0", "a=137"], &[], "+i.1"),
+        // What is over stays so.
+        ("OnFailure", &["i=0", "a=0"], &[], ". #"),
+        ("Never", &["i=0", "a=137"], &[], ". #"),
+    ];
+    for (policy, dead, new, expected) in table {
+        let mut found = runtime(dead);
+        found.sandbox_died(&SandboxId("s".to_owned()));
+        if !new.is_empty() {
+            found.put_sandbox("wasm", sandbox("s2", SandboxState::Ready));
+        }
+        for of in runtime(new).containers {
+            let mut container = of.container;
+            container.sandbox = SandboxId("s2".to_owned());
+            found.put_container("wasm", container);
+        }
+        let actions = Case::default().actions(&pod(policy, &["i!", "a"]), &found);
+        assert_eq!(text(&actions), *expected, "{policy} {dead:?} {new:?}");
+    }
 }
 
 #[test]

@@ -17,12 +17,23 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// What is read of a command's output; the rest is let go.
 const MAX_OUTPUT: usize = 10 << 10;
 
+/// Why a command is no success.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// It has ended with another code than 0: what it has printed.
+    #[error("{0}")]
+    Failed(String),
+    /// It could not be run, or nobody knows how it has ended.
+    #[error("{0}")]
+    Unknown(String),
+}
+
 /// Runs a command to its end: its output, or why it is no success.
 pub(crate) async fn command(
     runtime: &dyn RuntimeService,
     id: &ContainerId,
     command: &[String],
-) -> Result<String, String> {
+) -> Result<String, CommandError> {
     let config = ExecConfig {
         command: command.to_vec(),
         terminal: false,
@@ -39,7 +50,7 @@ pub(crate) async fn command(
         stderr,
         exit,
         ..
-    } = session.map_err(|error| error.to_string())?;
+    } = session.map_err(|error| CommandError::Unknown(error.to_string()))?;
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     let reading = async {
         tokio::join!(read(stdout, &mut out), read(stderr, &mut errors));
@@ -55,9 +66,11 @@ pub(crate) async fn command(
     let said = String::from_utf8_lossy(&said).trim_end().to_owned();
     match code {
         Ok(0) => Ok(said),
-        Ok(code) if said.is_empty() => Err(format!("command failed with exit code {code}")),
-        Ok(_) => Err(said),
-        Err(error) => Err(error.to_string()),
+        Ok(code) if said.is_empty() => Err(CommandError::Failed(format!(
+            "command failed with exit code {code}"
+        ))),
+        Ok(_) => Err(CommandError::Failed(said)),
+        Err(error) => Err(CommandError::Unknown(error.to_string())),
     }
 }
 
@@ -86,7 +99,8 @@ impl Hooked<'_> {
     pub(crate) async fn run(&self, hook: &LifecycleHandler) -> Result<(), String> {
         if let Some(exec) = &hook.exec {
             let asked = exec.command.clone().unwrap_or_default();
-            return command(self.runtime, self.id, &asked).await.map(drop);
+            let ran = command(self.runtime, self.id, &asked).await;
+            return ran.map(drop).map_err(|error| error.to_string());
         }
         if let Some(sleep) = &hook.sleep {
             let seconds = u64::try_from(sleep.seconds).unwrap_or(0);

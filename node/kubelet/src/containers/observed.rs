@@ -68,6 +68,13 @@ impl PodRuntime {
         self.sandboxes.iter().find(ready).map(|s| &s.sandbox)
     }
 
+    /// Whether the sandbox of a container has died.
+    pub(crate) fn has_lost_sandbox(&self, of: &ObservedContainer) -> bool {
+        let own = |s: &&ObservedSandbox| s.sandbox.id == of.container.sandbox;
+        let sandbox = self.sandboxes.iter().find(own);
+        sandbox.is_some_and(|s| s.sandbox.state == SandboxState::NotReady)
+    }
+
     /// How many sandboxes of that runtime the Pod has had, as far as is known.
     pub(crate) fn next_sandbox_attempt(&self, runtime: &str) -> u32 {
         let of_runtime = self.sandboxes.iter().filter(|s| s.runtime == runtime);

@@ -10,10 +10,13 @@ use coracle_runtime::{
     Protocol, Resolution, Resources, RuntimeService, SandboxId, Stdio,
 };
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::access::{self, Readers};
 use crate::containers::handler::Hooked;
 use crate::containers::pull::Parts;
+use crate::containers::stop;
 use crate::containers::supported;
 use crate::events::Severity;
 use crate::images::{Kind, LocalImage};
@@ -152,14 +155,23 @@ impl Starter<'_> {
         let Err(error) = hooked.run(hook).await else {
             return;
         };
-        let text = format!("PostStartHook failed: {error}");
+        let name = &*self.container.name;
+        tracing::warn!(
+            uid,
+            container = name,
+            error,
+            "a hook has failed after a start"
+        );
+        // What its command has printed may be secret, and events are not.
+        let text = "PostStartHook failed".to_owned();
         self.own_event(Severity::Warning, "FailedPostStartHook", text);
         let text = "FailedPostStartHook".to_owned();
         self.own_event(Severity::Normal, "Killing", text);
-        let stopped = runtime.stop_container(id, pod::grace(self.pod)).await;
-        let seen = self.node.cache.refresh(runtime.as_ref(), uid, id).await;
-        if let Err(error) = stopped.and(seen.map(drop)) {
-            tracing::warn!(%error, container = id.0, "cannot stop a container whose hook failed");
+        let known = self.node.cache.pod(uid);
+        if let Some(of) = known.container(id) {
+            let deadline = Instant::now() + pod::grace(self.pod);
+            let (_keep, deadline) = watch::channel(deadline);
+            stop::stop_one(self.node, self.pod, of, deadline).await;
         }
     }
 

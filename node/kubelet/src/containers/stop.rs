@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Probe};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::actions::KillCause;
+use super::actions::{Kill, KillCause};
 use super::handler::Hooked;
 use super::observed::{ObservedContainer, PodRuntime};
 use crate::events::Severity;
@@ -17,54 +17,94 @@ use crate::pod::{self, Role};
 
 /// Pause before a runtime that failed to stop a container is asked again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Least time that a container has to end after its hook, as in Kubernetes.
+/// Least time that a container has to end, whatever has used up its grace period, as in Kubernetes.
 const LEAST: Duration = Duration::from_secs(2);
 
 /// Stops everything that runs in the Pod: its own containers first and together, then its
-/// sidecars one after another in reverse order, as KEP-753 says. `deadline` only comes nearer.
+/// sidecars one after another in reverse order, as KEP-753 says. What each wants done before, all do
+/// at once, and who has waited for longer than there is time waits no more. `deadline` only comes
+/// nearer.
 pub(crate) async fn stop_pod(
     node: &NodeContext,
     pod: &Pod,
     runtime: &PodRuntime,
     deadline: watch::Receiver<Instant>,
 ) {
-    let sidecars: Vec<&str> = pod::init_containers(pod)
-        .iter()
-        .filter(|container| pod::init_role(container) == Role::Sidecar)
-        .map(|container| container.name.as_str())
-        .collect();
-    let apps: FuturesUnordered<_> = runtime
+    let turns = |of: &ObservedContainer| turn(pod, of.name());
+    let left = watch::Sender::new(runtime.running().filter_map(turns).collect::<Vec<usize>>());
+    let stops: FuturesUnordered<_> = runtime
         .running()
-        .filter(|of| !sidecars.contains(&of.name()))
-        .map(|of| stop_one(node, pod, of, deadline.clone()))
+        .map(|of| {
+            let (own, deadline, left) = (turns(of), deadline.clone(), &left);
+            async move {
+                let mut others = left.subscribe();
+                let turn = async {
+                    // The sender is here.
+                    let _ = others.wait_for(|left| is_turn(own, left)).await;
+                };
+                stop_in_turn(node, pod, of, deadline, turn).await;
+                left.send_modify(|left| {
+                    if let Some(at) = left.iter().position(|other| Some(*other) == own) {
+                        left.swap_remove(at);
+                    }
+                });
+            }
+        })
         .collect();
-    apps.collect::<Vec<()>>().await;
-    for name in sidecars.iter().rev() {
-        let running = runtime.running().filter(|of| of.name() == *name);
-        for of in running {
-            stop_one(node, pod, of, deadline.clone()).await;
+    stops.collect::<Vec<()>>().await;
+}
+
+/// When a container is stopped: the Pod's own are first, and then its sidecars, the last one first.
+/// None of one that waits for nobody, and for which nobody waits.
+fn turn(pod: &Pod, name: &str) -> Option<usize> {
+    match pod::own_container(pod, name)?.1 {
+        Role::App => Some(0),
+        Role::Sidecar => {
+            let mut after = pod::init_containers(pod).iter().rev();
+            after.position(|of| of.name == name).map(|after| after + 1)
+        }
+        Role::Init | Role::Ephemeral => None,
+    }
+}
+
+/// Whether nobody is left who goes before.
+fn is_turn(own: Option<usize>, left: &[usize]) -> bool {
+    own.is_none_or(|own| left.iter().all(|other| *other >= own))
+}
+
+/// Returns when the deadline is over.
+async fn over(mut deadline: watch::Receiver<Instant>) {
+    loop {
+        let until = *deadline.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            changed = deadline.changed() => {
+                if changed.is_err() {
+                    // Whoever could shorten it is gone: it stays as it is.
+                    return tokio::time::sleep_until(until).await;
+                }
+            }
         }
     }
 }
 
-/// Does what a container wants done before it is stopped, within its grace period; says whether
-/// there was anything.
+/// Does what a container wants done before it is stopped, within its grace period.
 async fn pre_stop(
     node: &NodeContext,
     pod: &Pod,
     of: &ObservedContainer,
-    mut deadline: watch::Receiver<Instant>,
-) -> bool {
+    deadline: watch::Receiver<Instant>,
+) {
     let container = pod::container(pod, of.name()).map(|(container, _)| container);
     let hook = container.as_ref();
     let hook = hook.and_then(|container| container.lifecycle.as_ref()?.pre_stop.as_ref());
     let runtime = node.router.by_name(of.runtime);
     let (Some(container), Some(hook), Some(runtime)) = (&container, hook, runtime) else {
-        return false;
+        return;
     };
     // Without grace there is no hook either.
     if *deadline.borrow() <= Instant::now() {
-        return false;
+        return;
     }
     let ips = pod::reported_ips(pod);
     let hooked = Hooked {
@@ -75,28 +115,24 @@ async fn pre_stop(
         container,
         id: of.id(),
     };
-    let mut running = std::pin::pin!(hooked.run(hook));
-    let failed = loop {
-        let until = *deadline.borrow_and_update();
-        tokio::select! {
-            ended = &mut running => break ended.err(),
-            () = tokio::time::sleep_until(until) => {
-                break Some("it did not end within the grace period".to_owned());
-            }
-            // Whoever could shorten it is gone: it stays as it is.
-            () = async {
-                if deadline.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            } => {}
-        }
+    let ended = tokio::select! {
+        ended = hooked.run(hook) => ended,
+        // One that is not through has not failed.
+        () = over(deadline) => Ok(()),
     };
-    if let Some(error) = failed {
-        let text = format!("PreStopHook failed: {error}");
-        let (recorder, name) = (&node.recorder, Some(of.name()));
-        recorder.pod(pod, name, Severity::Warning, "FailedPreStopHook", text);
+    if let Err(error) = ended {
+        let (uid, name) = (pod::uid(pod), of.name());
+        tracing::warn!(
+            uid,
+            container = name,
+            error,
+            "a hook has failed before a stop"
+        );
+        // What its command has printed may be secret, and events are not.
+        let text = "PreStopHook failed";
+        let (severity, reason) = (Severity::Warning, "FailedPreStopHook");
+        node.recorder.pod(pod, Some(name), severity, reason, text);
     }
-    true
 }
 
 /// Stops one container; returns when it has ended. A runtime that fails is asked again.
@@ -104,19 +140,31 @@ pub(crate) async fn stop_one(
     node: &NodeContext,
     pod: &Pod,
     of: &ObservedContainer,
+    deadline: watch::Receiver<Instant>,
+) {
+    stop_in_turn(node, pod, of, deadline, std::future::ready(())).await;
+}
+
+/// The same, when it is its turn.
+async fn stop_in_turn(
+    node: &NodeContext,
+    pod: &Pod,
+    of: &ObservedContainer,
     mut deadline: watch::Receiver<Instant>,
+    turn: impl Future<Output = ()>,
 ) {
     let Some(runtime) = node.router.by_name(of.runtime) else {
         return;
     };
     let id: &ContainerId = of.id();
-    let hooked = pre_stop(node, pod, of, deadline.clone()).await;
-    // What a hook has used up is not all that its container gets.
-    let least = hooked.then(|| Instant::now() + LEAST);
-    let grace = |until: Instant| {
-        let until = least.map_or(until, |least| until.max(least));
-        until.saturating_duration_since(Instant::now())
-    };
+    pre_stop(node, pod, of, deadline.clone()).await;
+    tokio::select! {
+        () = turn => {}
+        () = over(deadline.clone()) => {}
+    }
+    // What hooks and others have used up is not all that a container gets.
+    let least = Instant::now() + LEAST;
+    let grace = |until: Instant| until.max(least).saturating_duration_since(Instant::now());
     loop {
         let mut stops = FuturesUnordered::new();
         let until = *deadline.borrow_and_update();
@@ -151,29 +199,30 @@ pub(crate) async fn stop_one(
 }
 
 /// What is said of a container that is killed while its Pod lives, and how long it may take to end.
-pub(crate) fn killing(pod: &Pod, name: &str, cause: KillCause) -> (String, Duration) {
-    let grace = pod::grace(pod);
-    let container = pod::container(pod, name).map(|(container, _)| container);
+pub(crate) fn killing(pod: &Pod, kill: &Kill) -> (String, Duration) {
+    let (name, grace) = (&*kill.name, pod::grace(pod));
+    let container = pod::container(pod, name);
+    let (what, then) = match (container.as_ref().map(|(_, role)| *role), kill.restarts) {
+        (Some(Role::Init | Role::Sidecar), _) => ("Init container", ""),
+        (_, true) => ("Container", ", will be restarted"),
+        (_, false) => ("Container", ""),
+    };
+    let container = container.map(|(container, _)| container);
     let own = |probe: Option<&Probe>| {
         let seconds = probe.and_then(|probe| probe.termination_grace_period_seconds);
-        let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        seconds.map_or(grace, Duration::from_secs)
+        seconds.map_or(grace, pod::grace_of)
     };
-    match cause {
+    match kill.cause {
         KillCause::Liveness => (
-            format!("Container {name} failed liveness probe, will be restarted"),
+            format!("{what} {name} failed liveness probe{then}"),
             own(container.as_ref().and_then(|c| c.liveness_probe.as_ref())),
         ),
         KillCause::Startup => (
-            format!("Container {name} failed startup probe, will be restarted"),
+            format!("{what} {name} failed startup probe{then}"),
             own(container.as_ref().and_then(|c| c.startup_probe.as_ref())),
         ),
-        KillCause::Changed => (
-            format!("Container {name} definition changed, will be restarted"),
-            grace,
-        ),
+        KillCause::Changed => (format!("{what} {name} definition changed{then}"), grace),
         KillCause::Resized => (format!("Container {name} resize requires restart"), grace),
-        KillCause::PodDone => (format!("Stopping container {name}"), grace),
         KillCause::Anew => (
             format!("Container {name} will be restarted with all of its Pod"),
             Duration::ZERO,
@@ -187,6 +236,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn sidecars_wait_for_the_pods_own_containers_and_for_those_after_them() {
+        let sidecar = |name: &str| json!({"name": name, "restartPolicy": "Always"});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": {
+            "initContainers": [sidecar("one"), {"name": "init"}, sidecar("two")],
+            "containers": [{"name": "a"}, {"name": "b"}],
+            "ephemeralContainers": [{"name": "debug"}],
+        }}))
+        .unwrap();
+        // Of those that run, whose turn it is.
+        let table: &[(&[&str], &[&str])] = &[
+            (&["one", "two", "a", "b"], &["a", "b"]),
+            (&["one", "two", "b"], &["b"]),
+            (&["one", "two"], &["two"]),
+            (&["one"], &["one"]),
+            // A shell does not hear that it is to end.
+            (&["one", "two", "debug"], &["two", "debug"]),
+            (&["one", "init"], &["one", "init"]),
+        ];
+        for (running, now) in table {
+            let turns = running.iter().map(|name| (*name, turn(&pod, name)));
+            let turns: Vec<(&str, Option<usize>)> = turns.collect();
+            let left: Vec<usize> = turns.iter().filter_map(|(_, turn)| *turn).collect();
+            let whose = turns.iter().filter(|(_, turn)| is_turn(*turn, &left));
+            let whose: Vec<&str> = whose.map(|(name, _)| *name).collect();
+            assert_eq!(whose, *now, "{running:?}");
+        }
+    }
 
     #[test]
     fn a_probe_may_say_how_long_what_it_fails_may_take() {
@@ -203,11 +281,58 @@ mod tests {
             ("own", KillCause::Liveness, 3),
             ("own", KillCause::Startup, 3),
             ("own", KillCause::Changed, 40),
-            ("own", KillCause::PodDone, 40),
             ("pods", KillCause::Liveness, 40),
         ] {
-            let (_, grace) = killing(&pod, name, cause);
+            let (_, grace) = killing(&pod, &kill(name, cause, true));
             assert_eq!(grace, Duration::from_secs(seconds), "{name} {cause:?}");
+        }
+    }
+
+    fn kill(name: &str, cause: KillCause, restarts: bool) -> Kill {
+        Kill {
+            id: ContainerId(String::new()),
+            name: name.to_owned(),
+            cause,
+            restarts,
+        }
+    }
+
+    #[test]
+    fn a_restart_is_announced_where_there_is_one() {
+        let sidecar = json!({"name": "s", "restartPolicy": "Always"});
+        let spec = json!({"initContainers": [sidecar], "containers": [{"name": "a"}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+        let (liveness, changed) = (KillCause::Liveness, KillCause::Changed);
+        for (name, cause, restarts, said) in [
+            (
+                "a",
+                liveness,
+                true,
+                "Container a failed liveness probe, will be restarted",
+            ),
+            ("a", liveness, false, "Container a failed liveness probe"),
+            (
+                "a",
+                KillCause::Startup,
+                false,
+                "Container a failed startup probe",
+            ),
+            (
+                "a",
+                changed,
+                true,
+                "Container a definition changed, will be restarted",
+            ),
+            (
+                "s",
+                liveness,
+                true,
+                "Init container s failed liveness probe",
+            ),
+            ("s", changed, true, "Init container s definition changed"),
+        ] {
+            let (message, _) = killing(&pod, &kill(name, cause, restarts));
+            assert_eq!(message, said);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! is known and left as it stands if not; `$$` is a `$` that begins no reference.
 
 /// Expands the references in `input`; `lookup` knows the names.
-pub(crate) fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
+pub(crate) fn expand<'a>(input: &str, mut lookup: impl FnMut(&str) -> Option<&'a str>) -> String {
     let mut output = String::with_capacity(input.len());
     let mut rest = input;
     while let Some(at) = rest.find('$') {

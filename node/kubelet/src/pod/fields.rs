@@ -75,8 +75,8 @@ pub(crate) fn resource(
     let resources = of.ok_or_else(unknown)?.resources.as_ref();
     let unsupported = || FieldError::UnknownResource(selector.resource.clone());
     let (kind, resource) = selector.resource.split_once('.').ok_or_else(unsupported)?;
-    let hugepages = resource.starts_with("hugepages-");
-    if !matches!(resource, "cpu" | "memory" | "ephemeral-storage") && !hugepages {
+    let huge = resource.starts_with("hugepages-");
+    if !matches!(resource, "cpu" | "memory" | "ephemeral-storage") && !huge {
         return Err(unsupported());
     }
     let limits = resources.and_then(|r| r.limits.as_ref());
@@ -87,15 +87,16 @@ pub(crate) fn resource(
         "requests" => requests.and_then(|r| r.get(resource)).or(limit),
         _ => return Err(unsupported()),
     };
-    let value = match value {
-        Some(value) => parse(&value.0)?,
-        // It may have what its Pod may as a whole, or else what the node has.
-        None if kind == "limits" => {
+    let own = value.map_or(Ok(Quantity::default()), |value| parse(&value.0))?;
+    let value = match own.is_zero() && kind == "limits" && !huge {
+        // No limit, as which zero counts: it may have what its Pod may as a whole, or else what the
+        // node has; of huge pages there is never more than was asked for.
+        true => {
             let whole = whole_limits(spec(pod));
             let most = whole.get(resource).or(around.allocatable.get(resource));
             most.copied().unwrap_or_default()
         }
-        None => Quantity::default(),
+        false => own,
     };
     let divisor = match &selector.divisor {
         Some(divisor) => parse(&divisor.0)?,
@@ -140,21 +141,43 @@ fn lines(map: Option<&BTreeMap<String, String>>) -> String {
     text
 }
 
+/// As a string is written in Go: what cannot be seen is escaped.
 fn quoted(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('"');
     for c in value.chars() {
-        match c {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            c => text.push(c),
-        }
+        let escaped = match c {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\u{7}' => "\\a",
+            '\u{8}' => "\\b",
+            '\u{c}' => "\\f",
+            '\n' => "\\n",
+            '\r' => "\\r",
+            '\t' => "\\t",
+            '\u{b}' => "\\v",
+            _ => {
+                // A String cannot fail to be written to.
+                let _ = match u32::from(c) {
+                    _ if is_seen(c) => write!(text, "{c}"),
+                    code @ (0..0x20 | 0x7f) => write!(text, "\\x{code:02x}"),
+                    code @ 0..0x1_0000 => write!(text, "\\u{code:04x}"),
+                    code => write!(text, "\\U{code:08x}"),
+                };
+                continue;
+            }
+        };
+        text.push_str(escaped);
     }
     text.push('"');
     text
+}
+
+/// Whether a character is one that can be seen, or the space. Rust tells them apart by the same
+/// categories of Unicode; a mark it shows behind a letter.
+fn is_seen(c: char) -> bool {
+    let shown = || String::from_iter(['a', c]).escape_debug().count() == 2;
+    matches!(c, ' '..='~') || shown()
 }
 
 fn first(ips: &[IpAddr]) -> String {
@@ -188,7 +211,7 @@ mod tests {
                         "limits": {"cpu": "1500m", "memory": "64Mi"},
                         "requests": {"cpu": "250m"},
                     },
-                }, {"name": "bare"}],
+                }, {"name": "bare"}, {"name": "zero", "resources": {"limits": {"cpu": "0"}}}],
             },
         }))
         .unwrap()
@@ -199,7 +222,10 @@ mod tests {
             node_name: "n1".to_owned(),
             host_ips: vec!["192.0.2.1".parse().unwrap()],
             pod_ips: vec!["10.42.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
-            allocatable: BTreeMap::from([("cpu".to_owned(), "4".parse().unwrap())]),
+            allocatable: BTreeMap::from([
+                ("cpu".to_owned(), "4".parse().unwrap()),
+                ("hugepages-2Mi".to_owned(), "64Mi".parse().unwrap()),
+            ]),
         }
     }
 
@@ -231,6 +257,23 @@ mod tests {
     }
 
     #[test]
+    fn values_are_written_as_go_writes_them() {
+        for (value, expected) in [
+            ("a \"b\" \\c", r#""a \"b\" \\c""#),
+            ("ü€😀e\u{301}", "\"ü€😀e\u{301}\""),
+            ("\u{7}\u{8}\t\n\u{b}\u{c}\r", r#""\a\b\t\n\v\f\r""#),
+            ("\0\u{1b}\u{7f}", r#""\x00\x1b\x7f""#),
+            (
+                "\u{85}\u{a0}\u{feff}\u{2028}",
+                r#""\u0085\u00a0\ufeff\u2028""#,
+            ),
+            ("\u{e0001}", r#""\U000e0001""#),
+        ] {
+            assert_eq!(quoted(value), expected);
+        }
+    }
+
+    #[test]
     fn resources_of_containers() {
         let table = [
             ("main", "limits.cpu", None, Some("2")),
@@ -240,6 +283,9 @@ mod tests {
             ("main", "limits.memory", Some("1Mi"), Some("64")),
             ("main", "requests.memory", Some("1Mi"), Some("64")),
             ("bare", "limits.cpu", None, Some("4")),
+            ("zero", "limits.cpu", None, Some("4")),
+            ("zero", "requests.cpu", None, Some("0")),
+            ("bare", "limits.hugepages-2Mi", None, Some("0")),
             ("bare", "requests.cpu", None, Some("0")),
             ("none", "limits.cpu", None, None),
             ("main", "limits.gpus", None, None),

@@ -124,7 +124,14 @@ pub(crate) fn grace(pod: &Pod) -> Duration {
     let seconds = asked
         .or(spec(pod).termination_grace_period_seconds)
         .unwrap_or(30);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    grace_of(seconds)
+}
+
+/// A grace period of so many seconds. They are the user's to choose, and none at all where there
+/// would be less; as there is an end of time, a period lasts no longer than 30 years.
+pub(crate) fn grace_of(seconds: i64) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(30 * 365 * 86400);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LONGEST)
 }
 
 pub(crate) fn is_deleted(pod: &Pod) -> bool {
@@ -256,6 +263,16 @@ mod tests {
         assert_eq!(hostname(&pod(json!({"hostname": "h"}))), "h");
         let long = pod(json!({"hostnameOverride": "x".repeat(64)}));
         assert_eq!(hostname(&long).len(), 63);
+    }
+
+    #[test]
+    fn a_grace_period_ends() {
+        for (seconds, expected) in [(-1, 0), (0, 0), (30, 30), (i64::MAX, 30 * 365 * 86400)] {
+            let grace = grace(&pod(json!({"terminationGracePeriodSeconds": seconds})));
+            assert_eq!(grace.as_secs(), expected, "{seconds}");
+            let now = tokio::time::Instant::now();
+            assert!(now + grace >= now, "{seconds}");
+        }
     }
 
     #[test]

@@ -10,19 +10,22 @@ use std::time::Duration;
 use coracle_runtime::streaming::PortConnection;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use url::{Position, Url};
 
+use super::Fault;
 use super::grpc::GrpcCheck;
-use crate::containers::handler;
+use crate::containers::handler::{self, CommandError};
 use crate::containers::observed::ObservedContainer;
 use crate::node_context::NodeContext;
+use crate::pod::env::expand_all;
 use crate::pod_dial;
 
-/// Redirects that are followed, to the same host only.
-const REDIRECTS: usize = 10;
+/// Requests that are made, where each but the last is answered with a redirect to the same host.
+const REQUESTS: usize = 10;
 
 /// What a probe dials.
 #[derive(Clone, Debug)]
@@ -70,7 +73,7 @@ impl Target {
             Ok(Address { host, port, of_pod })
         };
         if let Some(exec) = &probe.exec {
-            return Self::Exec(exec.command.clone().unwrap_or_default());
+            return Self::Exec(command(container, exec));
         }
         if let Some(tcp) = &probe.tcp_socket {
             return match address(tcp.host.as_deref(), &tcp.port) {
@@ -107,36 +110,45 @@ impl Target {
         }
     }
 
-    /// Tries once within a time; the error is the message of the event.
+    /// Tries once within a time.
     pub(crate) async fn probe(
         &self,
         node: &NodeContext,
         of: &ObservedContainer,
         timeout: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         if let Self::Grpc(check) = self {
             // What took too long is a part of its message.
-            return check.probe(node, &of.container.pod.uid, timeout).await;
+            let tried = check.probe(node, &of.container.pod.uid, timeout).await;
+            return tried.map_err(Fault::Failed);
         }
         let tried = async {
             match self {
                 Self::Exec(command) => {
                     let runtime = node.router.by_name(of.runtime);
-                    let runtime = runtime.ok_or("the runtime of the container is gone")?;
-                    handler::command(runtime.as_ref(), of.id(), command)
-                        .await
-                        .map(|_| None)
+                    let gone = || Fault::Unknown("the runtime of the container is gone".to_owned());
+                    let runtime = runtime.ok_or_else(gone)?;
+                    let ran = handler::command(runtime.as_ref(), of.id(), command).await;
+                    ran.map(|_| None).map_err(|error| match error {
+                        CommandError::Failed(said) => Fault::Failed(said),
+                        CommandError::Unknown(why) => Fault::Unknown(why),
+                    })
                 }
-                _ => self.reach(node, &of.container.pod.uid).await,
+                Self::Invalid(why) => Err(Fault::Unknown(why.clone())),
+                _ => {
+                    let reached = self.reach(node, &of.container.pod.uid).await;
+                    reached.map_err(Fault::Failed)
+                }
             }
         };
         let status = match tokio::time::timeout(timeout, tried).await {
             Ok(tried) => tried?,
-            Err(_) => return Err(self.timed_out(timeout)),
+            Err(_) => return Err(Fault::Failed(self.timed_out(timeout))),
         };
         match status {
             Some(status) if !(200..400).contains(&status) => {
-                Err(format!("HTTP probe failed with statuscode: {status}"))
+                let why = format!("HTTP probe failed with statuscode: {status}");
+                Err(Fault::Failed(why))
             }
             _ => Ok(()),
         }
@@ -155,10 +167,12 @@ impl Target {
                 tls,
                 path,
                 headers,
-            } => match get(node, uid, address, *tls, path, headers).await {
-                Ok(status) => Ok(Some(status)),
-                Err(error) => Err(format!("Get \"{}\": {error}", self.url())),
-            },
+            } => {
+                let place = (address.clone(), *tls, path.clone());
+                let got = get(node, uid, place, headers).await;
+                let why = |error: String| format!("Get \"{}\": {error}", self.url());
+                got.map(Some).map_err(why)
+            }
         }
     }
 
@@ -221,6 +235,17 @@ impl Address {
     }
 }
 
+/// The command of a probe, with what the container's environment says outright: what comes from
+/// elsewhere is empty there, as in Kubernetes.
+fn command(container: &Container, exec: &ExecAction) -> Vec<String> {
+    let variables = container.env.iter().flatten();
+    let value = |variable: &EnvVar| variable.value.clone().unwrap_or_default();
+    let known: Vec<(String, String)> = variables
+        .map(|variable| (variable.name.clone(), value(variable)))
+        .collect();
+    expand_all(exec.command.as_ref(), &known)
+}
+
 /// The number of a port that is a number or the name of one of the container's ports.
 fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
@@ -241,37 +266,54 @@ fn port_number(container: &Container, port: &IntOrString) -> Result<u16, String>
     }
 }
 
+/// What is asked for: of whom, over TLS or not, and the path.
+type Place = (Address, bool, String);
+
 /// Follows redirects to the same host, as far as the last response.
 async fn get(
     node: &NodeContext,
     uid: &str,
-    address: &Address,
-    tls: bool,
-    path: &str,
+    mut place: Place,
     headers: &[(String, String)],
 ) -> Result<u16, String> {
-    let mut path = path.to_owned();
-    for _ in 0..=REDIRECTS {
+    for _ in 0..REQUESTS {
+        let (address, tls, path) = &place;
         let stream = address.dial(node, uid).await?;
-        let response = match tls {
-            false => request(stream, address, &path, headers).await?,
+        let (status, location) = match tls {
+            false => request(stream, address, path, headers).await?,
             true => {
                 let stream = secure(stream, &address.host, &[]).await?;
-                request(stream, address, &path, headers).await?
+                request(stream, address, path, headers).await?
             }
         };
-        let status = response.0;
-        let location = response.1.filter(|_| (300..400).contains(&status));
-        let Some(location) = location else {
-            return Ok(status);
-        };
-        match location.starts_with('/') && !location.starts_with("//") {
-            true => path = location,
-            // Another host: reaching this one was enough.
-            false => return Ok(status),
+        let location = location.filter(|_| matches!(status, 301..=303 | 307 | 308));
+        match location.and_then(|location| redirected(&place, &location)) {
+            Some(next) => place = next,
+            None => return Ok(status),
         }
     }
-    Err(format!("stopped after {REDIRECTS} redirects"))
+    Err(format!("stopped after {REQUESTS} redirects"))
+}
+
+/// Where a redirect leads; none if that is another host: reaching this one was enough.
+fn redirected((address, tls, path): &Place, location: &str) -> Option<Place> {
+    let scheme = if *tls { "https" } else { "http" };
+    let from = Url::parse(&format!("{scheme}://{}{path}", address.text())).ok()?;
+    let to = from.join(location).ok()?;
+    let tls = match to.scheme() {
+        "http" => false,
+        "https" => true,
+        _ => return None,
+    };
+    if to.host_str()? != from.host_str()? {
+        return None;
+    }
+    let address = Address {
+        port: to.port_or_known_default()?,
+        ..address.clone()
+    };
+    let path = &to[Position::BeforePath..Position::AfterQuery];
+    Some((address, tls, path.to_owned()))
 }
 
 async fn request<S>(
@@ -392,3 +434,7 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

@@ -47,6 +47,28 @@ impl ProbeKind {
     }
 }
 
+/// Why a try is no success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The container does not do what it should.
+    Failed(String),
+    /// It could not be tried. That says nothing of the container, and is no result.
+    Unknown(String),
+}
+
+impl Fault {
+    /// The message of the event.
+    pub(crate) fn text(&self, kind: ProbeKind) -> String {
+        let kind = kind.title();
+        match self {
+            Self::Failed(why) => format!("{kind} probe failed: {why}"),
+            Self::Unknown(why) => {
+                format!("{kind} probe errored and resulted in unknown state: {why}")
+            }
+        }
+    }
+}
+
 /// Settled results by container and probe; clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Results {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::Target;
 use super::threshold::Threshold;
-use super::{ProbeKind, ProbeView};
+use super::{Fault, ProbeKind, ProbeView};
 use crate::containers::observed::ObservedContainer;
 use crate::events::Severity;
 use crate::node_context::NodeContext;
@@ -73,11 +73,14 @@ impl ProbeTask {
         loop {
             ticks.tick().await;
             let result = self.target.probe(&self.node, &self.of, timeout).await;
-            if let Err(message) = &result {
-                let text = format!("{} probe failed: {message}", self.kind.title());
+            if let Err(fault) = &result {
+                let text = fault.text(self.kind);
                 let name = Some(self.container.name.as_str());
                 let recorder = &self.node.recorder;
                 recorder.pod(&self.pod, name, Severity::Warning, "Unhealthy", text);
+            }
+            if let Err(Fault::Unknown(_)) = result {
+                continue;
             }
             let Some(settled) = threshold.settle(result.is_ok()) else {
                 continue;

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::StatusInput;
+use super::termination::share;
 use crate::containers::observed::ObservedContainer;
 use crate::containers::start::RESOLVED_LABEL;
 use crate::pod::{self, Role};
@@ -89,8 +90,8 @@ fn unseen(
     }
     let waiting = match input.failures.get(&status.name) {
         Some(failure) => waiting(failure.reason, Some(failure.message.clone())),
-        None if matches!(role, Role::Init | Role::Sidecar) => waiting("PodInitializing", None),
-        None if !input.actions.initialized && has_inits(input) => waiting("PodInitializing", None),
+        // As the kubelet says it, of a Pod that has been initialized too.
+        None if has_inits(input) => waiting("PodInitializing", None),
         None => waiting("ContainerCreating", None),
     };
     status.state = Some(waiting);
@@ -253,11 +254,13 @@ fn terminated(input: &StatusInput<'_>, of: &ObservedContainer) -> Option<Contain
     let own = input.messages.get(&of.id().0);
     let mut said = own.into_iter().chain([&exit.message]);
     let message = said.find(|message| !message.is_empty());
+    let ephemeral = pod::ephemeral::all(input.pod).len();
+    let containers = pod::containers(input.pod).count() + ephemeral;
     let terminated = ContainerStateTerminated {
         container_id: Some(of.api_id()),
         exit_code: exit.code,
         reason: Some(exit.reason.clone()),
-        message: message.cloned(),
+        message: message.map(|message| share(message, containers).to_owned()),
         signal: None,
         started_at: Some(pod::api_time(exit.started_at.unwrap_or(exit.finished_at))),
         finished_at: Some(pod::api_time(exit.finished_at)),

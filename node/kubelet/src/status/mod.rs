@@ -69,9 +69,12 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         let container = pod::ephemeral::as_container(container);
         containers::status(input, &container, Role::Ephemeral)
     });
-    let ephemeral: Vec<ContainerStatus> = ephemeral.collect();
-    let (inits, apps) = (statuses(false), statuses(true));
-    // What has ended is not called so before nothing of it runs any more.
+    let mut ephemeral: Vec<ContainerStatus> = ephemeral.collect();
+    let (inits, mut apps) = (statuses(false), statuses(true));
+    // As the kubelet has them: those of init containers alone are in the order of the spec.
+    for list in [&mut ephemeral, &mut apps] {
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     let verdict = input.verdict.filter(|_| input.terminated);
     let phase = match verdict {
         Some(_) => "Failed",
@@ -81,6 +84,12 @@ pub(crate) fn pod_status(input: &StatusInput<'_>) -> PodStatus {
         }
     };
     let phase = match phase {
+        // What has ended is not called so before nothing of it runs any more, sidecars neither; and
+        // what was killed to be started again has not ended.
+        "Succeeded" | "Failed" if !input.terminated => match input.actions.initialized {
+            true => "Running",
+            false => "Pending",
+        },
         // It has been initialized before.
         "Pending" if old.phase.as_deref() == Some("Running") && pod::may_begin_anew(input.pod) => {
             "Running"

@@ -1,5 +1,7 @@
 //! Pods from their binding to their end.
 
+use std::time::{Duration, Instant};
+
 use coracle_runtime::fake::{Behaviour, Verb};
 use serde_json::json;
 
@@ -86,15 +88,38 @@ async fn a_hook_may_sleep_as_long_as_its_pod_has_time() {
         .await;
     assert_eq!(world.runtime.count(Verb::StopContainer), 0);
     world.api.delete_gracefully(&path("web"), 1);
-    let said = "FailedPreStopHook: PreStopHook failed: it did not end within the grace period";
-    world
-        .api
-        .until(said, |api| api.events().iter().any(|event| event == said))
-        .await;
     world
         .api
         .until("the object is gone", |api| api.get(&path("web")).is_none())
         .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_whose_start_fails_by_a_hook_hears_of_its_end() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let kubelet = world.start();
+    let hooks = json!({"lifecycle": {
+        "postStart": {"exec": {"command": ["/secret.wasm", "3"]}},
+        "preStop": {"tcpSocket": {"host": "127.0.0.1", "port": port}},
+    }});
+    world.pod("web", hooks, json!({"restartPolicy": "Never"}));
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.accept()).await;
+    told.expect("the other hook ran").unwrap();
+    let ended = |pod: &serde_json::Value| pod["status"]["phase"] == "Succeeded";
+    world.api.object(&path("web"), "it has ended", ended).await;
+    let said = |event: &String| event == "FailedPostStartHook: PostStartHook failed";
+    world
+        .api
+        .until("the event", |api| api.events().iter().any(said))
+        .await;
+    let events = world.api.events();
+    assert!(
+        !events.iter().any(|event| event.contains("secret")),
+        "{events:?}"
+    );
     kubelet.stop().await;
 }
 
@@ -205,6 +230,57 @@ async fn init_containers_run_before_the_others() {
 }
 
 #[tokio::test]
+async fn a_pod_with_init_containers_initializes_until_the_others_are_there() {
+    let world = World::new();
+    let once = Behaviour {
+        exits: Some(0),
+        ..Behaviour::default()
+    };
+    world.runtime.behave("first", once);
+    let kubelet = world.start();
+    let inits = json!([{"name": "first", "image": "app:v1"}]);
+    // With the machine's network it need not be known first what all images hold.
+    let spec = json!({"initContainers": inits, "hostNetwork": true});
+    world.pod("web", json!({"image": "slow:v1"}), spec);
+    let initialized = |pod: &serde_json::Value| condition(pod, "Initialized") == "True";
+    let pod = world
+        .api
+        .object(&path("web"), "it is initialized", initialized)
+        .await;
+    assert_eq!(waiting(&pod), "PodInitializing");
+    world.images.released.notify_one();
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn statuses_of_containers_are_in_the_order_of_their_names() {
+    let world = World::new();
+    let kubelet = world.start();
+    let named = |name: &str| json!({"name": name, "image": "app:v1"});
+    let sidecar = |name: &str| json!({"name": name, "image": "app:v1", "restartPolicy": "Always"});
+    let spec = json!({
+        "initContainers": [sidecar("z"), sidecar("y")],
+        "containers": [named("c"), named("a"), named("b")],
+    });
+    world.pod("web", json!({}), spec);
+    let pod = world
+        .api
+        .object(&path("web"), "web is ready", is_ready)
+        .await;
+    let names = |list: &str| -> Vec<&str> {
+        let list = pod["status"][list].as_array().unwrap().iter();
+        list.map(|of| of["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(names("containerStatuses"), ["a", "b", "c"]);
+    assert_eq!(names("initContainerStatuses"), ["z", "y"], "of the spec");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_past_its_deadline_fails() {
     let world = World::new();
     let kubelet = world.start();
@@ -230,6 +306,7 @@ async fn a_grace_period_shrinks() {
         .api
         .object(&path("slow"), "slow is ready", is_ready)
         .await;
+    let asked = Instant::now();
     world.api.delete_gracefully(&path("slow"), 3600);
     let stopping =
         |runtime: &coracle_runtime::fake::FakeRuntime| runtime.count(Verb::StopContainer) == 1;
@@ -242,6 +319,8 @@ async fn a_grace_period_shrinks() {
         .api
         .until("the object is gone", |api| api.get(&path("slow")).is_none())
         .await;
+    let least = Duration::from_secs(2);
+    assert!(asked.elapsed() >= least, "what all containers get to end");
     kubelet.stop().await;
 }
 

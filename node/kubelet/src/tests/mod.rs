@@ -16,6 +16,7 @@ mod restart;
 mod restarting;
 mod serving;
 mod shutting_down;
+mod sidecars;
 mod spdy;
 mod starting;
 mod static_pods;

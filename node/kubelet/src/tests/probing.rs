@@ -37,6 +37,26 @@ async fn a_failed_liveness_probe_restarts_the_container() {
 }
 
 #[tokio::test]
+async fn a_probe_that_cannot_be_tried_says_nothing_of_its_container() {
+    let world = World::new();
+    let kubelet = world.start();
+    let probe = json!({"tcpSocket": {"port": "none"}, "periodSeconds": 1, "failureThreshold": 1});
+    world.pod("web", json!({"livenessProbe": probe}), json!({}));
+    let said = "Unhealthy: Liveness probe errored and resulted in unknown state: couldn't find port: \
+                none";
+    world
+        .api
+        .until(said, |api| api.events().iter().any(|event| event == said))
+        .await;
+    let pod = world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn readiness_follows_its_probe() {
     let world = World::new();
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,6 +1,6 @@
 //! Leads the mounts of a container to folders on the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -24,6 +24,8 @@ pub(crate) enum MountError {
     SubPath { mount: String, cause: io::Error },
     #[error("subPath \"{0}\" must be relative and must not contain '..'")]
     BadSubPath(String),
+    #[error("missing value for {0}")]
+    NoValue(String),
     #[error("mountPath \"{0}\" must be absolute")]
     BadMountPath(String),
     #[error(
@@ -74,8 +76,8 @@ pub(crate) fn mounts(
         if !container_path.is_absolute() {
             return Err(MountError::BadMountPath(mount.mount_path.clone()));
         }
-        let from_expression = mount.sub_path_expr.as_deref();
-        let expanded = from_expression.map(|e| expand(e, |name| known.get(name).copied()));
+        let from_expression = mount.sub_path_expr.as_deref().filter(|e| !e.is_empty());
+        let expanded = from_expression.map(|e| sub_path(e, &known)).transpose()?;
         let sub_path = expanded.as_deref().or(mount.sub_path.as_deref());
         let sub_path = sub_path.filter(|path| !path.is_empty());
         let image = images.get(&volume.name).cloned();
@@ -142,6 +144,23 @@ pub(crate) fn check_for_guest(
         }
     }
     Ok(())
+}
+
+/// A path with its references expanded: one that has no value would lead to another folder than is
+/// meant, or to the whole volume.
+fn sub_path(expression: &str, known: &BTreeMap<&str, &str>) -> Result<String, MountError> {
+    let mut missing = BTreeSet::new();
+    let path = expand(expression, |name| {
+        let value = known.get(name).copied();
+        if value.is_none_or(str::is_empty) {
+            missing.insert(name.to_owned());
+        }
+        value
+    });
+    match missing.is_empty() {
+        true => Ok(path),
+        false => Err(MountError::NoValue(Vec::from_iter(missing).join(", "))),
+    }
 }
 
 fn check_sub_path(path: &str) -> Result<(), MountError> {

@@ -192,6 +192,11 @@ fn mounts_stay_in_their_volumes() {
     let read_only: Vec<bool> = made.iter().map(|mount| mount.read_only).collect();
     assert_eq!(read_only, [false, true, true]);
     assert!(made[1].host_path.ends_with("data/me/deep"));
+    // Without a value it would be another folder, or all of the volume.
+    for env in [vec![], vec![("WHO".to_owned(), String::new())]] {
+        let refused = mounts::mounts(root.path(), &pod, container, &env, &BTreeMap::new());
+        assert_eq!(refused.unwrap_err().to_string(), "missing value for WHO");
+    }
     // What was resolved is not to be followed anew.
     assert!(made[1].without_links && !made[0].without_links);
     assert_eq!(std::fs::read_to_string(&made[2].host_path).unwrap(), "red");
@@ -205,7 +210,7 @@ fn mounts_stay_in_their_volumes() {
         let mount = &mut spec.containers[0].volume_mounts.as_mut().unwrap()[0];
         mount.sub_path = Some(path.to_owned());
         let container = &pod::spec(&pod).containers[0];
-        let refused = mounts::mounts(root.path(), &pod, container, &[], &BTreeMap::new());
+        let refused = mounts::mounts(root.path(), &pod, container, &env, &BTreeMap::new());
         assert!(refused.is_err(), "{path}: {refused:?}");
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Memory {
     pub(crate) failures: BTreeMap<String, Failure>,
     /// Restart counts that the API knows of containers which no runtime has any more.
     pub(crate) lost_restarts: BTreeMap<String, u32>,
+    /// IDs of containers that were killed to be started again, for as long as a runtime has them.
+    pub(crate) killed: BTreeSet<String>,
     /// Termination messages by container ID.
     pub(crate) messages: BTreeMap<String, String>,
     /// Back-offs of which an event was written, by container and attempt.

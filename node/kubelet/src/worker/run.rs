@@ -148,7 +148,9 @@ impl Worker {
             back_off: &self.memory.back_off,
             failures: &self.memory.failures,
             lost_restarts: &self.memory.lost_restarts,
+            killed: &self.memory.killed,
             allocation: self.memory.allocation.as_ref(),
+            lives: self.state == State::Syncing,
             now,
         })
     }
@@ -224,6 +226,7 @@ impl Worker {
         }
         let known = |id: &String| runtime.containers.iter().any(|of| of.id().0 == *id);
         self.memory.messages.retain(|id, _| known(id));
+        self.memory.killed.retain(known);
     }
 }
 

@@ -261,7 +261,10 @@ impl Worker {
             let Some(of) = runtime.container(&kill.id) else {
                 continue;
             };
-            let (message, grace) = stop::killing(pod, &kill.name, kill.cause);
+            if kill.restarts {
+                self.memory.killed.insert(kill.id.0.clone());
+            }
+            let (message, grace) = stop::killing(pod, kill);
             self.event(pod, Some(&kill.name), Severity::Normal, "Killing", message);
             self.probes.remove(&kill.id);
             let deadline = tokio::time::Instant::now() + grace;
@@ -455,5 +458,5 @@ fn volume_pause(failures: u32) -> Duration {
 fn deadline(pod: &Pod) -> Option<SystemTime> {
     let seconds = u64::try_from(pod::spec(pod).active_deadline_seconds?).ok()?;
     let started = pod::status(pod).start_time.as_ref()?;
-    Some(SystemTime::from(started.0) + Duration::from_secs(seconds))
+    SystemTime::from(started.0).checked_add(Duration::from_secs(seconds))
 }
