@@ -60,7 +60,7 @@ fn begun(place: &Place, container: &Value, annotations: &Value) {
 
 /// The container is not made, and why is told.
 #[track_caller]
-fn is_refused(place: &Place) {
+fn is_refused(place: &Place, cause: &str) {
     let waiting = ".status.containerStatuses[0].state.waiting";
     place.wait_value(
         &["pod", NAME],
@@ -68,7 +68,7 @@ fn is_refused(place: &Place) {
         "CreateContainerConfigError",
     );
     let why = place.value(&["pod", NAME], &format!("{waiting}.message"));
-    assert!(why.contains("subPath"), "{why}");
+    assert!(why.contains(cause), "{why}");
 }
 
 #[track_caller]
@@ -78,7 +78,7 @@ fn refused(value: &str) {
     };
     let env = json!([{"name": "POD_NAME", "value": value}]);
     begun(&place, &with_part(IDLE, "$(POD_NAME)", env), &json!({}));
-    is_refused(&place);
+    is_refused(&place, "subPath");
     place.ok(&["delete", "pod", NAME, "--timeout=60s"]);
 }
 
@@ -113,7 +113,7 @@ fn variable_expansion_should_verify_that_a_failing_subpath_expansion_can_be_modi
         return;
     };
     begun(&place, &by_annotation(), &json!({"notmysubpath": "mypath"}));
-    is_refused(&place);
+    is_refused(&place, "missing value for ANNOTATION");
     place.ok(&["annotate", "pod", NAME, "mysubpath=mypath"]);
     wait_for_phase(&place, "Running");
     place.ok(&["delete", "pod", NAME, "--timeout=60s"]);

@@ -233,15 +233,17 @@ fn probing_container_should_be_restarted_with_a_grpc_liveness_probe() {
 #[test]
 fn probing_container_should_have_monotonically_increasing_restart_count() {
     let Some(place) = place() else { return };
-    let script = format!("{SERVE}\nsleep 1; rm /healthy; {IDLE}");
+    let asked = IDLE.replace("trap exit", "trap 'exit 42'");
+    assert_ne!(asked, IDLE);
+    let script = format!("{SERVE}\nsleep 1; rm /healthy; {asked}");
     let pod = probed(&script, "livenessProbe", healthz());
     place.make("Pod", "probed", &pod);
     // Waits between them grow: the third takes half a minute.
     for count in ["1", "2", "3"] {
         place.wait_value(&["pod", "probed"], RESTARTS, count);
-        // It has not ended by itself.
+        // It has not ended by itself, and had the time to end that even a Pod without any is given.
         let last = ".status.containerStatuses[0].lastState.terminated.exitCode";
-        assert_eq!(place.value(&["pod", "probed"], last), "137");
+        assert_eq!(place.value(&["pod", "probed"], last), "42");
     }
     let events = place.ok(&["events", "--for", "pod/probed"]);
     let failure = "Liveness probe failed: HTTP probe failed with statuscode: 500";
