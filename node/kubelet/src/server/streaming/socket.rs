@@ -188,20 +188,35 @@ impl Writer {
     /// last, and to close then: no longer, however patient one is while there is more to come.
     pub(super) async fn beside(self, run: impl Future<Output = (Incoming, Duration)>) {
         let mut sending = std::pin::pin!(self.send());
+        let mut run = std::pin::pin!(run);
+        let mut is_sent = false;
         let (mut incoming, farewell) = tokio::select! {
-            ended = run => ended,
-            () = &mut sending => return,
+            ended = &mut run => ended,
+            all = &mut sending => {
+                if !all {
+                    return;
+                }
+                // Whoever had anything to send has ended, and so does `run`.
+                is_sent = true;
+                run.await
+            }
         };
         // A connection that is closed with something unread is reset, and what was sent last may be
         // lost with it: the client closes first. It is read meanwhile, for it may hear nothing before
         // it has sent what it has to send.
         let rest = async { while incoming.next().await.is_some() {} };
+        let sending = async {
+            if !is_sent {
+                sending.await;
+            }
+        };
         let finishing = async { tokio::join!(sending, rest) };
         let _ = tokio::time::timeout(farewell, finishing).await;
     }
 
-    /// Sends until there is nobody left who has anything to send.
-    async fn send(mut self) {
+    /// Sends until there is nobody left who has anything to send; false if the client is gone, or
+    /// does not read.
+    async fn send(mut self) -> bool {
         loop {
             let sent = match tokio::time::timeout(QUIET, self.outbox.recv()).await {
                 Ok(Some(message)) => {
@@ -211,11 +226,12 @@ impl Writer {
                 Err(_) => tokio::time::timeout(self.patience, self.sink.ping()).await,
             };
             if !matches!(sent, Ok(true)) {
-                return;
+                return false;
             }
         }
         // One that does not read hears nothing of it either.
-        let _ = tokio::time::timeout(self.patience, self.sink.close()).await;
+        let closing = tokio::time::timeout(self.patience, self.sink.close());
+        closing.await.is_ok()
     }
 }
 
@@ -230,6 +246,7 @@ mod tests {
     use hyper::service::service_fn;
     use hyper::{Request, Response, StatusCode};
     use tokio::io::{DuplexStream, duplex};
+    use tokio::sync::oneshot;
     use tokio::time::timeout;
 
     use super::*;
@@ -288,6 +305,33 @@ mod tests {
             client.write_all(&[b'y'; MUCH]).await.unwrap();
             let mut heard = vec![0; MUCH];
             client.read_exact(&mut heard).await.unwrap();
+            drop(client);
+            served.await.unwrap();
+        };
+        timeout(DEADLINE, talk).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_client_closes_first_whoever_of_the_others_ends_first() {
+        let (mut client, socket) = connected().await;
+        let (incoming, outgoing, writer) = socket.split(LONG);
+        let (end, ended) = oneshot::channel();
+        let run = async move {
+            drop(outgoing);
+            ended.await.unwrap();
+            (incoming, LONG)
+        };
+        let served = tokio::spawn(writer.beside(run));
+        let talk = async {
+            let ends = async {
+                // Nothing is sent any more by then.
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+                end.send(()).unwrap();
+            };
+            let (sent, ()) = tokio::join!(client.write_all(&[b'y'; MUCH]), ends);
+            sent.unwrap();
             drop(client);
             served.await.unwrap();
         };
