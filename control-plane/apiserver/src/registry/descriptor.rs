@@ -74,11 +74,11 @@ pub enum Subresource {
     Eviction,
     /// `pods/NAME/log`: get, proxied to the kubelet.
     Log,
-    /// `pods/NAME/exec`: a WebSocket, proxied to the kubelet.
+    /// `pods/NAME/exec`: a WebSocket or SPDY, proxied to the kubelet.
     Exec,
-    /// `pods/NAME/attach`: a WebSocket, proxied to the kubelet.
+    /// `pods/NAME/attach`: a WebSocket or SPDY, proxied to the kubelet.
     Attach,
-    /// `pods/NAME/portforward`: a WebSocket, proxied to the kubelet.
+    /// `pods/NAME/portforward`: a WebSocket or SPDY, proxied to the kubelet.
     PortForward,
     /// `pods/NAME/proxy`, `services/NAME/proxy`, `nodes/NAME/proxy`: HTTP of any method, and all paths
     /// below.

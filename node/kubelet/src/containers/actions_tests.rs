@@ -190,6 +190,9 @@ fn the_table() {
         ("Never", &["s*", "a"], &["s=run", "a=0"], ". #"),
         ("Never", &["s*", "a"], &["s=137", "a=0"], ". #"),
         ("Never", &["s*", "i!", "a"], &["s=run", "i=1"], "#"),
+        ("OnFailure", &["s*", "a"], &["s=run", "a=0"], ". #"),
+        ("OnFailure", &["s*", "a"], &["s=run", "a=1"], "+a.1 ."),
+        ("OnFailure", &["s*", "a"], &["s=1", "a=0"], ". #"),
         // Made and not started: the start failed, or the agent ended in between.
         ("Always", &["a"], &["a=new"], "+a xa-0 ."),
         ("Always", &["a"], &["a.0=1", "a.1=new"], "+a.1 xa-1 ."),

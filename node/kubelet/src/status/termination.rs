@@ -36,10 +36,8 @@ fn end_of_log(path: &Path) -> Option<String> {
         message.push_str(line);
         message.push('\n');
     }
-    let mut from = message.len().saturating_sub(MAX_LOG as usize);
-    while !message.is_char_boundary(from) {
-        from += 1;
-    }
+    let from = message.len().saturating_sub(MAX_LOG as usize);
+    let from = message.ceil_char_boundary(from);
     Some(message.split_off(from)).filter(|m| !m.is_empty())
 }
 
@@ -55,11 +53,7 @@ fn end(path: &Path, most: u64) -> Option<(u64, String)> {
 
 /// Cuts a message to its share in a Pod of so many containers.
 pub(crate) fn share(message: &str, containers: usize) -> &str {
-    let mut end = message.len().min(MAX_POD / containers.max(1));
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    &message[..end]
+    &message[..message.floor_char_boundary(MAX_POD / containers.max(1))]
 }
 
 fn content(line: &str) -> Option<&str> {

@@ -29,7 +29,7 @@ pub(crate) enum Cause {
     Removed,
     /// The node has decided that it fails.
     Failed(Verdict),
-    /// All its containers have ended for good.
+    /// All its containers have ended for good, but for its sidecars and those that debug it.
     Finished,
     /// The node is being shut down. The object stays as it is.
     Shutdown,

@@ -16,7 +16,7 @@ use crate::followed::Following;
 use crate::pod;
 use crate::volumes;
 
-/// Least time that a container gets, as in Kubernetes.
+/// Least time that a Pod has to end, as in Kubernetes.
 const MIN_GRACE: Duration = Duration::from_secs(1);
 /// Pause before something that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -58,7 +58,8 @@ impl Worker {
                     let latest = inbox.borrow_and_update().clone();
                     self.prune_probes(&node.cache.pod(&uid));
                     if tells && !latest.removed {
-                        self.publish_ending(&latest.pod);
+                        // Who still runs and serves.
+                        self.publish(&latest.pod, None, false);
                     }
                     let Some((cause, grace)) = latest.end() else { continue };
                     self.shrink(Input::End { cause, grace });
@@ -76,16 +77,6 @@ impl Worker {
             }
         }
         self.probes.clear();
-    }
-
-    /// Tells who still runs and serves. Whether the Pod has ended is said when nothing runs.
-    fn publish_ending(&mut self, pod: &Pod) {
-        let status = self.status(pod, None, false);
-        let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        if !over && !pod::is_terminal(pod) {
-            self.memory.status = Some(status.clone());
-            self.node.publisher.publish(pod, status);
-        }
     }
 
     fn shrink(&mut self, input: Input) {

@@ -185,22 +185,38 @@ impl Sink {
 impl Writer {
     /// Sends while `run` has anything to send, and closes the socket when it has ended; a client
     /// that is gone or does not read ends it. `run` says how long the client has for what was sent
-    /// last.
+    /// last, and to close then: no longer, however patient one is while there is more to come.
     pub(super) async fn beside(self, run: impl Future<Output = (Incoming, Duration)>) {
         let mut sending = std::pin::pin!(self.send());
+        let mut run = std::pin::pin!(run);
+        let mut is_sent = false;
         let (mut incoming, farewell) = tokio::select! {
-            ended = run => ended,
-            () = &mut sending => return,
+            ended = &mut run => ended,
+            all = &mut sending => {
+                if !all {
+                    return;
+                }
+                // Whoever had anything to send has ended, and so does `run`.
+                is_sent = true;
+                run.await
+            }
         };
-        sending.await;
         // A connection that is closed with something unread is reset, and what was sent last may be
-        // lost with it: the client closes first.
+        // lost with it: the client closes first. It is read meanwhile, for it may hear nothing before
+        // it has sent what it has to send.
         let rest = async { while incoming.next().await.is_some() {} };
-        let _ = tokio::time::timeout(farewell, rest).await;
+        let sending = async {
+            if !is_sent {
+                sending.await;
+            }
+        };
+        let finishing = async { tokio::join!(sending, rest) };
+        let _ = tokio::time::timeout(farewell, finishing).await;
     }
 
-    /// Sends until there is nobody left who has anything to send.
-    async fn send(mut self) {
+    /// Sends until there is nobody left who has anything to send; false if the client is gone, or
+    /// does not read.
+    async fn send(mut self) -> bool {
         loop {
             let sent = match tokio::time::timeout(QUIET, self.outbox.recv()).await {
                 Ok(Some(message)) => {
@@ -210,10 +226,124 @@ impl Writer {
                 Err(_) => tokio::time::timeout(self.patience, self.sink.ping()).await,
             };
             if !matches!(sent, Ok(true)) {
-                return;
+                return false;
             }
         }
         // One that does not read hears nothing of it either.
-        let _ = tokio::time::timeout(self.patience.min(FINISH), self.sink.close()).await;
+        let closing = tokio::time::timeout(self.patience, self.sink.close());
+        closing.await.is_ok()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Empty;
+    use hyper::header::{CONNECTION, UPGRADE};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, StatusCode};
+    use tokio::io::{DuplexStream, duplex};
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// More than a test takes.
+    const LONG: Duration = Duration::from_secs(60 * 60);
+    const DEADLINE: Duration = Duration::from_secs(20);
+    /// Bytes on their way: far fewer than are sent here.
+    const ROOM: usize = 1 << 10;
+    const MUCH: usize = 64 << 10;
+
+    /// The client's end of a connection of SPDY, and the server's.
+    async fn connected() -> (DuplexStream, Socket) {
+        let (mut client, server) = duplex(ROOM);
+        let (sender, mut upgrades) = mpsc::channel(1);
+        let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+            sender.try_send(hyper::upgrade::on(&mut request)).unwrap();
+            let response = Response::builder()
+                .status(StatusCode::SWITCHING_PROTOCOLS)
+                .header(CONNECTION, "Upgrade")
+                .header(UPGRADE, "SPDY/3.1")
+                .body(Empty::<Bytes>::new());
+            std::future::ready(Ok::<_, Infallible>(response.unwrap()))
+        });
+        let connection = http1::Builder::new()
+            .serve_connection(TokioIo::new(server), service)
+            .with_upgrades();
+        tokio::spawn(connection);
+        let request =
+            b"GET / HTTP/1.1\r\nhost: node\r\nconnection: upgrade\r\nupgrade: SPDY/3.1\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.read_u8().await.unwrap());
+        }
+        let upgrade = upgrades.recv().await.unwrap();
+        (client, Socket::spdy(upgrade.await.unwrap()))
+    }
+
+    /// Sends much and ends.
+    async fn last(
+        incoming: Incoming,
+        outgoing: Outgoing,
+        farewell: Duration,
+    ) -> (Incoming, Duration) {
+        assert!(outgoing.send(Bytes::from(vec![b'x'; MUCH])).await);
+        (incoming, farewell)
+    }
+
+    #[tokio::test]
+    async fn who_has_to_send_before_it_hears_is_read() {
+        let (mut client, socket) = connected().await;
+        let (incoming, outgoing, writer) = socket.split(LONG);
+        let served = tokio::spawn(writer.beside(last(incoming, outgoing, LONG)));
+        let talk = async {
+            client.write_all(&[b'y'; MUCH]).await.unwrap();
+            let mut heard = vec![0; MUCH];
+            client.read_exact(&mut heard).await.unwrap();
+            drop(client);
+            served.await.unwrap();
+        };
+        timeout(DEADLINE, talk).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_client_closes_first_whoever_of_the_others_ends_first() {
+        let (mut client, socket) = connected().await;
+        let (incoming, outgoing, writer) = socket.split(LONG);
+        let (end, ended) = oneshot::channel();
+        let run = async move {
+            drop(outgoing);
+            ended.await.unwrap();
+            (incoming, LONG)
+        };
+        let served = tokio::spawn(writer.beside(run));
+        let talk = async {
+            let ends = async {
+                // Nothing is sent any more by then.
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+                end.send(()).unwrap();
+            };
+            let (sent, ()) = tokio::join!(client.write_all(&[b'y'; MUCH]), ends);
+            sent.unwrap();
+            drop(client);
+            served.await.unwrap();
+        };
+        timeout(DEADLINE, talk).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_what_is_sent_last_is_given_up() {
+        let (_client, socket) = connected().await;
+        let (incoming, outgoing, writer) = socket.split(LONG);
+        let farewell = Duration::from_millis(50);
+        let served = writer.beside(last(incoming, outgoing, farewell));
+        timeout(DEADLINE, served).await.unwrap();
     }
 }
