@@ -36,7 +36,7 @@ use coracle_runtime::disk;
 use coracle_runtime::log::Log;
 
 /// What a termination message may hold, the kubelet's own bound.
-const MAX_MESSAGE: usize = 4096;
+pub(crate) const MAX_MESSAGE: usize = 4096;
 /// The stack of the guest's thread: host functions run there, the guest itself has its own.
 const STACK: usize = 1 << 20;
 
@@ -277,7 +277,8 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     text
 }
 
-fn truncate(text: &mut String, bytes: usize) {
+/// Cuts a text to so many bytes at most, between characters.
+pub(crate) fn truncate(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         let mut end = bytes;
         while !text.is_char_boundary(end) {

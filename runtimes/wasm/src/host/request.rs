@@ -28,7 +28,7 @@ use super::cores::Core;
 use super::pod::HttpPod;
 use crate::guest::cpu::Metered;
 use crate::guest::limits::OutOfMemory;
-use crate::runner::describe;
+use crate::runner::{MAX_MESSAGE, describe, truncate};
 
 /// CPU time that a request may use before it goes on at idle priority.
 const SLICE: Duration = Duration::from_millis(2);
@@ -111,9 +111,11 @@ async fn serve(
         Pin::new(&mut answered).poll(cx)
     })
     .await;
-    // What has an answer and goes on is sending the body, or working after it.
+    // What has an answer and goes on is sending the body, or working after it: like the connection,
+    // it is waited for when the Pod stops.
     if let Some(guest) = guest {
-        core.handle.spawn(guest);
+        core.handle
+            .spawn(pod.life().connections.track_future(guest));
     }
     match outcome {
         Ok(Ok(response)) => Ok(response),
@@ -157,8 +159,10 @@ fn busy() -> Answer {
 
 /// The guest answered with an error of its own.
 fn failed(pod: &HttpPod, code: &ErrorCode) -> Answer {
-    pod.log
-        .note(&format!("the guest answered with an error: {code:?}"));
+    // The error may carry a text of the guest's, of any length.
+    let mut text = format!("the guest answered with an error: {code:?}");
+    truncate(&mut text, MAX_MESSAGE);
+    pod.log.note(&text);
     plain(
         StatusCode::BAD_GATEWAY,
         "the guest answered with an error\n",
