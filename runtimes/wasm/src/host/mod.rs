@@ -62,7 +62,8 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let acceptor = Acceptor::start(cores.clone()).map_err(|error| error.to_string())?;
+    let files = getrlimit(Resource::Nofile).current;
+    let acceptor = Acceptor::start(cores.clone(), files).map_err(|error| error.to_string())?;
     let hub = Arc::new(Hub::default());
     let host = Arc::new(Host {
         network,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ use crate::runner::{MAX_MESSAGE, describe, truncate};
 const SLICE: Duration = Duration::from_millis(2);
 /// How long a client may take for the headers of a request.
 const HEADERS: Duration = Duration::from_secs(30);
+/// How long an HTTP/2 connection is quiet before its client is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
 type Outcome = Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
@@ -45,9 +47,13 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
     };
     // Answers are small: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
+    let asked = Arc::new(AtomicBool::new(false));
     let service = {
-        let pod = pod.clone();
-        service_fn(move |request| serve(pod.clone(), core.clone(), request))
+        let (pod, asked) = (pod.clone(), asked.clone());
+        service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            serve(pod.clone(), core.clone(), request)
+        })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -58,6 +64,8 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
     builder
         .http2()
         .timer(TokioTimer::new())
+        // A client that vanished holds its connection no longer than until it does not answer.
+        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(256);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -66,10 +74,20 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
         // A client that goes away is no event.
         _ = connection.as_mut() => return,
         () = pod.life().closing.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = silence(&asked, HEADERS) => return,
     }
     tokio::select! {
         _ = connection => {}
         () = pod.life().ended.cancelled() => {}
+    }
+}
+
+/// Resolves when nothing was asked within so long. The time for headers begins only when it is known
+/// which version of HTTP a client speaks: one that says nothing would stay for ever.
+async fn silence(asked: &AtomicBool, within: Duration) {
+    tokio::time::sleep(within).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -297,4 +315,21 @@ fn report(pod: &HttpPod, error: &wasmtime::Error) {
         None => describe(error),
     };
     pod.log.note(&format!("a request ended in a trap: {what}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_nothing_is_let_go() {
+        const WITHIN: Duration = Duration::from_millis(20);
+        let silent = |asked| async move {
+            let asked = AtomicBool::new(asked);
+            let silence = silence(&asked, WITHIN);
+            tokio::time::timeout(WITHIN * 10, silence).await.is_ok()
+        };
+        assert!(silent(false).await);
+        assert!(!silent(true).await);
+    }
 }
