@@ -135,6 +135,8 @@ pub(crate) fn end_process() -> ! {
 pub(crate) async fn run(start: Start, hub: Arc<Hub>, service: Arc<dyn Service>) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(start.listener)?;
     let tasks = TaskTracker::new();
+    let telling = hub.clone();
+    tasks.spawn(async move { telling.tell_listeners().await });
     if let Some(patience) = start.ephemeral {
         let (hub, service) = (hub.clone(), service.clone());
         tasks.spawn(async move {
