@@ -47,6 +47,7 @@ const TESTS: &[Test] = tests![
     http::the_next_agent_finds_guests_served,
     http::a_start_that_is_given_up_leaves_nothing,
     http::the_death_of_a_host_ends_its_containers,
+    http::a_guest_that_cannot_be_served_leaves_nothing,
     http::guests_reach_each_other_and_their_volumes,
     http::many_requests_are_served_at_once,
     http::a_trap_is_an_answer_and_nothing_more,
