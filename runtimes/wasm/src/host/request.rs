@@ -120,10 +120,12 @@ async fn serve(
     // The guest runs here, where its answer is waited for: a task of its own would be one more
     // round of the run queue. A client that goes away before the answer takes the instance along.
     let mut guest = Some(Box::pin(run(counted, core.clone(), request, answer)));
+    let mut found_room = true;
     let outcome = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
-            && running.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(found) = running.as_mut().poll(cx)
         {
+            found_room = found;
             guest = None;
         }
         Pin::new(&mut answered).poll(cx)
@@ -138,6 +140,7 @@ async fn serve(
     match outcome {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(code)) => Ok(failed(&pod, &code)),
+        Err(_) if !found_room => Ok(busy()),
         // The guest ended without an answer; what it was is in the log.
         Err(_) => Ok(plain(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -187,16 +190,17 @@ fn failed(pod: &HttpPod, code: &ErrorCode) -> Answer {
     )
 }
 
-/// Runs one request from the queue to the end of its body.
+/// Runs one request from the queue to the end of its body. Says whether there was room for its
+/// instance.
 async fn run(
     counted: Counted,
     core: Arc<Core>,
     request: Request<Incoming>,
     answer: oneshot::Sender<Outcome>,
-) {
+) -> bool {
     let pod = counted.0.clone();
     let Ok(_instance) = pod.instances.acquire().await else {
-        return;
+        return true;
     };
     let _room = pod.room.enter(pod.environment.memory.usual()).await;
     if let Some(turns) = pod.turns.get(core.index) {
@@ -206,11 +210,24 @@ async fn run(
     let result = tokio::select! {
         biased;
         result = drive(slice, &core) => result,
-        () = pod.life().ended.cancelled() => return,
+        () = pod.life().ended.cancelled() => return true,
     };
-    if let Err(error) = result {
-        report(&pod, &error);
+    match result {
+        Ok(()) => true,
+        Err(error) if is_crowded(&error) => {
+            tracing::warn!(container = pod.container.0, %error, "no room for an instance");
+            false
+        }
+        Err(error) => {
+            report(&pod, &error);
+            true
+        }
     }
+}
+
+/// Whether instances of other Pods left none for this one, which is no fault of its guest.
+fn is_crowded(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::PoolConcurrencyLimitError>()
 }
 
 type Guest = Metered<Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>>;
@@ -318,8 +335,31 @@ fn report(pod: &HttpPod, error: &wasmtime::Error) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_pool_is_no_fault_of_a_guest() {
+        let mut pool = wasmtime::PoolingAllocationConfig::new();
+        pool.total_core_instances(1)
+            .total_memories(1)
+            .total_tables(1)
+            .total_stacks(1);
+        let mut config = wasmtime::Config::new();
+        config.allocation_strategy(pool);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        let module = wasmtime::Module::new(&engine, "(module)").unwrap();
+        let instance = || {
+            let mut store = wasmtime::Store::new(&engine, ());
+            wasmtime::Instance::new(&mut store, &module, &[]).map(|_| store)
+        };
+        let one = instance().unwrap();
+        assert!(is_crowded(&instance().map(drop).unwrap_err()));
+        drop(one);
+        assert!(instance().is_ok());
+        assert!(!is_crowded(&wasmtime::Error::msg("boom")));
+    }
 
     #[tokio::test]
     async fn who_asks_nothing_is_let_go() {
