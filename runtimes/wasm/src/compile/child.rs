@@ -50,6 +50,8 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         };
         setrlimit(resource, limit).map_err(|error| format!("bounding the compiler: {error}"))?;
     }
+    // Where memory runs out before its bound it goes first, and not as late as the agent would.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     if let Some(user) = user {
         // The filter leaves it no sockets; this is for what the filter may miss, where the kernel
         // has it.

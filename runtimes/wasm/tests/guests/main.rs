@@ -42,6 +42,7 @@ const TESTS: &[Test] = tests![
     exec::a_program_in_a_volume_runs_in_the_sandbox,
     exec::what_is_no_command_says_so,
     exec::sessions_end_with_their_container,
+    exec::a_further_guest_goes_as_soon_as_its_container,
     http::a_component_is_served,
     http::one_host_serves_a_namespace,
     http::the_next_agent_finds_guests_served,
