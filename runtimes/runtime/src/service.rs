@@ -210,7 +210,8 @@ pub trait RuntimeService: Send + Sync {
     /// Use of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>>;
 
-    /// What a container, run it or not, has written to a file system of its own. Guests have none.
+    /// What a container, run it or not, has written to a file system of its own, or beside its
+    /// volumes.
     /// It is measured now, which takes the longer the more there is.
     async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
         let _ = id;

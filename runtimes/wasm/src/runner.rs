@@ -8,6 +8,7 @@
 //! only make every roll-out slow.
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -36,7 +37,7 @@ use coracle_runtime::disk;
 use coracle_runtime::log::Log;
 
 /// What a termination message may hold, the kubelet's own bound.
-const MAX_MESSAGE: usize = 4096;
+pub(crate) const MAX_MESSAGE: usize = 4096;
 /// The stack of the guest's thread: host functions run there, the guest itself has its own.
 const STACK: usize = 1 << 20;
 
@@ -114,7 +115,12 @@ impl Runner {
         std::thread::Builder::new()
             .name("guest".into())
             .stack_size(STACK)
-            .spawn(move || guest_thread(&running, &environment, &engine, started))
+            .spawn(move || {
+                let guest = || guest_thread(&running, &environment, &engine, started);
+                or_end(guest, || {
+                    running.finish(End::new(134, "Error", "the runtime broke under the guest"));
+                });
+            })
             .map_err(|error| format!("starting the guest's thread: {error}"))?;
         begun
             .await
@@ -277,7 +283,8 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
     text
 }
 
-fn truncate(text: &mut String, bytes: usize) {
+/// Cuts a text to so many bytes at most, between characters.
+pub(crate) fn truncate(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         let mut end = bytes;
         while !text.is_char_boundary(end) {
@@ -369,6 +376,15 @@ fn run(
     Ok(End::of(runtime.block_on(metered)))
 }
 
+/// Runs a guest; ends it also where the runtime panics under it. A process without its guest's thread
+/// would say for ever that the guest runs.
+fn or_end(guest: impl FnOnce(), end: impl FnOnce()) {
+    // What was left half done is of a process that is about to end.
+    if std::panic::catch_unwind(AssertUnwindSafe(guest)).is_err() {
+        end();
+    }
+}
+
 /// Tells whether a guest could be made, before its code begins.
 fn begin<T>(started: Started, made: wasmtime::Result<T>) -> wasmtime::Result<T> {
     // An agent that is gone meanwhile finds the guest running when it comes back.
@@ -441,6 +457,15 @@ mod tests {
         write_message(file.path(), "trap");
         write_message(file.path(), "again");
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "trap");
+    }
+
+    #[test]
+    fn a_guest_whose_thread_panics_has_ended() {
+        let ended = std::cell::Cell::new(0);
+        or_end(|| (), || ended.set(1));
+        assert_eq!(ended.get(), 0);
+        or_end(|| panic!("under the guest"), || ended.set(2));
+        assert_eq!(ended.get(), 2);
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub(crate) fn end_process() -> ! {
 pub(crate) async fn run(start: Start, hub: Arc<Hub>, service: Arc<dyn Service>) -> io::Result<()> {
     let listener = tokio::net::UnixListener::from_std(start.listener)?;
     let tasks = TaskTracker::new();
+    let telling = hub.clone();
+    tasks.spawn(async move { telling.tell_listeners().await });
     if let Some(patience) = start.ephemeral {
         let (hub, service) = (hub.clone(), service.clone());
         tasks.spawn(async move {
@@ -247,7 +249,12 @@ async fn converse(stream: UnixStream, hub: &Arc<Hub>, service: Arc<dyn Service>)
                 let _ = outbox.send(response).await;
                 continue;
             }
-            let permit = room.clone().acquire_owned().await;
+            // A stop lasts as long as its grace period, and there are no more than guests: they leave
+            // the room to others, and nobody's time is over before it has begun.
+            let permit = match &request.body {
+                Request::Stop { .. } => None,
+                _ => room.clone().acquire_owned().await.ok(),
+            };
             let (hub, service, outbox) = (hub.clone(), service.clone(), outbox.clone());
             // What was begun is finished even if the agent goes away meanwhile.
             tasks.spawn(async move {
@@ -355,6 +362,69 @@ async fn answer(request: Request, hub: &Hub, service: &dyn Service) -> Response 
 mod tests {
     use super::*;
     use std::time::Instant;
+
+    /// Its guests do not end.
+    struct Busy;
+
+    #[async_trait]
+    impl Service for Busy {
+        async fn serve(&self, _: GuestSpec) -> Result<(), String> {
+            Ok(())
+        }
+        async fn stop(&self, _: &ContainerId, _: Duration) {
+            std::future::pending().await
+        }
+        fn update(&self, _: &ContainerId, _: &Resources) {}
+        fn stats(&self) -> Vec<Use> {
+            Vec::new()
+        }
+        fn guests(&self) -> Vec<ContainerId> {
+            Vec::new()
+        }
+        fn streams(&self, _: &ContainerId) -> Option<GuestStreams> {
+            None
+        }
+        fn abandon(&self) {}
+    }
+
+    #[tokio::test]
+    async fn stops_that_last_hold_up_nothing_else() {
+        let (agent, process) = UnixStream::pair().unwrap();
+        let served = tokio::spawn(async move {
+            converse(process, &Arc::new(Hub::default()), Arc::new(Busy)).await
+        });
+        let (mut reader, mut writer) = agent.into_split();
+        let hello = Request::Hello {
+            version: VERSION,
+            oldest: OLDEST,
+        };
+        let stop = |number: usize| Request::Stop {
+            container: ContainerId(number.to_string()),
+            grace: Duration::from_secs(3600),
+        };
+        let asked = std::iter::once(hello).chain((0..REQUESTS + 1).map(stop));
+        let asked = asked.chain([Request::Stats]);
+        for (id, body) in asked.enumerate() {
+            let id = id as u64;
+            send(&mut writer, &Numbered { id, body }).await.unwrap();
+        }
+        let answers = async {
+            for _ in 0..2 {
+                let answer = receive::<FromProcess>(&mut reader).await.unwrap().unwrap();
+                if let FromProcess::Response(Numbered {
+                    body: Response::Stats(_),
+                    ..
+                }) = answer
+                {
+                    return true;
+                }
+            }
+            false
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(30), answers).await;
+        assert!(answered.unwrap());
+        served.abort();
+    }
 
     #[tokio::test]
     async fn an_agent_that_comes_back_is_waited_for_anew() {

@@ -196,6 +196,9 @@ impl Inner {
             .spawn("wasm-runner", folder.path(), &home, Some(ALONE))
             .await
             .map_err(|error| failed("starting the process of a further guest", error))?;
+        if let Some(score) = record.config.oom_score_adj {
+            process.rank(score);
+        }
         let (pipes, ends) = Pipes::new(config.wanted)
             .map_err(|error| failed("making the streams of a guest", error))?;
         let ends = ends.into_iter().flatten().collect();

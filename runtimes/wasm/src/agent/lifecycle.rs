@@ -108,7 +108,7 @@ impl Inner {
             runner.rank(score);
         }
         entry.set_process(Some(runner.clone()));
-        let answer = ask_to_serve(&runner, spec).await;
+        let answer = self.ask_to_serve(&runner, spec).await;
         match answer {
             Ok(result) if result.is_ok() => Ok(()),
             Ok(result) => {
@@ -149,7 +149,7 @@ impl Inner {
                 .await
                 .map_err(|error| format!("starting the HTTP host: {error}"))?;
             entry.set_process(Some(host.clone()));
-            match ask_to_serve(&host, spec.clone()).await {
+            match self.ask_to_serve(&host, spec.clone()).await {
                 Ok(result) => return result,
                 Err(error) => {
                     entry.set_process(None);
@@ -284,22 +284,52 @@ impl Inner {
         self.dispatches.clear();
         self.hosts.clear();
     }
-}
 
-/// Asks a process to serve a guest. The outer error means that the process is gone.
-async fn ask_to_serve(
-    process: &Process,
-    spec: GuestSpec,
-) -> io::Result<std::result::Result<(), String>> {
-    let request = process.request(Request::Serve(Box::new(spec)));
-    match tokio::time::timeout(START, request).await {
-        Ok(Ok(Response::Done)) => Ok(Ok(())),
-        Ok(Ok(Response::Failed(message))) => Ok(Err(message)),
-        Ok(Ok(other)) => Ok(Err(format!("the guest process answered {other:?}"))),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(Err(format!(
-            "the guest was not instantiated within {} seconds",
-            START.as_secs()
-        ))),
+    /// Asks a process to serve a guest. The outer error means that the process is gone.
+    async fn ask_to_serve(
+        &self,
+        process: &Arc<Process>,
+        spec: GuestSpec,
+    ) -> io::Result<std::result::Result<(), String>> {
+        let container = spec.container.clone();
+        let asked = process.clone();
+        let request = async move { asked.request(Request::Serve(Box::new(spec))).await };
+        let mut request = Box::pin(request);
+        match tokio::time::timeout(START, &mut request).await {
+            Ok(Ok(Response::Done)) => Ok(Ok(())),
+            Ok(Ok(Response::Failed(message))) => Ok(Err(message)),
+            Ok(Ok(other)) => Ok(Err(format!("the guest process answered {other:?}"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                self.end_late(process.clone(), container, request);
+                Ok(Err(format!(
+                    "the guest was not instantiated within {} seconds",
+                    START.as_secs()
+                )))
+            }
+        }
+    }
+
+    /// Ends a guest that a busy host serves after all when nobody waits for it any more: it would
+    /// keep the port from the container that follows.
+    fn end_late(
+        &self,
+        process: Arc<Process>,
+        container: ContainerId,
+        served: impl Future<Output = io::Result<Response>> + Send + 'static,
+    ) {
+        let detached = self.detached.clone();
+        self.tasks.spawn(async move {
+            let end = async {
+                if let Ok(Response::Done) = served.await {
+                    let grace = Duration::ZERO;
+                    let stop = Request::Stop { container, grace };
+                    if let Err(error) = process.request(stop).await {
+                        tracing::warn!(%error, "ending a guest that was served too late");
+                    }
+                }
+            };
+            detached.run_until_cancelled(end).await;
+        });
     }
 }

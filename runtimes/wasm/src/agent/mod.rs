@@ -28,6 +28,7 @@ use async_trait::async_trait;
 use coracle_images::{ContentStore, ImageKind, StoredImage};
 use coracle_runtime::ledger::{self, Ledger};
 use coracle_runtime::streaming::{ExecConfig, Session, Wanted};
+use coracle_runtime::usage::DiskUsage;
 use coracle_runtime::{
     Container, ContainerConfig, ContainerId, ContainerStats, Error, GuestUser, Image, Listener,
     Network, PodSandbox, PodSandboxConfig, Resources, Result, RuntimeEvent, RuntimeService,
@@ -350,6 +351,22 @@ impl RuntimeService for WasmRuntime {
                 traps: used.traps,
             })
             .collect())
+    }
+
+    async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {
+        let entry = self.0.ledger.entry(id)?;
+        let runner = Folders::runner(self.0.ledger.records(), id);
+        let of = id.clone();
+        let measured = tokio::task::spawn_blocking(move || {
+            let process = entry.process();
+            let process = process.as_ref().map(|process| process.folder());
+            folders::written(&runner, process, &of)
+        });
+        let measured = measured
+            .await
+            .unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        measured
+            .map_err(|error| Error::io(format!("measuring the files of container {}", id.0), error))
     }
 
     async fn listeners(&self) -> Result<Vec<Listener>> {

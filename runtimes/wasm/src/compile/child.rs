@@ -20,11 +20,11 @@ use crate::launch;
 /// Largest module, text or binary.
 const MAX_MODULE: u64 = 256 << 20;
 /// Address space of the compiler.
-const MAX_MEMORY: u64 = 6 << 30;
+pub(super) const MAX_MEMORY: u64 = 6 << 30;
 /// Largest compiled module.
 const MAX_CODE: u64 = 2 << 30;
 /// CPU time of the compiler, seconds.
-const MAX_CPU: u64 = 280;
+pub(super) const MAX_CPU: u64 = 280;
 
 /// Runs the compiler.
 pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
@@ -50,6 +50,8 @@ pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
         };
         setrlimit(resource, limit).map_err(|error| format!("bounding the compiler: {error}"))?;
     }
+    // Where memory runs out before its bound it goes first, and not as late as the agent would.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     if let Some(user) = user {
         // The filter leaves it no sockets; this is for what the filter may miss, where the kernel
         // has it.

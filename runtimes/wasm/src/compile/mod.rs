@@ -13,8 +13,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use coracle_runtime::GuestUser;
@@ -231,12 +232,30 @@ impl Cache {
         match serde_json::from_slice(&stdout) {
             Ok(Answer::Compiled(kind)) if status.success() => Ok(kind),
             Ok(Answer::Refused(reason)) => Err(Error::Invalid(reason)),
-            _ => Err(Error::Invalid(format!(
-                "the module could not be compiled: the compiler ended with {status}: {}",
-                String::from_utf8_lossy(&stderr).trim()
-            ))),
+            _ => {
+                let said = String::from_utf8_lossy(&stderr);
+                Err(Error::Invalid(broken(status, said.trim())))
+            }
         }
     }
+}
+
+/// What is said of a compiler that gave no answer. One that was ended by a signal has most likely used
+/// up what it may: the kernel tells nobody.
+fn broken(status: ExitStatus, said: &str) -> String {
+    let mut text = format!("the module could not be compiled: the compiler ended with {status}");
+    if status.signal().is_some() {
+        let (seconds, memory) = (child::MAX_CPU, child::MAX_MEMORY >> 30);
+        text.push_str(&format!(
+            "; it may use {seconds} seconds of CPU time and {memory} GiB of memory: build the module \
+             smaller, or without very large functions"
+        ));
+    }
+    if !said.is_empty() {
+        text.push_str(": ");
+        text.push_str(said);
+    }
+    text
 }
 
 async fn read_bounded(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
@@ -271,6 +290,17 @@ mod tests {
         let lock = fs::read_to_string(lock).unwrap();
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"");
         assert!(lock.contains(&entry), "{entry}");
+    }
+
+    #[test]
+    fn a_compiler_that_was_ended_says_what_it_may_use() {
+        let killed = broken(ExitStatus::from_raw(9), "");
+        assert!(killed.contains("280 seconds of CPU time"), "{killed}");
+        let failed = broken(ExitStatus::from_raw(1 << 8), "no space left");
+        assert!(
+            failed.ends_with("exit status: 1: no space left"),
+            "{failed}"
+        );
     }
 
     #[test]

@@ -139,20 +139,30 @@ impl Meter {
             return None;
         }
         let budget = self.refill(limit);
-        (budget < 0).then(|| Duration::from_nanos(budget.unsigned_abs() * 1000 / limit))
+        (budget < 0).then(|| {
+            let wait = u128::from(budget.unsigned_abs()) * 1000 / u128::from(limit);
+            Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
+        })
     }
 
     fn refill(&self, limit: u64) -> i64 {
         let mut refilled = self.refilled.lock();
         let now = Instant::now();
-        let earned = now.duration_since(*refilled).as_nanos() as u64 * limit / 1000;
+        let more = earned(now.duration_since(*refilled), limit);
         *refilled = now;
-        let full = (PERIOD.as_nanos() as u64 * limit / 1000) as i64;
+        let full = earned(PERIOD, limit);
         let before = self.budget.load(Ordering::Relaxed);
-        let after = before.saturating_add(earned as i64).min(full);
-        self.budget.fetch_add(after - before, Ordering::Relaxed);
+        let after = before.saturating_add(more).min(full);
+        self.budget
+            .fetch_add(after.saturating_sub(before), Ordering::Relaxed);
         after
     }
+}
+
+/// Nanoseconds of CPU that a limit grants in some time, which may be months of idleness.
+fn earned(time: Duration, limit: u64) -> i64 {
+    let earned = time.as_nanos().saturating_mul(limit.into()) / 1000;
+    i64::try_from(earned).unwrap_or(i64::MAX)
 }
 
 /// Advances the engine's epoch while guests run.
@@ -371,6 +381,21 @@ mod tests {
         let meter = Meter::new(None);
         assert_eq!(meter.charge(Duration::from_secs(5)), None);
         assert_eq!(meter.used(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_is_earned_is_right_for_any_limit_and_time() {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        for (time, limit, expected) in [
+            (PERIOD, 500, 50_000_000),
+            (Duration::from_secs(1), 64_000, 64_000_000_000),
+            // A Pod of 64 cores that nobody called for a year.
+            (YEAR, 64_000, 2_018_304_000_000_000_000),
+            (YEAR * 10, 64_000, i64::MAX),
+            (PERIOD, u64::MAX, i64::MAX),
+        ] {
+            assert_eq!(earned(time, limit), expected, "{time:?} {limit}");
+        }
     }
 
     #[test]

@@ -147,14 +147,19 @@ impl ResourceLimiter for Limits {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current);
-        if maximum.is_some_and(|maximum| desired > maximum)
-            || self.elements + more > MAX_TABLE_ELEMENTS
-        {
-            return Ok(false);
+        // A table of 64 bits may ask for all that there is: a sum that wraps would let it have that,
+        // and forget what the others hold.
+        let after = desired
+            .saturating_sub(current)
+            .checked_add(self.elements)
+            .filter(|after| *after <= MAX_TABLE_ELEMENTS);
+        match after {
+            Some(after) if maximum.is_none_or(|maximum| desired <= maximum) => {
+                self.elements = after;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        self.elements += more;
-        Ok(true)
     }
 
     fn instances(&self) -> usize {
@@ -188,6 +193,18 @@ mod tests {
                 .table_growing(0, MAX_TABLE_ELEMENTS + 1, None)
                 .unwrap()
         );
+    }
+
+    #[test]
+    fn no_table_grows_past_what_all_may_hold() {
+        let mut limits = Limits::new(Arc::new(Memory::new(None)));
+        let mut grow = |current, desired| limits.table_growing(current, desired, None).unwrap();
+        assert!(grow(0, 10));
+        for more in [usize::MAX, usize::MAX - 8, MAX_TABLE_ELEMENTS - 9] {
+            assert!(!grow(0, more), "{more}");
+        }
+        assert!(grow(0, MAX_TABLE_ELEMENTS - 10));
+        assert!(!grow(10, 11));
     }
 
     #[derive(Clone, Debug)]

@@ -45,6 +45,13 @@ pub(crate) fn prepare(mounts: &[Mount], scratch: &Path) -> io::Result<Vec<Preope
                 guest,
                 read_only: mount.read_only,
             });
+        } else if !metadata.is_file() {
+            // To read a pipe or a device may take for ever, and others wait for this process.
+            return Err(invalid(format!(
+                "volume for {guest}: {} is neither a file nor a folder, and a guest can have no \
+                 other: mount a file or a folder, or use a container",
+                mount.host_path.display()
+            )));
         } else {
             let parent = mount.container_path.parent().unwrap_or(Path::new("/"));
             files
@@ -158,6 +165,24 @@ mod tests {
         assert_eq!(preopens[1].guest, "/dev");
         fs::write(preopens[1].host.join("termination-log"), "bye").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "bye");
+    }
+
+    #[test]
+    fn no_pipe_or_device_is_opened_for_a_guest() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for host_path in [pipe, "/dev/zero".into()] {
+            let mount = Mount {
+                host_path,
+                container_path: "/data/pipe".into(),
+                read_only: true,
+                ..Mount::default()
+            };
+            let error = prepare(&[mount], folder.path()).unwrap_err().to_string();
+            assert!(error.contains("neither a file nor a folder"), "{error}");
+        }
     }
 
     #[test]

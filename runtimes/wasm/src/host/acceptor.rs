@@ -31,6 +31,9 @@ const READY: usize = 64;
 /// Connections accepted of one listener before the next one has its turn.
 const TURN: usize = 16;
 
+/// Connections of a Pod, where there are files for them.
+const MOST: usize = 16 << 10;
+
 /// A listener in the acceptor's hands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket(u64);
@@ -41,6 +44,8 @@ pub(super) struct Acceptor {
     next: AtomicU64,
     table: Mutex<Table>,
     cores: Arc<Cores>,
+    /// Connections that one Pod may have.
+    most: usize,
 }
 
 #[derive(Default)]
@@ -66,13 +71,14 @@ enum Target {
 }
 
 impl Acceptor {
-    /// Starts the thread, which lives as long as the process.
-    pub(super) fn start(cores: Arc<Cores>) -> io::Result<Arc<Self>> {
+    /// Starts the thread, which lives as long as the process, that may have so many open files.
+    pub(super) fn start(cores: Arc<Cores>, files: Option<u64>) -> io::Result<Arc<Self>> {
         let acceptor = Arc::new(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             next: AtomicU64::new(0),
             table: Mutex::default(),
             cores,
+            most: most(files),
         });
         let accepting = acceptor.clone();
         std::thread::Builder::new()
@@ -241,12 +247,29 @@ impl Acceptor {
     }
 
     fn serve(&self, pod: &Arc<HttpPod>, stream: OwnedFd) {
+        if pod.life().connections.len() >= self.most {
+            tracing::debug!(
+                container = pod.container.0,
+                "a Pod has too many connections"
+            );
+            let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            return;
+        }
         let core = self.cores.next().clone();
         let handle = core.handle.clone();
         let stream = std::net::TcpStream::from(stream);
         let connection = request::connection(pod.clone(), core, stream);
         handle.spawn(pod.life().connections.track_future(connection));
     }
+}
+
+/// The connections of one Pod's clients, who may be anybody, leave room for its neighbours' in a
+/// process that may have so many open files.
+fn most(files: Option<u64>) -> usize {
+    let share = files.map_or(MOST, |files| {
+        usize::try_from(files / 4).unwrap_or(MOST).min(MOST)
+    });
+    share.max(1)
 }
 
 impl Table {
@@ -288,5 +311,23 @@ impl Table {
             .filter_map(|id| self.take(id))
             .collect();
         (removed, deserted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pod_leaves_files_to_its_neighbours() {
+        for (files, expected) in [
+            (Some(0), 1),
+            (Some(1024), 256),
+            (Some(1 << 20), MOST),
+            (Some(u64::MAX), MOST),
+            (None, MOST),
+        ] {
+            assert_eq!(most(files), expected, "{files:?}");
+        }
     }
 }

@@ -18,6 +18,7 @@ mod turns;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,7 @@ use crate::confine;
 use crate::guest::cpu::Ticker;
 use crate::guest::engine;
 use crate::guest::streams::GuestStreams;
+use crate::launch::SCRATCH;
 use crate::process::NetworkFactory;
 use crate::protocol::{Dispatch, Event, GuestSpec, Kind, Use};
 use crate::serve::{self, Agent, Hub, Service, Start};
@@ -62,7 +64,8 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let acceptor = Acceptor::start(cores.clone()).map_err(|error| error.to_string())?;
+    let files = getrlimit(Resource::Nofile).current;
+    let acceptor = Acceptor::start(cores.clone(), files).map_err(|error| error.to_string())?;
     let hub = Arc::new(Hub::default());
     let host = Arc::new(Host {
         network,
@@ -83,7 +86,7 @@ pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), Str
 struct Host {
     network: NetworkFactory,
     hub: Arc<Hub>,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     handlers: Handlers,
     ticker: Ticker,
     cores: Arc<Cores>,
@@ -95,6 +98,43 @@ struct Host {
 impl Host {
     fn pod(&self, container: &ContainerId) -> Option<Arc<HttpPod>> {
         self.pods.lock().get(container).cloned()
+    }
+
+    async fn take(&self, spec: GuestSpec) -> Result<(), String> {
+        let network = (self.network)(&spec.network_snapshot, &spec.ips, spec.attachment)
+            .map_err(|error| format!("opening the Pod's network: {error}"))?;
+        let handler = self
+            .handlers
+            .get(&spec.artifact)
+            .map_err(|error| format!("{error:#}"))?;
+        let scratch = self.scratch(&spec.container);
+        let pod = HttpPod::new(
+            spec,
+            handler,
+            network,
+            &self.hub,
+            &self.ticker,
+            self.cores.count(),
+            &scratch,
+        )?;
+        let pod = Arc::new(pod);
+        pod.trial(self.cores.next()).await?;
+        pod.listen(&self.acceptor)?;
+        self.pods.lock().insert(pod.container.clone(), pod.clone());
+        Ok(())
+    }
+
+    /// Where a guest's volumes are that are single files.
+    fn scratch(&self, container: &ContainerId) -> PathBuf {
+        self.folder.join(SCRATCH).join(&container.0)
+    }
+
+    /// Lets go of what a guest had that is not served any more, or never was.
+    fn forget(&self, container: &ContainerId) {
+        if let Err(error) = disk::remove_dir(&self.scratch(container)) {
+            tracing::warn!(%error, "removing the folders of file volumes");
+        }
+        self.handlers.forget_unused();
     }
 
     fn exited(&self, pod: &HttpPod, code: i32, message: &str) {
@@ -123,27 +163,13 @@ impl Service for Host {
         if self.pods.lock().contains_key(&spec.container) {
             return Err("this guest is served already".into());
         }
-        let network = (self.network)(&spec.network_snapshot, &spec.ips, spec.attachment)
-            .map_err(|error| format!("opening the Pod's network: {error}"))?;
-        let handler = self
-            .handlers
-            .get(&spec.artifact)
-            .map_err(|error| format!("{error:#}"))?;
-        let scratch = self.folder.join("volumes").join(&spec.container.0);
-        let pod = HttpPod::new(
-            spec,
-            handler,
-            network,
-            &self.hub,
-            &self.ticker,
-            self.cores.count(),
-            &scratch,
-        )?;
-        let pod = Arc::new(pod);
-        pod.trial(self.cores.next()).await?;
-        pod.listen(&self.acceptor)?;
-        self.pods.lock().insert(pod.container.clone(), pod.clone());
-        Ok(())
+        let container = spec.container.clone();
+        let taken = self.take(spec).await;
+        if taken.is_err() {
+            // Each attempt is a container of its own: what they leave would pile up.
+            self.forget(&container);
+        }
+        taken
     }
 
     async fn stop(&self, container: &ContainerId, grace: Duration) {
@@ -161,10 +187,8 @@ impl Service for Host {
                     self.exited(&pod, 137, &message);
                 }
             }
-            if let Err(error) = disk::remove_dir(&self.folder.join("volumes").join(&container.0)) {
-                tracing::warn!(%error, "removing the folders of file volumes");
-            }
-            self.handlers.forget_unused();
+            drop(pod);
+            self.forget(container);
         }
     }
 

@@ -22,7 +22,7 @@ use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
-use crate::guest::sockets::{Listening, Reach, SocketQuota};
+use crate::guest::sockets::{Reach, SocketQuota};
 use crate::guest::state::Environment;
 use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
@@ -196,7 +196,7 @@ impl HttpPod {
         let (view, published) = network.bound(Protocol::Tcp, self.address, actual);
         network.listening(Protocol::Tcp, view, Some(actual));
         if published {
-            self.announcer.bound(Protocol::Tcp, view, actual);
+            self.announcer.serves(view, actual, true);
         }
         *self.bound.lock() = Some(Endpoint {
             view,
@@ -214,8 +214,7 @@ impl HttpPod {
             let network = &self.environment.reach.network;
             network.listening(Protocol::Tcp, bound.view, None);
             if bound.published {
-                self.announcer
-                    .unbound(Protocol::Tcp, bound.view, bound.actual);
+                self.announcer.serves(bound.view, bound.actual, false);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,12 +28,14 @@ use super::cores::Core;
 use super::pod::HttpPod;
 use crate::guest::cpu::Metered;
 use crate::guest::limits::OutOfMemory;
-use crate::runner::describe;
+use crate::runner::{MAX_MESSAGE, describe, truncate};
 
 /// CPU time that a request may use before it goes on at idle priority.
 const SLICE: Duration = Duration::from_millis(2);
 /// How long a client may take for the headers of a request.
 const HEADERS: Duration = Duration::from_secs(30);
+/// How long an HTTP/2 connection is quiet before its client is asked whether it is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
 type Outcome = Result<hyper::Response<HyperOutgoingBody>, ErrorCode>;
@@ -45,9 +47,13 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
     };
     // Answers are small: waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
+    let asked = Arc::new(AtomicBool::new(false));
     let service = {
-        let pod = pod.clone();
-        service_fn(move |request| serve(pod.clone(), core.clone(), request))
+        let (pod, asked) = (pod.clone(), asked.clone());
+        service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            serve(pod.clone(), core.clone(), request)
+        })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -58,6 +64,8 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
     builder
         .http2()
         .timer(TokioTimer::new())
+        // A client that vanished holds its connection no longer than until it does not answer.
+        .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_streams(256);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -66,10 +74,20 @@ pub(super) async fn connection(pod: Arc<HttpPod>, core: Arc<Core>, stream: std::
         // A client that goes away is no event.
         _ = connection.as_mut() => return,
         () = pod.life().closing.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = silence(&asked, HEADERS) => return,
     }
     tokio::select! {
         _ = connection => {}
         () = pod.life().ended.cancelled() => {}
+    }
+}
+
+/// Resolves when nothing was asked within so long. The time for headers begins only when it is known
+/// which version of HTTP a client speaks: one that says nothing would stay for ever.
+async fn silence(asked: &AtomicBool, within: Duration) {
+    tokio::time::sleep(within).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending().await
     }
 }
 
@@ -102,22 +120,27 @@ async fn serve(
     // The guest runs here, where its answer is waited for: a task of its own would be one more
     // round of the run queue. A client that goes away before the answer takes the instance along.
     let mut guest = Some(Box::pin(run(counted, core.clone(), request, answer)));
+    let mut found_room = true;
     let outcome = std::future::poll_fn(|cx| {
         if let Some(running) = &mut guest
-            && running.as_mut().poll(cx).is_ready()
+            && let Poll::Ready(found) = running.as_mut().poll(cx)
         {
+            found_room = found;
             guest = None;
         }
         Pin::new(&mut answered).poll(cx)
     })
     .await;
-    // What has an answer and goes on is sending the body, or working after it.
+    // What has an answer and goes on is sending the body, or working after it: like the connection,
+    // it is waited for when the Pod stops.
     if let Some(guest) = guest {
-        core.handle.spawn(guest);
+        core.handle
+            .spawn(pod.life().connections.track_future(guest));
     }
     match outcome {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(code)) => Ok(failed(&pod, &code)),
+        Err(_) if !found_room => Ok(busy()),
         // The guest ended without an answer; what it was is in the log.
         Err(_) => Ok(plain(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -157,24 +180,27 @@ fn busy() -> Answer {
 
 /// The guest answered with an error of its own.
 fn failed(pod: &HttpPod, code: &ErrorCode) -> Answer {
-    pod.log
-        .note(&format!("the guest answered with an error: {code:?}"));
+    // The error may carry a text of the guest's, of any length.
+    let mut text = format!("the guest answered with an error: {code:?}");
+    truncate(&mut text, MAX_MESSAGE);
+    pod.log.note(&text);
     plain(
         StatusCode::BAD_GATEWAY,
         "the guest answered with an error\n",
     )
 }
 
-/// Runs one request from the queue to the end of its body.
+/// Runs one request from the queue to the end of its body. Says whether there was room for its
+/// instance.
 async fn run(
     counted: Counted,
     core: Arc<Core>,
     request: Request<Incoming>,
     answer: oneshot::Sender<Outcome>,
-) {
+) -> bool {
     let pod = counted.0.clone();
     let Ok(_instance) = pod.instances.acquire().await else {
-        return;
+        return true;
     };
     let _room = pod.room.enter(pod.environment.memory.usual()).await;
     if let Some(turns) = pod.turns.get(core.index) {
@@ -184,11 +210,24 @@ async fn run(
     let result = tokio::select! {
         biased;
         result = drive(slice, &core) => result,
-        () = pod.life().ended.cancelled() => return,
+        () = pod.life().ended.cancelled() => return true,
     };
-    if let Err(error) = result {
-        report(&pod, &error);
+    match result {
+        Ok(()) => true,
+        Err(error) if is_crowded(&error) => {
+            tracing::warn!(container = pod.container.0, %error, "no room for an instance");
+            false
+        }
+        Err(error) => {
+            report(&pod, &error);
+            true
+        }
     }
+}
+
+/// Whether instances of other Pods left none for this one, which is no fault of its guest.
+fn is_crowded(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::PoolConcurrencyLimitError>()
 }
 
 type Guest = Metered<Pin<Box<dyn Future<Output = wasmtime::Result<()>> + Send>>>;
@@ -293,4 +332,44 @@ fn report(pod: &HttpPod, error: &wasmtime::Error) {
         None => describe(error),
     };
     pod.log.note(&format!("a request ended in a trap: {what}"));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_pool_is_no_fault_of_a_guest() {
+        let mut pool = wasmtime::PoolingAllocationConfig::new();
+        pool.total_core_instances(1)
+            .total_memories(1)
+            .total_tables(1)
+            .total_stacks(1);
+        let mut config = wasmtime::Config::new();
+        config.allocation_strategy(pool);
+        let engine = wasmtime::Engine::new(&config).unwrap();
+        let module = wasmtime::Module::new(&engine, "(module)").unwrap();
+        let instance = || {
+            let mut store = wasmtime::Store::new(&engine, ());
+            wasmtime::Instance::new(&mut store, &module, &[]).map(|_| store)
+        };
+        let one = instance().unwrap();
+        assert!(is_crowded(&instance().map(drop).unwrap_err()));
+        drop(one);
+        assert!(instance().is_ok());
+        assert!(!is_crowded(&wasmtime::Error::msg("boom")));
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_is_let_go() {
+        const WITHIN: Duration = Duration::from_millis(20);
+        let silent = |asked| async move {
+            let asked = AtomicBool::new(asked);
+            let silence = silence(&asked, WITHIN);
+            tokio::time::timeout(WITHIN * 10, silence).await.is_ok()
+        };
+        assert!(silent(false).await);
+        assert!(!silent(true).await);
+    }
 }

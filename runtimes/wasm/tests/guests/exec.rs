@@ -1,5 +1,6 @@
 //! Further guests in a running container.
 
+use coracle_runtime::identity::Identity;
 use coracle_runtime::streaming::{ExecConfig, Session, Wanted};
 use coracle_runtime::{Mount, RuntimeService};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -183,4 +184,27 @@ pub(crate) async fn sessions_end_with_their_container() {
     }
     let gone = node.runtime.exec(&pod.container, config(&["echo"])).await;
     assert!(gone.is_err());
+}
+
+pub(crate) async fn a_further_guest_goes_as_soon_as_its_container() {
+    let node = Node::new().await;
+    let layers: [(&str, &[u8]); 1] = [("spin", SPIN.as_bytes())];
+    let image = node.image_with(SLEEP.as_bytes(), &layers);
+    let pod = node
+        .start(&image, |config| config.oom_score_adj = Some(700))
+        .await;
+    let _session = open(&node, &pod, &["spin"]).await;
+    let containers = node.folder.path().join("state/containers");
+    let folders = std::fs::read_dir(containers.join(&pod.container.0)).unwrap();
+    let scores: Vec<(String, String)> = folders
+        .filter_map(|folder| {
+            let folder = folder.unwrap();
+            let (pid, _) = Identity::living(&folder.path()).ok().flatten()?;
+            let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+            let name = folder.file_name().into_string().unwrap();
+            Some((name, score.trim().to_owned()))
+        })
+        .collect();
+    assert_eq!(scores.len(), 2, "{scores:?}");
+    assert!(scores.iter().all(|(_, score)| score == "700"), "{scores:?}");
 }

@@ -229,6 +229,28 @@ pub(crate) async fn a_trap_is_an_answer_and_nothing_more() {
     }
 }
 
+pub(crate) async fn a_guest_that_cannot_be_served_leaves_nothing() {
+    let node = Node::new().await;
+    let file = node.folder.path().join("file");
+    std::fs::write(&file, "file").unwrap();
+    let traps = "(memory 1) (func $begin unreachable) (start $begin)";
+    let image = node.image(handler(SILENT).replace("(memory 1)", traps).as_bytes());
+    let pod = node
+        .create(&image, |config| {
+            config.mounts = vec![Mount {
+                host_path: file,
+                container_path: "/data/file".into(),
+                read_only: false,
+                ..Mount::default()
+            }];
+        })
+        .await;
+    let started = node.runtime.start_container(&pod.container).await;
+    assert!(started.unwrap_err().to_string().contains("unreachable"));
+    let volumes = node.folder.path().join("state/hosts/tests/volumes");
+    assert_eq!(std::fs::read_dir(volumes).unwrap().count(), 0);
+}
+
 /// Sends a request whose answer nobody waits for, and waits until the guest runs.
 async fn begin(node: &Node, pod: &Pod) -> tokio::net::TcpStream {
     use tokio::io::AsyncWriteExt;

@@ -14,6 +14,10 @@ use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::{Sockets, code};
 
+/// Bytes of a name: more than any can have, in whatever script. What waits for an answer is kept by
+/// the host, beside the guest's memory.
+const MAX_NAME: usize = 1024;
+
 /// A look-up in the guest's table. The interface's resource is typed as wasmtime's own stream,
 /// whose fields are private: the table holds this instead, under the same number.
 struct Lookup(State);
@@ -30,6 +34,9 @@ impl Host for Sockets<'_> {
         name: String,
     ) -> SocketResult<Resource<ResolveAddressStream>> {
         self.wasi.table.get(&network)?;
+        if name.len() > MAX_NAME {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
         let resolver = self.state.reach.network.clone();
         let pending = wasmtime_wasi::runtime::spawn(async move { resolver.resolve(&name).await });
         let lookup = self.wasi.table.push(Lookup(State::Pending(pending)))?;

@@ -156,3 +156,18 @@ async fn a_socket_that_is_bound_connects_outside() {
     call("127.0.0.1:0", remote).await;
     assert!(beyond.accept().unwrap().1.ip().is_loopback());
 }
+
+#[tokio::test]
+async fn no_name_is_kept_that_is_none() {
+    use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup;
+    let mut instance = Instance::new();
+    let mut guest = instance.view();
+    let network = instance_network::Host::instance_network(&mut guest).unwrap();
+    let mut ask = |name: String| {
+        let network = Resource::<Network>::new_borrow(network.rep());
+        ip_name_lookup::Host::resolve_addresses(&mut guest, network, name).map(drop)
+    };
+    ask("a".repeat(253)).unwrap();
+    let error = ask("a".repeat(64 << 10)).unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&ErrorCode::InvalidArgument));
+}
