@@ -176,6 +176,13 @@ pub(super) fn side(link: &str, side: &Side) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until a link of a pair whose both ends are up sends what it is given.
+pub(super) fn carries(link: &str) -> io::Result<()> {
+    let mut links = Links::open()?;
+    let index = links.index(link)?.ok_or(ErrorKind::NotFound)?;
+    links.wait_for_carrier(index)
+}
+
 /// Brings in line what is on the machine beside a side: what is refused.
 pub(super) fn beside(plan: &Plan) -> io::Result<()> {
     match plan.refused {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 
@@ -21,6 +22,7 @@ const RTM_NEWNEIGH: u16 = 28;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
@@ -42,6 +44,7 @@ const NDA_LLADDR: u16 = 2;
 const AF_UNSPEC: u8 = 0;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
+const IF_OPER_UP: u8 = 6;
 const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_STATIC: u8 = 4;
@@ -61,6 +64,9 @@ const NUD_PERMANENT: u16 = 0x80;
 
 const LINK_HEADER: usize = 16;
 const ROUTE_HEADER: usize = 12;
+
+/// How long the ends of a pair may take to see each other, and how often one looks.
+const CARRIER: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(1));
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,6 +220,26 @@ impl Links {
     pub(super) fn set_up(&mut self, link: u32) -> io::Result<()> {
         let message = Message::new(RTM_NEWLINK, 0).put(&link_header(link, IFF_UP));
         self.0.request(message)
+    }
+
+    /// Waits until an end of a pair, both of which are up, sends what it is given. The kernel sees to
+    /// that some time after (`linkwatch`; kernels from 6.9 on when they are asked), and what is sent
+    /// before is lost without a word: a Pod's first question to DNS, and 5 s with it.
+    pub(super) fn wait_for_carrier(&mut self, link: u32) -> io::Result<()> {
+        let (patience, pause) = CARRIER;
+        let deadline = Instant::now() + patience;
+        loop {
+            let asked = Message::new(RTM_GETLINK, 0).put(&link_header(link, 0));
+            let found = self.0.get(asked)?;
+            if attribute(&found, LINK_HEADER, IFLA_OPERSTATE) == Some(&[IF_OPER_UP]) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let text = format!("link {link} is up and has no carrier after {patience:?}");
+                return Err(io::Error::new(ErrorKind::TimedOut, text));
+            }
+            std::thread::sleep(pause);
+        }
     }
 
     pub(super) fn delete(&mut self, link: u32) -> io::Result<()> {

@@ -90,9 +90,10 @@ pub(crate) fn outside() -> File {
         let mut links = Links::open()?;
         end(&mut links, "down", OUTSIDE);
         route("down", "198.51.100.0/24", None);
-        Ok(())
+        apply::carries("down")
     })
     .unwrap();
+    apply::carries("uplink").unwrap();
     namespace
 }
 

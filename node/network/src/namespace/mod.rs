@@ -187,7 +187,10 @@ impl PodNamespace {
             .map_err(step("set up the network in the namespace of Pods"))?;
         apply::side(link, &plan.host)
             .and_then(|()| apply::beside(&plan))
-            .map_err(step("set up the machine's way to Pods"))
+            .map_err(step("set up the machine's way to Pods"))?;
+        apply::carries(link)
+            .and_then(|()| inside(namespace, || apply::carries(plan::INSIDE)))
+            .map_err(step("join Pods and the machine"))
     }
 
     /// Gives the Pod of an address a namespace of its own, which belongs to these users of the Pod's

@@ -174,6 +174,23 @@ impl Socket {
         self.acknowledged(self.sequence)
     }
 
+    /// Asks for one thing: the payload of the answer, with its family's header.
+    pub(crate) fn get(&mut self, message: Message) -> io::Result<Vec<u8>> {
+        self.sequence += 1;
+        self.send(&message.finish(0, self.sequence))?;
+        loop {
+            for answer in self.receive()? {
+                if answer.sequence != self.sequence {
+                    continue;
+                }
+                if answer.kind != NLMSG_ERROR {
+                    return Ok(answer.payload);
+                }
+                answer.outcome()?;
+            }
+        }
+    }
+
     /// Asks for changes that are made all or not at all; `begin` and `end` enclose them.
     pub(crate) fn batch(
         &mut self,

@@ -145,12 +145,17 @@ pub(super) fn attach(
     let link = machine.index(&links)?;
     links.mark(link, LINK_GROUP, &claim.encode())?;
     set_up(&mut links, &machine)?;
-    apply::inside(&file, || set_up(&mut Links::open()?, &pod))?;
+    apply::inside(&file, || {
+        let mut links = Links::open()?;
+        let link = set_up(&mut links, &pod)?;
+        links.wait_for_carrier(link)
+    })?;
+    links.wait_for_carrier(link)?;
     Ok(namespace)
 }
 
-/// Brings an end in line, in the namespace of the calling thread.
-fn set_up(links: &mut Links, end: &End) -> io::Result<()> {
+/// Brings an end in line, in the namespace of the calling thread: its link.
+fn set_up(links: &mut Links, end: &End) -> io::Result<u32> {
     let link = end.index(links)?;
     apply::set_all(&end.settings)?;
     if let Some(address) = end.address {
@@ -163,7 +168,8 @@ fn set_up(links: &mut Links, end: &End) -> io::Result<()> {
         destination: end.destination,
         way: end.way,
         link,
-    })
+    })?;
+    Ok(link)
 }
 
 /// Removes the namespace of a Pod. That there is none is no error.
