@@ -6,7 +6,7 @@
 //! <chain>/group
 //! empty/            what an image without layers is made of; with empty-too/ what is below one that
 //!                   is mounted to be read
-//! ingest/           layers that are being unpacked; emptied when the store is opened
+//! ingest/           layers that are being unpacked, or removed; emptied when the store is opened
 //! ```
 //!
 //! A layer is named by its chain ID (OCI image configuration): the digest of its archive and of
@@ -212,6 +212,8 @@ impl Snapshots {
     }
 
     /// Removes all layers but those of these images. Nothing may be unpacked meanwhile.
+    ///
+    /// Each goes whole: a part of it would be taken for all.
     pub(crate) fn retain<'a>(
         &self,
         images: impl Iterator<Item = &'a [ImageLayer]>,
@@ -220,10 +222,18 @@ impl Snapshots {
         needed.extend(images.flat_map(chains).map(|chain| chain.hex()));
         for name in names(&self.root)? {
             if !needed.contains(&name) {
-                disk::remove_dir(&self.root.join(name))?;
+                self.discard(&name)?;
             }
         }
         Ok(())
+    }
+
+    fn discard(&self, name: &str) -> io::Result<()> {
+        // Nothing is made for it: the disk may be full.
+        let going = self.root.join("ingest").join(name);
+        disk::remove_dir(&going)?;
+        fs::rename(self.root.join(name), &going)?;
+        disk::remove_dir(&going)
     }
 
     fn has(&self, chain: &Digest) -> bool {

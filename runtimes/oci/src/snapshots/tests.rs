@@ -427,6 +427,29 @@ async fn layers_are_shared_and_kept_as_long_as_needed() {
 }
 
 #[test]
+fn a_layer_goes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(folder.path().join("snapshots"), ROOM).unwrap();
+    let layer = ImageLayer {
+        digest: Digest::of(b""),
+        media_type: String::new(),
+        diff_id: Digest::of(b"a"),
+    };
+    let layers = [layer];
+    let files = snapshots.lowers(&layers).remove(0);
+    fs::create_dir_all(files.join("usr/bin")).unwrap();
+    // What cannot be put aside is not touched.
+    let ingest = folder.path().join("snapshots/ingest");
+    fs::remove_dir(&ingest).unwrap();
+    assert!(snapshots.retain([].into_iter()).is_err());
+    assert!(files.join("usr/bin").is_dir());
+    fs::create_dir(&ingest).unwrap();
+    snapshots.retain([].into_iter()).unwrap();
+    assert!(!snapshots.has(&chains(&layers)[0]));
+    assert!(names(&ingest).unwrap().is_empty());
+}
+
+#[test]
 fn chain_ids_are_those_of_the_specification() {
     let layer = |id: &[u8]| ImageLayer {
         digest: Digest::of(b""),
