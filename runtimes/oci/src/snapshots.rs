@@ -68,11 +68,14 @@ impl Snapshots {
         })
     }
 
-    /// Makes sure that all layers of an image are unpacked.
+    /// Makes sure that all layers of an image are unpacked. Where the disk has no room for them, `full`
+    /// is called, which may [`Self::retain`] what is needed: before another unpacks, who would find
+    /// layers that go, or have those removed that it has just made.
     pub(crate) async fn ensure(
         &self,
         content: &Arc<ContentStore>,
         layers: &[ImageLayer],
+        full: impl FnOnce() + Send + 'static,
     ) -> Result<(), LayerError> {
         if chains(layers).iter().all(|chain| self.has(chain)) {
             return Ok(());
@@ -82,11 +85,15 @@ impl Snapshots {
         let unpacked = tokio::task::spawn_blocking(move || {
             let _unpacking = unpacking;
             // The thread gets a mount namespace of its own, so it is for nothing else.
-            std::thread::scope(|scope| {
+            let unpacked = std::thread::scope(|scope| {
                 let unpacked = scope.spawn(|| store.unpack(&content, &layers));
                 let ended = io::Error::other("unpacking ended without a result");
                 unpacked.join().unwrap_or(Err(ended.into()))
-            })
+            });
+            if unpacked.as_ref().is_err_and(LayerError::is_no_room) {
+                full();
+            }
+            unpacked
         });
         unpacked.await.map_err(io::Error::other)?
     }
