@@ -247,7 +247,7 @@ fn a_blob_ends_where_the_disk_has_no_more_room() {
     let content = folder.path().join("content");
     let all = Reserve {
         bytes: u64::MAX,
-        percent: 0.0,
+        ..Reserve::default()
     };
     let store = ContentStore::open_keeping(&content, all).unwrap();
     assert!(store.check_room(1).is_err());

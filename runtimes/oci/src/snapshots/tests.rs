@@ -384,7 +384,7 @@ async fn a_disk_keeps_its_reserve() {
     for (bytes, fits) in [(u64::MAX, false), (0, true)] {
         let reserve = Reserve {
             bytes,
-            percent: 0.0,
+            ..Reserve::default()
         };
         image.content = ContentStore::open_keeping(&content, reserve).unwrap();
         match image.unpack().await {
@@ -405,7 +405,7 @@ async fn what_does_not_fit_is_removed_before_another_unpacks() {
     };
     let all = Reserve {
         bytes: u64::MAX,
-        percent: 0.0,
+        ..Reserve::default()
     };
     let content = image.folder.path().join("content");
     let small = ContentStore::open_keeping(&content, all).unwrap();
