@@ -107,6 +107,14 @@ pub(super) fn resolve(
     }
 }
 
+/// The folder of a user, as the image says; the root where it does not.
+pub(super) fn home(uid: u32, files: &UserFiles) -> &str {
+    let known = entry(&files.passwd, |fields| number(fields, 2) == Some(uid));
+    let home = known.and_then(|fields| fields.get(5).copied());
+    let home = home.filter(|home| home.starts_with('/') && !home.contains('\0'));
+    home.unwrap_or("/")
+}
+
 fn entry(file: &str, fits: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
     file.lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
