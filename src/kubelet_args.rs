@@ -179,31 +179,28 @@ pub(crate) fn policy(mut policy: NodePolicy, args: &[KubeletArg]) -> Result<Node
 /// What images leave free of the node's disk, which is that of its Pods too: what Pods would be ended
 /// for. Where nothing says when that is, it is a little.
 pub(crate) fn kept_from_images(eviction: &EvictionPolicy) -> Reserve {
-    let signals = [Signal::ImageFsAvailable, Signal::NodeFsAvailable];
-    let mut thresholds = signals
-        .iter()
-        .filter_map(|of| eviction.hard.get(of))
-        .peekable();
-    if thresholds.peek().is_none() {
-        return Reserve::default();
-    }
-    let none = Reserve {
-        bytes: 0,
-        percent: 0.0,
+    // Of an amount and a percentage the larger counts.
+    let of = |signals: [Signal; 2]| {
+        let thresholds = signals.iter().filter_map(|of| eviction.hard.get(of));
+        thresholds.fold(None, |kept: Option<(u64, f64)>, threshold| {
+            let (amount, percent) = kept.unwrap_or_default();
+            Some(match threshold {
+                Amount::Quantity(more) => {
+                    let more = u64::try_from(more.value()).unwrap_or(0);
+                    (amount.max(more), percent)
+                }
+                Amount::Percent(more) => (amount, percent.max(*more)),
+            })
+        })
     };
-    thresholds.fold(none, |reserve, threshold| match threshold {
-        Amount::Quantity(quantity) => {
-            let bytes = u64::try_from(quantity.value()).unwrap_or(0);
-            Reserve {
-                bytes: bytes.max(reserve.bytes),
-                ..reserve
-            }
-        }
-        Amount::Percent(percent) => Reserve {
-            percent: (*percent).max(reserve.percent),
-            ..reserve
-        },
-    })
+    let mut reserve = Reserve::default();
+    if let Some(of) = of([Signal::ImageFsAvailable, Signal::NodeFsAvailable]) {
+        (reserve.bytes, reserve.percent) = of;
+    }
+    if let Some(of) = of([Signal::ImageFsInodesFree, Signal::NodeFsInodesFree]) {
+        (reserve.files, reserve.files_percent) = of;
+    }
+    reserve
 }
 
 /// What is kept from Pods, as `cpu=100m,memory=256Mi`.
@@ -339,7 +336,26 @@ mod tests {
                 hard: parse_thresholds(thresholds).unwrap(),
                 ..EvictionPolicy::default()
             };
-            let expected = Reserve { bytes, percent };
+            let expected = Reserve {
+                bytes,
+                percent,
+                ..usual
+            };
+            assert_eq!(kept_from_images(&eviction), expected, "{thresholds}");
+        }
+        for (thresholds, files, files_percent) in [
+            ("imagefs.inodesFree<5%", 0, 5.0),
+            ("imagefs.inodesFree<5%,nodefs.inodesFree<2k", 2000, 5.0),
+        ] {
+            let eviction = EvictionPolicy {
+                hard: parse_thresholds(thresholds).unwrap(),
+                ..EvictionPolicy::default()
+            };
+            let expected = Reserve {
+                files,
+                files_percent,
+                ..usual
+            };
             assert_eq!(kept_from_images(&eviction), expected, "{thresholds}");
         }
     }

@@ -19,6 +19,10 @@ const ENTRY_LIMIT: u64 = 4 << 20;
 /// Links from file to file that are followed.
 const LINK_LIMIT: usize = 8;
 
+/// Bytes of a path, as the system takes it. What hides a file is looked for by a name for each folder
+/// above it: of a longer path the names of all would not fit into memory.
+const PATH_LIMIT: usize = 4096;
+
 /// Finds `path` in the file system that `layers` make and puts its content into the store.
 /// Blocks.
 pub(crate) fn extract(
@@ -35,6 +39,11 @@ pub(crate) fn extract(
         expansion: EXPANSION,
     };
     for _ in 0..LINK_LIMIT {
+        if wanted.len() > PATH_LIMIT {
+            return Err(LayerError::Image(format!(
+                "the image's entrypoint is a path of more than {PATH_LIMIT} bytes"
+            )));
+        }
         let mut found = Found::Nothing;
         for layer in layers.iter().rev() {
             found = search(store, layer, &wanted, file_limit, &mut budget)?;

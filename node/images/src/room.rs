@@ -1,11 +1,11 @@
 //! Room on a disk: what stays free of it, and whether more fits.
 //!
 //! A node whose disk is full serves nobody. So what is pulled and unpacked leaves free what the
-//! kubelet would end Pods for (its hard eviction threshold `imagefs.available`): it is refused at
-//! once where it is known to be too much, and stops while it is written where that turns out.
+//! kubelet would end Pods for (its hard eviction thresholds `imagefs.available` and
+//! `imagefs.inodesFree`): it is refused at once where it is known to be too much, and stops while it is
+//! written where that turns out. How many files an image has shows only then.
 //!
-//! Deliberately absent: the files that a disk may still have, of which an image's entries are bounded
-//! ([`crate::layer::Budget`]); making room (the kubelet's garbage collection).
+//! Deliberately absent: making room (the kubelet's garbage collection).
 
 use std::fmt;
 use std::io;
@@ -18,13 +18,17 @@ use rustix::fs::{StatVfs, fstatvfs, statvfs};
 /// let it fill up between two looks.
 pub(crate) const STEP: u64 = 16 << 20;
 
-/// What of a disk stays free: the larger of both.
+/// What of a disk stays free: of bytes and of files the larger of both.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reserve {
     /// So many bytes.
     pub bytes: u64,
-    /// That part of all, from 0 to 100.
+    /// That part of all bytes, from 0 to 100.
     pub percent: f64,
+    /// So many files (inodes).
+    pub files: u64,
+    /// That part of all files, from 0 to 100.
+    pub files_percent: f64,
 }
 
 impl Default for Reserve {
@@ -33,22 +37,26 @@ impl Default for Reserve {
         Self {
             bytes: 512 << 20,
             percent: 0.0,
+            files: 1 << 10,
+            files_percent: 0.0,
         }
     }
 }
 
-impl Reserve {
-    fn of(self, capacity: u64) -> u64 {
-        let share = (capacity as f64 * self.percent / 100.0) as u64;
-        self.bytes.max(share)
-    }
+/// The larger of an amount and a part of all.
+fn larger(amount: u64, percent: f64, all: u64) -> u64 {
+    amount.max((all as f64 * percent / 100.0) as u64)
 }
 
-/// How much there is of a disk, in bytes.
+/// How much there is of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disk {
+    /// Bytes.
     pub(crate) capacity: u64,
     pub(crate) available: u64,
+    /// Files that it can have; 0 where it has no bound of them.
+    pub(crate) files: u64,
+    pub(crate) files_free: u64,
 }
 
 impl Disk {
@@ -68,27 +76,49 @@ impl From<StatVfs> for Disk {
         Self {
             capacity: disk.f_blocks.saturating_mul(disk.f_frsize),
             available: disk.f_bavail.saturating_mul(disk.f_frsize),
+            files: disk.f_files,
+            files_free: disk.f_favail,
         }
     }
 }
 
 /// Why something is not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom {
-    needed: u64,
-    available: u64,
-    reserved: u64,
+pub(crate) enum NoRoom {
+    /// There is no room for its bytes.
+    Bytes {
+        needed: u64,
+        available: u64,
+        reserved: u64,
+    },
+    /// There is none for more files.
+    Files { free: u64, reserved: u64 },
 }
 
 impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [needed, available, reserved] =
-            [self.needed, self.available, self.reserved].map(in_units);
-        write!(
-            f,
-            "no space left on the node's disk of images: {needed} more do not fit into {available} \
-             that are free, of which {reserved} stay free (the node's eviction threshold); remove \
-             images or other files from the node, or give it a larger disk"
+        match *self {
+            Self::Bytes {
+                needed,
+                available,
+                reserved,
+            } => {
+                let [needed, available, reserved] = [needed, available, reserved].map(in_units);
+                write!(
+                    f,
+                    "no space left on the node's disk of images: {needed} more do not fit into \
+                     {available} that are free, of which {reserved} stay free"
+                )
+            }
+            Self::Files { free, reserved } => write!(
+                f,
+                "no inodes left on the node's disk of images: {free} are free, where {reserved} \
+                 stay free"
+            ),
+        }?;
+        f.write_str(
+            " (the node's eviction threshold); remove images or other files from the node, or give \
+             it a larger disk",
         )
     }
 }
@@ -97,16 +127,23 @@ impl std::error::Error for NoRoom {}
 
 /// Whether so many bytes more fit beside what stays free.
 pub(crate) fn fits(disk: Disk, reserve: Reserve, bytes: u64) -> Result<(), NoRoom> {
-    let reserved = reserve.of(disk.capacity);
+    let reserved = larger(reserve.bytes, reserve.percent, disk.capacity);
     // Some file systems do not tell, and say that there is none at all.
-    if disk.capacity == 0 || reserved.saturating_add(bytes) <= disk.available {
-        return Ok(());
+    if disk.capacity > 0 && reserved.saturating_add(bytes) > disk.available {
+        return Err(NoRoom::Bytes {
+            needed: bytes,
+            available: disk.available,
+            reserved,
+        });
     }
-    Err(NoRoom {
-        needed: bytes,
-        available: disk.available,
-        reserved,
-    })
+    let reserved = larger(reserve.files, reserve.files_percent, disk.files);
+    if disk.files > 0 && reserved > disk.files_free {
+        return Err(NoRoom::Files {
+            free: disk.files_free,
+            reserved,
+        });
+    }
+    Ok(())
 }
 
 /// The same as an error of the disk's, [`io::ErrorKind::StorageFull`].
@@ -162,14 +199,55 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn reserve(bytes: u64, percent: f64) -> Reserve {
-        Reserve { bytes, percent }
+        Reserve {
+            bytes,
+            percent,
+            files: 0,
+            files_percent: 0.0,
+        }
     }
 
     fn disk(capacity: u64, available: u64) -> Disk {
         Disk {
             capacity,
             available,
+            files: 0,
+            files_free: 0,
         }
+    }
+
+    #[test]
+    fn files_are_kept_free_too() {
+        for (files, files_percent, free, fits) in [
+            (10, 0.0, 10, true),
+            (10, 0.0, 9, false),
+            (0, 5.0, 50, true),
+            (10, 5.0, 49, false),
+            (0, 0.0, 0, true),
+        ] {
+            let reserve = Reserve {
+                files,
+                files_percent,
+                ..reserve(0, 0.0)
+            };
+            let disk = Disk {
+                files: 1000,
+                files_free: free,
+                ..disk(100, 50)
+            };
+            let checked = check(disk, reserve, 50);
+            assert_eq!(checked.is_ok(), fits, "{reserve:?} {free}");
+            if let Err(error) = checked {
+                assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+                assert!(error.to_string().starts_with("no inodes left"), "{error}");
+            }
+        }
+        // A file system that has as many as there is room for.
+        let many = Reserve {
+            files: 10,
+            ..reserve(0, 0.0)
+        };
+        assert_eq!(fits(disk(100, 50), many, 50), Ok(()));
     }
 
     #[test]
@@ -251,6 +329,7 @@ mod tests {
         let at = Disk::at(folder.path()).unwrap();
         let of = Disk::of(std::fs::File::open(folder.path()).unwrap()).unwrap();
         assert!(at.available <= at.capacity, "{at:?}");
+        assert!(at.files_free <= at.files, "{at:?}");
         assert_eq!(at.capacity, of.capacity);
     }
 }

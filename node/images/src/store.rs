@@ -36,7 +36,7 @@ mod writer;
 
 pub use lease::Lease;
 pub use writer::BlobWriter;
-pub(crate) use writer::persist;
+pub(crate) use writer::{Batch, persist};
 
 /// Blobs by digest and images by manifest digest, in one folder.
 #[derive(Debug)]
@@ -186,12 +186,17 @@ impl ContentStore {
             }
             None => {}
         }
-        let mut writer = self.writer(size)?;
+        let mut writer = Box::new(self.writer(size)?);
         let stream = open().await?;
         let mut stream = std::pin::pin!(stream);
+        let mut batch = Batch::default();
         while let Some(chunk) = stream.next().await {
-            writer.write(&chunk?)?;
+            batch.add(&chunk?);
+            if batch.is_full(&writer) {
+                writer = batch.write(writer).await?;
+            }
         }
+        let writer = batch.write(writer).await?;
         if writer.written() != size {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,

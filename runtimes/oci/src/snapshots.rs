@@ -6,7 +6,7 @@
 //! <chain>/group
 //! empty/            what an image without layers is made of; with empty-too/ what is below one that
 //!                   is mounted to be read
-//! ingest/           layers that are being unpacked; emptied when the store is opened
+//! ingest/           layers that are being unpacked, or removed; emptied when the store is opened
 //! ```
 //!
 //! A layer is named by its chain ID (OCI image configuration): the digest of its archive and of
@@ -68,11 +68,14 @@ impl Snapshots {
         })
     }
 
-    /// Makes sure that all layers of an image are unpacked.
+    /// Makes sure that all layers of an image are unpacked. Where the disk has no room for them, `full`
+    /// is called, which may [`Self::retain`] what is needed: before another unpacks, who would find
+    /// layers that go, or have those removed that it has just made.
     pub(crate) async fn ensure(
         &self,
         content: &Arc<ContentStore>,
         layers: &[ImageLayer],
+        full: impl FnOnce() + Send + 'static,
     ) -> Result<(), LayerError> {
         if chains(layers).iter().all(|chain| self.has(chain)) {
             return Ok(());
@@ -82,11 +85,15 @@ impl Snapshots {
         let unpacked = tokio::task::spawn_blocking(move || {
             let _unpacking = unpacking;
             // The thread gets a mount namespace of its own, so it is for nothing else.
-            std::thread::scope(|scope| {
+            let unpacked = std::thread::scope(|scope| {
                 let unpacked = scope.spawn(|| store.unpack(&content, &layers));
                 let ended = io::Error::other("unpacking ended without a result");
                 unpacked.join().unwrap_or(Err(ended.into()))
-            })
+            });
+            if unpacked.as_ref().is_err_and(LayerError::is_no_room) {
+                full();
+            }
+            unpacked
         });
         unpacked.await.map_err(io::Error::other)?
     }
@@ -212,6 +219,8 @@ impl Snapshots {
     }
 
     /// Removes all layers but those of these images. Nothing may be unpacked meanwhile.
+    ///
+    /// Each goes whole: a part of it would be taken for all.
     pub(crate) fn retain<'a>(
         &self,
         images: impl Iterator<Item = &'a [ImageLayer]>,
@@ -220,10 +229,18 @@ impl Snapshots {
         needed.extend(images.flat_map(chains).map(|chain| chain.hex()));
         for name in names(&self.root)? {
             if !needed.contains(&name) {
-                disk::remove_dir(&self.root.join(name))?;
+                self.discard(&name)?;
             }
         }
         Ok(())
+    }
+
+    fn discard(&self, name: &str) -> io::Result<()> {
+        // Nothing is made for it: the disk may be full.
+        let going = self.root.join("ingest").join(name);
+        disk::remove_dir(&going)?;
+        fs::rename(self.root.join(name), &going)?;
+        disk::remove_dir(&going)
     }
 
     fn has(&self, chain: &Digest) -> bool {

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 use crate::LogLimits;
@@ -114,12 +116,24 @@ impl Log {
     }
 }
 
+/// Opens a log, or makes it. A container that has the folder of logs in a volume may have put anything
+/// in its place: a link leads nowhere, and a pipe holds nobody up.
 fn open(path: &Path) -> io::Result<Open> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    let file = OpenOptions::new().append(true).create(true).open(path)?;
-    let size = file.metadata()?.len();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        let message = format!("{} is no file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+    }
+    let size = metadata.len();
     Ok(Open { file, size })
 }
 
@@ -302,6 +316,29 @@ mod tests {
         assert_eq!(entries.len(), 2);
         assert!(entries[0].starts_with("stdout P xxx"));
         assert_eq!(entries[1], "stdout F xxx");
+    }
+
+    #[test]
+    fn what_stands_in_place_of_a_log_is_not_written() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("other"), "").unwrap();
+        std::os::unix::fs::symlink(at("other"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("none"), at("new")).unwrap();
+        mknodat(CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        mknodat(CWD, at("read"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let mut both = OpenOptions::new();
+        let _reader = both.read(true).write(true).open(at("read")).unwrap();
+        for name in ["link", "new", "pipe", "read"] {
+            let log = Log::new(at(name), LogLimits::default());
+            assert!(log.create().is_err(), "{name}");
+            // An entry is lost, and nobody waits.
+            log.note("text");
+        }
+        assert_eq!(fs::read(at("other")).unwrap(), b"");
+        assert!(!at("none").exists());
     }
 
     #[test]

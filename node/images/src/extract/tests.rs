@@ -150,6 +150,14 @@ fn long_names() {
 }
 
 #[test]
+fn a_path_that_no_system_takes_is_not_looked_for() {
+    let long = format!("/{}app.wasm", "d/".repeat(1 << 20));
+    let image = Image::of(&[&[File("app.wasm", b"content")]]);
+    let error = image.extract(&long).unwrap_err();
+    assert!(error.contains("more than 4096 bytes"), "{error}");
+}
+
+#[test]
 fn hostile_layers_are_refused() {
     let bomb = gzip(&archive(&[File("zeros", &vec![0; 9 << 20])]));
     let large = gzip(&archive(&[File("app.wasm", &vec![0; 2 << 20])]));

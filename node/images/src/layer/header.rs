@@ -4,7 +4,8 @@ use std::io::{self, Read};
 
 use tar::EntryType;
 
-/// Bytes of a long name or an extended header.
+/// Bytes of all long names and extended headers of one entry, which are in memory together. What a
+/// file system takes of names and attributes is a tenth of that.
 const LIMIT: u64 = 1 << 20;
 /// Prefix of extended attributes, as tools that build images write them.
 const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
@@ -12,6 +13,8 @@ const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 /// What was said of the next entry.
 #[derive(Debug, Default)]
 pub(super) struct Extended {
+    /// Bytes that said it.
+    read: u64,
     pub(super) path: Option<Vec<u8>>,
     pub(super) link: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
@@ -25,14 +28,37 @@ impl Extended {
     /// Reads an entry that is about the next one; says whether it was one.
     pub(super) fn take<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
         match entry.header().entry_type() {
-            EntryType::GNULongName => self.path = Some(name(entry)?),
-            EntryType::GNULongLink => self.link = Some(name(entry)?),
-            EntryType::XHeader => self.records(&bytes(entry)?)?,
+            EntryType::GNULongName => self.path = Some(self.name(entry)?),
+            EntryType::GNULongLink => self.link = Some(self.name(entry)?),
+            EntryType::XHeader => {
+                let bytes = self.bytes(entry)?;
+                self.records(&bytes)?;
+            }
             // It holds for the rest of an archive, and what it may say (a comment) is nothing here.
             EntryType::XGlobalHeader => {}
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Reads all of an entry. There may be any number of such before the one that they are about.
+    fn bytes(&mut self, entry: &mut impl Read) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let left = LIMIT.saturating_sub(self.read);
+        entry.take(left + 1).read_to_end(&mut bytes)?;
+        self.read += bytes.len() as u64;
+        if self.read > LIMIT {
+            return Err(io::Error::other("a name or an extended header is too long"));
+        }
+        Ok(bytes)
+    }
+
+    fn name(&mut self, entry: &mut impl Read) -> io::Result<Vec<u8>> {
+        let mut name = self.bytes(entry)?;
+        while name.last() == Some(&0) {
+            name.pop();
+        }
+        Ok(name)
     }
 
     fn records(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -59,23 +85,6 @@ impl Extended {
         }
         Ok(())
     }
-}
-
-fn bytes(entry: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    entry.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(io::Error::other("a name or an extended header is too long"));
-    }
-    Ok(bytes)
-}
-
-fn name(entry: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut name = bytes(entry)?;
-    while name.last() == Some(&0) {
-        name.pop();
-    }
-    Ok(name)
 }
 
 fn number(value: &[u8]) -> io::Result<u64> {

@@ -124,6 +124,14 @@ fn what_is_no_honest_archive_is_refused() {
     };
     let cut = &gzip(&honest)[..40];
     let long = vec![b'x'; 2 << 20];
+    // Each of its extended headers is short enough.
+    let mut many = tar::Builder::new(Vec::new());
+    for _ in 0..3 {
+        let value = &long[..600 << 10];
+        many.append_pax_extensions([("SCHILY.xattr.user.a", value)])
+            .unwrap();
+    }
+    let many = many.into_inner().unwrap();
     let wide = Budget {
         bytes: 8 << 20,
         ..ROOM
@@ -141,10 +149,25 @@ fn what_is_no_honest_archive_is_refused() {
         (archive(&[("uid", b"4294967296")], b"x"), ROOM, "too large"),
         (archive(&[("GNU.sparse.major", b"1")], b"x"), ROOM, "sparse"),
         (archive(&[("path", &long)], b"x"), wide, "too long"),
+        (many, wide, "too long"),
     ] {
         let error = check(&blob, budget).unwrap_err();
         assert!(error.contains(cause), "{error} lacks {cause}");
     }
+}
+
+#[test]
+fn every_entry_may_have_long_headers() {
+    let value = vec![0; 600 << 10];
+    let one = archive(&[("SCHILY.xattr.user.a", &value)], b"");
+    // Without the blocks of zeros at the end.
+    let both = [&one[..one.len() - 1024], &one].concat();
+    let wide = Budget {
+        bytes: 8 << 20,
+        ..ROOM
+    };
+    let (entries, _) = check(&both, wide).unwrap();
+    assert_eq!(entries.len(), 2);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Uploads under way: monolithic, chunked, or streamed (OCI distribution specification, "Push").
 
 use std::collections::HashMap;
+use std::ops::DerefMut;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +11,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION, RANGE};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
 
+use crate::store::Batch;
 use crate::{BlobWriter, Digest};
 
 use super::error::{Code, RegistryError};
@@ -63,7 +66,7 @@ impl Uploads {
         &self,
         repository: &str,
         id: &str,
-    ) -> Result<tokio::sync::OwnedMutexGuard<Option<BlobWriter>>, RegistryError> {
+    ) -> Result<OwnedMutexGuard<Option<BlobWriter>>, RegistryError> {
         let mut sessions = self.sessions.lock();
         let session = sessions
             .get_mut(id)
@@ -73,6 +76,16 @@ impl Uploads {
         Arc::clone(&session.upload)
             .try_lock_owned()
             .map_err(|_| RegistryError::new(Code::BlobUploadInvalid, "the upload is in use"))
+    }
+
+    /// What takes the bytes of an upload.
+    fn writer(
+        &self,
+        repository: &str,
+        id: &str,
+    ) -> Result<OwnedMappedMutexGuard<Option<BlobWriter>, BlobWriter>, RegistryError> {
+        let upload = self.get(repository, id)?;
+        OwnedMutexGuard::try_map(upload, Option::as_mut).map_err(|_| unknown())
     }
 
     fn remove(&self, id: &str) {
@@ -102,13 +115,13 @@ impl Registry {
                 }
             }
         }
-        let mut writer = self.storage.content.writer(self.limits.blob_bytes)?;
+        let writer = Box::new(self.storage.content.writer(self.limits.blob_bytes)?);
         if let Some(text) = query(parts, "digest") {
             let digest = route::digest(&text)?;
-            self.receive(&mut writer, body).await?;
-            return self.finish(name, writer, digest).await;
+            let writer = self.receive(writer, body).await?;
+            return self.finish(name, *writer, digest).await;
         }
-        let id = self.uploads.insert(name, writer)?;
+        let id = self.uploads.insert(name, *writer)?;
         Ok(accepted(StatusCode::ACCEPTED, name, &id, 0))
     }
 
@@ -120,11 +133,9 @@ impl Registry {
         parts: &Parts,
         body: Body,
     ) -> Answer {
-        let mut upload = self.uploads.get(name, id)?;
-        let writer = upload.as_mut().ok_or_else(unknown)?;
+        let writer = self.uploads.writer(name, id)?;
         check_range(parts, writer.written())?;
-        self.receive(writer, body).await?;
-        let written = writer.written();
+        let written = self.receive(writer, body).await?.written();
         Ok(accepted(StatusCode::ACCEPTED, name, id, written))
     }
 
@@ -136,15 +147,14 @@ impl Registry {
         parts: &Parts,
         body: Body,
     ) -> Answer {
-        let mut upload = self.uploads.get(name, id)?;
+        let writer = self.uploads.writer(name, id)?;
         let digest = query(parts, "digest").ok_or_else(|| {
             RegistryError::new(Code::DigestInvalid, "the parameter digest is missing")
         })?;
         let digest = route::digest(&digest)?;
-        let writer = upload.as_mut().ok_or_else(unknown)?;
         check_range(parts, writer.written())?;
-        self.receive(writer, body).await?;
-        let writer = upload.take().ok_or_else(unknown)?;
+        drop(self.receive(writer, body).await?);
+        let writer = self.uploads.get(name, id)?.take().ok_or_else(unknown)?;
         self.uploads.remove(id);
         self.finish(name, writer, digest).await
     }
@@ -165,17 +175,25 @@ impl Registry {
         Ok(response)
     }
 
-    async fn receive(&self, writer: &mut BlobWriter, body: Body) -> Result<(), RegistryError> {
+    async fn receive<W>(&self, mut writer: W, body: Body) -> Result<W, RegistryError>
+    where
+        W: DerefMut<Target = BlobWriter> + Send + 'static,
+    {
+        let failed = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::FileTooLarge => {
+                RegistryError::new(Code::SizeInvalid, format!("the blob has {error}"))
+            }
+            _ => error.into(),
+        };
         let mut stream = body.into_data_stream();
+        let mut batch = Batch::default();
         while let Some(chunk) = self.next(&mut stream).await? {
-            writer.write(&chunk).map_err(|error| match error.kind() {
-                std::io::ErrorKind::FileTooLarge => {
-                    RegistryError::new(Code::SizeInvalid, format!("the blob has {error}"))
-                }
-                _ => error.into(),
-            })?;
+            batch.add(&chunk);
+            if batch.is_full(&writer) {
+                writer = batch.write(writer).await.map_err(failed)?;
+            }
         }
-        Ok(())
+        batch.write(writer).await.map_err(failed)
     }
 
     /// The next piece of a body; a client that stalls is given up.

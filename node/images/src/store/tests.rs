@@ -247,7 +247,7 @@ fn a_blob_ends_where_the_disk_has_no_more_room() {
     let content = folder.path().join("content");
     let all = Reserve {
         bytes: u64::MAX,
-        percent: 0.0,
+        ..Reserve::default()
     };
     let store = ContentStore::open_keeping(&content, all).unwrap();
     assert!(store.check_room(1).is_err());
@@ -258,6 +258,33 @@ fn a_blob_ends_where_the_disk_has_no_more_room() {
     assert!(writer.written() <= room::STEP);
     drop(writer);
     assert_eq!(files(content.join("ingest")), 0);
+}
+
+#[tokio::test]
+async fn a_blob_comes_in_pieces_of_any_size() {
+    let (folder, store) = open();
+    let whole: Vec<u8> = (0..700_000_u32).map(|n| n as u8).collect();
+    let digest = Digest::of(&whole);
+    let pieces = |size: usize| {
+        let pieces = whole.chunks(size).map(Bytes::copy_from_slice);
+        let pieces: Vec<io::Result<Bytes>> = pieces.map(Ok).collect();
+        move || async move { Ok(stream::iter(pieces)) }
+    };
+    // What is more than was said is not waited for.
+    let endless = || async {
+        let piece = Bytes::from_static(b"more");
+        Ok(stream::repeat_with(move || Ok(piece.clone())))
+    };
+    let error: io::Error = store.fetch(&digest, 7, endless).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    let wrong: io::Error = store.fetch(&digest, 700_001, pieces(99)).await.unwrap_err();
+    assert_eq!(wrong.kind(), io::ErrorKind::UnexpectedEof);
+    assert_eq!(files(folder.path().join("content/ingest")), 0);
+    for size in [7, 65_536, 700_000] {
+        store.fetch(&digest, 700_000, pieces(size)).await.unwrap();
+        assert_eq!(fs::read(store.blob_path(&digest)).unwrap(), whole, "{size}");
+        store.remove_unused_blobs().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::DerefMut;
 use std::path::{Path, PathBuf};
 
 use crate::room::{Disk, Reserve, Watch};
 use crate::{Digest, Hasher};
+
+/// Bytes that are collected before they are written: what another thread for it costs is little beside
+/// that.
+const BATCH: usize = 256 << 10;
 
 /// A blob that is being written. Dropped without [`BlobWriter::commit`] it leaves nothing.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ impl BlobWriter {
     }
 
     /// Takes more bytes; past the limit it is an error, and so it is where what is left to come does
-    /// not fit on the disk.
+    /// not fit on the disk. Blocks on the disk.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
         if self.written > self.limit {
@@ -71,6 +76,37 @@ impl BlobWriter {
         let digest = self.hasher.clone().finish();
         self.commit(&digest)?;
         Ok(digest)
+    }
+}
+
+/// Bytes of a blob that are still to be written, for whoever may not block. They are copied together:
+/// small pieces of a connection may each keep the whole buffer into which they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Batch(Vec<u8>);
+
+impl Batch {
+    /// Takes bytes that come next.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Whether it is time to write them: they are many, or more than belong to the blob.
+    pub(crate) fn is_full(&self, writer: &BlobWriter) -> bool {
+        self.0.len() >= BATCH || writer.written + self.0.len() as u64 > writer.limit
+    }
+
+    /// Digests and writes them where that holds nobody up, and gives the writer back. Whoever does not
+    /// wait for it loses the writer that it was given, but none that it has locked.
+    pub(crate) async fn write<W>(&mut self, mut writer: W) -> io::Result<W>
+    where
+        W: DerefMut<Target = BlobWriter> + Send + 'static,
+    {
+        let bytes = std::mem::take(&mut self.0);
+        let written = tokio::task::spawn_blocking(move || {
+            writer.write(&bytes)?;
+            Ok::<_, io::Error>(writer)
+        });
+        written.await.map_err(io::Error::other).flatten()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Leads the mounts of a container to folders on the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
@@ -205,16 +206,51 @@ fn make_below(root: &OwnedFd, path: &Path) -> io::Result<()> {
         match rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(mode)) {
             Err(error) if error != rustix::io::Errno::EXIST => return Err(error.into()),
             Err(_) => {}
-            Ok(()) => {
-                // The umask must not keep guests out, who run under other users.
-                let made = so_far.join(part);
-                use std::os::fd::AsRawFd;
-                let fd = open_below(root, &made)?;
-                let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                crate::access::set_mode(&path, mode)?;
-            }
+            Ok(()) => open_up(&parent, part.as_os_str(), mode)?,
         }
         so_far.push(part);
     }
     Ok(())
+}
+
+/// Opens up a folder that was just made: the umask must not keep guests out, who run under other
+/// users. Whoever writes to the volume may have put something else in its place meanwhile, of which
+/// neither a link is followed nor a file changed.
+fn open_up(parent: &OwnedFd, name: &OsStr, mode: u32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd()));
+    crate::access::set_mode(&path, mode)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_in_place_of_a_new_folder_is_not_opened_up() {
+        let volume = tempfile::tempdir().unwrap();
+        let at = |name: &str| volume.path().join(name);
+        for name in ["folder", "secrets"] {
+            std::fs::create_dir(at(name)).unwrap();
+            crate::access::set_mode(&at(name), 0o700).unwrap();
+        }
+        std::fs::write(at("secret"), "x").unwrap();
+        crate::access::set_mode(&at("secret"), 0o600).unwrap();
+        std::os::unix::fs::symlink("secrets", at("link")).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::open(volume.path(), flags, Mode::empty()).unwrap();
+        let open_up = |name: &str| super::open_up(&parent, OsStr::new(name), 0o777);
+        assert!(open_up("folder").is_ok());
+        assert!(open_up("link").is_err() && open_up("secret").is_err());
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            ["folder", "secrets", "secret"].map(mode),
+            [0o777, 0o700, 0o600]
+        );
+    }
 }

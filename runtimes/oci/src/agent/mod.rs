@@ -167,10 +167,15 @@ impl Inner {
         let quiet = self.snapshots.quiet().await;
         let sweep = move |inner: &Self| {
             let _quiet = quiet;
-            let needed = inner.needed(going.as_deref())?;
-            inner.snapshots.retain(needed.iter().map(Vec::as_slice))
+            inner.sweep_quiet(going.as_deref())
         };
         self.blocking(sweep).await
+    }
+
+    /// The same while nothing is being unpacked. Blocks on the disk.
+    fn sweep_quiet(&self, going: Option<&str>) -> io::Result<()> {
+        let needed = self.needed(going)?;
+        self.snapshots.retain(needed.iter().map(Vec::as_slice))
     }
 
     fn needed(&self, going: Option<&str>) -> io::Result<Vec<Vec<ImageLayer>>> {
@@ -213,21 +218,17 @@ impl RuntimeService for OciRuntime {
     async fn ensure_image(&self, image: &Image) -> Result<()> {
         let stored = self.0.image(&image.digest)?;
         let layers = self.0.layers(&stored, &image.reference)?;
-        let unpacked = self
-            .0
-            .snapshots
-            .ensure(&self.0.config.content, &layers)
-            .await;
-        let Err(error) = unpacked else {
-            return Ok(());
-        };
-        if error.is_no_room() {
+        let (inner, going) = (self.0.clone(), image.digest.clone());
+        let full = move || {
             // Its lower layers are of no use by themselves, and keep the disk full.
-            let swept = self.0.sweep(Some(image.digest.clone())).await;
-            if let Err(error) = swept {
+            if let Err(error) = inner.sweep_quiet(Some(&going)) {
                 tracing::warn!(%error, "removing the layers of an image that does not fit");
             }
-        }
+        };
+        let content = &self.0.config.content;
+        let Err(error) = self.0.snapshots.ensure(content, &layers, full).await else {
+            return Ok(());
+        };
         Err(match error {
             LayerError::Image(reason) => {
                 Error::InvalidImage(format!("image {} cannot run: {reason}", image.reference))

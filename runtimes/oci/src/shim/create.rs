@@ -8,12 +8,14 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use coracle_images::unpack::Root;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
+use rustix::fs::fstat;
 use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -207,17 +209,71 @@ fn mount(start: &Start, stdio: &Stdio) -> Result<(), String> {
         let cwd = start.cwd.strip_prefix("/").unwrap_or(&start.cwd);
         let Some(users) = users else {
             overlay::overlay(&start.lowers, Some(&upper), &of("rootfs"), flags)?;
-            Root::open(&of("rootfs"))?.make_folder(cwd)?;
+            check_folders(&of("rootfs"))?;
+            let root = Root::open(&of("rootfs"))?;
+            check_mounts(&root, destinations(&start.bundle)?)?;
+            root.make_folder(cwd)?;
             return Ok(());
         };
         users.give_pipes(stdio)?;
         users.give_folder(upper.files)?;
         users.overlay(&start.lowers, Some(&upper), &place::rootfs(), flags)?;
+        check_folders(&place::rootfs())?;
         let root = Root::open(&place::rootfs())?;
+        check_mounts(&root, destinations(&start.bundle)?)?;
         root.make_folder(cwd)?;
         users.give_made(&root, cwd)
     };
     mount().map_err(|error| format!("mounting the container's files: {error}"))
+}
+
+/// Folders of the kernel in a container.
+const KERNEL: [&str; 3] = ["dev", "proc", "sys"];
+
+/// Refuses a container's files in which a folder of the kernel is anything else. libcontainer (0.7)
+/// mounts where a link leads within the container, but makes links in `dev` by their paths on the machine,
+/// on which one leads anywhere; and a `proc` that is elsewhere confines nobody (CVE-2023-28642).
+fn check_folders(root: &Path) -> io::Result<()> {
+    for name in KERNEL {
+        match fs::symlink_metadata(root.join(name)) {
+            Ok(found) if !found.is_dir() => {
+                let message = format!("/{name} of the image is no folder");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where a container has mounts.
+fn destinations(bundle: &Path) -> io::Result<Vec<PathBuf>> {
+    let spec = Spec::load(bundle.join("config.json"));
+    let spec = spec.map_err(|error| io::Error::other(error.to_string()))?;
+    let mounts = spec.mounts().iter().flatten();
+    Ok(mounts.map(|mount| mount.destination().clone()).collect())
+}
+
+/// Refuses mounts that lie in place of the image, by their paths or by links of the image: whoever writes
+/// to such a volume would decide what the folders of the kernel are.
+fn check_mounts(root: &Root, destinations: Vec<PathBuf>) -> io::Result<()> {
+    let place = |path: &Path| -> io::Result<_> {
+        let found = fstat(root.any(path)?)?;
+        Ok((found.st_dev, found.st_ino))
+    };
+    let own = place(Path::new(""))?;
+    for destination in destinations {
+        // What is not there is made when it is mounted, below what is.
+        if place(&destination).is_ok_and(|found| found == own) {
+            let message = format!(
+                "a volume cannot be mounted at {}, in place of the image",
+                destination.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+    }
+    Ok(())
 }
 
 /// An error with all its causes, each once.
@@ -275,5 +331,48 @@ pub(super) fn drain(pipe: &OwnedFd, into: &mut Vec<u8>) -> bool {
     match fs::File::from(pipe).read_to_end(into) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn folders_of_the_kernel_are_no_links() {
+        let check = |make: &dyn Fn(&Path) -> io::Result<()>| {
+            let root = tempfile::tempdir().unwrap();
+            make(root.path()).unwrap();
+            check_folders(root.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&|_| Ok(())), Ok(()));
+        for name in KERNEL {
+            assert_eq!(check(&|root| fs::create_dir(root.join(name))), Ok(()));
+            let refused = Err(format!("/{name} of the image is no folder"));
+            for target in ["/", "/etc", "usr", "/none"] {
+                let found = check(&|root| symlink(target, root.join(name)));
+                assert_eq!(found, refused, "{target}");
+            }
+            assert_eq!(check(&|root| fs::write(root.join(name), "")), refused);
+        }
+    }
+
+    #[test]
+    fn no_volume_takes_the_place_of_the_image() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        symlink("/", folder.path().join("link")).unwrap();
+        symlink("data/../link", folder.path().join("far")).unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        let check = |path: &str| check_mounts(&root, vec![path.into()]).is_ok();
+        for fine in ["/data", "/none", "/link/data", "/data/none"] {
+            assert!(check(fine), "{fine}");
+        }
+        for refused in ["/", "/link", "/far", "/data/..", "/.."] {
+            assert!(!check(refused), "{refused}");
+        }
     }
 }

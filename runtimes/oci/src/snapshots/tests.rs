@@ -99,8 +99,10 @@ impl Image {
     }
 
     async fn unpack(&self) -> Result<(), String> {
-        let unpacked = self.snapshots.ensure(&self.content, &self.layers).await;
-        unpacked.map_err(|error| error.to_string())
+        let snapshots = self.snapshots.clone();
+        let full = move || snapshots.retain([].into_iter()).unwrap();
+        let unpacked = self.snapshots.ensure(&self.content, &self.layers, full);
+        unpacked.await.map_err(|error| error.to_string())
     }
 
     /// What a container of the image would see: by path, what it is.
@@ -382,7 +384,7 @@ async fn a_disk_keeps_its_reserve() {
     for (bytes, fits) in [(u64::MAX, false), (0, true)] {
         let reserve = Reserve {
             bytes,
-            percent: 0.0,
+            ..Reserve::default()
         };
         image.content = ContentStore::open_keeping(&content, reserve).unwrap();
         match image.unpack().await {
@@ -393,6 +395,44 @@ async fn a_disk_keeps_its_reserve() {
         assert!(left.is_empty(), "{left:?}");
         assert_eq!(image.snapshots.lowers(&image.layers)[0].exists(), fits);
     }
+}
+
+/// Two Pods have one image unpacked, which does not fit at first.
+#[tokio::test]
+async fn what_does_not_fit_is_removed_before_another_unpacks() {
+    let Some(image) = Image::of(&[&[File("a", "a")]]) else {
+        return;
+    };
+    let all = Reserve {
+        bytes: u64::MAX,
+        ..Reserve::default()
+    };
+    let content = image.folder.path().join("content");
+    let small = ContentStore::open_keeping(&content, all).unwrap();
+    let (snapshots, removing) = (
+        image.snapshots.clone(),
+        Arc::new(tokio::sync::Notify::new()),
+    );
+    let (tell, go_on) = (removing.clone(), Arc::new(std::sync::Barrier::new(2)));
+    let held = go_on.clone();
+    let full = move || {
+        tell.notify_one();
+        held.wait();
+        snapshots.retain([].into_iter()).unwrap();
+    };
+    let (store, layers) = (image.snapshots.clone(), image.layers.clone());
+    let first = tokio::spawn(async move { store.ensure(&small, &layers, full).await });
+    let long = std::time::Duration::from_secs(60);
+    tokio::time::timeout(long, removing.notified())
+        .await
+        .unwrap();
+    let second = image.unpack();
+    tokio::pin!(second);
+    assert!(futures::poll!(second.as_mut()).is_pending(), "it waits");
+    go_on.wait();
+    second.await.unwrap();
+    assert!(first.await.unwrap().unwrap_err().is_no_room());
+    assert!(image.snapshots.lowers(&image.layers)[0].is_dir());
 }
 
 #[tokio::test]
@@ -427,12 +467,33 @@ async fn layers_are_shared_and_kept_as_long_as_needed() {
 }
 
 #[test]
-fn chain_ids_are_those_of_the_specification() {
-    let layer = |id: &[u8]| ImageLayer {
+fn a_layer_goes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::open(folder.path().join("snapshots"), ROOM).unwrap();
+    let layers = [layer(b"a")];
+    let files = snapshots.lowers(&layers).remove(0);
+    fs::create_dir_all(files.join("usr/bin")).unwrap();
+    // What cannot be put aside is not touched.
+    let ingest = folder.path().join("snapshots/ingest");
+    fs::remove_dir(&ingest).unwrap();
+    assert!(snapshots.retain([].into_iter()).is_err());
+    assert!(files.join("usr/bin").is_dir());
+    fs::create_dir(&ingest).unwrap();
+    snapshots.retain([].into_iter()).unwrap();
+    assert!(!snapshots.has(&chains(&layers)[0]));
+    assert!(names(&ingest).unwrap().is_empty());
+}
+
+fn layer(id: &[u8]) -> ImageLayer {
+    ImageLayer {
         digest: Digest::of(b""),
         media_type: String::new(),
         diff_id: Digest::of(id),
-    };
+    }
+}
+
+#[test]
+fn chain_ids_are_those_of_the_specification() {
     let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
     let both = Digest::of(format!("{a} {b}").as_bytes());
     assert_eq!(chains(&[layer(b"a"), layer(b"b")]), [a, both]);

@@ -133,7 +133,15 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         user::check_range(&user)?;
     }
     let own = [("PATH", PATH), ("HOSTNAME", &*input.sandbox.hostname)];
-    let env = input.image.environment(&own, &config.env);
+    let mut env = input.image.environment(&own, &config.env);
+    // Where it is missing or empty libcontainer asks the C library, inside the container: that loads what
+    // nsswitch.conf names there, into a process that has more rights than the container and no filter.
+    let home = user::home(user.uid, input.users);
+    match env.iter_mut().find(|(name, _)| name == "HOME") {
+        Some((_, value)) if value.is_empty() => *value = home.to_owned(),
+        Some(_) => {}
+        None => env.push(("HOME".to_owned(), home.to_owned())),
+    }
     let env: Vec<String> = env
         .iter()
         .map(|(name, value)| format!("{name}={value}"))

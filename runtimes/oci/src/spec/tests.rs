@@ -136,9 +136,13 @@ fn the_process_is_the_pods_over_the_images() {
             pod.config.env = vec![("A".into(), "2".into())];
         },
         "/process/env",
-        json!(["PATH=/own", "HOSTNAME=host", "A=2"]),
+        json!(["PATH=/own", "HOSTNAME=host", "A=2", "HOME=/root"]),
     );
-    check(|_| (), "/process/env", json!([path, "HOSTNAME=host"]));
+    check(
+        |_| (),
+        "/process/env",
+        json!([path, "HOSTNAME=host", "HOME=/root"]),
+    );
     check(|_| (), "/process/cwd", json!("/"));
     check(
         |p| p.image.working_dir = "/srv".into(),

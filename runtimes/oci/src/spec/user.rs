@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use crate::snapshots::UserFiles;
 
+/// The largest ID that a process may begin with, as in the API. Above, 4294967295 is the worst: to
+/// setresuid(2) it means that nothing changes, so that whoever has it stays root.
+const MAX_ID: u32 = (1 << 31) - 1;
+
 /// Refuses IDs that users of a Pod's own have not.
 pub(super) fn check_range(of: &ContainerUser) -> Result<(), String> {
     let groups = of.supplemental_groups.iter().map(|id| ("group", *id));
@@ -89,11 +93,26 @@ pub(super) fn resolve(
     groups.extend(&security.supplemental_groups);
     groups.sort_unstable();
     groups.dedup();
-    Ok(ContainerUser {
-        uid,
-        gid,
-        supplemental_groups: groups,
-    })
+    // The image's group is one of them.
+    let largest = groups.iter().copied().fold(uid, u32::max);
+    match Some(largest).filter(|id| *id > MAX_ID) {
+        Some(id) => Err(format!(
+            "{id} is no ID of a user or a group: those are from 0 to {MAX_ID}"
+        )),
+        None => Ok(ContainerUser {
+            uid,
+            gid,
+            supplemental_groups: groups,
+        }),
+    }
+}
+
+/// The folder of a user, as the image says; the root where it does not.
+pub(super) fn home(uid: u32, files: &UserFiles) -> &str {
+    let known = entry(&files.passwd, |fields| number(fields, 2) == Some(uid));
+    let home = known.and_then(|fields| fields.get(5).copied());
+    let home = home.filter(|home| home.starts_with('/') && !home.contains('\0'));
+    home.unwrap_or("/")
 }
 
 fn entry(file: &str, fits: impl Fn(&[&str]) -> bool) -> Option<Vec<&str>> {
@@ -128,6 +147,7 @@ fn member_of(file: &str, user: &str) -> Vec<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -145,5 +165,35 @@ mod tests {
         ] {
             assert_eq!(of_image(image), user, "{image:?}");
         }
+    }
+
+    #[test]
+    fn no_image_stays_root_by_an_id_that_changes_nothing() {
+        let files = UserFiles {
+            passwd: "minus:x:4294967295:0::/:\nweb:x:7:4294967295::/:\nlast:x:2147483647:1::/:\n"
+                .into(),
+            group: "minus:x:4294967295:\nall:x:2147483648:last\n".into(),
+        };
+        let resolve = |image: &str, strict_groups| {
+            let security = Security {
+                strict_groups,
+                ..Security::default()
+            };
+            resolve(&security, image, &files).map(|user| user.uid)
+        };
+        for image in [
+            "4294967295",
+            "2147483648",
+            "7:4294967295",
+            "7:minus",
+            "minus",
+            "web",
+            "last",
+        ] {
+            let refused = resolve(image, false).unwrap_err();
+            assert!(refused.contains("is no ID"), "{image}: {refused}");
+        }
+        assert_eq!(resolve("last", true), Ok(2_147_483_647));
+        assert_eq!(resolve("7:1", false), Ok(7));
     }
 }

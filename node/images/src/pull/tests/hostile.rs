@@ -158,7 +158,7 @@ fn container(size: u64) -> Artifact {
 async fn what_does_not_fit_on_the_disk() {
     let nothing = Reserve {
         bytes: 0,
-        percent: 0.0,
+        ..Reserve::default()
     };
     let all = Reserve {
         bytes: u64::MAX,

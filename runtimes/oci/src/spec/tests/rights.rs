@@ -24,6 +24,42 @@ fn the_machine_is_hidden_unless_asked_for() {
 }
 
 #[test]
+fn nobody_looks_for_a_home_in_the_container() {
+    let passwd =
+        "root:x:0:0::/root:/bin/sh\nshort:x:1\nnone:x:2:2:::\nodd:x:3:3::rel:\nz:x:4:4::/\0:\n";
+    for (user, of_image, of_pod, home) in [
+        ("root", None, None, "/root"),
+        ("root", Some(""), None, "/root"),
+        ("root", Some("/own"), None, "/own"),
+        ("root", Some("/own"), Some(""), "/root"),
+        ("root", None, Some("/pod"), "/pod"),
+        ("short", None, None, "/"),
+        ("none", None, None, "/"),
+        ("odd", None, None, "/"),
+        ("z", None, None, "/"),
+        ("99", None, None, "/"),
+    ] {
+        let mut pod = Pod::new();
+        pod.users.passwd = passwd.into();
+        pod.image.user = user.into();
+        pod.image.env = of_image
+            .map(|home| format!("HOME={home}"))
+            .into_iter()
+            .collect();
+        pod.config.env = of_pod
+            .map(|home: &str| ("HOME".into(), home.into()))
+            .into_iter()
+            .collect();
+        let env = pod.at("/process/env");
+        let names = env.as_array().unwrap().iter().filter_map(Value::as_str);
+        let found: Vec<&str> = names
+            .filter_map(|entry| entry.strip_prefix("HOME="))
+            .collect();
+        assert_eq!(found, [home], "{user} {of_image:?} {of_pod:?}");
+    }
+}
+
+#[test]
 fn processes_have_the_profile_of_apparmor() {
     check(|_| (), "/process/apparmorProfile", Value::Null);
     check(

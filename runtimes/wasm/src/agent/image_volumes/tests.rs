@@ -77,7 +77,7 @@ async fn a_disk_keeps_its_reserve() {
     for (bytes, fits) in [(u64::MAX, false), (0, true)] {
         let reserve = Reserve {
             bytes,
-            percent: 0.0,
+            ..Reserve::default()
         };
         node.content = ContentStore::open_keeping(&content, reserve).unwrap();
         match node.ensure(&[&[(Regular, 0o644, "a", "a")]]).await {
