@@ -31,9 +31,6 @@ use crate::volumes::pod_folder;
 /// reports again.
 pub(crate) const RESOLVED_LABEL: &str = "coracle.dev/image-id";
 
-/// How the machine looks names up.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
 /// What the worker has made ready for all containers of its Pod.
 #[derive(Clone, Default)]
 pub(crate) struct Prepared {
@@ -277,15 +274,20 @@ impl Starter<'_> {
     }
 
     fn resolution(&self) -> Result<Resolution, StartError> {
-        let machine = match std::fs::read_to_string(RESOLV_CONF) {
+        let machine = match std::fs::read_to_string(dns::RESOLV_CONF) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let message = format!("cannot read {RESOLV_CONF}: {error}");
+                let message = format!("cannot read {}: {error}", dns::RESOLV_CONF);
                 return Err(StartError::Config(message));
             }
             machine => machine.unwrap_or_default(),
         };
         let cluster = self.node.network.dns();
-        Ok(dns::resolution(self.pod, cluster.as_ref(), &machine))
+        let found = dns::resolution(self.pod, cluster.as_ref(), &machine);
+        let (found, told) = found.map_err(|error| self.no_sandbox(error))?;
+        for message in told {
+            self.event(None, Severity::Warning, "DNSConfigForming", message);
+        }
+        Ok(found)
     }
 
     /// What the Pod's containers find in their file of hosts beside themselves.
