@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
 use tokio::io::AsyncReadExt;
 
 use crate::node_context::NodeContext;
-use crate::probes::dial::Target;
+use crate::probes::dial::{Purpose, Target};
 
 /// How long a hook waits for the answer to its request.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -114,8 +114,8 @@ impl Hooked<'_> {
         };
         let target = Target::of(self.container, &request, self.ips);
         // Whatever is answered, it has been told. Who never answers does not hold the Pod.
-        let told = tokio::time::timeout(ANSWER, target.reach(self.node, self.uid));
-        match told.await {
+        let told = target.reach(self.node, self.uid, Purpose::Hook);
+        match tokio::time::timeout(ANSWER, told).await {
             Ok(told) => told.map(drop),
             Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
         }
