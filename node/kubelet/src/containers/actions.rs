@@ -47,6 +47,16 @@ pub(crate) struct Failure {
     pub(crate) settle_at: Option<SystemTime>,
 }
 
+impl Failure {
+    /// The reason of one whose hook has failed.
+    pub(crate) const HOOK: &'static str = "PostStartHookError";
+
+    /// The container was started, and has ended: it is that end after which it waits.
+    pub(crate) fn has_started(&self) -> bool {
+        self.reason == Self::HOOK
+    }
+}
+
 /// A container to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {

@@ -69,6 +69,8 @@ pub(crate) enum StartError {
     },
     /// The configuration cannot be made now; an object is missing.
     Config(String),
+    /// It was started, and stopped again, for its hook has failed.
+    Hook(String),
     /// The runtime did not do it.
     Runtime {
         reason: &'static str,
@@ -135,22 +137,26 @@ impl Starter<'_> {
 
     /// Does what the container wants done when it has been started, however long it takes; should
     /// that fail, the container is stopped, and is started again as its Pod says.
-    pub(crate) async fn post_start(&self, runtime: &Arc<dyn RuntimeService>, id: &ContainerId) {
+    pub(crate) async fn post_start(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        id: &ContainerId,
+    ) -> Result<(), StartError> {
         let hooks = self.container.lifecycle.as_ref();
         let Some(hook) = hooks.and_then(|hooks| hooks.post_start.as_ref()) else {
-            return;
+            return Ok(());
         };
         let uid = pod::uid(self.pod);
         let hooked = Hooked {
             node: self.node,
             runtime: runtime.as_ref(),
-            uid,
+            pod: self.pod,
             ips: &self.prepared.ips,
             container: self.container,
             id,
         };
         let Err(error) = hooked.run(hook).await else {
-            return;
+            return Ok(());
         };
         let name = &*self.container.name;
         tracing::warn!(
@@ -170,6 +176,7 @@ impl Starter<'_> {
             let (_keep, deadline) = watch::channel(deadline);
             stop::stop_one(self.node, self.pod, of, deadline).await;
         }
+        Err(StartError::Hook(error))
     }
 
     /// Creates it in the sandbox that is known, or in a new one if that has died unnoticed.

@@ -173,7 +173,7 @@ impl Target {
                     let runtime = runtime.ok_or_else(gone)?;
                     let ran = handler::command(runtime.as_ref(), of.id(), command).await;
                     ran.map(|_| None).map_err(|error| match error {
-                        CommandError::Failed(said) => Fault::Failed(said),
+                        CommandError::Failed { said, .. } => Fault::Failed(said),
                         CommandError::Unknown(why) => Fault::Unknown(why),
                     })
                 }

@@ -220,6 +220,7 @@ fn seen(
             } else if let Some(failure) = input.failures.get(&status.name)
                 && !input.terminated
                 && role != Role::Ephemeral
+                && (!failure.has_started() || pod::restarts(input.pod, container, role, exit.code))
             {
                 status.state = Some(waiting(failure.reason, Some(failure.message.clone())));
                 status.last_state = ended;

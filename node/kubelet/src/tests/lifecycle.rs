@@ -124,6 +124,23 @@ async fn a_container_whose_start_fails_by_a_hook_hears_of_its_end() {
 }
 
 #[tokio::test]
+async fn a_container_whose_hook_fails_backs_off() {
+    let world = World::new();
+    let kubelet = world.start();
+    let hook = json!({"postStart": {"exec": {"command": ["/hook.wasm", "3"]}}});
+    world.pod("web", json!({"lifecycle": hook}), json!({}));
+    let looping = |pod: &serde_json::Value| waiting(pod) == "CrashLoopBackOff";
+    let pod = world
+        .api
+        .object(&path("web"), "it backs off", looping)
+        .await;
+    let container = &pod["status"]["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 1, "the first restart is at once");
+    assert_eq!(pod["status"]["phase"], "Running");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn servers_can_tell_hooks_from_probes() {
     use tokio::io::AsyncReadExt;
 

@@ -143,6 +143,15 @@ impl Memory {
                 retry_at: now + CONFIG_RETRY,
                 settle_at: None,
             },
+            StartError::Hook(message) => {
+                self.started(container);
+                Failure {
+                    reason: Failure::HOOK,
+                    message,
+                    retry_at: now,
+                    settle_at: None,
+                }
+            }
             StartError::Runtime { reason, message } => {
                 self.back_off.next(container, now, now);
                 let until = self.back_off.until(container, now);

@@ -8,7 +8,7 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
-use crate::containers::actions::{Actions, Start};
+use crate::containers::actions::{Actions, Failure, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
@@ -313,8 +313,9 @@ impl Worker {
         let container = container.as_ref();
         let now = SystemTime::now();
         // A start that failed has lengthened the delay already.
+        let counted = self.memory.failures.get(&start.name);
         if let Some(failed) = start.after_failure
-            && !self.memory.failures.contains_key(&start.name)
+            && counted.is_none_or(Failure::has_started)
         {
             self.memory.back_off.next(&start.name, failed, now);
         }
@@ -384,7 +385,7 @@ impl Worker {
         // What is given up half started is ended with the Pod's sandbox.
         let start = async {
             starter.start(runtime, &id).await?;
-            starter.post_start(runtime, &id).await;
+            starter.post_start(runtime, &id).await?;
             Ok(true)
         };
         tokio::select! {
