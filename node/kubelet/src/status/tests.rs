@@ -290,3 +290,41 @@ fn a_failed_hook_is_shown_until_its_container_runs_again() {
         assert_eq!(made["phase"], "Running");
     }
 }
+
+#[test]
+fn what_has_vanished_has_ended_in_an_unknown_way() {
+    let running = |last: Value| {
+        let old = json!({"phase": "Running", "containerStatuses": [{
+            "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 2,
+            "containerID": "wasm://x", "state": {"running": {}}, "lastState": last,
+        }]});
+        serde_json::from_value::<PodStatus>(old).unwrap()
+    };
+    let (pod, none) = (pod("Always"), BTreeMap::new());
+    let mut runtime = PodRuntime::default();
+    runs(&mut runtime, "b", "run");
+    // How it ended before; how often it was started then, and how it ended last.
+    let ended = json!({"terminated": {"exitCode": 7}});
+    for (last, count, code) in [(json!({}), 3, 137), (ended, 2, 7)] {
+        let mut old = running(last);
+        // It is told once.
+        for _ in 0..2 {
+            let made = whole(&pod, &old, &runtime, &none);
+            let status = &made["containerStatuses"][0];
+            assert_eq!(status["restartCount"], count);
+            assert_eq!(status["lastState"]["terminated"]["exitCode"], code);
+            assert_eq!(status["state"]["waiting"]["reason"], "PodInitializing");
+            assert_eq!(made["phase"], "Running");
+            let init = &made["initContainerStatuses"][0];
+            assert_eq!(init["state"]["terminated"]["reason"], "Completed");
+            assert_eq!(init["ready"], true);
+            old = serde_json::from_value(made).unwrap();
+        }
+    }
+    // The next one runs before anything was told.
+    runs(&mut runtime, "a", "run");
+    runtime.containers[1].container.config.attempt = 3;
+    let made = whole(&pod, &running(json!({})), &runtime, &none);
+    let last = &made["containerStatuses"][0]["lastState"]["terminated"];
+    assert_eq!(last["reason"], "ContainerStatusUnknown");
+}

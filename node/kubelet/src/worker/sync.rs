@@ -225,6 +225,7 @@ impl Worker {
         loop {
             let runtime = self.node.cache.pod(pod::uid(pod));
             self.read_messages(pod, &runtime);
+            self.memory.note_restarts(pod, &runtime);
             let actions = self.actions(pod, &runtime, SystemTime::now());
             let idle = actions.start.is_empty()
                 && actions.kill.is_empty()
@@ -279,7 +280,6 @@ impl Worker {
         if begins_anew {
             // How they have ended is told when nothing of them is left.
             self.memory.status = Some(self.status(pod, None, false));
-            self.memory.note_restarts(pod, &runtime);
         }
         for id in &actions.remove {
             progress &= self.remove_container(pod, id).await;
