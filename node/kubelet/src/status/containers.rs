@@ -3,8 +3,8 @@
 use coracle_runtime::ContainerState as Runs;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMount,
-    VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
+    VolumeMount, VolumeMountStatus,
 };
 
 use super::StatusInput;
@@ -20,6 +20,9 @@ const VANISHED: &str = "The container could not be located when the pod was dele
                         used to be Running";
 const INITIALIZED: &str = "Unable to get init container status from container runtime and pod has \
                            been initialized, treat it as exited normally";
+
+/// The reason of a container that was removed so that all of its Pod begin anew.
+pub(crate) const RESTARTING_ALL: &str = "RestartingAllContainers";
 
 /// The status of a container of the spec, whether or not a runtime has it.
 pub(crate) fn status(
@@ -165,6 +168,23 @@ fn vanished(old: &ContainerStatus) -> bool {
     let ran = old.state.as_ref().and_then(|state| state.running.as_ref());
     let ended = old.last_state.as_ref();
     ran.is_some() && ended.is_none_or(|state| state.terminated.is_none())
+}
+
+/// Says of containers that they were removed, for all of their Pod begin anew (KEP-5532).
+pub(crate) fn remove_all(status: &mut PodStatus) {
+    let gone = "The container is removed because RestartAllContainers in place";
+    let inits = status.init_container_statuses.iter_mut();
+    let apps = status.container_statuses.iter_mut();
+    for of in inits.chain(apps).flatten() {
+        let state = of.state.as_ref();
+        if state.is_none_or(|state| state.waiting.is_some()) {
+            continue;
+        }
+        of.state = Some(waiting(RESTARTING_ALL, Some(gone.to_owned())));
+        of.last_state = Some(ended_unseen(137, RESTARTING_ALL, gone));
+        of.restart_count = of.restart_count.saturating_add(1);
+        (of.ready, of.started) = (false, Some(false));
+    }
 }
 
 /// How the volumes are mounted (KEP-3857).

@@ -328,3 +328,29 @@ fn what_has_vanished_has_ended_in_an_unknown_way() {
     let last = &made["containerStatuses"][0]["lastState"]["terminated"];
     assert_eq!(last["reason"], "ContainerStatusUnknown");
 }
+
+#[test]
+fn what_was_removed_to_begin_anew_has_not_failed() {
+    let mut status = PodStatus {
+        init_container_statuses: Some(vec![status("i", "0")]),
+        container_statuses: Some(vec![status("a", "run"), status("b", "back 42")]),
+        ..PodStatus::default()
+    };
+    super::containers::remove_all(&mut status);
+    let (inits, apps) = (
+        status.init_container_statuses.unwrap(),
+        status.container_statuses.unwrap(),
+    );
+    // Who waited already is told nothing.
+    for (of, count, code) in [(&inits[0], 1, 137), (&apps[0], 1, 137), (&apps[1], 0, 42)] {
+        let last = of.last_state.as_ref().unwrap();
+        let ended = last.terminated.as_ref().unwrap();
+        assert_eq!((of.restart_count, ended.exit_code), (count, code));
+        assert!(of.state.as_ref().unwrap().waiting.is_some() && !of.ready);
+    }
+    for (initialized, expected) in [(false, "Pending"), (true, "Running")] {
+        let apps = &apps[..1];
+        let found = phase(&pod("Never"), &inits, apps, initialized, false);
+        assert_eq!(found, expected, "{initialized}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
-use crate::status::Verdict;
+use crate::status::{self, Verdict};
 use crate::volumes::{self, tokens, trust};
 
 /// A Pod that starts within this time is reported once, when it runs.
@@ -292,6 +292,10 @@ impl Worker {
         }
         if begins_anew {
             self.memory.delay_anew(pod, &runtime, SystemTime::now());
+            if let Some(status) = &mut self.memory.status {
+                status::containers::remove_all(status);
+                self.node.publisher.publish(pod, status.clone());
+            }
         }
         for start in &actions.start {
             if self.inbox.borrow().end().is_some() {
