@@ -292,6 +292,10 @@ impl Kubelet {
             let recorder = &this.inner.node.recorder;
             let text = "Starting kubelet.".to_owned();
             recorder.node(&name, Severity::Normal, "Starting", text);
+            if let Some(text) = names_exceed(&this.inner.node) {
+                let event = "CheckLimitsForResolvConf";
+                recorder.node(&name, Severity::Warning, event, text);
+            }
             if registered.status.as_ref().is_some_and(object::is_ready) {
                 let text = format!("Node {name} status is now: NodeReady");
                 recorder.node(&name, Severity::Normal, "NodeReady", text);
@@ -360,6 +364,16 @@ impl Kubelet {
         };
         tokio::time::timeout(bound, stop).await.is_ok()
     }
+}
+
+/// Why Pods do not get all that the machine's resolv.conf gives. Without one there is nothing to get.
+fn names_exceed(node: &NodeContext) -> Option<String> {
+    let machine = match std::fs::read_to_string(pod::dns::RESOLV_CONF) {
+        Ok(machine) => machine,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(format!("open {}: {error}", pod::dns::RESOLV_CONF)),
+    };
+    pod::dns::exceeds(&machine, node.network.dns().is_some())
 }
 
 /// Waits until the control plane has given the node a range for its Pods.

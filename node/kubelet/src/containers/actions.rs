@@ -25,7 +25,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) back_off: &'a BackOff,
     /// Starts that failed, by container, and when they may be tried again.
     pub(crate) failures: &'a BTreeMap<String, Failure>,
-    /// Restart counts of containers that the API has seen and no runtime knows any more.
+    /// Attempts of containers that have begun, which count where no runtime knows one any more.
     pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
     /// Containers that were killed to be started again ([`Kill::restarts`]).
     pub(crate) killed: &'a BTreeSet<String>,
@@ -45,6 +45,16 @@ pub(crate) struct Failure {
     pub(crate) retry_at: SystemTime,
     /// When a failed pull is called a back-off: its cause is to be seen for a moment.
     pub(crate) settle_at: Option<SystemTime>,
+}
+
+impl Failure {
+    /// The reason of one whose hook has failed.
+    pub(crate) const HOOK: &'static str = "PostStartHookError";
+
+    /// The container was started, and has ended: it is that end after which it waits.
+    pub(crate) fn has_started(&self) -> bool {
+        self.reason == Self::HOOK
+    }
 }
 
 /// A container to start.
@@ -150,7 +160,7 @@ pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
 
 /// Whether a container of the Pod proper was made: its init containers were through then, whatever
 /// became of them since.
-fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
+pub(crate) fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
     let mut apps = pod::spec(pod).containers.iter();
     apps.any(|app| runtime.latest(&app.name).is_some())
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use coracle_runtime::streaming::{ExecConfig, Output, Session, Wanted};
 use coracle_runtime::{ContainerId, RuntimeService};
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, Probe};
 use tokio::io::AsyncReadExt;
 
 use crate::node_context::NodeContext;
-use crate::probes::dial::Target;
+use crate::pod;
+use crate::probes::dial::{Purpose, Target};
 
 /// How long a hook waits for the answer to its request.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -20,9 +21,14 @@ const MAX_OUTPUT: usize = 10 << 10;
 /// Why a command is no success.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// It has ended with another code than 0: what it has printed.
-    #[error("{0}")]
-    Failed(String),
+    /// It has ended with another code than 0.
+    #[error("{said}")]
+    Failed {
+        /// Its code.
+        code: i32,
+        /// What it has printed; what the code is if that is nothing.
+        said: String,
+    },
     /// It could not be run, or nobody knows how it has ended.
     #[error("{0}")]
     Unknown(String),
@@ -66,10 +72,13 @@ pub(crate) async fn command(
     let said = String::from_utf8_lossy(&said).trim_end().to_owned();
     match code {
         Ok(0) => Ok(said),
-        Ok(code) if said.is_empty() => Err(CommandError::Failed(format!(
-            "command failed with exit code {code}"
-        ))),
-        Ok(_) => Err(CommandError::Failed(said)),
+        Ok(code) => Err(CommandError::Failed {
+            said: match said.is_empty() {
+                true => format!("command failed with exit code {code}"),
+                false => said,
+            },
+            code,
+        }),
         Err(error) => Err(CommandError::Unknown(error.to_string())),
     }
 }
@@ -88,19 +97,33 @@ async fn read(output: Option<Output>, into: &mut Vec<u8>) {
 pub(crate) struct Hooked<'a> {
     pub(crate) node: &'a NodeContext,
     pub(crate) runtime: &'a dyn RuntimeService,
-    pub(crate) uid: &'a str,
+    pub(crate) pod: &'a Pod,
     pub(crate) ips: &'a [IpAddr],
     pub(crate) container: &'a Container,
     pub(crate) id: &'a ContainerId,
 }
 
 impl Hooked<'_> {
-    /// Does what a hook asks, however long its command takes.
+    /// Does what a hook asks, however long its command takes. What it says of a failure is for those
+    /// only who may see what its command has printed.
     pub(crate) async fn run(&self, hook: &LifecycleHandler) -> Result<(), String> {
+        let failed = |hook: String, error: String| {
+            let (name, of) = (&self.container.name, pod::long_name(self.pod));
+            format!("{hook} for Container \"{name}\" in Pod \"{of}\" failed - error: {error}")
+        };
         if let Some(exec) = &hook.exec {
             let asked = exec.command.clone().unwrap_or_default();
             let ran = command(self.runtime, self.id, &asked).await;
-            return ran.map(drop).map_err(|error| error.to_string());
+            return ran.map(drop).map_err(|error| {
+                let asked = asked.join(" ");
+                let error = match error {
+                    CommandError::Failed { code, said } => {
+                        format!("command '{asked}' exited with {code}: {said}, message: {said:?}")
+                    }
+                    CommandError::Unknown(why) => format!("{why}, message: \"\""),
+                };
+                failed(format!("Exec lifecycle hook ([{asked}])"), error)
+            });
         }
         if let Some(sleep) = &hook.sleep {
             let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
@@ -114,10 +137,17 @@ impl Hooked<'_> {
         };
         let target = Target::of(self.container, &request, self.ips);
         // Whatever is answered, it has been told. Who never answers does not hold the Pod.
-        let told = tokio::time::timeout(ANSWER, target.reach(self.node, self.uid));
-        match told.await {
+        let told = target.reach(self.node, pod::uid(self.pod), Purpose::Hook);
+        let told = match tokio::time::timeout(ANSWER, told).await {
             Ok(told) => told.map(drop),
             Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
-        }
+        };
+        told.map_err(|error| match &hook.http_get {
+            Some(get) => {
+                let path = get.path.as_deref().unwrap_or_default();
+                failed(format!("HTTP lifecycle hook ({path})"), error)
+            }
+            None => failed("TCP lifecycle hook".to_owned(), error),
+        })
     }
 }

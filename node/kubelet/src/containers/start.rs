@@ -31,9 +31,6 @@ use crate::volumes::pod_folder;
 /// reports again.
 pub(crate) const RESOLVED_LABEL: &str = "coracle.dev/image-id";
 
-/// How the machine looks names up.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
-
 /// What the worker has made ready for all containers of its Pod.
 #[derive(Clone, Default)]
 pub(crate) struct Prepared {
@@ -72,6 +69,8 @@ pub(crate) enum StartError {
     },
     /// The configuration cannot be made now; an object is missing.
     Config(String),
+    /// It was started, and stopped again, for its hook has failed.
+    Hook(String),
     /// The runtime did not do it.
     Runtime {
         reason: &'static str,
@@ -138,22 +137,26 @@ impl Starter<'_> {
 
     /// Does what the container wants done when it has been started, however long it takes; should
     /// that fail, the container is stopped, and is started again as its Pod says.
-    pub(crate) async fn post_start(&self, runtime: &Arc<dyn RuntimeService>, id: &ContainerId) {
+    pub(crate) async fn post_start(
+        &self,
+        runtime: &Arc<dyn RuntimeService>,
+        id: &ContainerId,
+    ) -> Result<(), StartError> {
         let hooks = self.container.lifecycle.as_ref();
         let Some(hook) = hooks.and_then(|hooks| hooks.post_start.as_ref()) else {
-            return;
+            return Ok(());
         };
         let uid = pod::uid(self.pod);
         let hooked = Hooked {
             node: self.node,
             runtime: runtime.as_ref(),
-            uid,
+            pod: self.pod,
             ips: &self.prepared.ips,
             container: self.container,
             id,
         };
         let Err(error) = hooked.run(hook).await else {
-            return;
+            return Ok(());
         };
         let name = &*self.container.name;
         tracing::warn!(
@@ -173,6 +176,7 @@ impl Starter<'_> {
             let (_keep, deadline) = watch::channel(deadline);
             stop::stop_one(self.node, self.pod, of, deadline).await;
         }
+        Err(StartError::Hook(error))
     }
 
     /// Creates it in the sandbox that is known, or in a new one if that has died unnoticed.
@@ -277,15 +281,20 @@ impl Starter<'_> {
     }
 
     fn resolution(&self) -> Result<Resolution, StartError> {
-        let machine = match std::fs::read_to_string(RESOLV_CONF) {
+        let machine = match std::fs::read_to_string(dns::RESOLV_CONF) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let message = format!("cannot read {RESOLV_CONF}: {error}");
+                let message = format!("cannot read {}: {error}", dns::RESOLV_CONF);
                 return Err(StartError::Config(message));
             }
             machine => machine.unwrap_or_default(),
         };
         let cluster = self.node.network.dns();
-        Ok(dns::resolution(self.pod, cluster.as_ref(), &machine))
+        let found = dns::resolution(self.pod, cluster.as_ref(), &machine);
+        let (found, told) = found.map_err(|error| self.no_sandbox(error))?;
+        for message in told {
+            self.event(None, Severity::Warning, "DNSConfigForming", message);
+        }
+        Ok(found)
     }
 
     /// What the Pod's containers find in their file of hosts beside themselves.

@@ -110,7 +110,7 @@ async fn pre_stop(
     let hooked = Hooked {
         node,
         runtime: runtime.as_ref(),
-        uid: pod::uid(pod),
+        pod,
         ips: &ips,
         container,
         id: of.id(),

@@ -26,6 +26,8 @@ use crate::pod_dial;
 
 /// Requests that are made, where each but the last is answered with a redirect to the same host.
 const REQUESTS: usize = 10;
+/// What is read of an answer; a server that is cut off in it logs errors.
+const MAX_BODY: usize = 10 << 10;
 
 /// What a probe dials.
 #[derive(Clone, Debug)]
@@ -45,6 +47,47 @@ pub(crate) enum Target {
     Invalid(String),
     /// A command of the container; an end with 0 is a success.
     Exec(Vec<String>),
+}
+
+/// For what a request is made: servers may tell by its `User-Agent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Probe,
+    Hook,
+}
+
+impl Purpose {
+    fn user_agent(self) -> &'static str {
+        match self {
+            Self::Probe => "kube-probe/1.37",
+            Self::Hook => "kube-lifecycle/1.37",
+        }
+    }
+}
+
+/// An HTTP response.
+pub(crate) struct Answer {
+    status: u16,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// What is to be told of a success, or why it is none.
+    fn verdict(&self) -> Result<Option<String>, Fault> {
+        let status = self.status;
+        match status {
+            200..300 => Ok(None),
+            // It leads to another host, or nowhere: this one has answered.
+            300..400 => Ok(Some(format!(
+                "Probe terminated redirects, Response body: {}",
+                String::from_utf8_lossy(&self.body)
+            ))),
+            _ => {
+                let why = format!("HTTP probe failed with statuscode: {status}");
+                Err(Fault::Failed(why))
+            }
+        }
+    }
 }
 
 /// A host that a probe names, or the Pod itself.
@@ -110,17 +153,17 @@ impl Target {
         }
     }
 
-    /// Tries once within a time.
+    /// Tries once within a time: what is to be told of a success.
     pub(crate) async fn probe(
         &self,
         node: &NodeContext,
         of: &ObservedContainer,
         timeout: Duration,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<String>, Fault> {
         if let Self::Grpc(check) = self {
             // What took too long is a part of its message.
             let tried = check.probe(node, &of.container.pod.uid, timeout).await;
-            return tried.map_err(Fault::Failed);
+            return tried.map(|()| None).map_err(Fault::Failed);
         }
         let tried = async {
             match self {
@@ -130,32 +173,32 @@ impl Target {
                     let runtime = runtime.ok_or_else(gone)?;
                     let ran = handler::command(runtime.as_ref(), of.id(), command).await;
                     ran.map(|_| None).map_err(|error| match error {
-                        CommandError::Failed(said) => Fault::Failed(said),
+                        CommandError::Failed { said, .. } => Fault::Failed(said),
                         CommandError::Unknown(why) => Fault::Unknown(why),
                     })
                 }
                 Self::Invalid(why) => Err(Fault::Unknown(why.clone())),
                 _ => {
-                    let reached = self.reach(node, &of.container.pod.uid).await;
+                    let uid = &of.container.pod.uid;
+                    let reached = self.reach(node, uid, Purpose::Probe).await;
                     reached.map_err(Fault::Failed)
                 }
             }
         };
-        let status = match tokio::time::timeout(timeout, tried).await {
+        let answer = match tokio::time::timeout(timeout, tried).await {
             Ok(tried) => tried?,
             Err(_) => return Err(Fault::Failed(self.timed_out(timeout))),
         };
-        match status {
-            Some(status) if !(200..400).contains(&status) => {
-                let why = format!("HTTP probe failed with statuscode: {status}");
-                Err(Fault::Failed(why))
-            }
-            _ => Ok(()),
-        }
+        answer.map_or(Ok(None), |answer: Answer| answer.verdict())
     }
 
-    /// Dials once: the status of an HTTP response.
-    pub(crate) async fn reach(&self, node: &NodeContext, uid: &str) -> Result<Option<u16>, String> {
+    /// Dials once: the HTTP response, if that is asked for.
+    pub(crate) async fn reach(
+        &self,
+        node: &NodeContext,
+        uid: &str,
+        purpose: Purpose,
+    ) -> Result<Option<Answer>, String> {
         match self {
             Self::Invalid(error) => Err(error.clone()),
             Self::Exec(_) | Self::Grpc(_) => {
@@ -169,7 +212,7 @@ impl Target {
                 headers,
             } => {
                 let place = (address.clone(), *tls, path.clone());
-                let got = get(node, uid, place, headers).await;
+                let got = get(node, uid, place, headers, purpose).await;
                 let why = |error: String| format!("Get \"{}\": {error}", self.url());
                 got.map(Some).map_err(why)
             }
@@ -275,21 +318,22 @@ async fn get(
     uid: &str,
     mut place: Place,
     headers: &[(String, String)],
-) -> Result<u16, String> {
+    purpose: Purpose,
+) -> Result<Answer, String> {
     for _ in 0..REQUESTS {
         let (address, tls, path) = &place;
         let stream = address.dial(node, uid).await?;
-        let (status, location) = match tls {
-            false => request(stream, address, path, headers).await?,
+        let (answer, location) = match tls {
+            false => request(stream, address, path, headers, purpose).await?,
             true => {
                 let stream = secure(stream, &address.host, &[]).await?;
-                request(stream, address, path, headers).await?
+                request(stream, address, path, headers, purpose).await?
             }
         };
-        let location = location.filter(|_| matches!(status, 301..=303 | 307 | 308));
+        let location = location.filter(|_| matches!(answer.status, 301..=303 | 307 | 308));
         match location.and_then(|location| redirected(&place, &location)) {
             Some(next) => place = next,
-            None => return Ok(status),
+            None => return Ok(answer),
         }
     }
     Err(format!("stopped after {REQUESTS} redirects"))
@@ -321,7 +365,8 @@ async fn request<S>(
     address: &Address,
     path: &str,
     headers: &[(String, String)],
-) -> Result<(u16, Option<String>), String>
+    purpose: Purpose,
+) -> Result<(Answer, Option<String>), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -335,7 +380,7 @@ where
         }
         for (name, value) in [
             ("Host", address.text()),
-            ("User-Agent", "kube-probe/1.37".to_owned()),
+            ("User-Agent", purpose.user_agent().to_owned()),
             ("Accept", "*/*".to_owned()),
             ("Connection", "close".to_owned()),
         ] {
@@ -347,11 +392,13 @@ where
         let request = request.map_err(|error| error.to_string())?;
         let response = sender.send_request(request).await;
         let mut response = response.map_err(|error| error.to_string())?;
-        // A server that is cut off in its answer logs errors: read a little of it.
-        let mut read = 0;
+        let mut body = Vec::new();
         while let Some(Ok(frame)) = response.body_mut().frame().await {
-            read += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if read > 10 << 10 {
+            if let Some(data) = frame.data_ref() {
+                body.extend_from_slice(data);
+            }
+            if body.len() > MAX_BODY {
+                body.truncate(MAX_BODY);
                 break;
             }
         }
@@ -359,7 +406,8 @@ where
         let location = location
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        Ok((response.status().as_u16(), location))
+        let status = response.status().as_u16();
+        Ok((Answer { status, body }, location))
     };
     tokio::pin!(exchange);
     tokio::pin!(connection);

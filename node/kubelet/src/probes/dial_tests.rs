@@ -38,6 +38,24 @@ fn redirects_are_followed_on_the_same_host() {
 }
 
 #[test]
+fn redirects_that_are_not_followed_are_told() {
+    let told = "Probe terminated redirects, Response body: moved";
+    for (status, expected) in [
+        (200, Ok(None)),
+        (204, Ok(None)),
+        (302, Ok(Some(told.to_owned()))),
+        (304, Ok(Some(told.to_owned()))),
+        (199, Err("HTTP probe failed with statuscode: 199")),
+        (404, Err("HTTP probe failed with statuscode: 404")),
+    ] {
+        let body = b"moved".to_vec();
+        let verdict = Answer { status, body }.verdict();
+        let expected = expected.map_err(|why: &str| Fault::Failed(why.to_owned()));
+        assert_eq!(verdict, expected, "{status}");
+    }
+}
+
+#[test]
 fn commands_know_what_the_environment_says_outright() {
     let field = json!({"fieldRef": {"fieldPath": "metadata.name"}});
     let mut container: Container = serde_json::from_value(json!({

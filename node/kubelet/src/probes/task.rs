@@ -73,11 +73,18 @@ impl ProbeTask {
         loop {
             ticks.tick().await;
             let result = self.target.probe(&self.node, &self.of, timeout).await;
-            if let Err(fault) = &result {
-                let text = fault.text(self.kind);
+            let told = match &result {
+                Ok(None) => None,
+                Ok(Some(warning)) => {
+                    let text = format!("{} probe warning: {warning}", self.kind.title());
+                    Some(("ProbeWarning", text))
+                }
+                Err(fault) => Some(("Unhealthy", fault.text(self.kind))),
+            };
+            if let Some((reason, text)) = told {
                 let name = Some(self.container.name.as_str());
                 let recorder = &self.node.recorder;
-                recorder.pod(&self.pod, name, Severity::Warning, "Unhealthy", text);
+                recorder.pod(&self.pod, name, Severity::Warning, reason, text);
             }
             if let Err(Fault::Unknown(_)) = result {
                 continue;

@@ -3,15 +3,26 @@
 use coracle_runtime::ContainerState as Runs;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, VolumeMount,
-    VolumeMountStatus,
+    ContainerStateWaiting, ContainerStatus, ContainerUser, LinuxContainerUser, PodStatus,
+    VolumeMount, VolumeMountStatus,
 };
 
 use super::StatusInput;
 use super::termination::share;
+use crate::containers::actions::has_app_container;
 use crate::containers::observed::ObservedContainer;
 use crate::containers::start::RESOLVED_LABEL;
 use crate::pod::{self, Role};
+
+/// What is said of a container that no runtime has any more, and of an init container where others show
+/// that it was through.
+const VANISHED: &str = "The container could not be located when the pod was deleted.  The container \
+                        used to be Running";
+const INITIALIZED: &str = "Unable to get init container status from container runtime and pod has \
+                           been initialized, treat it as exited normally";
+
+/// The reason of a container that was removed so that all of its Pod begin anew.
+pub(crate) const RESTARTING_ALL: &str = "RestartingAllContainers";
 
 /// The status of a container of the spec, whether or not a runtime has it.
 pub(crate) fn status(
@@ -83,9 +94,28 @@ fn unseen(
     if input.terminated || role == Role::Ephemeral {
         // Nothing of it will ever run: clients wait for a terminated state.
         if old.is_some_and(|old| old.container_id.is_some()) {
-            status.state = Some(lost());
+            let gone = "The container could not be located when the pod was terminated";
+            status.state = Some(lost(gone));
             status.container_id = old.and_then(|old| old.container_id.clone());
             return;
+        }
+    }
+    if role == Role::Init && has_app_container(input.pod, input.runtime) {
+        // Or no other would have been made.
+        match old.filter(|old| has_ended(old)) {
+            Some(old) => *status = old.clone(),
+            None => {
+                status.ready = true;
+                status.state = Some(ended_unseen(0, "Completed", INITIALIZED));
+            }
+        }
+        return;
+    }
+    if old.is_some_and(vanished) {
+        // Without an end the Pod would be pending, which it is not any more.
+        status.last_state = Some(lost(VANISHED));
+        if input.pod.metadata.deletion_timestamp.is_none() {
+            status.restart_count = status.restart_count.saturating_add(1);
         }
     }
     let waiting = match input.failures.get(&status.name) {
@@ -103,24 +133,57 @@ fn ended_before(old: &ContainerStatus, restarts: i32) -> Option<ContainerState> 
     let ended = |state: &&ContainerState| state.terminated.is_some();
     let own = old.state.as_ref().filter(|_| old.restart_count < restarts);
     let last = own.filter(ended).or(old.last_state.as_ref());
-    last.filter(ended).cloned()
+    let unknown = || (old.restart_count < restarts && vanished(old)).then(|| lost(VANISHED));
+    last.filter(ended).cloned().or_else(unknown)
 }
 
 fn has_inits(input: &StatusInput<'_>) -> bool {
     !pod::init_containers(input.pod).is_empty()
 }
 
-fn lost() -> ContainerState {
+/// What is said of a container that has run, and of whose end nothing is known.
+fn lost(message: &str) -> ContainerState {
+    ended_unseen(137, "ContainerStatusUnknown", message)
+}
+
+fn ended_unseen(exit_code: i32, reason: &str, message: &str) -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
-            exit_code: 137,
-            reason: Some("ContainerStatusUnknown".to_owned()),
-            message: Some(
-                "The container could not be located when the pod was terminated".to_owned(),
-            ),
+            exit_code,
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()
+    }
+}
+
+fn has_ended(status: &ContainerStatus) -> bool {
+    let state = status.state.as_ref();
+    state.is_some_and(|state| state.terminated.is_some())
+}
+
+/// It was running when it was last seen, as far as is known for the first time.
+fn vanished(old: &ContainerStatus) -> bool {
+    let ran = old.state.as_ref().and_then(|state| state.running.as_ref());
+    let ended = old.last_state.as_ref();
+    ran.is_some() && ended.is_none_or(|state| state.terminated.is_none())
+}
+
+/// Says of containers that they were removed, for all of their Pod begin anew (KEP-5532).
+pub(crate) fn remove_all(status: &mut PodStatus) {
+    let gone = "The container is removed because RestartAllContainers in place";
+    let inits = status.init_container_statuses.iter_mut();
+    let apps = status.container_statuses.iter_mut();
+    for of in inits.chain(apps).flatten() {
+        let state = of.state.as_ref();
+        if state.is_none_or(|state| state.waiting.is_some()) {
+            continue;
+        }
+        of.state = Some(waiting(RESTARTING_ALL, Some(gone.to_owned())));
+        of.last_state = Some(ended_unseen(137, RESTARTING_ALL, gone));
+        of.restart_count = of.restart_count.saturating_add(1);
+        (of.ready, of.started) = (false, Some(false));
     }
 }
 
@@ -220,6 +283,7 @@ fn seen(
             } else if let Some(failure) = input.failures.get(&status.name)
                 && !input.terminated
                 && role != Role::Ephemeral
+                && (!failure.has_started() || pod::restarts(input.pod, container, role, exit.code))
             {
                 status.state = Some(waiting(failure.reason, Some(failure.message.clone())));
                 status.last_state = ended;

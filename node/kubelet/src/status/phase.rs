@@ -4,6 +4,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
+use super::containers::RESTARTING_ALL;
 use crate::pod;
 
 /// The phase. `terminated`: nothing of the Pod runs any more, and nothing will.
@@ -16,7 +17,8 @@ pub(crate) fn phase(
 ) -> &'static str {
     let restarts = |status: &ContainerStatus, code: i32| {
         let found = pod::own_container(pod, &status.name);
-        found.is_some_and(|(container, role)| pod::restarts(pod, container, role, code))
+        let own = found.is_some_and(|(container, role)| pod::restarts(pod, container, role, code));
+        own || begins_anew(status)
     };
     let failed_init = inits.iter().any(|init| {
         let code = exit_code(init).filter(|code| *code != 0);
@@ -61,6 +63,15 @@ pub(crate) fn phase(
 fn is_running(status: &ContainerStatus) -> bool {
     let running = |state: &ContainerState| state.running.is_some();
     status.state.as_ref().is_some_and(running)
+}
+
+/// Whether it was removed only to be made again with all of its Pod, and is not there yet.
+fn begins_anew(status: &ContainerStatus) -> bool {
+    let waits = |state: &ContainerState| state.waiting.is_some();
+    let last = status.last_state.as_ref();
+    let last = last.and_then(|state| state.terminated.as_ref());
+    status.state.as_ref().is_some_and(waits)
+        && last.is_some_and(|last| last.reason.as_deref() == Some(RESTARTING_ALL))
 }
 
 /// How the container ended: now, or before it began to wait for its restart.

@@ -235,14 +235,18 @@ impl StatusPublisher {
         let result = api
             .patch_status(&name, &params, &Patch::Strategic(&body))
             .await;
+        let answer = match &result {
+            Err(kube::Error::Api(status)) => Answer::of(status.code),
+            _ => Answer::Again,
+        };
         match result {
             Ok(_) => self.acknowledged(uid, &object, Some(wanted)),
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+            Err(kube::Error::Api(_)) if answer == Answer::Gone => {
                 // Gone, or another Pod of that name: the worker hears of it by its watch.
                 tracing::debug!(namespace, name, uid, "the Pod of this status is gone");
                 self.acknowledged(uid, &object, Some(wanted));
             }
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+            Err(kube::Error::Api(status)) if answer == Answer::Refused => {
                 tracing::error!(namespace, name, uid, error = %status.message,
                     "the API refuses the status of a Pod");
                 self.acknowledged(uid, &object, Some(wanted));
@@ -275,6 +279,28 @@ impl StatusPublisher {
         }
         if again {
             self.enqueue(&mut state, uid);
+        }
+    }
+}
+
+/// What an error of the API means for a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The object is not there any more.
+    Gone,
+    /// It is wrong, and stays so.
+    Refused,
+    /// It may be taken later: who has too much to do, or does not know the node yet, says nothing of
+    /// the status.
+    Again,
+}
+
+impl Answer {
+    fn of(code: u16) -> Self {
+        match code {
+            404 | 409 => Self::Gone,
+            400 | 413 | 415 | 422 => Self::Refused,
+            _ => Self::Again,
         }
     }
 }
@@ -384,5 +410,24 @@ mod tests {
             expected,
             "what has passed is taken away"
         );
+    }
+
+    #[test]
+    fn only_what_stays_wrong_is_given_up() {
+        use Answer::{Again, Gone, Refused};
+
+        for (code, expected) in [
+            (400, Refused),
+            (401, Again),
+            (403, Again),
+            (404, Gone),
+            (409, Gone),
+            (422, Refused),
+            (429, Again),
+            (500, Again),
+            (503, Again),
+        ] {
+            assert_eq!(Answer::of(code), expected, "{code}");
+        }
     }
 }

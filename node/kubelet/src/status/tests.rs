@@ -1,11 +1,17 @@
 //! Tables for phases, conditions and the statuses of containers.
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
+use coracle_runtime::{
+    Container, ContainerConfig, ContainerId, ContainerState, Exit, PodIdentity, SandboxId,
+};
 use serde_json::{Value, json};
 
 use super::conditions::{Facts, conditions};
 use super::phase::phase;
 use super::*;
+use crate::probes::Results;
 
 fn pod(policy: &str) -> Pod {
     serde_json::from_value(json!({
@@ -180,4 +186,171 @@ fn times_of_transition_are_kept() {
         of(&now, "Initialized")["lastTransitionTime"],
         "1970-01-01T00:00:00Z"
     );
+}
+
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second)
+}
+
+/// Reads `run` or an exit code.
+fn runs(runtime: &mut PodRuntime, name: &str, state: &str) {
+    let state = match state {
+        "run" => ContainerState::Running { started_at: at(1) },
+        code => ContainerState::Exited(Exit {
+            started_at: Some(at(1)),
+            finished_at: at(2),
+            code: code.parse().unwrap(),
+            reason: "Error".to_owned(),
+            message: String::new(),
+        }),
+    };
+    let container = Container {
+        id: ContainerId(name.to_owned()),
+        sandbox: SandboxId("s".to_owned()),
+        pod: PodIdentity {
+            namespace: "ns".to_owned(),
+            name: "p".to_owned(),
+            uid: "u".to_owned(),
+        },
+        config: ContainerConfig {
+            name: name.to_owned(),
+            ..Default::default()
+        },
+        state,
+        user: None,
+        created_at: at(0),
+    };
+    runtime.put_container("wasm", container);
+}
+
+/// The status of an initialized Pod with these failures.
+fn whole(
+    pod: &Pod,
+    old: &PodStatus,
+    runtime: &PodRuntime,
+    failures: &BTreeMap<String, Failure>,
+) -> Value {
+    let actions = Actions {
+        initialized: true,
+        ..Actions::default()
+    };
+    let status = pod_status(&StatusInput {
+        pod,
+        old,
+        runtime,
+        actions: &actions,
+        failures,
+        probes: &Results::default(),
+        messages: &BTreeMap::new(),
+        allocation: None,
+        resize: &Unfinished::default(),
+        pod_ips: &[],
+        host_ips: &[],
+        ready_to_start: true,
+        terminated: false,
+        verdict: None,
+        now: at(3),
+    });
+    serde_json::to_value(status).unwrap()
+}
+
+#[test]
+fn a_failed_hook_is_shown_until_its_container_runs_again() {
+    let failure = Failure {
+        reason: Failure::HOOK,
+        message: "why".to_owned(),
+        retry_at: at(2),
+        settle_at: None,
+    };
+    let failures = BTreeMap::from([("a".to_owned(), failure)]);
+    // Policy, code; whether it waits.
+    for (policy, code, waits) in [
+        ("Always", "0", true),
+        ("Always", "137", true),
+        ("OnFailure", "137", true),
+        ("OnFailure", "0", false),
+        ("Never", "137", false),
+    ] {
+        let mut runtime = PodRuntime::default();
+        runs(&mut runtime, "a", code);
+        runs(&mut runtime, "b", "run");
+        let made = whole(&pod(policy), &PodStatus::default(), &runtime, &failures);
+        let status = &made["containerStatuses"][0];
+        let ended = match waits {
+            true => {
+                let waiting =
+                    json!({"waiting": {"reason": "PostStartHookError", "message": "why"}});
+                assert_eq!(status["state"], waiting, "{policy} {code}");
+                &status["lastState"]
+            }
+            false => &status["state"],
+        };
+        let code: i64 = code.parse().unwrap();
+        assert_eq!(ended["terminated"]["exitCode"], code, "{policy}");
+        assert_eq!(made["phase"], "Running");
+    }
+}
+
+#[test]
+fn what_has_vanished_has_ended_in_an_unknown_way() {
+    let running = |last: Value| {
+        let old = json!({"phase": "Running", "containerStatuses": [{
+            "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 2,
+            "containerID": "wasm://x", "state": {"running": {}}, "lastState": last,
+        }]});
+        serde_json::from_value::<PodStatus>(old).unwrap()
+    };
+    let (pod, none) = (pod("Always"), BTreeMap::new());
+    let mut runtime = PodRuntime::default();
+    runs(&mut runtime, "b", "run");
+    // How it ended before; how often it was started then, and how it ended last.
+    let ended = json!({"terminated": {"exitCode": 7}});
+    for (last, count, code) in [(json!({}), 3, 137), (ended, 2, 7)] {
+        let mut old = running(last);
+        // It is told once.
+        for _ in 0..2 {
+            let made = whole(&pod, &old, &runtime, &none);
+            let status = &made["containerStatuses"][0];
+            assert_eq!(status["restartCount"], count);
+            assert_eq!(status["lastState"]["terminated"]["exitCode"], code);
+            assert_eq!(status["state"]["waiting"]["reason"], "PodInitializing");
+            assert_eq!(made["phase"], "Running");
+            let init = &made["initContainerStatuses"][0];
+            assert_eq!(init["state"]["terminated"]["reason"], "Completed");
+            assert_eq!(init["ready"], true);
+            old = serde_json::from_value(made).unwrap();
+        }
+    }
+    // The next one runs before anything was told.
+    runs(&mut runtime, "a", "run");
+    runtime.containers[1].container.config.attempt = 3;
+    let made = whole(&pod, &running(json!({})), &runtime, &none);
+    let last = &made["containerStatuses"][0]["lastState"]["terminated"];
+    assert_eq!(last["reason"], "ContainerStatusUnknown");
+}
+
+#[test]
+fn what_was_removed_to_begin_anew_has_not_failed() {
+    let mut status = PodStatus {
+        init_container_statuses: Some(vec![status("i", "0")]),
+        container_statuses: Some(vec![status("a", "run"), status("b", "back 42")]),
+        ..PodStatus::default()
+    };
+    super::containers::remove_all(&mut status);
+    let (inits, apps) = (
+        status.init_container_statuses.unwrap(),
+        status.container_statuses.unwrap(),
+    );
+    // Who waited already is told nothing.
+    for (of, count, code) in [(&inits[0], 1, 137), (&apps[0], 1, 137), (&apps[1], 0, 42)] {
+        let last = of.last_state.as_ref().unwrap();
+        let ended = last.terminated.as_ref().unwrap();
+        assert_eq!((of.restart_count, ended.exit_code), (count, code));
+        assert!(of.state.as_ref().unwrap().waiting.is_some() && !of.ready);
+    }
+    for (initialized, expected) in [(false, "Pending"), (true, "Running")] {
+        let apps = &apps[..1];
+        let found = phase(&pod("Never"), &inits, apps, initialized, false);
+        assert_eq!(found, expected, "{initialized}");
+    }
 }

@@ -124,6 +124,46 @@ async fn a_container_whose_start_fails_by_a_hook_hears_of_its_end() {
 }
 
 #[tokio::test]
+async fn a_container_whose_hook_fails_backs_off() {
+    let world = World::new();
+    let kubelet = world.start();
+    let hook = json!({"postStart": {"exec": {"command": ["/hook.wasm", "3"]}}});
+    world.pod("web", json!({"lifecycle": hook}), json!({}));
+    let looping = |pod: &serde_json::Value| waiting(pod) == "CrashLoopBackOff";
+    let pod = world
+        .api
+        .object(&path("web"), "it backs off", looping)
+        .await;
+    let container = &pod["status"]["containerStatuses"][0];
+    assert_eq!(container["restartCount"], 1, "the first restart is at once");
+    assert_eq!(pod["status"]["phase"], "Running");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn servers_can_tell_hooks_from_probes() {
+    use tokio::io::AsyncReadExt;
+
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let kubelet = world.start();
+    let get = json!({"httpGet": {"host": "127.0.0.1", "port": port, "path": "/begun"}});
+    world.pod("web", json!({"lifecycle": {"postStart": get}}), json!({}));
+    let told = tokio::time::timeout(Duration::from_secs(10), socket.accept()).await;
+    let (mut stream, _) = told.expect("the hook ran").unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    drop(stream);
+    let request = String::from_utf8(request).unwrap().to_ascii_lowercase();
+    assert!(request.starts_with("get /begun "), "{request}");
+    assert!(request.contains("kube-lifecycle/1.37"), "{request}");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_that_completes_succeeds_and_stays() {
     let world = World::new();
     let once = Behaviour {

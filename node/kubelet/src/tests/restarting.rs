@@ -72,7 +72,8 @@ async fn all_containers_of_a_pod_begin_anew_where_one_says_so() {
     assert_eq!(pod["status"]["initContainerStatuses"][0]["restartCount"], 1);
     assert_eq!(pod["status"]["phase"], "Running");
     let last = &pod["status"]["containerStatuses"][0]["lastState"];
-    assert_eq!(last["terminated"]["exitCode"], 42);
+    assert_eq!(last["terminated"]["exitCode"], 137);
+    assert_eq!(last["terminated"]["reason"], "RestartingAllContainers");
     assert_eq!(condition(&pod, "AllContainersRestarting"), "False");
     kubelet.stop().await;
 }

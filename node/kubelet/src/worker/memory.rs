@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
+use coracle_runtime::ContainerState;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use crate::containers::actions::{self, Failure};
@@ -56,7 +57,8 @@ pub(crate) struct Memory {
     pub(crate) on_disk: BTreeSet<String>,
     pub(crate) back_off: BackOff,
     pub(crate) failures: BTreeMap<String, Failure>,
-    /// Restart counts that the API knows of containers which no runtime has any more.
+    /// The latest attempts of containers that have begun, as the API or a runtime knew them. They are
+    /// read of those that no runtime has any more.
     pub(crate) lost_restarts: BTreeMap<String, u32>,
     /// IDs of containers that were killed to be started again, for as long as a runtime has them.
     pub(crate) killed: BTreeSet<String>,
@@ -88,11 +90,14 @@ impl Memory {
         }
     }
 
-    /// Notes how often containers were started of which nothing will be left.
+    /// Notes how often containers were started: a runtime may lose what it knows of them.
     pub(crate) fn note_restarts(&mut self, pod: &Pod, runtime: &PodRuntime) {
         for (container, _) in pod::containers(pod) {
-            if let Some(latest) = runtime.latest(&container.name) {
-                let attempt = latest.container.config.attempt;
+            let latest = runtime.latest(&container.name);
+            // One that never ran is made again as what it was.
+            let begun = latest.filter(|of| of.container.state != ContainerState::Created);
+            if let Some(of) = begun {
+                let attempt = of.container.config.attempt;
                 self.lost_restarts.insert(container.name.clone(), attempt);
             }
         }
@@ -143,6 +148,15 @@ impl Memory {
                 retry_at: now + CONFIG_RETRY,
                 settle_at: None,
             },
+            StartError::Hook(message) => {
+                self.started(container);
+                Failure {
+                    reason: Failure::HOOK,
+                    message,
+                    retry_at: now,
+                    settle_at: None,
+                }
+            }
             StartError::Runtime { reason, message } => {
                 self.back_off.next(container, now, now);
                 let until = self.back_off.until(container, now);

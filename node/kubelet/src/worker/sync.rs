@@ -8,7 +8,7 @@ use super::attach;
 use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
-use crate::containers::actions::{Actions, Start};
+use crate::containers::actions::{Actions, Failure, Start};
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
@@ -16,7 +16,7 @@ use crate::images::Kind;
 use crate::objects;
 use crate::pod::env::{References, Sources, references};
 use crate::pod::{self};
-use crate::status::Verdict;
+use crate::status::{self, Verdict};
 use crate::volumes::{self, tokens, trust};
 
 /// A Pod that starts within this time is reported once, when it runs.
@@ -225,6 +225,7 @@ impl Worker {
         loop {
             let runtime = self.node.cache.pod(pod::uid(pod));
             self.read_messages(pod, &runtime);
+            self.memory.note_restarts(pod, &runtime);
             let actions = self.actions(pod, &runtime, SystemTime::now());
             let idle = actions.start.is_empty()
                 && actions.kill.is_empty()
@@ -279,7 +280,6 @@ impl Worker {
         if begins_anew {
             // How they have ended is told when nothing of them is left.
             self.memory.status = Some(self.status(pod, None, false));
-            self.memory.note_restarts(pod, &runtime);
         }
         for id in &actions.remove {
             progress &= self.remove_container(pod, id).await;
@@ -292,6 +292,10 @@ impl Worker {
         }
         if begins_anew {
             self.memory.delay_anew(pod, &runtime, SystemTime::now());
+            if let Some(status) = &mut self.memory.status {
+                status::containers::remove_all(status);
+                self.node.publisher.publish(pod, status.clone());
+            }
         }
         for start in &actions.start {
             if self.inbox.borrow().end().is_some() {
@@ -313,8 +317,9 @@ impl Worker {
         let container = container.as_ref();
         let now = SystemTime::now();
         // A start that failed has lengthened the delay already.
+        let counted = self.memory.failures.get(&start.name);
         if let Some(failed) = start.after_failure
-            && !self.memory.failures.contains_key(&start.name)
+            && counted.is_none_or(Failure::has_started)
         {
             self.memory.back_off.next(&start.name, failed, now);
         }
@@ -384,7 +389,7 @@ impl Worker {
         // What is given up half started is ended with the Pod's sandbox.
         let start = async {
             starter.start(runtime, &id).await?;
-            starter.post_start(runtime, &id).await;
+            starter.post_start(runtime, &id).await?;
             Ok(true)
         };
         tokio::select! {

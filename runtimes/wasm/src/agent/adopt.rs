@@ -1,7 +1,10 @@
-//! Taking over what an earlier agent left running.
+//! Taking over what an earlier agent left running. What a reboot of the machine has ended is not taken
+//! over: no container is made any more in a sandbox of before, so that Pods begin with their init
+//! containers again.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +30,33 @@ pub(super) async fn all(inner: &Arc<Inner>) -> io::Result<()> {
         result?;
     }
     end_strangers(inner, &hosts.served).await;
-    Ok(())
+    match std::fs::read_to_string(BOOT_ID) {
+        Ok(boot) => close_older(inner, boot.trim()),
+        // A kernel that does not say it has not said it before.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Where the kernel says which boot of the machine this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Closes the sandboxes that were made before the machine was booted.
+fn close_older(inner: &Inner, boot: &str) -> io::Result<()> {
+    let record = inner.config.state_dir.join("boot");
+    if is_other(&record, boot) {
+        for sandbox in inner.ledger.sandboxes() {
+            let closed = inner.ledger.close_sandbox(&sandbox.id);
+            closed.map_err(|error| io::Error::other(error.to_string()))?;
+        }
+    }
+    // When all are closed: who ends before that does it once more.
+    disk::write_json_durably(&record, &boot)
+}
+
+/// Whether the record is that of another boot. What cannot be read tells of none.
+fn is_other(record: &Path, boot: &str) -> bool {
+    let known = disk::read_json::<String>(record).ok().flatten();
+    known.is_some_and(|known| known != boot)
 }
 
 /// What was found of the hosts of an earlier agent.
@@ -162,5 +191,23 @@ async fn end_strangers(inner: &Inner, served: &[Served]) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_boot_is_one_that_was_recorded_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = folder.path().join("boot");
+        assert!(!is_other(&record, "a"), "nothing is known");
+        disk::write_json_durably(&record, &"a").unwrap();
+        assert!(!is_other(&record, "a"));
+        assert!(is_other(&record, "b"));
+        std::fs::write(&record, "{").unwrap();
+        assert!(!is_other(&record, "a"), "nothing can be read");
     }
 }
