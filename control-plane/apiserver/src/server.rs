@@ -157,7 +157,8 @@ impl Inner {
             &parts.method,
             parts.uri.path(),
             query.flag("watch").unwrap_or(false),
-        );
+        )
+        .select(&query);
         let kinds = self.registry.kinds();
         let kind = kinds.resource(&info.group, &info.version, &info.resource);
         let kind = kind.filter(|_| info.is_resource).cloned();

@@ -9,7 +9,7 @@ const OBJECTS_PER_SEAT: usize = 100;
 /// Whether the number of stored objects matters for the width of a request: for lists, and for
 /// watches that begin with the state.
 pub(crate) fn depends_on_count(info: &RequestInfo, query: &Query) -> bool {
-    if !info.is_resource || !info.name.is_empty() || names_one(query) {
+    if !info.is_resource || !info.name.is_empty() {
         return false;
     }
     match info.verb.as_str() {
@@ -20,16 +20,6 @@ pub(crate) fn depends_on_count(info: &RequestInfo, query: &Query) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether the field selector asks for one object by its name.
-fn names_one(query: &Query) -> bool {
-    let fields = query.get("fieldSelector").unwrap_or_default();
-    fields.split(',').any(|field| {
-        field
-            .strip_prefix("metadata.name=")
-            .is_some_and(|name| !name.is_empty())
-    })
 }
 
 /// The seats of a request that goes through objects of which `stored` exist.
@@ -69,8 +59,8 @@ mod tests {
             ("/version", "", 2000, None),
         ];
         for (path, query, stored, want) in table {
-            let info = request_info(&Method::GET, path, false);
             let query = Query::parse(Some(query));
+            let info = request_info(&Method::GET, path, false).select(&query);
             let seats = depends_on_count(&info, &query).then(|| of_list(&query, stored));
             assert_eq!(seats, want, "{path} {query:?}");
         }
