@@ -85,6 +85,7 @@ impl<'a> Call<'a> {
             user: self.user,
             dry_run,
             manager: apply::field_manager(self.query, &self.parts.headers, self.user),
+            noted: Some(self.noted),
         }
     }
 
