@@ -13,7 +13,7 @@ use crate::registry::create::{check_name, match_namespace};
 use crate::registry::delete::Deleted;
 use crate::registry::erased::Object;
 use crate::registry::update::Part;
-use crate::registry::{Outcome, Target, name_of};
+use crate::registry::{Target, name_of};
 use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
 
 /// Objects of a collection that are deleted at the same time.
@@ -127,31 +127,28 @@ pub(super) async fn delete_collection(
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;
     let list_options = ListOptions::parse(call.query, false)?;
-    let mut page = registry
+    let page = registry
         .list(&**call.kind, call.namespace(), &list_options)
         .await?;
     let request = &request;
-    let deletes = page.records.drain(..).map(|record| async move {
+    let selected = page.records.clone().into_iter();
+    let deletes = selected.map(|record| async move {
         let target = Target {
             name: name_of(record.key()),
             ..call.target()
         };
         match registry.delete(target, request, caller).await {
-            Ok(deleted) => Ok(Some(Outcome::from(deleted).record)),
             // Somebody else was faster.
-            Err(status) if status.code() == 404 => Ok(None),
-            Err(status) => Err(status),
+            Err(status) if status.code() != 404 => Err(status),
+            _ => Ok(()),
         }
     });
-    let done: Vec<Result<_, Status>> = stream::iter(deletes)
+    let done: Vec<Result<(), Status>> = stream::iter(deletes)
         .buffered(DELETES_AT_ONCE)
         .collect()
         .await;
-    let mut records = Vec::with_capacity(done.len());
-    for deleted in done {
-        records.extend(deleted?);
-    }
-    page.records = records;
+    done.into_iter().collect::<Result<(), Status>>()?;
+    // The answer has what was selected, as it was.
     respond_page(
         call.kind,
         page,
