@@ -289,7 +289,7 @@ impl Flow {
             for waiting in level
                 .queues
                 .queues()
-                .iter()
+                .values()
                 .flat_map(|queue| &queue.waiting)
             {
                 let request = &waiting.request;
