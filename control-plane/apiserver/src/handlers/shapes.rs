@@ -71,8 +71,11 @@ pub(super) fn one_row(
     to_bytes(&table)
 }
 
+/// Bytes of objects that are decoded before others have their turn.
+const AT_A_TIME: usize = 64 * 1024;
+
 /// A list as a table.
-pub(super) fn table(
+pub(super) async fn table(
     kind: &dyn Kind,
     records: &[Record],
     list_meta: ListMeta,
@@ -80,11 +83,29 @@ pub(super) fn table(
 ) -> Result<Bytes, Status> {
     let mut table = Table::new(kind.columns());
     table.metadata = list_meta;
-    for record in records {
-        table.rows.push(row(kind, record.into(), include)?);
+    let empty = to_bytes(&table)?;
+    let Some(head) = empty.strip_suffix(END_OF_ROWS) else {
+        return Err(Status::internal("a table does not end with its rows"));
+    };
+    let mut out = BytesMut::from(head);
+    let mut work = 0;
+    for (index, record) in records.iter().enumerate() {
+        if index > 0 {
+            out.put_u8(b',');
+        }
+        serde_json::to_writer((&mut out).writer(), &row(kind, record.into(), include)?)
+            .map_err(|error| internal("encode a table", &error))?;
+        work += record.value().json().len();
+        if work >= AT_A_TIME {
+            work = 0;
+            tokio::task::yield_now().await;
+        }
     }
-    to_bytes(&table)
+    out.put_slice(END_OF_ROWS);
+    Ok(out.freeze())
 }
+
+const END_OF_ROWS: &[u8] = b"]}";
 
 fn to_bytes(table: &Table) -> Result<Bytes, Status> {
     serde_json::to_vec(table)

@@ -237,6 +237,8 @@ impl Registry {
             if !more {
                 return Ok(page);
             }
+            // What the store has at hand it gives at once: others have their turn in between.
+            tokio::task::yield_now().await;
         }
     }
 }
