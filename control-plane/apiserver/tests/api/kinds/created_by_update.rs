@@ -52,7 +52,7 @@ async fn some_kinds_are_created_by_an_update() {
     ] {
         let path = format!("{collection}/b");
         let mut body = body;
-        body["metadata"] = json!({"name": "b", "uid": "x", "resourceVersion": "5"});
+        body["metadata"] = json!({"name": "b", "uid": "x", "resourceVersion": "999999"});
         let another = api.put(&path, &body).await;
         if !created {
             another.fails(404, "NotFound");
@@ -61,9 +61,9 @@ async fn some_kinds_are_created_by_an_update() {
         let message = another.fails(409, "Conflict");
         assert!(message.contains("UID in precondition: x"), "{message}");
         // The version of an object that is gone does not count, as upstream.
-        body["metadata"] = json!({"name": "b", "resourceVersion": "5"});
+        body["metadata"] = json!({"name": "b", "resourceVersion": "999999"});
         let made = api.put(&path, &body).await.ok(201);
-        assert_ne!(made["metadata"]["resourceVersion"], "5", "{path}");
+        assert_ne!(made["metadata"]["resourceVersion"], "999999", "{path}");
         api.put(&path, &body).await.fails(409, "Conflict");
     }
 }
