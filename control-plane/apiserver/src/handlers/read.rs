@@ -53,6 +53,12 @@ pub(super) async fn respond_page(
     accepted: Accepted,
     include: Include,
 ) -> Result<Response<Body>, Status> {
+    if accepted.shape == Shape::Metadata {
+        let kind = &kind.descriptor().kind;
+        return Err(Status::no_such_form(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({kind}List)"
+        )));
+    }
     let list_meta = ListMeta {
         resource_version: Some(page.revision.to_string()),
         continue_: Some(page.continue_token).filter(|token| !token.is_empty()),
@@ -110,7 +116,7 @@ async fn respond_list(format: Format, json: Bytes) -> Result<Response<Body>, Sta
 fn list_type(kind: &dyn Kind, shape: Shape) -> (String, String) {
     let descriptor = kind.descriptor();
     match shape {
-        Shape::Metadata => (
+        Shape::MetadataList => (
             "meta.k8s.io/v1".to_owned(),
             "PartialObjectMetadataList".to_owned(),
         ),

@@ -54,8 +54,16 @@ pub(super) fn single(
     match shape {
         Shape::Whole => json(kind, shown),
         Shape::Metadata => metadata(kind, shown),
+        Shape::MetadataList => Err(no_list(&kind.descriptor().kind)),
         Shape::Table => one_row(kind, shown, include, kind.columns()),
     }
+}
+
+/// 406: a list of metadata is wanted of one object. As upstream, it is found when all is done.
+fn no_list(kind: &str) -> Status {
+    Status::no_such_form(format!(
+        "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
+    ))
 }
 
 /// One object as a table with these columns.
@@ -148,6 +156,7 @@ pub(super) fn computed(
     match shape {
         Shape::Whole => Ok(whole),
         Shape::Metadata => only_metadata(&whole),
+        Shape::MetadataList => Err(no_list("Scale")),
         Shape::Table => {
             let mut table = Table::new(columns);
             table
@@ -205,7 +214,7 @@ pub(super) fn write_item(
     out: &mut BytesMut,
 ) -> Result<(), Status> {
     match shape {
-        Shape::Metadata => write_partial(kind, shown, out),
+        Shape::Metadata | Shape::MetadataList => write_partial(kind, shown, out),
         _ => write_json(kind, shown, out),
     }
 }

@@ -193,3 +193,29 @@ async fn others_have_their_turn_while_a_long_table_is_made() {
     assert_eq!(yaml.code, 200);
     assert_eq!(yaml.text.matches("name: c").count(), 40);
 }
+
+#[tokio::test]
+async fn a_list_is_no_object_and_an_object_no_list() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let one = format!("{CONFIG_MAPS}/a");
+    for (path, kind, code) in [
+        (CONFIG_MAPS, "PartialObjectMetadataList", 200),
+        (CONFIG_MAPS, "PartialObjectMetadata", 406),
+        (&*one, "PartialObjectMetadata", 200),
+        (&*one, "PartialObjectMetadataList", 406),
+    ] {
+        let accept = format!("application/json;as={kind};v=v1;g=meta.k8s.io");
+        let answer = api.get_as(path, &accept).await;
+        assert_eq!(answer.code, code, "{path} {kind}");
+        if code == 406 {
+            let message = answer.fails(406, "NotAcceptable");
+            assert!(
+                message.contains(&format!("you requested {kind},")),
+                "{message}"
+            );
+        } else {
+            assert_eq!(answer.json()["kind"], kind);
+        }
+    }
+}
