@@ -130,6 +130,11 @@ impl Status {
         Self::failure(406, "NotAcceptable", message)
     }
 
+    /// 406: what is served has no such form as the caller accepts.
+    pub fn no_such_form(message: impl fmt::Display) -> Self {
+        Self::failure(406, "NotAcceptable", message.to_string())
+    }
+
     /// 410: what was asked for is gone for good.
     pub fn gone(message: impl fmt::Display) -> Self {
         Self::failure(410, "Gone", message.to_string())

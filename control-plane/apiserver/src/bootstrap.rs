@@ -186,6 +186,7 @@ async fn service_range(registry: &Registry) -> Result<(), Status> {
         user: &user,
         dry_run: false,
         manager: FieldManager::Update("kube-apiserver"),
+        noted: None,
     };
     let target = Target {
         kind: registry.kind_of::<ServiceCIDR>()?,
@@ -304,6 +305,7 @@ async fn ensure<T: ApiType>(registry: &Registry, namespace: &str, object: T) -> 
         user: &user,
         dry_run: false,
         manager: FieldManager::Update("kube-apiserver"),
+        noted: None,
     };
     let target = Target {
         kind,
@@ -325,6 +327,7 @@ async fn replace<T: ApiType>(registry: &Registry, object: T) -> Result<(), Statu
         user: &user,
         dry_run: false,
         manager: FieldManager::Update("kube-apiserver"),
+        noted: None,
     };
     let target = Target {
         kind,

@@ -157,7 +157,8 @@ impl Inner {
             &parts.method,
             parts.uri.path(),
             query.flag("watch").unwrap_or(false),
-        );
+        )
+        .select(&query);
         let kinds = self.registry.kinds();
         let kind = kinds.resource(&info.group, &info.version, &info.resource);
         let kind = kind.filter(|_| info.is_resource).cloned();
@@ -381,9 +382,9 @@ impl Inner {
             return Ok(());
         }
         let wide = match kind {
-            Some(kind) if width::depends_on_count(info, query) => {
+            Some(kind) if width::depends_on_stored(info, query) => {
                 let stored = self.counts.of(&self.registry, kind.descriptor()).await;
-                width::of_list(query, stored)
+                width::of_list(info, query, stored)
             }
             _ => 1,
         };

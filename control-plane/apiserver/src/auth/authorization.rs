@@ -105,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::request::info::request_info;
+    use crate::request::options::Query;
 
     #[test]
     fn who_may_do_what() {
@@ -149,12 +150,16 @@ mod tests {
             assert_eq!(authorize(&stranger, &info).is_ok(), allowed, "{path}");
             assert!(authorize(&UserInfo::new("jane", &[]), &info).is_err());
         }
-        let info = request_info(&Method::GET, "/api/v1/namespaces/a/pods", false);
-        let denied = authorize(&stranger, &info).unwrap_err();
-        assert_eq!(denied.code(), 403);
-        assert_eq!(
-            denied.message(),
-            "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"a\""
-        );
+        for (query, what) in [
+            ("", "pods"),
+            ("fieldSelector=metadata.name%3Dp", "pods \"p\""),
+        ] {
+            let info = request_info(&Method::GET, "/api/v1/namespaces/a/pods", false);
+            let info = info.select(&Query::parse(Some(query)));
+            let denied = authorize(&stranger, &info).unwrap_err();
+            assert_eq!(denied.code(), 403);
+            let cause = "User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"a\"";
+            assert_eq!(denied.message(), format!("{what} is forbidden: {cause}"));
+        }
     }
 }

@@ -83,9 +83,11 @@ impl Discovery {
     }
 }
 
+/// Whether the client takes the aggregated form, however much it wants it: a clause without that
+/// form is none of this negotiation in Kubernetes.
 fn wants_aggregated(headers: &HeaderMap) -> bool {
-    accept_clauses(headers).first().is_some_and(|clause| {
-        clause.essence == "application/json"
+    accept_clauses(headers).iter().any(|clause| {
+        matches!(clause.essence, "application/json" | "application/*" | "*/*")
             && clause.parameter("g") == "apidiscovery.k8s.io"
             && clause.parameter("v") == "v2"
             && clause.parameter("as") == "APIGroupDiscoveryList"
@@ -228,5 +230,35 @@ pub(crate) fn shown(descriptor: &Descriptor, subresource: Subresource) -> Shown 
         kind: format!("{of}{kind}"),
         foreign: foreign.is_some(),
         verbs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::ACCEPT;
+
+    use super::*;
+
+    #[test]
+    fn the_aggregated_form_is_served_to_whoever_takes_it() {
+        let beta = AGGREGATED.replace("v=v2", "v=v2beta1");
+        for (accept, want) in [
+            (AGGREGATED.to_owned(), true),
+            (format!("{AGGREGATED},application/json"), true),
+            // A form that is gone, and the plain one, are passed over.
+            (format!("{beta},{AGGREGATED},application/json"), true),
+            (format!("application/json,{AGGREGATED};q=0.1"), true),
+            (AGGREGATED.replace("application/json", "*/*"), true),
+            (format!("{AGGREGATED};q=0,application/json"), false),
+            (format!("{beta},application/json"), false),
+            (AGGREGATED.replace("apidiscovery", "meta"), false),
+            ("application/json".to_owned(), false),
+            ("*/*".to_owned(), false),
+            (String::new(), false),
+        ] {
+            let value = HeaderValue::try_from(&accept).expect("a header");
+            let headers = HeaderMap::from_iter([(ACCEPT, value)]);
+            assert_eq!(wants_aggregated(&headers), want, "{accept}");
+        }
     }
 }

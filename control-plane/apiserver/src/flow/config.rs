@@ -15,7 +15,7 @@ use crate::request::info::RequestInfo;
 use crate::validation::text;
 
 /// Seats that one request takes at most, and what part of its level's.
-const MAX_SEATS: usize = 10;
+const MAX_SEATS: usize = 100;
 const MAX_SEATS_PART: f64 = 0.15;
 
 /// What becomes of requests for which a level has no seat.
@@ -235,10 +235,10 @@ mod tests {
             let level = &configuration.levels[name];
             (level.nominal, level.min, level.max, level.widest)
         };
-        assert_eq!(of("a"), (210, 141, 810, 10));
-        assert_eq!(of("b"), (360, 360, 540, 10));
-        assert_eq!(of("catch-all"), (30, 30, 630, 10));
-        assert_eq!(of("exempt"), (0, 0, 600, 10));
+        assert_eq!(of("a"), (210, 141, 810, 32));
+        assert_eq!(of("b"), (360, 360, 540, 100));
+        assert_eq!(of("catch-all"), (30, 30, 630, 100));
+        assert_eq!(of("exempt"), (0, 0, 600, 100));
         assert_eq!(configuration.levels["exempt"].shape, Shape::Exempt);
         // A request of a small level cannot take more than its part.
         let levels = vec![level(

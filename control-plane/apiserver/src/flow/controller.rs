@@ -151,6 +151,7 @@ async fn write(
         user: &user,
         dry_run: false,
         manager: FieldManager::Update(MANAGER),
+        noted: None,
     };
     let target = Target {
         kind: registry.kind_of::<FlowSchema>()?,

@@ -1,5 +1,5 @@
-//! How many objects of a kind there are, as far as the width of a list needs to know: counted when
-//! somebody asks, and kept for a while, because each count is a read of the store.
+//! How many objects of a kind there are and how large, as far as the width of a list needs to know:
+//! looked up when somebody asks, and kept for a while, because each time is a read of the store.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::registry::Registry;
+use crate::registry::list::Stored;
 use crate::registry::strategy::Descriptor;
 
 /// How long a count is good enough.
@@ -14,14 +15,13 @@ const KEPT: Duration = Duration::from_secs(10);
 
 /// What was counted.
 #[derive(Default)]
-pub(crate) struct Counts(Mutex<HashMap<String, (Instant, usize)>>);
+pub(crate) struct Counts(Mutex<HashMap<String, (Instant, Stored)>>);
 
 impl Counts {
-    /// The number of objects of a kind, not older than a few seconds. Kinds that are not stored
-    /// have none.
-    pub(crate) async fn of(&self, registry: &Registry, descriptor: &Descriptor) -> usize {
+    /// What is stored of a kind, not older than a few seconds: nothing of kinds that are computed.
+    pub(crate) async fn of(&self, registry: &Registry, descriptor: &Descriptor) -> Stored {
         if descriptor.computed {
-            return 0;
+            return Stored::default();
         }
         let known = match self.0.lock().get_mut(&descriptor.storage) {
             Some((when, count)) if when.elapsed() < KEPT => return *count,
@@ -30,9 +30,9 @@ impl Counts {
                 *when = Instant::now();
                 *count
             }
-            None => 0,
+            None => Stored::default(),
         };
-        let count = registry.count(descriptor).await.unwrap_or(known);
+        let count = registry.stored(descriptor).await.unwrap_or(known);
         self.0
             .lock()
             .insert(descriptor.storage.clone(), (Instant::now(), count));

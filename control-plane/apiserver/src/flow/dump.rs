@@ -2,11 +2,16 @@
 //! `/debug/api_priority_and_fairness/dump_priority_levels`, `dump_queues` and `dump_requests`, in
 //! the columns that upstream has.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::Flow;
 use super::config::Shape;
+use super::queues::Queue;
+
+/// Of a level with more queues than this only those are listed that have something in them.
+const LISTED: usize = 1024;
 
 /// A table, its columns as wide as what is in them.
 struct Table(Vec<Vec<String>>);
@@ -74,7 +79,7 @@ impl Flow {
         ]);
         for (name, level) in &self.state.lock().levels {
             let queues = &level.queues;
-            let active = queues.queues().iter().filter(|q| !q.waiting.is_empty());
+            let active = queues.queues().values().filter(|q| !q.waiting.is_empty());
             let numbers = [
                 active.count().to_string(),
                 queues.is_idle().to_string(),
@@ -103,7 +108,15 @@ impl Flow {
             if level.level.shape == Shape::Exempt {
                 table.row(std::iter::once(name.to_string()).chain(none(6)));
             }
-            for (index, queue) in level.queues.queues().iter().enumerate() {
+            let queues = level.queues.queues();
+            let all = match level.queues.shape() {
+                Shape::Queue(queuing) if queuing.queues <= LISTED => queuing.queues,
+                _ => 0,
+            };
+            let listed: BTreeSet<usize> = (0..all).chain(queues.keys().copied()).collect();
+            let empty = Queue::default();
+            for index in listed {
+                let queue = queues.get(&index).unwrap_or(&empty);
                 table.row([
                     name.to_string(),
                     index.to_string(),
@@ -142,7 +155,7 @@ impl Flow {
         }
         let mut table = Table::new(&columns);
         for (name, level) in &self.state.lock().levels {
-            for (index, queue) in level.queues.queues().iter().enumerate() {
+            for (index, queue) in level.queues.queues() {
                 for (place, waiting) in queue.waiting.iter().enumerate() {
                     let request = &waiting.request;
                     let description = &request.description;

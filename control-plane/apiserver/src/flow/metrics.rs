@@ -20,7 +20,7 @@ const SECONDS: [f64; 12] = [
     0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
 const LENGTHS: [f64; 8] = [0.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0];
-const SEATS: [f64; 4] = [1.0, 2.0, 4.0, 10.0];
+const SEATS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -289,7 +289,7 @@ impl Flow {
             for waiting in level
                 .queues
                 .queues()
-                .iter()
+                .values()
                 .flat_map(|queue| &queue.waiting)
             {
                 let request = &waiting.request;

@@ -20,7 +20,7 @@ pub(super) async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
     match (call.info.verb.as_str(), call.info.name.as_str()) {
         ("get", STORE) => computed::one(call, Some(&store(call).await?)),
         ("get", _) => computed::one(call, None),
-        ("list", "") => {
+        ("list", _) => {
             let selection = computed::selection(call)?;
             computed::some(call, &selection, vec![store(call).await?]).await
         }

@@ -1,5 +1,7 @@
 //! Objects and Statuses into responses.
 
+use std::collections::HashSet;
+
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::status::Status;
@@ -164,22 +166,27 @@ const MAX_WARNINGS: usize = 4096;
 /// Characters of one warning where all together are too many.
 const MAX_WARNING: usize = 256;
 
-/// Adds warnings, in the form of RFC 7234: as many of them as a client can be sent.
+/// Adds warnings, in the form of RFC 7234: each once, and as many of them as a client can be sent.
 pub(crate) fn warn<S: AsRef<str>>(headers: &mut HeaderMap, warnings: &[S]) {
-    let length = |warning: &S| warning.as_ref().chars().count();
+    let mut told = HashSet::new();
+    let warnings: Vec<&str> = warnings
+        .iter()
+        .map(S::as_ref)
+        .filter(|warning| !warning.is_empty() && told.insert(*warning))
+        .collect();
+    let length = |warning: &&str| warning.chars().count();
     let most = if warnings.iter().map(length).sum::<usize>() > MAX_WARNINGS {
         MAX_WARNING
     } else {
         MAX_WARNINGS
     };
     let mut left = MAX_WARNINGS;
-    for warning in warnings {
+    for warning in &warnings {
         let Some(rest) = left.checked_sub(length(warning).min(most)) else {
             return;
         };
         left = rest;
         let quoted: String = warning
-            .as_ref()
             .chars()
             .take(most)
             .filter(|c| !c.is_control())

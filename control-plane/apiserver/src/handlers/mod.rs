@@ -85,6 +85,7 @@ impl<'a> Call<'a> {
             user: self.user,
             dry_run,
             manager: apply::field_manager(self.query, &self.parts.headers, self.user),
+            noted: Some(self.noted),
         }
     }
 
@@ -137,10 +138,10 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     }
     if descriptor.is_namespaced() && info.namespace.is_empty() {
         // All namespaces at once can only be read.
-        return match (info.verb.as_str(), info.name.as_str()) {
+        return match (info.verb.as_str(), info.is_of_collection()) {
             ("list", _) => read::list(call).await,
-            ("watch", "") => watch::watch(call).await,
-            (_, "") => Err(call.refuse()),
+            ("watch", true) => watch::watch(call).await,
+            (_, true) => Err(call.refuse()),
             _ => Err(Status::unknown_path()),
         };
     }
@@ -154,7 +155,7 @@ pub(crate) async fn dispatch(call: &Call<'_>, body: Body) -> Result<Response<Bod
     if !descriptor.verbs.contains(&info.verb) {
         return Err(call.refuse());
     }
-    match (info.verb.as_str(), info.name.is_empty()) {
+    match (info.verb.as_str(), info.is_of_collection()) {
         ("get", false) => read::get(call).await,
         ("list", true) => read::list(call).await,
         ("watch", _) => watch::watch(call).await,

@@ -7,6 +7,7 @@ use coracle_apimachinery::gvk::{GroupKind, GroupVersionKind};
 use coracle_apimachinery::patch::{json, merge, strategic};
 use coracle_apimachinery::schema::{Node, Schema};
 use coracle_apimachinery::status::Status;
+use coracle_store::Read;
 use http::Response;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -77,8 +78,25 @@ pub(super) struct Patching<'c> {
 }
 
 impl<'c> Patching<'c> {
-    /// Reads a patch of objects of a kind.
-    pub(super) fn parse(
+    /// Reads a patch of the object that is called for. Of one that is missing nobody asks what the
+    /// patch is like; but in which form it comes is asked first.
+    pub(super) async fn read(
+        call: &'c Call<'c>,
+        kind: &GroupVersionKind,
+        body: &Bytes,
+        validation: FieldValidation,
+    ) -> Result<Self, Status> {
+        match Self::parse(call, kind, body, validation) {
+            Err(refused) if refused.code() != 415 => {
+                let registry = &call.server.registry;
+                registry.get(call.target(), Read::Latest).await?;
+                Err(refused)
+            }
+            parsed => parsed,
+        }
+    }
+
+    fn parse(
         call: &'c Call<'c>,
         kind: &GroupVersionKind,
         body: &Bytes,
@@ -138,7 +156,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
     }
     let d = call.kind.descriptor();
     let kind = GroupVersionKind::new(d.group.clone(), d.version.clone(), d.kind.clone());
-    let patching = Patching::parse(call, &kind, &bytes, options.field_validation)?;
+    let patching = Patching::read(call, &kind, &bytes, options.field_validation).await?;
     let part = part(call);
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
         let document = current

@@ -16,7 +16,7 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 
 use super::Call;
-use super::encode::{accepted_of, object, respond, response};
+use super::encode::{accepted_of, object, respond, response, transcode};
 use super::shapes::{self, Include};
 use crate::registry::encoding::SPLICED;
 use crate::registry::erased::Kind;
@@ -53,6 +53,12 @@ pub(super) async fn respond_page(
     accepted: Accepted,
     include: Include,
 ) -> Result<Response<Body>, Status> {
+    if accepted.shape == Shape::Metadata {
+        let kind = &kind.descriptor().kind;
+        return Err(Status::no_such_form(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({kind}List)"
+        )));
+    }
     let list_meta = ListMeta {
         resource_version: Some(page.revision.to_string()),
         continue_: Some(page.continue_token).filter(|token| !token.is_empty()),
@@ -60,8 +66,8 @@ pub(super) async fn respond_page(
         ..ListMeta::default()
     };
     if accepted.shape == Shape::Table {
-        let json = shapes::table(&**kind, &page.records, list_meta, include)?;
-        return respond(StatusCode::OK, accepted.format, json);
+        let json = shapes::table(&**kind, &page.records, list_meta, include).await?;
+        return respond_list(accepted.format, json).await;
     }
     if accepted.format == Format::Protobuf {
         return protobuf_list(&**kind, page.records, accepted.shape, &list_meta).await;
@@ -79,8 +85,9 @@ pub(super) async fn respond_page(
         let mut whole = BytesMut::from(first);
         while let Some(chunk) = chunks.next()? {
             whole.extend_from_slice(&chunk);
+            tokio::task::yield_now().await;
         }
-        return respond(StatusCode::OK, accepted.format, whole.freeze());
+        return respond_list(accepted.format, whole.freeze()).await;
     }
     // An object that does not encode breaks the response off: the client sees it is not whole.
     let rest = stream::unfold(chunks, |mut chunks| async {
@@ -91,11 +98,25 @@ pub(super) async fn respond_page(
     Ok(response(StatusCode::OK, accepted.format.media_type(), body))
 }
 
+/// A list in its format. One that is long is no work for who serves others too.
+async fn respond_list(format: Format, json: Bytes) -> Result<Response<Body>, Status> {
+    if format == Format::Json || json.len() <= CHUNK {
+        return respond(StatusCode::OK, format, json);
+    }
+    let made = tokio::task::spawn_blocking(move || transcode(format, json)).await;
+    let body = made.map_err(|error| internal("encode a list", &error))??;
+    Ok(response(
+        StatusCode::OK,
+        format.media_type(),
+        Body::from(body),
+    ))
+}
+
 /// apiVersion and kind of a list.
 fn list_type(kind: &dyn Kind, shape: Shape) -> (String, String) {
     let descriptor = kind.descriptor();
     match shape {
-        Shape::Metadata => (
+        Shape::MetadataList => (
             "meta.k8s.io/v1".to_owned(),
             "PartialObjectMetadataList".to_owned(),
         ),

@@ -70,7 +70,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         return apply_replicas(call, bytes, options).await;
     }
     let kind = GroupVersionKind::of::<Scale>();
-    let patching = Patching::parse(call, &kind, &bytes, options.field_validation)?;
+    let patching = Patching::read(call, &kind, &bytes, options.field_validation).await?;
     let patched = |current: &Scale| -> Result<Scale, Status> {
         let document =
             serde_json::to_value(current).map_err(|error| internal("encode a scale", &error))?;

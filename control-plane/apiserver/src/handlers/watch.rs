@@ -32,7 +32,11 @@ use crate::request::media::{Accepted, Format, Shape};
 use crate::request::options::ListOptions;
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let accepted = accepted_of(call, true)?;
+    let mut accepted = accepted_of(call, true)?;
+    if accepted.shape == Shape::MetadataList {
+        // Nothing that is watched is a list: what is meant is clear.
+        accepted.shape = Shape::Metadata;
+    }
     let mut options = ListOptions::parse(call.query, true)?;
     if !call.info.name.is_empty() {
         select_name(&mut options, &call.info.name)?;

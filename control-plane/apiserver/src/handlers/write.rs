@@ -11,8 +11,9 @@ use super::shapes::Include;
 use super::{Call, decode};
 use crate::registry::create::{check_name, match_namespace};
 use crate::registry::delete::Deleted;
+use crate::registry::erased::Object;
 use crate::registry::update::Part;
-use crate::registry::{Outcome, Target, name_of};
+use crate::registry::{Target, name_of};
 use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
 
 /// Objects of a collection that are deleted at the same time.
@@ -51,12 +52,18 @@ pub(super) async fn replace(
     // Whether there is such an object or not: it is the request that is wrong.
     match_namespace(call.target(), &mut *given)?;
     check_name(call.target(), given.meta())?;
-    let updated = registry
-        .update(call.target(), part, &|_| Ok(given.boxed()), caller)
-        .await;
-    let mut updated = match updated {
-        Err(status) if status.code() == 404 && part == Part::Main && may_create(call, &*given) => {
-            registry.create(call.target(), given, caller).await?
+    let change = |_: &dyn Object| -> Result<Box<dyn Object>, Status> { Ok(given.boxed()) };
+    let update = || registry.update(call.target(), part, &change, caller);
+    let mut updated = match update().await {
+        Err(missing) if missing.code() == 404 && part == Part::Main => {
+            match registry
+                .create(call.target(), creatable(call, &*given, missing)?, caller)
+                .await
+            {
+                // Somebody was faster in creating it.
+                Err(status) if status.reason() == "AlreadyExists" => update().await?,
+                created => created?,
+            }
         }
         other => other?,
     };
@@ -64,13 +71,25 @@ pub(super) async fn replace(
     outcome(call, updated)
 }
 
-/// Whether an update of what does not exist creates it: not if it demands a version or a uid.
-fn may_create(call: &Call<'_>, given: &dyn crate::registry::erased::Object) -> bool {
-    let meta = given.meta();
-    let demands = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    call.kind.descriptor().create_on_update
-        && !demands(&meta.resource_version)
-        && !demands(&meta.uid)
+/// What an update of a missing object creates, if its kind is created so: not if it is to be an
+/// object of a certain uid. The version of one that is gone does not count.
+fn creatable(
+    call: &Call<'_>,
+    given: &dyn Object,
+    missing: Status,
+) -> Result<Box<dyn Object>, Status> {
+    if !call.kind.descriptor().create_on_update {
+        return Err(missing);
+    }
+    let uid = given.meta().uid.as_deref().unwrap_or_default();
+    if !uid.is_empty() {
+        return Err(call.target().conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: "
+        )));
+    }
+    let mut object = given.boxed();
+    object.meta_mut().resource_version = None;
+    Ok(object)
 }
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -108,31 +127,28 @@ pub(super) async fn delete_collection(
     let caller = call.caller(request.dry_run);
     let registry = &call.server.registry;
     let list_options = ListOptions::parse(call.query, false)?;
-    let mut page = registry
+    let page = registry
         .list(&**call.kind, call.namespace(), &list_options)
         .await?;
     let request = &request;
-    let deletes = page.records.drain(..).map(|record| async move {
+    let selected = page.records.clone().into_iter();
+    let deletes = selected.map(|record| async move {
         let target = Target {
             name: name_of(record.key()),
             ..call.target()
         };
         match registry.delete(target, request, caller).await {
-            Ok(deleted) => Ok(Some(Outcome::from(deleted).record)),
             // Somebody else was faster.
-            Err(status) if status.code() == 404 => Ok(None),
-            Err(status) => Err(status),
+            Err(status) if status.code() != 404 => Err(status),
+            _ => Ok(()),
         }
     });
-    let done: Vec<Result<_, Status>> = stream::iter(deletes)
+    let done: Vec<Result<(), Status>> = stream::iter(deletes)
         .buffered(DELETES_AT_ONCE)
         .collect()
         .await;
-    let mut records = Vec::with_capacity(done.len());
-    for deleted in done {
-        records.extend(deleted?);
-    }
-    page.records = records;
+    done.into_iter().collect::<Result<(), Status>>()?;
+    // The answer has what was selected, as it was.
     respond_page(
         call.kind,
         page,

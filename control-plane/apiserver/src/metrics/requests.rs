@@ -110,7 +110,7 @@ impl RequestLabels {
 }
 
 fn scope(info: &RequestInfo) -> &'static str {
-    if !info.name.is_empty() || info.verb == "create" {
+    if !info.is_of_collection() || info.verb == "create" {
         "resource"
     } else if !info.namespace.is_empty() {
         "namespace"

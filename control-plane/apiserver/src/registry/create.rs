@@ -22,9 +22,37 @@ impl Registry {
     pub async fn create(
         &self,
         target: Target<'_>,
-        mut object: Box<dyn Object>,
+        object: Box<dyn Object>,
         caller: Caller<'_>,
     ) -> Result<Outcome, Status> {
+        let mut review = Review {
+            operation: Operation::Create,
+            kind: target.kind,
+            namespace: target.namespace,
+            subresource: "",
+            caller,
+            warnings: Vec::new(),
+        };
+        match self.create_reviewed(target, object, &mut review).await {
+            Ok(record) => Ok(Outcome {
+                record,
+                created: true,
+                warnings: review.warnings,
+            }),
+            Err(status) => {
+                caller.note(review.warnings);
+                Err(status)
+            }
+        }
+    }
+
+    async fn create_reviewed(
+        &self,
+        target: Target<'_>,
+        mut object: Box<dyn Object>,
+        review: &mut Review<'_>,
+    ) -> Result<Record, Status> {
+        let caller = review.caller;
         let kind = &**target.kind;
         let descriptor = kind.descriptor();
         match_namespace(target, &mut *object)?;
@@ -40,20 +68,12 @@ impl Registry {
             ));
         }
         meta::fill_system_fields(descriptor, object.meta_mut(), meta::now());
-        let doubled = meta::drop_doubled_owners(object.meta_mut());
+        review.warnings = meta::drop_doubled_owners(object.meta_mut());
         let generated = generate_name(&mut *object);
 
         kind.set_defaults(&mut *object);
         self.manage_created(target, &mut *object, caller.manager);
-        let mut review = Review {
-            operation: Operation::Create,
-            kind: target.kind,
-            namespace: target.namespace,
-            subresource: "",
-            caller,
-            warnings: doubled,
-        };
-        self.admit(&mut review, Some(&mut *object), None).await?;
+        self.admit(review, Some(&mut *object), None).await?;
 
         kind.prepare_for_create(&mut *object);
         let mut errors = meta::validate(descriptor, object.meta());
@@ -63,7 +83,7 @@ impl Registry {
             return Err(Status::invalid(&descriptor.group_kind(), &name, errors));
         }
         review.warnings.extend(kind.warnings(&*object));
-        self.validate(&mut review, Some(&*object), None).await?;
+        self.validate(review, Some(&*object), None).await?;
 
         let target = Target {
             name: &name,
@@ -81,11 +101,7 @@ impl Registry {
             .write_new(target, kind, &mut *object, generated, caller.dry_run)
             .await;
         reservation.settle(self, written.is_ok()).await;
-        Ok(Outcome {
-            record: written?,
-            created: true,
-            warnings: review.warnings,
-        })
+        written
     }
 
     async fn write_new(

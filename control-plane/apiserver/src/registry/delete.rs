@@ -13,7 +13,7 @@ use super::encoding::{decode, encode};
 use super::erased::{Kind, Object};
 use super::meta::{FOREGROUND, ORPHAN};
 use super::update::ATTEMPTS;
-use super::{Caller, Outcome, Registry, Target, meta};
+use super::{Caller, Registry, Target, meta};
 use crate::admission::{Operation, Review};
 use crate::request::options::{DeleteRequest, Propagation};
 
@@ -118,17 +118,6 @@ impl Registry {
             }
             Err(Error::Conflict { .. }) => Ok(None),
             Err(error) => Err(target.store_error(&error)),
-        }
-    }
-}
-
-impl From<Deleted> for Outcome {
-    fn from(deleted: Deleted) -> Self {
-        let (Deleted::Removed(record) | Deleted::Pending(record)) = deleted;
-        Self {
-            record,
-            created: false,
-            warnings: Vec::new(),
         }
     }
 }

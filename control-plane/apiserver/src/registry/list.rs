@@ -13,6 +13,9 @@ use crate::request::options::{ListOptions, VersionMatch};
 /// Records read at once while a selector looks for those that match.
 const SCAN: usize = 1000;
 
+/// Records whose mean size is taken for that of all.
+const SAMPLE: usize = 100;
+
 /// Which objects of a kind are wanted.
 pub struct Selection {
     labels: Selector,
@@ -109,6 +112,15 @@ pub struct Page {
     pub remaining: Option<usize>,
 }
 
+/// What is stored of a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Objects.
+    pub(crate) count: usize,
+    /// Bytes of one, in the mean of some.
+    pub(crate) size: usize,
+}
+
 impl Registry {
     /// Lists objects of a kind, in a namespace or (empty) in all.
     ///
@@ -140,13 +152,29 @@ impl Registry {
 
     /// How many objects of a kind are at hand.
     pub(crate) async fn count(&self, descriptor: &Descriptor) -> coracle_store::Result<usize> {
-        let one = StoreOptions {
+        Ok(self.some(descriptor, 1).await?.count)
+    }
+
+    /// How many objects of a kind are at hand, and how large the first of them are.
+    pub(crate) async fn stored(&self, descriptor: &Descriptor) -> coracle_store::Result<Stored> {
+        self.some(descriptor, SAMPLE).await
+    }
+
+    async fn some(&self, descriptor: &Descriptor, limit: usize) -> coracle_store::Result<Stored> {
+        let some = StoreOptions {
             read: Read::AtLeast(0),
-            limit: 1,
+            limit,
             start_after: None,
         };
-        let list = self.store.list(&prefix(descriptor, ""), one).await?;
-        Ok(list.records.len() + list.remaining.unwrap_or(0))
+        let list = self.store.list(&prefix(descriptor, ""), some).await?;
+        let sizes = list
+            .records
+            .iter()
+            .map(|record| record.value().json().len());
+        Ok(Stored {
+            size: sizes.sum::<usize>() / list.records.len().max(1),
+            count: list.records.len() + list.remaining.unwrap_or(0),
+        })
     }
 
     async fn page(
@@ -209,6 +237,8 @@ impl Registry {
             if !more {
                 return Ok(page);
             }
+            // What the store has at hand it gives at once: others have their turn in between.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use coracle_apimachinery::status::Status;
 use coracle_store::{Read, Record, Store};
+use parking_lot::Mutex;
 
 use crate::admission::Admission;
 use crate::auth::UserInfo;
@@ -136,6 +137,18 @@ pub struct Caller<'a> {
     pub dry_run: bool,
     /// Who manages what is written.
     pub manager: FieldManager<'a>,
+    /// Where warnings go of what is refused, for who is told of them.
+    pub noted: Option<&'a Mutex<Vec<String>>>,
+}
+
+impl Caller<'_> {
+    /// Passes on what was collected until a request was refused: what it says of an object may be
+    /// why.
+    fn note(&self, warnings: Vec<String>) {
+        if let Some(noted) = self.noted {
+            noted.lock().extend(warnings);
+        }
+    }
 }
 
 impl Registry {

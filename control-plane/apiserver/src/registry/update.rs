@@ -80,32 +80,55 @@ impl Registry {
         &self,
         target: Target<'_>,
         part: Part,
-        mut old: Box<dyn Object>,
-        mut new: Box<dyn Object>,
+        old: Box<dyn Object>,
+        new: Box<dyn Object>,
         caller: Caller<'_>,
         current: Record,
     ) -> Result<Option<Outcome>, Status> {
-        let kind = &**target.kind;
-        let descriptor = kind.descriptor();
-        match_namespace(target, &mut *new)?;
-        match_name(target, &mut *new)?;
-        self.check_version(target, &*new, &current)?;
-        check_uid(target, &*new, &*old)?;
-        meta::restore_system_fields(new.meta_mut(), old.meta());
-        let doubled = meta::drop_doubled_owners(new.meta_mut());
-
-        kind.set_defaults(&mut *new);
-        self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
         let mut review = Review {
             operation: Operation::Update,
             kind: target.kind,
             namespace: target.namespace,
             subresource: part.subresource(),
             caller,
-            warnings: doubled,
+            warnings: Vec::new(),
         };
-        self.admit(&mut review, Some(&mut *new), Some(&*old))
-            .await?;
+        let tried = self.update_reviewed(target, part, old, new, &mut review, current);
+        match tried.await {
+            Ok(written) => Ok(written.map(|record| Outcome {
+                record,
+                created: false,
+                warnings: review.warnings,
+            })),
+            Err(status) => {
+                caller.note(review.warnings);
+                Err(status)
+            }
+        }
+    }
+
+    async fn update_reviewed(
+        &self,
+        target: Target<'_>,
+        part: Part,
+        mut old: Box<dyn Object>,
+        mut new: Box<dyn Object>,
+        review: &mut Review<'_>,
+        current: Record,
+    ) -> Result<Option<Record>, Status> {
+        let caller = review.caller;
+        let kind = &**target.kind;
+        let descriptor = kind.descriptor();
+        match_namespace(target, &mut *new)?;
+        match_name(target, &mut *new)?;
+        review.warnings = meta::drop_doubled_owners(new.meta_mut());
+        self.check_version(target, &*new, &current)?;
+        check_uid(target, &*new, &*old)?;
+        meta::restore_system_fields(new.meta_mut(), old.meta());
+
+        kind.set_defaults(&mut *new);
+        self.manage_updated(target, part, &mut *new, &mut *old, caller.manager);
+        self.admit(review, Some(&mut *new), Some(&*old)).await?;
 
         service_addresses::carry_over(&mut *new, &*old);
         match part {
@@ -139,7 +162,7 @@ impl Registry {
             let warnings = kind.warnings_on_update(&*new, &*old);
             review.warnings.extend(warnings);
         }
-        self.validate(&mut review, Some(&*new), Some(&*old)).await?;
+        self.validate(review, Some(&*new), Some(&*old)).await?;
 
         let reservation = self
             .services
@@ -151,11 +174,7 @@ impl Registry {
         reservation
             .settle(self, matches!(written, Ok(Some(_))))
             .await;
-        Ok(written?.map(|record| Outcome {
-            record,
-            created: false,
-            warnings: review.warnings,
-        }))
+        written
     }
 
     async fn write_changed(

@@ -1,10 +1,12 @@
 //! The path and method of a request, understood once: the verb, the resource and the name that
 //! authorization, admission and the handlers all speak of.
 
+use coracle_apimachinery::selector::{FieldSelector, Selector};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::registry::strategy::{Descriptor, Subresource};
+use crate::request::options::Query;
 
 /// What a request is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct RequestInfo {
     pub resource: String,
     /// Subresource, or empty.
     pub subresource: String,
-    /// Name of the object, or empty.
+    /// Name of the object, or empty: that of the path, or the one that a list or watch selects.
     pub name: String,
     /// Segments after the subresource.
     pub rest: String,
@@ -43,6 +45,35 @@ impl RequestInfo {
         } else {
             format!("{}/{}", self.resource, self.subresource)
         }
+    }
+
+    /// The same, with the name that a list or watch asks for by its field selector. Who may read but
+    /// one object may list and watch that one, and it is what the request is about for whoever
+    /// audits it. What does not parse is refused later, and names nothing.
+    #[must_use]
+    pub fn select(mut self, query: &Query) -> Self {
+        if self.watched || !matches!(self.verb.as_str(), "list" | "watch") {
+            return self;
+        }
+        let parses = Selector::parse(query.get("labelSelector").unwrap_or_default()).is_ok()
+            && query.number("limit").is_ok()
+            && query.number("timeoutSeconds").is_ok();
+        let fields = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default());
+        if let Some(name) = fields.unwrap_or_default().exact("metadata.name")
+            && parses
+            && !matches!(name, "." | "..")
+            && !name.contains(['/', '%'])
+        {
+            name.clone_into(&mut self.name);
+        }
+        self
+    }
+
+    /// Whether its path is that of a collection, of which it may select one object.
+    #[must_use]
+    pub fn is_of_collection(&self) -> bool {
+        let reads = matches!(self.verb.as_str(), "list" | "watch");
+        self.name.is_empty() || (reads && !self.watched)
     }
 
     /// Whether the request may stay open for long: it is not counted against the requests in
@@ -249,6 +280,90 @@ mod tests {
                 dash(&info.name)
             );
             assert_eq!(got, want, "{path}");
+        }
+    }
+
+    #[test]
+    fn lists_and_watches_are_about_the_object_that_they_select() {
+        let one = "fieldSelector=metadata.name%3Da";
+        for (method, path, query, want) in [
+            ("GET", "/api/v1/pods", one, "a"),
+            ("HEAD", "/api/v1/pods", one, "a"),
+            (
+                "GET",
+                "/api/v1/nodes",
+                "watch=1&fieldSelector=metadata.name%3D%3Da",
+                "a",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=spec.nodeName%3Dn,metadata.name%3Da",
+                "a",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da&fieldSelector=metadata.name%3Db",
+                "a",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name!%3Da",
+                "",
+            ),
+            ("GET", "/api/v1/pods", "fieldSelector=metadata.name%3D", ""),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da/b",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da%2525",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3D..",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da,b",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da&labelSelector=a+b",
+                "",
+            ),
+            (
+                "GET",
+                "/api/v1/pods",
+                "fieldSelector=metadata.name%3Da&limit=x",
+                "",
+            ),
+            ("GET", "/api/v1/pods", "", ""),
+            ("GET", "/api/v1/nodes/n", one, "n"),
+            ("GET", "/api/v1/watch/nodes", one, ""),
+            ("GET", "/api/v1/watch/nodes/n", one, "n"),
+            ("DELETE", "/api/v1/namespaces/x/pods", one, ""),
+            ("GET", "/version", one, ""),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).expect("a method");
+            let query = Query::parse(Some(query));
+            let watch = query.flag("watch").unwrap_or(false);
+            let info = request_info(&method, path, watch).select(&query);
+            assert_eq!(info.name, want, "{method} {path} {query:?}");
+            let of_object = path.ends_with("/n");
+            assert_eq!(info.is_of_collection(), !of_object, "{path} {query:?}");
         }
     }
 

@@ -60,8 +60,10 @@ pub enum Shape {
     Whole,
     /// `meta.k8s.io/v1 Table`, for people.
     Table,
-    /// `meta.k8s.io/v1 PartialObjectMetadata` or its list.
+    /// `meta.k8s.io/v1 PartialObjectMetadata`, of one object or of what is watched.
     Metadata,
+    /// `meta.k8s.io/v1 PartialObjectMetadataList`, of a list.
+    MetadataList,
 }
 
 /// A media type that the client accepts and that is served.
@@ -169,7 +171,8 @@ fn accept(clause: &MediaType<'_>, offer: Offer) -> Option<Accepted> {
         "" => Shape::Whole,
         // Tables are for people, and have no other forms.
         "Table" if meta_v1 && matches!(format, Format::Json | Format::Yaml) => Shape::Table,
-        "PartialObjectMetadata" | "PartialObjectMetadataList" if meta_v1 => Shape::Metadata,
+        "PartialObjectMetadata" if meta_v1 => Shape::Metadata,
+        "PartialObjectMetadataList" if meta_v1 => Shape::MetadataList,
         _ => return None,
     };
     let stream = clause.parameter("stream");
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn negotiation() {
         use Format::{Cbor, Json, Protobuf, Yaml};
-        use Shape::{Metadata, Table, Whole};
+        use Shape::{Metadata, MetadataList, Table, Whole};
         let object = Offer {
             protobuf: true,
             watch: false,
@@ -270,7 +273,12 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
                 object,
-                Some((Protobuf, Metadata)),
+                Some((Protobuf, MetadataList)),
+            ),
+            (
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                object,
+                Some((Json, Metadata)),
             ),
             ("application/json;stream=watch", watch, Some((Json, Whole))),
             ("application/json;stream=other", watch, None),

@@ -442,3 +442,27 @@ async fn a_pod_that_is_refused_is_not_stored() {
         .unwrap();
     assert_eq!(api.request(request).await.code, 404);
 }
+
+#[tokio::test]
+async fn a_missing_object_comes_before_a_malformed_patch_of_it() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let missing = format!("{CONFIG_MAPS}/none");
+    let there = format!("{CONFIG_MAPS}/a");
+    let scale = "/apis/apps/v1/namespaces/default/deployments/none/scale".to_owned();
+    for form in ["json-patch", "merge-patch", "strategic-merge-patch"] {
+        let form = format!("application/{form}+json");
+        for (path, code, reason) in [
+            (&missing, 404, "NotFound"),
+            (&scale, 404, "NotFound"),
+            (&there, 400, "BadRequest"),
+        ] {
+            let answer = api.raw(Method::PATCH, path, &form, "{").await;
+            assert_eq!(answer.code, code, "{path} {form} {}", answer.text);
+            answer.fails(code, reason);
+        }
+    }
+    // What no patch comes in is said whether the object is there or not.
+    let answer = api.raw(Method::PATCH, &missing, "text/plain", "{").await;
+    answer.fails(415, "UnsupportedMediaType");
+}

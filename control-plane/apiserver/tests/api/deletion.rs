@@ -331,8 +331,11 @@ async fn a_collection_of_pods_has_the_grace_that_was_asked_for() {
     };
     for (seconds, want) in [(20, 20), (25, 20), (5, 5)] {
         let options = json!({"gracePeriodSeconds": seconds});
+        let before = api.get(PODS).await.ok(200);
         let deleted = api.delete_with(PODS, &options).await.ok(200);
-        assert_eq!(grace(&deleted), [json!(want), json!(want)]);
+        assert_eq!(deleted["items"], before["items"], "as they were");
+        let after = api.get(PODS).await.ok(200);
+        assert_eq!(grace(&after), [json!(want), json!(want)]);
     }
     let now = json!({"gracePeriodSeconds": 0});
     api.delete_with(PODS, &now).await.ok(200);

@@ -1,5 +1,8 @@
 //! Tables and partial metadata.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::json;
 
 use crate::harness::{Api, CONFIG_MAPS};
@@ -156,4 +159,63 @@ async fn events_are_two_views_of_the_same_objects() {
         ))
         .await;
     assert_eq!(watch.event().await.unwrap()["object"]["note"], "so did I");
+}
+
+/// A long list is made a part at a time.
+#[tokio::test]
+async fn others_have_their_turn_while_a_long_table_is_made() {
+    let api = Api::new().await;
+    for n in 0..40 {
+        let data = json!({"a": "x".repeat(64 * 1024)});
+        let body = json!({"metadata": {"name": format!("c{n:02}")}, "data": data});
+        api.post(CONFIG_MAPS, &body).await.ok(201);
+    }
+    let turns = Arc::new(AtomicUsize::new(0));
+    let other = tokio::spawn({
+        let turns = turns.clone();
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let before = turns.load(Ordering::Relaxed);
+    let table = api.get_as(CONFIG_MAPS, TABLE).await.ok(200);
+    let turns = turns.load(Ordering::Relaxed) - before;
+    other.abort();
+    assert!(turns >= 40, "{turns}");
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 40);
+    assert_eq!(rows[7]["cells"][0], "c07");
+    // The other formats are made elsewhere.
+    let yaml = api.get_as(CONFIG_MAPS, "application/yaml").await;
+    assert_eq!(yaml.code, 200);
+    assert_eq!(yaml.text.matches("name: c").count(), 40);
+}
+
+#[tokio::test]
+async fn a_list_is_no_object_and_an_object_no_list() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let one = format!("{CONFIG_MAPS}/a");
+    for (path, kind, code) in [
+        (CONFIG_MAPS, "PartialObjectMetadataList", 200),
+        (CONFIG_MAPS, "PartialObjectMetadata", 406),
+        (&*one, "PartialObjectMetadata", 200),
+        (&*one, "PartialObjectMetadataList", 406),
+    ] {
+        let accept = format!("application/json;as={kind};v=v1;g=meta.k8s.io");
+        let answer = api.get_as(path, &accept).await;
+        assert_eq!(answer.code, code, "{path} {kind}");
+        if code == 406 {
+            let message = answer.fails(406, "NotAcceptable");
+            assert!(
+                message.contains(&format!("you requested {kind},")),
+                "{message}"
+            );
+        } else {
+            assert_eq!(answer.json()["kind"], kind);
+        }
+    }
 }

@@ -189,3 +189,44 @@ async fn owners_that_come_twice_are_told_and_kept_once() {
     );
     assert_eq!(patched.ok(200)["metadata"]["ownerReferences"], kept);
 }
+
+#[tokio::test]
+async fn who_is_refused_is_told_what_is_said_of_the_object() {
+    let api = Api::new().await;
+    api.config_map("a").await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "1"});
+    let with = |uid: Value, data: Value| {
+        json!({
+            "metadata": {"name": "a", "uid": uid, "ownerReferences": [owner, owner]},
+            "data": data,
+        })
+    };
+    let (plain, wrong) = (json!({"b": "1"}), json!({"a/b": "1"}));
+    let path = format!("{CONFIG_MAPS}/a");
+    let taken = api
+        .post(CONFIG_MAPS, &with(Value::Null, plain.clone()))
+        .await;
+    taken.fails(409, "AlreadyExists");
+    let another = api.put(&path, &with(json!("x"), plain)).await;
+    another.fails(409, "Conflict");
+    let invalid = api
+        .post(CONFIG_MAPS, &with(Value::Null, wrong.clone()))
+        .await;
+    invalid.fails(422, "Invalid");
+    let put = api.put(&path, &with(Value::Null, wrong)).await;
+    put.fails(422, "Invalid");
+    for answer in [taken, another, invalid, put] {
+        let said = warnings(&answer);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("duplicate UID(s) observed: 1"), "{said:?}");
+    }
+    // What a strategy says comes after it has found the object valid.
+    let mut old = pod("old");
+    old["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
+    let created = api.post(PODS, &old).await;
+    created.ok(201);
+    let again = api.post(PODS, &old).await;
+    again.fails(409, "AlreadyExists");
+    assert!(!warnings(&created).is_empty());
+    assert_eq!(warnings(&again), warnings(&created));
+}

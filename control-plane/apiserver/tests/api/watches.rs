@@ -116,9 +116,12 @@ async fn a_selection_sees_objects_come_and_go() {
             "{CONFIG_MAPS}?watch=1&fieldSelector=metadata.name%3Dab"
         ))
         .await;
+    let everywhere = "/api/v1/configmaps?watch=1&fieldSelector=metadata.name%3Dab";
+    let mut everywhere = api.watch(everywhere).await;
     api.config_map("abc").await;
     api.config_map("ab").await;
     assert_eq!(one.line().await, "ADDED ab");
+    assert_eq!(everywhere.line().await, "ADDED ab");
 }
 
 #[tokio::test]

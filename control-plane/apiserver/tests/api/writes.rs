@@ -439,22 +439,3 @@ async fn a_changed_spec_advances_the_generation_and_a_status_does_not() {
     assert_eq!(patched["spec"]["replicas"], 5);
     assert_eq!(patched["status"]["replicas"], 3);
 }
-
-#[tokio::test]
-async fn some_kinds_are_created_by_an_update() {
-    let api = Api::new().await;
-    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/a";
-    let lease = json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": "me", "leaseDurationSeconds": 40}});
-    let created = api.put(path, &lease).await.ok(201);
-    api.put(path, &created).await.ok(200);
-    // A Lease is never overwritten by one who has not seen it.
-    api.put(path, &lease).await.fails(422, "Invalid");
-    let mut demanding = lease.clone();
-    demanding["metadata"] = json!({"name": "b", "resourceVersion": "5"});
-    api.put(
-        "/apis/coordination.k8s.io/v1/namespaces/default/leases/b",
-        &demanding,
-    )
-    .await
-    .fails(404, "NotFound");
-}

@@ -13,6 +13,9 @@
 //! so far. Each queue keeps the R at which its next request would begin if all queues had been
 //! served evenly, bit by bit. The request that would end first there is served first; it is
 //! assumed to take [`SERVICE`] seconds until its real duration is known.
+//!
+//! A queue is there while something is in it: a level may be given millions, and what is done for
+//! a request grows with the requests that are here alone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -140,7 +143,8 @@ pub(super) struct QueueSet {
     shape: Shape,
     /// Seats that may be taken.
     limit: usize,
-    queues: Vec<Queue>,
+    /// Those that have something in them, by their number.
+    queues: BTreeMap<usize, Queue>,
     executing: BTreeMap<Ticket, Executing>,
     seats_in_use: usize,
     /// R, and when it was brought up to date.
@@ -154,19 +158,17 @@ pub(super) struct QueueSet {
 
 impl QueueSet {
     pub(super) fn new(now: f64, shape: Shape, limit: usize) -> Self {
-        let mut set = Self {
+        Self {
             shape,
             limit,
-            queues: Vec::new(),
+            queues: BTreeMap::new(),
             executing: BTreeMap::new(),
             seats_in_use: 0,
             progress: 0.0,
             seen: now,
             last: 0,
             enqueued: 0,
-        };
-        set.fit();
-        set
+        }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -181,7 +183,8 @@ impl QueueSet {
         self.progress
     }
 
-    pub(super) fn queues(&self) -> &[Queue] {
+    /// The queues that have something in them, by their number.
+    pub(super) fn queues(&self) -> &BTreeMap<usize, Queue> {
         &self.queues
     }
 
@@ -194,15 +197,15 @@ impl QueueSet {
     }
 
     pub(super) fn seats_waiting(&self) -> usize {
-        self.queues.iter().map(|queue| queue.seats_waiting).sum()
+        self.queues.values().map(|queue| queue.seats_waiting).sum()
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.queues.iter().map(|queue| queue.waiting.len()).sum()
+        self.queues.values().map(|queue| queue.waiting.len()).sum()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.executing.is_empty() && self.waiting() == 0
+        self.executing.is_empty() && self.queues.is_empty()
     }
 
     /// A request arrives. It executes if its ticket is among those that are returned.
@@ -221,14 +224,15 @@ impl QueueSet {
         };
         let index = self.choose(request.hash, queuing);
         let progress = self.progress;
-        let queue = &mut self.queues[index];
+        let length = self.queues.get(&index).map_or(0, |q| q.waiting.len());
         // Also where seats are free: then one waits ahead that is wider than they are.
-        if queue.waiting.len() >= queuing.length {
+        if length >= queuing.length {
             return Err(Refusal::QueueFull);
         }
-        if queue.is_empty() {
-            queue.next = progress;
-        }
+        let queue = self.queues.entry(index).or_insert_with(|| Queue {
+            next: progress,
+            ..Queue::default()
+        });
         queue.seats_waiting += request.seats;
         queue.waiting.push_back(Waiting {
             request,
@@ -243,7 +247,7 @@ impl QueueSet {
         self.advance(now);
         if let Some(done) = self.executing.remove(&ticket) {
             self.seats_in_use -= done.seats;
-            if let Some(queue) = done.queue.and_then(|index| self.queues.get_mut(index)) {
+            if let Some(queue) = done.queue.and_then(|index| self.queues.get_mut(&index)) {
                 queue.executing -= 1;
                 queue.seats_in_use -= done.seats;
                 // What it took is known now.
@@ -252,11 +256,11 @@ impl QueueSet {
                 queue.bound();
             }
         } else {
-            for queue in &mut self.queues {
+            for queue in self.queues.values_mut() {
                 queue.forget(ticket);
             }
         }
-        self.fit();
+        self.queues.retain(|_, queue| !queue.is_empty());
         self.dispatch(now)
     }
 
@@ -267,7 +271,7 @@ impl QueueSet {
             last.is_some_and(|last| last.request.ticket == ticket)
         };
         self.queues
-            .iter()
+            .values()
             .find(newest)
             .map(|queue| queue.waiting.len())
     }
@@ -284,32 +288,16 @@ impl QueueSet {
         self.advance(now);
         self.shape = shape;
         self.limit = limit;
-        self.fit();
         self.dispatch(now)
-    }
-
-    fn fit(&mut self) {
-        let wanted = match self.shape {
-            Shape::Queue(queuing) => queuing.queues,
-            Shape::Reject | Shape::Exempt => 0,
-        };
-        if self.queues.len() < wanted {
-            self.queues.resize_with(wanted, Queue::default);
-        }
-        while self.queues.len() > wanted && self.queues.last().is_some_and(Queue::is_empty) {
-            self.queues.pop();
-        }
     }
 
     /// Brings R up to date, for the state that held since it was last.
     fn advance(&mut self, now: f64) {
         let elapsed = (now - self.seen).max(0.0);
         self.seen = self.seen.max(now);
-        let (mut busy, mut wanted) = (0_usize, 0);
-        for queue in self.queues.iter().filter(|queue| !queue.is_empty()) {
-            busy += 1;
-            wanted += queue.seats_in_use + queue.seats_waiting;
-        }
+        let busy = self.queues.len();
+        let seats = |queue: &Queue| queue.seats_in_use + queue.seats_waiting;
+        let wanted: usize = self.queues.values().map(seats).sum();
         if busy > 0 {
             self.progress += elapsed * wanted.min(self.limit) as f64 / busy as f64;
         }
@@ -324,7 +312,7 @@ impl QueueSet {
         hand.rotate_left(first);
         let least = hand
             .into_iter()
-            .min_by_key(|index| self.queues[*index].seats_waiting);
+            .min_by_key(|index| self.queues.get(index).map_or(0, |q| q.seats_waiting));
         least.unwrap_or_default()
     }
 
@@ -354,14 +342,14 @@ impl QueueSet {
         let mut begun = Vec::new();
         while self.seats_in_use < self.limit {
             let Some(index) = self.first() else { break };
-            let seats = self.queues[index]
-                .waiting
-                .front()
-                .map_or(0, |w| w.request.seats);
+            let oldest = self.queues.get(&index).and_then(|q| q.waiting.front());
+            let seats = oldest.map_or(0, |waiting| waiting.request.seats);
             if !self.has_room(seats) {
                 break;
             }
-            let queue = &mut self.queues[index];
+            let Some(queue) = self.queues.get_mut(&index) else {
+                break;
+            };
             let Some(waiting) = queue.waiting.pop_front() else {
                 break;
             };
@@ -380,17 +368,16 @@ impl QueueSet {
     /// The queue whose oldest request ends first in the virtual world; of equals, the first after
     /// that which was served last.
     fn first(&self) -> Option<usize> {
-        let count = self.queues.len();
+        let after = self.queues.range(self.last.saturating_add(1)..);
+        let before = self.queues.range(..=self.last);
         let mut best: Option<(f64, usize)> = None;
-        for step in 1..=count {
-            let index = (self.last + step) % count;
-            let queue = &self.queues[index];
+        for (index, queue) in after.chain(before) {
             let Some(oldest) = queue.waiting.front() else {
                 continue;
             };
             let end = queue.next + work(oldest.request.seats);
             if best.is_none_or(|(least, _)| end < least) {
-                best = Some((end, index));
+                best = Some((end, *index));
             }
         }
         best.map(|(_, index)| index)

@@ -147,6 +147,25 @@ fn a_change_of_the_configuration_keeps_who_is_there() {
     assert!(set.is_idle() && set.queues().is_empty());
 }
 
+#[test]
+fn queues_that_nobody_is_in_cost_nothing() {
+    // As many as validation lets a level have.
+    let mut set = QueueSet::new(0.0, queue(10_000_000, 2, 50), 3);
+    let mut begun = Vec::new();
+    for ticket in 0..2000_u64 {
+        let hash = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        begun.extend(set.arrive(0.0, request(ticket, 1, hash)).unwrap());
+        assert!(set.queues().len() <= ticket as usize + 1);
+    }
+    assert_eq!(begun, [0, 1, 2]);
+    assert_eq!(set.waiting(), 1997);
+    // Each takes its queue along, whether it waits or is served.
+    for ticket in 0..2000 {
+        set.leave(0.1, ticket);
+    }
+    assert!(set.is_idle() && set.queues().is_empty());
+}
+
 /// What happens to a queue set.
 #[derive(Clone, Debug)]
 enum Step {
@@ -263,7 +282,7 @@ proptest! {
             executing.sort_by(|a, b| b.0.total_cmp(&a.0));
             let Some((end, ticket)) = executing.pop() else { break };
             // As long as both have a backlog.
-            if set.queues().iter().any(|queue| queue.waiting.len() < 20) { break }
+            if set.queues().values().any(|queue| queue.waiting.len() < 20) { break }
             now = end;
             served[(ticket % 2) as usize] += duration(ticket / 2) * width(ticket % 2) as f64;
             for begun in set.leave(now, ticket) {

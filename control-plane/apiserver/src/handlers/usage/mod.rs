@@ -40,7 +40,7 @@ pub(super) async fn nodes(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let selection = computed::selection(call)?;
     let registry = &call.server.registry;
     let name = &call.info.name;
-    let known = match name.is_empty() {
+    let known = match call.info.is_of_collection() {
         true => registry.find_all::<Node>("").await?,
         false => registry.find::<Node>("", name).await?.into_iter().collect(),
     };
@@ -69,7 +69,7 @@ pub(super) async fn pods(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let selection = computed::selection(call)?;
     let registry = &call.server.registry;
     let (namespace, name) = (call.namespace(), &call.info.name);
-    let known: Vec<Pod> = match name.is_empty() {
+    let known: Vec<Pod> = match call.info.is_of_collection() {
         true => registry.find_all(namespace).await?,
         false => registry.find(namespace, name).await?.into_iter().collect(),
     };
@@ -113,9 +113,9 @@ async fn respond(
     selection: &Selection,
     records: Vec<Record>,
 ) -> Result<Response<Body>, Status> {
-    match (call.info.verb.as_str(), call.info.name.is_empty()) {
-        ("get", false) => computed::one(call, records.first()),
-        ("list", true) => computed::some(call, selection, records).await,
+    match call.info.verb.as_str() {
+        "get" => computed::one(call, records.first()),
+        "list" => computed::some(call, selection, records).await,
         _ => Err(call.refuse()),
     }
 }

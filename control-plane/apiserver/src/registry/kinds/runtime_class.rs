@@ -21,7 +21,9 @@ impl Strategy for RuntimeClassStrategy {
     type Object = RuntimeClass;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<RuntimeClass>().conditional_update()
+        Descriptor::of::<RuntimeClass>()
+            .create_on_update()
+            .conditional_update()
     }
 
     fn set_defaults(&self, object: &mut RuntimeClass) {

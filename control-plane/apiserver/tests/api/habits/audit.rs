@@ -169,6 +169,9 @@ async fn objects_are_named_as_their_senders_name_them() {
     let patch = json!({"metadata": {"uid": made["metadata"]["uid"]}});
     api.patch(&path, "merge", &patch).await.ok(200);
     api.get(&path).await.ok(200);
+    let selected = format!("{CONFIG_MAPS}?fieldSelector=metadata.name%3Da");
+    api.get(&selected).await.ok(200);
+    api.delete(&selected).await.ok(200);
     let told: Vec<Value> = events(running, &log)
         .await
         .into_iter()
@@ -191,6 +194,9 @@ async fn objects_are_named_as_their_senders_name_them() {
         json!({"name": "a", "uid": uid, "resourceVersion": version}),
         json!({"name": "a"}),
         json!({"name": "a"}),
+        // A list is about the object that it selects; what is deleted of a collection is not.
+        json!({"name": "a"}),
+        json!({}),
     ];
     assert_eq!(told, want);
 }

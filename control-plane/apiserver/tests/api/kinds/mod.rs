@@ -7,6 +7,7 @@ mod autoscaling;
 mod batch;
 mod certificates;
 mod core;
+mod created_by_update;
 mod disruption;
 mod dynamic_resources;
 mod emptying;

@@ -14,7 +14,9 @@ impl Strategy for RoleBindingStrategy {
     type Object = RoleBinding;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<RoleBinding>().names(NameRule::PathSegment)
+        Descriptor::of::<RoleBinding>()
+            .names(NameRule::PathSegment)
+            .create_on_update()
     }
 
     fn set_defaults(&self, object: &mut RoleBinding) {
@@ -54,7 +56,9 @@ impl Strategy for ClusterRoleBindingStrategy {
     type Object = ClusterRoleBinding;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<ClusterRoleBinding>().names(NameRule::PathSegment)
+        Descriptor::of::<ClusterRoleBinding>()
+            .names(NameRule::PathSegment)
+            .create_on_update()
     }
 
     fn set_defaults(&self, object: &mut ClusterRoleBinding) {

@@ -15,7 +15,9 @@ impl Strategy for RoleStrategy {
     type Object = Role;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<Role>().names(NameRule::PathSegment)
+        Descriptor::of::<Role>()
+            .names(NameRule::PathSegment)
+            .create_on_update()
     }
 
     fn validate(&self, object: &Role) -> ErrorList {
@@ -43,7 +45,9 @@ impl Strategy for ClusterRoleStrategy {
     type Object = ClusterRole;
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of::<ClusterRole>().names(NameRule::PathSegment)
+        Descriptor::of::<ClusterRole>()
+            .names(NameRule::PathSegment)
+            .create_on_update()
     }
 
     fn validate(&self, object: &ClusterRole) -> ErrorList {
