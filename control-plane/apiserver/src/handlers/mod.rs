@@ -37,6 +37,7 @@ use parking_lot::Mutex;
 
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
+use crate::auth::authorization::authorize;
 use crate::flow::Permit;
 use crate::registry::erased::Kind;
 use crate::registry::strategy::{ApiType, Subresource};
@@ -98,6 +99,18 @@ impl<'a> Call<'a> {
     /// the object is refused.
     fn note(&self, warnings: &[String]) {
         *self.noted.lock() = warnings.to_vec();
+    }
+
+    /// Whether who may change an object may also create it, where it is missing.
+    ///
+    /// # Errors
+    /// 403.
+    fn may_create(&self) -> Result<(), Status> {
+        let create = RequestInfo {
+            verb: "create".to_owned(),
+            ..self.info.clone()
+        };
+        authorize(self.user, &create)
     }
 
     fn refuse(&self) -> Status {

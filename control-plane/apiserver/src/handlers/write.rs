@@ -71,8 +71,8 @@ pub(super) async fn replace(
     outcome(call, updated)
 }
 
-/// What an update of a missing object creates, if its kind is created so: not if it is to be an
-/// object of a certain uid. The version of one that is gone does not count.
+/// What an update of a missing object creates, if its kind is created so and the caller may create:
+/// not if it is to be an object of a certain uid. The version of one that is gone does not count.
 fn creatable(
     call: &Call<'_>,
     given: &dyn Object,
@@ -87,6 +87,7 @@ fn creatable(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: "
         )));
     }
+    call.may_create()?;
     let mut object = given.boxed();
     object.meta_mut().resource_version = None;
     Ok(object)
