@@ -33,6 +33,7 @@ use coracle_apimachinery::status::Status;
 use coracle_store::Read;
 use http::Response;
 use http::request::Parts;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::audit::trail::Trail;
@@ -93,6 +94,15 @@ impl<'a> Call<'a> {
     /// The subresource that it names, where its kind has it.
     fn subresource(&self) -> Option<Subresource> {
         self.kind.descriptor().subresource(&self.info.subresource)
+    }
+
+    /// Notes an object that was sent: what it is called, for who audits, and what field validation
+    /// has found in it.
+    fn sent(&self, meta: &ObjectMeta, warnings: &[String]) {
+        if let Some(trail) = self.trail {
+            trail.sent(meta);
+        }
+        self.note(warnings);
     }
 
     /// Notes what field validation has found in what was sent: a field that is misspelt may be why
