@@ -123,11 +123,10 @@ impl Status {
 
     /// 406: no media type that the caller accepts is one that is served.
     pub fn not_acceptable(served: &[&str]) -> Self {
-        let message = format!(
+        Self::no_such_form(format!(
             "only the following media types are accepted: {}",
             served.join(", ")
-        );
-        Self::failure(406, "NotAcceptable", message)
+        ))
     }
 
     /// 406: what is served has no such form as the caller accepts.

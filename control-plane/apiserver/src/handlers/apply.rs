@@ -14,11 +14,9 @@ use super::decode::{self, check_type_of};
 use super::encode::outcome;
 use super::{Call, patch};
 use crate::auth::UserInfo;
-use crate::auth::authorization::authorize;
 use crate::registry::apply::{Application, malformed};
 use crate::registry::update::Part;
 use crate::registry::{FieldManager, Outcome};
-use crate::request::info::RequestInfo;
 use crate::request::options::{FieldValidation, Query, WriteOptions};
 use crate::request::{body, media};
 
@@ -168,15 +166,11 @@ pub(super) async fn send(
     config: &Value,
     options: WriteOptions,
 ) -> Result<Outcome, Status> {
-    let create = RequestInfo {
-        verb: "create".to_owned(),
-        ..call.info.clone()
-    };
     let application = Application {
         config,
         manager: call.query.get("fieldManager").unwrap_or_default(),
         force: call.query.flag("force").unwrap_or(false),
-        may_create: &|| authorize(call.user, &create),
+        may_create: &|| call.may_create(),
     };
     let caller = call.caller(options.dry_run);
     let registry = &call.server.registry;

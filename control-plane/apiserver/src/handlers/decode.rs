@@ -45,10 +45,7 @@ pub(super) async fn object(
     let object = kind
         .decode(&json)
         .map_err(|error| cannot_handle(kind, &error))?;
-    if let Some(trail) = call.trail {
-        trail.sent(object.meta());
-    }
-    call.note(&warnings);
+    call.sent(object.meta(), &warnings);
     Ok(Decoded { object, warnings })
 }
 

@@ -33,10 +33,12 @@ use coracle_apimachinery::status::Status;
 use coracle_store::Read;
 use http::Response;
 use http::request::Parts;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 
 use crate::audit::trail::Trail;
 use crate::auth::UserInfo;
+use crate::auth::authorization::authorize;
 use crate::flow::Permit;
 use crate::registry::erased::Kind;
 use crate::registry::strategy::{ApiType, Subresource};
@@ -94,10 +96,31 @@ impl<'a> Call<'a> {
         self.kind.descriptor().subresource(&self.info.subresource)
     }
 
+    /// Notes an object that was sent: what it is called, for who audits, and what field validation
+    /// has found in it.
+    fn sent(&self, meta: &ObjectMeta, warnings: &[String]) {
+        if let Some(trail) = self.trail {
+            trail.sent(meta);
+        }
+        self.note(warnings);
+    }
+
     /// Notes what field validation has found in what was sent: a field that is misspelt may be why
     /// the object is refused.
     fn note(&self, warnings: &[String]) {
         *self.noted.lock() = warnings.to_vec();
+    }
+
+    /// Whether who may change an object may also create it, where it is missing.
+    ///
+    /// # Errors
+    /// 403.
+    fn may_create(&self) -> Result<(), Status> {
+        let create = RequestInfo {
+            verb: "create".to_owned(),
+            ..self.info.clone()
+        };
+        authorize(self.user, &create)
     }
 
     fn refuse(&self) -> Status {

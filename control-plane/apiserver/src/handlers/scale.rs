@@ -47,10 +47,7 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
         return Err(cannot_handle(&error));
     }
     let scale: Scale = serde_json::from_slice(&json).map_err(|error| cannot_handle(&error))?;
-    if let Some(trail) = call.trail {
-        trail.sent(&scale.metadata);
-    }
-    call.note(&faults);
+    call.sent(&scale.metadata, &faults);
     let mut outcome = change(call, options, &|_| Ok(scale.clone())).await?;
     outcome.warnings.splice(0..0, faults);
     respond(call, &outcome.record, &outcome.warnings)

@@ -19,6 +19,10 @@ use crate::request::options::{DeleteRequest, ListOptions, WriteOptions};
 /// Objects of a collection that are deleted at the same time.
 const DELETES_AT_ONCE: usize = 16;
 
+/// How often an update tries to create its object, while others create and delete it. Few: what is
+/// not found may also be something else, of which admission says so.
+const CREATES: usize = 16;
+
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted_of(call, false)?;
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
@@ -53,26 +57,27 @@ pub(super) async fn replace(
     match_namespace(call.target(), &mut *given)?;
     check_name(call.target(), given.meta())?;
     let change = |_: &dyn Object| -> Result<Box<dyn Object>, Status> { Ok(given.boxed()) };
-    let update = || registry.update(call.target(), part, &change, caller);
-    let mut updated = match update().await {
-        Err(missing) if missing.code() == 404 && part == Part::Main => {
-            match registry
-                .create(call.target(), creatable(call, &*given, missing)?, caller)
-                .await
-            {
-                // Somebody was faster in creating it.
-                Err(status) if status.reason() == "AlreadyExists" => update().await?,
-                created => created?,
-            }
+    let mut tries = 0;
+    let mut updated = loop {
+        let updated = registry.update(call.target(), part, &change, caller).await;
+        let missing = match updated {
+            Err(missing) if missing.code() == 404 && part == Part::Main => missing,
+            done => break done?,
+        };
+        let object = creatable(call, &*given, missing)?;
+        tries += 1;
+        match registry.create(call.target(), object, caller).await {
+            // Somebody was faster in creating it, and may have deleted it since.
+            Err(status) if status.reason() == "AlreadyExists" && tries < CREATES => {}
+            done => break done?,
         }
-        other => other?,
     };
     updated.warnings.splice(0..0, decoded.warnings);
     outcome(call, updated)
 }
 
-/// What an update of a missing object creates, if its kind is created so: not if it is to be an
-/// object of a certain uid. The version of one that is gone does not count.
+/// What an update of a missing object creates, if its kind is created so and the caller may create:
+/// not if it is to be an object of a certain uid. The version of one that is gone does not count.
 fn creatable(
     call: &Call<'_>,
     given: &dyn Object,
@@ -87,6 +92,7 @@ fn creatable(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: "
         )));
     }
+    call.may_create()?;
     let mut object = given.boxed();
     object.meta_mut().resource_version = None;
     Ok(object)

@@ -53,7 +53,7 @@ async fn names_are_generated() {
     assert_ne!(name(&one), name(&two));
 }
 
-/// A store in which the next so many names of ConfigMaps are taken, whatever they are.
+/// A store in which the next so many names of ConfigMaps and LimitRanges are taken, whatever they are.
 struct Crowded {
     store: Arc<MemoryStore>,
     taken: AtomicUsize,
@@ -65,8 +65,8 @@ struct Crowded {
 impl Store for Crowded {
     async fn create(&self, key: &str, value: Value) -> Result<Record> {
         let one_less = |taken: usize| taken.checked_sub(1);
-        let is_map = key.contains("/configmaps/");
-        if !is_map
+        let is_tried = key.contains("/configmaps/") || key.contains("/limitranges/");
+        if !is_tried
             || self
                 .taken
                 .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
@@ -172,6 +172,23 @@ async fn who_demands_no_version_waits_its_turn() {
     store.faster.store(100, Ordering::SeqCst);
     api.delete(&path).await.ok(200);
     assert_eq!(store.faster.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_update_creates_what_others_create_and_delete() {
+    let path = "/api/v1/namespaces/default/limitranges/a";
+    let range = json!({"metadata": {"name": "a"}, "spec": {"limits": []}});
+    for (taken, code) in [(0, 201), (5, 201), (1000, 409)] {
+        let store = Arc::new(Crowded {
+            store: MemoryStore::new(),
+            taken: AtomicUsize::new(0),
+            faster: AtomicUsize::new(0),
+        });
+        let api = Api::over(store.clone(), |_| {}).await;
+        store.taken.store(taken, Ordering::SeqCst);
+        let answer = api.put(path, &range).await;
+        assert_eq!(answer.code, code, "{taken}: {}", answer.text);
+    }
 }
 
 #[tokio::test]

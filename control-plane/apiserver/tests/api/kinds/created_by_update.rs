@@ -28,6 +28,16 @@ async fn some_kinds_are_created_by_an_update() {
         ),
         ("/api/v1/namespaces/default/endpoints", json!({}), true),
         (
+            "/api/v1/namespaces/default/services",
+            json!({"spec": {"ports": [{"port": 80}]}}),
+            true,
+        ),
+        (
+            "/api/v1/namespaces/default/events",
+            json!({"involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}}),
+            true,
+        ),
+        (
             "/apis/node.k8s.io/v1/runtimeclasses",
             json!({"handler": "h"}),
             true,
