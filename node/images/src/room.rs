@@ -1,8 +1,8 @@
 //! Room on a disk: what stays free of it, and whether more fits.
 //!
 //! A node whose disk is full serves nobody. So what is pulled and unpacked leaves free what the
-//! kubelet would end Pods for (its hard eviction thresholds `imagefs.available` and
-//! `imagefs.inodesFree`): it is refused at once where it is known to be too much, and stops while it is
+//! kubelet would end Pods for (its hard eviction thresholds of `imagefs` and `nodefs`, which are one
+//! disk here): it is refused at once where it is known to be too much, and stops while it is
 //! written where that turns out. How many files an image has shows only then.
 //!
 //! Deliberately absent: making room (the kubelet's garbage collection).

@@ -102,7 +102,8 @@ impl Start {
             maximum: Some(0),
         };
         setrlimit(Resource::Core, none)?;
-        // A guest with all the sockets that it may have leaves room for an agent to connect.
+        // A guest with all the sockets that it may have leaves room for an agent to connect; and a host
+        // has a listener for each Pod and port, and a connection for each client.
         let files = getrlimit(Resource::Nofile);
         let all = Rlimit {
             current: files.maximum,

@@ -19,6 +19,8 @@ pub struct BlobWriter {
     hasher: Hasher,
     written: u64,
     limit: u64,
+    /// A write has failed: the file may have some of it, or none.
+    broken: bool,
     watch: Watch,
     blobs: PathBuf,
 }
@@ -33,14 +35,17 @@ impl BlobWriter {
             hasher: Hasher::default(),
             written: 0,
             limit,
+            broken: false,
             watch: Watch::new(reserve),
             blobs: root.join("blobs/sha256"),
         })
     }
 
     /// Takes more bytes; past the limit it is an error, and so it is where what is left to come does
-    /// not fit on the disk. Blocks on the disk.
+    /// not fit on the disk. After a write that the disk has refused it takes nothing more. Blocks on
+    /// the disk.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.check()?;
         self.written += bytes.len() as u64;
         if self.written > self.limit {
             return Err(io::Error::new(
@@ -49,9 +54,19 @@ impl BlobWriter {
             ));
         }
         self.hasher.update(bytes);
+        self.broken = true;
         self.file.write_all(bytes)?;
+        self.broken = false;
         let (file, left) = (self.file.as_file(), self.limit - self.written);
         self.watch.take(bytes.len() as u64, left, || Disk::of(file))
+    }
+
+    /// What is in the file must be what was digested.
+    fn check(&self) -> io::Result<()> {
+        match self.broken {
+            true => Err(io::Error::other("an earlier part could not be written")),
+            false => Ok(()),
+        }
     }
 
     /// Bytes taken so far.
@@ -61,6 +76,7 @@ impl BlobWriter {
 
     /// Puts the blob under its name if its digest is the expected one. Blocks on the disk.
     pub fn commit(self, expected: &Digest) -> io::Result<()> {
+        self.check()?;
         let actual = self.hasher.finish();
         if actual != *expected {
             return Err(io::Error::new(
@@ -126,5 +142,41 @@ pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Path) -> io::Result<
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_whole_is_not_taken_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ingest", "blobs/sha256"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let begin = || BlobWriter::new(folder.path(), 9, Reserve::default()).unwrap();
+        let whole = Digest::of(b"onetwo");
+        let blob = folder.path().join("blobs/sha256").join(whole.hex());
+        let mut writer = begin();
+        writer.write(b"one").unwrap();
+        let (file, path) = writer.file.into_parts();
+        // One that cannot be written.
+        writer.file = NamedTempFile::from_parts(File::open(&path).unwrap(), path);
+        writer.write(b"two").unwrap_err();
+        let (_, path) = writer.file.into_parts();
+        writer.file = NamedTempFile::from_parts(file, path);
+        writer.write(b"two").unwrap_err();
+        writer.commit(&whole).unwrap_err();
+        assert!(!blob.exists());
+        let mut writer = begin();
+        for part in [b"one", b"two"] {
+            writer.write(part).unwrap();
+        }
+        writer.commit(&whole).unwrap();
+        assert_eq!(fs::read(&blob).unwrap(), b"onetwo");
     }
 }

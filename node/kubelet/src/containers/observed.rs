@@ -1,5 +1,6 @@
 //! What the runtimes have of one Pod.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use coracle_runtime::{
@@ -70,9 +71,19 @@ impl PodRuntime {
 
     /// Whether the sandbox of a container has died.
     pub(crate) fn has_lost_sandbox(&self, of: &ObservedContainer) -> bool {
+        let sandbox = self.sandbox_of(of);
+        sandbox.is_some_and(|sandbox| sandbox.state == SandboxState::NotReady)
+    }
+
+    /// The addresses of a container: its sandbox's.
+    pub(crate) fn ips_of(&self, of: &ObservedContainer) -> &[IpAddr] {
+        let sandbox = self.sandbox_of(of);
+        sandbox.map_or(&[][..], |sandbox| &sandbox.config.ips[..])
+    }
+
+    fn sandbox_of(&self, of: &ObservedContainer) -> Option<&PodSandbox> {
         let own = |s: &&ObservedSandbox| s.sandbox.id == of.container.sandbox;
-        let sandbox = self.sandboxes.iter().find(own);
-        sandbox.is_some_and(|s| s.sandbox.state == SandboxState::NotReady)
+        self.sandboxes.iter().find(own).map(|s| &s.sandbox)
     }
 
     /// How many sandboxes of that runtime the Pod has had, as far as is known.

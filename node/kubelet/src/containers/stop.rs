@@ -106,12 +106,13 @@ async fn pre_stop(
     if *deadline.borrow() <= Instant::now() {
         return;
     }
-    let ips = pod::reported_ips(pod);
+    // What the API knows of the Pod may be older than the container.
+    let known = node.cache.pod(pod::uid(pod));
     let hooked = Hooked {
         node,
         runtime: runtime.as_ref(),
         pod,
-        ips: &ips,
+        ips: known.ips_of(of),
         container,
         id: of.id(),
     };

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::streaming::PortConnection;
+use futures::FutureExt;
 use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, EnvVar, ExecAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -68,19 +70,22 @@ impl Purpose {
 /// An HTTP response.
 pub(crate) struct Answer {
     status: u16,
-    body: Vec<u8>,
+    /// As far as it is read; or how it broke off.
+    body: Result<Vec<u8>, String>,
 }
 
 impl Answer {
     /// What is to be told of a success, or why it is none.
     fn verdict(&self) -> Result<Option<String>, Fault> {
+        let broken = |why: &String| Fault::Broken(why.clone());
+        let body = self.body.as_ref().map_err(broken)?;
         let status = self.status;
         match status {
             200..300 => Ok(None),
             // It leads to another host, or nowhere: this one has answered.
             300..400 => Ok(Some(format!(
                 "Probe terminated redirects, Response body: {}",
-                String::from_utf8_lossy(&self.body)
+                String::from_utf8_lossy(body)
             ))),
             _ => {
                 let why = format!("HTTP probe failed with statuscode: {status}");
@@ -392,16 +397,7 @@ where
         let request = request.map_err(|error| error.to_string())?;
         let response = sender.send_request(request).await;
         let mut response = response.map_err(|error| error.to_string())?;
-        let mut body = Vec::new();
-        while let Some(Ok(frame)) = response.body_mut().frame().await {
-            if let Some(data) = frame.data_ref() {
-                body.extend_from_slice(data);
-            }
-            if body.len() > MAX_BODY {
-                body.truncate(MAX_BODY);
-                break;
-            }
-        }
+        let body = read(response.body_mut()).await;
         let location = response.headers().get(http::header::LOCATION);
         let location = location
             .and_then(|value| value.to_str().ok())
@@ -416,9 +412,25 @@ where
         ended = &mut connection => match ended {
             // The answer may be in already, with the connection closed behind it.
             Ok(()) => exchange.await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => exchange.now_or_never().unwrap_or_else(|| Err(error.to_string())),
         },
     }
+}
+
+/// Reads a body as far as it is of interest.
+async fn read(body: &mut Incoming) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        if let Some(data) = frame.data_ref() {
+            bytes.extend_from_slice(data);
+        }
+        if bytes.len() > MAX_BODY {
+            bytes.truncate(MAX_BODY);
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Speaks TLS, with one of these protocols above it if any is named.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::*;
 
@@ -48,10 +49,50 @@ fn redirects_that_are_not_followed_are_told() {
         (199, Err("HTTP probe failed with statuscode: 199")),
         (404, Err("HTTP probe failed with statuscode: 404")),
     ] {
-        let body = b"moved".to_vec();
+        let body = Ok(b"moved".to_vec());
         let verdict = Answer { status, body }.verdict();
         let expected = expected.map_err(|why: &str| Fault::Failed(why.to_owned()));
         assert_eq!(verdict, expected, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_says_nothing() {
+    let address = Address {
+        host: "10.0.0.1".to_owned(),
+        port: 80,
+        of_pod: None,
+    };
+    for (said, expected) in [
+        ("200 OK\r\nContent-Length: 5\r\n\r\nwhole", "fine"),
+        ("200 OK\r\n\r\nto the end", "fine"),
+        ("404 Not Found\r\nContent-Length: 5\r\n\r\nwhole", "failed"),
+        ("200 OK\r\nContent-Length: 9\r\n\r\nwhole", "broken"),
+        (
+            "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nwhole",
+            "broken",
+        ),
+        ("404 Not Found\r\nContent-Length: 9\r\n\r\nwhole", "broken"),
+    ] {
+        let (client, mut server) = duplex(1 << 10);
+        let serving = async move {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(server.read_u8().await.unwrap());
+            }
+            let said = format!("HTTP/1.1 {said}");
+            server.write_all(said.as_bytes()).await.unwrap();
+        };
+        let asking = request(client, &address, "/", &[], Purpose::Probe);
+        let (answered, ()) = tokio::join!(asking, serving);
+        let (answer, _) = answered.unwrap();
+        let found = match answer.verdict() {
+            Ok(_) => "fine",
+            Err(Fault::Failed(_)) => "failed",
+            Err(Fault::Broken(_)) => "broken",
+            Err(Fault::Unknown(_)) => "unknown",
+        };
+        assert_eq!(found, expected, "{said}");
     }
 }
 

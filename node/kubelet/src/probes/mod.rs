@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     Failed(String),
     /// It could not be tried. That says nothing of the container, and is no result.
     Unknown(String),
+    /// Its answer broke off, which is no result either.
+    Broken(String),
 }
 
 impl Fault {
@@ -64,6 +66,9 @@ impl Fault {
             Self::Failed(why) => format!("{kind} probe failed: {why}"),
             Self::Unknown(why) => {
                 format!("{kind} probe errored and resulted in unknown state: {why}")
+            }
+            Self::Broken(why) => {
+                format!("{kind} probe errored and resulted in failure state: {why}")
             }
         }
     }

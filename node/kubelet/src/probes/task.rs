@@ -86,7 +86,7 @@ impl ProbeTask {
                 let recorder = &self.node.recorder;
                 recorder.pod(&self.pod, name, Severity::Warning, reason, text);
             }
-            if let Err(Fault::Unknown(_)) = result {
+            if let Err(Fault::Unknown(_) | Fault::Broken(_)) = result {
                 continue;
             }
             let Some(settled) = threshold.settle(result.is_ok()) else {

@@ -123,6 +123,40 @@ async fn a_container_whose_start_fails_by_a_hook_hears_of_its_end() {
     kubelet.stop().await;
 }
 
+/// The API has not heard of its address by then.
+#[tokio::test]
+async fn a_container_whose_start_fails_by_a_hook_is_found_by_the_other() {
+    let deadline = Duration::from_secs(20);
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let listens = Behaviour {
+        listens: vec![port],
+        ..Behaviour::default()
+    };
+    world.runtime.behave("main", listens);
+    let kubelet = world.start();
+    let hooks = json!({"lifecycle": {
+        "postStart": {"httpGet": {"host": "127.0.0.1", "port": port, "path": "/begun"}},
+        "preStop": {"httpGet": {"port": port, "path": "/ends"}},
+    }});
+    world.pod("web", hooks, json!({"restartPolicy": "Never"}));
+    let told = tokio::time::timeout(deadline, socket.accept()).await;
+    let (begun, _) = told.expect("the first hook ran").unwrap();
+    let known = async {
+        while world.network.listeners.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let known = tokio::time::timeout(deadline, known).await;
+    known.expect("the network knows where it listens");
+    // No answer is a failure.
+    drop(begun);
+    let told = tokio::time::timeout(deadline, socket.accept()).await;
+    told.expect("the other hook ran").unwrap();
+    kubelet.stop().await;
+}
+
 #[tokio::test]
 async fn a_container_whose_hook_fails_backs_off() {
     let world = World::new();

@@ -202,6 +202,15 @@ impl PodNamespace {
         pod::attach(&self.names, &self.claim, address, self.node, users)
     }
 
+    /// Waits until what is sent to the Pod of an address, and by it, arrives; for some seconds where it
+    /// does not.
+    pub(crate) fn settle(&self, address: IpAddr) -> io::Result<()> {
+        match address {
+            IpAddr::V4(address) => pod::settle(&self.names, address),
+            IpAddr::V6(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Removes the namespace of a Pod. That there is none is no error.
     pub(crate) fn detach(&self, address: IpAddr) -> io::Result<()> {
         match address {

@@ -18,6 +18,7 @@
 //! file keeps them, so that a sandbox that is made anew finds the same.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -145,17 +146,20 @@ pub(super) fn attach(
     let link = machine.index(&links)?;
     links.mark(link, LINK_GROUP, &claim.encode())?;
     set_up(&mut links, &machine)?;
-    apply::inside(&file, || {
-        let mut links = Links::open()?;
-        let link = set_up(&mut links, &pod)?;
-        links.wait_for_carrier(link)
-    })?;
-    links.wait_for_carrier(link)?;
+    apply::inside(&file, || set_up(&mut Links::open()?, &pod))?;
     Ok(namespace)
 }
 
-/// Brings an end in line, in the namespace of the calling thread: its link.
-fn set_up(links: &mut Links, end: &End) -> io::Result<u32> {
+/// Waits until both ends of a Pod's pair send what they are given. A Pod with rights to its network may
+/// hold its own end back: nobody else is to wait meanwhile.
+pub(super) fn settle(names: &Names, address: Ipv4Addr) -> io::Result<()> {
+    let file = File::open(names.pod_namespace(address))?;
+    apply::inside(&file, || apply::carries(INSIDE))?;
+    apply::carries(&names.pod_link(address))
+}
+
+/// Brings an end in line, in the namespace of the calling thread.
+fn set_up(links: &mut Links, end: &End) -> io::Result<()> {
     let link = end.index(links)?;
     apply::set_all(&end.settings)?;
     if let Some(address) = end.address {
@@ -168,8 +172,7 @@ fn set_up(links: &mut Links, end: &End) -> io::Result<u32> {
         destination: end.destination,
         way: end.way,
         link,
-    })?;
-    Ok(link)
+    })
 }
 
 /// Removes the namespace of a Pod. That there is none is no error.

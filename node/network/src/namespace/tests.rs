@@ -233,7 +233,10 @@ fn called(server: &TcpListener, stream: io::Result<std::net::TcpStream>) -> std:
 
 /// The namespace of a Pod with containers.
 fn attach(node: &PodNamespace, address: &str) -> File {
-    File::open(node.attach(address.parse().unwrap(), None).unwrap()).unwrap()
+    let address = address.parse().unwrap();
+    let file = node.attach(address, None).unwrap();
+    node.settle(address).unwrap();
+    File::open(file).unwrap()
 }
 
 #[test]

@@ -66,11 +66,16 @@ impl Pool {
         address: IpAddr,
         users: Option<IdRange>,
     ) -> io::Result<PathBuf> {
-        let _plumbing = self.plumbing.lock();
-        if self.addresses.lock().address(uid) != Some(address) {
-            return Err(io::Error::other("the Pod has gone"));
-        }
-        node.attach(address, users)
+        let file = {
+            let _plumbing = self.plumbing.lock();
+            if self.addresses.lock().address(uid) != Some(address) {
+                return Err(io::Error::other("the Pod has gone"));
+            }
+            node.attach(address, users)?
+        };
+        // A Pod that keeps its link down keeps nobody else from the network.
+        node.settle(address)?;
+        Ok(file)
     }
 
     /// Removes the namespace of a Pod, and gives its address back.

@@ -62,8 +62,10 @@ impl Node {
 
     /// The namespace of a Pod with containers.
     fn pod(&self, address: &str) -> File {
-        let attached = self.namespace.attach(address.parse().unwrap(), None);
-        File::open(attached.unwrap()).unwrap()
+        let address = address.parse().unwrap();
+        let attached = self.namespace.attach(address, None).unwrap();
+        self.namespace.settle(address).unwrap();
+        File::open(attached).unwrap()
     }
 
     fn single() -> Self {

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use coracle_runtime::{ContainerId, Exit, Resources};
 use parking_lot::Mutex;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use crate::confine;
 use crate::guest::cpu::Ticker;
@@ -46,15 +46,6 @@ use ports::Ports;
 /// Runs the process.
 pub(crate) fn main(args: &[OsString], network: NetworkFactory) -> Result<(), String> {
     let start = Start::new(args)?;
-    // A listener per Pod and port, and a connection per client: as many as the system grants.
-    let files = getrlimit(Resource::Nofile);
-    let all = Rlimit {
-        current: files.maximum,
-        maximum: files.maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, all) {
-        eprintln!("raising the limit of open files: {error}");
-    }
     confine::guests().map_err(|error| format!("confining the guest process: {error}"))?;
     let engine = engine::pooling().map_err(|error| format!("{error:#}"))?;
     let ticker = Ticker::start(&engine).map_err(|error| error.to_string())?;

@@ -5,7 +5,8 @@
 //! up, with all the guests of the process. So what changed back before it was told is not told at
 //! all, and the rest in batches with a pause between them.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -60,28 +61,40 @@ pub(crate) struct Hub {
 struct Listeners {
     /// As agents know it.
     told: HashSet<Bound>,
-    /// Those of which the contrary is true by now.
-    untold: HashSet<Bound>,
+    /// Those of which the contrary is true by now, and their places in the order in which that came.
+    untold: HashMap<Bound, u64>,
+    /// The same by their places. Who came first is told first: a guest that listens over and over keeps
+    /// no other's from being told, and what gives way is told before what comes in its place.
+    order: BTreeMap<u64, Bound>,
+    next: u64,
 }
 
 impl Listeners {
     fn set(&mut self, bound: Bound, listens: bool) {
         if self.told.contains(&bound) == listens {
-            self.untold.remove(&bound);
-        } else {
-            self.untold.insert(bound);
+            self.take(&bound);
+        } else if let Entry::Vacant(vacant) = self.untold.entry(bound) {
+            self.order.insert(self.next, vacant.key().clone());
+            vacant.insert(self.next);
+            self.next += 1;
         }
+    }
+
+    /// Whether it was still to be told.
+    fn take(&mut self, bound: &Bound) -> bool {
+        let place = self.untold.remove(bound);
+        place.is_some_and(|place| self.order.remove(&place).is_some())
     }
 
     /// Takes what is to be told now, so much at most.
     fn tell(&mut self, most: usize) -> Vec<Event> {
-        let next: Vec<Bound> = self.untold.iter().take(most).cloned().collect();
+        let next: Vec<Bound> = self.order.values().take(most).cloned().collect();
         let tell = |bound| self.tell_one(bound);
         next.into_iter().filter_map(tell).collect()
     }
 
     fn tell_one(&mut self, bound: Bound) -> Option<Event> {
-        if !self.untold.remove(&bound) {
+        if !self.take(&bound) {
             return None;
         }
         if self.told.remove(&bound) {
@@ -268,6 +281,37 @@ mod tests {
         }
         assert_eq!(listeners.tell(3).len(), 3);
         assert_eq!(listeners.tell(3).len(), 1);
+    }
+
+    #[test]
+    fn who_listens_over_and_over_keeps_nobody_from_being_told() {
+        let mut listeners = Listeners::default();
+        for port in 1..=100 {
+            listeners.set(listener(port), true);
+        }
+        listeners.set(listener(1000), true);
+        let mut heard = Vec::new();
+        for _ in 0..11 {
+            let events = told(&listeners.tell(10));
+            for (port, listens) in &events {
+                listeners.set(listener(*port), !listens);
+            }
+            heard.extend(events);
+        }
+        assert!(heard.contains(&(1000, true)), "{heard:?}");
+    }
+
+    #[test]
+    fn what_gives_way_is_told_before_what_comes_in_its_place() {
+        let mut listeners = Listeners::default();
+        for port in 1..=9 {
+            listeners.set(listener(port), true);
+            listeners.tell(1);
+            listeners.set(listener(port), false);
+            listeners.set(listener(port + 1), true);
+            let events = listeners.tell(2);
+            assert!(matches!(&*events, [Event::Unbound(_), Event::Bound(_)]));
+        }
     }
 
     /// An agent that is slow by a little is not cut off for what a guest does.
