@@ -37,8 +37,21 @@ pub(crate) fn part_mounts() -> io::Result<()> {
     Ok(mount_change("/", private)?)
 }
 
-/// Changes a mount that is in no namespace yet.
+/// Changes a mount, by its root.
 pub(crate) fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr) -> io::Result<()> {
+    set_attributes_of(tree, attributes, libc::AT_EMPTY_PATH)
+}
+
+/// Changes a mount, by its root, with all that is mounted below it.
+pub(crate) fn set_all_attributes(tree: &OwnedFd, attributes: &libc::mount_attr) -> io::Result<()> {
+    set_attributes_of(tree, attributes, libc::AT_EMPTY_PATH | libc::AT_RECURSIVE)
+}
+
+fn set_attributes_of(
+    tree: &OwnedFd,
+    attributes: &libc::mount_attr,
+    flags: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the path is a string and the attributes are of the size that is given; both live
     // until the call returns.
     let set = unsafe {
@@ -46,7 +59,7 @@ pub(crate) fn set_attributes(tree: &OwnedFd, attributes: &libc::mount_attr) -> i
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            flags,
             &raw const *attributes,
             size_of::<libc::mount_attr>(),
         )

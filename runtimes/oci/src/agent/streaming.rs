@@ -25,6 +25,8 @@ use super::shim::Shim;
 use super::{Entry, Inner};
 use crate::console::{self, Console};
 use crate::protocol::{Exec, Request, Response};
+use crate::snapshots::UserFiles;
+use crate::spec;
 
 /// The end of a process of a shim, as it was answered.
 type Answer = JoinHandle<Option<io::Result<Response>>>;
@@ -42,6 +44,13 @@ impl Inner {
         let mut process = spec["process"].clone();
         process["args"] = config.command.into();
         process["terminal"] = config.terminal.into();
+        // Earlier releases have made containers without one.
+        let users = || match self.read_made(entry)? {
+            Some(made) => self.snapshots.users(&made.layers),
+            None => Ok(UserFiles::default()),
+        };
+        spec::give_home(&mut process, users)
+            .map_err(|error| Error::io("reading the users of an image", error))?;
         let mut exec = Exec {
             container: id.clone(),
             process,

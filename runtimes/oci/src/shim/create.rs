@@ -8,18 +8,18 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coracle_images::unpack::Root;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use rustix::fs::fstat;
 use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::executor::{Confined, Joins};
+use super::landing::KERNEL;
+use super::nesting;
 use super::staging;
 use super::users::{self, Users};
 use crate::devices::{self, Filter};
@@ -210,25 +210,20 @@ fn mount(start: &Start, stdio: &Stdio) -> Result<(), String> {
         let Some(users) = users else {
             overlay::overlay(&start.lowers, Some(&upper), &of("rootfs"), flags)?;
             check_folders(&of("rootfs"))?;
-            let root = Root::open(&of("rootfs"))?;
-            check_mounts(&root, destinations(&start.bundle)?)?;
-            root.make_folder(cwd)?;
-            return Ok(());
+            Root::open(&of("rootfs"))?.make_folder(cwd)?;
+            return nesting::nest(start, &of("rootfs"));
         };
         users.give_pipes(stdio)?;
         users.give_folder(upper.files)?;
         users.overlay(&start.lowers, Some(&upper), &place::rootfs(), flags)?;
         check_folders(&place::rootfs())?;
         let root = Root::open(&place::rootfs())?;
-        check_mounts(&root, destinations(&start.bundle)?)?;
         root.make_folder(cwd)?;
-        users.give_made(&root, cwd)
+        users.give_made(&root, cwd)?;
+        nesting::nest(start, &place::rootfs())
     };
     mount().map_err(|error| format!("mounting the container's files: {error}"))
 }
-
-/// Folders of the kernel in a container.
-const KERNEL: [&str; 3] = ["dev", "proc", "sys"];
 
 /// Refuses a container's files in which a folder of the kernel is anything else. libcontainer (0.7)
 /// mounts where a link leads within the container, but makes links in `dev` by their paths on the machine,
@@ -242,35 +237,6 @@ fn check_folders(root: &Path) -> io::Result<()> {
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Where a container has mounts.
-fn destinations(bundle: &Path) -> io::Result<Vec<PathBuf>> {
-    let spec = Spec::load(bundle.join("config.json"));
-    let spec = spec.map_err(|error| io::Error::other(error.to_string()))?;
-    let mounts = spec.mounts().iter().flatten();
-    Ok(mounts.map(|mount| mount.destination().clone()).collect())
-}
-
-/// Refuses mounts that lie in place of the image, by their paths or by links of the image: whoever writes
-/// to such a volume would decide what the folders of the kernel are.
-fn check_mounts(root: &Root, destinations: Vec<PathBuf>) -> io::Result<()> {
-    let place = |path: &Path| -> io::Result<_> {
-        let found = fstat(root.any(path)?)?;
-        Ok((found.st_dev, found.st_ino))
-    };
-    let own = place(Path::new(""))?;
-    for destination in destinations {
-        // What is not there is made when it is mounted, below what is.
-        if place(&destination).is_ok_and(|found| found == own) {
-            let message = format!(
-                "a volume cannot be mounted at {}, in place of the image",
-                destination.display()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
     }
     Ok(())
@@ -357,22 +323,6 @@ mod tests {
                 assert_eq!(found, refused, "{target}");
             }
             assert_eq!(check(&|root| fs::write(root.join(name), "")), refused);
-        }
-    }
-
-    #[test]
-    fn no_volume_takes_the_place_of_the_image() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("data")).unwrap();
-        symlink("/", folder.path().join("link")).unwrap();
-        symlink("data/../link", folder.path().join("far")).unwrap();
-        let root = Root::open(folder.path()).unwrap();
-        let check = |path: &str| check_mounts(&root, vec![path.into()]).is_ok();
-        for fine in ["/data", "/none", "/link/data", "/data/none"] {
-            assert!(check(fine), "{fine}");
-        }
-        for refused in ["/", "/link", "/far", "/data/..", "/.."] {
-            assert!(!check(refused), "{refused}");
         }
     }
 }

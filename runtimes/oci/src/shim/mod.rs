@@ -16,7 +16,9 @@
 mod connection;
 mod create;
 mod executor;
+mod landing;
 mod namespaces;
+mod nesting;
 mod pause;
 mod run;
 mod staging;

@@ -65,15 +65,17 @@ pub(super) fn put_images(staged: &[Staged], users: Option<&Users>) -> io::Result
 }
 
 fn take_one(of: &Staged) -> io::Result<Taken<'_>> {
+    tree_of(of, &source(of)?)
+}
+
+/// The source of a volume, as the machine has it.
+pub(super) fn source(of: &Staged) -> io::Result<OwnedFd> {
     let resolve = match of.without_links {
         true => ResolveFlags::NO_SYMLINKS,
         false => ResolveFlags::empty(),
     };
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    tree_of(
-        of,
-        &openat2(CWD, &of.source, flags, Mode::empty(), resolve)?,
-    )
+    Ok(openat2(CWD, &of.source, flags, Mode::empty(), resolve)?)
 }
 
 fn tree_of<'a>(of: &'a Staged, source: &OwnedFd) -> io::Result<Taken<'a>> {

@@ -31,7 +31,7 @@ use crate::snapshots::UserFiles;
 
 pub(crate) use capabilities::Capabilities;
 pub(crate) use device::Device;
-pub(crate) use user::of_image;
+pub(crate) use user::{give_home, of_image};
 
 /// Where programs are looked for if neither the image nor the container says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,6 +1,8 @@
 //! As whom a container runs: what the Pod says over what the image says, by the image's own files
 //! of users and groups (passwd(5), group(5)).
 
+use std::io;
+
 use coracle_runtime::{ContainerUser, IdRange, ImageUser, Security};
 use serde_json::{Value, json};
 
@@ -105,6 +107,26 @@ pub(super) fn resolve(
             supplemental_groups: groups,
         }),
     }
+}
+
+/// Names the folder of its user to a process that has none, or an empty one. Where that is so
+/// libcontainer asks the C library, inside the container: that loads what nsswitch.conf names there,
+/// into a process that has more rights than the container and no filter.
+pub(crate) fn give_home(
+    process: &mut Value,
+    users: impl FnOnce() -> io::Result<UserFiles>,
+) -> io::Result<()> {
+    let uid = process["user"]["uid"].as_u64();
+    let uid = uid.and_then(|uid| u32::try_from(uid).ok()).unwrap_or(0);
+    let env = process["env"].as_array().cloned().unwrap_or_default();
+    let value = |entry: &Value| Some(entry.as_str()?.strip_prefix("HOME=")?.to_owned());
+    if env.iter().filter_map(value).any(|value| !value.is_empty()) {
+        return Ok(());
+    }
+    let mut env: Vec<Value> = env.into_iter().filter(|e| value(e).is_none()).collect();
+    env.push(format!("HOME={}", home(uid, &users()?)).into());
+    process["env"] = env.into();
+    Ok(())
 }
 
 /// The folder of a user, as the image says; the root where it does not.

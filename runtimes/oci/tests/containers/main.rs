@@ -7,6 +7,7 @@
 mod isolation;
 mod lifecycle;
 mod limits;
+mod nesting;
 mod node;
 mod sharing;
 mod streaming;
@@ -48,6 +49,8 @@ const TESTS: &[Test] = tests![
     sharing::a_pod_ends_with_its_first_process,
     sharing::mounts_are_seen_where_a_volume_says_so,
     sharing::volumes_that_have_become_links_are_not_followed,
+    nesting::links_in_a_volume_lead_no_other_out_of_it,
+    nesting::volumes_lie_below_volumes_with_rights_of_their_own,
     streaming::further_processes_have_streams_of_their_own,
     streaming::further_processes_may_run_on_a_terminal,
     streaming::those_who_attach_hear_and_are_heard,

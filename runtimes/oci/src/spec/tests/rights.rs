@@ -60,6 +60,36 @@ fn nobody_looks_for_a_home_in_the_container() {
 }
 
 #[test]
+fn further_processes_of_earlier_containers_are_given_a_home() {
+    let passwd = "root:x:0:0::/root:/bin/sh\nown:x:7:7::/own:\n";
+    for (uid, env, expected) in [
+        (0, json!(["A=1", "HOME=/pod"]), json!(["A=1", "HOME=/pod"])),
+        (0, json!(["A=1"]), json!(["A=1", "HOME=/root"])),
+        (
+            7,
+            json!(["HOME=", "HOMES=/x"]),
+            json!(["HOMES=/x", "HOME=/own"]),
+        ),
+        (9, json!([]), json!(["HOME=/"])),
+        (7, Value::Null, json!(["HOME=/own"])),
+    ] {
+        let mut process = json!({ "user": { "uid": uid }, "env": env });
+        let users = || {
+            Ok(UserFiles {
+                passwd: passwd.into(),
+                ..UserFiles::default()
+            })
+        };
+        give_home(&mut process, users).unwrap();
+        assert_eq!(process["env"], expected, "{uid} {env}");
+    }
+    // Who has one needs nobody's users.
+    let mut process = json!({ "env": ["HOME=/pod"] });
+    let none = || Err(std::io::Error::other("unread"));
+    give_home(&mut process, none).unwrap();
+}
+
+#[test]
 fn processes_have_the_profile_of_apparmor() {
     check(|_| (), "/process/apparmorProfile", Value::Null);
     check(
