@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/kubeconfig            the admin's kubeconfig
 //! DIR/registry-credentials  user:password for pushes
+//! DIR/registry-address      where the embedded registry is reached
 //! DIR/pki/                  CA, keys and certificates of the control plane
 //! DIR/db/                   the store
 //! DIR/registry/             the embedded registry

@@ -18,7 +18,7 @@
 //! **Invariant**: this crate alone sees the store. **Invariant**: nothing durable is kept
 //! anywhere else, so that any number of servers can run over one store.
 //!
-//! Deliberately absent until their issues: RBAC, webhooks and custom resources.
+//! Deliberately absent so far: RBAC, webhooks and custom resources.
 
 pub mod admission;
 mod answer;

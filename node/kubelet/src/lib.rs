@@ -12,8 +12,9 @@
 //! store: those come in through [`coracle_runtime::RuntimeService`], [`PodNetwork`] and
 //! [`Images`].
 //!
-//! Deliberately absent: state of its own on disk. After a restart everything is found again in
-//! the API and in the runtimes.
+//! Deliberately absent: state of its own on disk, but for what a Pod was given (resources, users)
+//! and what a disk holds for it, in the Pod's folder. After a restart everything else is found again
+//! in the API and in the runtimes.
 
 mod access;
 mod admission;
