@@ -156,12 +156,15 @@ fn ports_of_guests_are_forwarded() {
         "deployment/hello-http",
         "--timeout=60s",
     ]);
-    let output = cluster.folder().join("forward");
-    let (_running, address) = forward(&kubectl, "deployment/hello-http", 8080, &output);
-    for _ in 0..3 {
-        let (status, body) = http_get(&address, "/greet").unwrap();
-        assert_eq!(status, 200);
-        assert!(body.contains("Hello from hello-http-"), "{body}");
+    // Of a Service kubectl is told the Service's port.
+    for (to, port) in [("deployment/hello-http", 8080), ("service/hello-http", 80)] {
+        let output = cluster.folder().join(format!("forward-{port}"));
+        let (_running, address) = forward(&kubectl, to, port, &output);
+        for _ in 0..3 {
+            let (status, body) = http_get(&address, "/greet").unwrap();
+            assert_eq!(status, 200);
+            assert!(body.contains("Hello from hello-http-"), "{body}");
+        }
     }
     let exec = ["exec", "deployment/hello-http", "--", "ls"];
     let refused = kubectl.run(&exec);

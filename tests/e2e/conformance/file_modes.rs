@@ -45,9 +45,9 @@ fn non_root() -> Value {
     json!({"runAsUser": 1000})
 }
 
-/// A user whom only the volumes' group lets in.
-fn of_group() -> Value {
-    json!({"runAsUser": 1000, "fsGroup": 1001})
+/// A user whom only the volumes' group lets in, whichever policy says when they are given to it.
+fn of_group(policy: &str) -> Value {
+    json!({"runAsUser": 1000, "fsGroup": 1001, "fsGroupChangePolicy": policy})
 }
 
 /// Must: a ConfigMap is read in the volume.
@@ -128,7 +128,8 @@ fn secrets_should_be_consumable_from_pods_in_volume_with_defaultmode_set() {
 #[test]
 fn secrets_should_be_consumable_from_pods_in_volume_as_non_root_with_defaultmode_and_fsgroup_set() {
     let volume = with_default_mode(secret(), 0o440);
-    consumable("Secret", volume, KEY, of_group(), "-r--r-----");
+    let user = of_group("Always");
+    consumable("Secret", volume, KEY, user, "-r--r-----");
 }
 
 /// Must: a Secret is read where the volume maps it.
@@ -153,7 +154,8 @@ fn projected_secret_should_be_consumable_from_pods_in_volume_with_defaultmode_se
 fn projected_secret_should_be_consumable_from_pods_in_volume_as_non_root_with_defaultmode_and_fsgroup_set()
  {
     let volume = with_default_mode(projected("secret"), 0o440);
-    consumable("Secret", volume, KEY, of_group(), "-r--r-----");
+    let user = of_group("OnRootMismatch");
+    consumable("Secret", volume, KEY, user, "-r--r-----");
 }
 
 /// Must: a Secret is read where a projected volume maps it.

@@ -238,7 +238,7 @@ fn probing_container_should_have_monotonically_increasing_restart_count() {
     let script = format!("{SERVE}\nsleep 1; rm /healthy; {asked}");
     let pod = probed(&script, "livenessProbe", healthz());
     place.make("Pod", "probed", &pod);
-    // Waits between them grow: the third takes half a minute.
+    // Waits between them grow: the third takes half a minute. Upstream waits for two more.
     for count in ["1", "2", "3"] {
         place.wait_value(&["pod", "probed"], RESTARTS, count);
         // It has not ended by itself, and had the time to end that even a Pod without any is given.

@@ -421,12 +421,15 @@ fn projected_combined_should_project_all_components_that_make_up_the_projection_
         "config-data",
         "podname",
         "cpu_limit",
+        "cpu_request",
+        "memory_limit",
         "memory_request",
     ];
     let files = names.map(|name| format!("/etc/all/{name}"));
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
     let said = read(&kubectl, &[("all", volume)], &files, resources());
-    let texts = ["value-1", "value-1", "inspect", "2", "33554432"];
+    let own = ["2", "1", "67108864", "33554432"];
+    let texts = ["value-1", "value-1", "inspect"].into_iter().chain(own);
     for (file, text) in files.iter().zip(texts) {
         has_lines(&said, &[&format!("{file}: {text}")]);
     }

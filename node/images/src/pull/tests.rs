@@ -154,6 +154,26 @@ async fn many_pulls_of_one_image_at_once() {
 }
 
 #[tokio::test]
+async fn pulls_of_many_images_at_once() {
+    let registry = TestRegistry::start().await;
+    let node = node_of(&registry);
+    let names: Vec<String> = (0..10).map(|number| format!("app-{number}:v1")).collect();
+    let module = |name: &str| {
+        let text = format!("(module (func (export \"{name}\")))");
+        wat::parse_str(text).unwrap()
+    };
+    for name in &names {
+        push_module(&registry, name, &module(name)).await;
+    }
+    let pulls = names.iter().map(|name| node.pull(name));
+    let images = futures::future::join_all(pulls).await;
+    for (name, image) in names.iter().zip(images) {
+        assert_eq!(node.module(&image.unwrap()), module(name), "{name}");
+    }
+    assert_eq!(node.puller.store().images().len(), names.len());
+}
+
+#[tokio::test]
 async fn errors_say_the_cause() {
     let registry = TestRegistry::start().await;
     push_module(&registry, "app:v1", MODULE).await;

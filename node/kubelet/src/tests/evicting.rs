@@ -117,6 +117,36 @@ async fn a_node_that_is_short_says_so_refuses_pods_and_ends_one() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_short_of_inodes_ends_a_pod() {
+    let mut world = World::new();
+    let disk = rustix::fs::statvfs(world.root.path()).unwrap();
+    if disk.f_files == 0 {
+        eprintln!("SKIPPED: a disk has as many inodes as it needs");
+        return;
+    }
+    let kubelet = world.start();
+    world.pod("web", json!({}), json!({}));
+    world.api.object(&path("web"), "it runs", is_ready).await;
+    kubelet.stop().await;
+
+    world.policy.eviction = hard(&format!("nodefs.inodesFree<{NEVER_ENOUGH}"));
+    let kubelet = world.start();
+    let pod = world
+        .api
+        .object(&path("web"), "it is evicted", evicted)
+        .await;
+    let message = pod["status"]["message"].as_str().unwrap();
+    let begin = "The node was low on resource: inodes. Threshold quantity: 9223372036854775807, ";
+    assert!(message.starts_with(begin), "{message}");
+    let pressed = |node: &Value| condition(node, "DiskPressure") == "True";
+    world
+        .api
+        .object("/api/v1/nodes/n1", "the node says so", pressed)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn what_has_ended_and_images_make_room_first() {
     let mut world = World::new();
     let once = Behaviour {

@@ -295,6 +295,30 @@ async fn hostile_layers_are_refused() {
 }
 
 #[tokio::test]
+async fn attributes_of_programs_are_set_and_others_left_out() {
+    let items = [
+        Attribute("own", "user.own"),
+        Attribute("machine", "trusted.own"),
+        Attribute("label", "security.selinux"),
+    ];
+    let Some(image) = Image::of(&[&items]) else {
+        return;
+    };
+    image.unpack().await.unwrap();
+    let files = image.snapshots.lowers(&image.layers).remove(0);
+    let read = |path: &str, name: &str| {
+        let mut value = [0_u8; 8];
+        let size = rustix::fs::lgetxattr(files.join(path), name, &mut value).ok()?;
+        Some(value[..size].to_vec())
+    };
+    assert_eq!(read("own", "user.own").as_deref(), Some(&b"y"[..]));
+    assert_eq!(read("machine", "trusted.own"), None);
+    // Where there are labels, every file has one.
+    let label = read("label", "security.selinux");
+    assert_ne!(label.as_deref(), Some(&b"y"[..]));
+}
+
+#[tokio::test]
 async fn users_that_are_a_device_are_not_opened() {
     for layers in [
         &[&[Device("etc/passwd", 1, 3)][..]][..],

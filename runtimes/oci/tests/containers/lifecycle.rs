@@ -117,6 +117,8 @@ pub(crate) async fn the_death_of_a_shim_ends_its_containers() {
     let (pid, shim) = Identity::living(&node.shim_folder(&pod.sandbox))
         .unwrap()
         .unwrap();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    assert_eq!(threads.count(), 1, "what forks has no threads");
     // What made the container may still be on its way out.
     let only_child = async {
         loop {

@@ -48,7 +48,9 @@ async fn volumeattachment_conformance_should_run_through_the_lifecycle_of_a_volu
     }
     attachments.delete_all("va-e2e=updated").await;
     assert!(attachments.list("va-e2e=updated").await.is_empty());
-    attachments.gone("va-2").await;
+    for name in ["va-2", "va-3"] {
+        attachments.gone(name).await;
+    }
 }
 
 /// Must: a VolumeAttachment is created.
