@@ -1,6 +1,9 @@
-//! Guests that misbehave, and what a user sees of it.
+//! Guests and containers that misbehave, and what a user sees of it.
 
-use crate::cluster::{Cluster, eventually, kubectl_available, sample};
+use serde_json::{Value, json};
+
+use crate::cluster::busybox::{cluster_with_busybox, push_image};
+use crate::cluster::{Cluster, Kubectl, eventually, kubectl_available, sample};
 
 const TERMINATED: &str = ".status.containerStatuses[0].state.terminated";
 const LAST: &str = ".status.containerStatuses[0].lastState.terminated";
@@ -107,6 +110,108 @@ fn images_that_cannot_run_leave_a_reason_on_their_pod() {
     }
     let nodes = kubectl.ok(&["get", "nodes"]);
     assert!(nodes.contains(" Ready"), "{nodes}");
+}
+
+/// A Pod of one container, which is not started again.
+fn pod(name: &str, mut container: Value) -> String {
+    container["name"] = json!("main");
+    let spec = json!({
+        "restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container],
+    });
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}).to_string()
+}
+
+fn limited(script: &str, limits: &Value) -> Value {
+    let resources = json!({"limits": limits});
+    json!({"image": "busybox:v1", "command": ["sh", "-c", script], "resources": resources})
+}
+
+#[test]
+fn containers_that_misbehave_leave_others_alone() {
+    let Some((cluster, kubectl)) = cluster_with_busybox(&[]) else {
+        return;
+    };
+    let stranger = cluster.folder().join("stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    std::fs::copy("/bin/busybox", stranger.join("run")).unwrap();
+    let config = json!({"Entrypoint": ["/run"], "User": "stranger"});
+    push_image(&cluster, &stranger, "stranger:v1", &config);
+    let flood = format!("exec yes {}", "0123456789".repeat(10));
+    let doubles = "x=xxxxxxxxxxxxxxxx; while true; do x=$x$x; done";
+    let none = json!({});
+    for (name, container) in [
+        (
+            "steady",
+            limited("trap exit TERM; while true; do sleep 0.1; done", &none),
+        ),
+        ("greedy", limited(doubles, &json!({"memory": "16Mi"}))),
+        ("loud", limited(&flood, &json!({"cpu": "200m"}))),
+        (
+            "deaf",
+            limited("trap '' TERM; while true; do sleep 1; done", &none),
+        ),
+        ("stranger", json!({"image": "stranger:v1"})),
+        (
+            "absent",
+            json!({"image": "busybox:v1", "command": ["/bin/absent"]}),
+        ),
+    ] {
+        kubectl.apply(&pod(name, container));
+    }
+    let reason = format!("{TERMINATED}.reason");
+    kubectl.wait_value(&["pod", "greedy"], &reason, "OOMKilled");
+    for (name, why) in [
+        ("stranger", "unable to find user stranger"),
+        ("absent", "\"/bin/absent\": no such file or directory"),
+    ] {
+        eventually(why, || {
+            let events = kubectl.ok(&["events", "--for", &format!("pod/{name}")]);
+            events.contains(why).then_some(()).ok_or(events)
+        });
+    }
+    kubectl.wait_value(&["pod", "deaf"], ".status.phase", "Running");
+    kubectl.ok(&["delete", "pod", "deaf", "--timeout=60s"]);
+    log_is_bounded(&cluster, "loud");
+    kubectl.ok(&["delete", "pod", "loud", "--timeout=60s"]);
+    goes_on(&kubectl, "steady");
+    kubectl.ok(&["delete", "pod", "--all", "--timeout=60s"]);
+}
+
+/// Waits until a Pod has as many files of logs as it may have, which are no larger than they may be.
+fn log_is_bounded(cluster: &Cluster, pod: &str) {
+    let logs = cluster.data().join("agent/logs");
+    let part = format!("_{pod}_");
+    let sizes = || -> Vec<u64> {
+        let mut pods = std::fs::read_dir(&logs).unwrap().flatten();
+        let own = pods.find(|entry| entry.file_name().to_string_lossy().contains(&part));
+        let files = own.and_then(|own| std::fs::read_dir(own.path().join("main")).ok());
+        // One that goes meanwhile takes no room.
+        let files = files.into_iter().flatten().flatten();
+        let sizes = files.filter_map(|file| file.metadata().ok());
+        sizes.map(|of| of.len()).collect()
+    };
+    let all = eventually("files of logs", || {
+        let all = sizes();
+        if all.len() < 5 {
+            Err(format!("{all:?}"))
+        } else {
+            Ok(all)
+        }
+    });
+    // Ten MiB each; one that is renamed meanwhile may be seen twice.
+    assert!(all.iter().sum::<u64>() < 61 << 20, "{all:?}");
+}
+
+/// A Pod has run all the time and still does, on a node that is ready.
+fn goes_on(kubectl: &Kubectl, pod: &str) {
+    let object = ["pod", pod];
+    let container = ".status.containerStatuses[0]";
+    kubectl.wait_value(&object, &format!("{container}.ready"), "true");
+    let restarts = kubectl.value(&object, &format!("{container}.restartCount"));
+    assert_eq!(restarts, "0");
+    assert_eq!(kubectl.ok(&["exec", pod, "--", "echo", "fine"]), "fine\n");
+    let ready = r#".items[0].status.conditions[?(@.type=="Ready")].status"#;
+    assert_eq!(kubectl.value(&["nodes"], ready), "True");
 }
 
 #[test]

@@ -154,6 +154,12 @@ fn what_is_missing_is_named() {
             ]}}),
             "clustertrustbundle \"none\" not found",
         ),
+        (
+            json!({"projected": {"sources": [
+                {"podCertificate": {"signerName": "a.example/b", "keyType": "ED25519"}},
+            ]}}),
+            "volumes of type projected podCertificate are not supported",
+        ),
     ];
     for (source, expected) in table {
         let mut volume = source;
