@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -159,14 +159,24 @@ where
 /// informer of this process holds.
 pub(crate) async fn watch_events<K>(
     api: Api<K>,
-    mut see: impl FnMut(watcher::Event<K>) + Send,
+    see: impl FnMut(watcher::Event<K>) + Send,
     cancel: CancellationToken,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let resource = api.resource_url().to_owned();
-    let events = watcher(api, watcher::Config::default()).backoff(Retry::default());
-    let mut events = std::pin::pin!(events);
+    let events = watcher(api, watcher::Config::default());
+    follow(events, &resource, see, cancel).await;
+}
+
+/// Hands over what a watch of a resource tells, until `cancel`; one that fails begins again.
+async fn follow<K: Send>(
+    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send,
+    resource: &str,
+    mut see: impl FnMut(watcher::Event<K>) + Send,
+    cancel: CancellationToken,
+) {
+    let mut events = std::pin::pin!(events.backoff(Retry::default()));
     loop {
         let event = tokio::select! {
             () = cancel.cancelled() => return,
@@ -206,23 +216,9 @@ where
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
     async fn run(mut self, api: Api<K>, part: watcher::Config, cancel: CancellationToken) {
-        let events = watcher(api, part)
-            .modify(|object| object.meta_mut().managed_fields = None)
-            .backoff(Retry::default());
-        let mut events = std::pin::pin!(events);
-        loop {
-            let event = tokio::select! {
-                () = cancel.cancelled() => return,
-                event = events.next() => event,
-            };
-            match event {
-                Some(Ok(event)) => self.apply(&event),
-                Some(Err(error)) => {
-                    tracing::warn!(kind = %K::kind(&self.kind), %error, "watch failed, will retry");
-                }
-                None => return,
-            }
-        }
+        let resource = api.resource_url().to_owned();
+        let events = watcher(api, part).modify(|object| object.meta_mut().managed_fields = None);
+        follow(events, &resource, |event| self.apply(&event), cancel).await;
     }
 
     fn apply(&mut self, event: &watcher::Event<K>) {

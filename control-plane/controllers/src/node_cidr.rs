@@ -19,7 +19,7 @@ use crate::context::{Context, PACE, Writes};
 use crate::error::{Error, ignore_not_found};
 use crate::events::Events;
 use crate::informer::revision_of;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 
 /// A range of IPv4 addresses, such as `10.42.0.0/16`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,12 +105,7 @@ pub(crate) async fn run(context: Context, ranges: Ranges) {
         ranges,
     });
     let cancel = context.cancel.clone();
-    queue
-        .drive("nodecidr", 1, cancel, move |()| {
-            let controller = controller.clone();
-            async move { controller.reconcile().await }
-        })
-        .await;
+    queue.run("nodecidr", 1, cancel, controller).await;
 }
 
 struct Controller {
@@ -120,8 +115,8 @@ struct Controller {
     ranges: Ranges,
 }
 
-impl Controller {
-    async fn reconcile(&self) -> Result<Option<Duration>, Error> {
+impl Reconcile<()> for Controller {
+    async fn reconcile(&self, (): ()) -> Result<Option<Duration>, Error> {
         let nodes = &self.context.informers.nodes;
         if let Err(wait) = self.writes.shown(&(), nodes.revision()) {
             return Ok(Some(wait));

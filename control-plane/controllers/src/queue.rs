@@ -4,7 +4,7 @@
 //! becomes dirty when it is added meanwhile, backs off exponentially after failures, and is not
 //! handed out again within `pace` of its last start, so that a burst of changes costs one pass.
 //! It holds no lock and reads no clock. [`WorkQueue`] shares one between tasks, and
-//! [`WorkQueue::drive`] is the loop that works it off.
+//! [`WorkQueue::drive`] is the loop that works it off, by a function or a controller ([`Reconcile`]).
 //!
 //! Its size is bounded by the number of keys that exist.
 
@@ -25,6 +25,12 @@ use crate::Error;
 const FIRST_BACKOFF: Duration = Duration::from_millis(5);
 /// The longest wait after failures.
 const LAST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// A controller that is more than a function.
+pub(crate) trait Reconcile<K>: Send + Sync + 'static {
+    /// One pass over a key; after how long it is to be looked at again.
+    fn reconcile(&self, key: K) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
+}
 
 /// How one pass over a key ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +261,21 @@ where
                 }
             }
         }
+    }
+
+    /// The same by a controller.
+    pub(crate) async fn run<C: Reconcile<K>>(
+        &self,
+        name: &'static str,
+        workers: usize,
+        cancel: CancellationToken,
+        controller: Arc<C>,
+    ) {
+        let reconcile = |key: K| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        self.drive(name, workers, cancel, reconcile).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<K>> {

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::context::{Context, PACE};
 use crate::error::{Error, already_exists, namespace_terminating, not_found};
 use crate::informer::Informer;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 use crate::service_account::active;
 
 type Key = ObjectRef<Namespace>;
@@ -57,12 +57,7 @@ pub(crate) async fn run(context: Context, certificate: String) {
         maps,
         certificate,
     });
-    queue
-        .drive("rootca", WORKERS, cancel, move |key| {
-            let publisher = publisher.clone();
-            async move { publisher.reconcile(key).await }
-        })
-        .await;
+    queue.run("rootca", WORKERS, cancel, publisher).await;
 }
 
 struct Publisher {
@@ -71,7 +66,7 @@ struct Publisher {
     certificate: String,
 }
 
-impl Publisher {
+impl Reconcile<Key> for Publisher {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let namespace = self.context.informers.namespaces.store().get(&key);
         if !namespace.is_some_and(|namespace| active(&namespace)) {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::context::{Context, PACE};
 use crate::error::{Error, conflict, ignore_not_found};
 use crate::informer::Informer;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 
 type Key = ObjectRef<Secret>;
 
@@ -81,12 +81,7 @@ pub(crate) async fn run(context: Context, signer: TokenSigner, certificates: Opt
         signer,
         certificates,
     });
-    queue
-        .drive("tokensecrets", WORKERS, cancel, move |key| {
-            let filler = filler.clone();
-            async move { filler.reconcile(key).await }
-        })
-        .await;
+    queue.run("tokensecrets", WORKERS, cancel, filler).await;
 }
 
 struct Filler {
@@ -96,7 +91,7 @@ struct Filler {
     certificates: Option<String>,
 }
 
-impl Filler {
+impl Reconcile<Key> for Filler {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(secret) = self.secrets.store().get(&key) else {
             return Ok(None);
@@ -145,7 +140,9 @@ impl Filler {
             Err(error) => Err(Error::api("fill a Secret with a token")(error)),
         }
     }
+}
 
+impl Filler {
     /// The account as the cache has it, or, before its Secret is deleted for want of it, as the
     /// API has it.
     async fn account(

@@ -32,7 +32,7 @@ use crate::error::{Error, already_exists, ignore_not_found, message, namespace_t
 use crate::events::Events;
 use crate::informer::revision_of;
 use crate::owners::{adoption, controlled_by, controller_of, release};
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 use plan::{Action, Observed};
 use revision::Annotations;
 
@@ -96,12 +96,7 @@ pub(crate) async fn run(context: Context) {
         key.filter(recreates).into_iter().collect()
     });
     let cancel = context.cancel.clone();
-    queue
-        .drive("deployment", WORKERS, cancel, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        })
-        .await;
+    queue.run("deployment", WORKERS, cancel, controller).await;
 }
 
 struct Controller {
@@ -111,7 +106,7 @@ struct Controller {
     own_writes: Writes<Key>,
 }
 
-impl Controller {
+impl Reconcile<Key> for Controller {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let informers = &self.context.informers;
         for (writes, revision) in [
@@ -145,7 +140,9 @@ impl Controller {
             .await?;
         failed.map_or(Ok(wait), Err)
     }
+}
 
+impl Controller {
     /// ReplicaSets that are the Deployment's, or that it might adopt.
     fn sets(&self, deployment: &Deployment, selector: &Selector) -> Vec<Arc<ReplicaSet>> {
         let uid = deployment.metadata.uid.as_deref();

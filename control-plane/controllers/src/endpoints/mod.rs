@@ -23,7 +23,7 @@ use kube::{Api, ResourceExt};
 use crate::context::{Context, Writes};
 use crate::error::{Error, already_exists, ignore_not_found, namespace_terminating};
 use crate::informer::revision_of;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 use packing::Action;
 
 type Key = ObjectRef<Service>;
@@ -74,10 +74,7 @@ pub(crate) async fn run(context: Context) {
     });
     let cancel = context.cancel.clone();
     queue
-        .drive("endpointslice", WORKERS, cancel, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        })
+        .run("endpointslice", WORKERS, cancel, controller)
         .await;
 }
 
@@ -87,7 +84,7 @@ struct Controller {
     endpoints_writes: Writes<Key>,
 }
 
-impl Controller {
+impl Reconcile<Key> for Controller {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let informers = &self.context.informers;
         for (writes, revision) in [
@@ -139,7 +136,9 @@ impl Controller {
         }
         Ok(None)
     }
+}
 
+impl Controller {
     async fn write_endpoints(
         &self,
         key: &Key,

@@ -17,7 +17,7 @@ use crate::context::{Context, PACE};
 use crate::error::{Error, conflict, ignore_not_found};
 use crate::events::Events;
 use crate::pods;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 
 type Key = ObjectRef<Pod>;
 
@@ -48,12 +48,7 @@ pub(crate) async fn run(context: Context) {
         context: context.clone(),
     });
     let cancel = context.cancel.clone();
-    queue
-        .drive("eviction", WORKERS, cancel, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        })
-        .await;
+    queue.run("eviction", WORKERS, cancel, controller).await;
 }
 
 struct Controller {
@@ -64,7 +59,7 @@ struct Controller {
     since: Mutex<HashMap<String, Timestamp>>,
 }
 
-impl Controller {
+impl Reconcile<Key> for Controller {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let Some(pod) = self.context.informers.pods.store().get(&key) else {
             return Ok(None);
@@ -99,7 +94,9 @@ impl Controller {
             }
         }
     }
+}
 
+impl Controller {
     async fn evict(&self, pod: &Pod, now: Timestamp) -> Result<(), Error> {
         let namespace = pod.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);

@@ -29,7 +29,7 @@ use crate::context::{Context, PACE, Writes};
 use crate::error::{Error, ignore_not_found};
 use crate::events::Events;
 use crate::informer::revision_of;
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 use health::{Heartbeat, judge};
 
 type Key = ObjectRef<Node>;
@@ -74,10 +74,7 @@ pub(crate) async fn run(context: Context, times: NodeTimes) {
     });
     let cancel = context.cancel.clone();
     queue
-        .drive("nodelifecycle", WORKERS, cancel, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        })
+        .run("nodelifecycle", WORKERS, cancel, controller)
         .await;
 }
 
@@ -90,7 +87,7 @@ struct Controller {
     writes: Writes<Key>,
 }
 
-impl Controller {
+impl Reconcile<Key> for Controller {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let nodes = &self.context.informers.nodes;
         if let Err(wait) = self.writes.shown(&key, nodes.revision()) {
@@ -125,7 +122,9 @@ impl Controller {
         }
         Ok(Some(verdict.next_look))
     }
+}
 
+impl Controller {
     /// Takes note of what a node shows, and says for how long it has shown nothing new.
     fn heard(&self, node: &Node, lease: Option<&Lease>, now: Timestamp) -> Duration {
         let uid = node.uid().unwrap_or_default();

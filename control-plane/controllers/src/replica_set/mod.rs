@@ -28,7 +28,7 @@ use crate::error::{Error, already_exists, ignore_not_found, message, namespace_t
 use crate::events::Events;
 use crate::informer::revision_of;
 use crate::owners::{adoption, controlled_by, controller_of, release};
-use crate::queue::WorkQueue;
+use crate::queue::{Reconcile, WorkQueue};
 use plan::{Action, Observed, plan, pod_from, status};
 
 type Key = ObjectRef<ReplicaSet>;
@@ -63,12 +63,7 @@ pub(crate) async fn run(context: Context) {
         },
     );
     let cancel = context.cancel.clone();
-    queue
-        .drive("replicaset", WORKERS, cancel, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(key).await }
-        })
-        .await;
+    queue.run("replicaset", WORKERS, cancel, controller).await;
 }
 
 struct Controller {
@@ -82,18 +77,7 @@ struct Controller {
     doomed: Mutex<HashMap<Key, HashSet<String>>>,
 }
 
-impl Controller {
-    fn new(context: Context) -> Self {
-        let events = context.events.of("replicaset-controller");
-        Self {
-            context,
-            events,
-            pod_writes: Writes::new(),
-            set_writes: Writes::new(),
-            doomed: Mutex::default(),
-        }
-    }
-
+impl Reconcile<Key> for Controller {
     async fn reconcile(&self, key: Key) -> Result<Option<Duration>, Error> {
         let informers = &self.context.informers;
         for (writes, revision) in [
@@ -127,6 +111,19 @@ impl Controller {
         match failure {
             Ok(()) => Ok(plan::next_change(&observed)),
             Err(failure) => Err(Error::Object(failure.message)),
+        }
+    }
+}
+
+impl Controller {
+    fn new(context: Context) -> Self {
+        let events = context.events.of("replicaset-controller");
+        Self {
+            context,
+            events,
+            pod_writes: Writes::new(),
+            set_writes: Writes::new(),
+            doomed: Mutex::default(),
         }
     }
 
