@@ -138,21 +138,18 @@ impl Log {
     /// Appends the records as one frame, durably.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), AppendError> {
         let mut bytes = frame::encode(self.id, self.sequence, records);
-        if self.offset + bytes.len() as u64 > self.segment_bytes {
+        let full = self.offset + bytes.len() as u64 > self.segment_bytes;
+        // What a segment begins with stands without those before it.
+        if full || self.offset == 0 {
             let based: Vec<_> = self
                 .base()
                 .into_iter()
                 .chain(records.iter().cloned())
                 .collect();
             bytes = frame::encode(self.id, self.sequence, &based);
+        }
+        if full {
             self.rotate(bytes.len())?;
-        } else if self.offset == 0 {
-            let based: Vec<_> = self
-                .base()
-                .into_iter()
-                .chain(records.iter().cloned())
-                .collect();
-            bytes = frame::encode(self.id, self.sequence, &based);
         }
         self.file.write_at(&bytes, self.offset)?;
         self.file.sync_data()?;
