@@ -56,7 +56,8 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataOptions {
-    /// Folder that holds everything; default $XDG_DATA_HOME/coracle, as root /var/lib/coracle
+    /// Folder that holds everything; default $XDG_DATA_HOME/coracle (~/.local/share/coracle), as root
+    /// /var/lib/coracle
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -68,8 +69,9 @@ pub(crate) struct LogOptions {
     pub(crate) log: Option<String>,
 }
 
+/// What `up` and `server` have in common.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct UpOptions {
+pub(crate) struct ServeOptions {
     #[command(flatten)]
     pub(crate) data: DataOptions,
     #[command(flatten)]
@@ -84,6 +86,12 @@ pub(crate) struct UpOptions {
     pub(crate) service_accounts: ServiceAccountOptions,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpOptions {
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
     /// Nodes to start
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
     pub(crate) nodes: u32,
@@ -177,19 +185,7 @@ pub(crate) enum PodNetworkForm {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServerOptions {
     #[command(flatten)]
-    pub(crate) data: DataOptions,
-    #[command(flatten)]
-    pub(crate) log: LogOptions,
-    #[command(flatten)]
-    pub(crate) listen: ListenOptions,
-    #[command(flatten)]
-    pub(crate) api: ApiOptions,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterOptions,
-    #[command(flatten)]
-    pub(crate) service_accounts: ServiceAccountOptions,
-    #[command(flatten)]
-    pub(crate) node: NodeOptions,
+    pub(crate) serve: ServeOptions,
     /// Do not run a node here
     #[arg(long)]
     pub(crate) no_node: bool,
@@ -281,8 +277,9 @@ mod tests {
         else {
             panic!("up");
         };
-        assert_eq!(up.listen.listen.to_string(), "127.0.0.1:6443");
-        assert_eq!(up.listen.registry_listen.to_string(), "127.0.0.1:5000");
+        let listen = up.serve.listen;
+        assert_eq!(listen.listen.to_string(), "127.0.0.1:6443");
+        assert_eq!(listen.registry_listen.to_string(), "127.0.0.1:5000");
         assert_eq!(up.apply.len(), 2);
         assert!(Cli::try_parse_from(["coracle", "up", "--nodes", "2"]).is_err());
     }

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{NodeConfig, RunningNode, publish_registry};
 use crate::api_server::ApiOptions;
 use crate::apply::{self, Applied, Bundle};
-use crate::cli::{ListenOptions, NodeOptions, ServerOptions, ServiceAccountOptions, UpOptions};
+use crate::cli::{
+    ListenOptions, NodeOptions, ServeOptions, ServerOptions, ServiceAccountOptions, UpOptions,
+};
 use crate::cluster_network::ClusterNetwork;
 use crate::paths::DataDir;
 use crate::server::{Server, ServerConfig, reachable};
@@ -46,60 +48,70 @@ struct Plan {
     bundles: Vec<Bundle>,
 }
 
+impl Plan {
+    /// Of a server and its node, whose Pods outlive the process.
+    fn new(
+        options: ServeOptions,
+        verbosity: Verbosity,
+        policy: NodePolicy,
+        node_mask: u8,
+        max_pods: u32,
+    ) -> Result<Self> {
+        let policy = kubelet_args::policy(policy, &options.node.kubelet_arg)?;
+        let node_mask = options.cluster.node_cidr_mask_size.unwrap_or(node_mask);
+        Ok(Self {
+            data: DataDir::new(options.data.data_dir)?,
+            listen: options.listen,
+            service_accounts: options.service_accounts,
+            api: options.api,
+            verbosity,
+            node: Some(options.node),
+            names: Vec::new(),
+            network: ClusterNetwork::new(&options.cluster, node_mask)?,
+            node_mask,
+            max_pods,
+            policy,
+            owns_pods: false,
+            bundles: Vec::new(),
+        })
+    }
+}
+
 /// `coracle up`.
 pub(crate) async fn up(options: UpOptions) -> Result<()> {
-    let verbosity = logging::start(options.log.log.as_deref(), "warn")?;
+    let verbosity = logging::start(options.serve.log.log.as_deref(), "warn")?;
     // What cannot be read is said before anything starts.
     let bundles = options
         .apply
         .iter()
         .map(|path| apply::read(path))
         .collect::<Result<Vec<_>>>()?;
-    let policy = kubelet_args::policy(defaults::up_policy(), &options.node.kubelet_arg)?;
-    let cluster = options.cluster;
-    let node_mask = cluster
-        .node_cidr_mask_size
-        .unwrap_or(defaults::UP_NODE_MASK);
-    run(Plan {
-        data: DataDir::new(options.data.data_dir)?,
-        listen: options.listen,
-        service_accounts: options.service_accounts,
-        api: options.api,
+    let (policy, mask) = (defaults::up_policy(), defaults::UP_NODE_MASK);
+    let plan = Plan::new(
+        options.serve,
         verbosity,
-        node: Some(options.node),
-        names: Vec::new(),
-        network: ClusterNetwork::new(&cluster, node_mask)?,
-        node_mask,
-        max_pods: defaults::UP_MAX_PODS,
         policy,
+        mask,
+        defaults::UP_MAX_PODS,
+    )?;
+    run(Plan {
         owns_pods: true,
         bundles,
+        ..plan
     })
     .await
 }
 
 /// `coracle server`.
 pub(crate) async fn server(options: ServerOptions) -> Result<()> {
-    let verbosity = logging::start(options.log.log.as_deref(), "info")?;
-    let policy = kubelet_args::policy(NodePolicy::default(), &options.node.kubelet_arg)?;
-    let cluster = options.cluster;
-    let node_mask = cluster.node_cidr_mask_size.unwrap_or(defaults::NODE_MASK);
-    run(Plan {
-        data: DataDir::new(options.data.data_dir)?,
-        listen: options.listen,
-        service_accounts: options.service_accounts,
-        api: options.api,
-        verbosity,
-        node: (!options.no_node).then_some(options.node),
-        names: options.tls_san,
-        network: ClusterNetwork::new(&cluster, node_mask)?,
-        node_mask,
-        max_pods: defaults::MAX_PODS,
-        policy,
-        owns_pods: false,
-        bundles: Vec::new(),
-    })
-    .await
+    let verbosity = logging::start(options.serve.log.log.as_deref(), "info")?;
+    let (policy, mask) = (NodePolicy::default(), defaults::NODE_MASK);
+    let mut plan = Plan::new(options.serve, verbosity, policy, mask, defaults::MAX_PODS)?;
+    plan.names = options.tls_san;
+    if options.no_node {
+        plan.node = None;
+    }
+    run(plan).await
 }
 
 async fn run(plan: Plan) -> Result<()> {
