@@ -4,7 +4,8 @@
 //! becomes dirty when it is added meanwhile, backs off exponentially after failures, and is not
 //! handed out again within `pace` of its last start, so that a burst of changes costs one pass.
 //! It holds no lock and reads no clock. [`WorkQueue`] shares one between tasks, and
-//! [`WorkQueue::drive`] is the loop that works it off, by a function or a controller ([`Reconcile`]).
+//! [`WorkQueue::drive`] is the loop that works it off, by a function or by a controller
+//! ([`Reconcile`]).
 //!
 //! Its size is bounded by the number of keys that exist.
 
