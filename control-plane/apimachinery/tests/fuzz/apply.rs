@@ -308,6 +308,9 @@ impl History {
             assert_eq!(read, entry.fields);
             let text: Value = serde_json::from_str(&entry.fields.to_json()).unwrap();
             assert_eq!(text, entry.fields.to_fields());
+            let text = entry.fields.to_text();
+            assert_eq!(text, entry.fields.to_fields().to_string());
+            assert_eq!(Set::from_text(&text).unwrap(), entry.fields);
         }
         let written = self.managers.clone().write().unwrap_or_default();
         assert_eq!(Managers::read(&written).unwrap(), self.managers);
@@ -359,6 +362,10 @@ fn fields(bytes: &[u8]) {
         "null",
     ];
     let text = text_of(bytes, WORDS);
+    if let Ok(value) = serde_json::from_str::<Value>(&text) {
+        let read = Set::from_text(&value.to_string());
+        assert_eq!(read.ok(), Set::from_fields(&value).ok(), "{text}");
+    }
     if let Ok(value) = serde_json::from_str::<Value>(&text)
         && let Ok(set) = Set::from_fields(&value)
     {
@@ -369,6 +376,7 @@ fn fields(bytes: &[u8]) {
             set.to_fields(),
             "{text}"
         );
+        assert_eq!(set.to_text(), set.to_fields().to_string(), "{text}");
     }
     if let Ok(Some(element)) = PathElement::parse(&text) {
         let again = PathElement::parse(&element.serialize()).unwrap().unwrap();
