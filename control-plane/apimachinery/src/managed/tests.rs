@@ -358,7 +358,18 @@ fn entries_are_read_and_written() {
         time: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
     };
     let managers = Managers::read(std::slice::from_ref(&entry)).unwrap();
-    assert_eq!(managers.write(), Some(vec![entry.clone()]));
+    assert_eq!(managers.clone().write(), Some(vec![entry.clone()]));
+    let text = ManagedFieldsEntry {
+        fields_v1: Some(FieldsV1(r#"{"f:data":{"f:a":{}}}"#.into())),
+        ..entry.clone()
+    };
+    assert_eq!(managers.clone().write_text(), Some(vec![text.clone()]));
+    for entry in [&entry, &text] {
+        let read = Managers::read_text(std::slice::from_ref(entry));
+        assert_eq!(read, Ok(managers.clone()));
+    }
+    // A client's string is no set.
+    assert!(Managers::read(&[text]).is_err());
     let broken: [fn(&mut ManagedFieldsEntry); 5] = [
         |entry| entry.operation = Some("Patch".into()),
         |entry| entry.api_version = None,
@@ -369,7 +380,9 @@ fn entries_are_read_and_written() {
     for damage in broken {
         let mut entry = entry.clone();
         damage(&mut entry);
-        assert!(Managers::read(&[entry.clone()]).is_err(), "{entry:?}");
+        let entries = [entry];
+        assert!(Managers::read(&entries).is_err(), "{entries:?}");
+        assert!(Managers::read_text(&entries).is_err(), "{entries:?}");
     }
     assert!(entries::is_reset(Some(
         &vec![ManagedFieldsEntry::default()]

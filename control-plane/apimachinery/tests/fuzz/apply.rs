@@ -314,6 +314,8 @@ impl History {
         }
         let written = self.managers.clone().write().unwrap_or_default();
         assert_eq!(Managers::read(&written).unwrap(), self.managers);
+        let written = self.managers.clone().write_text().unwrap_or_default();
+        assert_eq!(Managers::read_text(&written).unwrap(), self.managers);
     }
 }
 
