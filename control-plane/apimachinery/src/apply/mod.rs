@@ -21,7 +21,7 @@ pub mod set;
 
 pub use compare::{Comparison, Whole, compare};
 pub use fields::{field_set, validate};
-pub use merge::merge;
+pub use merge::{mentioned, merge};
 pub use path::{Path, PathElement};
 pub use remove::remove;
 pub use set::Set;

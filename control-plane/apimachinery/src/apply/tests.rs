@@ -284,6 +284,10 @@ proptest! {
         let changed = diff.modified.clone().union(diff.added.clone());
         prop_assert!(changed.difference(&said).is_empty());
         let unchanged = diff.modified.is_empty() && diff.added.is_empty();
+        let part = |object: &Value| mentioned(object, &config, service);
+        let (before, after) = (part(&live), part(&merged));
+        prop_assert_eq!(compare(&before, &after, service, Whole::OLD).unwrap(), diff);
+        prop_assert_eq!(path::equal(&before, &after), path::equal(&live, &merged));
         let back = compare(&merged, &live, service, Whole::BOTH).unwrap();
         prop_assert_eq!(unchanged, back == Comparison::default());
     }

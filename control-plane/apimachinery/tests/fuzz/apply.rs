@@ -5,7 +5,9 @@
 //! a whole. A second apply of the same then finds items that are others', which the first one left,
 //! and may conflict with them or take what is empty away. So half of the histories have none.
 
-use coracle_apimachinery::apply::{PathElement, Set, Whole, compare, field_set, validate};
+use coracle_apimachinery::apply::{
+    PathElement, Set, Whole, compare, field_set, mentioned, merge, path, validate,
+};
 use coracle_apimachinery::managed::{
     self, Applied, Error, Manager, Managers, Operation, Versions, Write,
 };
@@ -148,7 +150,8 @@ impl History {
         force: bool,
     ) -> Result<Applied, Error> {
         with_write(self, manager, subresource, |write| {
-            managed::apply(&self.live, config, self.managers.clone(), write, force)
+            let (live, managers) = (self.live.clone(), self.managers.clone());
+            managed::apply(live, config, managers, write, force)
         })
     }
 
@@ -175,6 +178,19 @@ impl History {
         self.managers = applied.managers;
     }
 
+    /// A comparison of what a configuration mentions tells all that merging it changes.
+    fn changes_what_is_mentioned(&self, config: &Value) {
+        let (live, structure) = (&self.live, self.kind.structure());
+        let merged = merge(live.clone(), config, structure).unwrap();
+        let part = |object: &Value| mentioned(object, config, structure);
+        let (before, after) = (part(live), part(&merged));
+        let diff = |old, new| compare(old, new, structure, Whole::OLD).unwrap();
+        let what = format!("{config} to {live}");
+        assert_eq!(diff(&before, &after), diff(live, &merged), "{what}");
+        let unchanged = path::equal(live, &merged);
+        assert_eq!(path::equal(&before, &after), unchanged, "{what}");
+    }
+
     /// A configuration, and what must be so whether or not it is taken.
     fn applies(&mut self, draw: &mut Draw<'_>) {
         let manager = *draw.pick(&["x", "y", "z"]);
@@ -189,6 +205,9 @@ impl History {
         let sound = validate(&config, structure, false).is_empty()
             && validate(&self.live, structure, true).is_empty();
         let what = format!("{config} by {manager} to {}", self.live);
+        if sound {
+            self.changes_what_is_mentioned(&config);
+        }
         let applied = match self.apply(&config, manager, subresource, false) {
             Err(Error::Config(_) | Error::Live(_)) => return assert!(!sound, "{what}"),
             Ok(applied) => applied,

@@ -128,7 +128,7 @@ impl Registry {
             now: super::meta::now().0,
         };
         let Application { config, force, .. } = application;
-        let applied = managed::apply(&live, config, managers, &write, force);
+        let applied = managed::apply(live, config, managers, &write, force);
         let applied = applied.map_err(|error| match error {
             Error::Conflicts(conflicts) if part == Part::Scale => {
                 conflicts.in_version(Scale::API_VERSION).into()
