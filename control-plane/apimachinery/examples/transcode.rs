@@ -134,7 +134,7 @@ fn write(body: &[u8]) -> Result<Value, String> {
     };
     let (mut written, managers) = if case["apply"] == true {
         let force = case["force"] == true;
-        let applied = shown(managed::apply(&live, &object, managers, &write, force))?;
+        let applied = shown(managed::apply(live, &object, managers, &write, force))?;
         (applied.object, applied.managers)
     } else {
         shown(managed::update(&mut managers, &live, &object, &write))?;

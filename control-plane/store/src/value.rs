@@ -57,7 +57,12 @@ impl Value {
         let uid = attributes.uid.as_bytes();
         // The server makes them; none is longer.
         let uid = &uid[..uid.len().min(usize::from(u16::MAX))];
-        let within = memchr::memmem::find(json, uid).filter(|at| *at < json.len());
+        // The metadata has it, and begins where the splice is.
+        let splice = attributes.splice as usize;
+        let metadata = json.get(splice..).unwrap_or_default();
+        let within = memchr::memmem::find(metadata, uid)
+            .map(|at| splice + at)
+            .filter(|at| *at < json.len());
         let own = if within.is_some() { &[] } else { uid };
         let mut labels = Vec::new();
         put_pairs(&mut labels, &attributes.labels);

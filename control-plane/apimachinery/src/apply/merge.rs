@@ -49,6 +49,26 @@ pub fn merge(live: Value, config: &Value, of: Type<'_>) -> Result<Value, TypeErr
     }
 }
 
+/// What an object has of that of which a configuration says something: whatever merging the two can
+/// change, or depends on. So a comparison of this part tells all that has changed by it.
+#[must_use]
+pub fn mentioned(object: &Value, config: &Value, of: Type<'_>) -> Value {
+    match (of.shape(Some(config)), object, config) {
+        (
+            Shape::Map { atomic: false, .. } | Shape::Struct { atomic: false },
+            Value::Object(object),
+            Value::Object(config),
+        ) => {
+            let both = config.iter().filter_map(|(name, value)| {
+                let part = mentioned(object.get(name)?, value, of.field(name).node);
+                Some((name.clone(), part))
+            });
+            Value::Object(both.collect())
+        }
+        (_, object, _) => object.clone(),
+    }
+}
+
 /// Merges items. Those of the configuration stand in its order; those that only the live list has
 /// keep their place relative to those that both have, as far as that is possible.
 fn merge_lists(

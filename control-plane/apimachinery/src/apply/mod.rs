@@ -3,7 +3,7 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`path`], [`set`] | fields, and sets of them |
+//! | [`path`], [`set`], `fields_v1` | fields, sets of them, and their encoding |
 //! | [`fields`] | the fields of an object, and what is wrong with its lists and maps |
 //! | [`mod@compare`] | what one object has that another has not |
 //! | [`mod@merge`] | an object with a configuration applied to it |
@@ -13,6 +13,7 @@
 
 pub mod compare;
 pub mod fields;
+mod fields_v1;
 pub mod merge;
 pub mod path;
 pub mod remove;
@@ -20,7 +21,7 @@ pub mod set;
 
 pub use compare::{Comparison, Whole, compare};
 pub use fields::{field_set, validate};
-pub use merge::merge;
+pub use merge::{mentioned, merge};
 pub use path::{Path, PathElement};
 pub use remove::remove;
 pub use set::Set;

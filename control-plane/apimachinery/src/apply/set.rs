@@ -1,11 +1,9 @@
-//! Sets of fields, and FieldsV1, their encoding.
+//! Sets of fields.
 //!
 //! A set is a tree of path elements in canonical order. A field can be in the set without those
 //! below it, and those below without it. No node is empty.
 
 use std::cmp::Ordering;
-
-use serde_json::{Map, Value};
 
 use super::path::{Path, PathElement};
 use crate::schema::{Node as Type, Shape};
@@ -13,7 +11,7 @@ use crate::schema::{Node as Type, Shape};
 /// A set of fields of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Set {
-    nodes: Vec<(PathElement, Node)>,
+    pub(super) nodes: Vec<(PathElement, Node)>,
 }
 
 /// Whether a field is in the set, and which below it are.
@@ -340,80 +338,5 @@ impl Set {
                 path.pop();
             }
         }
-    }
-
-    /// The set as FieldsV1.
-    #[must_use]
-    pub fn to_fields(&self) -> Value {
-        let fields = self.nodes.iter().map(|(element, node)| {
-            let mut below = node.children.to_fields();
-            if let Value::Object(below) = &mut below
-                && node.member
-                && !below.is_empty()
-            {
-                below.insert(".".to_owned(), Value::Object(Map::new()));
-            }
-            (element.serialize(), below)
-        });
-        Value::Object(fields.collect())
-    }
-
-    /// The set as the text of FieldsV1, in canonical order.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut text = String::new();
-        self.write(false, &mut text);
-        text
-    }
-
-    fn write(&self, with_self: bool, text: &mut String) {
-        text.push('{');
-        let mut first = true;
-        let mut key = |key: &str, text: &mut String| {
-            if !std::mem::take(&mut first) {
-                text.push(',');
-            }
-            text.push_str(&Value::from(key).to_string());
-            text.push(':');
-        };
-        if with_self {
-            key(".", text);
-            text.push_str("{}");
-        }
-        for (element, node) in &self.nodes {
-            key(&element.serialize(), text);
-            let with_self = node.member && !node.children.is_empty();
-            node.children.write(with_self, text);
-        }
-        text.push('}');
-    }
-
-    /// Reads FieldsV1.
-    ///
-    /// # Errors
-    /// What is malformed.
-    pub fn from_fields(fields: &Value) -> Result<Self, String> {
-        Self::parse(fields).map(|(set, _)| set)
-    }
-
-    /// The set, and whether the field above it is in the set too.
-    fn parse(fields: &Value) -> Result<(Self, bool), String> {
-        let Value::Object(fields) = fields else {
-            return Err(format!("{fields} is no set of fields"));
-        };
-        let (mut set, mut member) = (Self::default(), false);
-        for (key, below) in fields {
-            if key == "." {
-                member = true;
-                continue;
-            }
-            let Some(element) = PathElement::parse(key)? else {
-                continue;
-            };
-            let (children, member) = Self::parse(below)?;
-            set.push(|| element, Node { member, children });
-        }
-        let member = member || set.is_empty();
-        Ok((set, member))
     }
 }

@@ -94,6 +94,9 @@ proptest! {
         prop_assert_eq!(Set::from_fields(&a.to_fields()), Ok(a.clone()));
         let json: Value = serde_json::from_str(&a.to_json()).unwrap();
         prop_assert_eq!(json, a.to_fields());
+        prop_assert_eq!(a.to_text(), a.to_fields().to_string());
+        prop_assert_eq!(Set::from_text(&a.to_text()), Ok(a.clone()));
+        prop_assert_eq!(Set::from_text(&a.to_json()), Ok(a));
     }
 
     #[test]
@@ -114,6 +117,11 @@ fn fields_v1() {
     // Elements of later versions are left out, malformed ones are refused.
     let later = Set::from_fields(&json!({"z:1": {}, "f:a": {}})).unwrap();
     assert_eq!(later.to_json(), r#"{"f:a":{}}"#);
+    let same = Set::from_text(r#" {"z:1": {"x": 1}, "f:a": {".": {}}} "#);
+    assert_eq!(same, Ok(later));
+    let quoted = Set::of([&["a\"b\\", "\n\u{e9}\u{7f}", "f:.:"][..]]);
+    assert_eq!(quoted.to_text(), quoted.to_fields().to_string());
+    assert_eq!(Set::from_text(&quoted.to_text()), Ok(quoted));
     for malformed in [
         json!({"fa": {}}),
         json!({"f": {}}),
@@ -123,6 +131,11 @@ fn fields_v1() {
         json!([]),
     ] {
         assert!(Set::from_fields(&malformed).is_err(), "{malformed}");
+        let text = malformed.to_string();
+        assert!(Set::from_text(&text).is_err(), "{text}");
+    }
+    for malformed in ["", "{", "{} {}", "null", r#"{"f:a": null}"#] {
+        assert!(Set::from_text(malformed).is_err(), "{malformed}");
     }
 }
 
@@ -271,6 +284,10 @@ proptest! {
         let changed = diff.modified.clone().union(diff.added.clone());
         prop_assert!(changed.difference(&said).is_empty());
         let unchanged = diff.modified.is_empty() && diff.added.is_empty();
+        let part = |object: &Value| mentioned(object, &config, service);
+        let (before, after) = (part(&live), part(&merged));
+        prop_assert_eq!(compare(&before, &after, service, Whole::OLD).unwrap(), diff);
+        prop_assert_eq!(path::equal(&before, &after), path::equal(&live, &merged));
         let back = compare(&merged, &live, service, Whole::BOTH).unwrap();
         prop_assert_eq!(unchanged, back == Comparison::default());
     }

@@ -6,7 +6,7 @@ use super::{
     Comparisons, Conflicts, Entry, Managers, Operation, Write, last_applied, reconcile, settle,
     unmanaged, update,
 };
-use crate::apply::{Set, TypeError, Whole, field_set, merge, path, remove, validate};
+use crate::apply::{Set, TypeError, Whole, field_set, mentioned, merge, path, remove, validate};
 
 /// The manager of what an object had before anybody managed it.
 const BEFORE: &str = "before-first-apply";
@@ -40,7 +40,7 @@ pub struct Applied {
 /// # Errors
 /// Conflicts, and what is malformed.
 pub fn apply(
-    live: &Value,
+    live: Value,
     config: &Value,
     mut managers: Managers,
     write: &Write<'_>,
@@ -49,7 +49,7 @@ pub fn apply(
     if let Some(error) = validate(config, write.structure, false).into_iter().next() {
         return Err(Error::Config(error));
     }
-    if let Some(error) = validate(live, write.structure, true).into_iter().next() {
+    if let Some(error) = validate(&live, write.structure, true).into_iter().next() {
         return Err(Error::Live(error));
     }
     if managers.is_empty() {
@@ -59,13 +59,13 @@ pub fn apply(
             ..*write
         };
         let nothing = Value::Object(serde_json::Map::new());
-        update::give(&mut managers, &nothing, live, &before).map_err(Error::Live)?;
+        update::give(&mut managers, &nothing, &live, &before).map_err(Error::Live)?;
     }
     if write.manager != last_applied::KUBECTL {
         return attempt(live, config, managers, write, force);
     }
-    let applied = match attempt(live, config, managers.clone(), write, force) {
-        Err(Error::Conflicts(conflicts)) => match last_applied::not_own(live, write, conflicts) {
+    let applied = match attempt(live.clone(), config, managers.clone(), write, force) {
+        Err(Error::Conflicts(conflicts)) => match last_applied::not_own(&live, write, conflicts) {
             None => attempt(live, config, managers, write, true)?,
             Some(conflicts) => return Err(Error::Conflicts(conflicts)),
         },
@@ -78,14 +78,13 @@ pub fn apply(
 }
 
 fn attempt(
-    live: &Value,
+    live: Value,
     config: &Value,
     mut managers: Managers,
     write: &Write<'_>,
     force: bool,
 ) -> Result<Applied, Error> {
     reconcile(&mut managers, write);
-    let merged = merge(live.clone(), config, write.structure).map_err(Error::Config)?;
     let fields = field_set(config, write.structure).map_err(Error::Config)?;
     let fields = write.changeable(fields);
     let writer = write.who(Operation::Apply);
@@ -105,11 +104,31 @@ fn attempt(
     };
     let dropping = last.as_ref().filter(drops);
     managers.insert(writer.clone(), entry);
+    // Where nothing is pruned, nothing changes but what the configuration speaks of: the rest is
+    // neither kept for comparison nor compared. Only whole objects can be converted to versions in
+    // which others manage them.
+    let in_part = dropping.is_none()
+        && managers
+            .iter()
+            .all(|(_, entry)| entry.api_version == write.api_version);
+    let before = if in_part {
+        mentioned(&live, config, write.structure)
+    } else {
+        live.clone()
+    };
+    let merged = merge(live, config, write.structure).map_err(Error::Config)?;
     let object = match dropping {
         Some(last) => prune(merged, &managers, last, write).map_err(Error::Live)?,
         None => merged,
     };
-    let mut comparisons = Comparisons::new(write, live, &object, Whole::OLD);
+    let part;
+    let after = if in_part {
+        part = mentioned(&object, config, write.structure);
+        &part
+    } else {
+        &object
+    };
+    let mut comparisons = Comparisons::new(write, &before, after, Whole::OLD);
     settle(&mut managers, &mut comparisons, Some(&writer), force)
         .map_err(Error::Live)?
         .map_err(Error::Conflicts)?;
@@ -118,7 +137,7 @@ fn attempt(
         let same = last.is_some_and(|last| {
             last.fields == entry.fields && last.api_version == entry.api_version
         });
-        if !same || !path::equal(live, &object) {
+        if !same || !path::equal(&before, after) {
             entry.time = Some(write.now);
         }
         if !entry.fields.is_empty() {

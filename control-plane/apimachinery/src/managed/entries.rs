@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
+use serde_json::Value;
 
 use crate::apply::Set;
 
@@ -63,9 +64,26 @@ impl Managers {
     /// # Errors
     /// What is malformed.
     pub fn read(entries: &[ManagedFieldsEntry]) -> Result<Self, Malformed> {
+        Self::read_by(entries, &Set::from_fields)
+    }
+
+    /// Reads them where a string may stand for a set, whose text it is. No client's entries are read
+    /// so: to them a string is no set.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn read_text(entries: &[ManagedFieldsEntry]) -> Result<Self, Malformed> {
+        Self::read_by(entries, &|fields: &Value| match fields {
+            Value::String(text) => Set::from_text(text),
+            fields => Set::from_fields(fields),
+        })
+    }
+
+    fn read_by(entries: &[ManagedFieldsEntry], set: &ReadSet) -> Result<Self, Malformed> {
         let mut managers = BTreeMap::new();
         for (index, entry) in entries.iter().enumerate() {
-            let (manager, entry) = read(entry).map_err(|message| Malformed { index, message })?;
+            let read = read(entry, set);
+            let (manager, entry) = read.map_err(|message| Malformed { index, message })?;
             managers.insert(manager, entry);
         }
         Ok(Self(managers))
@@ -74,6 +92,16 @@ impl Managers {
     /// Writes them, in the order that Kubernetes has: appliers first, then by time.
     #[must_use]
     pub fn write(self) -> Option<Vec<ManagedFieldsEntry>> {
+        self.write_by(Set::to_fields)
+    }
+
+    /// Writes them with a string for each set, which is its text.
+    #[must_use]
+    pub fn write_text(self) -> Option<Vec<ManagedFieldsEntry>> {
+        self.write_by(|set| set.to_text().into())
+    }
+
+    fn write_by(self, fields: impl Fn(&Set) -> Value) -> Option<Vec<ManagedFieldsEntry>> {
         if self.0.is_empty() {
             return None;
         }
@@ -84,7 +112,7 @@ impl Managers {
         let entries = all.into_iter().map(|(manager, entry)| ManagedFieldsEntry {
             api_version: Some(entry.api_version),
             fields_type: Some("FieldsV1".to_owned()),
-            fields_v1: Some(FieldsV1(entry.fields.to_fields())),
+            fields_v1: Some(FieldsV1(fields(&entry.fields))),
             manager: Some(manager.name).filter(|name| !name.is_empty()),
             operation: Some(match manager.operation {
                 Operation::Apply => "Apply".to_owned(),
@@ -186,7 +214,10 @@ impl Managers {
     }
 }
 
-fn read(entry: &ManagedFieldsEntry) -> Result<(Manager, Entry), String> {
+/// How a set is read.
+type ReadSet = dyn Fn(&Value) -> Result<Set, String>;
+
+fn read(entry: &ManagedFieldsEntry, set: &ReadSet) -> Result<(Manager, Entry), String> {
     let operation = match entry.operation.as_deref() {
         Some("Apply") => Operation::Apply,
         Some("Update") => Operation::Update,
@@ -202,7 +233,7 @@ fn read(entry: &ManagedFieldsEntry) -> Result<(Manager, Entry), String> {
         Some(other) => return Err(format!("invalid fieldsType {other:?}")),
     }
     let fields = match &entry.fields_v1 {
-        Some(FieldsV1(fields)) if !fields.is_null() => Set::from_fields(fields)?,
+        Some(FieldsV1(fields)) if !fields.is_null() => set(fields)?,
         _ => Set::default(),
     };
     let manager = Manager {

@@ -75,7 +75,7 @@ impl Step<'_> {
         let object = self.step["object"].clone();
         if self.step["op"] == "apply" {
             let force = self.step["force"] == true;
-            return apply(self.live, &object, managers, &write, force)
+            return apply(self.live.clone(), &object, managers, &write, force)
                 .map_err(|error| error.to_string());
         }
         let object = normal(&self.kind.kind, object);

@@ -82,7 +82,7 @@ fn times_are_those_of_changes() {
     let reset = Set::default();
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"}});
     let first = super::apply(
-        &nothing(),
+        nothing(),
         &config,
         Managers::default(),
         &write("x", &reset, 1),
@@ -90,7 +90,7 @@ fn times_are_those_of_changes() {
     )
     .unwrap();
     let again = super::apply(
-        &first.object,
+        first.object.clone(),
         &config,
         first.managers.clone(),
         &write("x", &reset, 2),
@@ -100,7 +100,7 @@ fn times_are_those_of_changes() {
     assert_eq!(again, first);
     // Who comes to share a field has a time of its own.
     let shared = super::apply(
-        &first.object,
+        first.object.clone(),
         &config,
         first.managers.clone(),
         &write("y", &reset, 3),
@@ -113,7 +113,7 @@ fn times_are_those_of_changes() {
     );
     let changed = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "2"}});
     let error = super::apply(
-        &first.object,
+        first.object.clone(),
         &changed,
         shared.managers.clone(),
         &write("y", &reset, 4),
@@ -125,7 +125,7 @@ fn times_are_those_of_changes() {
         "Apply failed with 1 conflict: conflict with \"x\": .data.a"
     );
     let forced = super::apply(
-        &first.object,
+        first.object.clone(),
         &changed,
         shared.managers.clone(),
         &write("y", &reset, 4),
@@ -145,7 +145,7 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
         config(json!({"a": "1"})),
     );
     let x = super::apply(
-        &nothing(),
+        nothing(),
         &both,
         Managers::default(),
         &write("x", &reset, 1),
@@ -153,7 +153,7 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
     )
     .unwrap();
     let shared = super::apply(
-        &x.object,
+        x.object.clone(),
         &one,
         x.managers.clone(),
         &write("y", &reset, 1),
@@ -161,7 +161,7 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
     )
     .unwrap();
     let none = super::apply(
-        &shared.object,
+        shared.object.clone(),
         &config(json!({})),
         shared.managers.clone(),
         &write("x", &reset, 2),
@@ -170,7 +170,7 @@ fn what_an_applier_drops_goes_unless_another_has_it() {
     .unwrap();
     assert_eq!(none.object["data"], json!({"a": "1"}));
     let all = super::apply(
-        &x.object,
+        x.object.clone(),
         &config(json!({})),
         x.managers.clone(),
         &write("x", &reset, 2),
@@ -212,7 +212,7 @@ fn nobody_is_tracked_after_a_reset_until_an_apply() {
     assert!(managers.is_empty());
     let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "2", "b": "1"}});
     let applied = super::apply(
-        &new,
+        new.clone(),
         &config,
         managers.clone(),
         &write("y", &reset, 2),
@@ -226,7 +226,7 @@ fn nobody_is_tracked_after_a_reset_until_an_apply() {
         .collect();
     assert_eq!(names, ["before-first-apply", "y"]);
     let error = super::apply(
-        &new,
+        new.clone(),
         &json!({"data": {"a": "3"}}),
         managers.clone(),
         &write("y", &reset, 2),
@@ -255,7 +255,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
     .unwrap();
     let config = |a: &str, b: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": a, "b": b}});
     let done = super::apply(
-        &live,
+        live.clone(),
         &config("3", "2"),
         managers.clone(),
         &write("kubectl", &reset, 2),
@@ -269,7 +269,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
     assert_eq!(annotation, format!("{}\n", config("3", "2")));
     // What has changed since is not its own.
     let error = super::apply(
-        &live,
+        live.clone(),
         &config("3", "3"),
         managers.clone(),
         &write("kubectl", &reset, 2),
@@ -283,7 +283,7 @@ fn kubectl_takes_over_what_it_applied_on_its_own_side() {
     // Another manager has no claim.
     assert!(
         super::apply(
-            &live,
+            live.clone(),
             &config("3", "2"),
             managers.clone(),
             &write("other", &reset, 2),
@@ -338,7 +338,7 @@ fn configurations_that_make_no_sense() {
     ];
     for (config, want) in table {
         let error =
-            super::apply(&nothing(), &config, Managers::default(), &write, false).unwrap_err();
+            super::apply(nothing(), &config, Managers::default(), &write, false).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("failed to create typed patch object: {want}")
@@ -358,7 +358,18 @@ fn entries_are_read_and_written() {
         time: Some(Time(jiff::Timestamp::UNIX_EPOCH)),
     };
     let managers = Managers::read(std::slice::from_ref(&entry)).unwrap();
-    assert_eq!(managers.write(), Some(vec![entry.clone()]));
+    assert_eq!(managers.clone().write(), Some(vec![entry.clone()]));
+    let text = ManagedFieldsEntry {
+        fields_v1: Some(FieldsV1(r#"{"f:data":{"f:a":{}}}"#.into())),
+        ..entry.clone()
+    };
+    assert_eq!(managers.clone().write_text(), Some(vec![text.clone()]));
+    for entry in [&entry, &text] {
+        let read = Managers::read_text(std::slice::from_ref(entry));
+        assert_eq!(read, Ok(managers.clone()));
+    }
+    // A client's string is no set.
+    assert!(Managers::read(&[text]).is_err());
     let broken: [fn(&mut ManagedFieldsEntry); 5] = [
         |entry| entry.operation = Some("Patch".into()),
         |entry| entry.api_version = None,
@@ -369,7 +380,9 @@ fn entries_are_read_and_written() {
     for damage in broken {
         let mut entry = entry.clone();
         damage(&mut entry);
-        assert!(Managers::read(&[entry.clone()]).is_err(), "{entry:?}");
+        let entries = [entry];
+        assert!(Managers::read(&entries).is_err(), "{entries:?}");
+        assert!(Managers::read_text(&entries).is_err(), "{entries:?}");
     }
     assert!(entries::is_reset(Some(
         &vec![ManagedFieldsEntry::default()]

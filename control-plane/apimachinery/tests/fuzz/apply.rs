@@ -5,7 +5,9 @@
 //! a whole. A second apply of the same then finds items that are others', which the first one left,
 //! and may conflict with them or take what is empty away. So half of the histories have none.
 
-use coracle_apimachinery::apply::{PathElement, Set, Whole, compare, field_set, validate};
+use coracle_apimachinery::apply::{
+    PathElement, Set, Whole, compare, field_set, mentioned, merge, path, validate,
+};
 use coracle_apimachinery::managed::{
     self, Applied, Error, Manager, Managers, Operation, Versions, Write,
 };
@@ -148,7 +150,8 @@ impl History {
         force: bool,
     ) -> Result<Applied, Error> {
         with_write(self, manager, subresource, |write| {
-            managed::apply(&self.live, config, self.managers.clone(), write, force)
+            let (live, managers) = (self.live.clone(), self.managers.clone());
+            managed::apply(live, config, managers, write, force)
         })
     }
 
@@ -175,6 +178,19 @@ impl History {
         self.managers = applied.managers;
     }
 
+    /// A comparison of what a configuration mentions tells all that merging it changes.
+    fn changes_what_is_mentioned(&self, config: &Value) {
+        let (live, structure) = (&self.live, self.kind.structure());
+        let merged = merge(live.clone(), config, structure).unwrap();
+        let part = |object: &Value| mentioned(object, config, structure);
+        let (before, after) = (part(live), part(&merged));
+        let diff = |old, new| compare(old, new, structure, Whole::OLD).unwrap();
+        let what = format!("{config} to {live}");
+        assert_eq!(diff(&before, &after), diff(live, &merged), "{what}");
+        let unchanged = path::equal(live, &merged);
+        assert_eq!(path::equal(&before, &after), unchanged, "{what}");
+    }
+
     /// A configuration, and what must be so whether or not it is taken.
     fn applies(&mut self, draw: &mut Draw<'_>) {
         let manager = *draw.pick(&["x", "y", "z"]);
@@ -189,6 +205,9 @@ impl History {
         let sound = validate(&config, structure, false).is_empty()
             && validate(&self.live, structure, true).is_empty();
         let what = format!("{config} by {manager} to {}", self.live);
+        if sound {
+            self.changes_what_is_mentioned(&config);
+        }
         let applied = match self.apply(&config, manager, subresource, false) {
             Err(Error::Config(_) | Error::Live(_)) => return assert!(!sound, "{what}"),
             Ok(applied) => applied,
@@ -308,9 +327,14 @@ impl History {
             assert_eq!(read, entry.fields);
             let text: Value = serde_json::from_str(&entry.fields.to_json()).unwrap();
             assert_eq!(text, entry.fields.to_fields());
+            let text = entry.fields.to_text();
+            assert_eq!(text, entry.fields.to_fields().to_string());
+            assert_eq!(Set::from_text(&text).unwrap(), entry.fields);
         }
         let written = self.managers.clone().write().unwrap_or_default();
         assert_eq!(Managers::read(&written).unwrap(), self.managers);
+        let written = self.managers.clone().write_text().unwrap_or_default();
+        assert_eq!(Managers::read_text(&written).unwrap(), self.managers);
     }
 }
 
@@ -359,6 +383,10 @@ fn fields(bytes: &[u8]) {
         "null",
     ];
     let text = text_of(bytes, WORDS);
+    if let Ok(value) = serde_json::from_str::<Value>(&text) {
+        let read = Set::from_text(&value.to_string());
+        assert_eq!(read.ok(), Set::from_fields(&value).ok(), "{text}");
+    }
     if let Ok(value) = serde_json::from_str::<Value>(&text)
         && let Ok(set) = Set::from_fields(&value)
     {
@@ -369,6 +397,7 @@ fn fields(bytes: &[u8]) {
             set.to_fields(),
             "{text}"
         );
+        assert_eq!(set.to_text(), set.to_fields().to_string(), "{text}");
     }
     if let Ok(Some(element)) = PathElement::parse(&text) {
         let again = PathElement::parse(&element.serialize()).unwrap().unwrap();

@@ -73,7 +73,8 @@ impl Review<'_> {
     }
 }
 
-/// A plugin. Without an object it is a deletion; without an old one a creation.
+/// A plugin. Without an object it is a deletion; without an old one a creation. Of objects that are
+/// applied the sets of managers are text (`registry/set_text`): who sends them on decodes them first.
 #[async_trait]
 pub trait Admission: Send + Sync {
     /// Changes the object, or refuses it.

@@ -8,6 +8,7 @@ use coracle_apimachinery::status::Status;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Response};
 use icu_properties::props::{EnumeratedProperty, GeneralCategory, GeneralCategoryGroup};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::decode::{self, check_type_of};
@@ -121,9 +122,8 @@ pub(super) async fn apply(
     bytes: Bytes,
     options: WriteOptions,
 ) -> Result<Response<Body>, Status> {
-    let json = read(&call.parts.headers, bytes)?;
+    let (json, config) = read(&call.parts.headers, bytes)?;
     let descriptor = call.kind.descriptor();
-    let config = config(&json)?;
     check_type_of(&config, &descriptor.api_version(), &descriptor.kind)?;
     let schema = call.kind.schema_name();
     let warnings = check_fields(call, &schema, &json, options.field_validation)?;
@@ -134,21 +134,22 @@ pub(super) async fn apply(
     outcome(call, applied)
 }
 
-/// Reads a configuration, which is JSON, YAML or CBOR.
-pub(super) fn read(headers: &HeaderMap, bytes: Bytes) -> Result<Bytes, Status> {
-    if media::content_type(headers) == CBOR {
-        return body::cbor_to_json(&bytes);
+/// Reads a configuration, which is JSON, YAML or CBOR: as JSON, and what that says.
+pub(super) fn read(headers: &HeaderMap, bytes: Bytes) -> Result<(Bytes, Value), Status> {
+    let is_cbor = media::content_type(headers) == CBOR;
+    let mut json = if is_cbor {
+        body::cbor_to_json(&bytes)?
+    } else {
+        bytes
+    };
+    let mut config = serde_json::from_slice::<Value>(&json);
+    // JSON that cannot be decoded is no YAML for that.
+    if config.is_err() && !is_cbor && serde_json::from_slice::<IgnoredAny>(&json).is_err() {
+        json = body::yaml_to_json(&json)?;
+        config = serde_json::from_slice(&json);
     }
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
-        return Ok(bytes);
-    }
-    body::yaml_to_json(&bytes)
-}
-
-/// Decodes a configuration.
-pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
-    let config: Value = serde_json::from_slice(json)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let config =
+        config.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if !config.is_object() {
         let message = "error decoding patch: a configuration is an object";
         return Err(Status::bad_request(message));
@@ -156,7 +157,7 @@ pub(super) fn config(json: &[u8]) -> Result<Value, Status> {
     if !config["metadata"]["managedFields"].is_null() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    Ok(config)
+    Ok((json, config))
 }
 
 /// Gives the configuration to the registry.

@@ -89,8 +89,7 @@ async fn apply_replicas(
     bytes: Bytes,
     options: WriteOptions,
 ) -> Result<Response<Body>, Status> {
-    let json = apply::read(&call.parts.headers, bytes)?;
-    let scale = apply::config(&json)?;
+    let (json, scale) = apply::read(&call.parts.headers, bytes)?;
     decode::check_type_of(&scale, Scale::API_VERSION, Scale::KIND)?;
     let warnings = apply::check_fields(call, SCHEMA, &json, options.field_validation)?;
     call.note(&warnings);

@@ -9,7 +9,7 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::{Map, Value};
 
 use super::create::check_name;
-use super::encoding::decode;
+use super::encoding::decode_to_apply;
 use super::erased::Object;
 use super::errors::internal;
 use super::managed::{FieldManager, reset_fields, without_nulls};
@@ -58,7 +58,7 @@ impl Registry {
                 }
                 Err(status) => return Err(status),
             };
-            let mut old = decode(&**target.kind, &current)?;
+            let mut old = decode_to_apply(&**target.kind, &current)?;
             let new = self.applied(target, part, application, Some(&mut *old))?;
             match self
                 .try_update(target, part, old, new, caller, current)
@@ -95,8 +95,8 @@ impl Registry {
         self.create(target, object, caller).await
     }
 
-    /// The object with the configuration applied, and its managers. The current object is as it
-    /// was afterwards.
+    /// The object with the configuration applied, and its managers, whose sets are text. The current
+    /// object is as it was afterwards.
     fn applied(
         &self,
         target: Target<'_>,
@@ -108,7 +108,8 @@ impl Registry {
         if let Some(current) = current.as_deref_mut() {
             let entries = current.meta_mut().managed_fields.take();
             // What cannot be read is nobody's.
-            managers = Managers::read(entries.as_deref().unwrap_or_default()).unwrap_or_default();
+            let read = Managers::read_text(entries.as_deref().unwrap_or_default());
+            managers = read.unwrap_or_default();
             let value = current.to_value();
             current.meta_mut().managed_fields = entries;
             live = value.map_err(|error| internal("encode an object", &error))?;
@@ -127,7 +128,7 @@ impl Registry {
             now: super::meta::now().0,
         };
         let Application { config, force, .. } = application;
-        let applied = managed::apply(&live, config, managers, &write, force);
+        let applied = managed::apply(live, config, managers, &write, force);
         let applied = applied.map_err(|error| match error {
             Error::Conflicts(conflicts) if part == Part::Scale => {
                 conflicts.in_version(Scale::API_VERSION).into()
@@ -146,7 +147,7 @@ impl Registry {
         if let Some(current) = current.filter(|_| part != Part::Scale) {
             refuse_other_uid(target, &*object, current)?;
         }
-        object.meta_mut().managed_fields = applied.managers.write();
+        object.meta_mut().managed_fields = applied.managers.write_text();
         Ok(object)
     }
 }

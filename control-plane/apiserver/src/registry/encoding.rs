@@ -18,6 +18,7 @@ use coracle_store::{Attributes, Record, Revision, Value, ValueRef};
 
 use super::erased::{Kind, Object};
 use super::errors::internal;
+use super::set_text;
 
 /// Generation of the schemas that are written now.
 pub const SCHEMA: u16 = 1;
@@ -60,11 +61,14 @@ pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status>
     let meta = object.meta_mut();
     meta.resource_version = None;
     meta.self_link = None;
+    let sets = set_text::take(meta);
     let bytes = kind
         .encode_stored(object)
         .map_err(|error| internal("encode an object", &error))?;
     let splice = splice_offset(&bytes)
         .ok_or_else(|| Status::internal("an object was encoded without metadata"))?;
+    let bytes = set_text::put(bytes, splice, &sets);
+    set_text::give_back(object.meta_mut(), sets);
     let meta = object.meta();
     let fields = kind.selectable_fields(object);
     let attributes = Attributes {
@@ -97,6 +101,22 @@ pub fn decode_shown(kind: &dyn Kind, shown: Shown<'_>) -> Result<Box<dyn Object>
         .decode_stored(shown.record.value().json())
         .map_err(|error| internal("decode a stored object", &error))?;
     object.meta_mut().resource_version = shown.version();
+    Ok(object)
+}
+
+/// Decodes a stored object as [`decode`] does, but with strings for the sets of its managers, which
+/// only who settles managers can read ([`set_text`]).
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_to_apply(kind: &dyn Kind, record: &Record) -> Result<Box<dyn Object>, Status> {
+    let value = record.value();
+    let decoded = set_text::decode(kind, value.json(), value.splice())
+        .map_err(|error| internal("decode a stored object", &error))?;
+    let Some(mut object) = decoded else {
+        return decode(kind, record);
+    };
+    object.meta_mut().resource_version = Shown::from(record).version();
     Ok(object)
 }
 

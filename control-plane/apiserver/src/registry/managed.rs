@@ -61,8 +61,19 @@ impl Versions for StoredVersions<'_> {
 
 /// The object without members that are null, which say that something was there.
 pub(super) fn without_nulls(mut value: Value) -> Value {
-    drop_nulls(&mut value);
+    // Most have none.
+    if has_null(&value) {
+        drop_nulls(&mut value);
+    }
     value
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.values().any(has_null),
+        Value::Array(items) => items.iter().any(has_null),
+        value => value.is_null(),
+    }
 }
 
 fn drop_nulls(value: &mut Value) {

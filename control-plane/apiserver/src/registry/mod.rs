@@ -3,7 +3,7 @@
 //! | module | does |
 //! |---|---|
 //! | [`strategy`] with `descriptor`, [`kinds`], [`erased`], [`lookup`] | the kinds |
-//! | [`encoding`] | objects as the store holds them and as clients see them |
+//! | [`encoding`], `set_text` | objects as the store holds them and as clients see them |
 //! | [`create`], [`update`], [`delete`], [`list`], [`watch`] | the verbs |
 //! | [`continuation`] | the tokens by which lists go on |
 //! | [`apply`], [`managed`] | server-side apply, and who manages which field |
@@ -28,6 +28,7 @@ mod managed;
 pub mod meta;
 pub mod printing;
 pub mod service_addresses;
+mod set_text;
 pub mod strategy;
 pub mod update;
 pub mod watch;

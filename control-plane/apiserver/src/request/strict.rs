@@ -232,7 +232,7 @@ impl<'de> Visitor<'de> for Step<'_, '_> {
         let Self { walk, node } = self;
         let mut seen = HashSet::new();
         let length = walk.path.len();
-        while let Some(key) = entries.next_key::<String>()? {
+        while let Some(key) = entries.next_key_seed(Name)? {
             if length > 0 {
                 walk.path.push('.');
             }
@@ -240,7 +240,7 @@ impl<'de> Visitor<'de> for Step<'_, '_> {
             let value = match &walk.nodes[node] {
                 Node::Any | Node::List(_) => Some(0),
                 Node::Map(value) => Some(*value),
-                Node::Fields(fields) => fields.get(key.as_str()).copied(),
+                Node::Fields(fields) => fields.get(&*key).copied(),
             };
             match value {
                 Some(value) => entries.next_value_seed(Step { walk, node: value })?,
@@ -255,6 +255,33 @@ impl<'de> Visitor<'de> for Step<'_, '_> {
             walk.path.truncate(length);
         }
         Ok(())
+    }
+}
+
+/// Reads the name of a member, of which a copy is made only where it is written with escapes.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
     }
 }
 
@@ -276,7 +303,7 @@ mod tests {
                 &["unknown field \"x\"", "unknown field \"metadata.nmae\""],
             ),
             (
-                r#"{"data":{"a":"1","a":"2"}}"#,
+                r#"{"data":{"a":"1","\u0061":"2"}}"#,
                 &["duplicate field \"data.a\""],
             ),
             (

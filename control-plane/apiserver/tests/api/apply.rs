@@ -190,6 +190,34 @@ async fn appliers_share_what_they_agree_on() {
 }
 
 #[tokio::test]
+async fn what_is_applied_again_after_another_write_is_no_write() {
+    let api = Api::new().await;
+    let path = &format!("{DEPLOYMENTS}/web");
+    let mut config = deployment("web");
+    // Numbers have another order than their texts.
+    config["spec"]["template"]["spec"]["containers"][0]["ports"] =
+        json!([{"containerPort": 80}, {"containerPort": 443}]);
+    config["metadata"]["finalizers"] = json!(["example.com/b", "example.com/a"]);
+    config["metadata"]["annotations"] = json!({"example.com/a": "\"fieldsV1\":null"});
+    let x = "fieldManager=x";
+    api.apply(path, x, &config).await.ok(201);
+    let label = json!({"metadata": {"labels": {"u": "1"}}}).to_string();
+    let merge = "application/merge-patch+json";
+    let written = api
+        .raw(
+            Method::PATCH,
+            &format!("{path}?fieldManager=u"),
+            merge,
+            label,
+        )
+        .await
+        .ok(200);
+    assert_eq!(names(&written), ["x/Apply", "u/Update"]);
+    assert_eq!(api.apply(path, x, &config).await.ok(200), written);
+    assert_eq!(api.get(path).await.ok(200), written);
+}
+
+#[tokio::test]
 async fn a_status_is_applied_by_itself() {
     let api = Api::new().await;
     api.post(DEPLOYMENTS, &deployment("web")).await.ok(201);
