@@ -22,7 +22,8 @@ use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
-use crate::guest::sockets::{Reach, SocketQuota};
+use crate::guest::quota::{MAX_FILES, MAX_SOCKETS, Quota};
+use crate::guest::sockets::Reach;
 use crate::guest::state::Environment;
 use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
@@ -131,8 +132,9 @@ impl HttpPod {
                 reach: Arc::new(Reach {
                     network,
                     listening: announcer.clone(),
-                    quota: SocketQuota::new(),
+                    quota: Quota::new(MAX_SOCKETS),
                 }),
+                files: Some(Quota::new(MAX_FILES)),
                 may_block: false,
             }),
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),
