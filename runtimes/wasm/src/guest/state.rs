@@ -22,8 +22,11 @@ use super::volumes::Volumes;
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
 const MAX_RESOURCES: usize = 16 << 10;
-/// Bytes that a guest may make the host copy in one call.
+/// Random bytes that a guest may make the host draw in one call.
 const MAX_RANDOM: u64 = 1 << 20;
+/// Bytes that a guest may hand over in one call where others wait for its thread: no call may be
+/// interrupted. More than any stream takes at once; of `poll` it is half a million pollables.
+const MAX_PASSED: usize = 8 << 20;
 
 /// State of a component's store.
 pub(crate) struct Guest {
@@ -111,6 +114,9 @@ impl Environment {
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limits);
+        if !self.may_block {
+            store.set_hostcall_fuel(MAX_PASSED);
+        }
         interruptible(&mut store);
         Ok(store)
     }
