@@ -46,7 +46,7 @@ const NO_TERMINAL: &str = "exec: WebAssembly has no terminals: leave -t (--tty) 
 const MOST: usize = 16;
 /// Compiled programs that are kept for the next time, beside those of images.
 const KEPT: usize = 32;
-/// How long the program of a session may take to be compiled, with those before it.
+/// How long the program of a session may take to be read and compiled, with those before it.
 const COMPILE: Duration = Duration::from_secs(60);
 /// How long a further guest outlives its agent.
 const ALONE: Duration = Duration::from_secs(5);
@@ -259,10 +259,12 @@ impl Inner {
                     self.compiled(&digest.hex(), &path).await
                 }
                 program::Found::File(file) => {
-                    let _reading = self.execs.reading.lock().await;
                     let folder = folder.to_owned();
-                    let copied = tokio::task::spawn_blocking(move || file.copy(user, &folder));
-                    let copied = copied.await;
+                    let copied = {
+                        let _reading = self.execs.reading.lock().await;
+                        let copy = tokio::task::spawn_blocking(move || file.copy(user, &folder));
+                        copy.await
+                    };
                     let copied = copied.map_err(|error| error.to_string())??;
                     self.compiled(&copied.digest.hex(), copied.path()).await
                 }
