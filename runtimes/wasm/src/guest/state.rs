@@ -24,8 +24,9 @@ use super::volumes::Volumes;
 const MAX_RESOURCES: usize = 16 << 10;
 /// Random bytes that a guest may make the host draw in one call.
 const MAX_RANDOM: u64 = 1 << 20;
-/// Bytes that a guest may hand over in one call where others wait for its thread: no call may be
-/// interrupted. More than any stream takes at once; of `poll` it is half a million pollables.
+/// Bytes that a guest may hand over in one call where others wait for its thread: nothing interrupts
+/// a call, and a list of headers is copied to its end before anybody counts it. It is more than any
+/// stream takes at once.
 const MAX_PASSED: usize = 8 << 20;
 
 /// State of a component's store.
