@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! module ──► quick: little time ──► compiled
-//!               │ that is spent, or the compiler broke down
+//!               │ that is spent, or all the memory there is
 //!               ▼
 //!            slow: all the time there is, at the lowest priority ──► compiled
 //!               │ that is spent
@@ -69,7 +69,7 @@ impl Lane {
 pub(super) enum Trial<T> {
     /// With an answer, be it that the module is not valid.
     Answered(T),
-    /// Without one, and why.
+    /// Without one, since the compiler was ended, and what is said of that.
     Broke(String),
 }
 

@@ -258,8 +258,12 @@ impl Cache {
             Ok(Answer::Compiled(kind)) if status.success() => Ok(Trial::Answered(kind)),
             Ok(Answer::Refused(reason)) => Err(Error::Invalid(reason)),
             _ => {
-                let said = String::from_utf8_lossy(&stderr);
-                Ok(Trial::Broke(broken(status, said.trim())))
+                let why = broken(status, String::from_utf8_lossy(&stderr).trim());
+                // One that ended by itself has met a fault of the node's, which may pass.
+                if status.signal().is_none() {
+                    return Err(Error::Invalid(why));
+                }
+                Ok(Trial::Broke(why))
             }
         }
     }
