@@ -25,7 +25,8 @@ use crate::confine;
 use crate::guest::cpu::{Meter, Metered, Ticker};
 use crate::guest::engine;
 use crate::guest::limits::{Memory, OutOfMemory};
-use crate::guest::sockets::{Reach, SocketQuota};
+use crate::guest::quota::{MAX_SOCKETS, Quota};
+use crate::guest::sockets::Reach;
 use crate::guest::state::{self, Environment};
 use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
@@ -106,8 +107,9 @@ impl Runner {
             reach: Arc::new(Reach {
                 network,
                 listening: Arc::new(Announcer::new(self.hub.clone(), &running.spec)),
-                quota: SocketQuota::new(),
+                quota: Quota::new(MAX_SOCKETS),
             }),
+            files: None,
             may_block: true,
         });
         let engine = self.engine.clone();

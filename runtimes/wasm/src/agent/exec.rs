@@ -18,9 +18,10 @@
 
 mod program;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use coracle_images::{ImageKind, StoredImage};
@@ -46,7 +47,7 @@ const NO_TERMINAL: &str = "exec: WebAssembly has no terminals: leave -t (--tty) 
 const MOST: usize = 16;
 /// Compiled programs that are kept for the next time, beside those of images.
 const KEPT: usize = 32;
-/// How long the program of a session may take to be compiled, with those before it.
+/// How long the program of a session may take to be read and compiled, with those before it.
 const COMPILE: Duration = Duration::from_secs(60);
 /// How long a further guest outlives its agent.
 const ALONE: Duration = Duration::from_secs(5);
@@ -61,6 +62,23 @@ pub(super) struct Execs {
     kept: Mutex<Vec<String>>,
     /// One program is read at a time, for they are read into memory.
     reading: tokio::sync::Mutex<()>,
+    /// One lock per namespace that has a program compiled. Its sessions wait for each other, so that
+    /// images and the sessions of others have at most one of them before them.
+    compiling: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Execs {
+    /// The lock of a namespace.
+    fn compiling(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut compiling = self.compiling.lock();
+        compiling.retain(|_, lock| lock.strong_count() > 0);
+        let lock = compiling.get(namespace).and_then(Weak::upgrade);
+        lock.unwrap_or_else(|| {
+            let lock = Arc::default();
+            compiling.insert(namespace.to_owned(), Arc::downgrade(&lock));
+            lock
+        })
+    }
 }
 
 /// The place of a further guest among those of its container.
@@ -182,8 +200,9 @@ impl Inner {
         spec.argv = config.command;
         spec.termination_message = None;
         let container_folder = self.ledger.records().container_folder(&record.id);
+        let program = self.program(&image, &spec, user, &home.namespace, &container_folder);
         let program = tokio::select! {
-            program = self.program(&image, &spec, user, &container_folder) => program,
+            program = program => program,
             () = entry.ended() => Err(ENDED.to_owned()),
         };
         let program = match program {
@@ -246,6 +265,7 @@ impl Inner {
         image: &StoredImage,
         spec: &GuestSpec,
         user: Option<GuestUser>,
+        namespace: &str,
         folder: &Path,
     ) -> std::result::Result<Artifact, String> {
         let ImageKind::Wasm { layers, .. } = &image.kind else {
@@ -256,15 +276,18 @@ impl Inner {
             match found {
                 program::Found::Layer(digest) => {
                     let path = self.config.content.blob_path(&digest);
-                    self.compiled(&digest.hex(), &path).await
+                    self.compiled(namespace, &digest.hex(), &path).await
                 }
                 program::Found::File(file) => {
-                    let _reading = self.execs.reading.lock().await;
                     let folder = folder.to_owned();
-                    let copied = tokio::task::spawn_blocking(move || file.copy(user, &folder));
-                    let copied = copied.await;
+                    let copied = {
+                        let _reading = self.execs.reading.lock().await;
+                        let copy = tokio::task::spawn_blocking(move || file.copy(user, &folder));
+                        copy.await
+                    };
                     let copied = copied.map_err(|error| error.to_string())??;
-                    self.compiled(&copied.digest.hex(), copied.path()).await
+                    let digest = copied.digest.hex();
+                    self.compiled(namespace, &digest, copied.path()).await
                 }
             }
         };
@@ -285,7 +308,17 @@ impl Inner {
         Ok(artifact)
     }
 
-    async fn compiled(&self, digest: &str, module: &Path) -> std::result::Result<Artifact, String> {
+    async fn compiled(
+        &self,
+        namespace: &str,
+        digest: &str,
+        module: &Path,
+    ) -> std::result::Result<Artifact, String> {
+        let lock = self.execs.compiling(namespace);
+        let _turn = match self.cache.get(digest) {
+            Some(_) => None,
+            None => Some(lock.lock().await),
+        };
         let artifact = self.cache.ensure(digest, module).await;
         let artifact = artifact.map_err(|error| match error {
             compile::Error::Invalid(why) => why,
@@ -373,5 +406,24 @@ fn refused(why: &str, terminal: bool) -> Session {
         stderr,
         resize: None,
         exit: Box::pin(async { Ok(CANNOT_RUN) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sessions_of_a_namespace_wait_for_each_other_only() {
+        let execs = Execs::default();
+        let (one, same) = (execs.compiling("one"), execs.compiling("one"));
+        let other = execs.compiling("other");
+        let turn = one.try_lock();
+        assert!(turn.is_ok() && same.try_lock().is_err());
+        assert!(other.try_lock().is_ok());
+        drop(turn);
+        drop((one, same));
+        execs.compiling("other");
+        assert_eq!(execs.compiling.lock().len(), 1);
     }
 }

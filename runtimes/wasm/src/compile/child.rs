@@ -1,4 +1,4 @@
-//! The compiler's process: `wasm-compile <module> <code> [UID:GID]`.
+//! The compiler's process: `wasm-compile <lane> <module> <code> [UID:GID]`.
 //!
 //! Input is hostile: the process is niced, bounded in memory, time and file size, and confined
 //! before it reads the module. Both files are opened before that, so that a compiler with a user
@@ -12,11 +12,13 @@ use std::path::Path;
 use rustix::process::{Resource, Rlimit, nice, setrlimit};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use super::lanes::Lane;
 use super::{Answer, classify};
 use crate::confine;
 use crate::guest::engine;
 use crate::launch;
 
+const USAGE: &str = "usage: wasm-compile quick|slow <module> <code> [UID:GID]";
 /// Largest module, text or binary.
 const MAX_MODULE: u64 = 256 << 20;
 /// Address space of the compiler.
@@ -28,16 +30,17 @@ pub(super) const MAX_CPU: u64 = 280;
 
 /// Runs the compiler.
 pub(crate) fn main(args: &[OsString]) -> Result<(), String> {
-    let (module, code, user) = match args {
-        [module, code] => (module, code, None),
-        [module, code, user] => (module, code, Some(launch::user(user)?)),
-        _ => return Err("usage: wasm-compile <module> <code> [UID:GID]".into()),
+    let (lane, module, code, user) = match args {
+        [lane, module, code] => (lane, module, code, None),
+        [lane, module, code, user] => (lane, module, code, Some(launch::user(user)?)),
+        _ => return Err(USAGE.into()),
     };
+    let lane = lane.to_str().and_then(Lane::parse).ok_or(USAGE)?;
     let (module, code) = (Path::new(module), Path::new(code));
     let input = File::open(module).map_err(|error| fault("opening", module, &error))?;
     let output = File::create_new(code).map_err(|error| fault("making", code, &error))?;
     // A node that does not let us be nice is no reason not to compile.
-    let _ = nice(10);
+    let _ = nice(lane.nice());
     for (resource, bound) in [
         (Resource::As, MAX_MEMORY),
         (Resource::Cpu, MAX_CPU),

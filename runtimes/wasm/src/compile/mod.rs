@@ -8,6 +8,7 @@
 
 pub(crate) mod child;
 mod classify;
+mod lanes;
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,21 +17,19 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
 use coracle_runtime::GuestUser;
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
-use tokio::sync::Mutex;
 
 use crate::guest::engine;
 use crate::launch;
 use crate::protocol::Kind;
 use coracle_runtime::disk::{self, Access};
+use lanes::{Lane, Lanes, Trial};
 
-/// How long one compilation may take.
-const TIMEOUT: Duration = Duration::from_secs(300);
 /// What is read of the compiler's answer.
 const MAX_ANSWER: u64 = 64 << 10;
 /// The engine's version; a test holds it against the lock file.
@@ -84,8 +83,8 @@ pub(crate) struct Cache {
     exe: PathBuf,
     /// The compiler's; if it has one, so have guests, and the cache is theirs to read.
     user: Option<GuestUser>,
-    /// One compilation at a time, so that a burst of pulls does not starve the node.
-    turn: Mutex<()>,
+    /// Few compilations at a time, so that a burst of pulls does not starve the node.
+    lanes: Lanes,
 }
 
 impl Cache {
@@ -106,7 +105,7 @@ impl Cache {
             folder,
             exe,
             user,
-            turn: Mutex::new(()),
+            lanes: Lanes::new(),
         };
         cache
             .open_up()
@@ -158,15 +157,47 @@ impl Cache {
         if let Some(artifact) = self.get(digest) {
             return Ok(artifact);
         }
-        let _turn = self.turn.lock().await;
+        let size = fs::metadata(module)
+            .map_err(fault(format!("reading {}", module.display())))?
+            .len();
+        let attempt = |lane| self.attempt(lane, digest, module).boxed();
+        let compiled = self.lanes.run(digest, size, attempt).await;
+        compiled.map_err(Error::Invalid)?
+    }
+
+    async fn attempt(
+        &self,
+        lane: Lane,
+        digest: &str,
+        module: &Path,
+    ) -> Trial<Result<Artifact, Error>> {
+        // It may have been compiled for another one that waited.
         if let Some(artifact) = self.get(digest) {
-            return Ok(artifact);
+            return Trial::Answered(Ok(artifact));
         }
+        match self.fill(lane, digest, module).await {
+            Ok(Trial::Answered(artifact)) => Trial::Answered(Ok(artifact)),
+            Ok(Trial::Broke(why)) => Trial::Broke(why),
+            Err(error) => Trial::Answered(Err(error)),
+        }
+    }
+
+    /// Compiles a module into its place.
+    async fn fill(
+        &self,
+        lane: Lane,
+        digest: &str,
+        module: &Path,
+    ) -> Result<Trial<Artifact>, Error> {
         let temporary = tempfile::Builder::new()
             .prefix("compile-")
             .tempdir_in(self.folder.join(TEMPORARY))
             .map_err(fault("making room for compiled code"))?;
-        let kind = self.compile(module, &temporary.path().join(CODE)).await?;
+        let code = temporary.path().join(CODE);
+        let kind = match self.compile(lane, module, &code).await? {
+            Trial::Answered(kind) => kind,
+            Trial::Broke(why) => return Ok(Trial::Broke(why)),
+        };
         disk::write_json(&temporary.path().join(RECORD), &Record { kind })
             .and_then(|()| self.open_up_entry(temporary.path()))
             .map_err(fault("recording a compiled module"))?;
@@ -174,10 +205,10 @@ impl Cache {
         disk::remove_dir(&entry)
             .and_then(|()| fs::rename(temporary.path(), &entry))
             .map_err(fault("moving compiled code into its place"))?;
-        Ok(Artifact {
+        Ok(Trial::Answered(Artifact {
             code: entry.join(CODE),
             kind,
-        })
+        }))
     }
 
     /// Removes what no image needs, by digests of modules, and what other engines left.
@@ -207,9 +238,9 @@ impl Cache {
         disk::remove_dir(&self.folder.join(digest))
     }
 
-    async fn compile(&self, module: &Path, code: &Path) -> Result<Kind, Error> {
+    async fn compile(&self, lane: Lane, module: &Path, code: &Path) -> Result<Trial<Kind>, Error> {
         let mut child = Command::new(&self.exe)
-            .arg("wasm-compile")
+            .args(["wasm-compile", lane.name()])
             .args([module, code])
             .args(self.user.map(launch::user_text))
             .env_clear()
@@ -221,20 +252,18 @@ impl Cache {
             .map_err(fault("starting the compiler"))?;
         let stdout = read_bounded(child.stdout.take());
         let stderr = read_bounded(child.stderr.take());
-        let run = async { tokio::join!(stdout, stderr, child.wait()) };
-        let Ok((stdout, stderr, status)) = tokio::time::timeout(TIMEOUT, run).await else {
-            return Err(Error::Invalid(format!(
-                "the module was not compiled within {} seconds",
-                TIMEOUT.as_secs()
-            )));
-        };
+        let (stdout, stderr, status) = tokio::join!(stdout, stderr, child.wait());
         let status = status.map_err(fault("waiting for the compiler"))?;
         match serde_json::from_slice(&stdout) {
-            Ok(Answer::Compiled(kind)) if status.success() => Ok(kind),
+            Ok(Answer::Compiled(kind)) if status.success() => Ok(Trial::Answered(kind)),
             Ok(Answer::Refused(reason)) => Err(Error::Invalid(reason)),
             _ => {
-                let said = String::from_utf8_lossy(&stderr);
-                Err(Error::Invalid(broken(status, said.trim())))
+                let why = broken(status, String::from_utf8_lossy(&stderr).trim());
+                // One that ended by itself has met a fault of the node's, which may pass.
+                if status.signal().is_none() {
+                    return Err(Error::Invalid(why));
+                }
+                Ok(Trial::Broke(why))
             }
         }
     }

@@ -5,9 +5,14 @@
 
 use wasmtime::{Config, Enabled, Engine, PoolingAllocationConfig};
 
-/// Live instances in one HTTP host. A component takes several core instances.
+/// Live instances in one HTTP host.
 pub(crate) const MAX_INSTANCES: u32 = 4_000;
-const MAX_CORE_INSTANCES: u32 = 16_000;
+/// Memories and tables for each of them, on average.
+pub(crate) const MEMORIES: u32 = 2;
+pub(crate) const TABLES: u32 = 4;
+/// What one instance may have of tables, and of core instances, which take no address space.
+pub(crate) const MAX_TABLES_OF_ONE: u32 = 64;
+const MAX_CORES_OF_ONE: u32 = 64;
 /// Largest linear memory of a guest, 4 GiB: all that wasm32 can address.
 const MAX_MEMORY: usize = 1 << 32;
 /// Elements of one table.
@@ -35,13 +40,13 @@ pub(crate) fn on_demand() -> wasmtime::Result<Engine> {
 pub(crate) fn pooling() -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(MAX_INSTANCES)
-        .total_core_instances(MAX_CORE_INSTANCES)
-        .total_memories(MAX_INSTANCES * 2)
-        .total_tables(MAX_CORE_INSTANCES)
+        .total_core_instances(MAX_INSTANCES * MAX_CORES_OF_ONE)
+        .total_memories(MAX_INSTANCES * MEMORIES)
+        .total_tables(MAX_INSTANCES * TABLES)
         .total_stacks(MAX_INSTANCES)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(MAX_CORES_OF_ONE)
         .max_memories_per_component(8)
-        .max_tables_per_component(64)
+        .max_tables_per_component(MAX_TABLES_OF_ONE)
         .max_component_instance_size(4 << 20)
         .max_core_instance_size(4 << 20)
         .max_tables_per_module(8)

@@ -5,9 +5,11 @@
 
 pub(crate) mod cpu;
 pub(crate) mod engine;
+mod files;
 pub(crate) mod limits;
 pub(crate) mod outgoing;
 pub(crate) mod output;
+pub(crate) mod quota;
 pub(crate) mod sockets;
 pub(crate) mod state;
 pub(crate) mod streams;

@@ -12,6 +12,10 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+/// Bytes that a guest writes at once: as many as `blocking-write-and-flush` takes. Each newline among
+/// them is an entry of the log, written by a thread on which the guests of other Pods wait.
+const AT_ONCE: usize = 4096;
+
 /// Where a guest's stream leads.
 #[derive(Clone)]
 pub(crate) enum GuestOutput {
@@ -85,6 +89,11 @@ impl Pollable for GuestOutput {
 
 impl OutputStream for GuestOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > AT_ONCE {
+            return Err(StreamError::trap(
+                "more was written than check-write permits",
+            ));
+        }
         self.put(&bytes).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => StreamError::Closed,
             _ => StreamError::LastOperationFailed(error.into()),
@@ -97,7 +106,7 @@ impl OutputStream for GuestOutput {
 
     fn check_write(&mut self) -> Result<usize, StreamError> {
         let is_full = self.lines().is_some_and(Lines::is_full);
-        Ok(if is_full { 0 } else { 64 << 10 })
+        Ok(if is_full { 0 } else { AT_ONCE })
     }
 }
 
@@ -116,5 +125,21 @@ impl AsyncWrite for GuestOutput {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_written_than_is_permitted() {
+        let mut output = GuestOutput::Nowhere;
+        let permitted = output.check_write().unwrap();
+        assert_eq!(permitted, AT_ONCE);
+        output.write(vec![b'\n'; permitted].into()).unwrap();
+        let more = output.write(vec![b'\n'; permitted + 1].into());
+        assert!(matches!(more, Err(StreamError::Trap(_))));
     }
 }

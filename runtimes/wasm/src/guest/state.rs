@@ -6,27 +6,36 @@ use coracle_runtime::Protocol;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::cli::AsyncStdinStream;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::files::{Files, GuestFiles};
 use super::limits::{Limits, Memory};
 use super::outgoing::Outgoing;
+use super::quota::Quota;
 use super::sockets::{GuestSockets, Reach};
 use super::streams::GuestStreams;
 use super::volumes::Volumes;
 
 /// Entries of a guest's resource table: open files, sockets, requests, bodies.
 const MAX_RESOURCES: usize = 16 << 10;
-/// Bytes that a guest may make the host copy in one call.
+/// Random bytes that a guest may make the host draw in one call.
 const MAX_RANDOM: u64 = 1 << 20;
+/// Bytes that a guest may hand over in one call where others wait for its thread: nothing interrupts
+/// a call, and a list of headers is copied to its end before anybody counts it. It is more than any
+/// stream takes at once.
+const MAX_PASSED: usize = 8 << 20;
 
 /// State of a component's store.
 pub(crate) struct Guest {
     pub(super) environment: Arc<Environment>,
     wasi: WasiCtx,
     table: ResourceTable,
+    // After the table: what that holds open is closed before it is no longer counted.
+    files: GuestFiles,
     http: WasiHttpCtx,
     outgoing: Outgoing,
     pub(crate) sockets: GuestSockets,
@@ -49,6 +58,9 @@ pub(crate) struct Environment {
     pub streams: GuestStreams,
     pub memory: Arc<Memory>,
     pub reach: Arc<Reach>,
+    /// What the guest may open in its volumes, where its process has other guests too. A process
+    /// of its own has bounds of its own, and waits for a pipe as any process does.
+    pub files: Option<Quota>,
     /// Whether file operations may block the thread that polls the guest: in the runner it is
     /// the guest's own.
     pub may_block: bool,
@@ -95,6 +107,7 @@ impl Environment {
             environment: self.clone(),
             wasi,
             table,
+            files: GuestFiles::new(self.files.clone()),
             http: WasiHttpCtx::new(),
             outgoing: Outgoing::new(self.reach.clone()),
             sockets: GuestSockets::new(self.reach.clone()),
@@ -102,6 +115,9 @@ impl Environment {
         };
         let mut store = Store::new(engine, guest);
         store.limiter(|guest| &mut guest.limits);
+        if !self.may_block {
+            store.set_hostcall_fuel(MAX_PASSED);
+        }
         interruptible(&mut store);
         Ok(store)
     }
@@ -150,6 +166,16 @@ impl WasiHttpView for Guest {
 }
 
 impl Guest {
+    pub(super) fn files(&mut self) -> Files<'_> {
+        Files {
+            wasi: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            state: &mut self.files,
+        }
+    }
+
     pub(super) fn sockets_view(&mut self) -> super::sockets::Sockets<'_> {
         use wasmtime_wasi::sockets::WasiSocketsCtxView;
         super::sockets::Sockets {
@@ -162,18 +188,20 @@ impl Guest {
     }
 }
 
-/// WASI 0.2 with our own sockets and environment, and `wasi:http`.
+/// WASI 0.2 with our own sockets, environment, and opening and listing of files, and `wasi:http`.
 pub(crate) fn component_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    // Beside a newer version of wasmtime's own it would not be found, and guests would have no
-    // environment.
+    // Beside a newer version of wasmtime's own they would not be found: guests would have no
+    // environment, and nothing would count their files.
     wasmtime::ensure!(
-        super::variables::add_to_linker(&mut linker).is_err(),
-        "wasmtime has no environment of the version that is to be shadowed"
+        super::variables::add_to_linker(&mut linker).is_err()
+            && super::files::add_to_linker(&mut linker).is_err(),
+        "wasmtime has no environment or files of the version that is to be shadowed"
     );
     linker.allow_shadowing(true);
+    super::files::add_to_linker(&mut linker)?;
     super::sockets::add_to_linker(&mut linker)?;
     super::variables::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);

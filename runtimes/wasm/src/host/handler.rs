@@ -9,6 +9,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
+use super::pool::{self, Pool};
 use crate::guest::state::{self, Guest};
 
 /// A component that is ready to be instantiated.
@@ -18,6 +19,10 @@ pub(super) struct Handler {
     /// Whether it can ask for folders at all. Most handlers cannot, and none need be held open for
     /// them; every Pod has at least the one with its token.
     pub opens_folders: bool,
+    /// Where its instances come from.
+    pub pool: Arc<Pool>,
+    /// What one of them costs.
+    pub cost: u32,
 }
 
 /// The interface by which a component finds its folders.
@@ -27,6 +32,7 @@ const PREOPENS: &str = "wasi:filesystem/preopens@";
 pub(super) struct Handlers {
     engine: Engine,
     linker: Linker<Guest>,
+    pool: Arc<Pool>,
     mapped: Mutex<HashMap<PathBuf, Arc<Handler>>>,
 }
 
@@ -35,6 +41,7 @@ impl Handlers {
         Ok(Self {
             linker: state::component_linker(&engine)?,
             engine,
+            pool: Arc::new(Pool::new()),
             mapped: Mutex::new(HashMap::new()),
         })
     }
@@ -54,6 +61,8 @@ impl Handlers {
         let handler = Arc::new(Handler {
             engine: self.engine.clone(),
             opens_folders,
+            pool: self.pool.clone(),
+            cost: pool::cost(&component),
             pre: ProxyPre::new(self.linker.instantiate_pre(&component)?)?,
         });
         mapped.insert(code.to_owned(), handler.clone());

@@ -10,6 +10,7 @@ mod body;
 mod cores;
 mod handler;
 mod pod;
+mod pool;
 mod ports;
 mod request;
 mod room;

@@ -17,12 +17,14 @@ use tokio_util::task::TaskTracker;
 use super::acceptor::{Acceptor, Ticket};
 use super::cores::Core;
 use super::handler::Handler;
+use super::pool::{Few, SHARE};
 use super::request;
 use super::room::Room;
 use super::turns::Turns;
 use crate::guest::cpu::{Meter, Ticker};
 use crate::guest::limits::Memory;
-use crate::guest::sockets::{Reach, SocketQuota};
+use crate::guest::quota::{MAX_FILES, MAX_SOCKETS, Quota};
+use crate::guest::sockets::Reach;
 use crate::guest::state::Environment;
 use crate::guest::streams::GuestStreams;
 use crate::guest::volumes::{self, Volumes};
@@ -31,8 +33,6 @@ use crate::runner::describe;
 use crate::serve::{Announcer, Hub};
 use coracle_runtime::log::Log;
 
-/// Requests of a Pod that have an instance at a time.
-const INSTANCES: usize = 128;
 /// Requests of a Pod that wait for an instance; more are told to come back.
 const QUEUE: u64 = 1024;
 /// How long a trial instantiation may take.
@@ -56,8 +56,10 @@ pub(super) struct HttpPod {
     pub meter: Arc<Meter>,
     pub ticker: Ticker,
     pub log: Arc<Log>,
-    /// Instances that may live.
+    /// Units of the pool for instances that may live.
     pub instances: Semaphore,
+    /// Those that it has while others have more than enough.
+    pub few: Few,
     /// Memory for them.
     pub room: Room,
     /// Its turns to begin requests, by core.
@@ -119,6 +121,7 @@ impl HttpPod {
             container: spec.container,
             exit_file: spec.exit_file,
             started_at: spec.started_at,
+            few: Few::new(handler.cost),
             handler,
             environment: Arc::new(Environment {
                 argv: spec.argv.into(),
@@ -131,14 +134,15 @@ impl HttpPod {
                 reach: Arc::new(Reach {
                     network,
                     listening: announcer.clone(),
-                    quota: SocketQuota::new(),
+                    quota: Quota::new(MAX_SOCKETS),
                 }),
+                files: Some(Quota::new(MAX_FILES)),
                 may_block: false,
             }),
             meter: Arc::new(Meter::new(spec.resources.cpu_limit_millis)),
             ticker: ticker.clone(),
             log,
-            instances: Semaphore::new(INSTANCES),
+            instances: Semaphore::new(SHARE as usize),
             room: Room::new(spec.resources.memory_limit_bytes),
             turns: (0..cores).map(|_| Turns::new()).collect(),
             requests: AtomicU64::new(0),
@@ -273,6 +277,6 @@ impl HttpPod {
 
     /// Whether one more request may wait.
     pub(super) fn queue_is_full(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) >= INSTANCES as u64 + QUEUE
+        self.requests.load(Ordering::Relaxed) >= u64::from(SHARE) + QUEUE
     }
 }

@@ -199,10 +199,12 @@ async fn run(
     answer: oneshot::Sender<Outcome>,
 ) -> bool {
     let pod = counted.0.clone();
-    let Ok(_instance) = pod.instances.acquire().await else {
+    let handler = &pod.handler;
+    let Ok(_instance) = pod.instances.acquire_many(handler.cost).await else {
         return true;
     };
     let _room = pod.room.enter(pod.environment.memory.usual()).await;
+    let _place = handler.pool.enter(&pod.few, handler.cost).await;
     if let Some(turns) = pod.turns.get(core.index) {
         core.rounds.turn(turns).await;
     }
@@ -281,6 +283,7 @@ async fn drive(slice: Slice, core: &Core) -> wasmtime::Result<()> {
 
 /// Makes an instance as for a request, and drops it.
 pub(super) async fn trial(pod: Arc<HttpPod>, core: Arc<Core>) -> wasmtime::Result<()> {
+    let _place = pod.handler.pool.enter(&pod.few, pod.handler.cost).await;
     let of = pod.clone();
     let instance = async move {
         let mut store = of.environment.component_store(&of.handler.engine)?;

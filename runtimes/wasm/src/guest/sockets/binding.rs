@@ -6,40 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use coracle_runtime::{GuestNetwork, Protocol};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::SocketResult;
 use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
 use super::{Listening, address, refused, udp, unspecified};
-
-/// Sockets that a guest may have open at a time, in all its instances together: its own, those
-/// that it accepted, and the connections of its outgoing HTTP requests. One guest must not take
-/// the descriptors of a process that serves many.
-pub(crate) const MAX_SOCKETS: usize = 1024;
-
-/// The sockets that a guest may still open.
-#[derive(Clone)]
-pub(crate) struct SocketQuota(Arc<Semaphore>);
-
-/// One socket of a guest's quota, for as long as this is held.
-pub(crate) struct Permit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
-
-impl SocketQuota {
-    /// The quota of one guest.
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_SOCKETS)))
-    }
-
-    pub(crate) fn take(&self) -> Option<Permit> {
-        self.0.clone().try_acquire_owned().ok().map(Permit)
-    }
-}
+use crate::guest::quota::{Permit, Quota};
 
 /// What a container has of the network, shared by all its instances.
 pub(crate) struct Reach {
     pub network: Arc<dyn GuestNetwork>,
     pub listening: Arc<dyn Listening>,
-    pub quota: SocketQuota,
+    /// Of its sockets.
+    pub quota: Quota,
 }
 
 /// A bound socket.
@@ -297,6 +275,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+    use crate::guest::quota::MAX_SOCKETS;
 
     /// A Pod's own address is the host's too, and localhost is not for others.
     struct Plain;
@@ -356,7 +335,7 @@ mod tests {
         let sockets = GuestSockets::new(Arc::new(Reach {
             network: Arc::new(Plain),
             listening: heard.clone(),
-            quota: SocketQuota::new(),
+            quota: Quota::new(MAX_SOCKETS),
         }));
         (sockets, heard)
     }
@@ -437,18 +416,6 @@ mod tests {
             assert_eq!(local(1), address("0.0.0.0:80"), "{actual}");
             assert_eq!(local(2), address(accepted), "{actual}");
         }
-    }
-
-    #[test]
-    fn instances_of_a_guest_share_its_quota_and_guests_do_not() {
-        let (quota, other) = (SocketQuota::new(), SocketQuota::new());
-        let instance = quota.clone();
-        let mut held: Vec<_> = std::iter::from_fn(|| instance.take()).collect();
-        assert_eq!(held.len(), MAX_SOCKETS);
-        assert!(quota.take().is_none());
-        assert!(other.take().is_some());
-        held.pop();
-        assert!(quota.take().is_some());
     }
 
     #[test]

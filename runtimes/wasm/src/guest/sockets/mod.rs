@@ -26,7 +26,7 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::state::Guest;
 
-pub(crate) use binding::{GuestSockets, Reach, SocketQuota};
+pub(crate) use binding::{GuestSockets, Reach};
 
 /// Hears of the sockets on which a guest listens: for others, or on `localhost` for the other
 /// processes of its Pod.

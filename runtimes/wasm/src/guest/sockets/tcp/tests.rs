@@ -10,8 +10,9 @@ use wasmtime_wasi::p2::bindings::sockets::instance_network;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::super::{GuestSockets, Listening, Reach, SocketQuota};
+use super::super::{GuestSockets, Listening, Reach};
 use super::*;
+use crate::guest::quota::{MAX_SOCKETS, Quota};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -71,7 +72,7 @@ impl Instance {
             state: GuestSockets::new(Arc::new(Reach {
                 network: Arc::new(Virtual),
                 listening: Arc::new(Nobody),
-                quota: SocketQuota::new(),
+                quota: Quota::new(MAX_SOCKETS),
             })),
         }
     }
