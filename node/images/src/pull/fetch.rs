@@ -149,11 +149,11 @@ impl Puller {
         layer: &Layer,
         report: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Failure> {
-        let (limits, size) = (&self.config.limits, layer.size);
-        let open = || async {
+        let (limits, digest, size) = (&self.config.limits, &layer.digest, layer.size);
+        let open = move || async move {
             let started = Instant::now();
             let mut bytes = 0;
-            let stream = repository.blob(&layer.digest).await?;
+            let stream = repository.blob(digest, size, limits.pause).await?;
             Ok::<_, ClientError>(stream.map(move |chunk| {
                 let chunk = chunk?;
                 bytes += chunk.len() as u64;
