@@ -225,7 +225,7 @@ impl Repository {
             }
         };
         let mut response = request().send().await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
             let answer = self.answer_challenge(response.headers()).await?;
             if let Some(authorization) = answer {
                 *self.authorization.lock() = Some(authorization);
@@ -236,6 +236,12 @@ impl Repository {
             status if status.is_success() => Ok(response),
             status => Err(refused(status, &method, response).await),
         }
+    }
+
+    /// Whether an answer is the registry's own. Whoever it has sent us on to, to have a blob, does not
+    /// say where the registry's credential goes.
+    fn is_own(&self, url: &url::Url) -> bool {
+        url::Url::parse(&self.endpoint).is_ok_and(|own| own.origin() == url.origin())
     }
 
     /// What to send after a 401; none if there is nothing better than before.

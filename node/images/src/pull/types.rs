@@ -73,9 +73,12 @@ pub struct Limits {
 impl Limits {
     /// How long it may take to fetch so many bytes.
     pub(super) fn time_for(&self, bytes: u64) -> Duration {
-        let milliseconds = bytes.saturating_mul(1000) / self.lowest_rate.max(1);
-        self.deadline
-            .saturating_add(Duration::from_millis(milliseconds))
+        self.deadline.saturating_add(self.at_lowest_rate(bytes))
+    }
+
+    /// How long so many bytes take at the lowest rate.
+    pub(crate) fn at_lowest_rate(&self, bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / self.lowest_rate.max(1))
     }
 }
 

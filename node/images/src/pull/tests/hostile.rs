@@ -320,3 +320,46 @@ async fn a_fault_that_passes_is_retried_once() {
     let node = Node::hasty(Limits::default());
     node.pull(&format!("{host}/app:v1")).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_keeps_a_registrys_blobs_learns_no_credential() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let keeper = move |request: axum::extract::Request| {
+        let with = request.headers().contains_key(http::header::AUTHORIZATION);
+        seen.lock().push((request.uri().path().to_owned(), with));
+        let host = request.headers()[http::header::HOST].to_str().unwrap();
+        let challenge = format!("Bearer realm=\"http://{host}/token\"");
+        let response = Response::builder()
+            .status(401)
+            .header("www-authenticate", challenge)
+            .body(Body::empty());
+        async move { response.unwrap() }
+    };
+    let keeper = serve(Router::new().fallback(keeper)).await;
+    let manifest = artifact().manifest;
+    let host = fake(move |path| {
+        if path.contains("/manifests/") {
+            return Response::new(Body::from(manifest.to_string()));
+        }
+        let elsewhere = Response::builder()
+            .status(307)
+            .header("location", format!("http://{keeper}/blob"));
+        elsewhere.body(Body::empty()).unwrap()
+    })
+    .await;
+    let request = PullRequest {
+        reference: format!("{host}/app:v1"),
+        auths: vec![RegistryAuth {
+            pattern: host,
+            username: "node".into(),
+            password: "secret".into(),
+            secret: None,
+        }],
+        ..PullRequest::default()
+    };
+    let node = Node::hasty(Limits::default());
+    let error = node.puller.pull(&request, &|_| {}).await.unwrap_err();
+    assert!(error.message.contains("access denied"), "{error}");
+    assert_eq!(*asked.lock(), [("/blob".to_owned(), false)]);
+}
