@@ -24,6 +24,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::seccomp::{self, Programs};
 use crate::spec::Capabilities;
 
+/// Characters of a program's name that are told of one that cannot be executed.
+const SHOWN: usize = 1024;
+
 /// Executes the program of a container.
 #[derive(Clone)]
 pub(super) struct Confined {
@@ -136,6 +139,8 @@ impl Confined {
         // SAFETY: the pointers lead to strings that live on, and a null ends them.
         unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
         let error = io::Error::last_os_error();
+        // Whoever is told reads it from a pipe, when this process has ended.
+        let program: String = program.chars().take(SHOWN).collect();
         Err(match error.kind() {
             io::ErrorKind::NotFound if !program.contains('/') => {
                 format!("exec: {program:?}: executable file not found in $PATH")
