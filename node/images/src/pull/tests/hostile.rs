@@ -72,7 +72,7 @@ async fn an_honest_one_is_pulled() {
 #[tokio::test]
 async fn lies_about_content() {
     type Tamper = fn(&mut Artifact);
-    let cases: [(&str, Tamper); 12] = [
+    let cases: [(&str, Tamper); 13] = [
         ("has digest", |a| a.layer = b"another!".to_vec()),
         ("ended after 4 of 8 bytes", |a| a.layer.truncate(4)),
         ("more than 8 bytes", |a| a.layer.extend([0; 100])),
@@ -87,6 +87,10 @@ async fn lies_about_content() {
         }),
         ("at most", |a| {
             a.manifest["layers"][0]["size"] = i64::MAX.into()
+        }),
+        ("501 layers where at most 500", |a| {
+            let layer = a.manifest["layers"][0].clone();
+            a.manifest["layers"] = vec![layer; 501].into();
         }),
         ("schema version 1", |a| {
             a.manifest["schemaVersion"] = 1.into()
