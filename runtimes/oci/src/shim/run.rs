@@ -220,6 +220,10 @@ impl Shim {
                     self.close();
                     None
                 }
+                // Before anything is forked for it.
+                Request::Start(_) | Request::Exec(_) if self.closing => {
+                    Some(Response::Failed("the shim is closing".into()))
+                }
                 Request::Start(start) => {
                     let target = start.target.as_ref().map(|of| self.processes(&of.0));
                     let task = target.transpose();
@@ -308,7 +312,6 @@ impl Shim {
 
     fn begin(&mut self, task: io::Result<Task>) -> Option<Response> {
         match task {
-            Ok(_) if self.closing => Some(Response::Failed("the shim is closing".into())),
             Ok(task) => {
                 self.next += 1;
                 self.tasks.insert(self.next, task);
