@@ -34,11 +34,15 @@ pub(crate) async fn serve(
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let place = places.clone().acquire_owned().await?;
-        let accepted = tokio::select! {
+        // Cancelled too while all places are taken.
+        let next = async {
+            let place = places.clone().acquire_owned().await?;
+            anyhow::Ok((place, listener.accept().await))
+        };
+        let (place, accepted) = tokio::select! {
             () = cancel.cancelled() => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            next = next => next?,
         };
         let Ok((stream, _)) = accepted else {
             // Of that connection, or for want of descriptors; the listener goes on.

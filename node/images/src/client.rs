@@ -7,88 +7,31 @@
 //! process on a machine without CA certificates. Here every body has a bound, every client one
 //! credential, and all share one pool of connections per set of trusted roots.
 
-use std::error::Error as _;
-use std::io;
 use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::StreamExt;
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use reqwest::Response;
-use serde::Deserialize;
 
 use crate::{Digest, media_types};
 
+mod download;
+mod error;
 mod http_client;
 mod token;
 
+pub(crate) use error::ClientError;
+use error::refused;
 pub(crate) use http_client::{HttpClients, Trust};
 
 /// Bodies that only carry an error or a token.
 const SMALL_BODY: u64 = 64 << 10;
-
-/// Why the registry did not give what was asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error("not found{0}")]
-    NotFound(String),
-    #[error("access denied{0}")]
-    Denied(String),
-    #[error("registry answered {status}{message}")]
-    Status { status: StatusCode, message: String },
-    #[error("{0}")]
-    Connect(String),
-    #[error("{0}")]
-    Transport(String),
-    #[error("{0}")]
-    Invalid(String),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-impl ClientError {
-    /// Whether the same request may succeed a moment later.
-    pub(crate) fn is_transient(&self) -> bool {
-        match self {
-            Self::Status { status, .. } => {
-                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
-            }
-            Self::Connect(_) | Self::Transport(_) => true,
-            Self::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
-            Self::NotFound(_) | Self::Denied(_) | Self::Invalid(_) => false,
-        }
-    }
-}
-
-impl From<reqwest::Error> for ClientError {
-    fn from(error: reqwest::Error) -> Self {
-        // reqwest's own text leaves the cause out; the innermost one is what helps a user.
-        let mut text = String::new();
-        let mut source: Option<&dyn std::error::Error> = error.source();
-        while let Some(cause) = source {
-            text = cause.to_string();
-            source = cause.source();
-        }
-        let host = error
-            .url()
-            .map(|url| url[..url::Position::BeforePath].to_owned())
-            .unwrap_or_default();
-        if error.is_timeout() {
-            Self::Transport(format!("{host}: timed out"))
-        } else if error.is_connect() {
-            Self::Connect(format!("{host}: {text}"))
-        } else if error.is_redirect() {
-            Self::Invalid(format!("{host}: {error}: {text}"))
-        } else {
-            Self::Transport(format!("{host}: {error}: {text}"))
-        }
-    }
-}
 
 /// A user name and a password.
 #[derive(Clone)]
@@ -193,16 +136,6 @@ impl Repository {
         })
     }
 
-    /// The bytes of a blob as they come; the caller verifies and bounds them.
-    pub(crate) async fn blob(
-        &self,
-        digest: &Digest,
-    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + use<>, ClientError> {
-        let url = self.url(&format!("blobs/{digest}"));
-        let response = self.get(&url, HeaderMap::new()).await?;
-        Ok(response.bytes_stream().map_err(ClientError::from))
-    }
-
     /// Whether the repository has a blob.
     pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, ClientError> {
         let url = self.url(&format!("blobs/{digest}"));
@@ -292,7 +225,7 @@ impl Repository {
             }
         };
         let mut response = request().send().await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        if response.status() == StatusCode::UNAUTHORIZED && self.is_own(response.url()) {
             let answer = self.answer_challenge(response.headers()).await?;
             if let Some(authorization) = answer {
                 *self.authorization.lock() = Some(authorization);
@@ -303,6 +236,12 @@ impl Repository {
             status if status.is_success() => Ok(response),
             status => Err(refused(status, &method, response).await),
         }
+    }
+
+    /// Whether an answer is the registry's own. Whoever it has sent us on to, to have a blob, does not
+    /// say where the registry's credential goes.
+    fn is_own(&self, url: &url::Url) -> bool {
+        url::Url::parse(&self.endpoint).is_ok_and(|own| own.origin() == url.origin())
     }
 
     /// What to send after a 401; none if there is nothing better than before.
@@ -326,42 +265,6 @@ impl Repository {
             Some(basic) if self.authorization.lock().is_none() => basic.header().map(Some),
             _ => Ok(None),
         }
-    }
-}
-
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<OneError>,
-}
-
-#[derive(Deserialize)]
-struct OneError {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-}
-
-/// Makes an error of a response, with what the registry says of it.
-async fn refused(status: StatusCode, method: &Method, response: Response) -> ClientError {
-    let mut message = String::new();
-    if method != Method::HEAD
-        && let Ok(body) = bounded(response, SMALL_BODY, "error").await
-        && let Ok(errors) = serde_json::from_slice::<Errors>(&body)
-        && let Some(first) = errors.errors.into_iter().next()
-    {
-        let text = if first.message.is_empty() {
-            first.code
-        } else {
-            first.message
-        };
-        let printable = text.chars().filter(|c| !c.is_control());
-        message = format!(": {}", printable.take(300).collect::<String>());
-    }
-    match status {
-        StatusCode::NOT_FOUND => ClientError::NotFound(message),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied(message),
-        status => ClientError::Status { status, message },
     }
 }
 

@@ -4,8 +4,9 @@
 //! manifest, decide what the image is (`classify`), fetch the blobs that are missing, record
 //! the image. Everything that a registry sends is bounded and verified: layers by what fits on the
 //! disk ([`crate::Reserve`]), and all of it by the time that it may take ([`Limits::deadline`]).
-//! What a pull wrote before it failed stays until the next removal of unused blobs, so that a
-//! retry goes on from there; it goes at once where the disk has no room for the rest.
+//! A blob whose transfer breaks off goes on where it was (`client/download`). The blobs that a pull
+//! wrote before it failed stay until the next removal of unused ones, so that a retry goes on from
+//! there; they go at once where the disk has no room for the rest.
 //!
 //! Deliberately absent: `imagePullPolicy`, back-off and the choice of Secrets (the kubelet);
 //! compiling (the runtimes).
@@ -264,8 +265,10 @@ impl Puller {
         let mut last = None;
         for place in self.places(reference, &request.auths).await? {
             let mut attempt = self.attempt(&place, reference, job).await;
-            if matches!(&attempt, Err(Failure::Client(error)) if error.is_transient()) {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+            if let Err(Failure::Client(error)) = &attempt
+                && let Some(pause) = error.pause(self.config.limits.pause)
+            {
+                tokio::time::sleep(pause).await;
                 attempt = self.attempt(&place, reference, job).await;
             }
             match attempt {

@@ -102,7 +102,8 @@ pub async fn push(request: PushRequest) -> Result<Pushed, PushError> {
     let limits = Limits::default();
     let timeouts = Timeouts {
         connect: limits.connect_timeout,
-        read: limits.read_timeout,
+        // It is over when the answer begins, which is after the whole file has been sent.
+        read: limits.read_timeout + limits.at_lowest_rate(request.wasm.len() as u64),
     };
     let http = HttpClients::new(&embedded.ca_pem, timeouts).map_err(failed)?;
     let http = http.get(trust).await.map_err(failed)?;

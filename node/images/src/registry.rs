@@ -73,9 +73,10 @@ pub struct RegistryLimits {
     pub manifest_bytes: u64,
     /// Uploads under way.
     pub uploads: usize,
-    /// After that time an upload that nobody goes on with ends.
+    /// After that time an upload that nobody goes on with ends; sooner where others want its place.
     pub upload_idle: Duration,
-    /// After that time without a byte a request's body is given up.
+    /// After that time without a byte a request's body is given up, and an upload that nobody goes on
+    /// with may have to make room.
     pub body_idle: Duration,
     /// Garbage younger than this is spared.
     pub garbage_age: Duration,
@@ -149,6 +150,7 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request<Body>) -
 
 impl Registry {
     async fn answer(&self, parts: Parts, body: Body) -> Answer {
+        self.uploads.end_idle();
         let path = parts.uri.path();
         let rest = path.strip_prefix("/v2").unwrap_or(path);
         let route = route::parse(rest.trim_start_matches('/'))?;

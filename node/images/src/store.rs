@@ -5,7 +5,7 @@
 //! ```text
 //! blobs/sha256/<hex>    content; the name is the digest, verified while it was written
 //! images/<hex>.json     one record per image, named by its manifest's digest
-//! ingest/               files being written; emptied when the store is opened
+//! ingest/               files being written or removed; emptied when the store is opened
 //! ```
 //!
 //! A file appears under its name only when it is complete and on the disk: it is written in
@@ -31,9 +31,11 @@ use crate::access;
 use crate::image::StoredImage;
 use crate::room::{self, Disk, Reserve};
 
+mod aside;
 mod lease;
 mod writer;
 
+use aside::Aside;
 pub use lease::Lease;
 pub use writer::BlobWriter;
 pub(crate) use writer::{Batch, persist};
@@ -43,6 +45,9 @@ pub(crate) use writer::{Batch, persist};
 pub struct ContentStore {
     root: PathBuf,
     reserve: Reserve,
+    /// Held by whoever writes or removes records, which takes the disk's time.
+    changes: Mutex<()>,
+    /// Locked for moments: images are looked up where nobody may block.
     state: Mutex<State>,
 }
 
@@ -79,6 +84,7 @@ impl ContentStore {
         let store = Self {
             root,
             reserve,
+            changes: Mutex::default(),
             state: Mutex::default(),
         };
         store.load()?;
@@ -268,72 +274,72 @@ impl ContentStore {
                 format!("blob {missing} of image {} is missing", image.digest),
             ));
         }
-        let mut state = self.state.lock();
-        let known = state.images.get(&image.digest);
-        image
-            .references
-            .extend(known.into_iter().flat_map(|image| image.references.clone()));
+        let _changes = self.changes.lock();
+        let known = self.image(&image.digest);
+        let own = known.iter().flat_map(|image| image.references.clone());
+        image.references.extend(own);
         image.references.sort();
         image.references.dedup();
-        if let Some(known) = known {
+        if let Some(known) = &known {
             image.pulled = access::merged(&known.pulled, image.pulled);
         }
-        if known == Some(&image) {
+        if known.as_ref() == Some(&image) {
             return Ok(image);
         }
         self.write_record(&image)?;
-        let moved: BTreeSet<String> = image
-            .references
-            .iter()
-            .filter_map(|reference| state.references.get(reference))
-            .filter(|digest| **digest != image.digest)
-            .cloned()
-            .collect();
-        for digest in moved {
-            if let Some(mut other) = state.images.get(&digest).cloned() {
-                other.references.retain(|r| !image.references.contains(r));
-                self.write_record(&other)?;
-                state.images.insert(digest, other);
-            }
+        let others = self.state.lock().others(&image);
+        for mut other in others {
+            other.references.retain(|r| !image.references.contains(r));
+            self.write_record(&other)?;
+            let mut state = self.state.lock();
+            state.images.insert(other.digest.clone(), other);
         }
-        state.insert(image.clone());
+        self.state.lock().insert(image.clone());
         Ok(image)
     }
 
     /// Forgets an image and removes the blobs that nothing else needs. Removing what is not
     /// there succeeds; returns the bytes freed. Blocks on the disk.
     pub fn remove_image(&self, digest: &str) -> io::Result<u64> {
-        let mut state = self.state.lock();
-        let Some(image) = state.images.get(digest).cloned() else {
+        let _changes = self.changes.lock();
+        let Some(image) = self.image(digest) else {
             return Ok(0);
         };
         fs::remove_file(self.record_path(&image.digest))?;
-        state.images.remove(digest);
-        state.references.retain(|_, target| target != digest);
-        let needed = state.needed();
-        let unneeded = image.blobs.iter().filter(|blob| !needed.contains(blob));
-        self.remove_blobs(unneeded)
+        let aside = {
+            let mut state = self.state.lock();
+            state.images.remove(digest);
+            state.references.retain(|_, target| target != digest);
+            let needed = state.needed();
+            let unneeded = image.blobs.iter().filter(|blob| !needed.contains(blob));
+            Aside::of(self, unneeded)
+        };
+        aside.remove()
     }
 
     /// Removes blobs that no image and no lease needs: what pulls that failed or were cut off
     /// left behind. Returns the bytes freed. Blocks on the disk.
     pub fn remove_unused_blobs(&self) -> io::Result<u64> {
-        let state = self.state.lock();
-        let unused = self.unused(&state)?;
-        self.remove_blobs(unused.iter())
+        let aside = {
+            let state = self.state.lock();
+            Aside::of(self, self.unused(&state)?.iter())
+        };
+        aside.remove()
     }
 
     /// The same but for blobs younger than that: of a pull under way some are written before they
     /// are leased.
     pub fn remove_left_over(&self, age: Duration) -> io::Result<u64> {
-        let state = self.state.lock();
-        let mut unused = self.unused(&state)?;
         let now = SystemTime::now();
-        unused.retain(|blob| {
+        let old = |blob: &&Digest| {
             let written = fs::metadata(self.blob_path(blob)).and_then(|of| of.modified());
             written.is_ok_and(|at| now.duration_since(at).is_ok_and(|since| since >= age))
-        });
-        self.remove_blobs(unused.iter())
+        };
+        let aside = {
+            let state = self.state.lock();
+            Aside::of(self, self.unused(&state)?.iter().filter(old))
+        };
+        aside.remove()
     }
 
     /// The blobs that [`Self::remove_unused_blobs`] would remove.
@@ -350,19 +356,6 @@ impl ContentStore {
             unused.extend(digest.ok().filter(|digest| !needed.contains(digest)));
         }
         Ok(unused)
-    }
-
-    fn remove_blobs<'a>(&self, blobs: impl Iterator<Item = &'a Digest>) -> io::Result<u64> {
-        let mut freed = 0;
-        for blob in blobs {
-            let size = self.size(blob)?.unwrap_or(0);
-            match fs::remove_file(self.blob_path(blob)) {
-                Ok(()) => freed += size,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(freed)
     }
 
     fn record_path(&self, digest: &str) -> PathBuf {
@@ -387,6 +380,17 @@ impl State {
     fn needed(&self) -> BTreeSet<&Digest> {
         let images = self.images.values().flat_map(|image| &image.blobs);
         images.chain(self.leased.keys()).collect()
+    }
+
+    /// The images to which references lead that are another's now.
+    fn others(&self, image: &StoredImage) -> Vec<StoredImage> {
+        let led = image
+            .references
+            .iter()
+            .filter_map(|r| self.references.get(r));
+        let led: BTreeSet<&String> = led.filter(|digest| **digest != image.digest).collect();
+        let others = led.into_iter().filter_map(|of| self.images.get(of));
+        others.cloned().collect()
     }
 
     fn insert(&mut self, image: StoredImage) {

@@ -97,6 +97,24 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
+/// Reads a record of a process. One that a power cut has left empty, or in part, is none: the process
+/// has not outlived that either.
+pub fn read_record<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(record) => Ok(Some(record)),
+        // What is whole and says something else is of a release that knows more.
+        Err(error) if error.is_data() => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a damaged record is taken for none");
+            Ok(None)
+        }
+    }
+}
+
 /// Reads a record that a guest's user may have replaced by anything: links lead nowhere, a pipe
 /// holds nobody up, and no more is read than a record has.
 pub fn read_foreign_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
@@ -137,14 +155,13 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
         }
         for name in folders {
             let folder = openat(&top, &name, flags, Mode::empty())?;
-            for inner in remove_files(&folder)? {
-                loop {
-                    let risen = format!("removed-{number}");
-                    number += 1;
-                    match renameat_with(&folder, &inner, &top, risen, RenameFlags::NOREPLACE) {
-                        Err(Errno::EXIST) => {}
-                        moved => break moved?,
-                    }
+            loop {
+                let inner = remove_files(&folder)?;
+                if inner.is_empty() {
+                    break;
+                }
+                for inner in inner {
+                    raise(&folder, &inner, &top, &mut number)?;
                 }
             }
             unlinkat(&top, &name, AtFlags::REMOVEDIR)?;
@@ -156,26 +173,47 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is in a folder, but for folders in which something is: their names.
-fn remove_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut full = Vec::new();
-    let entries: Result<Vec<_>, Errno> = Dir::read_from(folder)?.collect();
-    for entry in entries? {
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let removed = match unlinkat(folder, name, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => unlinkat(folder, name, AtFlags::REMOVEDIR),
-            removed => removed,
-        };
-        match removed {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => full.push(name.to_owned()),
-            Err(Errno::NOENT) => {}
-            removed => removed?,
+/// Moves a folder to the top, under a name that nothing there has.
+fn raise(folder: &OwnedFd, name: &CString, top: &OwnedFd, number: &mut u64) -> io::Result<()> {
+    loop {
+        let risen = format!("removed-{number}");
+        *number += 1;
+        match renameat_with(folder, name, top, risen, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            moved => return Ok(moved?),
         }
     }
-    Ok(full)
+}
+
+/// Names that are in memory at once: a container may have made millions.
+const NAMES: usize = 1 << 14;
+
+/// Removes what is in a folder, but for folders in which something is: names of such. None are named
+/// once nothing is left.
+fn remove_files(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+    loop {
+        let mut full = Vec::new();
+        let entries: Result<Vec<_>, Errno> = Dir::read_from(folder)?.take(NAMES).collect();
+        let entries = entries?;
+        for entry in &entries {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let removed = match unlinkat(folder, name, AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) => unlinkat(folder, name, AtFlags::REMOVEDIR),
+                removed => removed,
+            };
+            match removed {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => full.push(name.to_owned()),
+                Err(Errno::NOENT) => {}
+                removed => removed?,
+            }
+        }
+        if !full.is_empty() || entries.len() < NAMES {
+            return Ok(full);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +238,36 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(read().is_err(), "a folder is no record");
+    }
+
+    #[test]
+    fn a_record_that_a_power_cut_has_damaged_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exit.json");
+        let read = || read_record::<u32>(&path);
+        assert_eq!(read().unwrap(), None);
+        for (text, expected) in [("7", Some(7)), ("", None), ("\0\0", None)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read().unwrap(), expected, "{text:?}");
+        }
+        fs::write(&path, "{\"of\": \"another release\"}").unwrap();
+        assert!(read().is_err());
+    }
+
+    #[test]
+    fn more_names_than_are_kept_at_once_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wide");
+        fs::create_dir_all(path.join("full")).unwrap();
+        for number in 0..NAMES + 10 {
+            fs::create_dir(path.join(format!("{number}"))).unwrap();
+            if number < 10 {
+                fs::create_dir(path.join(format!("full/{number}"))).unwrap();
+                fs::write(path.join(format!("full/{number}/file")), "").unwrap();
+            }
+        }
+        remove_dir(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Identity {
 
     /// The process that a folder names, if it is the same that wrote the folder and lives.
     pub fn living(folder: &Path) -> io::Result<Option<(i32, OwnedFd)>> {
-        let identity: Option<Self> = disk::read_json(&folder.join(IDENTITY))?;
+        let identity: Option<Self> = disk::read_record(&folder.join(IDENTITY))?;
         Ok(identity.and_then(|identity| Some((identity.pid, identity.open()?))))
     }
 }

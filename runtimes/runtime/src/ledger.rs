@@ -214,13 +214,7 @@ impl<P> Ledger<P> {
         config: ContainerConfig,
         make: impl FnOnce(&ContainerRecord, &PodSandbox) -> Result<()>,
     ) -> Result<ContainerId> {
-        let of = self.sandbox(sandbox)?;
-        if of.state != SandboxState::Ready {
-            return Err(Error::State(format!(
-                "sandbox {} was stopped: containers are created in a new one",
-                sandbox.0
-            )));
-        }
+        let of = self.ready(sandbox)?;
         let id = ContainerId(new_id());
         let record = ContainerRecord {
             id: id.clone(),
@@ -232,18 +226,40 @@ impl<P> Ledger<P> {
         self.records
             .write_container(&record)
             .map_err(|error| Error::io("recording a container", error))?;
-        if let Err(error) = make(&record, &of) {
-            if let Err(error) = self.records.remove_container(&id) {
-                tracing::warn!(container = id.0, %error, "removing what was not made");
+        let made = make(&record, &of).and_then(|()| {
+            let entry = Arc::new(Entry::new(record, ContainerState::Created));
+            let event = entry.event();
+            // Whoever has stopped the sandbox meanwhile has not found it, and will not look again.
+            let mut containers = self.containers.lock();
+            self.ready(sandbox)?;
+            containers.insert(id.clone(), entry);
+            Ok(event)
+        });
+        match made {
+            Ok(event) => {
+                // Whoever hears of it finds it.
+                self.tell(event);
+                Ok(id)
             }
-            return Err(error);
+            Err(error) => {
+                if let Err(error) = self.records.remove_container(&id) {
+                    tracing::warn!(container = id.0, %error, "removing what was not made");
+                }
+                Err(error)
+            }
         }
-        let entry = Arc::new(Entry::new(record, ContainerState::Created));
-        let event = entry.event();
-        self.containers.lock().insert(id.clone(), entry);
-        // Whoever hears of it finds it.
-        self.tell(event);
-        Ok(id)
+    }
+
+    /// A sandbox in which containers may be created.
+    fn ready(&self, sandbox: &SandboxId) -> Result<PodSandbox> {
+        let of = self.sandbox(sandbox)?;
+        match of.state == SandboxState::Ready {
+            true => Ok(of),
+            false => Err(Error::State(format!(
+                "sandbox {} was stopped: containers are created in a new one",
+                sandbox.0
+            ))),
+        }
     }
 
     /// The containers that an earlier agent has recorded.
@@ -345,4 +361,27 @@ pub fn stream(events: &broadcast::Sender<RuntimeEvent>) -> BoxStream<'static, Ru
             }
         }
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_created_in_a_sandbox_that_is_stopped_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::<()>::open("test", folder.path()).unwrap();
+        let sandbox = ledger.add_sandbox(PodSandboxConfig::default(), |_| Ok(()));
+        let sandbox = sandbox.unwrap();
+        let config = ContainerConfig::default;
+        let before = ledger.add_container(&sandbox, config(), |_, _| Ok(()));
+        let stopped = ledger.add_container(&sandbox, config(), |_, _| {
+            ledger.close_sandbox(&sandbox).map(drop)
+        });
+        assert!(matches!(stopped, Err(Error::State(_))), "{stopped:?}");
+        let recorded = ledger.recorded().unwrap();
+        assert!(recorded.len() == 1 && recorded[0].id == before.unwrap());
+        assert_eq!(ledger.entries().len(), 1);
+    }
 }

@@ -103,7 +103,14 @@ impl Log {
             Some(open) => open,
             None => slot.insert(open(&self.path)?),
         };
-        open.file.write_all(line)?;
+        if let Err(error) = open.file.write_all(line) {
+            // What of it was written, to a disk that is full, would begin the next entry.
+            let now = open.file.metadata();
+            if now.is_ok_and(|now| now.len() > open.size) {
+                open.file.set_len(open.size)?;
+            }
+            return Err(error);
+        }
         open.size += line.len() as u64;
         Ok(())
     }
@@ -126,6 +133,8 @@ fn open(path: &Path) -> io::Result<Open> {
     let file = OpenOptions::new()
         .append(true)
         .create(true)
+        // What a container says is not for everybody on the machine.
+        .mode(0o640)
         .custom_flags(flags.bits() as i32)
         .open(path)?;
     let metadata = file.metadata()?;
@@ -270,6 +279,8 @@ impl Drop for Lines {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn texts(path: &Path) -> Vec<String> {
@@ -299,6 +310,8 @@ mod tests {
             "stdout F rest",
         ];
         assert_eq!(texts(&path), expected);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
         let first = fs::read_to_string(&path).unwrap();
         let time = first.split(' ').next().unwrap();
         assert_eq!(time.len(), "2026-01-02T03:04:05.123456789Z".len(), "{time}");

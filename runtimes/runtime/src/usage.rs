@@ -4,7 +4,7 @@
 //! system entered, and what has gone is not counted.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,9 +19,9 @@ use rustix::io::Errno;
 /// How long a path below one open folder may become before a deeper one is opened: the system
 /// takes 4,096 bytes.
 const PATH: usize = 2048;
-/// Folders that wait to be looked into at most. Each takes a block of the disk, so that this many
-/// have been counted as gibibytes by then; what is below further ones is not.
-const WAITING: usize = 1 << 20;
+/// Folders that wait to be looked into at most, which are in memory. Each takes a block of the disk, so
+/// that this many have been counted as a gibibyte by then; what is below further ones is not.
+const WAITING: usize = 1 << 18;
 /// The unit of `st_blocks`.
 const BLOCK: u64 = 512;
 
@@ -66,10 +66,15 @@ pub fn disk_usage(folder: &Path) -> io::Result<DiskUsage> {
             inodes: 1,
         },
         linked: HashSet::new(),
-        waiting: vec![(Arc::new(top), PathBuf::new())],
+        waiting: Vec::new(),
     };
-    while let Some((base, path)) = walk.waiting.pop() {
-        walk.look_into(&base, &path)?;
+    let top = Arc::new(Above {
+        open: Arc::new(top),
+        path: PathBuf::new(),
+    });
+    walk.look_into(&top, OsStr::new("."))?;
+    while let Some((above, name)) = walk.waiting.pop() {
+        walk.look_into(&above, &name)?;
     }
     Ok(walk.used)
 }
@@ -79,26 +84,30 @@ struct Walk {
     used: DiskUsage,
     /// Files of several names that were counted.
     linked: HashSet<u64>,
-    /// Folders by an open one above them and the way from there.
-    waiting: Vec<(Arc<OwnedFd>, PathBuf)>,
+    /// Folders by the one in which they are, and their names there.
+    waiting: Vec<(Arc<Above>, OsString)>,
+}
+
+/// A folder in which others wait, by an open one above it and the way from there.
+struct Above {
+    open: Arc<OwnedFd>,
+    path: PathBuf,
 }
 
 impl Walk {
-    fn look_into(&mut self, base: &Arc<OwnedFd>, path: &Path) -> io::Result<()> {
+    fn look_into(&mut self, above: &Arc<Above>, name: &OsStr) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let from = match path.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => path,
-        };
-        let folder = match openat2(base.as_ref(), from, flags, Mode::empty(), resolve) {
+        let path = above.path.join(name);
+        let folder = match openat2(above.open.as_ref(), &path, flags, Mode::empty(), resolve) {
             Err(error) if gone(error) => return Ok(()),
             folder => folder?,
         };
-        let (base, path) = match path.as_os_str().len() > PATH {
+        let (open, path) = match path.as_os_str().len() > PATH {
             true => (Arc::new(folder.try_clone()?), PathBuf::new()),
-            false => (base.clone(), path.to_owned()),
+            false => (above.open.clone(), path),
         };
+        let own = Arc::new(Above { open, path });
         for entry in Dir::read_from(&folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -121,8 +130,8 @@ impl Walk {
                 };
             let is_folder = FileType::from_raw_mode(of.st_mode) == FileType::Directory;
             if is_folder && self.waiting.len() < WAITING {
-                let name = OsStr::from_bytes(name.to_bytes());
-                self.waiting.push((base.clone(), path.join(name)));
+                let name = OsStr::from_bytes(name.to_bytes()).to_owned();
+                self.waiting.push((own.clone(), name));
             }
         }
         Ok(())

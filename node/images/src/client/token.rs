@@ -4,7 +4,8 @@
 use http_auth::parser::ChallengeParser;
 use serde::Deserialize;
 
-use super::{Basic, ClientError, SMALL_BODY, bounded, refused};
+use super::error::refused;
+use super::{Basic, ClientError, SMALL_BODY, bounded};
 
 /// Where to fetch a token.
 #[derive(Debug, PartialEq, Eq)]

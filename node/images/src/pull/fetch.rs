@@ -23,6 +23,10 @@ use crate::extract::extract;
 use crate::layer::LayerError;
 use crate::{Digest, ImageKind, Lease, StoredImage};
 
+/// Layers of an image: no kernel lays more over each other. A manifest has room for ten thousands, which
+/// would be as many files and as many requests before anybody found out.
+const MOST_LAYERS: usize = 500;
+
 /// What of an image's layers is not here.
 #[derive(Clone, Copy, Debug, Default)]
 struct Missing {
@@ -44,6 +48,12 @@ impl Puller {
     ) -> Result<StoredImage, Failure> {
         let repository = &place.repository;
         let limits = &self.config.limits;
+        let count = parsed.layers.len();
+        if count > MOST_LAYERS {
+            return Err(Failure::Image(format!(
+                "the image has {count} layers where at most {MOST_LAYERS} are allowed"
+            )));
+        }
         let config_layer = classify::layer(&parsed.config).map_err(Failure::Image)?;
         let layers: Vec<Layer> = parsed
             .layers
@@ -149,11 +159,11 @@ impl Puller {
         layer: &Layer,
         report: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Failure> {
-        let (limits, size) = (&self.config.limits, layer.size);
-        let open = || async {
+        let (limits, digest, size) = (&self.config.limits, &layer.digest, layer.size);
+        let open = move || async move {
             let started = Instant::now();
             let mut bytes = 0;
-            let stream = repository.blob(&layer.digest).await?;
+            let stream = repository.blob(digest, size, limits.pause).await?;
             Ok::<_, ClientError>(stream.map(move |chunk| {
                 let chunk = chunk?;
                 bytes += chunk.len() as u64;

@@ -8,6 +8,7 @@ use crate::push::{PushRequest, push};
 use crate::registry::tests::{TestRegistry, serve};
 use crate::{RegistryAuth, Reserve, SecretId};
 
+mod broken;
 mod hostile;
 mod images;
 

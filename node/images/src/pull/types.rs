@@ -60,6 +60,9 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time without a byte.
     pub read_timeout: Duration,
+    /// Time before something is tried again that a registry or the way to it has spoilt; where that
+    /// goes on, a multiple of it.
+    pub pause: Duration,
     /// Time for a whole pull, beside what its size takes at the lowest rate.
     pub deadline: Duration,
     /// Bytes per second that a pull must come to. Those who share a slow line still do, and a registry
@@ -70,9 +73,12 @@ pub struct Limits {
 impl Limits {
     /// How long it may take to fetch so many bytes.
     pub(super) fn time_for(&self, bytes: u64) -> Duration {
-        let milliseconds = bytes.saturating_mul(1000) / self.lowest_rate.max(1);
-        self.deadline
-            .saturating_add(Duration::from_millis(milliseconds))
+        self.deadline.saturating_add(self.at_lowest_rate(bytes))
+    }
+
+    /// How long so many bytes take at the lowest rate.
+    pub(crate) fn at_lowest_rate(&self, bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / self.lowest_rate.max(1))
     }
 }
 
@@ -86,6 +92,7 @@ impl Default for Limits {
             concurrent: 16,
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
+            pause: Duration::from_millis(200),
             deadline: Duration::from_secs(30 * 60),
             lowest_rate: 256 << 10,
         }

@@ -12,6 +12,7 @@ use crate::media_types::OCI_MANIFEST;
 use crate::{Digest, EmbeddedRegistry};
 
 mod interop;
+mod uploads;
 
 /// Serves a router on loopback for the rest of the test; returns `127.0.0.1:port`.
 pub(crate) async fn serve(router: Router) -> String {
@@ -201,81 +202,6 @@ async fn reqwest_client() -> reqwest::Client {
     };
     let clients = HttpClients::new(b"", timeouts).unwrap();
     clients.get(Trust::Cluster).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_chunked_upload() {
-    let registry = Local::new(RegistryLimits::default());
-    let started = registry
-        .send("POST", "/v2/a/b/blobs/uploads/", &[], b"")
-        .await;
-    assert_eq!(started.status, 202);
-    let location = started.header("location").to_owned();
-    let range = [("content-range", "0-2")];
-    let first = registry.send("PATCH", &location, &range, b"abc").await;
-    assert_eq!((first.status, first.header("range")), (202, "0-2"));
-    let wrong = registry.send("PATCH", &location, &range, b"abc").await;
-    assert_eq!((wrong.status, &*wrong.code()), (416, "RANGE_INVALID"));
-    let status = registry.send("GET", &location, &[], b"").await;
-    assert_eq!((status.status, status.header("range")), (204, "0-2"));
-    let elsewhere = location.replace("/a/b/", "/other/");
-    let reply = registry.send("PATCH", &elsewhere, &[], b"d").await;
-    assert_eq!(reply.code(), "BLOB_UPLOAD_UNKNOWN");
-    let digest = Digest::of(b"abcdef");
-    let done = format!("{location}?digest={digest}");
-    let done = registry.send("PUT", &done, &[], b"def").await;
-    assert_eq!(done.status, 201);
-    let blob = registry
-        .send("GET", done.header("location"), &[], b"")
-        .await;
-    assert_eq!(blob.body, b"abcdef");
-    let gone = registry.send("GET", &location, &[], b"").await;
-    assert_eq!(gone.status, 404);
-}
-
-#[tokio::test]
-async fn uploads_that_go_wrong() {
-    let registry = Local::new(RegistryLimits {
-        blob_bytes: 10,
-        uploads: 2,
-        ..RegistryLimits::default()
-    });
-    let other = Digest::of(b"other");
-    let uri = format!("/v2/a/blobs/uploads/?digest={other}");
-    let reply = registry.send("POST", &uri, &[], b"this").await;
-    assert_eq!((reply.status, &*reply.code()), (400, "DIGEST_INVALID"));
-    let reply = registry
-        .send("POST", &uri, &[], b"more than ten bytes")
-        .await;
-    assert_eq!((reply.status, &*reply.code()), (413, "SIZE_INVALID"));
-    let reply = registry
-        .send("POST", "/v2/a/blobs/uploads/?digest=x", &[], b"")
-        .await;
-    assert_eq!(reply.code(), "DIGEST_INVALID");
-    let one = registry
-        .send("POST", "/v2/a/blobs/uploads/", &[], b"")
-        .await;
-    let two = registry
-        .send("POST", "/v2/a/blobs/uploads/", &[], b"")
-        .await;
-    let full = registry
-        .send("POST", "/v2/a/blobs/uploads/", &[], b"")
-        .await;
-    assert_eq!((full.status, &*full.code()), (429, "TOOMANYREQUESTS"));
-    let cancelled = registry
-        .send("DELETE", one.header("location"), &[], b"")
-        .await;
-    assert_eq!(cancelled.status, 204);
-    let none = registry.send("PUT", two.header("location"), &[], b"").await;
-    assert_eq!(none.code(), "DIGEST_INVALID");
-    let again = registry
-        .send("POST", "/v2/a/blobs/uploads/", &[], b"")
-        .await;
-    assert_eq!(again.status, 202);
-    let blob = registry
-        .send("GET", &format!("/v2/a/blobs/{other}"), &[], b"")
-        .await;
-    assert_eq!((blob.status, &*blob.code()), (404, "BLOB_UNKNOWN"));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::DerefMut;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use futures::StreamExt;
@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION, RANGE};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard};
+use tokio::sync::{OwnedMappedMutexGuard, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::store::Batch;
 use crate::{BlobWriter, Digest};
@@ -19,9 +19,10 @@ use crate::{BlobWriter, Digest};
 use super::error::{Code, RegistryError};
 use super::{Answer, Registry, RegistryLimits, query, route};
 
-/// All uploads under way.
+/// All uploads under way. Each has a slot, as long as it may be gone on with.
 pub(super) struct Uploads {
     limits: RegistryLimits,
+    slots: Arc<Semaphore>,
     sessions: Mutex<HashMap<String, Session>>,
 }
 
@@ -30,36 +31,68 @@ struct Session {
     last_used: Instant,
     /// Locked while a request adds to the upload; empty once it is finished.
     upload: Arc<tokio::sync::Mutex<Option<BlobWriter>>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// For how long nobody has gone on with it; none while somebody does.
+    fn idle(&self) -> Option<Duration> {
+        (Arc::strong_count(&self.upload) == 1).then(|| self.last_used.elapsed())
+    }
 }
 
 impl Uploads {
     pub(super) fn new(limits: RegistryLimits) -> Self {
         Self {
             limits,
+            slots: Arc::new(Semaphore::new(limits.uploads)),
             sessions: Mutex::default(),
         }
     }
 
-    fn insert(&self, repository: &str, writer: BlobWriter) -> Result<String, RegistryError> {
+    /// Ends uploads that nobody goes on with. What they wrote would else stay on the disk until
+    /// somebody begins another.
+    pub(super) fn end_idle(&self) {
+        let most = self.limits.upload_idle;
+        let idle = |session: &Session| session.idle().is_some_and(|idle| idle >= most);
+        self.sessions.lock().retain(|_, session| !idle(session));
+    }
+
+    /// A place among the uploads. Where there is none, the upload goes that has been left alone for
+    /// longest: clients that were cut off begin anew and seldom go on, but they may, and so none goes
+    /// that was used a moment ago.
+    fn slot(&self) -> Result<OwnedSemaphorePermit, RegistryError> {
         let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| {
-            session.last_used.elapsed() < self.limits.upload_idle
-                || Arc::strong_count(&session.upload) > 1
-        });
-        if sessions.len() >= self.limits.uploads {
-            return Err(RegistryError::new(
-                Code::TooManyRequests,
-                "too many uploads are under way",
-            ));
+        if self.slots.available_permits() == 0 {
+            let idle = sessions
+                .iter()
+                .filter_map(|(id, session)| Some((session.idle()?, id)))
+                .max()
+                .filter(|(idle, _)| *idle >= self.limits.body_idle)
+                .map(|(_, id)| id.clone());
+            if let Some(id) = idle {
+                sessions.remove(&id);
+            }
         }
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        slot.map_err(|_| {
+            RegistryError::new(
+                Code::TooManyRequests,
+                "too many uploads are under way; try again in a minute",
+            )
+        })
+    }
+
+    fn insert(&self, repository: &str, writer: BlobWriter, slot: OwnedSemaphorePermit) -> String {
         let id = uuid::Uuid::new_v4().to_string();
         let session = Session {
             repository: repository.to_owned(),
             last_used: Instant::now(),
             upload: Arc::new(tokio::sync::Mutex::new(Some(writer))),
+            _slot: slot,
         };
-        sessions.insert(id.clone(), session);
-        Ok(id)
+        self.sessions.lock().insert(id.clone(), session);
+        id
     }
 
     fn get(
@@ -76,6 +109,14 @@ impl Uploads {
         Arc::clone(&session.upload)
             .try_lock_owned()
             .map_err(|_| RegistryError::new(Code::BlobUploadInvalid, "the upload is in use"))
+    }
+
+    /// Counts from now how long nobody has gone on with it: a part may have taken longer than an upload
+    /// may be left alone.
+    fn touch(&self, id: &str) {
+        if let Some(session) = self.sessions.lock().get_mut(id) {
+            session.last_used = Instant::now();
+        }
     }
 
     /// What takes the bytes of an upload.
@@ -115,13 +156,14 @@ impl Registry {
                 }
             }
         }
+        let slot = self.uploads.slot()?;
         let writer = Box::new(self.storage.content.writer(self.limits.blob_bytes)?);
         if let Some(text) = query(parts, "digest") {
             let digest = route::digest(&text)?;
             let writer = self.receive(writer, body).await?;
             return self.finish(name, *writer, digest).await;
         }
-        let id = self.uploads.insert(name, *writer)?;
+        let id = self.uploads.insert(name, *writer, slot);
         Ok(accepted(StatusCode::ACCEPTED, name, &id, 0))
     }
 
@@ -135,7 +177,7 @@ impl Registry {
     ) -> Answer {
         let writer = self.uploads.writer(name, id)?;
         check_range(parts, writer.written())?;
-        let written = self.receive(writer, body).await?.written();
+        let written = self.take(id, writer, body).await?.written();
         Ok(accepted(StatusCode::ACCEPTED, name, id, written))
     }
 
@@ -153,7 +195,7 @@ impl Registry {
         })?;
         let digest = route::digest(&digest)?;
         check_range(parts, writer.written())?;
-        drop(self.receive(writer, body).await?);
+        drop(self.take(id, writer, body).await?);
         let writer = self.uploads.get(name, id)?.take().ok_or_else(unknown)?;
         self.uploads.remove(id);
         self.finish(name, writer, digest).await
@@ -173,6 +215,20 @@ impl Registry {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
+    }
+
+    /// Takes a part of an upload. A client whose part broke off may send it again; an upload that cannot
+    /// be written, or is too large, is over.
+    async fn take<W>(&self, id: &str, writer: W, body: Body) -> Result<W, RegistryError>
+    where
+        W: DerefMut<Target = BlobWriter> + Send + 'static,
+    {
+        let received = self.receive(writer, body).await;
+        match &received {
+            Err(error) if error.code != Code::BlobUploadInvalid => self.uploads.remove(id),
+            _ => self.uploads.touch(id),
+        }
+        received
     }
 
     async fn receive<W>(&self, mut writer: W, body: Body) -> Result<W, RegistryError>

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::{ContentStore, State};
 use crate::Digest;
 
@@ -28,11 +29,14 @@ impl Lease {
     pub(crate) fn discard(mut self) -> io::Result<u64> {
         let store = Arc::clone(&self.store);
         let digests = std::mem::take(&mut self.digests);
-        let mut state = store.state.lock();
-        state.release(&digests);
-        let needed = state.needed();
-        let unneeded = digests.iter().filter(|digest| !needed.contains(digest));
-        store.remove_blobs(unneeded)
+        let aside = {
+            let mut state = store.state.lock();
+            state.release(&digests);
+            let needed = state.needed();
+            let unneeded = digests.iter().filter(|digest| !needed.contains(digest));
+            Aside::of(&store, unneeded)
+        };
+        aside.remove()
     }
 }
 

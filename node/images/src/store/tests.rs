@@ -287,6 +287,22 @@ async fn a_blob_comes_in_pieces_of_any_size() {
     }
 }
 
+#[test]
+fn what_goes_has_no_name_before_its_content_goes() {
+    let (folder, store) = open();
+    let [one, other] = [&b"one"[..], b"other"].map(|bytes| store.put(bytes).unwrap());
+    let aside = Aside::of(&store, [&one, &other, &Digest::of(b"none")].into_iter());
+    assert!(!store.has(&one) && !store.has(&other));
+    let ingest = folder.path().join("content/ingest");
+    assert_eq!(files(ingest.clone()), 2);
+    // It may be there again, and go again, before the first has gone.
+    store.put(b"one").unwrap();
+    let again = Aside::of(&store, [&one].into_iter());
+    assert_eq!(aside.remove().unwrap(), "oneother".len() as u64);
+    assert_eq!(again.remove().unwrap(), 0);
+    assert_eq!(files(ingest), 0);
+}
+
 #[tokio::test]
 async fn it_is_known_what_is_fetched() {
     let (_folder, store) = open();

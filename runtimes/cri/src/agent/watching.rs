@@ -5,10 +5,11 @@
 //! are put aside, which the CRI leaves to its caller.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use coracle_runtime::{ContainerId, Result, RuntimeEvent, SandboxId, log};
+use coracle_runtime::{ContainerId, LogLimits, Result, RuntimeEvent, SandboxId, log};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -138,17 +139,8 @@ impl Inner {
 
     async fn put_log_aside(&self, id: &str, kept: Kept) -> Result<()> {
         let limits = kept.limits();
-        let rotate = move || -> std::io::Result<bool> {
-            let length = match std::fs::metadata(&kept.log) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
-                metadata => metadata?.len(),
-            };
-            if length < limits.max_bytes {
-                return Ok(false);
-            }
-            log::rotate(&kept.log, limits.max_files).map(|()| true)
-        };
-        let rotated = tokio::task::spawn_blocking(rotate).await;
+        let rotated =
+            tokio::task::spawn_blocking(move || put_aside_if_long(&kept.log, limits)).await;
         let rotated = rotated.map_err(std::io::Error::other).flatten();
         let failed = |error| coracle_runtime::Error::io("putting a log aside", error);
         if rotated.map_err(failed)? {
@@ -160,6 +152,19 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Puts a log aside that is as long as it may be; whether it is to be opened again. So is one that is
+/// not there: the runtime writes to what was put aside, since it was not told, or did not hear.
+fn put_aside_if_long(path: &Path, limits: LogLimits) -> std::io::Result<bool> {
+    let length = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        metadata => metadata?.len(),
+    };
+    if length < limits.max_bytes {
+        return Ok(false);
+    }
+    log::rotate(path, limits.max_files).map(|()| true)
 }
 
 #[cfg(test)]
@@ -189,5 +194,25 @@ mod tests {
         assert!(told(&[("a", 1)], &[("a", 1)]).is_empty());
         let changed = told(&[("a", 1), ("b", 1)], &[("a", 2), ("c", 0)]);
         assert_eq!(changed, ["a uid-a", "b uid-b", "c uid-c"]);
+    }
+
+    #[test]
+    fn a_log_that_the_runtime_does_not_know_of_is_opened_again() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("0.log");
+        let limits = LogLimits {
+            max_bytes: 4,
+            max_files: 2,
+        };
+        let put_aside = || put_aside_if_long(&path, limits);
+        // As it is where the runtime did not hear that the last one was put aside.
+        assert!(put_aside()?);
+        std::fs::write(&path, "abc")?;
+        assert!(!put_aside()?);
+        std::fs::write(&path, "abcd")?;
+        assert!(put_aside()? && !path.exists());
+        let kept = std::fs::read_dir(folder.path())?.count();
+        assert_eq!(kept, 1);
+        Ok(())
     }
 }

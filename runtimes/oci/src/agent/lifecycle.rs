@@ -328,7 +328,17 @@ impl Inner {
             }
             Ok(Response::Failed(cause)) => cause,
             Ok(other) => format!("the shim answered {other:?}"),
-            Err(error) => format!("the shim does not answer: {error}"),
+            Err(error) => {
+                // What it was making has no end of its own, and is seen by nobody who looks for what
+                // runs.
+                shim.ended().await;
+                let cgroup = self.cgroup(&entry.record);
+                if let Err(error) = self.blocking(move |_| cgroup.clear()).await {
+                    // Tried again before the container is forgotten.
+                    tracing::warn!(container = id.0, %error, "removing a control group");
+                }
+                format!("the shim does not answer: {error}")
+            }
         };
         self.ledger.not_started(&entry, &cause);
         Err(Error::Start(cause))

@@ -161,6 +161,23 @@ impl Inner {
         }
     }
 
+    /// What containers that run use.
+    fn stats(&self) -> Vec<ContainerStats> {
+        let entries = self.ledger.entries();
+        let running = entries.iter().filter(|entry| entry.is_running());
+        let stats = running.filter_map(|entry| {
+            let usage = self.cgroup(&entry.record).usage()?;
+            Some(ContainerStats {
+                id: entry.record.id.clone(),
+                at: SystemTime::now(),
+                cpu: usage.cpu,
+                memory_bytes: usage.memory_bytes,
+                traps: 0,
+            })
+        });
+        stats.collect()
+    }
+
     /// Removes unpacked layers that neither an image, but for the one that goes, nor a container
     /// needs.
     async fn sweep(self: &Arc<Self>, going: Option<String>) -> io::Result<()> {
@@ -277,7 +294,15 @@ impl RuntimeService for OciRuntime {
         sandbox: &SandboxId,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
-        self.0.create_container(sandbox, config)
+        // It writes to the disk, and may wait for a profile to be loaded.
+        let (inner, sandbox) = (self.0.clone(), sandbox.clone());
+        let create = move || inner.create_container(&sandbox, config);
+        match tokio::task::spawn_blocking(create).await {
+            Ok(created) => created,
+            Err(error) => Err(Error::State(format!(
+                "making a container was cut off: {error}"
+            ))),
+        }
     }
 
     async fn start_container(&self, id: &ContainerId) -> Result<()> {
@@ -331,7 +356,9 @@ impl RuntimeService for OciRuntime {
         if !entry.is_running() {
             return Err(Error::State(format!("container {} does not run", id.0)));
         }
-        let updated = self.0.cgroup(&entry.record).update(&r);
+        // The kernel may have to take memory back first.
+        let cgroup = self.0.cgroup(&entry.record);
+        let updated = self.0.blocking(move |_| cgroup.update(&r)).await;
         updated.map_err(|error| Error::io(format!("changing limits of container {}", id.0), error))
     }
 
@@ -353,20 +380,8 @@ impl RuntimeService for OciRuntime {
     }
 
     async fn stats(&self) -> Result<Vec<ContainerStats>> {
-        let entries = self.0.ledger.entries();
-        let running = entries.iter().filter(|entry| entry.is_running());
-        Ok(running
-            .filter_map(|entry| {
-                let usage = self.0.cgroup(&entry.record).usage()?;
-                Some(ContainerStats {
-                    id: entry.record.id.clone(),
-                    at: SystemTime::now(),
-                    cpu: usage.cpu,
-                    memory_bytes: usage.memory_bytes,
-                    traps: 0,
-                })
-            })
-            .collect())
+        let stats = self.0.blocking(|inner| Ok(inner.stats())).await;
+        stats.map_err(|error| Error::io("measuring containers", error))
     }
 
     async fn writable_layer(&self, id: &ContainerId) -> Result<DiskUsage> {

@@ -16,8 +16,9 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use rustix::mount::MountFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::executor::{Confined, Joins};
+use super::executor::{self, Confined, Joins};
 use super::landing::KERNEL;
 use super::nesting;
 use super::staging;
@@ -58,8 +59,8 @@ pub(super) fn container(
     target: Option<&OwnedFd>,
     failure: OwnedFd,
 ) -> io::Result<Maker> {
-    fork(|| {
-        let executor = confined(&start.confinement, Some(failure.as_raw_fd()))?;
+    fork(|shim| {
+        let executor = confined(&start.confinement, Some(failure.as_raw_fd()), &shim)?;
         if let Some(target) = target {
             link_target(&start.bundle, target)
                 .map_err(|error| format!("joining the target's processes: {error}"))?;
@@ -99,8 +100,8 @@ fn filter_devices(cgroup: &Path) -> io::Result<()> {
 /// Forks a maker of a further process in a container.
 pub(super) fn process(exec: &Exec, container: &Start, stdio: Stdio) -> io::Result<Maker> {
     let bundle = &container.bundle;
-    fork(|| {
-        let mut executor = confined(&container.confinement, None)?;
+    fork(|shim| {
+        let mut executor = confined(&container.confinement, None, &shim)?;
         if let Some(users) = &container.users {
             let joins = prepare_to_join(users, &stdio);
             executor.joins = Some(joins.map_err(|error| format!("the Pod's users: {error}"))?);
@@ -136,7 +137,11 @@ fn builder(id: &str, bundle: &Path) -> Built<ContainerBuilder> {
         .with_root_path(bundle.join("state"))
 }
 
-fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined, String> {
+fn confined(
+    confinement: &Confinement,
+    failure: Option<i32>,
+    shim: &OwnedFd,
+) -> Result<Confined, String> {
     let capabilities = confinement.capabilities.clone();
     let filter = confinement.filtered.then(|| {
         let profile = match &confinement.profile {
@@ -151,6 +156,7 @@ fn confined(confinement: &Confinement, failure: Option<i32>) -> Result<Confined,
         capabilities,
         failure,
         joins: None,
+        shim: shim.as_raw_fd(),
     })
 }
 
@@ -256,16 +262,20 @@ fn causes(error: libcontainer::error::LibcontainerError) -> String {
     text
 }
 
-/// Runs `make` in a new process, which ends with it.
-fn fork(make: impl FnOnce() -> Outcome) -> io::Result<Maker> {
+/// Runs `make` in a new process, which ends with it, or with this one; `make` gets a descriptor of this
+/// one.
+fn fork(make: impl FnOnce(OwnedFd) -> Outcome) -> io::Result<Maker> {
     let (outcome, tell) = pipe_with(PipeFlags::CLOEXEC)?;
+    let shim = rustix::process::getpid();
     // SAFETY: this process has one thread, so that the child finds everything as it was; it ends
     // below without returning.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let made = as_containers_find_it().and_then(|()| make());
+            let made = as_containers_find_it()
+                .and_then(|()| end_with(shim))
+                .and_then(make);
             let text = serde_json::to_vec(&made).unwrap_or_default();
             // If nobody reads it, nobody waits for it.
             let _ = fs::File::from(tell).write_all(&text);
@@ -275,6 +285,21 @@ fn fork(make: impl FnOnce() -> Outcome) -> io::Result<Maker> {
         }
         pid => Ok(Maker { pid, outcome }),
     }
+}
+
+/// Has the kernel kill this process when the shim ends, after which nobody looks for what it makes.
+/// Gives a descriptor of the shim.
+fn end_with(shim: Pid) -> Result<OwnedFd, String> {
+    let end = || -> io::Result<OwnedFd> {
+        executor::die_with_parent()?;
+        let descriptor = pidfd_open(shim, PidfdFlags::empty())?;
+        // Asked last: it has been the shim until now, if it is still.
+        match rustix::process::getppid() == Some(shim) {
+            true => Ok(descriptor),
+            false => Err(io::Error::other("it has ended")),
+        }
+    };
+    end().map_err(|error| format!("watching the Pod's shim: {error}"))
 }
 
 /// Undoes what this program has of its own that containers would inherit.

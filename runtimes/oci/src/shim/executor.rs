@@ -17,11 +17,15 @@ use std::os::fd::{BorrowedFd, FromRawFd};
 use coracle_runtime::IdRange;
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::seccomp::{self, Programs};
 use crate::spec::Capabilities;
+
+/// Characters of a program's name that are told of one that cannot be executed.
+const SHOWN: usize = 1024;
 
 /// Executes the program of a container.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub(super) struct Confined {
     pub(super) failure: Option<i32>,
     /// The users that it joins first, if libcontainer has not done so.
     pub(super) joins: Option<Joins>,
+    /// A descriptor of the shim, which stays open until a program is executed.
+    pub(super) shim: i32,
 }
 
 /// Users of a Pod's own.
@@ -103,6 +109,12 @@ impl Executor for Confined {
 impl Confined {
     fn execute(&self, args: &[String]) -> Result<std::convert::Infallible, String> {
         let confined = |error: io::Error| format!("confining the container's process: {error}");
+        // From here on the kernel sees to it that it ends with the shim. Should that have ended before,
+        // it does not hear of it: its parent is another already.
+        die_with_parent().map_err(confined)?;
+        if has_ended(self.shim).map_err(confined)? {
+            return Err("the Pod's shim has ended".into());
+        }
         // Without no_new_privs it takes rights that go afterwards, so that the filter must let
         // capset and prctl through.
         let late = rustix::thread::no_new_privs().map_err(|error| confined(error.into()))?;
@@ -127,6 +139,8 @@ impl Confined {
         // SAFETY: the pointers lead to strings that live on, and a null ends them.
         unsafe { libc::execvp(pointers[0], pointers.as_ptr()) };
         let error = io::Error::last_os_error();
+        // Whoever is told reads it from a pipe, when this process has ended.
+        let program: String = program.chars().take(SHOWN).collect();
         Err(match error.kind() {
             io::ErrorKind::NotFound if !program.contains('/') => {
                 format!("exec: {program:?}: executable file not found in $PATH")
@@ -139,7 +153,40 @@ impl Confined {
 }
 
 /// Has the kernel kill this process when the shim ends: nobody would know of it any more.
-fn die_with_parent() -> io::Result<()> {
+pub(super) fn die_with_parent() -> io::Result<()> {
     let kill = Some(rustix::process::Signal::KILL);
     Ok(rustix::process::set_parent_process_death_signal(kill)?)
+}
+
+/// Whether the process of a descriptor has ended.
+fn has_ended(process: i32) -> io::Result<bool> {
+    // SAFETY: the descriptor is this process's own and is not closed before it executes.
+    let process = unsafe { BorrowedFd::borrow_raw(process) };
+    let mut asked = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(rustix::io::retry_on_intr(|| poll(&mut asked, Some(&at_once)))? > 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_process_is_known_from_its_descriptor() {
+        // It ends with its input.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(!has_ended(process.as_raw_fd()).unwrap());
+        child.wait().unwrap();
+        assert!(has_ended(process.as_raw_fd()).unwrap());
+    }
 }

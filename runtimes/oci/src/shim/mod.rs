@@ -19,6 +19,7 @@ mod executor;
 mod landing;
 mod namespaces;
 mod nesting;
+mod patience;
 mod pause;
 mod run;
 mod staging;

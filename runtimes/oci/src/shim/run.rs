@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
 
 use super::connection::Agent;
+use super::patience::Patience;
 use super::pause::Pause;
 use super::streams::{self, Streams};
 use super::tasks::{Asked, Container, Task, What, code};
@@ -28,9 +29,7 @@ pub(super) struct Shim {
     tasks: BTreeMap<u64, Task>,
     hierarchies: Hierarchies,
     next: u64,
-    patience: Option<Duration>,
-    /// Since when no agent is connected.
-    lonely: Option<Instant>,
+    patience: Patience,
     closing: bool,
     /// What those still have to read who were attached to containers that have ended.
     left: Vec<Streams>,
@@ -64,8 +63,7 @@ impl Shim {
             // Without cgroups nothing is started: libcontainer says so.
             hierarchies: Hierarchies::detect().unwrap_or_default(),
             next: 0,
-            patience,
-            lonely: Some(Instant::now()),
+            patience: Patience::new(patience, Instant::now()),
             closing: false,
             left: Vec::new(),
             buffer: Vec::new(),
@@ -82,10 +80,7 @@ impl Shim {
             self.reap_strangers();
             self.keep_time();
             self.let_go();
-            self.lonely = match (self.agents.is_empty(), self.lonely) {
-                (false, _) => None,
-                (true, known) => Some(known.unwrap_or_else(Instant::now)),
-            };
+            self.patience.see(!self.agents.is_empty(), Instant::now());
         }
         Ok(())
     }
@@ -137,8 +132,7 @@ impl Shim {
             fds.push(PollFd::new(&pause.pidfd, PollFlags::IN));
         }
         let due = self.tasks.values().filter_map(Task::due);
-        let lonely = self.lonely.filter(|_| !self.closing).zip(self.patience);
-        let lonely = lonely.map(|(since, long)| since + long);
+        let lonely = self.patience.end().filter(|_| !self.closing);
         let left = self.left.iter().filter_map(Streams::due);
         let due = due.chain(lonely).chain(left).min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
@@ -225,6 +219,10 @@ impl Shim {
                 Request::Close => {
                     self.close();
                     None
+                }
+                // Before anything is forked for it.
+                Request::Start(_) | Request::Exec(_) if self.closing => {
+                    Some(Response::Failed("the shim is closing".into()))
                 }
                 Request::Start(start) => {
                     let target = start.target.as_ref().map(|of| self.processes(&of.0));
@@ -314,7 +312,6 @@ impl Shim {
 
     fn begin(&mut self, task: io::Result<Task>) -> Option<Response> {
         match task {
-            Ok(_) if self.closing => Some(Response::Failed("the shim is closing".into())),
             Ok(task) => {
                 self.next += 1;
                 self.tasks.insert(self.next, task);
@@ -427,8 +424,7 @@ impl Shim {
 
     fn keep_time(&mut self) {
         let now = Instant::now();
-        let lonely = self.lonely.zip(self.patience);
-        if !self.closing && lonely.is_some_and(|(since, long)| since + long <= now) {
+        if !self.closing && self.patience.end().is_some_and(|end| end <= now) {
             self.close();
         }
         let stuck: Vec<u64> = self
@@ -467,9 +463,13 @@ impl Shim {
     }
 
     fn answer(&mut self, (agent, id): Asked, body: Response) {
+        let greets = matches!(body, Response::Hello { .. });
         // It may be gone; the next one asks anew.
         if let Some(agent) = self.agents.iter_mut().find(|known| known.number == agent) {
             agent.send(&FromProcess::Response(Numbered { id, body }));
+            if greets && !agent.is_gone() {
+                self.patience.met();
+            }
         }
     }
 }

@@ -142,6 +142,7 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
         Some(_) => {}
         None => env.push(("HOME".to_owned(), home.to_owned())),
     }
+    check_environment(&env)?;
     let env: Vec<String> = env
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
@@ -233,6 +234,20 @@ pub(crate) fn plan(input: &Input<'_>) -> Result<Plan, String> {
             pinned,
         }),
     })
+}
+
+/// Refuses variables that no process can have, of which images may name any: libcontainer (0.7) would
+/// panic over them in the container's process.
+fn check_environment(env: &[(String, String)]) -> Result<(), String> {
+    let none = |(name, value): &&(String, String)| {
+        name.is_empty() || name.contains('\0') || value.contains('\0')
+    };
+    match env.iter().find(none) {
+        None => Ok(()),
+        Some((name, _)) => Err(format!(
+            "invalid environment variable {name:?}: it has no name, or holds a zero byte"
+        )),
+    }
 }
 
 /// Namespaces of a container: those of the Pod are held by its shim. Where the Pod has users of its

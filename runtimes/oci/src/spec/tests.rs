@@ -294,6 +294,17 @@ fn the_right_to_install_the_filter_is_lent() {
 }
 
 #[test]
+fn variables_over_which_libcontainer_panics_are_refused() {
+    for env in ["=x", "a\0=x", "a=x\0"] {
+        let mut pod = Pod::new();
+        pod.image.env = vec![env.into()];
+        let error = pod.plan().unwrap_err();
+        let cause = "invalid environment variable";
+        assert!(error.contains(cause), "{env:?}: {error}");
+    }
+}
+
+#[test]
 fn what_fails_in_libcontainer_is_left_out() {
     // An explicit false fails the creation of a container with a filter.
     check(|_| (), "/process/noNewPrivileges", Value::Null);

@@ -149,6 +149,46 @@ pub(crate) async fn the_death_of_a_shim_ends_its_containers() {
     node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
 }
 
+/// However far it is. What is made goes with the shim, or with the container's cgroup.
+pub(crate) async fn a_shim_that_dies_while_it_makes_a_container_leaves_nothing() {
+    let node = Node::new().await;
+    for _ in 0..8 {
+        let pod = node.create(RUNS, |_| ()).await;
+        let pods = node.cgroups(&pod.sandbox).await;
+        let (pid, shim) = Identity::living(&node.shim_folder(&pod.sandbox))
+            .unwrap()
+            .unwrap();
+        let kill = async {
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            while std::fs::read_to_string(&children).unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            rustix::process::pidfd_send_signal(&shim, rustix::process::Signal::KILL).unwrap();
+        };
+        let start = node.runtime.start_container(&pod.container);
+        let (started, killed) = tokio::join!(start, tokio::time::timeout(DEADLINE, kill));
+        killed.unwrap();
+        let exit = exit(&node.runtime, &pod.container).await;
+        // It may have been made just then.
+        let expected = if started.is_ok() { 137 } else { 128 };
+        assert_eq!(exit.code, expected, "{exit:?}");
+        let ended = async {
+            let runs = |pod: &std::path::PathBuf, container: &str| {
+                let processes = pod.join(container).join("cgroup.procs");
+                std::fs::read_to_string(processes).is_ok_and(|all| !all.is_empty())
+            };
+            while pods.iter().any(|of| runs(of, &pod.container.0)) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, ended).await.unwrap();
+        node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
+        for pod in &pods {
+            assert!(!pod.exists(), "{} is left", pod.display());
+        }
+    }
+}
+
 /// Whether a process has ended, though nobody may have waited for it.
 fn ended(pidfd: &std::os::fd::OwnedFd) -> bool {
     let mut fds = [rustix::event::PollFd::new(

@@ -110,7 +110,7 @@ impl Records {
 
     /// What [`Self::write_started`] wrote.
     pub fn started<T: DeserializeOwned>(&self, id: &ContainerId) -> io::Result<Option<T>> {
-        disk::read_json(&self.container_folder(id).join("started.json"))
+        disk::read_record(&self.container_folder(id).join("started.json"))
     }
 
     pub(super) fn write_exit(&self, id: &ContainerId, exit: &Exit) -> io::Result<()> {
@@ -119,7 +119,7 @@ impl Records {
 
     /// How a container ended.
     pub fn exit(&self, id: &ContainerId) -> io::Result<Option<Exit>> {
-        disk::read_json(&self.container_folder(id).join(EXIT))
+        disk::read_record(&self.container_folder(id).join(EXIT))
     }
 }
 

@@ -72,7 +72,7 @@ async fn an_honest_one_is_pulled() {
 #[tokio::test]
 async fn lies_about_content() {
     type Tamper = fn(&mut Artifact);
-    let cases: [(&str, Tamper); 12] = [
+    let cases: [(&str, Tamper); 13] = [
         ("has digest", |a| a.layer = b"another!".to_vec()),
         ("ended after 4 of 8 bytes", |a| a.layer.truncate(4)),
         ("more than 8 bytes", |a| a.layer.extend([0; 100])),
@@ -87,6 +87,10 @@ async fn lies_about_content() {
         }),
         ("at most", |a| {
             a.manifest["layers"][0]["size"] = i64::MAX.into()
+        }),
+        ("501 layers where at most 500", |a| {
+            let layer = a.manifest["layers"][0].clone();
+            a.manifest["layers"] = vec![layer; 501].into();
         }),
         ("schema version 1", |a| {
             a.manifest["schemaVersion"] = 1.into()
@@ -319,4 +323,47 @@ async fn a_fault_that_passes_is_retried_once() {
     };
     let node = Node::hasty(Limits::default());
     node.pull(&format!("{host}/app:v1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_keeps_a_registrys_blobs_learns_no_credential() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let keeper = move |request: axum::extract::Request| {
+        let with = request.headers().contains_key(http::header::AUTHORIZATION);
+        seen.lock().push((request.uri().path().to_owned(), with));
+        let host = request.headers()[http::header::HOST].to_str().unwrap();
+        let challenge = format!("Bearer realm=\"http://{host}/token\"");
+        let response = Response::builder()
+            .status(401)
+            .header("www-authenticate", challenge)
+            .body(Body::empty());
+        async move { response.unwrap() }
+    };
+    let keeper = serve(Router::new().fallback(keeper)).await;
+    let manifest = artifact().manifest;
+    let host = fake(move |path| {
+        if path.contains("/manifests/") {
+            return Response::new(Body::from(manifest.to_string()));
+        }
+        let elsewhere = Response::builder()
+            .status(307)
+            .header("location", format!("http://{keeper}/blob"));
+        elsewhere.body(Body::empty()).unwrap()
+    })
+    .await;
+    let request = PullRequest {
+        reference: format!("{host}/app:v1"),
+        auths: vec![RegistryAuth {
+            pattern: host,
+            username: "node".into(),
+            password: "secret".into(),
+            secret: None,
+        }],
+        ..PullRequest::default()
+    };
+    let node = Node::hasty(Limits::default());
+    let error = node.puller.pull(&request, &|_| {}).await.unwrap_err();
+    assert!(error.message.contains("access denied"), "{error}");
+    assert_eq!(*asked.lock(), [("/blob".to_owned(), false)]);
 }

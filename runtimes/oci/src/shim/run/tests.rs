@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use coracle_runtime::ContainerId;
-use coracle_runtime::frames::decode;
+use coracle_runtime::frames::{decode, encode};
 
 use super::*;
 use crate::protocol::{Confinement, FromShim};
@@ -69,4 +69,31 @@ fn a_start_that_failed_is_recorded_and_told_before_it_is_answered() {
     assert_eq!(*told, exit);
     let failed = Response::Failed("no such program".into());
     assert_eq!((answer.id, &answer.body), (7, &failed));
+}
+
+#[test]
+fn nothing_begins_in_a_shim_that_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let mut shim = Shim::new(listener, None, None);
+    let (near, mut far) = UnixStream::pair().unwrap();
+    shim.agents.push(Agent::new(3, near).unwrap());
+    shim.close();
+    let asked = Numbered {
+        id: 7,
+        body: Request::Start(Box::new(start(folder.path()))),
+    };
+    io::Write::write_all(&mut far, &encode(&asked).unwrap()).unwrap();
+    shim.hear(3);
+    assert!(shim.tasks.is_empty());
+    drop(shim);
+    let mut sent = Vec::new();
+    io::Read::read_to_end(&mut far, &mut sent).unwrap();
+    let Some(FromProcess::Response(answer)) = decode::<FromShim>(&mut sent).unwrap() else {
+        panic!("{sent:?}");
+    };
+    let failed = Response::Failed("the shim is closing".into());
+    assert_eq!((answer.id, &answer.body), (7, &failed));
+    // It would be made before a process is.
+    assert!(!folder.path().join("log").exists());
 }
