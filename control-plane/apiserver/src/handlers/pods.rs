@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use coracle_apimachinery::gvk::GroupKind;
+use coracle_apimachinery::gvk::{GroupKind, GroupResource};
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
@@ -113,8 +113,11 @@ fn validate_target(target: &ObjectReference) -> ErrorList {
 }
 
 fn assign(target: Target<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
-    let conflict = |cause: String| target.conflict(cause);
     let name = target.name;
+    let conflict = |cause: String| {
+        let resource = GroupResource::new("", "pods/binding");
+        Status::conflict(&resource, name, cause)
+    };
     if pod.metadata.deletion_timestamp.is_some() {
         return Err(conflict(format!(
             "pod {name} is being deleted, cannot be assigned to a host"

@@ -126,9 +126,9 @@ async fn a_pod_is_bound_once() {
             .any(|c| c["type"] == "PodScheduled" && c["status"] == "True")
     );
     let message = api.post(&path, &binding("n2")).await.fails(409, "Conflict");
-    assert!(
-        message.contains("already assigned to node \"n1\""),
-        "{message}"
+    assert_eq!(
+        message,
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
     );
     let mut wrong = binding("n1");
     wrong["target"]["kind"] = json!("Pod");
