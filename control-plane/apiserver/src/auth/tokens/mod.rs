@@ -72,6 +72,13 @@ impl Refusal {
     }
 }
 
+/// A token that has been made.
+pub(crate) struct Issued {
+    pub(crate) token: String,
+    /// What no other token has: its claim `jti`.
+    pub(crate) id: String,
+}
+
 /// Whom a token stands for, and for which of the audiences that were asked for.
 pub(crate) struct Authenticated {
     pub(crate) user: UserInfo,
@@ -123,15 +130,16 @@ impl Tokens {
     }
 
     /// Makes a token, at a time in seconds since 1970.
-    pub(crate) fn issue(&self, grant: Grant, now: i64) -> Result<String, KeyError> {
+    pub(crate) fn issue(&self, grant: Grant, now: i64) -> Result<Issued, KeyError> {
         let issuer = self.config.issuers.first().map_or("", String::as_str);
         let audiences = &grant.audiences;
         let own = audiences
             .iter()
             .all(|name| self.config.audiences.contains(name));
         let id = uuid::Uuid::new_v4().to_string();
-        let claims = Claims::new(grant, issuer, own, now, id);
-        self.sign(&claims)
+        let claims = Claims::new(grant, issuer, own, now, id.clone());
+        let token = self.sign(&claims)?;
+        Ok(Issued { token, id })
     }
 
     /// Makes the token that a Secret holds for an account.
@@ -277,10 +285,10 @@ mod tests {
         let old = signing_key();
         let new = tokens(signing_key(), vec![old.public().clone()]);
         let before = tokens(old, Vec::new());
-        let token = before.issue(grant(), 1000).unwrap();
+        let token = before.issue(grant(), 1000).unwrap().token;
         assert_eq!(new.verified(&token, 1000).unwrap().exp, Some(1600));
         assert_eq!(new.verified(&token, 1000).unwrap().sub, user_name("ns", ""));
-        let token = new.issue(grant(), 1000).unwrap();
+        let token = new.issue(grant(), 1000).unwrap().token;
         let fault = before.verified(&token, 1000).unwrap_err();
         assert!(fault.to_string().contains("no keys found"), "{fault}");
 
@@ -304,8 +312,9 @@ mod tests {
             signing: signing_key(),
             verifying: Vec::new(),
         };
-        let token = Tokens::new(elsewhere, None).issue(grant(), 1000).unwrap();
-        assert!(matches!(new.verified(&token, 1000), Err(Refusal::Foreign)));
+        let issued = Tokens::new(elsewhere, None).issue(grant(), 1000).unwrap();
+        let foreign = new.verified(&issued.token, 1000);
+        assert!(matches!(foreign, Err(Refusal::Foreign)));
     }
 
     #[test]

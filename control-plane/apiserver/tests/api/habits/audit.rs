@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Running;
 use crate::harness::{Api, CONFIG_MAPS};
+use crate::kinds::tokens::{ACCOUNTS, account, part};
 
 async fn audited(log: &Path, rules: &str) -> Running {
     audited_with(log, rules, |_| {}).await
@@ -239,6 +240,34 @@ async fn what_lasts_is_told_of_when_it_begins_and_when_it_ends() {
     ];
     assert_eq!(told, want);
     assert!(events.iter().all(|e| e.get("responseObject").is_none()));
+}
+
+#[tokio::test]
+async fn who_audits_is_told_which_token_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let rules = "omitStages: [RequestReceived]\nrules: [{level: Metadata, resources: [{resources: [serviceaccounts/token]}]}]\n";
+    let running = audited(&log, rules).await;
+    let api = &running.api;
+    account(api, "robot").await;
+    let path = format!("{ACCOUNTS}/robot/token");
+    let other = json!({"metadata": {"uid": "another"}});
+    let mut ids = Vec::new();
+    for body in [json!({}), other] {
+        let answer = api.post(&path, &body).await.ok(201);
+        let claims = part(answer["status"]["token"].as_str().unwrap(), 1);
+        ids.push(claims["jti"].as_str().unwrap().to_owned());
+    }
+    let events = events(running, &log).await;
+    assert_eq!(events.len(), 2);
+    for (event, id) in events.iter().zip(ids) {
+        let told = &event["annotations"]["authentication.kubernetes.io/issued-credential-id"];
+        assert_eq!(*told, format!("JTI={id}"));
+    }
+    let mismatch = "authentication.k8s.io/token-request-uid-mismatch";
+    assert_eq!(events[0]["annotations"].get(mismatch), None);
+    let told = events[1]["annotations"][mismatch].as_str().unwrap();
+    assert!(told.contains("(another) does not match"), "{told}");
 }
 
 async fn fails() -> &'static str {
