@@ -151,6 +151,51 @@ mod tests {
     }
 
     #[test]
+    fn every_fault_of_list_options_is_told() {
+        type Case = (&'static str, bool, &'static [&'static str]);
+        let cases: [Case; 4] = [
+            (
+                "resourceVersionMatch=Newest",
+                false,
+                &[
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    "Unsupported value: \"Newest\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+                ],
+            ),
+            (
+                "resourceVersionMatch=Exact&resourceVersion=0&sendInitialEvents=true",
+                false,
+                &[
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                    "sendInitialEvents is forbidden for list",
+                ],
+            ),
+            (
+                "resourceVersionMatch=Exact",
+                true,
+                &[
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                    "Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+                ],
+            ),
+            (
+                "sendInitialEvents=false",
+                true,
+                &["sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"],
+            ),
+        ];
+        for (query, watch, want) in cases {
+            let error = ListOptions::parse(&Query::parse(Some(query)), watch).unwrap_err();
+            let causes = error.into_api().details.unwrap().causes.unwrap();
+            assert_eq!(causes.len(), want.len(), "{query}: {causes:?}");
+            for (cause, want) in causes.iter().zip(want) {
+                let message = cause.message.as_deref().unwrap();
+                assert!(message.ends_with(want), "{query}: {message}");
+            }
+        }
+    }
+
+    #[test]
     fn a_request_may_ask_for_less_time_but_not_for_more() {
         let table = [
             ("", Some(60_000)),
