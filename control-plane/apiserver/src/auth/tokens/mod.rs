@@ -5,17 +5,20 @@
 //! | [`keys`], `jws` | signs text, and checks signatures |
 //! | `claims` | what a token says, and when it holds |
 //! | `holders` | whether those exist of whom it speaks |
+//! | `last_use` | the day on which one was used that a Secret holds |
 //! | `discovery` | the issuer, as OpenID Connect describes one |
 //!
 //! A token is checked without asking anybody but the server's own memory. Signatures that were
 //! good are remembered, by the hash of the token; times and objects are looked at every time, so a
-//! token ends with its account, its Pod or its Secret.
+//! token ends with its account, its Pod or its Secret. Nothing is written for it but, once a day, to
+//! a Secret that holds one.
 
 mod claims;
 pub(crate) mod discovery;
 mod holders;
 mod jws;
 mod keys;
+mod last_use;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
