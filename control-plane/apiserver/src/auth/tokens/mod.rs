@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 use super::UserInfo;
 use crate::registry::{Registry, meta};
 pub use claims::PROJECTED_SECONDS;
-pub(crate) use claims::{Bound, Grant, Reference};
+pub(crate) use claims::{Bound, Grant, Reference, Remark};
 use claims::{Claims, SECRET_ISSUER, Untimely};
 use discovery::Documents;
 pub use keys::{KeyError, SigningKey, VerifyingKey};
@@ -86,6 +86,7 @@ pub(crate) struct Issued {
 pub(crate) struct Authenticated {
     pub(crate) user: UserInfo,
     pub(crate) audiences: Vec<String>,
+    pub(crate) remark: Option<Remark>,
 }
 
 type Fingerprint = [u8; 32];
@@ -200,6 +201,7 @@ impl Tokens {
         Ok(Authenticated {
             user,
             audiences: common,
+            remark: claims.remark(now),
         })
     }
 

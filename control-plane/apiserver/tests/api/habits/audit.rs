@@ -5,7 +5,7 @@ use std::path::Path;
 use coracle_apiserver::audit::{Audit, AuditLog, LogOptions, Policy};
 use coracle_apiserver::{Config, UserInfo};
 use coracle_store::MemoryStore;
-use http::Request;
+use http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::Running;
@@ -268,6 +268,36 @@ async fn who_audits_is_told_which_token_was_made() {
     assert_eq!(events[0]["annotations"].get(mismatch), None);
     let told = events[1]["annotations"][mismatch].as_str().unwrap();
     assert!(told.contains("(another) does not match"), "{told}");
+}
+
+#[tokio::test]
+async fn who_audits_is_told_of_tokens_that_secrets_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let rules = "rules: [{level: Metadata, nonResourceURLs: [/version]}]\n";
+    let running = audited(&log, rules).await;
+    let api = &running.api;
+    let robot = account(api, "robot").await;
+    let uid = robot["metadata"]["uid"].as_str().unwrap();
+    let token = api.server.secret_token("default", ("robot", uid), "held");
+    let token = token.unwrap();
+    let secret = json!({
+        "metadata": {"name": "held", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": token},
+    });
+    let secrets = "/api/v1/namespaces/default/secrets";
+    api.post(secrets, &secret).await.ok(201);
+    let none = json!({});
+    let known = api.with_token(&token, Method::GET, "/version", &none);
+    known.await.ok(200);
+    api.get("/version").await.ok(200);
+    let events = events(running, &log).await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| event["annotations"].get("authentication.k8s.io/legacy-token-manual-secret"))
+        .collect();
+    let held = json!("held");
+    assert_eq!(told, [Some(&held), Some(&held), None, None]);
 }
 
 async fn fails() -> &'static str {
