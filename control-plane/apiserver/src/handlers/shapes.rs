@@ -38,7 +38,7 @@ impl Include {
             "None" => Ok(Self::Nothing),
             "Object" => Ok(Self::Object),
             other => Err(Status::bad_request(format!(
-                "includeObject: Unsupported value: {other:?}: supported values: \"Metadata\", \"None\", \"Object\""
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
             ))),
         }
     }

@@ -151,6 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn every_fault_of_write_options_is_told() {
+        let parse = |query| WriteOptions::parse(&Query::parse(Some(query)), "create");
+        for query in ["", "dryRun=All&dryRun=All&fieldValidation="] {
+            assert_eq!(parse(query).unwrap().dry_run, !query.is_empty(), "{query}");
+        }
+        for query in [
+            "dryRun=&fieldValidation=x",
+            "dryRun=All&dryRun=x&fieldValidation=x",
+        ] {
+            let status = parse(query).unwrap_err().into_api();
+            let details = status.details.unwrap();
+            assert_eq!(details.kind.as_deref(), Some("CreateOptions"));
+            let causes = details.causes.unwrap();
+            let fields: Vec<_> = causes.iter().map(|c| c.field.as_deref().unwrap()).collect();
+            assert_eq!(fields, ["dryRun", "fieldValidation"], "{query}");
+        }
+    }
+
+    #[test]
     fn every_fault_of_list_options_is_told() {
         type Case = (&'static str, bool, &'static [&'static str]);
         let cases: [Case; 4] = [
@@ -266,6 +285,7 @@ mod tests {
             ("propagationPolicy=x", 422),
             ("propagationPolicy=Orphan&orphanDependents=true", 422),
             ("dryRun=x", 422),
+            ("dryRun=", 422),
             ("gracePeriodSeconds=x", 400),
         ] {
             assert_eq!(parse(refused).unwrap_err().code(), code, "{refused}");
