@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Time};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// A list of objects as rows. It serializes as `meta.k8s.io/v1` Table.
+/// A list of objects as rows. It serializes as `meta.k8s.io/v1` Table, or of another version.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Table {
@@ -34,6 +34,15 @@ impl Table {
             metadata: ListMeta::default(),
             column_definitions: columns.into(),
             rows: Vec::new(),
+        }
+    }
+
+    /// The table in another group-version, in which it is the same.
+    #[must_use]
+    pub fn in_version(self, api_version: &'static str) -> Self {
+        Self {
+            api_version,
+            ..self
         }
     }
 }

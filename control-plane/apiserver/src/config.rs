@@ -126,13 +126,14 @@ impl ApiServer {
         let storage = StorageMetrics::new(config.storage_size);
         let store = Counted::new(config.store, &kinds, storage.clone());
         let flow = Arc::new(Flow::new(config.flow, config.request_timeout));
-        let metrics = Metrics::new(flow.clone(), config.audit.as_deref(), storage);
         let registry = Arc::new(Registry::new(
             Arc::new(store),
             kinds,
             admission::built_in(),
             services,
         ));
+        let audit = config.audit.as_deref();
+        let metrics = Metrics::new(flow.clone(), audit, storage, &registry.admitted);
         let inner = Inner {
             registry,
             tokens: config

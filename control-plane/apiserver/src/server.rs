@@ -307,7 +307,11 @@ impl Inner {
         passage: &mut Passage<'_>,
     ) -> Result<Response<Body>, Status> {
         let Passage { info, query, .. } = *passage;
-        let user = authenticate(&parts, &self.registry, self.tokens.as_ref()).await;
+        let known = authenticate(&parts, &self.registry, self.tokens.as_ref()).await;
+        let (user, remark) = match known {
+            Ok((user, remark)) => (Ok(user), remark),
+            Err(refused) => (Err(refused), None),
+        };
         let public = health::is_public(&info.path);
         let ours = discovery::owns(&info.path);
         passage.trail = self.audit.as_ref().and_then(|audit| {
@@ -315,6 +319,9 @@ impl Inner {
             Trail::begin(audit, &parts, user.as_ref().ok(), info, id, received)
         });
         if let Some(trail) = &passage.trail {
+            if let Some((key, value)) = remark {
+                trail.annotate(key, value);
+            }
             if user.is_ok() || public || !ours {
                 trail.received();
             }

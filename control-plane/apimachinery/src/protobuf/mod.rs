@@ -25,7 +25,10 @@ mod values;
 mod wire;
 mod write;
 
-pub use openapi::{OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2};
+pub use openapi::{
+    OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, OPENAPI_V3_MEDIA_TYPE,
+    OPENAPI_V3_MEDIA_TYPE_OLD, openapi_v2, openapi_v3,
+};
 use schema::{Id, Shape, TABLE, Type};
 use wire::{put_bytes, put_tag, put_varint, varint_len};
 use write::Encoder;

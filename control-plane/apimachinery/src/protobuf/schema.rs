@@ -303,6 +303,7 @@ mod tests {
             ("policy/v1", "Eviction"),
             ("apps/v1", "DeleteOptions"),
             ("meta.k8s.io/v1", "PartialObjectMetadataList"),
+            ("meta.k8s.io/v1beta1", "PartialObjectMetadataList"),
         ] {
             let id = TABLE.kind(version, kind).expect(kind);
             assert!(!TABLE.message(id).fields.is_empty(), "{kind}");

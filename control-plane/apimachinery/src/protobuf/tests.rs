@@ -139,6 +139,26 @@ fn lists_and_events_hold_objects() {
 }
 
 #[test]
+fn lists_of_metadata_have_other_numbers_in_the_older_version() {
+    let json = br#"{"metadata":{"resourceVersion":"7"},"items":[{"metadata":{"name":"a"}}]}"#;
+    for (version, metadata, items) in [("meta.k8s.io/v1", 1, 2), ("meta.k8s.io/v1beta1", 2, 1)] {
+        let kind = Kind::find(version, "PartialObjectMetadataList").unwrap();
+        let encoded = kind.encode(json).unwrap();
+        let raw = envelope::open(&encoded).unwrap().raw;
+        let has = |number: u32, wanted: &[u8]| {
+            wire::Reader::new(raw).any(|field| match field.unwrap() {
+                (found, wire::Wire::Bytes(bytes)) if found == number => {
+                    bytes.windows(wanted.len()).any(|part| part == wanted)
+                }
+                _ => false,
+            })
+        };
+        assert!(has(metadata, b"\x12\x017"), "{version}");
+        assert!(has(items, b"\x0a\x01a"), "{version}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let kind = Kind::find("v1", "Pod").unwrap();
     for json in [

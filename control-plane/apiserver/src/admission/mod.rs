@@ -20,11 +20,13 @@ mod service_account;
 mod storage;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use coracle_apimachinery::status::Status;
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::metrics::admission::Step;
 use crate::registry::erased::{Kind, Object};
 use crate::registry::{Caller, Registry};
 
@@ -129,6 +131,19 @@ impl Registry {
     pub(crate) async fn admit(
         &self,
         review: &mut Review<'_>,
+        object: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), Status> {
+        let (began, operation) = (Instant::now(), review.operation);
+        let done = self.ask_to_admit(review, object, old).await;
+        let (rejected, took) = (done.is_err(), began.elapsed());
+        self.admitted.step(Step::Admit, operation, rejected, took);
+        done
+    }
+
+    async fn ask_to_admit(
+        &self,
+        review: &mut Review<'_>,
         mut object: Option<&mut dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(), Status> {
@@ -147,10 +162,18 @@ impl Registry {
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(), Status> {
+        let (began, operation) = (Instant::now(), review.operation);
+        let mut done = Ok(());
         for plugin in &self.admission {
-            plugin.validate(self, review, object, old).await?;
+            done = plugin.validate(self, review, object, old).await;
+            if done.is_err() {
+                break;
+            }
         }
-        Ok(())
+        let (rejected, took) = (done.is_err(), began.elapsed());
+        self.admitted
+            .step(Step::Validate, operation, rejected, took);
+        done
     }
 }
 

@@ -133,6 +133,11 @@ impl Trail {
         annotations.insert("k8s.io/deprecated", "true".to_owned());
     }
 
+    /// What a handler has found out beside its answer.
+    pub(crate) fn annotate(&self, key: &'static str, value: String) {
+        self.state.lock().event.annotations.insert(key, value);
+    }
+
     /// The body of the request, kept where the level wants it.
     pub(crate) fn request_body(&self, headers: &HeaderMap, info: &RequestInfo, body: Body) -> Body {
         let wanted = self.decision.level >= Level::Request && info.is_resource;

@@ -17,7 +17,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::tokens::{Refusal, Tokens};
+use super::tokens::{Refusal, Remark, Tokens};
 use super::{AUTHENTICATED, UserInfo};
 use crate::handlers::websocket;
 use crate::registry::Registry;
@@ -27,7 +27,7 @@ use crate::registry::Registry;
 #[derive(Clone, Debug)]
 pub(crate) struct Identity(pub(crate) UserInfo);
 
-/// Who sent the request.
+/// Who sent the request, and what there is to say of how that is known.
 ///
 /// # Errors
 /// 401 where nothing says so, or what says so is not believed.
@@ -35,13 +35,13 @@ pub(crate) async fn authenticate(
     parts: &Parts,
     registry: &Registry,
     tokens: Option<&Tokens>,
-) -> Result<UserInfo, Status> {
+) -> Result<(UserInfo, Option<Remark>), Status> {
     if let Some(Identity(user)) = parts.extensions.get::<Identity>() {
         let mut user = user.clone();
         if !user.in_group(AUTHENTICATED) {
             user.groups.push(AUTHENTICATED.to_owned());
         }
-        return Ok(user);
+        return Ok((user, None));
     }
     let token = bearer(&parts.headers).map(Cow::Borrowed);
     let token = token.or_else(|| protocol_token(&parts.headers).map(Cow::Owned));
@@ -49,7 +49,7 @@ pub(crate) async fn authenticate(
         return Err(Status::unauthorized());
     };
     match tokens.authenticate(registry, &token, &[]).await {
-        Ok(found) => Ok(found.user),
+        Ok(found) => Ok((found.user, found.remark)),
         Err(Refusal::Lookup(status)) => Err(*status),
         Err(refusal) => {
             tracing::debug!(%refusal, "a token was refused");

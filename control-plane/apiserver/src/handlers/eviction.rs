@@ -10,19 +10,21 @@ use coracle_apimachinery::selector::Selector;
 use coracle_apimachinery::status::Status;
 use coracle_store::Read;
 use http::Response;
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 
-use super::encode::accepted;
-use super::pods::done;
+use super::encode::{accepted, warn};
+use super::pods::{done, named};
 use super::{Call, decode};
 use crate::registry::delete::check_preconditions;
 use crate::registry::encoding::decode as decode_record;
 use crate::registry::erased::Object;
 use crate::registry::update::Part;
 use crate::registry::{Caller, Target, meta, typed};
-use crate::request::options::{DeleteRequest, WriteOptions};
+use crate::request::options::{DeleteRequest, FieldValidation, WriteOptions};
 
 const VIOLATION: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 const CAUSE: &str = "DisruptionBudget";
@@ -33,23 +35,15 @@ const MAX_DISRUPTED: usize = 2000;
 /// How often an eviction starts over when the Pod changes meanwhile.
 const ATTEMPTS: usize = 16;
 
+/// The name of the type in the OpenAPI document.
+const SCHEMA: &str = "io.k8s.api.policy.v1.Eviction";
+
 /// Evicts a Pod.
 pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     accepted(&call.parts.headers)?;
     let options = WriteOptions::parse(call.query, &call.info.verb)?;
-    let json = decode::json(call, body).await?;
-    let eviction: Eviction = serde_json::from_slice(&json).map_err(|error| {
-        Status::bad_request(format!(
-            "Eviction in version \"v1\" cannot be handled as a Eviction: {error}"
-        ))
-    })?;
-    let named = eviction.metadata.name.as_deref().unwrap_or_default();
-    if !named.is_empty() && named != call.info.name {
-        return Err(Status::bad_request(format!(
-            "name in URL does not match name in Eviction object: {:?} and {named:?}",
-            call.info.name
-        )));
-    }
+    let (eviction, warnings) = read(call, body, options.field_validation).await?;
+    named(call, &eviction.metadata, Eviction::KIND)?;
     let mut request = DeleteRequest::from_options(eviction.delete_options.unwrap_or_default())?;
     request.dry_run |= options.dry_run;
     let caller = call.caller(request.dry_run);
@@ -72,7 +66,11 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>,
             Err(status) if status.code() == 409 && request.resource_version.is_none() => {
                 allowed = Some(consent);
             }
-            result => return result.and_then(|()| done(call)),
+            result => {
+                let mut response = result.and_then(|()| done(call))?;
+                warn(response.headers_mut(), &warnings);
+                return Ok(response);
+            }
         }
     }
     match allowed {
@@ -81,6 +79,33 @@ pub(super) async fn evict(call: &Call<'_>, body: Body) -> Result<Response<Body>,
             .target()
             .conflict(coracle_apimachinery::status::OBJECT_MODIFIED)),
     }
+}
+
+/// The eviction, with the warnings of field validation. In the version before it is the same, and
+/// old clients send that.
+async fn read(
+    call: &Call<'_>,
+    body: Body,
+    validation: FieldValidation,
+) -> Result<(Eviction, Vec<String>), Status> {
+    let json = decode::json(call, body).await?;
+    let faults = decode::faults(call, SCHEMA, &json, validation);
+    if let Some(error) = decode::refusal(&faults, validation) {
+        return Err(cannot_handle(&error));
+    }
+    let mut sent: Value = serde_json::from_slice(&json).map_err(|error| cannot_handle(&error))?;
+    if sent["apiVersion"] == "policy/v1beta1" {
+        sent["apiVersion"] = Eviction::API_VERSION.into();
+    }
+    let eviction: Eviction = serde_json::from_value(sent).map_err(|error| cannot_handle(&error))?;
+    call.sent(&eviction.metadata, &faults);
+    Ok((eviction, faults))
+}
+
+fn cannot_handle(error: &dyn std::fmt::Display) -> Status {
+    Status::bad_request(format!(
+        "Eviction in version \"v1\" cannot be handled as a Eviction: {error}"
+    ))
 }
 
 /// Why a Pod may go.

@@ -1,4 +1,5 @@
-//! namespaces/finalize: the namespace controller takes its finalizer away.
+//! namespaces/finalize: the namespace controller takes its finalizer away. It is an update of all but
+//! the status, which alone may change the finalizers of the spec.
 
 use axum::body::Body;
 use coracle_apimachinery::status::Status;
@@ -26,16 +27,9 @@ pub(super) async fn update(call: &Call<'_>, body: Body) -> Result<Response<Body>
         return Err(Status::invalid(&kind, call.target().name, errors));
     }
     let change = |current: &dyn Object| -> Result<Box<dyn Object>, Status> {
-        let mut namespace: Namespace = typed(current.boxed())?;
-        let finalizers = given.spec.as_ref().and_then(|spec| spec.finalizers.clone());
-        namespace.spec.get_or_insert_default().finalizers = finalizers;
-        namespace
-            .metadata
-            .resource_version
-            .clone_from(&given.metadata.resource_version);
-        if given.metadata.uid.is_some() {
-            namespace.metadata.uid.clone_from(&given.metadata.uid);
-        }
+        let current: Namespace = typed(current.boxed())?;
+        let mut namespace = given.clone();
+        namespace.status = current.status;
         Ok(Box::new(namespace))
     };
     let part = Part::Internal("finalize");

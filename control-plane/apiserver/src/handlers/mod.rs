@@ -105,6 +105,13 @@ impl<'a> Call<'a> {
         self.note(warnings);
     }
 
+    /// Tells who audits of something that the answer does not show.
+    fn annotate(&self, key: &'static str, value: String) {
+        if let Some(trail) = self.trail {
+            trail.annotate(key, value);
+        }
+    }
+
     /// Notes what field validation has found in what was sent: a field that is misspelt may be why
     /// the object is refused.
     fn note(&self, warnings: &[String]) {

@@ -2,11 +2,12 @@
 
 use axum::body::Body;
 use coracle_apimachinery::field::{Error, ErrorList, Path};
-use coracle_apimachinery::gvk::GroupKind;
+use coracle_apimachinery::gvk::{GroupKind, GroupResource};
 use coracle_apimachinery::names;
 use coracle_apimachinery::status::Status;
 use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::encode::{accepted, value, warn};
 use super::{Call, decode};
@@ -32,7 +33,7 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
     let target = Target {
         kind: registry.kind_of::<Pod>()?,
         namespace: &call.info.namespace,
-        name: named(call, &binding)?,
+        name: named(call, &binding.metadata, "Binding")?,
     };
     let errors = validate_target(&binding.target);
     if !errors.is_empty() {
@@ -70,9 +71,13 @@ pub(super) async fn bind(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
     Ok(response)
 }
 
-/// The Pod that is to be bound.
-fn named<'a>(call: &Call<'a>, binding: &'a Binding) -> Result<&'a str, Status> {
-    let (meta, info) = (&binding.metadata, call.info);
+/// The Pod for which an object of this kind is sent.
+pub(super) fn named<'a>(
+    call: &Call<'a>,
+    meta: &'a ObjectMeta,
+    kind: &str,
+) -> Result<&'a str, Status> {
+    let info = call.info;
     let namespace = text(&meta.namespace);
     if !namespace.is_empty() && namespace != info.namespace {
         return Err(Status::bad_request(
@@ -83,9 +88,9 @@ fn named<'a>(call: &Call<'a>, binding: &'a Binding) -> Result<&'a str, Status> {
         ("", "") => Err(Status::bad_request("name is required")),
         ("", name) | (name, "") => Ok(name),
         (in_path, name) if in_path == name => Ok(name),
-        _ => Err(Status::bad_request(
-            "name in URL does not match name in Binding object",
-        )),
+        _ => Err(Status::bad_request(format!(
+            "name in URL does not match name in {kind} object"
+        ))),
     }
 }
 
@@ -108,8 +113,11 @@ fn validate_target(target: &ObjectReference) -> ErrorList {
 }
 
 fn assign(target: Target<'_>, pod: &mut Pod, node: &str) -> Result<(), Status> {
-    let conflict = |cause: String| target.conflict(cause);
     let name = target.name;
+    let conflict = |cause: String| {
+        let resource = GroupResource::new("", "pods/binding");
+        Status::conflict(&resource, name, cause)
+    };
     if pod.metadata.deletion_timestamp.is_some() {
         return Err(conflict(format!(
             "pod {name} is being deleted, cannot be assigned to a host"

@@ -53,7 +53,7 @@ pub(super) async fn respond_page(
     accepted: Accepted,
     include: Include,
 ) -> Result<Response<Body>, Status> {
-    if accepted.shape == Shape::Metadata {
+    if matches!(accepted.shape, Shape::Metadata(_)) {
         let kind = &kind.descriptor().kind;
         return Err(Status::no_such_form(format!(
             "you requested PartialObjectMetadata, but the requested object is a list ({kind}List)"
@@ -65,8 +65,9 @@ pub(super) async fn respond_page(
         remaining_item_count: page.remaining.and_then(|n| i64::try_from(n).ok()),
         ..ListMeta::default()
     };
-    if accepted.shape == Shape::Table {
-        let json = shapes::table(&**kind, &page.records, list_meta, include).await?;
+    if let Shape::Table(version) = accepted.shape {
+        let rows = (include, version);
+        let json = shapes::table(&**kind, &page.records, list_meta, rows).await?;
         return respond_list(accepted.format, json).await;
     }
     if accepted.format == Format::Protobuf {
@@ -116,8 +117,8 @@ async fn respond_list(format: Format, json: Bytes) -> Result<Response<Body>, Sta
 fn list_type(kind: &dyn Kind, shape: Shape) -> (String, String) {
     let descriptor = kind.descriptor();
     match shape {
-        Shape::MetadataList => (
-            "meta.k8s.io/v1".to_owned(),
+        Shape::MetadataList(version) => (
+            version.api_version().to_owned(),
             "PartialObjectMetadataList".to_owned(),
         ),
         _ => (descriptor.api_version(), format!("{}List", descriptor.kind)),

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::registry::encoding::{Shown, decode_shown, json, write_json, write_metadata};
 use crate::registry::erased::Kind;
 use crate::registry::errors::internal;
-use crate::request::media::Shape;
+use crate::request::media::{MetaVersion, Shape};
 use crate::request::options::Query;
 
 /// How much of the object a row carries (`includeObject`).
@@ -30,7 +30,7 @@ pub(super) enum Include {
 impl Include {
     /// What the query says; it is asked only for tables.
     pub(super) fn parse(query: &Query, shape: Shape) -> Result<Self, Status> {
-        if shape != Shape::Table {
+        if !matches!(shape, Shape::Table(_)) {
             return Ok(Self::default());
         }
         match query.get("includeObject").unwrap_or_default() {
@@ -38,11 +38,14 @@ impl Include {
             "None" => Ok(Self::Nothing),
             "Object" => Ok(Self::Object),
             other => Err(Status::bad_request(format!(
-                "includeObject: Unsupported value: {other:?}: supported values: \"Metadata\", \"None\", \"Object\""
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
             ))),
         }
     }
 }
+
+/// What rows carry, and the version of their table.
+pub(super) type Rows = (Include, MetaVersion);
 
 /// One object in a shape.
 pub(super) fn single(
@@ -53,9 +56,9 @@ pub(super) fn single(
 ) -> Result<Bytes, Status> {
     match shape {
         Shape::Whole => json(kind, shown),
-        Shape::Metadata => metadata(kind, shown),
-        Shape::MetadataList => Err(no_list(&kind.descriptor().kind)),
-        Shape::Table => one_row(kind, shown, include, kind.columns()),
+        Shape::Metadata(version) => metadata(kind, shown, version),
+        Shape::MetadataList(_) => Err(no_list(&kind.descriptor().kind)),
+        Shape::Table(version) => one_row(kind, shown, (include, version), kind.columns()),
     }
 }
 
@@ -70,12 +73,12 @@ fn no_list(kind: &str) -> Status {
 pub(super) fn one_row(
     kind: &dyn Kind,
     shown: Shown<'_>,
-    include: Include,
+    rows: Rows,
     columns: Vec<Column>,
 ) -> Result<Bytes, Status> {
-    let mut table = Table::new(columns);
+    let mut table = Table::new(columns).in_version(rows.1.api_version());
     table.metadata.resource_version = shown.version();
-    table.rows.push(row(kind, shown, include)?);
+    table.rows.push(row(kind, shown, rows)?);
     to_bytes(&table)
 }
 
@@ -87,9 +90,9 @@ pub(super) async fn table(
     kind: &dyn Kind,
     records: &[Record],
     list_meta: ListMeta,
-    include: Include,
+    rows: Rows,
 ) -> Result<Bytes, Status> {
-    let mut table = Table::new(kind.columns());
+    let mut table = Table::new(kind.columns()).in_version(rows.1.api_version());
     table.metadata = list_meta;
     let empty = to_bytes(&table)?;
     let Some(head) = empty.strip_suffix(END_OF_ROWS) else {
@@ -101,7 +104,7 @@ pub(super) async fn table(
         if index > 0 {
             out.put_u8(b',');
         }
-        serde_json::to_writer((&mut out).writer(), &row(kind, record.into(), include)?)
+        serde_json::to_writer((&mut out).writer(), &row(kind, record.into(), rows)?)
             .map_err(|error| internal("encode a table", &error))?;
         work += record.value().json().len();
         if work >= AT_A_TIME {
@@ -121,12 +124,12 @@ fn to_bytes(table: &Table) -> Result<Bytes, Status> {
         .map_err(|error| internal("encode a table", &error))
 }
 
-fn row(kind: &dyn Kind, shown: Shown<'_>, include: Include) -> Result<Row, Status> {
+fn row(kind: &dyn Kind, shown: Shown<'_>, (include, version): Rows) -> Result<Row, Status> {
     let object = decode_shown(kind, shown)?;
     let cells = kind.row(&*object, jiff::Timestamp::now());
     let included = match include {
         Include::Nothing => None,
-        Include::Metadata => Some(metadata(kind, shown)?),
+        Include::Metadata => Some(metadata(kind, shown, version)?),
         Include::Object => Some(json(kind, shown)?),
     };
     row_of(cells, included)
@@ -155,17 +158,17 @@ pub(super) fn computed(
 ) -> Result<Bytes, Status> {
     match shape {
         Shape::Whole => Ok(whole),
-        Shape::Metadata => only_metadata(&whole),
-        Shape::MetadataList => Err(no_list("Scale")),
-        Shape::Table => {
-            let mut table = Table::new(columns);
+        Shape::Metadata(version) => only_metadata(&whole, version),
+        Shape::MetadataList(_) => Err(no_list("Scale")),
+        Shape::Table(version) => {
+            let mut table = Table::new(columns).in_version(version.api_version());
             table
                 .metadata
                 .resource_version
                 .clone_from(&meta.resource_version);
             let included = match include {
                 Include::Nothing => None,
-                Include::Metadata => Some(only_metadata(&whole)?),
+                Include::Metadata => Some(only_metadata(&whole, version)?),
                 Include::Object => Some(whole),
             };
             table.rows.push(row_of(cells, included)?);
@@ -180,30 +183,38 @@ struct OnlyMetadata<'a> {
     metadata: &'a RawValue,
 }
 
-/// How a PartialObjectMetadata begins.
-const PARTIAL: &[u8] =
-    b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":";
+/// What a PartialObjectMetadata has before its version, and then before its metadata.
+const PARTIAL: &[u8] = b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"";
+const METADATA: &[u8] = b"\",\"metadata\":";
 
 /// The object as PartialObjectMetadata.
-fn metadata(kind: &dyn Kind, shown: Shown<'_>) -> Result<Bytes, Status> {
+fn metadata(kind: &dyn Kind, shown: Shown<'_>, version: MetaVersion) -> Result<Bytes, Status> {
     let mut out = BytesMut::new();
-    write_partial(kind, shown, &mut out)?;
+    write_partial(kind, shown, version, &mut out)?;
     Ok(out.freeze())
 }
 
-fn write_partial(kind: &dyn Kind, shown: Shown<'_>, out: &mut BytesMut) -> Result<(), Status> {
+fn write_partial(
+    kind: &dyn Kind,
+    shown: Shown<'_>,
+    version: MetaVersion,
+    out: &mut BytesMut,
+) -> Result<(), Status> {
     out.put_slice(PARTIAL);
+    out.put_slice(version.api_version().as_bytes());
+    out.put_slice(METADATA);
     write_metadata(kind, shown, out)?;
     out.put_u8(b'}');
     Ok(())
 }
 
 /// The same of the JSON of an object that is not stored.
-fn only_metadata(whole: &[u8]) -> Result<Bytes, Status> {
+fn only_metadata(whole: &[u8], version: MetaVersion) -> Result<Bytes, Status> {
     let only: OnlyMetadata<'_> = serde_json::from_slice(whole)
         .map_err(|error| internal("read an object's metadata", &error))?;
     let only = only.metadata.get().as_bytes();
-    Ok([PARTIAL, only, b"}"].concat().into())
+    let version = version.api_version().as_bytes();
+    Ok([PARTIAL, version, METADATA, only, b"}"].concat().into())
 }
 
 /// Appends an object in a shape that is not a table: an item of a list, or what an event tells of.
@@ -214,7 +225,9 @@ pub(super) fn write_item(
     out: &mut BytesMut,
 ) -> Result<(), Status> {
     match shape {
-        Shape::Metadata | Shape::MetadataList => write_partial(kind, shown, out),
+        Shape::Metadata(version) | Shape::MetadataList(version) => {
+            write_partial(kind, shown, version, out)
+        }
         _ => write_json(kind, shown, out),
     }
 }

@@ -31,6 +31,10 @@ const LEAST_SECONDS: i64 = 600;
 /// The longest.
 const MOST_SECONDS: i64 = 1 << 32;
 
+/// Annotations of audit events: which token was made, and for which other account.
+const ISSUED: &str = "authentication.kubernetes.io/issued-credential-id";
+const OTHER_UID: &str = "authentication.k8s.io/token-request-uid-mismatch";
+
 /// The name of the type in the OpenAPI document.
 const SCHEMA: &str = "io.k8s.api.authentication.v1.TokenRequest";
 
@@ -49,9 +53,15 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
     meta.namespace = Some(call.info.namespace.clone());
     meta.creation_timestamp = Some(now.clone());
     match (&meta.uid, &account.metadata.uid) {
-        (Some(given), Some(uid)) if given != uid => warnings.push(format!(
-            "the UID in the token request ({given}) does not match the UID of the service account ({uid}) but TokenRequestServiceAccountUIDValidation is not enabled. In the future, this will return a conflict error"
-        )),
+        (Some(given), Some(uid)) if given != uid => {
+            let fault = format!(
+                "the UID in the token request ({given}) does not match the UID of the service account ({uid})"
+            );
+            warnings.push(format!(
+                "{fault} but TokenRequestServiceAccountUIDValidation is not enabled. In the future, this will return a conflict error"
+            ));
+            call.annotate(OTHER_UID, fault);
+        }
         _ => meta.uid.clone_from(&account.metadata.uid),
     }
     request.status = None;
@@ -71,14 +81,15 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
         audiences: spec.audiences.unwrap_or_default(),
         seconds,
     };
-    let token = tokens
+    let issued = tokens
         .issue(grant, now.0.as_second())
         .map_err(|error| internal("sign a token", &error))?;
     let end = now.0.checked_add(SignedDuration::from_secs(seconds));
     request.status = Some(TokenRequestStatus {
         expiration_timestamp: end.ok().map(Time),
-        token: Some(token),
+        token: Some(issued.token),
     });
+    call.annotate(ISSUED, format!("JTI={}", issued.id));
     let mut response = value(&call.parts.headers, StatusCode::CREATED, &request)?;
     warn(response.headers_mut(), &warnings);
     Ok(response)

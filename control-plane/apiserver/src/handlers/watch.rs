@@ -33,9 +33,9 @@ use crate::request::options::ListOptions;
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let mut accepted = accepted_of(call, true)?;
-    if accepted.shape == Shape::MetadataList {
+    if let Shape::MetadataList(version) = accepted.shape {
         // Nothing that is watched is a list: what is meant is clear.
-        accepted.shape = Shape::Metadata;
+        accepted.shape = Shape::Metadata(version);
     }
     let mut options = ListOptions::parse(call.query, true)?;
     if !call.info.name.is_empty() {
@@ -183,8 +183,9 @@ impl Frames {
         encodings: &Encodings,
         include: Include,
     ) -> Result<Bytes, Status> {
-        if self.accepted.shape == Shape::Table {
-            let table = shapes::one_row(kind, shown, include, self.columns(kind))?;
+        if let Shape::Table(version) = self.accepted.shape {
+            let columns = self.columns(kind);
+            let table = shapes::one_row(kind, shown, (include, version), columns)?;
             return self.transcoded(event, table);
         }
         encodings.get_or_make(event, &self.form, || self.made(event, kind, shown))
@@ -249,16 +250,18 @@ impl Frames {
         let own = descriptor.api_version();
         let (api_version, name) = match self.accepted.shape {
             Shape::Whole => (own.as_str(), descriptor.kind.as_str()),
-            _ => ("meta.k8s.io/v1", "PartialObjectMetadata"),
+            Shape::Table(of) | Shape::Metadata(of) | Shape::MetadataList(of) => {
+                (of.api_version(), "PartialObjectMetadata")
+            }
         };
         let object = json!({"kind": name, "apiVersion": api_version, "metadata": meta});
-        if self.accepted.shape != Shape::Table {
+        if !matches!(self.accepted.shape, Shape::Table(_)) {
             return object.to_string().into();
         }
         let cells = vec![""; kind.columns().len()];
         let columns = Some(self.columns(kind)).filter(|columns| !columns.is_empty());
         let table = json!({
-            "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+            "kind": "Table", "apiVersion": api_version,
             "metadata": {"resourceVersion": version},
             "columnDefinitions": columns,
             "rows": [{"cells": cells, "object": object}],
@@ -294,6 +297,7 @@ mod tests {
     use crate::registry::service_addresses::ServiceAddresses;
     use crate::registry::watch::Became;
     use crate::registry::{Registry, key, kinds};
+    use crate::request::media::MetaVersion::{V1, V1beta1};
 
     const LIMIT: usize = 1 << 20;
 
@@ -338,13 +342,13 @@ mod tests {
             };
             for (format, shape, versions) in [
                 (Format::Json, Shape::Whole, whole),
-                (Format::Json, Shape::Metadata, whole),
-                (Format::Json, Shape::Table, table),
+                (Format::Json, Shape::Metadata(V1), whole),
+                (Format::Json, Shape::Table(V1), table),
                 (Format::Protobuf, Shape::Whole, whole),
-                (Format::Protobuf, Shape::Metadata, whole),
+                (Format::Protobuf, Shape::Metadata(V1), whole),
                 (Format::Cbor, Shape::Whole, whole),
-                (Format::Cbor, Shape::Metadata, whole),
-                (Format::Cbor, Shape::Table, table),
+                (Format::Cbor, Shape::Metadata(V1), whole),
+                (Format::Cbor, Shape::Table(V1), table),
             ] {
                 let mut frames = Frames::new(kind, Accepted { format, shape });
                 let event = frames.event(kind, &gone, Include::default());
@@ -405,11 +409,12 @@ mod tests {
         let mut pairs = Vec::new();
         for (format, shape) in [
             (Format::Json, Shape::Whole),
-            (Format::Json, Shape::Metadata),
-            (Format::Json, Shape::Table),
+            (Format::Json, Shape::Metadata(V1)),
+            (Format::Json, Shape::Table(V1)),
             (Format::Protobuf, Shape::Whole),
-            (Format::Protobuf, Shape::Metadata),
+            (Format::Protobuf, Shape::Metadata(V1)),
             (Format::Cbor, Shape::Whole),
+            (Format::Json, Shape::Metadata(V1beta1)),
         ] {
             pairs.push([
                 watch(format, shape, "").await,
@@ -431,7 +436,7 @@ mod tests {
                 let second = second.next(kind).await;
                 let what = format!("{name} {accepted:?}");
                 let shared = first.as_ptr() == second.as_ptr();
-                assert_eq!(shared, accepted.shape != Shape::Table, "{what}");
+                assert_eq!(shared, accepted.shape != Shape::Table(V1), "{what}");
                 assert!(sent.iter().all(|other| *other != first), "{what}");
                 let object = object(accepted.format, &first);
                 assert_eq!(object["metadata"]["resourceVersion"], version, "{what}");

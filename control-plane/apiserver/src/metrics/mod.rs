@@ -3,6 +3,7 @@
 //! | module | has |
 //! |---|---|
 //! | [`requests`] | `apiserver_request_*` and their like, and what is in flight |
+//! | [`admission`] | `apiserver_admission_step_*` |
 //! | [`storage`] | `etcd_request*`, and how much is stored |
 //! | [`process`] | `process_*` |
 //! | [`slis`] | `kubernetes_healthcheck*`, under a path of their own |
@@ -14,6 +15,7 @@
 //! Deliberately absent: `workqueue_*` (controllers are no part of this server, they serve nothing
 //! of their own), and what upstream measures of caches that do not exist here.
 
+pub(crate) mod admission;
 pub(crate) mod exposition;
 mod process;
 pub(crate) mod requests;
@@ -36,6 +38,7 @@ use crate::flow::Flow;
 use crate::handlers::encode::response;
 use crate::health;
 use crate::registry::Registry;
+use admission::AdmissionMetrics;
 use exposition::Form;
 use process::Process;
 use requests::Requests;
@@ -84,7 +87,12 @@ struct Build {
 }
 
 impl Metrics {
-    pub(crate) fn new(flow: Arc<Flow>, audit: Option<&Audit>, storage: StorageMetrics) -> Self {
+    pub(crate) fn new(
+        flow: Arc<Flow>,
+        audit: Option<&Audit>,
+        storage: StorageMetrics,
+        admission: &AdmissionMetrics,
+    ) -> Self {
         let requests = Requests::default();
         let tls_failures = Counter::default();
         let certificates = Histogram::new(LIFETIMES);
@@ -101,6 +109,7 @@ impl Metrics {
             "How long the certificates are still good by which clients are known",
             certificates.clone(),
         );
+        admission.register(apiserver);
         flow.metrics().register(apiserver);
         if let Some(audit) = audit {
             audit.metrics.register(apiserver);

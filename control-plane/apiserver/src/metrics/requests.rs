@@ -139,11 +139,13 @@ fn verb(info: &RequestInfo, headers: &HeaderMap) -> &'static str {
 
 /// The `dry_run` label.
 pub(crate) fn dry_run(query: &Query) -> &'static str {
-    let mut all = query.all("dryRun");
-    match (all.next(), all.next()) {
-        (None | Some(""), None) => "",
-        (Some("All"), None) => "All",
-        _ => "invalid",
+    let mut all = query.all("dryRun").peekable();
+    if all.peek().is_none() {
+        ""
+    } else if all.all(|value| value == "All") {
+        "All"
+    } else {
+        "invalid"
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/openapi/v3`: an index, and a document for each group-version, made from the types when it
 //! is asked for. Clients cache a document by the hash of its content, which its URL carries.
-//! `/openapi/v2` is all of it in the older form, in JSON or, as Go clients ask for it, protobuf. It
-//! is made when it is asked for first, and kept.
+//! `/openapi/v2` is all of it in the older form. It is made when it is asked for first, and kept.
+//! Both are in JSON or, as Go clients may ask for them, protobuf.
 
 mod document;
 mod ids;
@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use axum::body::Body;
 use bytes::Bytes;
 use coracle_apimachinery::protobuf::{
-    OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, openapi_v2,
+    OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD, OPENAPI_V3_MEDIA_TYPE,
+    OPENAPI_V3_MEDIA_TYPE_OLD, openapi_v2, openapi_v3,
 };
 use coracle_apimachinery::status::Status;
 use http::header::{CACHE_CONTROL, HeaderValue, LOCATION};
@@ -32,6 +33,9 @@ use crate::request::media::accept_clauses;
 use crate::request::options::Query;
 
 const JSON: &str = "application/json";
+/// Protobuf: as answers name it, and as clients ask for it.
+const V2_PROTOBUF: [&str; 2] = [OPENAPI_V2_MEDIA_TYPE, OPENAPI_V2_MEDIA_TYPE_OLD];
+const V3_PROTOBUF: [&str; 2] = [OPENAPI_V3_MEDIA_TYPE, OPENAPI_V3_MEDIA_TYPE_OLD];
 
 /// The documents.
 #[derive(Default)]
@@ -55,23 +59,31 @@ impl OpenApi {
         if path == "/openapi/v2" {
             return self.v2(headers, kinds);
         }
-        accepted_json(headers)?;
         let name = path
             .trim_start_matches("/openapi/v3")
             .trim_start_matches('/');
         let hashes = self.hashes(kinds)?;
         if name.is_empty() {
+            accepted_json(headers)?;
             let index = encode(&index(hashes))?;
             return Ok(with_etag(headers, JSON, index));
         }
         let hash = hashes.get(name).ok_or_else(Status::unknown_path)?;
+        let media_type = wanted(headers, V3_PROTOBUF)?;
         let asked = query.get("hash").filter(|asked| !asked.is_empty());
         if asked.is_some_and(|asked| asked != hash) {
             // What is here must not be kept under the hash of something else.
             return Ok(moved(&url(name, hash)));
         }
-        let document = || named(kinds, name);
-        let mut response = tagged(headers, JSON, &format!("\"{hash}\""), document)?;
+        let make = || {
+            let document = named(kinds, name)?;
+            if media_type == JSON {
+                encode(&document)
+            } else {
+                Ok(Bytes::from(openapi_v3(&document)))
+            }
+        };
+        let mut response = tagged(headers, media_type, &format!("\"{hash}\""), make)?;
         if asked.is_some() {
             let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
             response.headers_mut().insert(CACHE_CONTROL, forever);
@@ -86,7 +98,7 @@ impl OpenApi {
         let mut hashes = BTreeMap::new();
         let listings = listings::names(kinds);
         for name in names(kinds).into_keys().chain(listings) {
-            let document = named(kinds, &name)?;
+            let document = encode(&named(kinds, &name)?)?;
             hashes.insert(name, hex(&Sha256::digest(&document)));
         }
         Ok(self.hashes.get_or_init(|| hashes))
@@ -94,26 +106,28 @@ impl OpenApi {
 
     /// The older form, in the encoding that the client wants most.
     fn v2(&self, headers: &HeaderMap, kinds: &Kinds) -> Result<Response<Body>, Status> {
-        let clauses = accept_clauses(headers);
-        let wanted = clauses.iter().find_map(|clause| match clause.essence {
-            OPENAPI_V2_MEDIA_TYPE | OPENAPI_V2_MEDIA_TYPE_OLD => Some(OPENAPI_V2_MEDIA_TYPE),
-            "application/json" | "application/*" | "*/*" => Some(JSON),
-            _ => None,
-        });
-        match wanted {
-            Some(OPENAPI_V2_MEDIA_TYPE) => {
-                let make = || Ok(Bytes::from(openapi_v2(&v2::whole(kinds))));
-                self.v2_protobuf
-                    .answer(headers, OPENAPI_V2_MEDIA_TYPE, make)
-            }
-            None if !clauses.is_empty() => {
-                Err(Status::not_acceptable(&[JSON, OPENAPI_V2_MEDIA_TYPE_OLD]))
-            }
-            _ => {
-                let make = || encode(&v2::whole(kinds));
-                self.v2_json.answer(headers, JSON, make)
-            }
+        let media_type = wanted(headers, V2_PROTOBUF)?;
+        if media_type == JSON {
+            let make = || encode(&v2::whole(kinds));
+            return self.v2_json.answer(headers, media_type, make);
         }
+        let make = || Ok(Bytes::from(openapi_v2(&v2::whole(kinds))));
+        self.v2_protobuf.answer(headers, media_type, make)
+    }
+}
+
+/// JSON, or protobuf by the name that answers give it: what the client wants most.
+fn wanted(headers: &HeaderMap, protobuf: [&'static str; 2]) -> Result<&'static str, Status> {
+    let [named, asked] = protobuf;
+    let clauses = accept_clauses(headers);
+    let wanted = clauses.iter().find_map(|clause| match clause.essence {
+        JSON | "application/*" | "*/*" => Some(JSON),
+        essence if protobuf.contains(&essence) => Some(named),
+        _ => None,
+    });
+    match wanted {
+        None if !clauses.is_empty() => Err(Status::not_acceptable(&[JSON, asked])),
+        wanted => Ok(wanted.unwrap_or(JSON)),
     }
 }
 
@@ -130,12 +144,11 @@ fn url(name: &str, hash: &str) -> String {
 }
 
 /// The document of this name.
-fn named(kinds: &Kinds, name: &str) -> Result<Bytes, Status> {
-    let document = match names(kinds).remove(name) {
-        Some((group, version)) => document::document(kinds, &group, &version),
-        None => listings::document(kinds, name).ok_or_else(Status::unknown_path)?,
-    };
-    encode(&document)
+fn named(kinds: &Kinds, name: &str) -> Result<Value, Status> {
+    match names(kinds).remove(name) {
+        Some((group, version)) => Ok(document::document(kinds, &group, &version)),
+        None => listings::document(kinds, name).ok_or_else(Status::unknown_path),
+    }
 }
 
 fn encode(document: &Value) -> Result<Bytes, Status> {

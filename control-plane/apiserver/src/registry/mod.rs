@@ -42,6 +42,7 @@ use parking_lot::Mutex;
 
 use crate::admission::Admission;
 use crate::auth::UserInfo;
+use crate::metrics::admission::AdmissionMetrics;
 use crate::request::options::ListOptions;
 use erased::{Kind, Object};
 use lookup::Kinds;
@@ -58,6 +59,7 @@ pub struct Registry {
     pub(crate) kinds: Kinds,
     pub(crate) admission: Vec<Box<dyn Admission>>,
     pub(crate) services: ServiceAddresses,
+    pub(crate) admitted: AdmissionMetrics,
 }
 
 /// One object that a request is about.
@@ -166,6 +168,7 @@ impl Registry {
             kinds,
             admission,
             services,
+            admitted: AdmissionMetrics::default(),
         }
     }
 

@@ -30,8 +30,8 @@ pub enum Part {
     Own(Subresource),
     /// Its number of replicas.
     Scale,
-    /// What the handler of this subresource changed itself, of an object that is otherwise as
-    /// it was (binding, finalize): the rules for updates by clients do not hold for it.
+    /// What the handler of this subresource changed itself (binding, finalize): the rules of the
+    /// kind for updates by clients do not hold for it.
     Internal(&'static str),
 }
 

@@ -52,18 +52,38 @@ pub struct Offer {
     pub watch: bool,
 }
 
+/// A version of `meta.k8s.io`. Shapes are the same in both, but for its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaVersion {
+    /// `v1`.
+    V1,
+    /// `v1beta1`, for clients older than 1.15.
+    V1beta1,
+}
+
+impl MetaVersion {
+    /// As objects say it.
+    #[must_use]
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
 /// What is made of an object before it is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
     /// The object as it is.
     #[default]
     Whole,
-    /// `meta.k8s.io/v1 Table`, for people.
-    Table,
-    /// `meta.k8s.io/v1 PartialObjectMetadata`, of one object or of what is watched.
-    Metadata,
-    /// `meta.k8s.io/v1 PartialObjectMetadataList`, of a list.
-    MetadataList,
+    /// `meta.k8s.io Table`, for people.
+    Table(MetaVersion),
+    /// `meta.k8s.io PartialObjectMetadata`, of one object or of what is watched.
+    Metadata(MetaVersion),
+    /// `meta.k8s.io PartialObjectMetadataList`, of a list.
+    MetadataList(MetaVersion),
 }
 
 /// A media type that the client accepts and that is served.
@@ -166,18 +186,31 @@ fn accept(clause: &MediaType<'_>, offer: Offer) -> Option<Accepted> {
         cbor::WATCH_MEDIA_TYPE if offer.watch => Format::Cbor,
         _ => return None,
     };
-    let meta_v1 = clause.parameter("g") == "meta.k8s.io" && clause.parameter("v") == "v1";
-    let shape = match clause.parameter("as") {
-        "" => Shape::Whole,
-        // Tables are for people, and have no other forms.
-        "Table" if meta_v1 && matches!(format, Format::Json | Format::Yaml) => Shape::Table,
-        "PartialObjectMetadata" if meta_v1 => Shape::Metadata,
-        "PartialObjectMetadataList" if meta_v1 => Shape::MetadataList,
-        _ => return None,
-    };
+    let shape = shape(clause, format)?;
     let stream = clause.parameter("stream");
     let streams = stream.is_empty() || (stream == "watch" && format != Format::Yaml);
     streams.then_some(Accepted { format, shape })
+}
+
+/// What a clause wants to be made of an object, if that is served. One that names a group or a
+/// version says of what kind.
+fn shape(clause: &MediaType<'_>, format: Format) -> Option<Shape> {
+    let [kind, group, version] = ["as", "g", "v"].map(|name| clause.parameter(name));
+    if kind.is_empty() && group.is_empty() && version.is_empty() {
+        return Some(Shape::Whole);
+    }
+    let version = match (group, version) {
+        ("meta.k8s.io", "v1") => MetaVersion::V1,
+        ("meta.k8s.io", "v1beta1") => MetaVersion::V1beta1,
+        _ => return None,
+    };
+    match kind {
+        // Tables are for people, and have no other forms.
+        "Table" if matches!(format, Format::Json | Format::Yaml) => Some(Shape::Table(version)),
+        "PartialObjectMetadata" => Some(Shape::Metadata(version)),
+        "PartialObjectMetadataList" => Some(Shape::MetadataList(version)),
+        _ => None,
+    }
 }
 
 /// The type and subtype of the request's body; empty when the client does not say.
@@ -204,6 +237,7 @@ mod tests {
     #[test]
     fn negotiation() {
         use Format::{Cbor, Json, Protobuf, Yaml};
+        use MetaVersion::{V1, V1beta1};
         use Shape::{Metadata, MetadataList, Table, Whole};
         let object = Offer {
             protobuf: true,
@@ -258,7 +292,7 @@ mod tests {
             (
                 "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
                 object,
-                Some((Json, Table)),
+                Some((Json, Table(V1))),
             ),
             (
                 "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
@@ -273,13 +307,41 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
                 object,
-                Some((Protobuf, MetadataList)),
+                Some((Protobuf, MetadataList(V1))),
             ),
             (
                 "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
                 object,
-                Some((Json, Metadata)),
+                Some((Json, Metadata(V1))),
             ),
+            (
+                "application/json;as=Table;g=meta.k8s.io;v=v1beta1",
+                object,
+                Some((Json, Table(V1beta1))),
+            ),
+            (
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1beta1",
+                watch,
+                Some((Json, Metadata(V1beta1))),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1beta1",
+                object,
+                Some((Protobuf, MetadataList(V1beta1))),
+            ),
+            // Neither is any of these a form of what is asked for.
+            (
+                "application/json;as=Status;g=meta.k8s.io;v=v1",
+                object,
+                None,
+            ),
+            ("application/json;as=Table;v=v1", object, None),
+            (
+                "application/json;as=Table;g=meta.k8s.io;v=v1alpha1",
+                object,
+                None,
+            ),
+            ("application/json;g=meta.k8s.io;v=v1", object, None),
             ("application/json;stream=watch", watch, Some((Json, Whole))),
             ("application/json;stream=other", watch, None),
             ("text/html", object, None),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::policy::v1::Eviction;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -63,7 +64,13 @@ impl Schemas {
         // They are no kinds of their own, but what subresources take.
         generator.subschema_for::<TokenRequest>();
         generator.subschema_for::<Scale>();
-        names.extend([TokenRequest::schema_name(), Scale::schema_name()].map(Cow::into_owned));
+        generator.subschema_for::<Eviction>();
+        let of_subresources = [
+            TokenRequest::schema_name(),
+            Scale::schema_name(),
+            Eviction::schema_name(),
+        ];
+        names.extend(of_subresources.map(Cow::into_owned));
         let definitions = generator.take_definitions(false);
         let mut compiler = Compiler {
             definitions: &definitions,

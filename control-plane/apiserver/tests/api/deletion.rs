@@ -346,10 +346,8 @@ async fn a_collection_of_pods_has_the_grace_that_was_asked_for() {
 async fn a_namespace_ends_when_it_is_finalized() {
     let api = Api::new().await;
     let path = "/api/v1/namespaces/gone";
-    let created = api
-        .post("/api/v1/namespaces", &json!({"metadata": {"name": "gone"}}))
-        .await
-        .ok(201);
+    let held = json!({"metadata": {"name": "gone", "finalizers": ["example.com/f"]}});
+    let created = api.post("/api/v1/namespaces", &held).await.ok(201);
     assert_eq!(created["spec"]["finalizers"], json!(["kubernetes"]));
     assert_eq!(created["status"]["phase"], "Active");
     let body = json!({"metadata": {"name": "a"}});
@@ -375,9 +373,16 @@ async fn a_namespace_ends_when_it_is_finalized() {
     api.delete(&format!("{path}/configmaps/a")).await.ok(200);
     let mut finalized = deleted.clone();
     finalized["spec"]["finalizers"] = json!([]);
-    api.put(&format!("{path}/finalize"), &finalized)
-        .await
-        .ok(200);
+    finalized["metadata"]["labels"]["a"] = json!("b");
+    finalized["status"]["phase"] = json!("Active");
+    let finalize = format!("{path}/finalize");
+    let mut waiting = api.put(&finalize, &finalized).await.ok(200);
+    assert_eq!(waiting["metadata"]["labels"]["a"], "b");
+    assert_eq!(waiting["status"], deleted["status"]);
+    assert_eq!(api.get(path).await.ok(200), waiting);
+    // Finalizers of both kinds may go by it.
+    waiting["metadata"]["finalizers"] = json!([]);
+    api.put(&finalize, &waiting).await.ok(200);
     api.get(path).await.fails(404, "NotFound");
     // Who means all namespaces must name them.
     let all = api.delete("/api/v1/namespaces").await;

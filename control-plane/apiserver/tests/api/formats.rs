@@ -141,17 +141,24 @@ async fn long_lists_are_sent_in_every_format() {
     let compressed = body.collect().await.unwrap().to_bytes();
     assert!(compressed.len() < 50_000, "{}", compressed.len());
 
-    let metadata =
-        "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-    let request = Request::get(CONFIG_MAPS)
-        .header("accept", metadata)
-        .body(Body::empty())
-        .unwrap();
-    let body = api.send(request).await.into_body();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    let list: Value = serde_json::from_slice(&(PROTOBUF.decode)(&bytes)).unwrap();
-    assert_eq!(list["kind"], "PartialObjectMetadataList");
-    assert_eq!(list["items"][3]["metadata"], plain["items"][3]["metadata"]);
+    // The numbers of a list's fields are others in each version.
+    for version in ["v1", "v1beta1"] {
+        let metadata = format!(
+            "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v={version}"
+        );
+        let request = Request::get(CONFIG_MAPS)
+            .header("accept", metadata)
+            .body(Body::empty())
+            .unwrap();
+        let body = api.send(request).await.into_body();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let list: Value = serde_json::from_slice(&(PROTOBUF.decode)(&bytes)).unwrap();
+        assert_eq!(list["kind"], "PartialObjectMetadataList");
+        assert_eq!(list["apiVersion"], format!("meta.k8s.io/{version}"));
+        assert_eq!(list["items"][3]["metadata"], plain["items"][3]["metadata"]);
+        let read_at = &plain["metadata"]["resourceVersion"];
+        assert_eq!(list["metadata"]["resourceVersion"], *read_at);
+    }
 }
 
 #[tokio::test]

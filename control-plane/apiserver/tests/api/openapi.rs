@@ -329,6 +329,51 @@ async fn openapi_documents_are_kept_by_their_hashes() {
 }
 
 #[tokio::test]
+async fn openapi_documents_are_sent_in_the_form_that_is_wanted() {
+    type Case = (&'static str, u16, &'static str);
+    const JSON: &str = "application/json";
+    const NAMED: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+    const ASKED: &str = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf";
+    let api = Api::new().await;
+    let ask = async |accept: &str| {
+        let request = Request::get("/openapi/v3/apis/policy/v1").header("accept", accept);
+        let response = api.send(request.body(Body::empty()).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let cases: [Case; 7] = [
+        ("*/*", 200, JSON),
+        (NAMED, 200, NAMED),
+        (ASKED, 200, NAMED),
+        ("application/json, application/yaml;q=0.5", 200, JSON),
+        ("application/yaml, application/json;q=0.5", 200, JSON),
+        ("text/html", 406, JSON),
+        (
+            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+            406,
+            JSON,
+        ),
+    ];
+    for (accept, code, media_type) in cases {
+        let (parts, body) = ask(accept).await;
+        assert_eq!(parts.status, code, "{accept}");
+        assert_eq!(parts.headers["content-type"], media_type, "{accept}");
+        // The version of OpenAPI is the first field of the message.
+        let begin: &[u8] = if media_type == NAMED {
+            b"\x0a\x053.0.0"
+        } else {
+            b"{"
+        };
+        assert!(body.starts_with(begin), "{accept}");
+    }
+    let (json, _) = ask(JSON).await;
+    let (protobuf, _) = ask(ASKED).await;
+    for header in ["etag", "vary"] {
+        assert_eq!(json.headers[header], protobuf.headers[header]);
+    }
+}
+
+#[tokio::test]
 async fn openapi_v2_holds_all_definitions() {
     let api = Api::new().await;
     let answer = api.get("/openapi/v2").await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Api, CONFIG_MAPS};
 
@@ -192,6 +192,48 @@ async fn others_have_their_turn_while_a_long_table_is_made() {
     let yaml = api.get_as(CONFIG_MAPS, "application/yaml").await;
     assert_eq!(yaml.code, 200);
     assert_eq!(yaml.text.matches("name: c").count(), 40);
+}
+
+#[tokio::test]
+async fn shapes_have_the_version_that_is_asked_for() {
+    let api = Api::new().await;
+    let object = api.config_map("a").await;
+    let one = format!("{CONFIG_MAPS}/a");
+    for version in ["v1", "v1beta1"] {
+        let ask = async |path: &str, kind: &str| {
+            let accept = format!("application/json;as={kind};v={version};g=meta.k8s.io");
+            api.get_as(path, &accept).await.ok(200)
+        };
+        let said = |object: &Value, kind: &str| {
+            assert_eq!(object["kind"], kind);
+            assert_eq!(object["apiVersion"], format!("meta.k8s.io/{version}"));
+        };
+        for path in [CONFIG_MAPS, &*one] {
+            let table = ask(path, "Table").await;
+            said(&table, "Table");
+            said(&table["rows"][0]["object"], "PartialObjectMetadata");
+        }
+        let list = ask(CONFIG_MAPS, "PartialObjectMetadataList").await;
+        said(&list, "PartialObjectMetadataList");
+        said(&list["items"][0], "PartialObjectMetadata");
+        let partial = ask(&one, "PartialObjectMetadata").await;
+        said(&partial, "PartialObjectMetadata");
+        assert_eq!(partial["metadata"], object["metadata"]);
+        let accept = format!("application/json;as=Table;v={version};g=meta.k8s.io");
+        let query = "watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        let mut watch = api
+            .watch_as(&format!("{CONFIG_MAPS}?{query}"), &accept)
+            .await;
+        for event in ["ADDED", "BOOKMARK"] {
+            let told = watch.event().await.unwrap();
+            assert_eq!(told["type"], event);
+            said(&told["object"], "Table");
+            said(
+                &told["object"]["rows"][0]["object"],
+                "PartialObjectMetadata",
+            );
+        }
+    }
 }
 
 #[tokio::test]

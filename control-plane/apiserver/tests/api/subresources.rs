@@ -126,9 +126,9 @@ async fn a_pod_is_bound_once() {
             .any(|c| c["type"] == "PodScheduled" && c["status"] == "True")
     );
     let message = api.post(&path, &binding("n2")).await.fails(409, "Conflict");
-    assert!(
-        message.contains("already assigned to node \"n1\""),
-        "{message}"
+    assert_eq!(
+        message,
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
     );
     let mut wrong = binding("n1");
     wrong["target"]["kind"] = json!("Pod");
@@ -190,6 +190,42 @@ async fn an_evicted_pod_is_deleted_with_its_grace() {
     assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 5);
     let wrong = json!({"metadata": {"name": "q"}});
     api.post(&path, &wrong).await.fails(400, "BadRequest");
+}
+
+#[tokio::test]
+async fn an_eviction_is_read_as_objects_are() {
+    let api = Api::new().await;
+    api.post(PODS, &pod("p")).await.ok(201);
+    let path = format!("{PODS}/p/eviction?dryRun=All");
+    for version in ["policy/v1", "policy/v1beta1"] {
+        let eviction = json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": "p", "namespace": "default"}});
+        api.post(&path, &eviction).await.ok(201);
+    }
+    for wrong in [
+        json!({"apiVersion": "policy/v2", "kind": "Eviction"}),
+        json!({"apiVersion": "policy/v1beta1", "kind": "Binding"}),
+        json!({"metadata": {"name": "p", "namespace": "other"}}),
+        json!({"metadata": {"name": "q"}}),
+        json!([]),
+    ] {
+        api.post(&path, &wrong).await.fails(400, "BadRequest");
+    }
+    let misspelt = json!({"metadata": {"name": "p"}, "deleteOption": {}});
+    let strict = api
+        .post(&format!("{path}&fieldValidation=Strict"), &misspelt)
+        .await;
+    let message = strict.fails(400, "BadRequest");
+    assert!(
+        message.contains(r#"unknown field "deleteOption""#),
+        "{message}"
+    );
+    let warned = api.post(&path, &misspelt).await;
+    assert_eq!(warned.code, 201);
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert!(
+        warning.contains(r#"unknown field \"deleteOption\""#),
+        "{warning}"
+    );
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ import (
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1beta1 "k8s.io/apimachinery/pkg/apis/meta/v1beta1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/scheme"
 	apiregistration "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
@@ -71,6 +71,7 @@ func main() {
 	must(apiextensions.AddToScheme(scheme.Scheme))
 	must(apiregistration.AddToScheme(scheme.Scheme))
 	must(metav1.AddMetaToScheme(scheme.Scheme))
+	must(metav1beta1.AddMetaToScheme(scheme.Scheme))
 	must(metrics.AddToScheme(scheme.Scheme))
 	t := table{messages: map[string]*message{}, protos: map[string]map[string]map[int]string{}}
 	kinds := map[string]bool{}
@@ -84,7 +85,7 @@ func main() {
 			}
 			continue
 		}
-		if gvk.Kind == "Table" || gvk.Kind == "TableOptions" || gvk.GroupVersion() == (schema.GroupVersion{Group: "meta.k8s.io", Version: "v1beta1"}) {
+		if gvk.Kind == "Table" || gvk.Kind == "TableOptions" {
 			continue
 		}
 		kinds[fmt.Sprintf("kind %s %s %s", gvk.GroupVersion(), gvk.Kind, t.message(kind))] = true

@@ -15,6 +15,14 @@ pub(super) const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 /// Issuer of the tokens that Secrets hold, whatever issuer a cluster has.
 pub(super) const SECRET_ISSUER: &str = "kubernetes/serviceaccount";
 
+/// Annotations of audit events: of a token that is used for longer than was asked for, and of one
+/// that a Secret holds.
+const STALE: &str = "authentication.k8s.io/stale-token";
+const OF_SECRET: &str = "authentication.k8s.io/legacy-token-manual-secret";
+
+/// What who audits is told of a token: an annotation, and its value.
+pub(crate) type Remark = (&'static str, String);
+
 /// The claims of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claims {
@@ -169,6 +177,23 @@ impl Claims {
         }
     }
 
+    /// What there is to say of a use of the token at a time, in seconds since 1970.
+    pub(super) fn remark(&self, now: i64) -> Option<Remark> {
+        if let Some(held) = &self.held {
+            return Some((OF_SECRET, held.secret.clone()));
+        }
+        let after = self.kubernetes.as_ref()?.warnafter?;
+        if after == 0 || now <= after {
+            return None;
+        }
+        let late = now.saturating_sub(after);
+        let told = format!(
+            "subject: {}, seconds after warning threshold: {late}",
+            self.sub
+        );
+        Some((STALE, told))
+    }
+
     /// Whether the claims hold at a time, in seconds since 1970.
     pub(super) fn timely(&self, now: i64) -> Result<(), Untimely> {
         let later = now.saturating_add(LEEWAY);
@@ -244,6 +269,26 @@ mod tests {
         assert_eq!(serde_json::from_value::<Claims>(want).unwrap(), claims);
         let one: Claims = serde_json::from_value(json!({"iss": "i", "aud": "a"})).unwrap();
         assert_eq!(one.aud, ["a"]);
+    }
+
+    #[test]
+    fn tokens_that_are_used_for_long_are_remarked() {
+        let pod = Bound::Pod {
+            pod: reference("p"),
+            node: None,
+        };
+        let claims = |bound, seconds| {
+            let grant = grant(Some(bound), seconds);
+            Claims::new(grant, "https://i", true, 1000, "id".into())
+        };
+        let extended = claims(pod.clone(), PROJECTED_SECONDS);
+        let end = 1000 + PROJECTED_SECONDS;
+        assert_eq!(extended.remark(end), None);
+        let told = "subject: system:serviceaccount:ns:sa, seconds after warning threshold: 7";
+        assert_eq!(extended.remark(end + 7), Some((STALE, told.to_owned())));
+        assert_eq!(claims(pod, 600).remark(end + 7), None);
+        let held = Claims::of_secret("ns", reference("sa"), "s");
+        assert_eq!(held.remark(1000), Some((OF_SECRET, "s".to_owned())));
     }
 
     #[test]

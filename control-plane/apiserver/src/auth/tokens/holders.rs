@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use super::claims::{Claims, Held, Kubernetes, LEEWAY, Reference};
-use super::{Refusal, SERVICE_ACCOUNTS, user_name};
+use super::{Refusal, SERVICE_ACCOUNTS, last_use, user_name};
 use crate::auth::{AUTHENTICATED, UserInfo};
 use crate::registry::Registry;
 use crate::registry::errors::internal;
@@ -60,6 +60,16 @@ pub(super) async fn user_of_secret(
         uid: held.account_uid.clone(),
     };
     check_account(registry, &held.namespace, &account, now).await?;
+    // Who goes on with one that was ended is to be seen too.
+    last_use::note(registry, &secret, now).await;
+    if last_use::is_invalid(&secret) {
+        return Err(Refusal::invalid(format!(
+            "the token in secret {}/{} has been marked invalid by its label {}",
+            held.namespace,
+            held.secret,
+            last_use::INVALID_SINCE
+        )));
+    }
     Ok(user_of(&held.namespace, &account))
 }
 

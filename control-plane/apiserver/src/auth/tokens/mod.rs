@@ -5,17 +5,20 @@
 //! | [`keys`], `jws` | signs text, and checks signatures |
 //! | `claims` | what a token says, and when it holds |
 //! | `holders` | whether those exist of whom it speaks |
+//! | `last_use` | the day on which one was used that a Secret holds |
 //! | `discovery` | the issuer, as OpenID Connect describes one |
 //!
 //! A token is checked without asking anybody but the server's own memory. Signatures that were
 //! good are remembered, by the hash of the token; times and objects are looked at every time, so a
-//! token ends with its account, its Pod or its Secret.
+//! token ends with its account, its Pod or its Secret. Nothing is written for it but, once a day, to
+//! a Secret that holds one.
 
 mod claims;
 pub(crate) mod discovery;
 mod holders;
 mod jws;
 mod keys;
+mod last_use;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,7 +33,7 @@ use sha2::{Digest, Sha256};
 use super::UserInfo;
 use crate::registry::{Registry, meta};
 pub use claims::PROJECTED_SECONDS;
-pub(crate) use claims::{Bound, Grant, Reference};
+pub(crate) use claims::{Bound, Grant, Reference, Remark};
 use claims::{Claims, SECRET_ISSUER, Untimely};
 use discovery::Documents;
 pub use keys::{KeyError, SigningKey, VerifyingKey};
@@ -72,10 +75,18 @@ impl Refusal {
     }
 }
 
+/// A token that has been made.
+pub(crate) struct Issued {
+    pub(crate) token: String,
+    /// What no other token has: its claim `jti`.
+    pub(crate) id: String,
+}
+
 /// Whom a token stands for, and for which of the audiences that were asked for.
 pub(crate) struct Authenticated {
     pub(crate) user: UserInfo,
     pub(crate) audiences: Vec<String>,
+    pub(crate) remark: Option<Remark>,
 }
 
 type Fingerprint = [u8; 32];
@@ -123,15 +134,16 @@ impl Tokens {
     }
 
     /// Makes a token, at a time in seconds since 1970.
-    pub(crate) fn issue(&self, grant: Grant, now: i64) -> Result<String, KeyError> {
+    pub(crate) fn issue(&self, grant: Grant, now: i64) -> Result<Issued, KeyError> {
         let issuer = self.config.issuers.first().map_or("", String::as_str);
         let audiences = &grant.audiences;
         let own = audiences
             .iter()
             .all(|name| self.config.audiences.contains(name));
         let id = uuid::Uuid::new_v4().to_string();
-        let claims = Claims::new(grant, issuer, own, now, id);
-        self.sign(&claims)
+        let claims = Claims::new(grant, issuer, own, now, id.clone());
+        let token = self.sign(&claims)?;
+        Ok(Issued { token, id })
     }
 
     /// Makes the token that a Secret holds for an account.
@@ -189,6 +201,7 @@ impl Tokens {
         Ok(Authenticated {
             user,
             audiences: common,
+            remark: claims.remark(now),
         })
     }
 
@@ -277,10 +290,10 @@ mod tests {
         let old = signing_key();
         let new = tokens(signing_key(), vec![old.public().clone()]);
         let before = tokens(old, Vec::new());
-        let token = before.issue(grant(), 1000).unwrap();
+        let token = before.issue(grant(), 1000).unwrap().token;
         assert_eq!(new.verified(&token, 1000).unwrap().exp, Some(1600));
         assert_eq!(new.verified(&token, 1000).unwrap().sub, user_name("ns", ""));
-        let token = new.issue(grant(), 1000).unwrap();
+        let token = new.issue(grant(), 1000).unwrap().token;
         let fault = before.verified(&token, 1000).unwrap_err();
         assert!(fault.to_string().contains("no keys found"), "{fault}");
 
@@ -304,8 +317,9 @@ mod tests {
             signing: signing_key(),
             verifying: Vec::new(),
         };
-        let token = Tokens::new(elsewhere, None).issue(grant(), 1000).unwrap();
-        assert!(matches!(new.verified(&token, 1000), Err(Refusal::Foreign)));
+        let issued = Tokens::new(elsewhere, None).issue(grant(), 1000).unwrap();
+        let foreign = new.verified(&issued.token, 1000);
+        assert!(matches!(foreign, Err(Refusal::Foreign)));
     }
 
     #[test]

@@ -124,8 +124,7 @@ impl Strategy for NamespaceStrategy {
     }
 }
 
-/// Everything that is wrong with an update of the finalize subresource, which changes nothing but
-/// `spec.finalizers`.
+/// Everything that is wrong with the spec that is given to the finalize subresource.
 #[must_use]
 pub(crate) fn validate_finalize(new: &Namespace) -> ErrorList {
     let mut errors = ErrorList::default();

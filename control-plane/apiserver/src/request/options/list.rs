@@ -3,7 +3,7 @@
 use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
 use coracle_apimachinery::status::Status;
 
-use super::{Query, group_kind, invalid};
+use super::{Query, group_kind};
 
 /// Options of get, list, watch and deletecollection.
 #[derive(Clone, Debug, Default)]
@@ -43,20 +43,15 @@ impl ListOptions {
     /// # Errors
     /// 400 for values that do not parse, 422 for what and for combinations that Kubernetes refuses.
     pub fn parse(query: &Query, watch: bool) -> Result<Self, Status> {
+        let given_match = query.get("resourceVersionMatch").unwrap_or_default();
         let options = Self {
             label_selector: query.text("labelSelector"),
             field_selector: query.text("fieldSelector"),
             resource_version: resource_version(query)?,
-            version_match: match query.get("resourceVersionMatch").unwrap_or_default() {
-                "" => None,
+            version_match: match given_match {
                 "Exact" => Some(VersionMatch::Exact),
                 "NotOlderThan" => Some(VersionMatch::NotOlderThan),
-                other => {
-                    let at = Path::new("resourceVersionMatch");
-                    let supported = ["Exact", "NotOlderThan"];
-                    let error = FieldError::not_supported(&at, other, &supported);
-                    return Err(invalid("ListOptions", error));
-                }
+                _ => None,
             },
             limit: usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(0),
             continue_token: query.text("continue"),
@@ -67,9 +62,9 @@ impl ListOptions {
                 .and_then(|n| u64::try_from(n).ok()),
         };
         let errors = if watch {
-            options.check_watch()
+            options.check_watch(given_match)
         } else {
-            options.check_list()
+            options.check_list(given_match)
         };
         if !errors.is_empty() {
             return Err(Status::invalid(&group_kind("ListOptions"), "", errors));
@@ -82,10 +77,10 @@ impl ListOptions {
         Ok(options)
     }
 
-    fn check_watch(&self) -> ErrorList {
+    fn check_watch(&self, given_match: &str) -> ErrorList {
         let at = Path::new("resourceVersionMatch");
         let mut errors = ErrorList::default();
-        let matches = self.version_match.is_some();
+        let matches = !given_match.is_empty();
         if self.send_initial_events.is_some()
             && self.version_match != Some(VersionMatch::NotOlderThan)
         {
@@ -100,16 +95,20 @@ impl ListOptions {
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
             ));
         }
+        if matches && self.version_match != Some(VersionMatch::NotOlderThan) {
+            let supported = ["NotOlderThan"];
+            errors.push(FieldError::not_supported(&at, given_match, &supported));
+        }
         if matches && !self.continue_token.is_empty() {
             errors.push(FieldError::forbidden(&at, MATCH_AND_CONTINUE));
         }
         errors
     }
 
-    fn check_list(&self) -> ErrorList {
+    fn check_list(&self, given_match: &str) -> ErrorList {
         let at = Path::new("resourceVersionMatch");
         let mut errors = ErrorList::default();
-        let matches = self.version_match.is_some();
+        let matches = !given_match.is_empty();
         if matches && self.resource_version.is_none() {
             errors.push(FieldError::forbidden(
                 &at,
@@ -118,6 +117,10 @@ impl ListOptions {
         }
         if matches && !self.continue_token.is_empty() {
             errors.push(FieldError::forbidden(&at, MATCH_AND_CONTINUE));
+        }
+        if matches && self.version_match.is_none() {
+            let supported = ["Exact", "NotOlderThan", ""];
+            errors.push(FieldError::not_supported(&at, given_match, &supported));
         }
         if self.version_match == Some(VersionMatch::Exact) && self.resource_version == Some(0) {
             errors.push(FieldError::forbidden(

@@ -151,6 +151,70 @@ mod tests {
     }
 
     #[test]
+    fn every_fault_of_write_options_is_told() {
+        let parse = |query| WriteOptions::parse(&Query::parse(Some(query)), "create");
+        for query in ["", "dryRun=All&dryRun=All&fieldValidation="] {
+            assert_eq!(parse(query).unwrap().dry_run, !query.is_empty(), "{query}");
+        }
+        for query in [
+            "dryRun=&fieldValidation=x",
+            "dryRun=All&dryRun=x&fieldValidation=x",
+        ] {
+            let status = parse(query).unwrap_err().into_api();
+            let details = status.details.unwrap();
+            assert_eq!(details.kind.as_deref(), Some("CreateOptions"));
+            let causes = details.causes.unwrap();
+            let fields: Vec<_> = causes.iter().map(|c| c.field.as_deref().unwrap()).collect();
+            assert_eq!(fields, ["dryRun", "fieldValidation"], "{query}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_list_options_is_told() {
+        type Case = (&'static str, bool, &'static [&'static str]);
+        let cases: [Case; 4] = [
+            (
+                "resourceVersionMatch=Newest",
+                false,
+                &[
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                    "Unsupported value: \"Newest\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+                ],
+            ),
+            (
+                "resourceVersionMatch=Exact&resourceVersion=0&sendInitialEvents=true",
+                false,
+                &[
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                    "sendInitialEvents is forbidden for list",
+                ],
+            ),
+            (
+                "resourceVersionMatch=Exact",
+                true,
+                &[
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                    "Unsupported value: \"Exact\": supported values: \"NotOlderThan\"",
+                ],
+            ),
+            (
+                "sendInitialEvents=false",
+                true,
+                &["sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"],
+            ),
+        ];
+        for (query, watch, want) in cases {
+            let error = ListOptions::parse(&Query::parse(Some(query)), watch).unwrap_err();
+            let causes = error.into_api().details.unwrap().causes.unwrap();
+            assert_eq!(causes.len(), want.len(), "{query}: {causes:?}");
+            for (cause, want) in causes.iter().zip(want) {
+                let message = cause.message.as_deref().unwrap();
+                assert!(message.ends_with(want), "{query}: {message}");
+            }
+        }
+    }
+
+    #[test]
     fn a_request_may_ask_for_less_time_but_not_for_more() {
         let table = [
             ("", Some(60_000)),
@@ -221,6 +285,7 @@ mod tests {
             ("propagationPolicy=x", 422),
             ("propagationPolicy=Orphan&orphanDependents=true", 422),
             ("dryRun=x", 422),
+            ("dryRun=", 422),
             ("gracePeriodSeconds=x", 400),
         ] {
             assert_eq!(parse(refused).unwrap_err().code(), code, "{refused}");

@@ -1,10 +1,10 @@
 //! How writes are done, and what becomes of what is deleted.
 
-use coracle_apimachinery::field::{Error as FieldError, Path};
+use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
 use coracle_apimachinery::status::Status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 
-use super::{Query, invalid};
+use super::{Query, group_kind, invalid};
 
 /// How unknown and duplicate fields of a body are met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,37 +38,42 @@ impl WriteOptions {
             "update" => "UpdateOptions",
             _ => "PatchOptions",
         };
+        let mut errors = ErrorList::default();
+        let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let field_validation = match query.get("fieldValidation").unwrap_or_default() {
             "" | "Warn" => FieldValidation::Warn,
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
                 let at = Path::new("fieldValidation");
-                let supported = ["Ignore", "Strict", "Warn"];
-                let error = FieldError::not_supported(&at, other, &supported);
-                return Err(invalid(kind, error));
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                errors.push(FieldError::not_supported(&at, other, &supported));
+                FieldValidation::default()
             }
         };
+        if !errors.is_empty() {
+            return Err(Status::invalid(&group_kind(kind), "", errors));
+        }
         Ok(Self {
-            dry_run: dry_run(kind, query.all("dryRun"))?,
+            dry_run,
             field_validation,
         })
     }
 }
 
-fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+/// Whether nothing is to be kept. Who says it in another way than this server knows must not find it
+/// done: not even by an empty text.
+fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut ErrorList) -> bool {
     let mut dry = false;
     for value in values {
-        match value {
-            "" => {}
-            "All" => dry = true,
-            other => {
-                let error = FieldError::not_supported(&Path::new("dryRun"), other, &["All"]);
-                return Err(invalid(kind, error));
-            }
+        dry = true;
+        if value != "All" {
+            let at = Path::new("dryRun");
+            errors.push(FieldError::not_supported(&at, value, &["All"]));
+            break;
         }
     }
-    Ok(dry)
+    dry
 }
 
 /// What becomes of the objects that a deleted one owns.
@@ -145,7 +150,7 @@ impl DeleteRequest {
             (Some("Foreground"), None) => Some(Propagation::Foreground),
             (Some(other), None) => {
                 let at = Path::new("propagationPolicy");
-                let supported = ["Background", "Foreground", "Orphan"];
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
                 let error = FieldError::not_supported(&at, other, &supported);
                 return Err(invalid(DELETE_OPTIONS, error));
             }
@@ -161,7 +166,14 @@ impl DeleteRequest {
                 ..options
             });
         }
-        let dry = options.dry_run.unwrap_or_default();
+        let mut errors = ErrorList::default();
+        let dry_run = {
+            let values = options.dry_run.iter().flatten();
+            dry_run(values.map(String::as_str), &mut errors)
+        };
+        if !errors.is_empty() {
+            return Err(Status::invalid(&group_kind(DELETE_OPTIONS), "", errors));
+        }
         let preconditions = options.preconditions.unwrap_or_default();
         Ok(Self {
             grace_period: options.grace_period_seconds,
@@ -169,7 +181,7 @@ impl DeleteRequest {
             cascades: options.orphan_dependents == Some(false),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
-            dry_run: dry_run(DELETE_OPTIONS, dry.iter().map(String::as_str))?,
+            dry_run,
         })
     }
 }

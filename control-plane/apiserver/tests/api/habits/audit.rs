@@ -5,11 +5,12 @@ use std::path::Path;
 use coracle_apiserver::audit::{Audit, AuditLog, LogOptions, Policy};
 use coracle_apiserver::{Config, UserInfo};
 use coracle_store::MemoryStore;
-use http::Request;
+use http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::Running;
 use crate::harness::{Api, CONFIG_MAPS};
+use crate::kinds::tokens::{ACCOUNTS, account, part};
 
 async fn audited(log: &Path, rules: &str) -> Running {
     audited_with(log, rules, |_| {}).await
@@ -239,6 +240,64 @@ async fn what_lasts_is_told_of_when_it_begins_and_when_it_ends() {
     ];
     assert_eq!(told, want);
     assert!(events.iter().all(|e| e.get("responseObject").is_none()));
+}
+
+#[tokio::test]
+async fn who_audits_is_told_which_token_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let rules = "omitStages: [RequestReceived]\nrules: [{level: Metadata, resources: [{resources: [serviceaccounts/token]}]}]\n";
+    let running = audited(&log, rules).await;
+    let api = &running.api;
+    account(api, "robot").await;
+    let path = format!("{ACCOUNTS}/robot/token");
+    let other = json!({"metadata": {"uid": "another"}});
+    let mut ids = Vec::new();
+    for body in [json!({}), other] {
+        let answer = api.post(&path, &body).await.ok(201);
+        let claims = part(answer["status"]["token"].as_str().unwrap(), 1);
+        ids.push(claims["jti"].as_str().unwrap().to_owned());
+    }
+    let events = events(running, &log).await;
+    assert_eq!(events.len(), 2);
+    for (event, id) in events.iter().zip(ids) {
+        let told = &event["annotations"]["authentication.kubernetes.io/issued-credential-id"];
+        assert_eq!(*told, format!("JTI={id}"));
+    }
+    let mismatch = "authentication.k8s.io/token-request-uid-mismatch";
+    assert_eq!(events[0]["annotations"].get(mismatch), None);
+    let told = events[1]["annotations"][mismatch].as_str().unwrap();
+    assert!(told.contains("(another) does not match"), "{told}");
+}
+
+#[tokio::test]
+async fn who_audits_is_told_of_tokens_that_secrets_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit.log");
+    let rules = "rules: [{level: Metadata, nonResourceURLs: [/version]}]\n";
+    let running = audited(&log, rules).await;
+    let api = &running.api;
+    let robot = account(api, "robot").await;
+    let uid = robot["metadata"]["uid"].as_str().unwrap();
+    let token = api.server.secret_token("default", ("robot", uid), "held");
+    let token = token.unwrap();
+    let secret = json!({
+        "metadata": {"name": "held", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": token},
+    });
+    let secrets = "/api/v1/namespaces/default/secrets";
+    api.post(secrets, &secret).await.ok(201);
+    let none = json!({});
+    let known = api.with_token(&token, Method::GET, "/version", &none);
+    known.await.ok(200);
+    api.get("/version").await.ok(200);
+    let events = events(running, &log).await;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| event["annotations"].get("authentication.k8s.io/legacy-token-manual-secret"))
+        .collect();
+    let held = json!("held");
+    assert_eq!(told, [Some(&held), Some(&held), None, None]);
 }
 
 async fn fails() -> &'static str {

@@ -112,6 +112,10 @@ async fn metrics_have_kubernetes_names_types_and_labels() {
         .body(apply.to_string().into())
         .unwrap();
     api.request(request).await.ok(201);
+    // Admission refuses it.
+    let elsewhere = CONFIG_MAPS.replace("default", "none");
+    let refused = json!({"metadata": {"name": "a"}});
+    api.post(&elsewhere, &refused).await.fails(404, "NotFound");
     let mut watch = api.watch(&format!("{CONFIG_MAPS}?watch=1")).await;
     assert_eq!(watch.line().await, "ADDED a");
 
@@ -152,6 +156,11 @@ async fn metrics_have_kubernetes_names_types_and_labels() {
             "apiserver_current_inflight_requests",
             "gauge",
             vec!["request_kind"],
+        ),
+        (
+            "apiserver_admission_step_admission_duration_seconds",
+            "histogram",
+            vec!["le", "operation", "rejected", "type"],
         ),
         ("apiserver_longrunning_requests", "gauge", with(&[])),
         (
@@ -281,6 +290,21 @@ async fn metrics_have_kubernetes_names_types_and_labels() {
         2.0
     );
     assert_eq!(of(total, &[("verb", "GET"), ("code", "404")]), 1.0);
+    let step = |kind, rejected| {
+        let name = "apiserver_admission_step_admission_duration_seconds_count";
+        let labels = [
+            ("operation", "CREATE"),
+            ("type", kind),
+            ("rejected", rejected),
+        ];
+        read.sum(name, &labels)
+    };
+    assert_eq!(
+        (step("admit", "true"), step("validate", "true")),
+        (1.0, 0.0)
+    );
+    assert!(step("admit", "false") >= step("validate", "false"));
+    assert!(step("validate", "false") > 0.0);
     assert_eq!(of(total, &[("verb", "APPLY"), ("dry_run", "All")]), 1.0);
     assert_eq!(
         of("apiserver_longrunning_requests", &[("verb", "WATCH")]),

@@ -50,7 +50,7 @@ async fn whoami(api: &Api, token: &str) -> Option<Value> {
     }
 }
 
-fn part(token: &str, index: usize) -> Value {
+pub(crate) fn part(token: &str, index: usize) -> Value {
     let part = token.split('.').nth(index).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
@@ -466,6 +466,26 @@ async fn a_token_of_a_secret_ends_with_the_secret() {
     assert_eq!(user["uid"], made["metadata"]["uid"]);
     assert_eq!(user.get("extra"), None);
     let path = format!("{secrets}/held");
+    let used = api.get(&path).await.ok(200);
+    let label = &used["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"];
+    let (label, day) = (label.as_str().unwrap(), "2026-01-01");
+    assert!(label >= day && label.len() == day.len(), "{label}");
+    // It is written once a day.
+    whoami(&api, &token).await.unwrap();
+    let again = api.get(&path).await.ok(200);
+    assert_eq!(again["metadata"], used["metadata"]);
+    let mark = |value: Value| {
+        let labels = json!({"kubernetes.io/legacy-token-invalid-since": value});
+        json!({"metadata": {"labels": labels}})
+    };
+    api.patch(&path, "merge", &mark(json!("2026-01-01")))
+        .await
+        .ok(200);
+    let error = review(&api, &token, &[]).await["error"].clone();
+    let error = error.as_str().unwrap();
+    assert!(error.contains("has been marked invalid"), "{error}");
+    api.patch(&path, "merge", &mark(Value::Null)).await.ok(200);
+    whoami(&api, &token).await.unwrap();
     let other = json!({"stringData": {"token": "other"}});
     api.patch(&path, "merge", &other).await.ok(200);
     let error = review(&api, &token, &[]).await["error"].clone();

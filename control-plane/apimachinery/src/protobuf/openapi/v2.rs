@@ -1,12 +1,11 @@
 //! The protobuf form of an OpenAPI 2 document, which Go clients ask of `/openapi/v2`.
 //!
-//! Field numbers are those of `OpenAPIv2.proto` of gnostic-models 0.7. Of the messages there,
-//! what a document of the Kubernetes API has is written; extensions are carried as YAML, and
-//! JSON is YAML.
+//! Field numbers are those of `OpenAPIv2.proto` of gnostic-models 0.7.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::wire::{insert_length, put_bytes, put_number, put_tag};
+use super::super::wire::put_number;
+use super::{any, extensions, flag, message, named, text, texts};
 
 /// The media type, as answers name it.
 pub const OPENAPI_V2_MEDIA_TYPE: &str =
@@ -51,60 +50,6 @@ fn api_key(out: &mut Vec<u8>, definition: &Value) {
         text(out, 3, &definition["in"]);
         text(out, 4, &definition["description"]);
     });
-}
-
-fn message(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    put_tag(out, number);
-    let start = out.len();
-    write(out);
-    insert_length(out, start);
-}
-
-fn text(out: &mut Vec<u8>, number: u32, value: &Value) {
-    if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
-        put_bytes(out, number, text.as_bytes());
-    }
-}
-
-fn texts(out: &mut Vec<u8>, number: u32, values: &Value) {
-    for value in values.as_array().into_iter().flatten() {
-        if let Some(text) = value.as_str() {
-            put_bytes(out, number, text.as_bytes());
-        }
-    }
-}
-
-fn flag(out: &mut Vec<u8>, number: u32, value: &Value) {
-    if value.as_bool() == Some(true) {
-        put_number(out, number, 1);
-    }
-}
-
-/// An object as a list of names with values.
-fn named(out: &mut Vec<u8>, number: u32, object: &Value, write: fn(&mut Vec<u8>, &Value)) {
-    for (name, value) in object.as_object().into_iter().flatten() {
-        message(out, number, |out| {
-            put_bytes(out, 1, name.as_bytes());
-            message(out, 2, |out| write(out, value));
-        });
-    }
-}
-
-/// Any value, as YAML.
-fn any(out: &mut Vec<u8>, value: &Value) {
-    put_bytes(out, 2, value.to_string().as_bytes());
-}
-
-fn extensions(out: &mut Vec<u8>, number: u32, object: &Value) {
-    let is_extension = |(name, _): &(&String, &Value)| name.starts_with("x-");
-    let found: Map<String, Value> = object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(is_extension)
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    named(out, number, &found.into(), any);
 }
 
 fn path_item(out: &mut Vec<u8>, item: &Value) {
