@@ -49,8 +49,8 @@ use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::health_checks::{HealthChecks, checks};
 use crate::namespace::{NamespaceError, PodNamespace};
-use crate::node_ports::NodePorts;
-use crate::rules::{Rules, rules};
+use crate::node_ports::{Here, NodePorts};
+use crate::rules::{Place, Rules, rules};
 use crate::service_rules::ServiceRules;
 use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
@@ -289,9 +289,17 @@ impl NodeNetwork {
         let mut changes = feed.changes.chain(futures::stream::pending());
         let mut is_listed = false;
         let address = self.config.node_port_address;
-        let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
+        let here = Here {
+            node: self.config.node_address,
+            pods: self.pool.borrow().as_ref().map(|pool| pool.range),
+        };
+        let mut node_ports = NodePorts::new(address, here, self.listeners.clone(), dispatcher);
         let mut health_checks = HealthChecks::new(address);
         let service_rules = self.service_rules();
+        let place = Place {
+            node: self.config.node_name.clone(),
+            zone: None,
+        };
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
@@ -322,7 +330,7 @@ impl NodeNetwork {
                     .map(AsRef::as_ref)
                     .collect::<Vec<&EndpointSlice>>(),
             );
-            let rules = rules(services.iter().copied(), slices.iter().copied());
+            let rules = rules(services.iter().copied(), slices.iter().copied(), &place);
             let zone = zone(
                 services.iter().copied(),
                 slices.iter().copied(),

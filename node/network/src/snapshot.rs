@@ -44,6 +44,11 @@ const TEXT: usize = 7;
 /// Bytes of one record in each section.
 const SIZES: [usize; SECTIONS] = [1, 38, 32, 18, 20, 16, 22, 1];
 
+/// Of a Service: clients stay with their endpoints.
+const AFFINITY: u8 = 1;
+/// Of a Service without endpoints: there are some on other nodes.
+const ELSEWHERE: u8 = 2;
+
 /// What a Pod's address is on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
@@ -123,6 +128,9 @@ pub struct Virtual {
     pub affinity: bool,
     /// Sockets in the Pods.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether there are endpoints on other nodes, and none of them is for this one. To readers
+    /// who know nothing of it there are none at all.
+    pub elsewhere: bool,
 }
 
 /// The key of sockets: protocol, address and port.
@@ -187,7 +195,8 @@ impl Contents {
             }
             let out = &mut sections[SERVICES];
             put_socket(out, *socket);
-            out.push(u8::from(service.affinity));
+            let flag = |is_set, flag| if is_set { flag } else { 0 };
+            out.push(flag(service.affinity, AFFINITY) | flag(service.elsewhere, ELSEWHERE));
             put_number(out, first)?;
             put_number(out, service.endpoints.len())?;
             out.extend([0; 4]);
@@ -358,9 +367,11 @@ impl Snapshot {
                 Some(SocketAddr::new(address(record, 0)?, short(record, 16)?))
             })
             .collect();
+        let flags = record.get(19).copied().unwrap_or_default();
         Some(Virtual {
-            affinity: record.get(19) == Some(&1),
+            affinity: flags & AFFINITY != 0,
             endpoints,
+            elsewhere: flags & ELSEWHERE != 0,
         })
     }
 

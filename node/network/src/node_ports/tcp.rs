@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use coracle_runtime::Protocol;
 use tokio::net::{TcpListener, TcpStream};
@@ -96,4 +97,6 @@ async fn forward(forwarder: Forwarder, stream: TcpStream, client: IpAddr) {
             Err(error) => tracing::debug!(%actual, %error, "an endpoint did not answer"),
         }
     }
+    // There is nobody: the nearest to a refusal, now that the kernel has accepted.
+    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
 }
