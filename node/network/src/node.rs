@@ -22,6 +22,7 @@ mod contents;
 mod dns;
 mod form;
 mod listeners;
+mod own;
 mod pods;
 mod services;
 
@@ -35,10 +36,9 @@ use std::time::Duration;
 use coracle_runtime::{Listener, PortDispatcher, Protocol};
 use futures::StreamExt;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -48,7 +48,7 @@ use crate::addresses::gateway;
 use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::health_checks::{HealthChecks, checks};
-use crate::namespace::{NamespaceError, PodNamespace};
+use crate::namespace::PodNamespace;
 use crate::node_ports::{Here, NodePorts};
 use crate::rules::{Place, Rules, rules};
 use crate::service_rules::ServiceRules;
@@ -56,6 +56,7 @@ use crate::snapshot::{Contents, Form, General};
 use crate::zone::{Zone, zone};
 use bridges::Bridges;
 use form::{Ranges, choose};
+use own::range_path;
 use pods::Pool;
 
 pub use config::{NodeNetworkConfig, OpenError};
@@ -67,18 +68,6 @@ pub use services::ServiceFeed;
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long after a range could not be used it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// Why a range cannot be the node's.
-#[derive(Debug, thiserror::Error)]
-enum RangeError {
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    #[error("the addresses cannot be kept: {0}")]
-    Record(#[from] io::Error),
-}
-
 /// The network of a node.
 pub struct NodeNetwork {
     config: NodeNetworkConfig,
@@ -276,8 +265,13 @@ impl NodeNetwork {
         if let Some(server) = self.dns.lock().take() {
             dns.spawn(server.run(served.clone(), cancel.clone()));
         }
+        let mut own_node = own::follow(client.clone(), &self.config.node_name);
+        let mut place = Place {
+            node: self.config.node_name.clone(),
+            zone: None,
+        };
         let learned = cancel
-            .run_until_cancelled(self.learn_range(client.clone()))
+            .run_until_cancelled(self.learn_range(&mut own_node, &mut place))
             .await;
         if learned.is_none() {
             return;
@@ -296,15 +290,14 @@ impl NodeNetwork {
         let mut node_ports = NodePorts::new(address, here, self.listeners.clone(), dispatcher);
         let mut health_checks = HealthChecks::new(address);
         let service_rules = self.service_rules();
-        let place = Place {
-            node: self.config.node_name.clone(),
-            zone: None,
-        };
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = self.changed.notified() => {}
                 _ = changes.next() => {}
+                Some(event) = own_node.next() => if !own::is_moved(&mut place, &event) {
+                    continue;
+                },
                 () = &mut listed, if !is_listed => is_listed = true,
                 Some(Ok(Err(error))) = dns.join_next() => {
                     tracing::error!(%error, "Pods have no DNS over the wire until the agent is started again");
@@ -392,65 +385,6 @@ impl NodeNetwork {
         }
     }
 
-    /// Waits for the range that the control plane gives the node.
-    async fn learn_range(self: &Arc<Self>, client: Client) {
-        let only =
-            watcher::Config::default().fields(&format!("metadata.name={}", self.config.node_name));
-        let mut nodes = watcher(Api::<Node>::all(client), only)
-            .default_backoff()
-            .boxed();
-        let mut refused = None;
-        loop {
-            let event = match refused {
-                Some(_) => tokio::time::timeout(RETRY, nodes.next()).await.ok(),
-                None => Some(nodes.next().await),
-            };
-            let given = match event {
-                Some(None) => return,
-                Some(Some(Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)))) => {
-                    node.spec
-                        .and_then(|spec| spec.pod_cidr)
-                        .and_then(|range| range.parse().ok())
-                }
-                Some(Some(Ok(_))) => None,
-                Some(Some(Err(error))) => {
-                    tracing::warn!(%error, "the node's range is not known yet");
-                    None
-                }
-                // The one that did not work before.
-                None => refused,
-            };
-            let Some(range) = given else { continue };
-            let this = self.clone();
-            let used = tokio::task::spawn_blocking(move || this.use_range(range)).await;
-            match used {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, %range, "no Pod can start here, for the node's range cannot be used");
-                    refused = Some(range);
-                }
-                Err(error) => {
-                    tracing::error!(%error, %range, "taking the node's range panicked");
-                    refused = Some(range);
-                }
-            }
-        }
-    }
-
-    fn use_range(&self, range: IpNet) -> Result<(), RangeError> {
-        if self.pool.borrow().as_ref().map(|pool| pool.range) == Some(range) {
-            return Ok(());
-        }
-        if let Some(namespace) = &self.namespace {
-            namespace.use_range(range)?;
-        }
-        let pool = Pool::open(&self.config, range, self.namespace.as_deref())?;
-        std::fs::write(range_path(&self.config), range.to_string())?;
-        self.pool.send_replace(Some(pool));
-        self.changed.notify_one();
-        Ok(())
-    }
-
     fn contents(&self, rules: &Rules, zone: &Zone) -> Contents {
         let config = &self.config;
         let pool = self.pool.borrow().clone();
@@ -480,10 +414,6 @@ impl NodeNetwork {
         contents.names = contents::names(zone);
         contents
     }
-}
-
-fn range_path(config: &NodeNetworkConfig) -> PathBuf {
-    config.directory.join("range")
 }
 
 #[cfg(test)]
