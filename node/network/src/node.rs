@@ -52,7 +52,7 @@ use crate::namespace::PodNamespace;
 use crate::node_ports::{Here, NodePorts};
 use crate::rules::{Place, Rules, rules};
 use crate::service_rules::ServiceRules;
-use crate::snapshot::{Contents, Form, General};
+use crate::snapshot::{Contents, Form, General, Kept};
 use crate::zone::{Zone, zone};
 use bridges::Bridges;
 use form::{Ranges, choose};
@@ -77,6 +77,8 @@ pub struct NodeNetwork {
     pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
+    /// What the last agent knew, until this one does.
+    kept: Mutex<Option<Kept>>,
     /// Until [`NodeNetwork::run`] takes it.
     dns: Mutex<Option<DnsServer>>,
 }
@@ -136,11 +138,13 @@ impl NodeNetwork {
             pool: watch::Sender::new(pool),
             listeners: Arc::new(RwLock::new(listeners)),
             changed: Notify::new(),
+            kept: Mutex::new(Kept::of(&snapshot_path(&config))),
             dns: Mutex::new(dns),
             config,
         };
+        let contents = network.contents(&Rules::default(), &Zone::unknown(&network.config.domain));
         network
-            .contents(&Rules::default(), &Zone::unknown(&network.config.domain))
+            .with_kept(contents)
             .publish(&network.snapshot_path())
             .map_err(|source| OpenError::Folder {
                 folder: network.config.directory.clone(),
@@ -224,7 +228,7 @@ impl NodeNetwork {
     /// The file that guests map.
     #[must_use]
     pub fn snapshot_path(&self) -> PathBuf {
-        self.config.directory.join("snapshot")
+        snapshot_path(&self.config)
     }
 
     /// The folder of the network, for whoever confines guests to what they need.
@@ -329,7 +333,11 @@ impl NodeNetwork {
                 slices.iter().copied(),
                 &self.config.domain,
             );
-            if let Err(error) = self.contents(&rules, &zone).publish(&self.snapshot_path()) {
+            if is_listed {
+                *self.kept.lock() = None;
+            }
+            let contents = self.with_kept(self.contents(&rules, &zone));
+            if let Err(error) = contents.publish(&self.snapshot_path()) {
                 tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
             }
             let host_ports = self.host_ports();
@@ -385,6 +393,14 @@ impl NodeNetwork {
         }
     }
 
+    /// With what the last agent knew in the place of what this one does not know yet.
+    fn with_kept(&self, contents: Contents) -> Contents {
+        match self.kept.lock().clone() {
+            Some(kept) => kept.put_into(contents),
+            None => contents,
+        }
+    }
+
     fn contents(&self, rules: &Rules, zone: &Zone) -> Contents {
         let config = &self.config;
         let pool = self.pool.borrow().clone();
@@ -414,6 +430,10 @@ impl NodeNetwork {
         contents.names = contents::names(zone);
         contents
     }
+}
+
+fn snapshot_path(config: &NodeNetworkConfig) -> PathBuf {
+    config.directory.join("snapshot")
 }
 
 #[cfg(test)]

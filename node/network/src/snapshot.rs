@@ -15,6 +15,8 @@
 //! All numbers are little-endian; addresses take 16 bytes, IPv4 in its mapped form. A reader
 //! checks every offset: a damaged file gives wrong answers at worst, never a fault.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
@@ -26,6 +28,8 @@ use coracle_runtime::Protocol;
 use ipnet::IpNet;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use kept::Kept;
 
 const MAGIC: &[u8; 8] = b"coranet\0";
 /// Raised whenever a reader of the last one would misread or miss something.
@@ -360,6 +364,10 @@ impl Snapshot {
     #[must_use]
     pub fn service(&self, socket: Socket) -> Option<Virtual> {
         let record = self.find(SERVICES, &socket_key(socket))?;
+        self.virtual_of(record)
+    }
+
+    fn virtual_of(&self, record: &[u8]) -> Option<Virtual> {
         let (first, count) = (number(record, 20)?, number(record, 24)?);
         let endpoints = (first..first.saturating_add(count))
             .map_while(|index| {
@@ -382,7 +390,10 @@ impl Snapshot {
             let text = self.text(number(record, 0)?, number(record, 4)?)?;
             Some(text.cmp(name.as_bytes()))
         })?;
-        let record = self.record(NAMES, index)?;
+        self.answer_of(self.record(NAMES, index)?)
+    }
+
+    fn answer_of(&self, record: &[u8]) -> Option<Answer> {
         let (first, count) = (number(record, 8)?, number(record, 12)?);
         if record.get(16) == Some(&1) {
             let target = std::str::from_utf8(self.text(first, count)?).ok()?;

@@ -103,6 +103,7 @@ proptest! {
         if let Ok(snapshot) = Snapshot::open(&File::open(&path).unwrap()) {
             let _ = snapshot.name("a.b");
             let _ = snapshot.namespace("10.42.0.2".parse().unwrap());
+            let _ = Kept::of(&path);
         }
     }
 }
