@@ -215,12 +215,9 @@ impl Forwarder {
     /// Sockets to dial for a client, the best first.
     fn candidates(&self, protocol: Protocol, client: IpAddr) -> Vec<SocketAddr> {
         let target = self.target.borrow().clone();
-        let endpoints = match target.for_elsewhere {
-            Some(endpoints) if !self.here.contains(client) => endpoints,
-            _ => target.endpoints,
-        };
         let listeners = self.listeners.read();
-        let mut reachable: Vec<(SocketAddr, SocketAddr)> = endpoints
+        let mut reachable: Vec<(SocketAddr, SocketAddr)> = self
+            .endpoints(&target, client)
             .iter()
             .filter_map(|endpoint| Some((*endpoint, listeners.dial(protocol, *endpoint)?)))
             .collect();
@@ -234,6 +231,22 @@ impl Forwarder {
             }
         }
         chosen
+    }
+
+    /// Whether a socket is still one to dial for a client.
+    fn serves(&self, protocol: Protocol, client: IpAddr, actual: SocketAddr) -> bool {
+        let target = self.target.borrow();
+        let listeners = self.listeners.read();
+        let mut endpoints = self.endpoints(&target, client).iter();
+        endpoints.any(|endpoint| listeners.dial(protocol, *endpoint) == Some(actual))
+    }
+
+    /// The endpoints that are for a client.
+    fn endpoints<'a>(&self, target: &'a Target, client: IpAddr) -> &'a [SocketAddr] {
+        match &target.for_elsewhere {
+            Some(endpoints) if !self.here.contains(client) => endpoints,
+            _ => &target.endpoints,
+        }
     }
 
     /// Says that the port cannot be served now, and waits a while.

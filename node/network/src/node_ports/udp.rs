@@ -31,5 +31,7 @@ async fn serve(forwarder: &Forwarder) -> io::Result<()> {
         let candidates = forwarder.candidates(Protocol::Udp, client);
         candidates.first().copied()
     };
-    relay::datagrams::pass(socket, choose).await
+    // A client that keeps sending would have an endpoint that is gone for ever.
+    let serves = |client, actual| forwarder.serves(Protocol::Udp, client, actual);
+    relay::datagrams::pass(socket, choose, serves).await
 }
