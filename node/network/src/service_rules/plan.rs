@@ -309,6 +309,9 @@ impl Table {
     /// A Service's addresses for outside, and its port on the machine as far as that is not the
     /// agent's.
     fn add_external(&mut self, service: &ServicePort, aliases: &[Alias]) {
+        if service.external_addresses.is_empty() && !service.external_is_local {
+            return;
+        }
         let from_here = To::of(service.external_from_here(), service.protocol, aliases);
         let external = To::of(service.external(), service.protocol, aliases);
         let differs = service.external_is_local && service.external() != Lead::Refused;
@@ -335,7 +338,7 @@ impl Table {
 }
 
 fn frontends(service: &ServicePort, addresses: &[IpAddr]) -> impl Iterator<Item = Frontend> {
-    let frontend = |address: &IpAddr| match *address {
+    let frontend = move |address: &IpAddr| match *address {
         IpAddr::V4(address) => Some(Frontend {
             address,
             protocol: service.protocol,
