@@ -249,9 +249,14 @@ impl Forwarder {
         }
     }
 
-    /// Says that the port cannot be served now, and waits a while.
-    async fn pause(&self, error: &std::io::Error) {
-        tracing::warn!(address = %self.address, %error, "a port of the machine cannot be served; trying again");
+    /// Says once that the port cannot be served now, for another node of the machine may have it for
+    /// long, and waits a while.
+    async fn pause(&self, error: &std::io::Error, is_said: &mut bool) {
+        if std::mem::replace(is_said, true) {
+            tracing::debug!(address = %self.address, %error, "a port of the machine can still not be served");
+        } else {
+            tracing::warn!(address = %self.address, %error, "a port of the machine cannot be served; trying again");
+        }
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -18,6 +18,7 @@ const CONNECTIONS: usize = 4096;
 
 /// Serves the port until its target's sender is gone.
 pub(super) async fn run(mut forwarder: Forwarder, mut dispatch: Dispatch) {
+    let mut is_said = false;
     loop {
         let socket = match bind(&forwarder) {
             Ok(socket) => socket,
@@ -26,13 +27,13 @@ pub(super) async fn run(mut forwarder: Forwarder, mut dispatch: Dispatch) {
                 let gone = async move { while closed.changed().await.is_ok() {} };
                 tokio::select! {
                     () = gone => return,
-                    () = forwarder.pause(&error) => continue,
+                    () = forwarder.pause(&error, &mut is_said) => continue,
                 }
             }
         };
         match serve(&mut forwarder, &mut dispatch, &socket).await {
             Ok(()) => return,
-            Err(error) => forwarder.pause(&error).await,
+            Err(error) => forwarder.pause(&error, &mut is_said).await,
         }
     }
 }

@@ -13,9 +13,10 @@ pub(super) async fn run(forwarder: Forwarder) {
     let mut closed = forwarder.target.clone();
     let gone = async move { while closed.changed().await.is_ok() {} };
     let served = async {
+        let mut is_said = false;
         loop {
             if let Err(error) = serve(&forwarder).await {
-                forwarder.pause(&error).await;
+                forwarder.pause(&error, &mut is_said).await;
             }
         }
     };
