@@ -85,11 +85,7 @@ fn candidates<'a>(
                     is_local: !node.is_empty() && endpoint.node_name.as_deref() == Some(node),
                     hints: endpoint.hints.as_ref(),
                 };
-                let addresses = endpoint
-                    .addresses
-                    .iter()
-                    .filter_map(|a| a.parse::<IpAddr>().ok());
-                for address in addresses.filter(|a| !a.is_unspecified()) {
+                for address in endpoint.addresses.iter().filter_map(|text| address(text)) {
                     // Two slices may name the same socket while the controller moves it between
                     // them.
                     let known = found.entry(SocketAddr::new(address, number));
@@ -102,6 +98,14 @@ fn candidates<'a>(
         }
     }
     found
+}
+
+/// An endpoint's address. The API server refuses those that are somebody else on each machine; as
+/// whoever listens on the node's own loopback is at stake, they are passed over here too.
+fn address(text: &str) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok()?.to_canonical();
+    let is_special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    (!is_special).then_some(address)
 }
 
 /// Those that fit and are ready; if there are none, those that fit and are ending.

@@ -197,7 +197,12 @@ fn what_no_packet_can_be_sent_to_is_no_endpoint() {
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": "web-1"}, "addressType": "IPv4",
         "ports": [{"port": 0}, {"port": 70_000}, {"port": null}, {"port": 80}],
-        "endpoints": [{"addresses": ["0.0.0.0", "nonsense", "10.42.0.1"]}],
+        "endpoints": [{
+            "addresses": [
+                "0.0.0.0", "nonsense", "127.0.0.1", "::1", "::ffff:127.0.0.1", "224.0.0.5",
+                "10.42.0.1",
+            ],
+        }],
     }))
     .unwrap();
     let chosen = choose(&[&slice], "", Protocol::Tcp, &here());
