@@ -4,7 +4,8 @@
 //! read-only and looks up by binary search, so that a hundred processes share one copy and none
 //! decodes what it does not ask for. A reader notices a new file by its inode and change time
 //! (one `stat` for each question, less than a microsecond beside a connect). While the agent is
-//! down the last file serves.
+//! down the last file serves, and what it says of Services and names until the next agent knows
+//! (`kept`).
 //!
 //! Writing costs one pass over everything: about 60 bytes for a listener or a Service, 40 and its
 //! text for a name. The agent gathers changes for a moment before it writes.
