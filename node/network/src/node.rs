@@ -274,9 +274,11 @@ impl NodeNetwork {
             node: self.config.node_name.clone(),
             zone: None,
         };
-        let learned = cancel
-            .run_until_cancelled(self.learn_range(&mut own_node, &mut place))
-            .await;
+        let learning = self.learn_range(&mut own_node, &mut place);
+        let learned = tokio::select! {
+            learned = cancel.run_until_cancelled(learning) => learned,
+            () = self.publish_own() => None,
+        };
         if learned.is_none() {
             return;
         }
@@ -336,10 +338,7 @@ impl NodeNetwork {
             if is_listed {
                 *self.kept.lock() = None;
             }
-            let contents = self.with_kept(self.contents(&rules, &zone));
-            if let Err(error) = contents.publish(&self.snapshot_path()) {
-                tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
-            }
+            self.publish(&rules, &zone);
             let host_ports = self.host_ports();
             node_ports.update(&rules, &host_ports, self.form());
             if let Some(bridges) = &bridges {
@@ -390,6 +389,22 @@ impl NodeNetwork {
                 tracing::error!(%error, path = %path.display(), "Pods that listen by IPv6 alone are not reached from outside the node's guests");
                 None
             }
+        }
+    }
+
+    /// Publishes what changes on the node itself, without end: Pods that were here before, and where
+    /// they listen, are told of also while the control plane is out of reach.
+    async fn publish_own(&self) {
+        loop {
+            self.changed.notified().await;
+            self.publish(&Rules::default(), &Zone::unknown(&self.config.domain));
+        }
+    }
+
+    fn publish(&self, rules: &Rules, zone: &Zone) {
+        let contents = self.with_kept(self.contents(rules, zone));
+        if let Err(error) = contents.publish(&self.snapshot_path()) {
+            tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
         }
     }
 

@@ -28,3 +28,33 @@ fn guests_know_after_a_restart_what_they_knew_before() {
     *next.kept.lock() = None;
     assert_eq!(next.with_kept(contents()), contents());
 }
+
+#[tokio::test]
+async fn what_pods_listen_on_is_told_before_the_control_plane_is_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = open(folder.path());
+    let address: SocketAddr = "10.42.3.2:8080".parse().unwrap();
+    let actual: SocketAddr = "127.0.0.1:40001".parse().unwrap();
+    network.set_listeners(vec![Listener {
+        sandbox: coracle_runtime::SandboxId("s".into()),
+        pod_ips: vec![address.ip()],
+        protocol: Protocol::Tcp,
+        address,
+        actual,
+    }]);
+    let told = async {
+        loop {
+            let file = File::open(network.snapshot_path()).unwrap();
+            let snapshot = crate::snapshot::Snapshot::open(&file).unwrap();
+            let key = (address.ip(), address.port(), Protocol::Tcp);
+            if snapshot.listener(key) == Some(actual) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = network.publish_own() => {}
+        told = tokio::time::timeout(Duration::from_secs(20), told) => told.unwrap(),
+    }
+}
