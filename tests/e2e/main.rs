@@ -25,6 +25,7 @@ mod pressure;
 mod proxies;
 mod resizing;
 mod samples;
+mod services;
 mod static_pods;
 mod streaming;
 mod tokens;

@@ -13,7 +13,7 @@
 //! | bind to any other address | refused | refused |
 //! | connect to localhost | its own listeners: those on localhost, then those on 0.0.0.0 | the same |
 //! | connect to a Pod | the socket that the snapshot names, or refused | that Pod, truly |
-//! | connect to a Service | one of its endpoints, or refused where there is none | the same |
+//! | connect to a Service | one of its endpoints; refused where there is none, unreachable where it is to stay on the node and none is there | the same |
 //! | connect to anything else | as it is | as it is, from its own address |
 //!
 //! A Pod that has a network namespace of its own has nothing translated but Services' addresses and
@@ -191,6 +191,10 @@ impl SnapshotNetwork {
             return Ok(actual);
         }
         if let Some(service) = snapshot.service((remote.ip(), remote.port(), protocol)) {
+            if service.elsewhere && service.endpoints.is_empty() {
+                // Packets would be dropped; a guest need not wait to find out.
+                return Err(NetworkError::RemoteUnreachable(remote));
+            }
             let client = service.affinity.then(|| self.own[0]);
             let chosen = pick(service.endpoints.iter().copied(), client)
                 .map(|position| service.endpoints[position])

@@ -23,8 +23,8 @@
 //!
 //! [`DnsServer`] answers containers, and guests that speak DNS themselves.
 //!
-//! Deliberately absent: policy, traffic that stays on its node (`externalTrafficPolicy` and
-//! `internalTrafficPolicy`), and ways to other machines. They read the same rules when they come.
+//! Deliberately absent: network policy, and ways to other machines. They read the same rules when
+//! they come.
 
 mod addresses;
 mod aliases;
@@ -50,5 +50,5 @@ pub use guest::SnapshotNetwork;
 pub use host_ports::HostPort;
 pub use namespace::NamespaceError;
 pub use node::{Attached, FormChoice, NodeNetwork, NodeNetworkConfig, OpenError, ServiceFeed};
-pub use rules::{Rules, ServicePort, rules};
+pub use rules::{Lead, Place, Rules, ServicePort, rules};
 pub use zone::{Record, Zone, zone};

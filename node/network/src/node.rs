@@ -22,6 +22,7 @@ mod contents;
 mod dns;
 mod form;
 mod listeners;
+mod own;
 mod pods;
 mod services;
 
@@ -35,10 +36,9 @@ use std::time::Duration;
 use coracle_runtime::{Listener, PortDispatcher, Protocol};
 use futures::StreamExt;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -48,14 +48,15 @@ use crate::addresses::gateway;
 use crate::aliases::Aliases;
 use crate::dns::DnsServer;
 use crate::health_checks::{HealthChecks, checks};
-use crate::namespace::{NamespaceError, PodNamespace};
-use crate::node_ports::NodePorts;
-use crate::rules::{Rules, rules};
+use crate::namespace::PodNamespace;
+use crate::node_ports::{Here, NodePorts};
+use crate::rules::{Place, Rules, rules};
 use crate::service_rules::ServiceRules;
-use crate::snapshot::{Contents, Form, General};
+use crate::snapshot::{Contents, Form, General, Kept};
 use crate::zone::{Zone, zone};
 use bridges::Bridges;
 use form::{Ranges, choose};
+use own::range_path;
 use pods::Pool;
 
 pub use config::{NodeNetworkConfig, OpenError};
@@ -67,18 +68,6 @@ pub use services::ServiceFeed;
 /// Changes are gathered for so long before the snapshot is written: a rollout of hundreds of Pods
 /// costs a few writes, and nobody waits noticeably.
 const GATHER: Duration = Duration::from_millis(10);
-/// How long after a range could not be used it is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// Why a range cannot be the node's.
-#[derive(Debug, thiserror::Error)]
-enum RangeError {
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    #[error("the addresses cannot be kept: {0}")]
-    Record(#[from] io::Error),
-}
-
 /// The network of a node.
 pub struct NodeNetwork {
     config: NodeNetworkConfig,
@@ -88,6 +77,8 @@ pub struct NodeNetwork {
     pool: watch::Sender<Option<Arc<Pool>>>,
     listeners: Arc<RwLock<Listeners>>,
     changed: Notify,
+    /// What the last agent knew, until this one does.
+    kept: Mutex<Option<Kept>>,
     /// Until [`NodeNetwork::run`] takes it.
     dns: Mutex<Option<DnsServer>>,
 }
@@ -147,11 +138,13 @@ impl NodeNetwork {
             pool: watch::Sender::new(pool),
             listeners: Arc::new(RwLock::new(listeners)),
             changed: Notify::new(),
+            kept: Mutex::new(Kept::of(&snapshot_path(&config))),
             dns: Mutex::new(dns),
             config,
         };
+        let contents = network.contents(&Rules::default(), &Zone::unknown(&network.config.domain));
         network
-            .contents(&Rules::default(), &Zone::unknown(&network.config.domain))
+            .with_kept(contents)
             .publish(&network.snapshot_path())
             .map_err(|source| OpenError::Folder {
                 folder: network.config.directory.clone(),
@@ -235,7 +228,7 @@ impl NodeNetwork {
     /// The file that guests map.
     #[must_use]
     pub fn snapshot_path(&self) -> PathBuf {
-        self.config.directory.join("snapshot")
+        snapshot_path(&self.config)
     }
 
     /// The folder of the network, for whoever confines guests to what they need.
@@ -276,9 +269,16 @@ impl NodeNetwork {
         if let Some(server) = self.dns.lock().take() {
             dns.spawn(server.run(served.clone(), cancel.clone()));
         }
-        let learned = cancel
-            .run_until_cancelled(self.learn_range(client.clone()))
-            .await;
+        let mut own_node = own::follow(client.clone(), &self.config.node_name);
+        let mut place = Place {
+            node: self.config.node_name.clone(),
+            zone: None,
+        };
+        let learning = self.learn_range(&mut own_node, &mut place);
+        let learned = tokio::select! {
+            learned = cancel.run_until_cancelled(learning) => learned,
+            () = self.publish_own() => None,
+        };
         if learned.is_none() {
             return;
         }
@@ -289,7 +289,11 @@ impl NodeNetwork {
         let mut changes = feed.changes.chain(futures::stream::pending());
         let mut is_listed = false;
         let address = self.config.node_port_address;
-        let mut node_ports = NodePorts::new(address, self.listeners.clone(), dispatcher);
+        let here = Here {
+            node: self.config.node_address,
+            pods: self.pool.borrow().as_ref().map(|pool| pool.range),
+        };
+        let mut node_ports = NodePorts::new(address, here, self.listeners.clone(), dispatcher);
         let mut health_checks = HealthChecks::new(address);
         let service_rules = self.service_rules();
         loop {
@@ -297,6 +301,9 @@ impl NodeNetwork {
                 () = cancel.cancelled() => break,
                 () = self.changed.notified() => {}
                 _ = changes.next() => {}
+                Some(event) = own_node.next() => if !own::is_moved(&mut place, &event) {
+                    continue;
+                },
                 () = &mut listed, if !is_listed => is_listed = true,
                 Some(Ok(Err(error))) = dns.join_next() => {
                     tracing::error!(%error, "Pods have no DNS over the wire until the agent is started again");
@@ -322,15 +329,16 @@ impl NodeNetwork {
                     .map(AsRef::as_ref)
                     .collect::<Vec<&EndpointSlice>>(),
             );
-            let rules = rules(services.iter().copied(), slices.iter().copied());
+            let rules = rules(services.iter().copied(), slices.iter().copied(), &place);
             let zone = zone(
                 services.iter().copied(),
                 slices.iter().copied(),
                 &self.config.domain,
             );
-            if let Err(error) = self.contents(&rules, &zone).publish(&self.snapshot_path()) {
-                tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
+            if is_listed {
+                *self.kept.lock() = None;
             }
+            self.publish(&rules, &zone);
             let host_ports = self.host_ports();
             node_ports.update(&rules, &host_ports, self.form());
             if let Some(bridges) = &bridges {
@@ -384,63 +392,28 @@ impl NodeNetwork {
         }
     }
 
-    /// Waits for the range that the control plane gives the node.
-    async fn learn_range(self: &Arc<Self>, client: Client) {
-        let only =
-            watcher::Config::default().fields(&format!("metadata.name={}", self.config.node_name));
-        let mut nodes = watcher(Api::<Node>::all(client), only)
-            .default_backoff()
-            .boxed();
-        let mut refused = None;
+    /// Publishes what changes on the node itself, without end: Pods that were here before, and where
+    /// they listen, are told of also while the control plane is out of reach.
+    async fn publish_own(&self) {
         loop {
-            let event = match refused {
-                Some(_) => tokio::time::timeout(RETRY, nodes.next()).await.ok(),
-                None => Some(nodes.next().await),
-            };
-            let given = match event {
-                Some(None) => return,
-                Some(Some(Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)))) => {
-                    node.spec
-                        .and_then(|spec| spec.pod_cidr)
-                        .and_then(|range| range.parse().ok())
-                }
-                Some(Some(Ok(_))) => None,
-                Some(Some(Err(error))) => {
-                    tracing::warn!(%error, "the node's range is not known yet");
-                    None
-                }
-                // The one that did not work before.
-                None => refused,
-            };
-            let Some(range) = given else { continue };
-            let this = self.clone();
-            let used = tokio::task::spawn_blocking(move || this.use_range(range)).await;
-            match used {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, %range, "no Pod can start here, for the node's range cannot be used");
-                    refused = Some(range);
-                }
-                Err(error) => {
-                    tracing::error!(%error, %range, "taking the node's range panicked");
-                    refused = Some(range);
-                }
-            }
+            self.changed.notified().await;
+            self.publish(&Rules::default(), &Zone::unknown(&self.config.domain));
         }
     }
 
-    fn use_range(&self, range: IpNet) -> Result<(), RangeError> {
-        if self.pool.borrow().as_ref().map(|pool| pool.range) == Some(range) {
-            return Ok(());
+    fn publish(&self, rules: &Rules, zone: &Zone) {
+        let contents = self.with_kept(self.contents(rules, zone));
+        if let Err(error) = contents.publish(&self.snapshot_path()) {
+            tracing::error!(%error, "the network snapshot was not published; guests keep the last one");
         }
-        if let Some(namespace) = &self.namespace {
-            namespace.use_range(range)?;
+    }
+
+    /// With what the last agent knew in the place of what this one does not know yet.
+    fn with_kept(&self, contents: Contents) -> Contents {
+        match self.kept.lock().clone() {
+            Some(kept) => kept.put_into(contents),
+            None => contents,
         }
-        let pool = Pool::open(&self.config, range, self.namespace.as_deref())?;
-        std::fs::write(range_path(&self.config), range.to_string())?;
-        self.pool.send_replace(Some(pool));
-        self.changed.notify_one();
-        Ok(())
     }
 
     fn contents(&self, rules: &Rules, zone: &Zone) -> Contents {
@@ -474,8 +447,8 @@ impl NodeNetwork {
     }
 }
 
-fn range_path(config: &NodeNetworkConfig) -> PathBuf {
-    config.directory.join("range")
+fn snapshot_path(config: &NodeNetworkConfig) -> PathBuf {
+    config.directory.join("snapshot")
 }
 
 #[cfg(test)]

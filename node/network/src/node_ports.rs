@@ -18,6 +18,13 @@
 //!                                          its serving ended
 //! ```
 
+//!
+//! With `externalTrafficPolicy: Local` the node's own calls, and those of its Pods, go to any
+//! endpoint, and others to those on the node, if it has any. Where the kernel translates, it has
+//! sent those others on already, with their source addresses (`service_rules`); who comes to the
+//! agent is passed on under the node's. Of several nodes on one machine the first that opens a
+//! port has it.
+
 mod dispatch;
 mod tcp;
 mod udp;
@@ -28,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::{PortDispatcher, Protocol};
+use ipnet::IpNet;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,7 +43,7 @@ use tokio::task::JoinSet;
 use crate::balance::pick;
 use crate::host_ports::Published;
 use crate::node::Listeners;
-use crate::rules::Rules;
+use crate::rules::{Lead, Rules, ServicePort};
 use crate::snapshot::Form;
 use dispatch::Dispatch;
 
@@ -48,13 +56,53 @@ const CLOSE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Target {
+    /// Not none.
     endpoints: Vec<SocketAddr>,
+    /// Those for who calls from elsewhere, where they are not all.
+    for_elsewhere: Option<Vec<SocketAddr>>,
     affinity: bool,
+}
+
+impl Target {
+    /// None where nobody serves.
+    fn of(port: &ServicePort) -> Option<Self> {
+        let Lead::To(endpoints) = port.external_from_here() else {
+            return None;
+        };
+        let for_elsewhere = match port.external() {
+            Lead::To(some) => some,
+            Lead::Refused | Lead::Dropped => &[],
+        };
+        Some(Self {
+            endpoints: endpoints.to_vec(),
+            for_elsewhere: (for_elsewhere != endpoints).then(|| for_elsewhere.to_vec()),
+            affinity: port.affinity.is_some(),
+        })
+    }
+}
+
+/// Who calls from the node itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here {
+    /// The node's address.
+    pub(crate) node: IpAddr,
+    /// The range of its Pods.
+    pub(crate) pods: Option<IpNet>,
+}
+
+impl Here {
+    fn contains(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        client.is_loopback()
+            || client == self.node
+            || self.pods.is_some_and(|pods| pods.contains(&client))
+    }
 }
 
 /// The open NodePorts of a node.
 pub(crate) struct NodePorts {
     address: IpAddr,
+    here: Here,
     listeners: Arc<RwLock<Listeners>>,
     dispatcher: Option<Arc<dyn PortDispatcher>>,
     open: HashMap<(SocketAddr, Protocol), watch::Sender<Target>>,
@@ -64,11 +112,13 @@ pub(crate) struct NodePorts {
 impl NodePorts {
     pub(crate) fn new(
         address: IpAddr,
+        here: Here,
         listeners: Arc<RwLock<Listeners>>,
         dispatcher: Option<Arc<dyn PortDispatcher>>,
     ) -> Self {
         Self {
             address,
+            here,
             listeners,
             dispatcher,
             open: HashMap::new(),
@@ -82,31 +132,27 @@ impl NodePorts {
         let mut wanted: HashMap<_, _> = rules
             .ports
             .iter()
-            .filter(|port| !port.endpoints.is_empty())
             .filter_map(|port| {
-                let target = Target {
-                    endpoints: port.endpoints.clone(),
-                    affinity: port.affinity.is_some(),
-                };
                 let address = SocketAddr::new(self.address, port.node_port?);
-                Some(((address, port.protocol), (target, true)))
+                let target = Target::of(port)?;
+                Some(((address, port.protocol), (target, Some(port))))
             })
             .collect();
         for port in host_ports {
             if let Some(address) = port.listened(form) {
                 let target = Target {
                     endpoints: vec![port.target()],
+                    for_elsewhere: None,
                     affinity: false,
                 };
-                // Dispatches are named by ports of Services.
                 let wanted = wanted.entry((address, port.port.protocol));
-                wanted.or_insert((target, false));
+                wanted.or_insert((target, None));
             }
         }
         // A sender that is dropped ends its port's task.
         self.open.retain(|port, _| wanted.contains_key(port));
         while self.tasks.try_join_next().is_some() {}
-        for ((address, protocol), (target, is_of_service)) in wanted {
+        for ((address, protocol), (target, service)) in wanted {
             if let Some(sender) = self.open.get(&(address, protocol)) {
                 sender.send_if_modified(|current| {
                     let differs = *current != target;
@@ -115,15 +161,25 @@ impl NodePorts {
                 });
                 continue;
             }
+            if let Some(port) = service.filter(|port| port.external_is_local)
+                && form == Form::Virtual
+            {
+                let ServicePort {
+                    namespace, service, ..
+                } = port;
+                tracing::warn!(%address, %namespace, %service, "externalTrafficPolicy is Local, and clients go to the node's own endpoints; but Pods have virtual addresses, so that they may see the node's address in the place of the clients'");
+            }
             let (sender, receiver) = watch::channel(target);
             let forwarder = Forwarder {
                 address,
+                here: self.here,
                 listeners: self.listeners.clone(),
                 target: receiver,
             };
             match protocol {
                 Protocol::Tcp => {
-                    let dispatcher = self.dispatcher.clone().filter(|_| is_of_service);
+                    // Dispatches are named by ports of Services.
+                    let dispatcher = self.dispatcher.clone().filter(|_| service.is_some());
                     let dispatch = Dispatch::new(address.port(), dispatcher);
                     self.tasks.spawn(tcp::run(forwarder, dispatch));
                 }
@@ -150,6 +206,7 @@ impl NodePorts {
 #[derive(Clone)]
 struct Forwarder {
     address: SocketAddr,
+    here: Here,
     listeners: Arc<RwLock<Listeners>>,
     target: watch::Receiver<Target>,
 }
@@ -159,8 +216,8 @@ impl Forwarder {
     fn candidates(&self, protocol: Protocol, client: IpAddr) -> Vec<SocketAddr> {
         let target = self.target.borrow().clone();
         let listeners = self.listeners.read();
-        let mut reachable: Vec<(SocketAddr, SocketAddr)> = target
-            .endpoints
+        let mut reachable: Vec<(SocketAddr, SocketAddr)> = self
+            .endpoints(&target, client)
             .iter()
             .filter_map(|endpoint| Some((*endpoint, listeners.dial(protocol, *endpoint)?)))
             .collect();
@@ -176,9 +233,30 @@ impl Forwarder {
         chosen
     }
 
-    /// Says that the port cannot be served now, and waits a while.
-    async fn pause(&self, error: &std::io::Error) {
-        tracing::warn!(address = %self.address, %error, "a port of the machine cannot be served; trying again");
+    /// Whether a socket is still one to dial for a client.
+    fn serves(&self, protocol: Protocol, client: IpAddr, actual: SocketAddr) -> bool {
+        let target = self.target.borrow();
+        let listeners = self.listeners.read();
+        let mut endpoints = self.endpoints(&target, client).iter();
+        endpoints.any(|endpoint| listeners.dial(protocol, *endpoint) == Some(actual))
+    }
+
+    /// The endpoints that are for a client.
+    fn endpoints<'a>(&self, target: &'a Target, client: IpAddr) -> &'a [SocketAddr] {
+        match &target.for_elsewhere {
+            Some(endpoints) if !self.here.contains(client) => endpoints,
+            _ => &target.endpoints,
+        }
+    }
+
+    /// Says once that the port cannot be served now, for another node of the machine may have it for
+    /// long, and waits a while.
+    async fn pause(&self, error: &std::io::Error, is_said: &mut bool) {
+        if std::mem::replace(is_said, true) {
+            tracing::debug!(address = %self.address, %error, "a port of the machine can still not be served");
+        } else {
+            tracing::warn!(address = %self.address, %error, "a port of the machine cannot be served; trying again");
+        }
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -1,14 +1,45 @@
-//! Where a Service's address leads: a function of Services and EndpointSlices, and nothing else.
+//! Where a Service's address leads on a node: a function of Services, EndpointSlices, and where the
+//! node is.
 //!
-//! The rules are those of the Kubernetes documentation, "Virtual IPs and Service Proxies": ready
-//! endpoints serve; where none is ready, those that are terminating but still serving do.
+//! The rules are those of the Kubernetes documentation, "Virtual IPs and Service Proxies", and of
+//! kube-proxy where that is silent. Calls are of three kinds, which may go to different endpoints
+//! ([`Lead`]):
+//!
+//! | called | by | leads to |
+//! |---|---|---|
+//! | an address of the cluster | anybody | any endpoint; one of the node with `internalTrafficPolicy: Local` |
+//! | an address or a port for outside | a Pod of the node, the node | any endpoint, as if a balancer had it in between |
+//! | the same | anybody else | any endpoint; one of the node with `externalTrafficPolicy: Local` |
+//!
+//! A Service that names another proxy (`service.kubernetes.io/service-proxy-name`) is left to that,
+//! and a slice with `service.kubernetes.io/headless` leads nowhere. Both have their names all the
+//! same (`zone`).
 
-use std::collections::{BTreeMap, HashMap};
+mod endpoints;
+
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use coracle_runtime::Protocol;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::snapshot::Socket;
+use endpoints::{Chosen, choose};
+
+/// Names who proxies a Service, where it is not the cluster's own proxy.
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// Of slices that DNS alone reads.
+const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// Where the node is whose rules they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The node's name.
+    pub node: String,
+    /// Its zone (`topology.kubernetes.io/zone`), if that is known.
+    pub zone: Option<String>,
+}
 
 /// One port of one Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +54,68 @@ pub struct ServicePort {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
-    /// Addresses under which the Service is known; none for a headless one.
+    /// Addresses under which the cluster knows the Service; none for a headless one.
     pub addresses: Vec<IpAddr>,
+    /// Addresses under which it is called from outside (`externalIPs`).
+    pub external_addresses: Vec<IpAddr>,
     /// Port on every node, if it has one.
     pub node_port: Option<u16>,
     /// Seconds for which a client stays with an endpoint (`sessionAffinity: ClientIP`).
     pub affinity: Option<u32>,
-    /// Sockets that serve it, sorted. Empty: a connection is refused at once.
+    /// Sockets that serve it, sorted: of any node, the nearest where hints say so. Empty: there is
+    /// none anywhere.
     pub endpoints: Vec<SocketAddr>,
+    /// Sockets on the node that serve it, sorted.
+    pub local_endpoints: Vec<SocketAddr>,
+    /// Whether calls inside the cluster stay on their node (`internalTrafficPolicy: Local`).
+    pub internal_is_local: bool,
+    /// Whether calls from outside stay on the node that they come to
+    /// (`externalTrafficPolicy: Local`).
+    pub external_is_local: bool,
+}
+
+/// Where a call leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead<'a> {
+    /// To one of these, which are not none.
+    To(&'a [SocketAddr]),
+    /// Nowhere, for nobody serves: it is refused at once.
+    Refused,
+    /// Nowhere, for who serves is on other nodes: it is dropped.
+    Dropped,
+}
+
+impl ServicePort {
+    /// Where calls to its addresses in the cluster lead.
+    #[must_use]
+    pub fn internal(&self) -> Lead<'_> {
+        self.lead(self.internal_is_local)
+    }
+
+    /// Where calls from elsewhere to its addresses for outside, and to its port on the node, lead.
+    #[must_use]
+    pub fn external(&self) -> Lead<'_> {
+        self.lead(self.external_is_local)
+    }
+
+    /// Where those of the node itself and of its Pods lead.
+    #[must_use]
+    pub fn external_from_here(&self) -> Lead<'_> {
+        self.lead(false)
+    }
+
+    fn lead(&self, is_local: bool) -> Lead<'_> {
+        let endpoints = if is_local {
+            &self.local_endpoints
+        } else {
+            &self.endpoints
+        };
+        match endpoints.as_slice() {
+            [] if self.endpoints.is_empty() => Lead::Refused,
+            [] => Lead::Dropped,
+            some => Lead::To(some),
+        }
+    }
 }
 
 /// All ports of all Services, in the order of namespace, name, port.
@@ -38,19 +123,31 @@ pub struct ServicePort {
 pub struct Rules {
     /// The ports.
     pub ports: Vec<ServicePort>,
+    /// Where Services are called that another proxy has.
+    pub left: BTreeSet<Socket>,
 }
 
-/// The rules for these Services and slices.
+/// The rules of a node for these Services and slices.
 #[must_use]
 pub fn rules<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
+    place: &Place,
 ) -> Rules {
-    let slices = by_service(slices);
-    let mut ports: Vec<ServicePort> = services
-        .into_iter()
-        .flat_map(|service| service_ports(service, &slices))
-        .collect();
+    let slices = by_service(slices.into_iter().filter(|slice| leads_somewhere(slice)));
+    let (mut ports, mut left) = (Vec::new(), BTreeSet::new());
+    for service in services {
+        let own = service_ports(service, &slices, place);
+        if is_proxied(service) {
+            ports.extend(own);
+        } else {
+            let sockets = own.iter().flat_map(|port| {
+                let address = move |address: &IpAddr| (*address, port.port, port.protocol);
+                port.addresses.iter().map(address)
+            });
+            left.extend(sockets);
+        }
+    }
     ports.sort_by(|a, b| {
         (&a.namespace, &a.service, a.port, a.protocol, &a.port_name).cmp(&(
             &b.namespace,
@@ -60,7 +157,19 @@ pub fn rules<'a>(
             &b.port_name,
         ))
     });
-    Rules { ports }
+    Rules { ports, left }
+}
+
+/// Whether a Service is for us to proxy.
+pub(crate) fn is_proxied(service: &Service) -> bool {
+    let labels = service.metadata.labels.as_ref();
+    !labels.is_some_and(|labels| labels.contains_key(PROXY_NAME))
+}
+
+/// Whether a slice is for proxies, and not for DNS alone.
+pub(crate) fn leads_somewhere(slice: &EndpointSlice) -> bool {
+    let labels = slice.metadata.labels.as_ref();
+    !labels.is_some_and(|labels| labels.contains_key(HEADLESS))
 }
 
 /// Slices by namespace and name of their Service.
@@ -84,7 +193,11 @@ pub(crate) fn by_service<'a>(
     grouped
 }
 
-fn service_ports(service: &Service, slices: &SlicesByService<'_>) -> Vec<ServicePort> {
+fn service_ports(
+    service: &Service,
+    slices: &SlicesByService<'_>,
+    place: &Place,
+) -> Vec<ServicePort> {
     let (Some(namespace), Some(name), Some(spec)) = (
         service.metadata.namespace.as_deref(),
         service.metadata.name.as_deref(),
@@ -95,13 +208,16 @@ fn service_ports(service: &Service, slices: &SlicesByService<'_>) -> Vec<Service
     if spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
     }
-    let addresses: Vec<IpAddr> = spec
-        .cluster_ips
-        .iter()
-        .flatten()
-        .chain(spec.external_ips.iter().flatten())
-        .filter_map(|address| address.parse().ok())
-        .collect();
+    let parsed = |addresses: &Option<Vec<String>>| -> Vec<IpAddr> {
+        let addresses = addresses.iter().flatten();
+        let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+        addresses
+            .filter(|address| !address.is_unspecified())
+            .collect()
+    };
+    let addresses = parsed(&spec.cluster_ips);
+    let external_addresses = parsed(&spec.external_ips);
+    let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
         spec.session_affinity_config
             .as_ref()
@@ -118,64 +234,24 @@ fn service_ports(service: &Service, slices: &SlicesByService<'_>) -> Vec<Service
         .filter_map(|port| {
             let port_name = port.name.clone().unwrap_or_default();
             let protocol = protocol(port.protocol.as_deref())?;
+            let Chosen { anywhere, local } = choose(slices, &port_name, protocol, place);
             Some(ServicePort {
                 namespace: namespace.to_owned(),
                 service: name.to_owned(),
                 port: u16::try_from(port.port).ok()?,
                 protocol,
                 addresses: addresses.clone(),
+                external_addresses: external_addresses.clone(),
                 node_port: port.node_port.and_then(|port| u16::try_from(port).ok()),
                 affinity,
-                endpoints: endpoints(slices, &port_name, protocol),
+                endpoints: anywhere,
+                local_endpoints: local,
+                internal_is_local: is_local(&spec.internal_traffic_policy),
+                external_is_local: is_local(&spec.external_traffic_policy),
                 port_name,
             })
         })
         .collect()
-}
-
-fn endpoints(slices: &[&EndpointSlice], port_name: &str, protocol_of: Protocol) -> Vec<SocketAddr> {
-    // Whether the endpoint is ready, by its socket: two slices may name the same one while the
-    // controller moves it between them.
-    let mut found: BTreeMap<SocketAddr, bool> = BTreeMap::new();
-    for slice in slices {
-        let ports = slice.ports.iter().flatten().filter(|port| {
-            port.name.as_deref().unwrap_or_default() == port_name
-                && protocol(port.protocol.as_deref()) == Some(protocol_of)
-        });
-        for number in ports.filter_map(|port| u16::try_from(port.port?).ok()) {
-            for endpoint in slice.endpoints.iter().flatten() {
-                let Some(ready) = usable(endpoint) else {
-                    continue;
-                };
-                for address in endpoint.addresses.iter().filter_map(|a| a.parse().ok()) {
-                    let known = found.entry(SocketAddr::new(address, number)).or_default();
-                    *known |= ready;
-                }
-            }
-        }
-    }
-    let any_ready = found.values().any(|&ready| ready);
-    found
-        .into_iter()
-        .filter(|&(_, ready)| ready || !any_ready)
-        .map(|(socket, _)| socket)
-        .collect()
-}
-
-/// Whether an endpoint is ready (`true`) or at least still serves while it terminates (`false`).
-fn usable(endpoint: &Endpoint) -> Option<bool> {
-    let conditions = endpoint.conditions.clone().unwrap_or_default();
-    // An absent condition means ready (EndpointConditions in the API reference).
-    let ready = conditions.ready.unwrap_or(true);
-    let serving = conditions.serving.unwrap_or(ready);
-    let terminating = conditions.terminating.unwrap_or(false);
-    if ready {
-        Some(true)
-    } else if serving && terminating {
-        Some(false)
-    } else {
-        None
-    }
 }
 
 /// The protocol by its name in the API; absent means TCP. SCTP is not carried.
@@ -188,106 +264,4 @@ pub(crate) fn protocol(name: Option<&str>) -> Option<Protocol> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn service(spec: serde_json::Value) -> Service {
-        serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop"}, "spec": spec,
-        }))
-        .unwrap()
-    }
-
-    fn slice(ports: serde_json::Value, endpoints: serde_json::Value) -> EndpointSlice {
-        serde_json::from_value(json!({
-            "metadata": {
-                "name": "web-1", "namespace": "shop",
-                "labels": {"kubernetes.io/service-name": "web"},
-            },
-            "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
-        }))
-        .unwrap()
-    }
-
-    fn lead(service: &Service, slices: &[EndpointSlice]) -> Vec<String> {
-        rules([service], slices)
-            .ports
-            .iter()
-            .map(|port| {
-                let endpoints: Vec<_> = port.endpoints.iter().map(ToString::to_string).collect();
-                format!(
-                    "{:?} {} {:?} {:?} -> {}",
-                    port.addresses,
-                    port.port,
-                    port.node_port,
-                    port.affinity,
-                    endpoints.join(" ")
-                )
-            })
-            .collect()
-    }
-
-    #[test]
-    fn ready_endpoints_serve_under_the_named_port() {
-        let service = service(json!({
-            "clusterIP": "10.43.0.9", "clusterIPs": ["10.43.0.9"], "type": "NodePort",
-            "ports": [
-                {"name": "http", "port": 80, "nodePort": 30080},
-                {"name": "dns", "port": 53, "protocol": "UDP"},
-            ],
-        }));
-        let slices = [slice(
-            json!([
-                {"name": "http", "port": 8080, "protocol": "TCP"},
-                {"name": "dns", "port": 5353, "protocol": "UDP"},
-            ]),
-            json!([
-                {"addresses": ["10.42.0.3"], "conditions": {"ready": true}},
-                {"addresses": ["10.42.0.2"], "conditions": {}},
-                {"addresses": ["10.42.0.4"], "conditions": {"ready": false}},
-            ]),
-        )];
-        assert_eq!(
-            lead(&service, &slices),
-            [
-                "[10.43.0.9] 53 None None -> 10.42.0.2:5353 10.42.0.3:5353",
-                "[10.43.0.9] 80 Some(30080) None -> 10.42.0.2:8080 10.42.0.3:8080",
-            ]
-        );
-    }
-
-    #[test]
-    fn terminating_endpoints_serve_only_where_none_is_ready() {
-        let service = service(json!({
-            "clusterIPs": ["10.43.0.9"], "sessionAffinity": "ClientIP", "ports": [{"port": 80}],
-        }));
-        let ending = json!({
-            "addresses": ["10.42.0.5"],
-            "conditions": {"ready": false, "serving": true, "terminating": true},
-        });
-        let ready = json!({"addresses": ["10.42.0.6"]});
-        let ports = json!([{"port": 8080}]);
-        let both = [slice(ports.clone(), json!([ending, ready]))];
-        let only = [slice(ports, json!([ending]))];
-        assert_eq!(
-            lead(&service, &both),
-            ["[10.43.0.9] 80 None Some(10800) -> 10.42.0.6:8080"]
-        );
-        assert_eq!(
-            lead(&service, &only),
-            ["[10.43.0.9] 80 None Some(10800) -> 10.42.0.5:8080"]
-        );
-        assert_eq!(lead(&service, &[]), ["[10.43.0.9] 80 None Some(10800) -> "]);
-    }
-
-    #[test]
-    fn headless_has_no_address_and_external_name_no_port() {
-        let headless = service(json!({
-            "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 80}],
-        }));
-        assert_eq!(lead(&headless, &[]), ["[] 80 None None -> "]);
-        let external = service(json!({"type": "ExternalName", "externalName": "example.com"}));
-        assert!(lead(&external, &[]).is_empty());
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 //! read-only and looks up by binary search, so that a hundred processes share one copy and none
 //! decodes what it does not ask for. A reader notices a new file by its inode and change time
 //! (one `stat` for each question, less than a microsecond beside a connect). While the agent is
-//! down the last file serves.
+//! down the last file serves, and what it says of Services and names until the next agent knows
+//! (`kept`).
 //!
 //! Writing costs one pass over everything: about 60 bytes for a listener or a Service, 40 and its
 //! text for a name. The agent gathers changes for a moment before it writes.
@@ -14,6 +15,8 @@
 //! ```
 //! All numbers are little-endian; addresses take 16 bytes, IPv4 in its mapped form. A reader
 //! checks every offset: a damaged file gives wrong answers at worst, never a fault.
+
+mod kept;
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
@@ -26,6 +29,8 @@ use coracle_runtime::Protocol;
 use ipnet::IpNet;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use kept::Kept;
 
 const MAGIC: &[u8; 8] = b"coranet\0";
 /// Raised whenever a reader of the last one would misread or miss something.
@@ -43,6 +48,11 @@ const TEXT: usize = 7;
 
 /// Bytes of one record in each section.
 const SIZES: [usize; SECTIONS] = [1, 38, 32, 18, 20, 16, 22, 1];
+
+/// Of a Service: clients stay with their endpoints.
+const AFFINITY: u8 = 1;
+/// Of a Service without endpoints: there are some on other nodes.
+const ELSEWHERE: u8 = 2;
 
 /// What a Pod's address is on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +133,9 @@ pub struct Virtual {
     pub affinity: bool,
     /// Sockets in the Pods.
     pub endpoints: Vec<SocketAddr>,
+    /// Whether there are endpoints on other nodes, and none of them is for this one. To readers
+    /// who know nothing of it there are none at all.
+    pub elsewhere: bool,
 }
 
 /// The key of sockets: protocol, address and port.
@@ -187,7 +200,8 @@ impl Contents {
             }
             let out = &mut sections[SERVICES];
             put_socket(out, *socket);
-            out.push(u8::from(service.affinity));
+            let flag = |is_set, flag| if is_set { flag } else { 0 };
+            out.push(flag(service.affinity, AFFINITY) | flag(service.elsewhere, ELSEWHERE));
             put_number(out, first)?;
             put_number(out, service.endpoints.len())?;
             out.extend([0; 4]);
@@ -351,6 +365,10 @@ impl Snapshot {
     #[must_use]
     pub fn service(&self, socket: Socket) -> Option<Virtual> {
         let record = self.find(SERVICES, &socket_key(socket))?;
+        self.virtual_of(record)
+    }
+
+    fn virtual_of(&self, record: &[u8]) -> Option<Virtual> {
         let (first, count) = (number(record, 20)?, number(record, 24)?);
         let endpoints = (first..first.saturating_add(count))
             .map_while(|index| {
@@ -358,9 +376,11 @@ impl Snapshot {
                 Some(SocketAddr::new(address(record, 0)?, short(record, 16)?))
             })
             .collect();
+        let flags = record.get(19).copied().unwrap_or_default();
         Some(Virtual {
-            affinity: record.get(19) == Some(&1),
+            affinity: flags & AFFINITY != 0,
             endpoints,
+            elsewhere: flags & ELSEWHERE != 0,
         })
     }
 
@@ -371,7 +391,10 @@ impl Snapshot {
             let text = self.text(number(record, 0)?, number(record, 4)?)?;
             Some(text.cmp(name.as_bytes()))
         })?;
-        let record = self.record(NAMES, index)?;
+        self.answer_of(self.record(NAMES, index)?)
+    }
+
+    fn answer_of(&self, record: &[u8]) -> Option<Answer> {
         let (first, count) = (number(record, 8)?, number(record, 12)?);
         if record.get(16) == Some(&1) {
             let target = std::str::from_utf8(self.text(first, count)?).ok()?;

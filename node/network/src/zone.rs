@@ -103,9 +103,12 @@ pub fn zone<'a>(
         format!("dns-version.{}", zone.domain),
         Record::Text(SPECIFICATION.to_owned()),
     );
+    let mut own = BTreeMap::new();
     for service in services {
-        add_service(&mut zone, service, &slices);
+        add_service(&mut zone, &mut own, service, &slices);
     }
+    // The name of a Service's address is that Service's, whichever endpoints others say to have.
+    zone.names.extend(own);
     for records in zone.names.values_mut() {
         records.sort();
         records.dedup();
@@ -114,7 +117,13 @@ pub fn zone<'a>(
     zone
 }
 
-fn add_service(zone: &mut Zone, service: &Service, slices: &SlicesByService<'_>) {
+/// Adds the names of a Service; those of its own addresses to `own`.
+fn add_service(
+    zone: &mut Zone,
+    own: &mut BTreeMap<String, Vec<Record>>,
+    service: &Service,
+    slices: &SlicesByService<'_>,
+) {
     let (Some(namespace), Some(name), Some(spec)) = (
         service.metadata.namespace.as_deref(),
         service.metadata.name.as_deref(),
@@ -158,7 +167,8 @@ fn add_service(zone: &mut Zone, service: &Service, slices: &SlicesByService<'_>)
         }
     }
     for address in addresses {
-        zone.add(reverse(address), Record::Pointer(host.clone()));
+        let pointers = own.entry(reverse(address)).or_default();
+        pointers.push(Record::Pointer(host.clone()));
         zone.add(host.clone(), Record::Address(address));
     }
 }
@@ -335,6 +345,27 @@ mod tests {
                 "db.shop.svc.cluster.local [Address(10.42.0.2), Address(10.42.0.3)]",
             ]
         );
+    }
+
+    #[test]
+    fn nobody_names_a_services_address_by_having_an_endpoint_there() {
+        let web = service("web", json!({"clusterIPs": ["10.43.0.9"]}));
+        let thief = service("db", json!({"clusterIP": "None", "clusterIPs": ["None"]}));
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {
+                "name": "db-1", "namespace": "shop",
+                "labels": {"kubernetes.io/service-name": "db"},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.43.0.9"], "hostname": "bank"}],
+        }))
+        .unwrap();
+        let slices = [slice];
+        for services in [[&web, &thief], [&thief, &web]] {
+            let zone = zone(services, &slices, "cluster.local");
+            let pointer = Record::Pointer("web.shop.svc.cluster.local".into());
+            assert_eq!(zone.names["9.0.43.10.in-addr.arpa"], [pointer]);
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{
+    Endpoint, EndpointConditions, EndpointHints, EndpointSlice, ForNode, ForZone,
+};
 use kube::ResourceExt;
 
 use super::backend::{Backend, families, family, headless};
@@ -44,13 +46,15 @@ pub(super) fn plan(
         full: FULL,
         never_none: true,
     };
+    let spec = service.spec.as_ref();
+    let distribution = spec.and_then(|spec| spec.traffic_distribution.as_deref());
     for name in families {
         let mut groups = Groups::new();
         for backend in backends
             .iter()
             .filter(|backend| family(backend.address) == name)
         {
-            add(&mut groups, &backend.ports, endpoint(backend));
+            add(&mut groups, &backend.ports, endpoint(backend, distribution));
         }
         let existing = existing.iter().filter(|slice| slice.address_type == name);
         actions.extend(plan_family(
@@ -63,7 +67,7 @@ pub(super) fn plan(
     actions
 }
 
-fn endpoint(backend: &Backend) -> Endpoint {
+fn endpoint(backend: &Backend, distribution: Option<&str>) -> Endpoint {
     Endpoint {
         addresses: vec![backend.address.to_string()],
         conditions: Some(EndpointConditions {
@@ -71,12 +75,31 @@ fn endpoint(backend: &Backend) -> Endpoint {
             serving: Some(backend.serving),
             terminating: Some(backend.terminating),
         }),
+        hints: hints(backend, distribution),
         hostname: backend.hostname.clone(),
         node_name: backend.node.clone(),
         target_ref: Some(backend.target.clone()),
         zone: backend.zone.clone(),
         ..Endpoint::default()
     }
+}
+
+/// For whom an endpoint is, by the Service's `trafficDistribution`. One that is not ready is for
+/// nobody yet, or no longer.
+fn hints(backend: &Backend, distribution: Option<&str>) -> Option<EndpointHints> {
+    let by_node = match distribution? {
+        "PreferSameNode" => true,
+        // The first is what the second was called before.
+        "PreferClose" | "PreferSameZone" => false,
+        _ => return None,
+    };
+    let zone = backend.zone.clone().filter(|_| backend.ready);
+    let node = backend.node.clone().filter(|_| backend.ready && by_node);
+    let hints = EndpointHints {
+        for_zones: zone.map(|name| vec![ForZone { name }]),
+        for_nodes: node.map(|name| vec![ForNode { name }]),
+    };
+    (hints != EndpointHints::default()).then_some(hints)
 }
 
 fn labels(service: &Service) -> BTreeMap<String, String> {

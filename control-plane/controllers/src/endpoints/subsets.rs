@@ -31,16 +31,22 @@ pub(super) fn plan(
     backends: &[Backend],
     shown: Option<&Endpoints>,
 ) -> Option<Endpoints> {
-    let publish = service
-        .spec
-        .as_ref()
-        .and_then(|s| s.publish_not_ready_addresses)
-        == Some(true);
+    let spec = service.spec.as_ref();
+    let publish = spec.and_then(|s| s.publish_not_ready_addresses) == Some(true);
+    // A Pod without any port that the Service names is nowhere to be called.
+    let of_ports = spec.is_some_and(|s| s.ports.iter().flatten().next().is_some());
+    let callable = |b: &Backend| !b.ports.is_empty() || !of_ports && headless(service);
     // Endpoints know one family: the Service's first.
     let family_shown = families(service).into_iter().next().unwrap_or_default();
-    let wanted = |b: &&Backend| family(b.address) == family_shown && (publish || !b.terminating);
-    let all: Vec<_> = backends.iter().filter(wanted).collect();
+    let wanted = |b: &&Backend| {
+        family(b.address) == family_shown && (publish || !b.terminating) && callable(b)
+    };
+    let mut all: Vec<_> = backends.iter().filter(wanted).collect();
     let over = all.len() > FULL;
+    if over {
+        // Those that are left out are not ready, as far as there are such.
+        all.sort_by_key(|backend| !backend.ready);
+    }
     let mut subsets: BTreeMap<String, EndpointSubset> = BTreeMap::new();
     for backend in all.into_iter().take(FULL) {
         let subset = subsets.entry(format!("{:?}", backend.ports)).or_default();

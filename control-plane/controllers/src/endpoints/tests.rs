@@ -197,3 +197,106 @@ fn endpoints_tell_ready_from_not_ready() {
     assert!(subsets::ours(&endpoints));
     assert_eq!(subsets::plan(&service, &backends, Some(&endpoints)), None);
 }
+
+#[test]
+fn a_pod_without_the_services_ports_is_no_endpoint() {
+    let counted = |spec: Value, pods: &[Arc<Pod>]| -> usize {
+        let service = service(spec);
+        let endpoints = subsets::plan(&service, &backends(&service, pods), None).unwrap();
+        let subsets = endpoints.subsets.unwrap_or_default();
+        let addresses = subsets
+            .iter()
+            .flat_map(|subset| subset.addresses.iter().flatten());
+        addresses.count()
+    };
+    let mut other = (*pod(1, true)).clone();
+    other.spec.as_mut().unwrap().containers[0].ports = None;
+    let pods = [pod(0, true), Arc::new(other)];
+    assert_eq!(counted(json!({}), &pods), 1);
+    assert_eq!(counted(json!({"clusterIP": "None"}), &pods), 1);
+    // One that has no ports itself leads to Pods as such, if it has no address either.
+    assert_eq!(counted(json!({"clusterIP": "None", "ports": []}), &pods), 2);
+    assert_eq!(
+        counted(json!({"clusterIP": "10.43.0.9", "ports": []}), &pods),
+        0
+    );
+}
+
+#[test]
+fn those_that_are_ready_are_kept_where_there_are_too_many() {
+    let service = service(json!({}));
+    let pods: Vec<_> = (0..1100).map(|n| pod(n, n >= 200)).collect();
+    let endpoints = subsets::plan(&service, &backends(&service, &pods), None).unwrap();
+    let annotations = endpoints.metadata.annotations.unwrap();
+    assert_eq!(
+        annotations["endpoints.kubernetes.io/over-capacity"],
+        "truncated"
+    );
+    let subset = &endpoints.subsets.unwrap()[0];
+    let count = |list: &Option<Vec<_>>| list.as_ref().map_or(0, Vec::len);
+    assert_eq!(
+        (count(&subset.addresses), count(&subset.not_ready_addresses)),
+        (900, 100)
+    );
+}
+
+/// Whom a distribution of traffic says the endpoints of a ready Pod and of one that is not are for.
+type Hints = (Option<&'static str>, Option<&'static str>, Value);
+
+#[test]
+fn hints_follow_the_distribution_of_traffic() {
+    let (zones, nodes) = (json!([{"name": "z1"}]), json!([{"name": "n1"}]));
+    let both = json!({"forZones": zones, "forNodes": nodes});
+    let zone = json!({"forZones": zones});
+    let table: [Hints; 7] = [
+        (None, Some("z1"), Value::Null),
+        (Some("PreferClose"), Some("z1"), zone.clone()),
+        (Some("PreferSameZone"), Some("z1"), zone),
+        (Some("PreferSameNode"), Some("z1"), both),
+        (Some("PreferSameZone"), None, Value::Null),
+        (
+            Some("PreferSameNode"),
+            None,
+            json!({"forNodes": [{"name": "n1"}]}),
+        ),
+        (Some("example.com/other"), Some("z1"), Value::Null),
+    ];
+    let pods = [pod(0, true), pod(1, false)];
+    for (distribution, zone, expected) in table {
+        let service = service(json!({"trafficDistribution": distribution}));
+        let backends = backend::backends(&service, &pods, |_| zone.map(str::to_owned));
+        let actions = plan(&service, &backends, &[]);
+        let [Action::Create(slice)] = &actions[..] else {
+            panic!("one create expected: {actions:?}");
+        };
+        let hints: Vec<Value> = slice
+            .endpoints
+            .iter()
+            .flatten()
+            .map(|endpoint| serde_json::to_value(&endpoint.hints).unwrap())
+            .collect();
+        assert_eq!(hints, [expected, Value::Null], "{distribution:?} {zone:?}");
+    }
+}
+
+#[test]
+fn hints_go_when_the_distribution_does() {
+    let mut slices = Vec::new();
+    let pods = [pod(0, true)];
+    let mut show = |spec: Value| {
+        let service = service(spec);
+        let backends = backend::backends(&service, &pods, |_| Some("z1".to_owned()));
+        let actions = plan(&service, &backends, &slices);
+        apply(&mut slices, actions)
+    };
+    assert_eq!(show(json!({})), (1, 0, 0));
+    assert_eq!(
+        show(json!({"trafficDistribution": "PreferSameZone"})),
+        (0, 1, 0)
+    );
+    assert_eq!(
+        show(json!({"trafficDistribution": "PreferSameZone"})),
+        (0, 0, 0)
+    );
+    assert_eq!(show(json!({})), (0, 1, 0));
+}

@@ -25,6 +25,7 @@ pub(crate) mod client;
 mod forward;
 mod message;
 mod resolvers;
+mod shares;
 
 use std::future::Future;
 use std::io;
@@ -44,13 +45,18 @@ use self::answer::{Response, answer};
 use self::forward::{Forwarder, PATIENCE, framed, read_framed};
 use self::message::{MAX_QUERY, Refusal, Request, Transport, decode, encode};
 use self::resolvers::Resolvers;
+use self::shares::Shares;
 use crate::zone::Zone;
 
 /// Datagrams that wait for a resolver at a time. Past it, a client is told at once that its
 /// question failed.
 const WAITING: usize = 512;
+/// Those of one client: half, for guests that share a namespace ask under one address.
+const WAITING_OF_ONE: usize = WAITING / 2;
 /// Connections at a time. Past it, they wait to be accepted.
 const CONNECTIONS: usize = 128;
+/// Those of one client. Past it, they are closed.
+const CONNECTIONS_OF_ONE: usize = CONNECTIONS / 2;
 /// How long a client may take for a question or for taking its answer, before its connection is
 /// closed.
 const IDLE: Duration = Duration::from_secs(10);
@@ -247,6 +253,7 @@ fn rotate(answers: &mut [ResourceRecord], by: usize) {
 
 async fn serve_datagrams(socket: Arc<UdpSocket>, desk: Arc<Desk>) {
     let waiting = Arc::new(Semaphore::new(WAITING));
+    let shares = Shares::new(WAITING_OF_ONE);
     let mut tasks = JoinSet::new();
     let mut buffer = vec![0; MAX_QUERY];
     loop {
@@ -263,11 +270,13 @@ async fn serve_datagrams(socket: Arc<UdpSocket>, desk: Arc<Desk>) {
             Step::Silence => continue,
             Step::Reply(reply) => reply,
             Step::Ask(pending) => {
-                if let Ok(permit) = waiting.clone().try_acquire_owned() {
+                if let Some(share) = shares.take(client.ip())
+                    && let Ok(permit) = waiting.clone().try_acquire_owned()
+                {
                     let (socket, desk) = (socket.clone(), desk.clone());
                     tasks.spawn(async move {
                         let reply = desk.finish(*pending, Transport::Udp).await;
-                        drop(permit);
+                        drop((permit, share));
                         send(&socket, &reply, client).await;
                     });
                     continue;
@@ -289,18 +298,23 @@ async fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
 
 async fn serve_connections(listener: TcpListener, desk: Arc<Desk>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let shares = Shares::new(CONNECTIONS_OF_ONE);
     let mut tasks = JoinSet::new();
     // The semaphore is never closed.
     while let Ok(permit) = connections.clone().acquire_owned().await {
         while tasks.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, client)) => {
+                let Some(share) = shares.take(client.ip()) else {
+                    tracing::debug!(%client, "a client has too many DNS connections");
+                    continue;
+                };
                 let desk = desk.clone();
                 tasks.spawn(async move {
                     if let Err(error) = serve_connection(stream, &desk).await {
                         tracing::debug!(%error, %client, "a DNS connection ended");
                     }
-                    drop(permit);
+                    drop((permit, share));
                 });
             }
             Err(error) => {

@@ -22,6 +22,7 @@ pub(super) fn contents() -> Contents {
     let service = |endpoints: &[&str]| Virtual {
         affinity: false,
         endpoints: endpoints.iter().map(|e| socket(e)).collect(),
+        elsewhere: false,
     };
     Contents {
         general: General {
@@ -94,6 +95,7 @@ fn a_pod_with_a_namespace_of_its_own_says_addresses_as_they_are() {
     let own_port = Virtual {
         affinity: false,
         endpoints: vec![socket("10.42.0.130:80")],
+        elsewhere: false,
     };
     contents.services.insert(key("10.43.0.13:80"), own_port);
     contents.publish(&path).unwrap();
@@ -396,6 +398,26 @@ fn in_a_namespace_callers_are_who_they_are() {
 }
 
 #[test]
+fn a_service_that_stays_on_the_node_and_has_nobody_there_is_unreachable() {
+    for mut contents in [contents(), namespaced()] {
+        let service = Virtual {
+            affinity: false,
+            endpoints: Vec::new(),
+            elsewhere: true,
+        };
+        contents.services.insert(key("10.43.0.14:80"), service);
+        let (_folder, network) = network_of(&contents);
+        let called = socket("10.43.0.14:80");
+        assert_eq!(
+            network
+                .connect(Protocol::Tcp, called)
+                .map(|peer| peer.actual),
+            Err(NetworkError::RemoteUnreachable(called))
+        );
+    }
+}
+
+#[test]
 fn no_service_leads_to_a_localhost() {
     for mut contents in [contents(), namespaced()] {
         contents
@@ -404,6 +426,7 @@ fn no_service_leads_to_a_localhost() {
         let service = Virtual {
             affinity: false,
             endpoints: vec![socket("127.42.0.3:7001")],
+            elsewhere: false,
         };
         contents.services.insert(key("10.43.0.99:80"), service);
         let (_folder, network) = network_of(&contents);

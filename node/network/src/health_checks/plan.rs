@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
-use crate::rules::by_service;
+use crate::rules::{by_service, is_proxied, leads_somewhere};
 
 /// What is answered at a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub(crate) fn checks<'a>(
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
     node: &str,
 ) -> BTreeMap<u16, Check> {
-    let mut asked: Vec<(u16, &str, &str)> = services.into_iter().filter_map(asked_at).collect();
+    let services = services.into_iter().filter(|service| is_proxied(service));
+    let mut asked: Vec<(u16, &str, &str)> = services.filter_map(asked_at).collect();
     if asked.is_empty() {
         // Most clusters have no such Service.
         return BTreeMap::new();
@@ -33,7 +34,7 @@ pub(crate) fn checks<'a>(
     // The API server gives a port to one Service. If two have it all the same, it stays with one.
     asked.sort_unstable();
     asked.dedup_by_key(|(port, ..)| *port);
-    let slices = by_service(slices);
+    let slices = by_service(slices.into_iter().filter(|slice| leads_somewhere(slice)));
     let check = |(port, namespace, service): (u16, &str, &str)| {
         let slices = slices.get(&(namespace, service));
         let check = Check {
@@ -235,5 +236,26 @@ mod tests {
             .collect();
         let want = [(30000, "web".to_owned(), 1), (30001, "other".to_owned(), 0)];
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn another_proxys_service_is_not_ours_to_speak_of() {
+        let mut web = service("web", "LoadBalancer", "Local", json!(30000));
+        let ready = endpoint("10.42.0.2", "one", json!({"ready": true}));
+        let mut slices = [slice(json!([{"port": 8080}]), json!([ready]))];
+        let count = |web: &Service, slices: &[EndpointSlice]| -> Option<usize> {
+            let checks = checks([web], slices, "one");
+            checks.get(&30000).map(|check| check.local_endpoints)
+        };
+        assert_eq!(count(&web, &slices), Some(1));
+        let labels = slices[0].metadata.labels.get_or_insert_default();
+        labels.insert("service.kubernetes.io/headless".into(), String::new());
+        assert_eq!(count(&web, &slices), Some(0));
+        let labels = web.metadata.labels.get_or_insert_default();
+        labels.insert(
+            "service.kubernetes.io/service-proxy-name".into(),
+            "other".into(),
+        );
+        assert_eq!(count(&web, &slices), None);
     }
 }

@@ -30,6 +30,7 @@ const NFTA_CT_DIRECTION: u16 = 3;
 const NFTA_NG_DREG: u16 = 1;
 const NFTA_NG_MODULUS: u16 = 2;
 const NFTA_NG_TYPE: u16 = 3;
+const NFTA_NG_OFFSET: u16 = 4;
 const NFTA_LOOKUP_SET: u16 = 1;
 const NFTA_LOOKUP_SREG: u16 = 2;
 const NFTA_LOOKUP_DREG: u16 = 3;
@@ -234,12 +235,13 @@ impl Rule {
         })
     }
 
-    /// A random number below `count`, which is not 0.
-    pub(crate) fn random(self, register: u32, count: u32) -> Self {
+    /// A random number of the `count` from `first` on; these are not none.
+    pub(crate) fn random(self, register: u32, first: u32, count: u32) -> Self {
         self.add("numgen", |data| {
             data.network(NFTA_NG_DREG, at(register))
                 .network(NFTA_NG_MODULUS, count)
                 .network(NFTA_NG_TYPE, NFT_NG_RANDOM)
+                .network(NFTA_NG_OFFSET, first)
         })
     }
 

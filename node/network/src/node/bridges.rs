@@ -178,7 +178,7 @@ async fn connect(
 
 async fn pass(address: SocketAddr, actual: SocketAddr) -> io::Result<()> {
     let socket = UdpSocket::bind(address).await?;
-    relay::datagrams::pass(socket, |_| Some(actual)).await
+    relay::datagrams::pass(socket, |_| Some(actual), |_, _| true).await
 }
 
 #[cfg(test)]

@@ -3,22 +3,42 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::rules::Rules;
+use crate::rules::{Lead, Rules, ServicePort};
 use crate::snapshot::{Answer, Socket, Virtual};
 use crate::zone::{Record, Zone};
 
-/// Services by their addresses.
+/// Services by their addresses. Those in the cluster go before those that a Service only claims to
+/// have outside, and of two Services with one address the first has it.
 pub(super) fn services(rules: &Rules) -> BTreeMap<Socket, Virtual> {
-    let ports = rules.ports.iter().flat_map(|port| {
-        port.addresses.iter().map(|address| {
-            let service = Virtual {
-                affinity: port.affinity.is_some(),
-                endpoints: port.endpoints.clone(),
-            };
-            ((*address, port.port, port.protocol), service)
-        })
-    });
-    ports.collect()
+    let mut services = BTreeMap::new();
+    for port in &rules.ports {
+        for address in &port.addresses {
+            let socket = (*address, port.port, port.protocol);
+            let service = || to_guests(port, port.internal());
+            services.entry(socket).or_insert_with(service);
+        }
+    }
+    for port in &rules.ports {
+        for address in &port.external_addresses {
+            let socket = (*address, port.port, port.protocol);
+            // The node's Pods are not from outside.
+            let service = || to_guests(port, port.external_from_here());
+            services.entry(socket).or_insert_with(service);
+        }
+    }
+    services
+}
+
+fn to_guests(port: &ServicePort, lead: Lead<'_>) -> Virtual {
+    let endpoints = match lead {
+        Lead::To(endpoints) => endpoints,
+        Lead::Refused | Lead::Dropped => &[],
+    };
+    Virtual {
+        affinity: port.affinity.is_some(),
+        endpoints: endpoints.to_vec(),
+        elsewhere: lead == Lead::Dropped,
+    }
 }
 
 /// Names that have addresses.
@@ -60,5 +80,60 @@ mod tests {
         assert_eq!(answer(std::slice::from_ref(&srv)), None);
         let address = Record::Address("10.42.0.2".parse().unwrap());
         assert!(answer(&[srv, address]).is_some());
+    }
+
+    fn port(address: &str, external: &[&str], endpoints: &[&str]) -> ServicePort {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        ServicePort {
+            namespace: "shop".into(),
+            service: "web".into(),
+            port_name: String::new(),
+            port: 80,
+            protocol: coracle_runtime::Protocol::Tcp,
+            addresses: addresses(&[address]),
+            external_addresses: addresses(external),
+            node_port: None,
+            affinity: None,
+            endpoints: endpoints.iter().map(|e| e.parse().unwrap()).collect(),
+            local_endpoints: Vec::new(),
+            internal_is_local: false,
+            external_is_local: false,
+        }
+    }
+
+    #[test]
+    fn guests_are_told_where_calls_of_their_node_lead() {
+        let mut one = port(
+            "10.43.0.9",
+            &["203.0.113.5", "10.43.0.1"],
+            &["10.42.1.2:80"],
+        );
+        one.internal_is_local = true;
+        one.external_is_local = true;
+        let rules = Rules {
+            ports: vec![one, port("10.43.0.1", &[], &["10.42.1.3:80"])],
+            ..Rules::default()
+        };
+        let services = services(&rules);
+        let told: Vec<String> = services
+            .iter()
+            .map(|((address, port, _), service)| {
+                let Virtual {
+                    endpoints,
+                    elsewhere,
+                    ..
+                } = service;
+                format!("{address}:{port} {endpoints:?} {elsewhere}")
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                // It is the other's, whoever claims it.
+                "10.43.0.1:80 [10.42.1.3:80] false",
+                "10.43.0.9:80 [] true",
+                "203.0.113.5:80 [10.42.1.2:80] false",
+            ]
+        );
     }
 }

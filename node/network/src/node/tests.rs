@@ -2,6 +2,8 @@ use coracle_runtime::{Attachment, PodIdentity};
 
 use super::*;
 
+mod restarts;
+
 fn config(folder: &Path) -> NodeNetworkConfig {
     NodeNetworkConfig {
         directory: folder.to_owned(),

@@ -36,6 +36,11 @@ impl Dispatch {
         target: &Target,
     ) -> Option<BoxFuture<'static, ()>> {
         let dispatcher = self.dispatcher.clone()?;
+        if target.for_elsewhere.is_some() {
+            // A process has one list of endpoints for all who call.
+            self.withdraw().await;
+            return None;
+        }
         let backends = PortBackends {
             port: self.port,
             endpoints: target.endpoints.clone(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use coracle_runtime::Protocol;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,7 @@ const CONNECTIONS: usize = 4096;
 
 /// Serves the port until its target's sender is gone.
 pub(super) async fn run(mut forwarder: Forwarder, mut dispatch: Dispatch) {
+    let mut is_said = false;
     loop {
         let socket = match bind(&forwarder) {
             Ok(socket) => socket,
@@ -25,13 +27,13 @@ pub(super) async fn run(mut forwarder: Forwarder, mut dispatch: Dispatch) {
                 let gone = async move { while closed.changed().await.is_ok() {} };
                 tokio::select! {
                     () = gone => return,
-                    () = forwarder.pause(&error) => continue,
+                    () = forwarder.pause(&error, &mut is_said) => continue,
                 }
             }
         };
         match serve(&mut forwarder, &mut dispatch, &socket).await {
             Ok(()) => return,
-            Err(error) => forwarder.pause(&error).await,
+            Err(error) => forwarder.pause(&error, &mut is_said).await,
         }
     }
 }
@@ -96,4 +98,6 @@ async fn forward(forwarder: Forwarder, stream: TcpStream, client: IpAddr) {
             Err(error) => tracing::debug!(%actual, %error, "an endpoint did not answer"),
         }
     }
+    // There is nobody: the nearest to a refusal, now that the kernel has accepted.
+    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
 }

@@ -21,7 +21,11 @@ fn open(dispatcher: Option<Arc<dyn PortDispatcher>>) -> NodePorts {
         &[],
     );
     let listeners = Arc::new(RwLock::new(listeners));
-    NodePorts::new([127, 0, 0, 1].into(), listeners, dispatcher)
+    let here = Here {
+        node: [127, 0, 0, 1].into(),
+        pods: Some(range("10.42.3.0/24")),
+    };
+    NodePorts::new([127, 0, 0, 1].into(), here, listeners, dispatcher)
 }
 
 /// A port that was free a moment ago.
@@ -39,10 +43,15 @@ fn rules_for(port: u16, protocol: Protocol, endpoints: &[SocketAddr]) -> Rules {
             port: 80,
             protocol,
             addresses: Vec::new(),
+            external_addresses: Vec::new(),
             node_port: Some(port),
             affinity: None,
             endpoints: endpoints.to_vec(),
+            local_endpoints: endpoints.to_vec(),
+            internal_is_local: false,
+            external_is_local: false,
         }],
+        ..Rules::default()
     }
 }
 
@@ -286,5 +295,84 @@ async fn a_port_of_a_pod_is_opened_and_closed() {
     until(port, Some("one")).await;
     node_ports.update(&Rules::default(), &[], Form::Virtual);
     until(port, None).await;
+    node_ports.close().await;
+}
+
+type Candidates = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+#[tokio::test]
+async fn who_calls_from_elsewhere_stays_on_the_node() {
+    let endpoint = |address: &&str| -> SocketAddr { format!("{address}:80").parse().unwrap() };
+    let (here, there) = ("192.0.2.8", "192.0.2.9");
+    let local: &[&str] = &["192.0.2.8"];
+    let all: &[&str] = &["192.0.2.8", "192.0.2.9"];
+    let mut port = rules_for(30080, Protocol::Tcp, &[endpoint(&here), endpoint(&there)])
+        .ports
+        .remove(0);
+    port.local_endpoints = vec![endpoint(&here)];
+    let candidates = |port: &ServicePort, client: &str| -> Vec<SocketAddr> {
+        let ports = open(None);
+        let (_sender, target) = watch::channel(Target::of(port).unwrap());
+        let forwarder = Forwarder {
+            address: endpoint(&"127.0.0.1"),
+            here: ports.here,
+            listeners: ports.listeners.clone(),
+            target,
+        };
+        let client = client.parse().unwrap();
+        let mut candidates = forwarder.candidates(Protocol::Tcp, client);
+        candidates.sort();
+        candidates
+    };
+    let table: [Candidates; 4] = [
+        ("127.0.0.1", all, local),
+        ("10.42.3.7", all, local),
+        ("10.42.4.7", local, local),
+        ("198.51.100.7", local, local),
+    ];
+    for (client, of_both, of_local) in table {
+        let sockets =
+            |addresses: &[&str]| -> Vec<SocketAddr> { addresses.iter().map(endpoint).collect() };
+        port.external_is_local = true;
+        assert_eq!(candidates(&port, client), sockets(of_both), "{client}");
+        port.external_is_local = false;
+        assert_eq!(candidates(&port, client), sockets(all), "{client}");
+        let mut only = port.clone();
+        only.external_is_local = true;
+        only.endpoints = only.local_endpoints.clone();
+        assert_eq!(candidates(&only, client), sockets(of_local), "{client}");
+    }
+    // With none on the node there is nobody for who is elsewhere.
+    port.external_is_local = true;
+    port.local_endpoints.clear();
+    assert_eq!(candidates(&port, "198.51.100.7"), []);
+    assert_eq!(candidates(&port, "127.0.0.1").len(), 2);
+}
+
+#[tokio::test]
+async fn a_process_does_not_get_a_port_that_leads_some_elsewhere() {
+    let (one, _one) = answering("one").await;
+    let (two, _two) = answering("two").await;
+    let port = free_port().await;
+    let process = Arc::new(OneProcess::default());
+    process.endpoints.lock().extend([one, two]);
+    let mut node_ports = open(Some(process.clone()));
+    let mut rules = rules_for(port, Protocol::Tcp, &[one, two]);
+    update(&mut node_ports, &rules);
+    until(port, Some("process")).await;
+    // The test calls from the node itself, which goes to both.
+    rules.ports[0].external_is_local = true;
+    rules.ports[0].local_endpoints = vec![one];
+    update(&mut node_ports, &rules);
+    until(port, Some("two")).await;
+    until(port, Some("one")).await;
+    assert_eq!(*process.withdrawn.lock(), [port]);
+    rules.ports[0].local_endpoints = vec![one, two];
+    update(&mut node_ports, &rules);
+    until(port, Some("process")).await;
     node_ports.close().await;
 }

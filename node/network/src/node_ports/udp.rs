@@ -13,9 +13,10 @@ pub(super) async fn run(forwarder: Forwarder) {
     let mut closed = forwarder.target.clone();
     let gone = async move { while closed.changed().await.is_ok() {} };
     let served = async {
+        let mut is_said = false;
         loop {
             if let Err(error) = serve(&forwarder).await {
-                forwarder.pause(&error).await;
+                forwarder.pause(&error, &mut is_said).await;
             }
         }
     };
@@ -31,5 +32,7 @@ async fn serve(forwarder: &Forwarder) -> io::Result<()> {
         let candidates = forwarder.candidates(Protocol::Udp, client);
         candidates.first().copied()
     };
-    relay::datagrams::pass(socket, choose).await
+    // A client that keeps sending would have an endpoint that is gone for ever.
+    let serves = |client, actual| forwarder.serves(Protocol::Udp, client, actual);
+    relay::datagrams::pass(socket, choose, serves).await
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use coracle_runtime::Protocol;
 use ipnet::Ipv4Net;
 
-use super::plan::{Choice, Frame, Frontend, Step, Table};
+use super::plan::{Calls, Choice, Frame, Frontend, Step, Table};
 use crate::namespace::{HOST_END, LINK_GROUP};
 use crate::nftables::{
     ADDRESS, Batch, Comparison, Data, Element, Field, Held, Hook, PORT, PROTOCOL, Rule, SCRATCH,
@@ -30,6 +30,13 @@ const CLIENTS: u32 = 1 << 16;
 
 const FRONTENDS: Set = Set {
     name: "frontends",
+    key: &[ADDRESS, PROTOCOL, PORT],
+    data: Data::Chain,
+    filled_by_rules: None,
+};
+/// For calls from elsewhere that do not go by the other one. Ports of the machine are at `0.0.0.0`.
+const ELSEWHERE: Set = Set {
+    name: "elsewhere",
     key: &[ADDRESS, PROTOCOL, PORT],
     data: Data::Chain,
     filled_by_rules: None,
@@ -66,24 +73,24 @@ const HOST_PORTS: Set = Set {
     data: Data::Parts(&[ADDRESS, PORT]),
     filled_by_rules: None,
 };
-const SETS: [Set; 6] = [FRONTENDS, ENDPOINTS, MEMBERS, STICKY, HAIRPINS, HOST_PORTS];
+const SETS: [Set; 7] = [
+    FRONTENDS, ELSEWHERE, ENDPOINTS, MEMBERS, STICKY, HAIRPINS, HOST_PORTS,
+];
 
 const SERVICES: &str = "services";
 const FRONTEND: [Field; 3] = [Field::Destination, Field::Protocol, Field::DestinationPort];
-const FRONTEND_AND_NUMBER: [Field; 4] = [
-    Field::Destination,
-    Field::Protocol,
-    Field::DestinationPort,
-    Field::Scratch,
-];
-const CLIENT_AND_FRONTEND: [Field; 4] = [
-    Field::Source,
-    Field::Destination,
-    Field::Protocol,
-    Field::DestinationPort,
-];
 /// The first register behind a key of four parts.
 const BEHIND: u32 = 4;
+
+/// Loads what is called, as the maps have it, into registers from `first` on.
+fn called(rule: Rule, first: u32, calls: Calls) -> Rule {
+    match calls {
+        Calls::Any | Calls::FromElsewhere => rule.load(first, &FRONTEND),
+        Calls::ToMachine => rule
+            .put(first, Ipv4Addr::UNSPECIFIED)
+            .load(first + 1, &FRONTEND[1..]),
+    }
+}
 
 /// Has a table that is there drop what it would refuse. A packet that is on its way through it when
 /// another takes its place finds nothing in it any more, and is sent again.
@@ -126,8 +133,15 @@ pub(super) fn frame(batch: &mut Batch, frame: &Frame, answers_machine: bool) {
     if answers_machine {
         batch.nat_chain(name, "others", Hook::Prerouting, DSTNAT);
         // Another node's Pods are that node's, also while it has no table.
-        let from_elsewhere = Rule::new().came_by_group(Comparison::IsNot, LINK_GROUP);
-        batch.rule(name, "others", &from_elsewhere.go_to(SERVICES));
+        let from_elsewhere = || Rule::new().came_by_group(Comparison::IsNot, LINK_GROUP);
+        let to_machine = from_elsewhere().sent_to_machine();
+        for rule in [
+            called(from_elsewhere(), 0, Calls::FromElsewhere).go_by(ELSEWHERE.name, 0),
+            called(to_machine, 0, Calls::ToMachine).go_by(ELSEWHERE.name, 0),
+            from_elsewhere().go_to(SERVICES),
+        ] {
+            batch.rule(name, "others", &rule);
+        }
         batch.nat_chain(name, "machine", Hook::Output, DSTNAT);
         batch.rule(name, "machine", &Rule::new().go_to(SERVICES));
     }
@@ -144,11 +158,8 @@ const SOURCES_CHAIN: &str = "sources";
 fn machine_ports(batch: &mut Batch, table: &str) {
     let chain = HOST_PORTS.name;
     batch.chain(table, chain);
-    let of_address = Rule::new().load(0, &FRONTEND);
-    let of_all = Rule::new()
-        .put(0, Ipv4Addr::UNSPECIFIED)
-        .load(1, &FRONTEND[1..]);
-    for port in [of_address, of_all] {
+    for calls in [Calls::Any, Calls::ToMachine] {
+        let port = called(Rule::new(), 0, calls);
         batch.rule(table, chain, &port.look_up(chain, 0, 0).send_to(0, 1));
     }
     let hooks = [
@@ -205,45 +216,33 @@ fn sources(frame: &Frame, answers_machine: bool) -> Vec<Rule> {
 
 /// The rules of a choice.
 fn rules(choice: Choice) -> Vec<Rule> {
-    let to_endpoint = || {
-        Rule::new()
-            .load(0, &FRONTEND_AND_NUMBER)
-            .look_up(ENDPOINTS.name, 0, 0)
-            .send_to(0, 1)
-    };
-    let draw = |count| Rule::new().random(0, count).keep(0);
     let mut rules = match choice {
         Choice::Refuse => return Vec::new(),
-        Choice::Random(count) => vec![draw(count), to_endpoint()],
-        Choice::Sticky { count, seconds } => {
-            let member = || {
-                Rule::new()
-                    .load(0, &FRONTEND_AND_NUMBER)
-                    .look_up(MEMBERS.name, 0, 0)
-                    .keep(0)
-            };
-            let client = || {
-                Rule::new()
-                    .load(0, &CLIENT_AND_FRONTEND)
-                    .load(BEHIND, &[Field::Scratch])
-            };
+        Choice::Drop => Vec::new(),
+        Choice::Leave => return vec![Rule::new().accept()],
+        Choice::Random(calls, count) => vec![draw(calls, count), to_endpoint(calls)],
+        Choice::Sticky {
+            calls,
+            count,
+            seconds,
+        } => {
+            let member = || numbered_of(calls).look_up(MEMBERS.name, 0, 0).keep(0);
+            let of_client = || called(Rule::new().load(0, &[Field::Source]), 1, calls);
+            let client = || of_client().load(BEHIND, &[Field::Scratch]);
             let remember = || client().remember(STICKY.name, 0, BEHIND, seconds);
-            let recall = Rule::new()
-                .load(0, &CLIENT_AND_FRONTEND)
-                .look_up(STICKY.name, 0, 0)
-                .keep(0);
+            let recall = of_client().look_up(STICKY.name, 0, 0).keep(0);
             vec![
-                draw(count),
+                draw(calls, count),
                 member(),
                 remember(),
                 recall,
-                to_endpoint(),
+                to_endpoint(calls),
                 // That endpoint is gone.
                 client().forget(STICKY.name, 0, BEHIND),
-                draw(count),
+                draw(calls, count),
                 member(),
                 remember(),
-                to_endpoint(),
+                to_endpoint(calls),
             ]
         }
     };
@@ -251,6 +250,21 @@ fn rules(choice: Choice) -> Vec<Rule> {
     // and must not go on as if the address were somebody's.
     rules.push(Rule::new().drop());
     rules
+}
+
+fn draw(calls: Calls, count: u32) -> Rule {
+    Rule::new().random(0, calls.first(), count).keep(0)
+}
+
+fn to_endpoint(calls: Calls) -> Rule {
+    numbered_of(calls)
+        .look_up(ENDPOINTS.name, 0, 0)
+        .send_to(0, 1)
+}
+
+/// Loads what is called and the number that is kept.
+fn numbered_of(calls: Calls) -> Rule {
+    called(Rule::new(), 0, calls).load(3, &[Field::Scratch])
 }
 
 /// The steps, those of one kind together.
@@ -270,6 +284,7 @@ pub(super) fn steps(batch: &mut Batch, table: &str, steps: &[Step]) {
                 these.iter().for_each(|step| choice(batch, table, step));
             }
             Step::RemoveFrontend(_) => batch.remove_elements(table, FRONTENDS.name, &elements),
+            Step::RemoveElsewhere(_) => batch.remove_elements(table, ELSEWHERE.name, &elements),
             Step::RemoveMember(..) => batch.remove_elements(table, MEMBERS.name, &elements),
             Step::RemoveEndpoint(..) => batch.remove_elements(table, ENDPOINTS.name, &elements),
             Step::RemoveHostPort(_) => batch.remove_elements(table, HOST_PORTS.name, &elements),
@@ -279,6 +294,7 @@ pub(super) fn steps(batch: &mut Batch, table: &str, steps: &[Step]) {
             Step::AddEndpoint(..) => batch.add_elements(table, ENDPOINTS.name, &elements),
             Step::AddMember(..) => batch.add_elements(table, MEMBERS.name, &elements),
             Step::AddFrontend(..) => batch.add_elements(table, FRONTENDS.name, &elements),
+            Step::AddElsewhere(..) => batch.add_elements(table, ELSEWHERE.name, &elements),
         }
     }
 }
@@ -301,11 +317,11 @@ fn choice(batch: &mut Batch, table: &str, step: &Step) {
 fn element(step: &Step) -> Option<Element> {
     let (key, data) = match *step {
         Step::AddChoice(_) | Step::RemoveChoice(_) => return None,
-        Step::RemoveFrontend(frontend) | Step::RemoveHostPort(frontend) => {
-            (self::frontend(frontend), Held::Nothing)
-        }
+        Step::RemoveFrontend(frontend)
+        | Step::RemoveElsewhere(frontend)
+        | Step::RemoveHostPort(frontend) => (self::frontend(frontend), Held::Nothing),
         Step::AddHostPort(port, target) => (self::frontend(port), Held::Bytes(socket(target))),
-        Step::AddFrontend(frontend, choice) => {
+        Step::AddFrontend(frontend, choice) | Step::AddElsewhere(frontend, choice) => {
             (self::frontend(frontend), Held::Chain(choice.chain()))
         }
         Step::RemoveMember(frontend, number) | Step::RemoveEndpoint(frontend, number) => {

@@ -164,10 +164,10 @@ impl Unsettled {
         let of_service = table.frontends.contains_key(&called)
             || table.frame.claim.range.contains(&called.address);
         let to_pod = table.frame.pods.contains(server.ip()) && *server.ip() != called.address;
-        let now = table.host_port(called);
         let concerned = self.host_ports.iter().any(|port| port.covers(called))
-            || self.all && (to_pod || now.is_some());
-        concerned && !of_service && (to_pod || flow.is_plain()) && now != Some(server)
+            || self.all && (to_pod || table.has_port(called));
+        let is_translated = to_pod || flow.is_plain();
+        concerned && !of_service && is_translated && !table.port_leads(called, server)
     }
 }
 

@@ -12,6 +12,8 @@
 //!   (machine and others in one                 ├─ goto random-N     N endpoints
 //!    node's table, see below)                  ├─ goto sticky-N-T   N, and clients stay for T s
 //!                                              ├─ goto refuse       no endpoints
+//!                                              ├─ goto dropped      none on the node, to stay there
+//!                                              ├─ goto left         another proxy's
 //!                                              └─ not there: refuse, if in the Services' range
 //!
 //! random-N   i = random below N;  to endpoints(frontend, i)
@@ -33,6 +35,10 @@
 //!   all addresses is at `0.0.0.0`. Whoever calls an address of the machine meets it, after
 //!   Services: chains `ports-called` and `ports-calling`. What is called at `127.0.0.1` the agent
 //!   listens for (`host_ports`).
+//! - Where who comes from elsewhere is to stay on the node (`externalTrafficPolicy: Local`), chain
+//!   `others` looks into map `elsewhere` first. It has a Service's addresses for outside, and its
+//!   port of the machine at `0.0.0.0`; endpoints for it have numbers, or keys, of their own. Only
+//!   who is on the node reaches the agent at that port then.
 //! - Sockets of the node that Pods know under a Service's address, as its DNS server, are frontends
 //!   like Services (`aliases`). Before the first rules are known there are none.
 //! - Source addresses stay, and who is called sees who calls. Two cases cannot be so, since the
@@ -44,7 +50,8 @@
 //! its Pods' packets go by that and by no other: chain `others` passes over what came by a link of
 //! the nodes' group ([`LINK_GROUP`](crate::namespace::LINK_GROUP)), also while a Pod's own node has
 //! no table. The machine itself is in no cluster: its calls, and what comes from elsewhere, go by
-//! the table of the node that was there first. The table's comment says so (a
+//! the table of the node that was there first: to them the machine is that node, also where calls
+//! stay on their node. The table's comment says so (a
 //! [`Claim`](crate::namespace::Claim)); another node takes its place when it has gone. Where the
 //! machine has a route into the range, it keeps that network, and no table answers it.
 //!
@@ -53,8 +60,8 @@
 //! where somebody flushed the table. The table stays when the agent ends, for Pods live on; the
 //! next agent puts its own in its place in one batch. Tearing down the namespace removes it.
 //!
-//! Deliberately absent: NodePorts, which the agent's listeners hold (`node_ports`: a port has one
-//! owner, who also hands it to the host of HTTP guests); IPv6; SCTP.
+//! Deliberately absent: other NodePorts, which the agent's listeners hold (`node_ports`: a port has
+//! one owner, who also hands it to the host of HTTP guests); IPv6; SCTP.
 
 mod encode;
 mod flows;

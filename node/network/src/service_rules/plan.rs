@@ -1,4 +1,6 @@
-//! The table of a node as data, and the steps from one to another.
+//! The table of a node as data.
+
+mod steps;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +12,8 @@ use ipnet::Ipv4Net;
 use crate::aliases::Alias;
 use crate::host_ports::Published;
 use crate::namespace::{Claim, overlap};
-use crate::rules::{Rules, ServicePort};
+use crate::rules::{Lead, Rules, ServicePort};
+pub(super) use steps::{Step, disturbed, disturbed_ports, steps};
 
 /// What does not depend on Services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,37 @@ impl Frontend {
         let address = self.address.is_unspecified() || self.address == called.address;
         address && (self.protocol, self.port) == (called.protocol, called.port)
     }
+
+    /// The same port, at whichever address of the machine.
+    fn of_machine(self) -> Self {
+        let address = Ipv4Addr::UNSPECIFIED;
+        Self { address, ..self }
+    }
+}
+
+/// Of whose calls it is said where they lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Calls {
+    /// Those of whoever nothing else is said of.
+    Any,
+    /// Those from elsewhere to an address, where they do not lead where others do.
+    FromElsewhere,
+    /// Those from elsewhere to a port of the machine. Its frontend has the address `0.0.0.0`.
+    ToMachine,
+}
+
+/// From here on are the numbers of endpoints for calls from elsewhere: their frontends have others
+/// for the calls of the node too.
+const ELSEWHERE: u32 = 1 << 31;
+
+impl Calls {
+    /// The first number of an endpoint.
+    pub(super) fn first(self) -> u32 {
+        match self {
+            Self::Any | Self::ToMachine => 0,
+            Self::FromElsewhere => ELSEWHERE,
+        }
+    }
 }
 
 /// How an endpoint of a frontend is chosen.
@@ -50,10 +84,16 @@ impl Frontend {
 pub(super) enum Choice {
     /// There is none.
     Refuse,
+    /// There is none that the call may go to.
+    Drop,
+    /// It is another proxy's.
+    Leave,
     /// Any of so many.
-    Random(u32),
+    Random(Calls, u32),
     /// Any of so many, and the same for as long after a client's last connection.
     Sticky {
+        /// Of whom.
+        calls: Calls,
         /// Of how many.
         count: u32,
         /// For how long.
@@ -64,10 +104,21 @@ pub(super) enum Choice {
 impl Choice {
     /// The chain that does it.
     pub(super) fn chain(self) -> String {
+        let of = |calls: Calls| match calls {
+            Calls::Any => "",
+            Calls::FromElsewhere => "elsewhere-",
+            Calls::ToMachine => "machine-",
+        };
         match self {
             Self::Refuse => "refuse".to_owned(),
-            Self::Random(count) => format!("random-{count}"),
-            Self::Sticky { count, seconds } => format!("sticky-{count}-{seconds}"),
+            Self::Drop => "dropped".to_owned(),
+            Self::Leave => "left".to_owned(),
+            Self::Random(calls, count) => format!("{}random-{count}", of(calls)),
+            Self::Sticky {
+                calls,
+                count,
+                seconds,
+            } => format!("{}sticky-{count}-{seconds}", of(calls)),
         }
     }
 }
@@ -79,6 +130,8 @@ pub(super) struct Table {
     /// Whether the machine itself, and whoever is elsewhere, is answered by this table.
     pub(super) answers_machine: bool,
     pub(super) frontends: BTreeMap<Frontend, Choice>,
+    /// For calls from elsewhere, where they do not go by `frontends`.
+    pub(super) elsewhere: BTreeMap<Frontend, Choice>,
     /// By the number that is drawn, or by the member.
     pub(super) endpoints: BTreeMap<(Frontend, u32), SocketAddrV4>,
     /// For clients that stay: the member by the number that is drawn.
@@ -96,6 +149,7 @@ impl Table {
             frame,
             answers_machine: false,
             frontends: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             members: BTreeMap::new(),
             host_ports: BTreeMap::new(),
@@ -105,7 +159,8 @@ impl Table {
 
     /// The chains of the choices; that which refuses is always there.
     fn choices(&self) -> BTreeSet<Choice> {
-        let all = self.frontends.values().copied();
+        let all = self.frontends.values().chain(self.elsewhere.values());
+        let all = all.copied();
         all.filter(|choice| *choice != Choice::Refuse).collect()
     }
 
@@ -115,12 +170,21 @@ impl Table {
         all.into_iter().any(|(_, known)| *known == endpoint)
     }
 
-    /// Where a port of the machine leads.
-    pub(super) fn host_port(&self, called: Frontend) -> Option<SocketAddrV4> {
-        let address = Ipv4Addr::UNSPECIFIED;
+    /// Where a port of the machine leads that a Pod asked for.
+    fn host_port(&self, called: Frontend) -> Option<SocketAddrV4> {
         let own = self.host_ports.get(&called);
-        let all = || self.host_ports.get(&Frontend { address, ..called });
+        let all = || self.host_ports.get(&called.of_machine());
         own.or_else(all).copied()
+    }
+
+    /// Whether a port of the machine is translated.
+    pub(super) fn has_port(&self, called: Frontend) -> bool {
+        self.elsewhere.contains_key(&called.of_machine()) || self.host_port(called).is_some()
+    }
+
+    /// Whether a port of the machine may lead there.
+    pub(super) fn port_leads(&self, called: Frontend, to: SocketAddrV4) -> bool {
+        self.host_port(called) == Some(to) || self.serves(called.of_machine(), to)
     }
 
     fn publish(&mut self, published: &Published) {
@@ -139,22 +203,34 @@ impl Table {
         }
     }
 
-    fn add(&mut self, frontend: Frontend, affinity: Option<u32>, endpoints: &[SocketAddrV4]) {
-        if self.frontends.contains_key(&frontend) {
-            return;
-        }
-        let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
-        let choice = match affinity {
-            _ if count == 0 => Choice::Refuse,
-            None => Choice::Random(count),
-            Some(seconds) => Choice::Sticky { count, seconds },
+    fn add(&mut self, calls: Calls, frontend: Frontend, affinity: Option<u32>, to: &To) {
+        let frontends = match calls {
+            Calls::Any => &mut self.frontends,
+            Calls::FromElsewhere | Calls::ToMachine => &mut self.elsewhere,
         };
-        self.frontends.insert(frontend, choice);
-        for (number, endpoint) in (0..).zip(endpoints) {
+        let Entry::Vacant(free) = frontends.entry(frontend) else {
+            return;
+        };
+        let (none, endpoints) = match to {
+            To::Endpoints(endpoints) => (Choice::Refuse, endpoints.as_slice()),
+            To::Dropped => (Choice::Drop, &[][..]),
+            To::Left => (Choice::Leave, &[][..]),
+        };
+        let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        free.insert(match affinity {
+            _ if count == 0 => none,
+            None => Choice::Random(calls, count),
+            Some(seconds) => Choice::Sticky {
+                calls,
+                count,
+                seconds,
+            },
+        });
+        for (number, endpoint) in (calls.first()..).zip(endpoints) {
             let key = match affinity {
                 None => number,
                 Some(_) => {
-                    let member = self.member(frontend, *endpoint);
+                    let member = self.member(calls, frontend, *endpoint);
                     self.members.insert((frontend, number), member);
                     member
                 }
@@ -168,8 +244,8 @@ impl Table {
 
     /// A number for an endpoint that is free, and the same as long as no other of the Service has
     /// the same one. Those with one port differ by their addresses.
-    fn member(&self, frontend: Frontend, endpoint: SocketAddrV4) -> u32 {
-        let mut member = endpoint.ip().to_bits() ^ u32::from(endpoint.port());
+    fn member(&self, calls: Calls, frontend: Frontend, endpoint: SocketAddrV4) -> u32 {
+        let mut member = endpoint.ip().to_bits() ^ u32::from(endpoint.port()) ^ calls.first();
         while self.endpoints.contains_key(&(frontend, member)) {
             member = member.wrapping_add(1);
         }
@@ -177,9 +253,13 @@ impl Table {
     }
 }
 
-/// The table for these Services and ports of Pods of the node. Sockets of the node that Pods know under another address are
-/// reached where they are (`aliases`, as Pods reach them), also where that address is a Service's.
-/// Of two Services with the same address the first one has it, and of two Pods with the same port.
+/// The table for these Services and ports of Pods of the node.
+///
+/// Sockets of the node that Pods know under another address are reached where they are (`aliases`,
+/// as Pods reach them), also where that address is a Service's. Of two Services with the same
+/// address the first one has it, and of two Pods with the same port. What a Service only claims to
+/// have outside it has after all that are the cluster's: nobody takes another's calls by naming its
+/// address.
 pub(super) fn plan(
     rules: &Rules,
     host_ports: &[Published],
@@ -197,22 +277,27 @@ pub(super) fn plan(
                 protocol: alias.protocol,
                 port: alias.known.port(),
             };
-            table.add(frontend, None, &[actual]);
+            table.add(Calls::Any, frontend, None, &To::Endpoints(vec![actual]));
         }
     }
     for service in &rules.ports {
-        let endpoints = endpoints(service, aliases);
-        for address in &service.addresses {
-            let IpAddr::V4(address) = *address else {
-                continue;
-            };
+        let internal = To::of(service.internal(), service.protocol, aliases);
+        for frontend in frontends(service, &service.addresses) {
+            table.add(Calls::Any, frontend, service.affinity, &internal);
+        }
+    }
+    for (address, port, protocol) in &rules.left {
+        if let IpAddr::V4(address) = *address {
             let frontend = Frontend {
                 address,
-                protocol: service.protocol,
-                port: service.port,
+                protocol: *protocol,
+                port: *port,
             };
-            table.add(frontend, service.affinity, &endpoints);
+            table.add(Calls::Any, frontend, None, &To::Left);
         }
+    }
+    for service in &rules.ports {
+        table.add_external(service, aliases);
     }
     for port in host_ports {
         table.publish(port);
@@ -220,105 +305,78 @@ pub(super) fn plan(
     table
 }
 
-fn endpoints(service: &ServicePort, aliases: &[Alias]) -> Vec<SocketAddrV4> {
-    let real = |endpoint: &SocketAddr| {
-        let alias = aliases
-            .iter()
-            .find(|alias| alias.known == *endpoint && alias.protocol == service.protocol);
-        match alias.map_or(*endpoint, |alias| alias.actual) {
-            SocketAddr::V4(endpoint) => Some(endpoint),
-            SocketAddr::V6(_) => None,
+impl Table {
+    /// A Service's addresses for outside, and its port on the machine as far as that is not the
+    /// agent's.
+    fn add_external(&mut self, service: &ServicePort, aliases: &[Alias]) {
+        if service.external_addresses.is_empty() && !service.external_is_local {
+            return;
         }
+        let from_here = To::of(service.external_from_here(), service.protocol, aliases);
+        let external = To::of(service.external(), service.protocol, aliases);
+        let differs = service.external_is_local && service.external() != Lead::Refused;
+        for frontend in frontends(service, &service.external_addresses) {
+            // An address that is the cluster's, or another Service's, stays what it is.
+            if self.frontends.contains_key(&frontend) {
+                continue;
+            }
+            let affinity = service.affinity;
+            self.add(Calls::Any, frontend, affinity, &from_here);
+            if differs {
+                self.add(Calls::FromElsewhere, frontend, affinity, &external);
+            }
+        }
+        if let Some(port) = service.node_port.filter(|_| differs) {
+            let frontend = Frontend {
+                address: Ipv4Addr::UNSPECIFIED,
+                protocol: service.protocol,
+                port,
+            };
+            self.add(Calls::ToMachine, frontend, service.affinity, &external);
+        }
+    }
+}
+
+fn frontends(service: &ServicePort, addresses: &[IpAddr]) -> impl Iterator<Item = Frontend> {
+    let frontend = move |address: &IpAddr| match *address {
+        IpAddr::V4(address) => Some(Frontend {
+            address,
+            protocol: service.protocol,
+            port: service.port,
+        }),
+        IpAddr::V6(_) => None,
     };
-    service.endpoints.iter().filter_map(real).collect()
+    addresses.iter().filter_map(frontend)
 }
 
-/// A step from one table to another. Each is possible after the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    AddChoice(Choice),
-    RemoveFrontend(Frontend),
-    RemoveMember(Frontend, u32),
-    RemoveEndpoint(Frontend, u32),
-    RemoveHostPort(Frontend),
-    AddHostPort(Frontend, SocketAddrV4),
-    RemoveHairpin(Ipv4Addr),
-    AddHairpin(Ipv4Addr),
-    AddEndpoint(Frontend, u32, SocketAddrV4),
-    AddMember(Frontend, u32, u32),
-    AddFrontend(Frontend, Choice),
-    RemoveChoice(Choice),
+/// Where a frontend leads.
+enum To {
+    /// To one of these; to nobody, if there is none.
+    Endpoints(Vec<SocketAddrV4>),
+    Dropped,
+    /// To another proxy.
+    Left,
 }
 
-/// The steps from a table to another of the same frame.
-pub(super) fn steps(from: &Table, to: &Table) -> Vec<Step> {
-    let (old, new) = (from.choices(), to.choices());
-    let mut steps = Vec::new();
-    steps.extend(new.difference(&old).map(|choice| Step::AddChoice(*choice)));
-    // What is there with another value goes first.
-    steps.extend(lost(&from.frontends, &to.frontends).map(|key| Step::RemoveFrontend(*key)));
-    steps.extend(lost(&from.members, &to.members).map(|(f, n)| Step::RemoveMember(*f, *n)));
-    steps.extend(lost(&from.endpoints, &to.endpoints).map(|(f, n)| Step::RemoveEndpoint(*f, *n)));
-    steps.extend(lost(&from.host_ports, &to.host_ports).map(|key| Step::RemoveHostPort(*key)));
-    let won = |(key, value): (&Frontend, &SocketAddrV4)| Step::AddHostPort(*key, *value);
-    steps.extend(gained(&from.host_ports, &to.host_ports).map(won));
-    let hairpins = from.hairpins.difference(&to.hairpins);
-    steps.extend(hairpins.map(|pod| Step::RemoveHairpin(*pod)));
-    let hairpins = to.hairpins.difference(&from.hairpins);
-    steps.extend(hairpins.map(|pod| Step::AddHairpin(*pod)));
-    let won =
-        |(key, value): (&(Frontend, u32), &SocketAddrV4)| Step::AddEndpoint(key.0, key.1, *value);
-    steps.extend(gained(&from.endpoints, &to.endpoints).map(won));
-    let won = |(key, value): (&(Frontend, u32), &u32)| Step::AddMember(key.0, key.1, *value);
-    steps.extend(gained(&from.members, &to.members).map(won));
-    let won = |(key, value): (&Frontend, &Choice)| Step::AddFrontend(*key, *value);
-    steps.extend(gained(&from.frontends, &to.frontends).map(won));
-    steps.extend(
-        old.difference(&new)
-            .map(|choice| Step::RemoveChoice(*choice)),
-    );
-    steps
-}
-
-fn lost<'a, K: Ord, V: PartialEq>(
-    from: &'a BTreeMap<K, V>,
-    to: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = &'a K> {
-    let kept = |(key, value): &(&K, &V)| to.get(key) == Some(*value);
-    from.iter()
-        .filter(move |entry| !kept(entry))
-        .map(|(key, _)| key)
-}
-
-fn gained<'a, K: Ord, V: PartialEq>(
-    from: &'a BTreeMap<K, V>,
-    to: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, &'a V)> {
-    let had = |(key, value): &(&K, &V)| from.get(key) == Some(*value);
-    to.iter().filter(move |entry| !had(entry))
-}
-
-/// Frontends of UDP whose flows may go where none should any more: those that lost an endpoint,
-/// and new ones, to which somebody may have sent before.
-pub(super) fn disturbed(steps: &[Step]) -> BTreeSet<Frontend> {
-    let of = |step: &Step| match *step {
-        Step::AddFrontend(frontend, _)
-        | Step::RemoveFrontend(frontend)
-        | Step::RemoveEndpoint(frontend, _) => Some(frontend),
-        _ => None,
-    };
-    let udp = |frontend: &Frontend| frontend.protocol == Protocol::Udp;
-    steps.iter().filter_map(of).filter(udp).collect()
-}
-
-/// Ports of UDP of the machine that have come, have gone, or lead elsewhere.
-pub(super) fn disturbed_ports(steps: &[Step]) -> BTreeSet<Frontend> {
-    let of = |step: &Step| match *step {
-        Step::AddHostPort(port, _) | Step::RemoveHostPort(port) => Some(port),
-        _ => None,
-    };
-    let udp = |port: &Frontend| port.protocol == Protocol::Udp;
-    steps.iter().filter_map(of).filter(udp).collect()
+impl To {
+    /// As far as the kernel's table can lead there.
+    fn of(lead: Lead<'_>, protocol: Protocol, aliases: &[Alias]) -> Self {
+        let endpoints = match lead {
+            Lead::To(endpoints) => endpoints,
+            Lead::Refused => &[],
+            Lead::Dropped => return Self::Dropped,
+        };
+        let real = |endpoint: &SocketAddr| {
+            let alias = aliases
+                .iter()
+                .find(|alias| alias.known == *endpoint && alias.protocol == protocol);
+            match alias.map_or(*endpoint, |alias| alias.actual) {
+                SocketAddr::V4(endpoint) => Some(endpoint),
+                SocketAddr::V6(_) => None,
+            }
+        };
+        Self::Endpoints(endpoints.iter().filter_map(real).collect())
+    }
 }
 
 /// The node whose table answers the machine already, if that stands against a claim. `tables` are

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::encode::STICKY;
 use super::kernel::{Holder, Kernel};
 use super::plan::plan;
-use super::plan::tests::service;
+use super::plan::tests::{of, service};
 use super::*;
 use crate::aliases::Alias;
 use crate::host_ports::Published;
@@ -74,12 +74,7 @@ impl Node {
 
     fn set(&mut self, services: &[&str]) {
         let ports = services.iter().map(|text| service(text)).collect();
-        let table = plan(
-            &Rules { ports },
-            &self.host_ports,
-            &self.aliases,
-            &self.frame,
-        );
+        let table = plan(&of(ports), &self.host_ports, &self.aliases, &self.frame);
         self.kernel.bring(table).unwrap();
     }
 
@@ -387,5 +382,6 @@ fn a_network_of_the_machine_stays_in_its_reach() {
 }
 
 mod nodes;
+mod policies;
 mod ports;
 mod upkeep;

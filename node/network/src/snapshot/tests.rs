@@ -50,8 +50,9 @@ proptest! {
         listeners in prop::collection::btree_map(any_socket(), any_endpoint(), 0..40),
         services in prop::collection::btree_map(
             any_socket(),
-            (any::<bool>(), prop::collection::vec(any_endpoint(), 0..5))
-                .prop_map(|(affinity, endpoints)| Virtual { affinity, endpoints }),
+            (any::<bool>(), prop::collection::vec(any_endpoint(), 0..5), any::<bool>()).prop_map(
+                |(affinity, endpoints, elsewhere)| Virtual { affinity, endpoints, elsewhere },
+            ),
             0..20,
         ),
         names in prop::collection::btree_map(
@@ -102,6 +103,7 @@ proptest! {
         if let Ok(snapshot) = Snapshot::open(&File::open(&path).unwrap()) {
             let _ = snapshot.name("a.b");
             let _ = snapshot.namespace("10.42.0.2".parse().unwrap());
+            let _ = Kept::of(&path);
         }
     }
 }

@@ -16,6 +16,7 @@ fn a_reply_to_a_datagram_carries_the_address_that_was_dialled() {
         Virtual {
             affinity: false,
             endpoints: vec![socket("10.42.0.3:53")],
+            elsewhere: false,
         },
     );
     contents.publish(&path).unwrap();

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::host_ports::tests::published;
 
+mod policies;
+
 fn net(text: &str) -> Ipv4Net {
     text.parse().unwrap()
 }
@@ -34,6 +36,14 @@ pub(in super::super) fn service(text: &str) -> ServicePort {
     let mut words = front.split_whitespace();
     let addresses = words.next().unwrap().split(',');
     let (port, protocol) = words.next().unwrap().split_once('/').unwrap();
+    let endpoints: Vec<SocketAddr> = endpoints
+        .split_whitespace()
+        .map(|endpoint| endpoint.parse().unwrap())
+        .collect();
+    let pods: ipnet::IpNet = frame().pods.into();
+    let local = endpoints
+        .iter()
+        .filter(|endpoint| pods.contains(&endpoint.ip()));
     ServicePort {
         namespace: "default".into(),
         service: "web".into(),
@@ -44,42 +54,64 @@ pub(in super::super) fn service(text: &str) -> ServicePort {
             _ => Protocol::Tcp,
         },
         addresses: addresses.map(|address| address.parse().unwrap()).collect(),
+        external_addresses: Vec::new(),
         node_port: Some(30080),
         affinity: words.next().map(|seconds| seconds.parse().unwrap()),
-        endpoints: endpoints
-            .split_whitespace()
-            .map(|endpoint| endpoint.parse().unwrap())
-            .collect(),
+        local_endpoints: local.copied().collect(),
+        endpoints,
+        internal_is_local: false,
+        external_is_local: false,
     }
 }
 
 fn table(services: &[&str]) -> Table {
     let ports = services.iter().map(|text| service(text)).collect();
-    plan(&Rules { ports }, &[], &[], &frame())
+    table_of(ports)
+}
+
+fn table_of(ports: Vec<ServicePort>) -> Table {
+    plan(&of(ports), &[], &[], &frame())
+}
+
+pub(in super::super) fn of(ports: Vec<ServicePort>) -> Rules {
+    Rules {
+        ports,
+        ..Rules::default()
+    }
 }
 
 fn text(table: &Table) -> String {
     let mut text = String::new();
-    for (frontend, choice) in &table.frontends {
+    let mut line = |whose: &str, frontend: &Frontend, choice: Choice| {
         let Frontend {
             address,
             protocol,
             port,
         } = frontend;
-        write!(text, "{address}:{port}/{protocol:?} {}", choice.chain()).unwrap();
-        for ((_, number), endpoint) in table
-            .endpoints
-            .range((*frontend, 0)..=(*frontend, u32::MAX))
-        {
-            let drawn = table.members.iter();
-            let drawn = drawn.filter(|((f, _), member)| f == frontend && *member == number);
-            let drawn: Vec<u32> = drawn.map(|((_, drawn), _)| *drawn).collect();
-            match choice {
-                Choice::Sticky { .. } => write!(text, " {drawn:?}={endpoint}").unwrap(),
-                _ => write!(text, " {number}={endpoint}").unwrap(),
+        let chain = choice.chain();
+        write!(text, "{whose}{address}:{port}/{protocol:?} {chain}").unwrap();
+        let to = |number| table.endpoints[&(*frontend, number)];
+        match choice {
+            Choice::Refuse | Choice::Drop | Choice::Leave => {}
+            Choice::Random(calls, count) => {
+                for drawn in 0..count {
+                    write!(text, " {drawn}={}", to(calls.first() + drawn)).unwrap();
+                }
+            }
+            Choice::Sticky { calls, count, .. } => {
+                for drawn in 0..count {
+                    let member = table.members[&(*frontend, calls.first() + drawn)];
+                    write!(text, " [{drawn}]={}", to(member)).unwrap();
+                }
             }
         }
         text.push('\n');
+    };
+    for (frontend, choice) in &table.frontends {
+        line("", frontend, *choice);
+    }
+    for (frontend, choice) in &table.elsewhere {
+        line("elsewhere ", frontend, *choice);
     }
     writeln!(text, "hairpins {:?}", table.hairpins).unwrap();
     text
@@ -184,7 +216,7 @@ fn sockets_of_the_node_are_reached_where_they_are() {
         // The node answers there itself.
         service("10.43.0.10 53/udp ->"),
     ];
-    let table = plan(&Rules { ports }, &[], &aliases, &frame());
+    let table = plan(&of(ports), &[], &aliases, &frame());
     assert_eq!(
         text(&table),
         "10.43.0.1:443/Tcp random-1 0=169.254.1.1:5\n\
@@ -205,7 +237,7 @@ fn a_change_touches_what_has_changed() {
         protocol: Protocol::Tcp,
         port: 80,
     };
-    let (two, three) = (Choice::Random(2), Choice::Random(3));
+    let [two, three] = [2, 3].map(|count| Choice::Random(Calls::Any, count));
     let (added, taken) = (steps(&before, &after), steps(&after, &before));
     assert_eq!(
         added,
@@ -280,6 +312,7 @@ fn the_machine_goes_by_the_table_that_was_first() {
 struct Model {
     choices: BTreeSet<Choice>,
     frontends: BTreeMap<Frontend, Choice>,
+    elsewhere: BTreeMap<Frontend, Choice>,
     endpoints: BTreeMap<(Frontend, u32), SocketAddrV4>,
     members: BTreeMap<(Frontend, u32), u32>,
     host_ports: BTreeMap<Frontend, SocketAddrV4>,
@@ -298,14 +331,19 @@ impl Model {
             let taken = match *step {
                 Step::AddChoice(choice) => self.choices.insert(choice),
                 Step::RemoveChoice(choice) => {
-                    let used = self.frontends.values().any(|used| *used == choice);
-                    !used && self.choices.remove(&choice)
+                    let mut used = self.frontends.values().chain(self.elsewhere.values());
+                    !used.any(|used| *used == choice) && self.choices.remove(&choice)
                 }
                 Step::AddFrontend(frontend, choice) => {
                     let there = choice == Choice::Refuse || self.choices.contains(&choice);
                     there && self.frontends.insert(frontend, choice).is_none()
                 }
                 Step::RemoveFrontend(frontend) => self.frontends.remove(&frontend).is_some(),
+                Step::AddElsewhere(frontend, choice) => {
+                    let there = self.choices.contains(&choice);
+                    there && self.elsewhere.insert(frontend, choice).is_none()
+                }
+                Step::RemoveElsewhere(frontend) => self.elsewhere.remove(&frontend).is_some(),
                 Step::AddEndpoint(frontend, number, endpoint) => {
                     let key = (frontend, number);
                     self.endpoints.insert(key, endpoint).is_none()
@@ -337,6 +375,7 @@ fn any_table() -> impl Strategy<Value = Table> {
         any::<bool>(),
         prop::option::of(1..3_u32),
         endpoints,
+        any::<[bool; 3]>(),
     );
     let services = prop::collection::vec(any_service, 0..6);
     let any_port = (0..3_u8, any::<bool>(), 80..83_u16, 0..6_u8);
@@ -344,7 +383,7 @@ fn any_table() -> impl Strategy<Value = Table> {
     (services, host_ports).prop_map(|(services, host_ports)| {
         let ports = services
             .into_iter()
-            .map(|(address, udp, affinity, endpoints)| {
+            .map(|(address, udp, affinity, endpoints, policies)| {
                 let mut port = service(&format!("10.43.0.{address} 80/tcp ->"));
                 if udp {
                     port.protocol = Protocol::Udp;
@@ -353,6 +392,15 @@ fn any_table() -> impl Strategy<Value = Table> {
                 let endpoints = endpoints.into_iter();
                 let endpoints = endpoints.map(|(pod, port)| ([10, 42, 3, pod], port).into());
                 port.endpoints = endpoints.collect();
+                let ready: Vec<SocketAddr> = port.endpoints.clone();
+                port.local_endpoints = ready.into_iter().step_by(2).collect();
+                let [internal, external, none_here] = policies;
+                port.internal_is_local = internal;
+                port.external_is_local = external;
+                if none_here {
+                    port.local_endpoints.clear();
+                }
+                port.external_addresses = vec![[203, 0, 113, address].into()];
                 port
             });
         let ports = ports.collect();
@@ -363,7 +411,7 @@ fn any_table() -> impl Strategy<Value = Table> {
             ))
         });
         let host_ports: Vec<Published> = host_ports.collect();
-        plan(&Rules { ports }, &host_ports, &[], &frame())
+        plan(&of(ports), &host_ports, &[], &frame())
     })
 }
 
@@ -379,17 +427,30 @@ proptest! {
 
     #[test]
     fn every_number_that_is_drawn_leads_to_an_endpoint(table in any_table()) {
-        for (frontend, choice) in &table.frontends {
-            let to = |number| table.endpoints.get(&(*frontend, number));
+        for (frontend, choice) in table.frontends.iter().chain(&table.elsewhere) {
+            let to = |number| *table.endpoints.get(&(*frontend, number)).unwrap();
             let reached: BTreeSet<_> = match *choice {
-                Choice::Refuse => BTreeSet::new(),
-                Choice::Random(count) => (0..count).map(|n| *to(n).unwrap()).collect(),
-                Choice::Sticky { count, .. } => (0..count)
-                    .map(|n| *to(table.members[&(*frontend, n)]).unwrap())
+                Choice::Refuse | Choice::Drop | Choice::Leave => continue,
+                Choice::Random(calls, count) => {
+                    (0..count).map(|n| to(calls.first() + n)).collect()
+                }
+                Choice::Sticky { calls, count, .. } => (0..count)
+                    .map(|n| to(table.members[&(*frontend, calls.first() + n)]))
                     .collect(),
             };
-            let all = table.endpoints.range((*frontend, 0)..=(*frontend, u32::MAX));
-            prop_assert_eq!(reached, all.map(|(_, endpoint)| *endpoint).collect());
+            let count = match *choice {
+                Choice::Random(_, count) | Choice::Sticky { count, .. } => count,
+                _ => 0,
+            };
+            // Each of its own.
+            prop_assert_eq!(reached.len(), usize::try_from(count).unwrap());
         }
+        let drawn = |choice: &Choice| match *choice {
+            Choice::Random(_, count) | Choice::Sticky { count, .. } => count,
+            _ => 0,
+        };
+        let all = table.frontends.values().chain(table.elsewhere.values());
+        let all: u32 = all.map(drawn).sum();
+        prop_assert_eq!(table.endpoints.len(), usize::try_from(all).unwrap());
     }
 }

@@ -106,9 +106,7 @@ fn the_keeper_brings_what_it_is_told() {
         let _outside = outside();
         let node = Node::single();
         let server = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
-        let rules = |text: &str| Rules {
-            ports: vec![service(text)],
-        };
+        let rules = |text: &str| of(vec![service(text)]);
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
         let reached = || call(None, "10.43.0.9:80").is_ok();
@@ -147,9 +145,8 @@ fn many_services_are_loaded_in_one_batch_and_changed_by_elements() {
                 format!("10.43.{high}.{low} 80/tcp ->{endpoints}")
             };
             let mut services: Vec<String> = (0..count).map(|n| text(n, 3)).collect();
-            let rules = |services: &[String]| Rules {
-                ports: services.iter().map(|text| service(text)).collect(),
-            };
+            let rules =
+                |services: &[String]| of(services.iter().map(|text| service(text)).collect());
             let bring = |node: &mut Node, rules: &Rules| {
                 let begun = Instant::now();
                 let table = plan(rules, &[], &[], &node.frame);
