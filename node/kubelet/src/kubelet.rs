@@ -350,8 +350,9 @@ impl Kubelet {
 
     /// Ends all Pods, ordinary ones before critical ones, each within its own grace period
     /// and all within `bound`; their objects stay as they are, so that the next agent starts
-    /// them again. True if all have ended. Nothing new is to be started meanwhile: the caller
-    /// stops the scheduler and controllers first.
+    /// them again, but for those that run once: they have failed then. True if all have ended.
+    /// Nothing new is to be started meanwhile: the caller stops the scheduler and controllers
+    /// first.
     pub async fn stop_all(&self, bound: Duration) -> bool {
         let stop = async {
             let workers = &self.inner.workers;
