@@ -36,7 +36,7 @@ use crate::shutdown::Shutdown;
 use crate::source;
 use crate::static_pods::StaticPods;
 use crate::static_pods::mirrors::Mirrors;
-use crate::status::publisher::StatusPublisher;
+use crate::status::publisher::{Pace, StatusPublisher};
 use crate::users::PodUsers;
 use crate::worker::Workers;
 
@@ -151,7 +151,7 @@ impl Kubelet {
             services_ready: tokio::sync::OnceCell::new(),
             admission: Admission::new(allocatable, config.max_pods),
             recorder,
-            publisher: StatusPublisher::new(config.client.clone()),
+            publisher: StatusPublisher::new(config.client.clone(), Pace::default()),
             probes: Results::default(),
             shutting_down: watch::Sender::default(),
             pressure: watch::Sender::default(),
