@@ -1,7 +1,8 @@
 //! The status of a Pod, from what runs.
 //!
 //! [`pod_status`] is a pure function of the Pod, its runtimes and what its worker remembers.
-//! [`publisher`] sends what [`patch`] says of it, [`termination`] reads what a container left as its last words.
+//! [`publisher`] sends what [`patch`] says of it, [`termination`] reads what a container left as its
+//! last words.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
