@@ -133,7 +133,7 @@ impl Reporter {
     /// Keeps lease and status fresh until cancelled; `node` is what was registered.
     pub(crate) async fn run(self, node: Node, cancel: CancellationToken) {
         let work = async {
-            let (lease, status) = (self.renew(&node), self.report(&node));
+            let (lease, status) = (self.renew(), self.report(&node));
             tokio::join!(lease, status);
         };
         tokio::select! {
@@ -142,11 +142,11 @@ impl Reporter {
         }
     }
 
-    async fn renew(&self, node: &Node) {
+    async fn renew(&self) {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), LEASE_NAMESPACE);
         loop {
             let mut wait = RETRY.0;
-            while let Err(error) = self.renew_once(&leases, node).await {
+            while let Err(error) = self.renew_once(&leases).await {
                 tracing::warn!(%error, "cannot renew the node's lease; trying again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY.1);
@@ -155,7 +155,7 @@ impl Reporter {
         }
     }
 
-    async fn renew_once(&self, leases: &Api<Lease>, node: &Node) -> Result<(), kube::Error> {
+    async fn renew_once(&self, leases: &Api<Lease>) -> Result<(), kube::Error> {
         let spec = LeaseSpec {
             holder_identity: Some(self.facts.name.clone()),
             lease_duration_seconds: Some(LEASE_SECONDS),
@@ -172,6 +172,9 @@ impl Reporter {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
         }
+        // The node of now: the lease of one that was replaced would be collected with that.
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = nodes.get(&self.facts.name).await?;
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(self.facts.name.clone()),
@@ -180,7 +183,7 @@ impl Reporter {
                     api_version: "v1".to_owned(),
                     kind: "Node".to_owned(),
                     name: self.facts.name.clone(),
-                    uid: node.metadata.uid.clone().unwrap_or_default(),
+                    uid: node.metadata.uid.unwrap_or_default(),
                     ..OwnerReference::default()
                 }]),
                 ..ObjectMeta::default()

@@ -51,6 +51,30 @@ async fn the_node_registers_with_its_lease() {
 }
 
 #[tokio::test]
+async fn a_lease_is_that_of_the_node_of_now() {
+    let world = World::new();
+    let (node, lease) = (
+        "/api/v1/nodes/n1",
+        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1",
+    );
+    world.api.refuse(lease, Some(503));
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    let mut other = world.api.get(node).unwrap();
+    world.api.remove(node);
+    other["metadata"]["uid"] = json!("other");
+    world.api.put(node, other);
+    world.api.refuse(lease, None);
+    let owned =
+        |lease: &serde_json::Value| lease["metadata"]["ownerReferences"][0]["uid"] == "other";
+    world
+        .api
+        .object(lease, "it is that of the other", owned)
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_hundred_pods_start_without_a_pause() {
     let world = World::new();
     let kubelet = world.start();
