@@ -28,9 +28,12 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(pod: &Pod) -> Self {
+    /// What a Pod asks a node for that has as much. Resources that others have given a name and a node
+    /// does not know it does not count: they are the scheduler's to give.
+    fn of(pod: &Pod, allocatable: &ResourceList) -> Self {
         let mut requests = resources::pod_requests(pod::spec(pod));
-        requests.retain(|_, quantity| !quantity.is_zero());
+        let known = |name: &str| !is_extended(name) || allocatable.contains_key(name);
+        requests.retain(|name, quantity| !quantity.is_zero() && known(name));
         let ports = host_ports::of(pod::spec(pod));
         Self { requests, ports }
     }
@@ -72,7 +75,7 @@ impl Admission {
 
     /// Takes the Pod in, or says why not. One that runs already is never refused.
     pub(crate) fn admit(&self, pod: &Pod, runs: bool) -> Result<(), Verdict> {
-        let asked = Asked::of(pod);
+        let asked = Asked::of(pod, &self.allocatable);
         let mut admitted = self.admitted.lock();
         if !runs && !admitted.contains_key(pod::uid(pod)) {
             if admitted.len() >= self.max_pods {
@@ -115,7 +118,7 @@ impl Admission {
     /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has. Who has
     /// to wait is heard again when room is left, in the order of [`Queue`].
     pub(crate) fn resize(&self, pod: &Pod) -> Result<(), NoRoom> {
-        let asked = Asked::of(pod);
+        let asked = Asked::of(pod, &self.allocatable);
         let uid = pod::uid(pod);
         let mut admitted = self.admitted.lock();
         let mut queue = self.queue.lock();
@@ -231,6 +234,11 @@ fn grown(asked: &ResourceList, has: Option<&ResourceList>) -> ResourceList {
     let mut grown = asked.clone();
     grown.retain(|name, wanted| has.and_then(|has| has.get(name)) < Some(&*wanted));
     grown
+}
+
+/// Whether a resource is one that others than Kubernetes have given a name.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/")
 }
 
 /// What there is not enough of.
@@ -371,6 +379,30 @@ mod tests {
         admission.admit(&pod("d", "0"), false).unwrap();
         let refused = admission.admit(&pod("e", "0"), false).unwrap_err();
         assert_eq!(refused.reason, "OutOfpods");
+    }
+
+    #[test]
+    fn what_a_node_does_not_know_is_not_counted() {
+        let asking = |name: &str| -> Pod {
+            let resources = json!({"requests": {name: "2"}, "limits": {name: "2"}});
+            serde_json::from_value(json!({
+                "metadata": {"name": "p", "uid": "p"},
+                "spec": {"containers": [{"name": "main", "resources": resources}]},
+            }))
+            .unwrap()
+        };
+        let allocatable = ResourceList::from([("example.com/known".into(), "1".parse().unwrap())]);
+        for (name, refused) in [
+            ("example.com/other", None),
+            ("example.com/known", Some("OutOfexample.com/known")),
+            ("memory", Some("OutOfmemory")),
+            ("hugepages-2Mi", Some("OutOfhugepages-2Mi")),
+        ] {
+            let admission = Admission::new(allocatable.clone(), 9);
+            let reason = admission.admit(&asking(name), false).err();
+            let reason = reason.map(|verdict| verdict.reason);
+            assert_eq!(reason.as_deref(), refused, "{name}");
+        }
     }
 
     #[test]
