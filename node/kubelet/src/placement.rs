@@ -1,5 +1,5 @@
-//! Whether a Pod may be on this node, by what it says of nodes: its operating system, and which
-//! nodes it chooses. The scheduler goes by the same; a Pod may be bound without it.
+//! Whether a Pod may be on this node, by what it says of nodes: its operating system, how it has its
+//! groups, and which nodes it chooses. The scheduler goes by the same; a Pod may be bound without it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::Api;
 
 use crate::node_context::NodeContext;
-use crate::pod;
+use crate::pod::{self, security};
 use crate::status::Verdict;
 
 const OS: &str = "linux";
@@ -21,7 +21,8 @@ pub(crate) async fn admit(
     node: &NodeContext,
     pod: &Pod,
 ) -> Result<Result<(), Verdict>, kube::Error> {
-    if let Err(verdict) = check_os(pod) {
+    let strict = node.router.strict_groups();
+    if let Err(verdict) = check_os(pod).and_then(|()| check_groups(pod, strict)) {
         return Ok(Err(verdict));
     }
     let chosen = |labels: &BTreeMap<String, String>| {
@@ -70,6 +71,17 @@ fn check_os(pod: &Pod) -> Result<(), Verdict> {
     }
 }
 
+/// Whether those who run the Pod's containers can keep them to the groups that it names.
+fn check_groups(pod: &Pod, can: bool) -> Result<(), Verdict> {
+    match security::strict_groups(pod) && !can {
+        false => Ok(()),
+        true => Err(refusal(
+            "SupplementalGroupsPolicyNotSupported",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        )),
+    }
+}
+
 fn refusal(reason: &str, cause: &str) -> Verdict {
     Verdict {
         reason: reason.to_owned(),
@@ -84,6 +96,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn pods_of_strict_groups_are_refused_where_none_are() {
+        for (policy, can, fine) in [
+            (None, false, true),
+            (Some("Merge"), false, true),
+            (Some("Strict"), true, true),
+            (Some("Strict"), false, false),
+        ] {
+            let context = json!({"supplementalGroupsPolicy": policy});
+            let spec = json!({"containers": [], "securityContext": context});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            assert_eq!(check_groups(&pod, can).is_ok(), fine, "{policy:?} {can}");
+        }
+    }
 
     #[test]
     fn pods_of_other_systems_are_refused() {
