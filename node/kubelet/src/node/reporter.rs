@@ -82,6 +82,10 @@ impl Reporter {
             Err(error) => return Err(error),
         };
         let old = present.status.clone().unwrap_or_default();
+        if let Some(text) = object::rebooted(&self.facts, &old) {
+            let (name, severity) = (&self.facts.name, Severity::Warning);
+            self.recorder.node(name, severity, "Rebooted", text);
+        }
         let status = self.status(Some(&old)).await;
         match object::differs(&old, &status) {
             true => self.send(&status).await,
