@@ -155,6 +155,7 @@ impl Kubelet {
             probes: Results::default(),
             shutting_down: watch::Sender::default(),
             pressure: watch::Sender::default(),
+            taints: Arc::default(),
         });
         let collector = Collector::new(
             policy.images,
@@ -173,6 +174,7 @@ impl Kubelet {
             recorder: node.recorder.clone(),
             shutting_down: node.shutting_down.subscribe(),
             pressure: node.pressure.subscribe(),
+            taints: node.taints.clone(),
         };
         let shutdown = Shutdown {
             node: node.clone(),

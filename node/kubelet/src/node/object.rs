@@ -205,6 +205,19 @@ pub(crate) fn is_ready(status: &NodeStatus) -> bool {
     conditions.any(|of| of.type_ == "Ready" && of.status == "True")
 }
 
+/// Whether no Pods are to be placed on the node.
+pub(crate) fn is_cordoned(node: &Node) -> bool {
+    let spec = node.spec.as_ref();
+    spec.and_then(|spec| spec.unschedulable) == Some(true)
+}
+
+/// What keeps Pods off the node.
+pub(crate) fn taints(node: &Node) -> Vec<Taint> {
+    let spec = node.spec.as_ref();
+    spec.and_then(|spec| spec.taints.clone())
+        .unwrap_or_default()
+}
+
 /// What is to be said where the machine was booted since the node was last heard of.
 pub(crate) fn rebooted(facts: &NodeFacts, old: &NodeStatus) -> Option<String> {
     let before = old.node_info.as_ref().map(|info| &*info.boot_id)?;

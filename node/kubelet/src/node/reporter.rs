@@ -1,18 +1,22 @@
 //! Tells the API about the node: registers it, renews its lease, sends its status.
 //!
 //! The lease says that the node lives (every 10 s); the status goes out when it has changed,
-//! and every five minutes. Source of the periods: the kubelet's defaults.
+//! and every five minutes; and at once where others have said of the node that nobody hears of it.
+//! Source of the periods: the kubelet's defaults.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, NodeFacts};
@@ -39,6 +43,8 @@ pub(crate) struct Reporter {
     pub(crate) shutting_down: watch::Receiver<bool>,
     /// What the node is short of.
     pub(crate) pressure: watch::Receiver<Conditions>,
+    /// The node's taints, as the API has them.
+    pub(crate) taints: Arc<watch::Sender<Vec<Taint>>>,
 }
 
 impl Reporter {
@@ -53,6 +59,7 @@ impl Reporter {
             match attempt {
                 Ok(node) => {
                     tracing::info!(node = self.facts.name, "node registered");
+                    self.taints.send_replace(object::taints(&node));
                     return Some(node);
                 }
                 Err(error) => tracing::warn!(%error, "cannot register the node; trying again"),
@@ -202,31 +209,52 @@ impl Reporter {
 
     async fn report(&self, node: &Node) {
         let mut sent = node.status.clone().unwrap_or_default();
-        let mut sent_at = tokio::time::Instant::now();
+        // What the API has.
+        let mut known = sent.clone();
+        let mut sent_at = Instant::now();
+        let mut cordoned = object::is_cordoned(node);
         let mut pressure = self.pressure.clone();
         let mut shutting_down = self.shutting_down.clone();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let only = format!("metadata.name={}", self.facts.name);
+        let only = watcher::Config::default().fields(&only);
+        let changes = watcher::watcher(nodes, only).default_backoff();
+        let mut changes = std::pin::pin!(changes.applied_objects());
+        let mut ticks = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(RENEW) => {}
+                _ = ticks.tick() => {}
                 // Whoever places Pods is to know at once.
                 Ok(()) = pressure.changed() => {}
                 Ok(()) = shutting_down.changed() => {}
+                Some(change) = changes.next() => {
+                    // A watch that breaks begins anew.
+                    let Ok(node) = change else { continue };
+                    self.hear(&node, &mut cordoned);
+                    known = node.status.unwrap_or_default();
+                    if object::is_ready(&known) == object::is_ready(&sent) {
+                        continue;
+                    }
+                }
             }
-            let status = self.status(Some(&sent)).await;
+            let status = self.status(Some(&known)).await;
             let due = sent_at.elapsed() >= REPORT;
             if !due && !object::differs(&sent, &status) {
                 continue;
             }
             match self.send(&status).await {
-                Ok(_) => {
-                    self.announce(object::is_ready(&sent), object::is_ready(&status));
+                Ok(node) => {
+                    self.announce(object::is_ready(&known), object::is_ready(&status));
+                    known = node.status.unwrap_or_default();
                     sent = status;
-                    sent_at = tokio::time::Instant::now();
+                    sent_at = Instant::now();
                 }
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {
                     tracing::warn!("the node's object is gone; registering again");
                     if let Ok(node) = self.try_register().await {
                         sent = node.status.unwrap_or_default();
+                        known = sent.clone();
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot send the node's status"),
@@ -236,15 +264,27 @@ impl Reporter {
 }
 
 impl Reporter {
+    /// Notes what others have said of the node.
+    fn hear(&self, node: &Node, cordoned: &mut bool) {
+        self.taints.send_replace(object::taints(node));
+        let is = object::is_cordoned(node);
+        if std::mem::replace(cordoned, is) != is {
+            self.is_now(match is {
+                true => "NodeNotSchedulable",
+                false => "NodeSchedulable",
+            });
+        }
+    }
+
     /// Tells when the node becomes ready, or is no more.
     fn announce(&self, was: bool, is: bool) {
-        if was == is {
-            return;
+        if was != is {
+            self.is_now(if is { "NodeReady" } else { "NodeNotReady" });
         }
-        let (name, event) = (
-            &self.facts.name,
-            if is { "NodeReady" } else { "NodeNotReady" },
-        );
+    }
+
+    fn is_now(&self, event: &str) {
+        let name = &self.facts.name;
         let text = format!("Node {name} status is now: {event}");
         self.recorder.node(name, Severity::Normal, event, text);
     }

@@ -51,6 +51,30 @@ async fn the_node_registers_with_its_lease() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_given_up_says_that_it_is_there() {
+    let world = World::new();
+    let path = "/api/v1/nodes/n1";
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    world.api.change(path, |node| {
+        let conditions = node["status"]["conditions"].as_array_mut().unwrap();
+        for condition in conditions {
+            condition["status"] = json!("Unknown");
+        }
+    });
+    world.api.object(path, "it is ready again", is_ready).await;
+    world.api.change(path, |node| {
+        node["spec"]["unschedulable"] = json!(true);
+    });
+    let said = "NodeNotSchedulable: Node n1 status is now: NodeNotSchedulable";
+    world
+        .api
+        .until(said, |api| api.events().iter().any(|event| event == said))
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn a_lease_is_that_of_the_node_of_now() {
     let world = World::new();
     let (node, lease) = (
