@@ -1,10 +1,12 @@
 //! Whether a Pod may be on this node, by what it says of nodes: its operating system, how it has its
-//! groups, and which nodes it chooses. The scheduler goes by the same; a Pod may be bound without it.
+//! groups, which nodes it chooses and what it tolerates. The scheduler goes by the same; a Pod may be
+//! bound without it.
 
 use std::collections::BTreeMap;
 
 use coracle_apimachinery::node_affinity::{Chosen, MISMATCH, fits};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use coracle_apimachinery::taints::{NO_EXECUTE, first_untolerated};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::api::Api;
 
 use crate::node_context::NodeContext;
@@ -12,6 +14,8 @@ use crate::pod::{self, security};
 use crate::status::Verdict;
 
 const OS: &str = "linux";
+/// What is said of a Pod that does not tolerate the node's taints.
+const INTOLERANT: &str = "node(s) had taints that the pod didn't tolerate";
 /// The label by which nodes, and some Pods, name their operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
 
@@ -29,21 +33,26 @@ pub(crate) async fn admit(
         let name = &node.node_name;
         fits(pod::spec(pod), Chosen { name, labels })
     };
-    if chosen(&node.labels) {
-        return Ok(Ok(()));
-    }
     // What a file of the node says is not to wait for the API.
-    let told = match pod::is_static(pod) {
+    let told = match chosen(&node.labels) || pod::is_static(pod) {
         true => None,
         false => labels(node).await?,
     };
-    Ok(match told.is_some_and(|labels| chosen(&labels)) {
-        true => Ok(()),
-        false => Err(refusal(
-            "NodeAffinity",
-            &format!("Predicate NodeAffinity failed: {MISMATCH}"),
-        )),
-    })
+    if !chosen(told.as_ref().unwrap_or(&node.labels)) {
+        return Ok(Err(failed("NodeAffinity", MISMATCH)));
+    }
+    Ok(check_taints(pod, &node.taints.borrow()))
+}
+
+/// Whether Pods may be on a node of those taints that are there already. What its administrator has put
+/// there may.
+fn check_taints(pod: &Pod, taints: &[Taint]) -> Result<(), Verdict> {
+    let tolerations = pod::spec(pod).tolerations.as_deref().unwrap_or_default();
+    let untolerated = first_untolerated(taints, tolerations, |effect| effect == NO_EXECUTE);
+    match untolerated.filter(|_| !pod::is_static(pod)) {
+        None => Ok(()),
+        Some(_) => Err(failed("TaintToleration", INTOLERANT)),
+    }
 }
 
 /// The node's labels as the API has them.
@@ -82,6 +91,10 @@ fn check_groups(pod: &Pod, can: bool) -> Result<(), Verdict> {
     }
 }
 
+fn failed(predicate: &str, why: &str) -> Verdict {
+    refusal(predicate, &format!("Predicate {predicate} failed: {why}"))
+}
+
 fn refusal(reason: &str, cause: &str) -> Verdict {
     Verdict {
         reason: reason.to_owned(),
@@ -96,6 +109,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn pods_are_refused_that_would_be_evicted_at_once() {
+        let taint = |effect: &str| json!([{"key": "k", "effect": effect}]);
+        let tolerant = json!([{"key": "k", "operator": "Exists"}]);
+        for (taints, tolerations, source, fine) in [
+            (json!([]), json!([]), "api", true),
+            (taint("NoSchedule"), json!([]), "api", true),
+            (taint("NoExecute"), json!([]), "api", false),
+            (taint("NoExecute"), json!([]), "file", true),
+            (taint("NoExecute"), tolerant, "api", true),
+        ] {
+            let annotations = json!({"kubernetes.io/config.source": source});
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"containers": [], "tolerations": tolerations},
+            }))
+            .unwrap();
+            let given: Vec<Taint> = serde_json::from_value(taints.clone()).unwrap();
+            let refused = check_taints(&pod, &given).err();
+            assert_eq!(refused.is_none(), fine, "{taints} {source}");
+            let reason = refused.map(|verdict| verdict.reason);
+            assert!(reason.is_none_or(|reason| reason == "TaintToleration"));
+        }
+    }
 
     #[test]
     fn pods_of_strict_groups_are_refused_where_none_are() {
