@@ -16,6 +16,9 @@
 //! A status that could not be sent waits without a sender, and is tried again by senders that have
 //! nothing else to do: those of other Pods are not held up by it.
 //!
+//! Others may say something else of a Pod: that nobody knows how it is, since its node was silent. The
+//! kubelet says then again what it has said ([`StatusPublisher::seen`]).
+//!
 //! The status of a static Pod is its mirror's: it waits until there is one, and another mirror gets
 //! the whole of it ([`StatusPublisher::show_by`]).
 //!
@@ -34,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::patch::{difference, owned_fields};
-use crate::pod;
+use crate::pod::{self, CONFIG_MIRROR};
 
 /// Patches that are on their way at the same time, and those that have failed before.
 const SENDERS: [(Lane, usize); 2] = [(Lane::Fresh, 8), (Lane::Failed, 2)];
@@ -87,8 +90,10 @@ struct Entry {
     /// The UID of the object that has the status; none while a static Pod has no mirror.
     object: Option<String>,
     is_static: bool,
-    /// What the API has acknowledged.
+    /// What the API has acknowledged, or was seen to have.
     base: Map<String, Value>,
+    /// The object's revision then, as far as it is known.
+    revision: u64,
     wanted: PodStatus,
     step: Step,
     /// How long it waits should it fail again; none if it has not failed.
@@ -181,6 +186,7 @@ impl StatusPublisher {
                     object,
                     is_static,
                     base: owned_fields(base),
+                    revision: if is_static { 0 } else { revision(pod) },
                     wanted: status,
                     step: Step::Settled,
                     retry: None,
@@ -210,6 +216,7 @@ impl StatusPublisher {
             entry.object = object;
             if let Some((_, status)) = mirror {
                 entry.base = owned_fields(status);
+                entry.revision = 0;
                 entry.retry = None;
                 if matches!(entry.step, Step::Waiting { .. }) {
                     // It was another that did not take it.
@@ -221,6 +228,27 @@ impl StatusPublisher {
         state.mirrors = mirrors;
         for uid in changed {
             self.enqueue(&mut state, &uid);
+        }
+    }
+
+    /// The API has this state of a Pod, or of a mirror.
+    pub(crate) fn seen(&self, pod: &Pod) {
+        let uid = pod::annotation(pod, CONFIG_MIRROR).unwrap_or(pod::uid(pod));
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
+        let revision = revision(pod);
+        let own = entry.object.as_deref() == Some(pod::uid(pod));
+        // What has ended stays as it is.
+        if !own || revision <= entry.revision || pod::is_terminal(pod) {
+            return;
+        }
+        entry.revision = revision;
+        let has = owned_fields(pod::status(pod));
+        if difference(&has, &entry.base).is_some() {
+            entry.base = has;
+            self.enqueue(&mut state, uid);
         }
     }
 
@@ -339,7 +367,7 @@ impl StatusPublisher {
         let patch = Patch::Strategic(&body);
         let sent = api.patch_status(&name, &params, &patch);
         let problem = match tokio::time::timeout(self.pace.patience, sent).await {
-            Ok(Ok(_)) => None,
+            Ok(Ok(pod)) => return self.acknowledged(uid, &object, wanted, Some(revision(&pod))),
             Ok(Err(kube::Error::Api(status))) if Answer::of(status.code) == Answer::Gone => {
                 // Gone, or another Pod of that name: the worker hears of it by its watch.
                 tracing::debug!(namespace, name, uid, "the Pod of this status is gone");
@@ -354,7 +382,7 @@ impl StatusPublisher {
             Err(_) => Some("the API does not answer".to_owned()),
         };
         match problem {
-            None => self.acknowledged(uid, &object, wanted),
+            None => self.acknowledged(uid, &object, wanted, None),
             Some(error) => {
                 tracing::warn!(namespace, name, uid, %error, "cannot send the status of a Pod");
                 self.wait(uid, &object);
@@ -363,7 +391,13 @@ impl StatusPublisher {
     }
 
     /// Ends a sending; what was published meanwhile is queued again.
-    fn acknowledged(&self, uid: &str, object: &str, base: Map<String, Value>) {
+    fn acknowledged(
+        &self,
+        uid: &str,
+        object: &str,
+        base: Map<String, Value>,
+        revision: Option<u64>,
+    ) {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
@@ -374,8 +408,12 @@ impl StatusPublisher {
         entry.step = Step::Settled;
         // What another object has is not known by that.
         if entry.object.as_deref() == Some(object) {
-            entry.base = base;
             entry.retry = None;
+            // Nor by what was there before that was seen.
+            let revision = revision.unwrap_or(entry.revision);
+            if revision >= entry.revision {
+                (entry.base, entry.revision) = (base, revision);
+            }
         }
         if again {
             self.enqueue(&mut state, uid);
@@ -404,6 +442,14 @@ impl StatusPublisher {
         state.waiting.insert((until, uid.to_owned()));
         self.delayed.notify_one();
     }
+}
+
+/// The revision of an object; 0 if it does not tell.
+fn revision(pod: &Pod) -> u64 {
+    let version = pod.metadata.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 /// What an error of the API means for a status.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::world::{World, is_ready, path};
+use super::world::{World, condition, is_ready, path};
 
 #[tokio::test]
 async fn the_node_registers_with_its_lease() {
@@ -71,6 +71,26 @@ async fn a_node_that_was_given_up_says_that_it_is_there() {
         .api
         .until(said, |api| api.events().iter().any(|event| event == said))
         .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_was_given_up_are_ready_again() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("web", json!({}), json!({}));
+    let path = path("web");
+    world.api.object(&path, "it is ready", is_ready).await;
+    world.api.change(&path, |pod| {
+        let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+        for condition in conditions.iter_mut().filter(|of| of["type"] == "Ready") {
+            condition["status"] = json!("False");
+            condition["reason"] = json!("NodeNotReady");
+        }
+        conditions.push(json!({"type": "example.com/other", "status": "True"}));
+    });
+    let pod = world.api.object(&path, "it is again", is_ready).await;
+    assert_eq!(condition(&pod, "example.com/other"), "True");
     kubelet.stop().await;
 }
 

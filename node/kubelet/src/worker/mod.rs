@@ -66,6 +66,7 @@ impl Workers {
         if uid.is_empty() {
             return;
         }
+        self.node.publisher.seen(&pod);
         let pod = Arc::new(pod);
         let mut handles = self.handles.lock();
         match handles.get(&uid) {
@@ -87,6 +88,11 @@ impl Workers {
                 });
             }
         }
+    }
+
+    /// The API has this state of what shows a static Pod.
+    pub(crate) fn mirrored(&self, mirror: &Pod) {
+        self.node.publisher.seen(mirror);
     }
 
     /// The API has the Pod no more.
