@@ -23,7 +23,7 @@ pub(super) async fn secure(
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let name = rustls::pki_types::ServerName::try_from(host.to_owned());
-    let name = name.map_err(io::Error::other)?;
+    let name = name.map_err(|error| io::Error::other(error.to_string()))?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     connector.connect(name, stream).await
 }
