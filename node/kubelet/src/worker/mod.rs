@@ -76,7 +76,7 @@ impl Workers {
                 let (handle, inbox) = Handle::new(pod);
                 let handle = Arc::new(handle);
                 handles.insert(uid.clone(), handle.clone());
-                let worker = run::Worker::new(self.node.clone(), handle, inbox);
+                let worker = run::Worker::new(self.clone(), handle, inbox);
                 let (this, cancel) = (self.clone(), self.cancel.clone());
                 self.tasks.spawn(async move {
                     tokio::select! {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Workers;
 use super::inbox::{Handle, Inbox};
 use super::memory::Memory;
 use super::probing::Probing;
@@ -32,6 +33,8 @@ pub(super) enum Outcome {
 /// One Pod's worker.
 pub(crate) struct Worker {
     pub(super) node: Arc<NodeContext>,
+    /// All of the node, which may have to go for this one.
+    pub(super) workers: Workers,
     /// For those who wake this worker: probes.
     pub(super) handle: Arc<Handle>,
     pub(super) inbox: watch::Receiver<Inbox>,
@@ -45,14 +48,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        node: Arc<NodeContext>,
+        workers: Workers,
         handle: Arc<Handle>,
         inbox: watch::Receiver<Inbox>,
     ) -> Self {
         let pod = inbox.borrow().pod.clone();
+        let node = workers.node.clone();
         let memory = Memory::of(&pod, &node.cache.pod(pod::uid(&pod)));
         Self {
             node,
+            workers,
             handle,
             inbox,
             state: State::Syncing,
