@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use coracle_apimachinery::host_ports::{self, HostPort, TAKEN};
-use coracle_apimachinery::quantity::Quantity;
-use coracle_apimachinery::resources::{self, ResourceList};
+use coracle_apimachinery::quantity::{Format, Quantity};
+use coracle_apimachinery::resources::{self, PODS, ResourceList};
 use coracle_apimachinery::taints::{MEMORY_PRESSURE, NO_SCHEDULE, any_tolerates};
 use k8s_openapi::api::core::v1::{Pod, Taint};
 use parking_lot::Mutex;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::eviction::pressure::Conditions;
 use crate::eviction::signals::Condition;
 use crate::pod;
+use crate::preemption::{self, Candidate};
 use crate::resize_queue::Queue;
 use crate::status::Verdict;
 
@@ -25,14 +26,30 @@ use crate::status::Verdict;
 struct Asked {
     requests: ResourceList,
     ports: Vec<HostPort>,
+    qos: resources::Qos,
+    critical: bool,
+    priority: Option<i32>,
 }
 
 impl Asked {
-    fn of(pod: &Pod) -> Self {
+    /// What a Pod asks a node for that has as much. Resources that others have given a name and a node
+    /// does not know it does not count: they are the scheduler's to give.
+    fn of(pod: &Pod, allocatable: &ResourceList) -> Self {
         let mut requests = resources::pod_requests(pod::spec(pod));
-        requests.retain(|_, quantity| !quantity.is_zero());
-        let ports = host_ports::of(pod::spec(pod));
-        Self { requests, ports }
+        let known = |name: &str| !is_extended(name) || allocatable.contains_key(name);
+        requests.retain(|name, quantity| !quantity.is_zero() && known(name));
+        Self {
+            requests,
+            ports: host_ports::of(pod::spec(pod)),
+            qos: resources::qos(pod::spec(pod)),
+            critical: pod::is_critical(pod),
+            priority: pod::spec(pod).priority,
+        }
+    }
+
+    /// Whether it goes for a critical Pod.
+    fn yields_to(&self, other: &Self) -> bool {
+        !self.critical || (self.priority.is_some() && self.priority < other.priority)
     }
 }
 
@@ -72,7 +89,7 @@ impl Admission {
 
     /// Takes the Pod in, or says why not. One that runs already is never refused.
     pub(crate) fn admit(&self, pod: &Pod, runs: bool) -> Result<(), Verdict> {
-        let asked = Asked::of(pod);
+        let asked = Asked::of(pod, &self.allocatable);
         let mut admitted = self.admitted.lock();
         if !runs && !admitted.contains_key(pod::uid(pod)) {
             if admitted.len() >= self.max_pods {
@@ -89,6 +106,42 @@ impl Admission {
         }
         admitted.insert(pod::uid(pod).to_owned(), asked);
         Ok(())
+    }
+
+    /// Who has to go for a critical Pod that was not taken in; nobody where it lacks something else, or
+    /// would not be taken in all the same.
+    pub(crate) fn victims(&self, pod: &Pod) -> Vec<String> {
+        let asked = Asked::of(pod, &self.allocatable);
+        let admitted = self.admitted.lock();
+        if !asked.critical || are_free(&asked.ports, &admitted).is_err() {
+            return Vec::new();
+        }
+        let pods = |count: usize| {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            ResourceList::from([(PODS.to_owned(), Quantity::new(count, Format::DecimalSi))])
+        };
+        let mut needs = used(&admitted, &Instead::new(), "");
+        resources::add(&mut needs, &asked.requests);
+        resources::add(&mut needs, &pods(admitted.len() + 1));
+        needs.retain(|name, _| name == PODS || asked.requests.contains_key(name));
+        let mut has = self.allocatable.clone();
+        has.extend(pods(self.max_pods));
+        for (name, amount) in &mut needs {
+            amount.sub(&has.get(name).copied().unwrap_or_default());
+        }
+        needs.retain(|_, amount| *amount > Quantity::ZERO);
+        let candidates = admitted.iter().filter(|(_, of)| of.yields_to(&asked));
+        let candidates = candidates.map(|(uid, of)| {
+            let mut requests = of.requests.clone();
+            requests.extend(pods(1));
+            Candidate {
+                uid: uid.clone(),
+                qos: of.qos,
+                requests,
+            }
+        });
+        let candidates: Vec<Candidate> = candidates.collect();
+        preemption::victims(&needs, &candidates).unwrap_or_default()
     }
 
     /// Gives back what an ended Pod had asked for.
@@ -115,7 +168,7 @@ impl Admission {
     /// Gives a Pod that was taken in what it asks for now, or says why it keeps what it has. Who has
     /// to wait is heard again when room is left, in the order of [`Queue`].
     pub(crate) fn resize(&self, pod: &Pod) -> Result<(), NoRoom> {
-        let asked = Asked::of(pod);
+        let asked = Asked::of(pod, &self.allocatable);
         let uid = pod::uid(pod);
         let mut admitted = self.admitted.lock();
         let mut queue = self.queue.lock();
@@ -233,6 +286,11 @@ fn grown(asked: &ResourceList, has: Option<&ResourceList>) -> ResourceList {
     grown
 }
 
+/// Whether a resource is one that others than Kubernetes have given a name.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/")
+}
+
 /// What there is not enough of.
 struct Lack {
     resource: String,
@@ -301,141 +359,5 @@ fn refusal(lack: &Lack) -> Verdict {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn pod(uid: &str, cpu: &str) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": uid, "uid": uid},
-            "spec": {"containers": [
-                {"name": "main", "resources": {"requests": {"cpu": cpu}}},
-            ]},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn under_pressure_only_some_are_taken() {
-        use Condition::{DiskPressure, MemoryPressure};
-        let tolerant = |key: &str| {
-            let mut pod = pod("t", "0");
-            let toleration = json!([{"key": key, "operator": "Exists"}]);
-            pod.spec.as_mut().unwrap().containers[0].resources = None;
-            pod.spec.as_mut().unwrap().tolerations = serde_json::from_value(toleration).unwrap();
-            pod
-        };
-        let mut critical = tolerant("none");
-        critical.spec.as_mut().unwrap().priority = Some(2_000_000_000);
-        let [none, memory] = ["none", MEMORY_PRESSURE].map(tolerant);
-        let burstable = pod("b", "1");
-        for (pod, conditions, taken) in [
-            (&none, &[][..], true),
-            (&none, &[MemoryPressure], false),
-            (&memory, &[MemoryPressure], true),
-            (&burstable, &[MemoryPressure], true),
-            (&burstable, &[DiskPressure], false),
-            (&memory, &[DiskPressure, MemoryPressure], false),
-            (&critical, &[DiskPressure, MemoryPressure], true),
-        ] {
-            let conditions: Conditions = conditions.iter().copied().collect();
-            let admitted = pressed(pod, false, &conditions);
-            assert_eq!(admitted.is_ok(), taken, "{conditions:?}");
-            assert!(pressed(pod, true, &conditions).is_ok());
-        }
-        let both = [DiskPressure, MemoryPressure].into();
-        let refused = pressed(&none, false, &both).unwrap_err();
-        let text = "The node had condition: [DiskPressure MemoryPressure]. ";
-        assert!(refused.message.ends_with(text), "{}", refused.message);
-    }
-
-    #[test]
-    fn a_pod_that_does_not_fit_is_refused() {
-        let allocatable = ResourceList::from([("cpu".to_owned(), "2".parse().unwrap())]);
-        let admission = Admission::new(allocatable, 3);
-        admission.admit(&pod("a", "1500m"), false).unwrap();
-        let refused = admission.admit(&pod("b", "600m"), false).unwrap_err();
-        assert_eq!(refused.reason, "OutOfcpu");
-        assert!(
-            refused
-                .message
-                .ends_with("requested: 600, used: 1500, capacity: 2000"),
-            "{}",
-            refused.message
-        );
-        admission.admit(&pod("b", "600m"), true).unwrap();
-        admission.release("a");
-        admission.admit(&pod("c", "1"), false).unwrap();
-        admission.admit(&pod("d", "0"), false).unwrap();
-        let refused = admission.admit(&pod("e", "0"), false).unwrap_err();
-        assert_eq!(refused.reason, "OutOfpods");
-    }
-
-    #[test]
-    fn room_to_grow_is_given_in_order() {
-        let allocatable = ResourceList::from([("cpu".to_owned(), "4".parse().unwrap())]);
-        let admission = Admission::new(allocatable, 9);
-        let with = |uid: &str, cpu: &str, priority: i32| {
-            let mut pod = pod(uid, cpu);
-            pod.spec.as_mut().unwrap().priority = Some(priority);
-            pod
-        };
-        for uid in ["low", "high", "huge", "goes"] {
-            admission.admit(&pod(uid, "1"), false).unwrap();
-        }
-        let reason = |pod: &Pod| admission.resize(pod).err().map(|no_room| no_room.reason);
-        let deferred = Some("Deferred");
-        assert_eq!(reason(&with("low", "2", 0)), deferred);
-        assert_eq!(reason(&with("high", "2", 5)), deferred);
-        // It holds nobody up for whom there is room.
-        assert_eq!(reason(&with("huge", "4", 9)), deferred);
-        admission.release("goes");
-        assert_eq!(reason(&with("low", "2", 0)), deferred, "another goes first");
-        assert_eq!(reason(&with("huge", "4", 9)), deferred);
-        assert_eq!(reason(&with("high", "2", 5)), None);
-        assert_eq!(reason(&with("low", "2", 0)), deferred);
-        // Who gives something back never waits.
-        assert_eq!(reason(&with("huge", "500m", 9)), None);
-        assert_eq!(reason(&with("low", "1500m", 0)), None);
-        let mut freed = admission.freed();
-        assert_eq!(reason(&with("huge", "2", 9)), deferred);
-        freed.mark_unchanged();
-        admission.withdraw("huge");
-        assert!(freed.has_changed().unwrap());
-        // Nor does anybody wait for what another wanted before.
-        for (wanted, told) in [
-            ("2", false),
-            ("2", false),
-            ("3", true),
-            ("3", false),
-            ("9", true),
-        ] {
-            freed.mark_unchanged();
-            assert!(reason(&with("huge", wanted, 9)).is_some());
-            assert_eq!(freed.has_changed().unwrap(), told, "{wanted}");
-        }
-    }
-
-    #[test]
-    fn a_port_of_the_node_is_one_pods() {
-        let asking = |uid: &str, ip: &str| -> Pod {
-            let ports = json!([{"containerPort": 80, "hostPort": 80, "hostIP": ip}]);
-            serde_json::from_value(json!({
-                "metadata": {"name": uid, "uid": uid},
-                "spec": {"containers": [{"name": "main", "ports": ports}]},
-            }))
-            .unwrap()
-        };
-        let admission = Admission::new(ResourceList::new(), 9);
-        admission.admit(&asking("a", "127.0.0.1"), false).unwrap();
-        admission.admit(&asking("b", "192.0.2.1"), false).unwrap();
-        let refused = admission.admit(&asking("c", ""), false).unwrap_err();
-        assert_eq!(refused.reason, "NodePorts");
-        assert!(refused.message.ends_with(TAKEN), "{}", refused.message);
-        admission.release("a");
-        admission.release("b");
-        admission.admit(&asking("c", ""), false).unwrap();
-    }
-}
+#[path = "admission_tests.rs"]
+mod tests;

@@ -36,7 +36,7 @@ use crate::shutdown::Shutdown;
 use crate::source;
 use crate::static_pods::StaticPods;
 use crate::static_pods::mirrors::Mirrors;
-use crate::status::publisher::StatusPublisher;
+use crate::status::publisher::{Pace, StatusPublisher};
 use crate::users::PodUsers;
 use crate::worker::Workers;
 
@@ -151,10 +151,11 @@ impl Kubelet {
             services_ready: tokio::sync::OnceCell::new(),
             admission: Admission::new(allocatable, config.max_pods),
             recorder,
-            publisher: StatusPublisher::new(config.client.clone()),
+            publisher: StatusPublisher::new(config.client.clone(), Pace::default()),
             probes: Results::default(),
             shutting_down: watch::Sender::default(),
             pressure: watch::Sender::default(),
+            taints: Arc::default(),
         });
         let collector = Collector::new(
             policy.images,
@@ -173,6 +174,7 @@ impl Kubelet {
             recorder: node.recorder.clone(),
             shutting_down: node.shutting_down.subscribe(),
             pressure: node.pressure.subscribe(),
+            taints: node.taints.clone(),
         };
         let shutdown = Shutdown {
             node: node.clone(),
@@ -350,8 +352,9 @@ impl Kubelet {
 
     /// Ends all Pods, ordinary ones before critical ones, each within its own grace period
     /// and all within `bound`; their objects stay as they are, so that the next agent starts
-    /// them again. True if all have ended. Nothing new is to be started meanwhile: the caller
-    /// stops the scheduler and controllers first.
+    /// them again, but for those that run once: they have failed then. True if all have ended.
+    /// Nothing new is to be started meanwhile: the caller stops the scheduler and controllers
+    /// first.
     pub async fn stop_all(&self, bound: Duration) -> bool {
         let stop = async {
             let workers = &self.inner.workers;

@@ -37,6 +37,7 @@ mod placement;
 mod pod;
 mod pod_dial;
 mod pod_network;
+mod preemption;
 mod probes;
 mod puller;
 mod resize_queue;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use coracle_runtime::LogLimits;
 use coracle_runtime::apparmor::AppArmorPlaces;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, Service, Taint};
 use kube::runtime::reflector::Store;
 use tokio::sync::{OnceCell, watch};
 
@@ -61,6 +61,8 @@ pub(crate) struct NodeContext {
     pub(crate) shutting_down: watch::Sender<bool>,
     /// What the node is short of.
     pub(crate) pressure: watch::Sender<Conditions>,
+    /// The node's taints, as the API has them.
+    pub(crate) taints: Arc<watch::Sender<Vec<Taint>>>,
 }
 
 impl NodeContext {

@@ -1,17 +1,21 @@
-//! Whether a Pod may be on this node, by what it says of nodes: its operating system, and which
-//! nodes it chooses. The scheduler goes by the same; a Pod may be bound without it.
+//! Whether a Pod may be on this node, by what it says of nodes: its operating system, how it has its
+//! groups, which nodes it chooses and what it tolerates. The scheduler goes by the same; a Pod may be
+//! bound without it.
 
 use std::collections::BTreeMap;
 
 use coracle_apimachinery::node_affinity::{Chosen, MISMATCH, fits};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use coracle_apimachinery::taints::{NO_EXECUTE, first_untolerated};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::api::Api;
 
 use crate::node_context::NodeContext;
-use crate::pod;
+use crate::pod::{self, security};
 use crate::status::Verdict;
 
 const OS: &str = "linux";
+/// What is said of a Pod that does not tolerate the node's taints.
+const INTOLERANT: &str = "node(s) had taints that the pod didn't tolerate";
 /// The label by which nodes, and some Pods, name their operating system.
 const OS_LABEL: &str = "kubernetes.io/os";
 
@@ -21,28 +25,34 @@ pub(crate) async fn admit(
     node: &NodeContext,
     pod: &Pod,
 ) -> Result<Result<(), Verdict>, kube::Error> {
-    if let Err(verdict) = check_os(pod) {
+    let strict = node.router.strict_groups();
+    if let Err(verdict) = check_os(pod).and_then(|()| check_groups(pod, strict)) {
         return Ok(Err(verdict));
     }
     let chosen = |labels: &BTreeMap<String, String>| {
         let name = &node.node_name;
         fits(pod::spec(pod), Chosen { name, labels })
     };
-    if chosen(&node.labels) {
-        return Ok(Ok(()));
-    }
     // What a file of the node says is not to wait for the API.
-    let told = match pod::is_static(pod) {
+    let told = match chosen(&node.labels) || pod::is_static(pod) {
         true => None,
         false => labels(node).await?,
     };
-    Ok(match told.is_some_and(|labels| chosen(&labels)) {
-        true => Ok(()),
-        false => Err(refusal(
-            "NodeAffinity",
-            &format!("Predicate NodeAffinity failed: {MISMATCH}"),
-        )),
-    })
+    if !chosen(told.as_ref().unwrap_or(&node.labels)) {
+        return Ok(Err(failed("NodeAffinity", MISMATCH)));
+    }
+    Ok(check_taints(pod, &node.taints.borrow()))
+}
+
+/// Whether Pods may be on a node of those taints that are there already. What its administrator has put
+/// there may.
+fn check_taints(pod: &Pod, taints: &[Taint]) -> Result<(), Verdict> {
+    let tolerations = pod::spec(pod).tolerations.as_deref().unwrap_or_default();
+    let untolerated = first_untolerated(taints, tolerations, |effect| effect == NO_EXECUTE);
+    match untolerated.filter(|_| !pod::is_static(pod)) {
+        None => Ok(()),
+        Some(_) => Err(failed("TaintToleration", INTOLERANT)),
+    }
 }
 
 /// The node's labels as the API has them.
@@ -70,6 +80,21 @@ fn check_os(pod: &Pod) -> Result<(), Verdict> {
     }
 }
 
+/// Whether those who run the Pod's containers can keep them to the groups that it names.
+fn check_groups(pod: &Pod, can: bool) -> Result<(), Verdict> {
+    match security::strict_groups(pod) && !can {
+        false => Ok(()),
+        true => Err(refusal(
+            "SupplementalGroupsPolicyNotSupported",
+            "SupplementalGroupsPolicy=Strict is not supported in this node",
+        )),
+    }
+}
+
+fn failed(predicate: &str, why: &str) -> Verdict {
+    refusal(predicate, &format!("Predicate {predicate} failed: {why}"))
+}
+
 fn refusal(reason: &str, cause: &str) -> Verdict {
     Verdict {
         reason: reason.to_owned(),
@@ -84,6 +109,46 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn pods_are_refused_that_would_be_evicted_at_once() {
+        let taint = |effect: &str| json!([{"key": "k", "effect": effect}]);
+        let tolerant = json!([{"key": "k", "operator": "Exists"}]);
+        for (taints, tolerations, source, fine) in [
+            (json!([]), json!([]), "api", true),
+            (taint("NoSchedule"), json!([]), "api", true),
+            (taint("NoExecute"), json!([]), "api", false),
+            (taint("NoExecute"), json!([]), "file", true),
+            (taint("NoExecute"), tolerant, "api", true),
+        ] {
+            let annotations = json!({"kubernetes.io/config.source": source});
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"annotations": annotations},
+                "spec": {"containers": [], "tolerations": tolerations},
+            }))
+            .unwrap();
+            let given: Vec<Taint> = serde_json::from_value(taints.clone()).unwrap();
+            let refused = check_taints(&pod, &given).err();
+            assert_eq!(refused.is_none(), fine, "{taints} {source}");
+            let reason = refused.map(|verdict| verdict.reason);
+            assert!(reason.is_none_or(|reason| reason == "TaintToleration"));
+        }
+    }
+
+    #[test]
+    fn pods_of_strict_groups_are_refused_where_none_are() {
+        for (policy, can, fine) in [
+            (None, false, true),
+            (Some("Merge"), false, true),
+            (Some("Strict"), true, true),
+            (Some("Strict"), false, false),
+        ] {
+            let context = json!({"supplementalGroupsPolicy": policy});
+            let spec = json!({"containers": [], "securityContext": context});
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            assert_eq!(check_groups(&pod, can).is_ok(), fine, "{policy:?} {can}");
+        }
+    }
 
     #[test]
     fn pods_of_other_systems_are_refused() {

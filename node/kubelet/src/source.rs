@@ -32,6 +32,7 @@ pub(crate) async fn follow(
     let mut listed = HashSet::new();
     let hand_on = |mut pod: Pod| {
         if is_mirror(&pod) {
+            workers.mirrored(&pod);
             return mirrors.seen(&pod);
         }
         // Nobody says of himself that he comes from a file.

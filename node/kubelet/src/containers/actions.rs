@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::allocation::Allocation;
 use super::back_off::BackOff;
+use super::lost::{Lost, is_reborn};
 use super::observed::{ObservedContainer, ObservedSandbox, PodRuntime};
 use crate::pod::{self, RestartPolicy, Role};
 use crate::probes::ProbeView;
@@ -25,8 +26,8 @@ pub(crate) struct Observed<'a> {
     pub(crate) back_off: &'a BackOff,
     /// Starts that failed, by container, and when they may be tried again.
     pub(crate) failures: &'a BTreeMap<String, Failure>,
-    /// Attempts of containers that have begun, which count where no runtime knows one any more.
-    pub(crate) lost_restarts: &'a BTreeMap<String, u32>,
+    /// Containers that have begun, which count where no runtime knows one any more.
+    pub(crate) lost: &'a BTreeMap<String, Lost>,
     /// Containers that were killed to be started again ([`Kill::restarts`]).
     pub(crate) killed: &'a BTreeSet<String>,
     /// What its containers have and are to have.
@@ -118,6 +119,9 @@ pub(crate) struct Actions {
     pub(crate) initialized: bool,
     /// All containers are forgotten, for the Pod begins anew.
     pub(crate) anew: bool,
+    /// What has ended in a sandbox that has died, or is lost, counts no more ([`is_reborn`]): init
+    /// containers that were through run again.
+    pub(crate) reborn: bool,
 }
 
 /// What becomes of one container.
@@ -135,8 +139,10 @@ enum Next {
 pub(crate) fn pod_actions(observed: &Observed<'_>) -> Actions {
     let mut plan = Plan {
         observed,
-        actions: Actions::default(),
-        reborn: is_reborn(observed),
+        actions: Actions {
+            reborn: is_reborn(observed),
+            ..Actions::default()
+        },
         done: false,
     };
     plan.sandboxes();
@@ -165,19 +171,6 @@ pub(crate) fn has_app_container(pod: &Pod, runtime: &PodRuntime) -> bool {
     apps.any(|app| runtime.latest(&app.name).is_some())
 }
 
-/// Whether a container is to run again that has died with its sandbox. Its Pod begins with its init
-/// containers then, as it did in the one before.
-fn is_reborn(observed: &Observed<'_>) -> bool {
-    let mut all = pod::containers(observed.pod).filter(|(_, role)| *role != Role::Sidecar);
-    let again = |(container, role): (&Container, Role)| {
-        let of = observed.runtime.latest(&container.name);
-        let died = of.filter(|of| observed.runtime.has_lost_sandbox(of));
-        let exit = died.and_then(ObservedContainer::exit);
-        exit.is_some_and(|exit| pod::restarts(observed.pod, container, role, exit.code))
-    };
-    observed.lives && all.any(again)
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Init {
     InProgress,
@@ -188,8 +181,6 @@ enum Init {
 struct Plan<'a> {
     observed: &'a Observed<'a>,
     actions: Actions,
-    /// What has ended in a sandbox that has died counts no more ([`is_reborn`]).
-    reborn: bool,
     /// Nothing starts any more.
     done: bool,
 }
@@ -245,9 +236,9 @@ impl Plan<'_> {
 
     fn init_containers(&mut self) -> Init {
         let mut apps = pod::spec(self.observed.pod).containers.iter();
-        let passed = apps.any(|app| {
-            let latest = self.observed.runtime.latest(&app.name);
-            latest.is_some_and(|of| !self.is_past(of))
+        let passed = apps.any(|app| match self.observed.runtime.latest(&app.name) {
+            Some(of) => !self.is_past(of),
+            None => !self.actions.reborn && self.has_run(&app.name),
         });
         for container in pod::init_containers(self.observed.pod) {
             let role = pod::init_role(container);
@@ -268,7 +259,13 @@ impl Plan<'_> {
 
     /// Whether a container was in a sandbox in whose place another comes.
     fn is_past(&self, of: &ObservedContainer) -> bool {
-        self.reborn && self.observed.runtime.has_lost_sandbox(of)
+        self.actions.reborn && self.observed.runtime.has_lost_sandbox(of)
+    }
+
+    /// Whether a container that no runtime has has run, as far as that counts.
+    fn has_run(&self, name: &str) -> bool {
+        let lost = self.observed.lost.get(name);
+        lost.is_some_and(|lost| lost.code.is_some())
     }
 
     fn is_started(&self, container: &Container) -> bool {
@@ -324,9 +321,7 @@ impl Plan<'_> {
     fn container(&mut self, container: &Container, role: Role) -> Next {
         let name = &container.name;
         let Some(latest) = self.observed.runtime.latest(name) else {
-            let lost = self.observed.lost_restarts.get(name);
-            self.start(name, lost.map_or(0, |count| count + 1), None);
-            return Next::Busy;
+            return self.unseen(container, role);
         };
         let attempt = latest.container.config.attempt;
         match &latest.container.state {
@@ -369,6 +364,21 @@ impl Plan<'_> {
                     }
                     None => self.start(name, attempt + 1, Some(exit.finished_at)),
                 }
+                Next::Busy
+            }
+        }
+    }
+
+    /// A container that no runtime has is started, unless it has run and does not run again.
+    fn unseen(&mut self, container: &Container, role: Role) -> Next {
+        let (pod, name) = (self.observed.pod, &container.name);
+        let lost = self.observed.lost.get(name);
+        let begins = role == Role::Init && self.actions.reborn;
+        let code = lost.and_then(|lost| lost.code).filter(|_| !begins);
+        match code.filter(|code| !pod::restarts(pod, container, role, *code)) {
+            Some(code) => Next::Ended { code },
+            None => {
+                self.start(name, lost.map_or(0, |lost| lost.attempt + 1), None);
                 Next::Busy
             }
         }

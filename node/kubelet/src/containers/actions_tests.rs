@@ -7,6 +7,7 @@ use coracle_runtime::{
 use serde_json::{Value, json};
 
 use super::*;
+use crate::containers::lost::note;
 use crate::probes::{ProbeKind, Results};
 
 fn at(second: u64) -> SystemTime {
@@ -104,7 +105,7 @@ struct Case {
     probes: Results,
     back_off: BackOff,
     failures: BTreeMap<String, Failure>,
-    lost: BTreeMap<String, u32>,
+    lost: BTreeMap<String, Lost>,
     killed: BTreeSet<String>,
 }
 
@@ -116,7 +117,7 @@ impl Case {
             probes: &self.probes,
             back_off: &self.back_off,
             failures: &self.failures,
-            lost_restarts: &self.lost,
+            lost: &self.lost,
             killed: &self.killed,
             allocation: None,
             lives: true,
@@ -251,11 +252,68 @@ fn failed_starts_wait() {
 }
 
 #[test]
-fn lost_containers_count_as_restarts() {
+fn lost_containers_count_as_restarts_and_none_runs_twice_that_runs_once() {
+    type List = &'static [&'static str];
+    type Row = (&'static str, List, List, List, &'static str);
+
+    // What no runtime has any more, as `runtime` reads it, and what one has.
+    let table: &[Row] = &[
+        ("Always", &["a"], &["a.4=run"], &[], "+a.5 ."),
+        ("OnFailure", &["a"], &["a=run"], &[], "+a.1 ."),
+        ("OnFailure", &["a"], &["a=1"], &[], "+a.1 ."),
+        ("OnFailure", &["a"], &["a=0"], &[], ". #"),
+        ("OnFailure", &["a", "b"], &["a=0", "b=run"], &[], "+b.1 ."),
+        ("OnFailure", &["a", "b"], &["a=0"], &["b=0"], ". #"),
+        ("Never", &["a"], &["a=run"], &[], ". #"),
+        ("Never", &["a"], &["a=0"], &[], ". #"),
+        ("Never", &["a", "b"], &["a=run"], &["b=run"], "."),
+        // What has not begun does.
+        ("Never", &["a", "b"], &["a=0"], &[], "+b ."),
+        // Init containers run again where something does for which they have run.
+        ("Always", &["i!", "a"], &["i=0", "a=run"], &[], "+i.1"),
+        (
+            "Always",
+            &["i!", "a"],
+            &["i=0", "a=run"],
+            &["i.1=0"],
+            "+a.1 .",
+        ),
+        ("Always", &["i!", "j!", "a"], &["i=0", "j=run"], &[], "+i.1"),
+        ("Always", &["i!", "j!", "a"], &["i=0"], &[], "+i.1"),
+        (
+            "Always",
+            &["i!", "j!", "a"],
+            &["i=0", "j=0"],
+            &["i.1=0"],
+            "+j.1",
+        ),
+        ("OnFailure", &["i!", "a"], &["i=0", "a=0"], &[], ". #"),
+        ("Never", &["i!", "a"], &["i=0", "a=run"], &[], ". #"),
+        ("Never", &["i!", "a"], &["i=run"], &[], "#"),
+        ("Never", &["i!", "j!", "a"], &["i=0"], &[], "+j"),
+        // No sidecar begins for what has ended.
+        ("Never", &["s*", "a"], &["s=run", "a=run"], &[], ". #"),
+        ("Always", &["s*", "a"], &["s=run", "a=run"], &[], "+s.1"),
+    ];
+    for (policy, names, lost, states, expected) in table {
+        let (pod, mut case) = (pod(policy, names), Case::default());
+        note(&mut case.lost, &pod, &runtime(lost));
+        let found = match states.is_empty() {
+            true => PodRuntime::default(),
+            false => runtime(states),
+        };
+        let actions = case.actions(&pod, &found);
+        assert_eq!(text(&actions), *expected, "{policy} {lost:?} {states:?}");
+    }
+    // Unless it was removed to begin anew with its Pod.
     let mut case = Case::default();
-    case.lost.insert("a".to_owned(), 4);
-    let actions = case.actions(&pod("Always", &["a"]), &PodRuntime::default());
-    assert_eq!(text(&actions), "+a.5 .");
+    let removed = Lost {
+        attempt: 0,
+        code: None,
+    };
+    case.lost.insert("a".to_owned(), removed);
+    let actions = case.actions(&pod("Never", &["a"]), &PodRuntime::default());
+    assert_eq!(text(&actions), "+a.1 .");
 }
 
 #[test]

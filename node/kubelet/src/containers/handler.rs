@@ -9,9 +9,11 @@ use coracle_runtime::{ContainerId, RuntimeService};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod, Probe};
 use tokio::io::AsyncReadExt;
 
+use crate::events::Severity;
 use crate::node_context::NodeContext;
 use crate::pod;
 use crate::probes::dial::{Purpose, Target};
+use crate::probes::tls;
 
 /// How long a hook waits for the answer to its request.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -136,11 +138,20 @@ impl Hooked<'_> {
             ..Probe::default()
         };
         let target = Target::of(self.container, &request, self.ips);
-        // Whatever is answered, it has been told. Who never answers does not hold the Pod.
-        let told = target.reach(self.node, pod::uid(self.pod), Purpose::Hook);
-        let told = match tokio::time::timeout(ANSWER, told).await {
-            Ok(told) => told.map(drop),
-            Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
+        let told = match (self.tell(&target).await, target.plain()) {
+            (Err(error), Some((plain, whom))) if tls::is_plain(&error) => {
+                let told = self.tell(&plain).await.map_err(|_| error);
+                if told.is_ok() {
+                    let text = format!(
+                        "request to HTTPS lifecycle hook {whom} got HTTP response, retry with HTTP \
+                         succeeded"
+                    );
+                    let (recorder, reason) = (&self.node.recorder, "LifecycleHTTPFallback");
+                    recorder.pod(self.pod, None, Severity::Warning, reason, text);
+                }
+                told
+            }
+            (told, _) => told,
         };
         told.map_err(|error| match &hook.http_get {
             Some(get) => {
@@ -149,5 +160,14 @@ impl Hooked<'_> {
             }
             None => failed("TCP lifecycle hook".to_owned(), error),
         })
+    }
+
+    /// Whatever is answered, it has been told. Who never answers does not hold the Pod.
+    async fn tell(&self, target: &Target) -> Result<(), String> {
+        let told = target.reach(self.node, pod::uid(self.pod), Purpose::Hook);
+        match tokio::time::timeout(ANSWER, told).await {
+            Ok(told) => told.map(drop),
+            Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
+        }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod actions;
 pub(crate) mod allocation;
 pub(crate) mod back_off;
 pub(crate) mod handler;
+pub(crate) mod lost;
 pub(crate) mod observed;
 mod pull;
 pub(crate) mod start;

@@ -205,6 +205,27 @@ pub(crate) fn is_ready(status: &NodeStatus) -> bool {
     conditions.any(|of| of.type_ == "Ready" && of.status == "True")
 }
 
+/// Whether no Pods are to be placed on the node.
+pub(crate) fn is_cordoned(node: &Node) -> bool {
+    let spec = node.spec.as_ref();
+    spec.and_then(|spec| spec.unschedulable) == Some(true)
+}
+
+/// What keeps Pods off the node.
+pub(crate) fn taints(node: &Node) -> Vec<Taint> {
+    let spec = node.spec.as_ref();
+    spec.and_then(|spec| spec.taints.clone())
+        .unwrap_or_default()
+}
+
+/// What is to be said where the machine was booted since the node was last heard of.
+pub(crate) fn rebooted(facts: &NodeFacts, old: &NodeStatus) -> Option<String> {
+    let before = old.node_info.as_ref().map(|info| &*info.boot_id)?;
+    let boot = &*facts.info.boot_id;
+    let other = !before.is_empty() && !boot.is_empty() && before != boot;
+    other.then(|| format!("Node {} has been rebooted, boot id: {boot}", facts.name))
+}
+
 /// Whether the two differ in more than heartbeats.
 pub(crate) fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
     let still = |status: &NodeStatus| {
@@ -238,6 +259,24 @@ mod tests {
             handlers: vec![("wasm".to_owned(), false)],
             strict_groups: true,
         }
+    }
+
+    #[test]
+    fn another_boot_is_told_of() {
+        let (mut facts, well) = (facts(), Conditions::new());
+        let at = Time(Timestamp::from_second(1).unwrap());
+        for (before, now, told) in [
+            ("", "a", None),
+            ("a", "a", None),
+            ("a", "", None),
+            ("a", "b", Some("Node n1 has been rebooted, boot id: b")),
+        ] {
+            facts.info.boot_id = before.to_owned();
+            let old = status(&facts, Vec::new(), None, &well, None, at.clone());
+            facts.info.boot_id = now.to_owned();
+            assert_eq!(rebooted(&facts, &old).as_deref(), told, "{before} {now}");
+        }
+        assert_eq!(rebooted(&facts, &NodeStatus::default()), None);
     }
 
     #[test]

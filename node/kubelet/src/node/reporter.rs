@@ -1,18 +1,22 @@
 //! Tells the API about the node: registers it, renews its lease, sends its status.
 //!
 //! The lease says that the node lives (every 10 s); the status goes out when it has changed,
-//! and every five minutes. Source of the periods: the kubelet's defaults.
+//! and every five minutes; and at once where others have said of the node that nobody hears of it.
+//! Source of the periods: the kubelet's defaults.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::object::{self, NodeFacts};
@@ -39,6 +43,8 @@ pub(crate) struct Reporter {
     pub(crate) shutting_down: watch::Receiver<bool>,
     /// What the node is short of.
     pub(crate) pressure: watch::Receiver<Conditions>,
+    /// The node's taints, as the API has them.
+    pub(crate) taints: Arc<watch::Sender<Vec<Taint>>>,
 }
 
 impl Reporter {
@@ -53,6 +59,7 @@ impl Reporter {
             match attempt {
                 Ok(node) => {
                     tracing::info!(node = self.facts.name, "node registered");
+                    self.taints.send_replace(object::taints(&node));
                     return Some(node);
                 }
                 Err(error) => tracing::warn!(%error, "cannot register the node; trying again"),
@@ -82,6 +89,10 @@ impl Reporter {
             Err(error) => return Err(error),
         };
         let old = present.status.clone().unwrap_or_default();
+        if let Some(text) = object::rebooted(&self.facts, &old) {
+            let (name, severity) = (&self.facts.name, Severity::Warning);
+            self.recorder.node(name, severity, "Rebooted", text);
+        }
         let status = self.status(Some(&old)).await;
         match object::differs(&old, &status) {
             true => self.send(&status).await,
@@ -133,7 +144,7 @@ impl Reporter {
     /// Keeps lease and status fresh until cancelled; `node` is what was registered.
     pub(crate) async fn run(self, node: Node, cancel: CancellationToken) {
         let work = async {
-            let (lease, status) = (self.renew(&node), self.report(&node));
+            let (lease, status) = (self.renew(), self.report(&node));
             tokio::join!(lease, status);
         };
         tokio::select! {
@@ -142,11 +153,11 @@ impl Reporter {
         }
     }
 
-    async fn renew(&self, node: &Node) {
+    async fn renew(&self) {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), LEASE_NAMESPACE);
         loop {
             let mut wait = RETRY.0;
-            while let Err(error) = self.renew_once(&leases, node).await {
+            while let Err(error) = self.renew_once(&leases).await {
                 tracing::warn!(%error, "cannot renew the node's lease; trying again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY.1);
@@ -155,7 +166,7 @@ impl Reporter {
         }
     }
 
-    async fn renew_once(&self, leases: &Api<Lease>, node: &Node) -> Result<(), kube::Error> {
+    async fn renew_once(&self, leases: &Api<Lease>) -> Result<(), kube::Error> {
         let spec = LeaseSpec {
             holder_identity: Some(self.facts.name.clone()),
             lease_duration_seconds: Some(LEASE_SECONDS),
@@ -172,6 +183,9 @@ impl Reporter {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             Err(error) => return Err(error),
         }
+        // The node of now: the lease of one that was replaced would be collected with that.
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = nodes.get(&self.facts.name).await?;
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(self.facts.name.clone()),
@@ -180,7 +194,7 @@ impl Reporter {
                     api_version: "v1".to_owned(),
                     kind: "Node".to_owned(),
                     name: self.facts.name.clone(),
-                    uid: node.metadata.uid.clone().unwrap_or_default(),
+                    uid: node.metadata.uid.unwrap_or_default(),
                     ..OwnerReference::default()
                 }]),
                 ..ObjectMeta::default()
@@ -195,31 +209,52 @@ impl Reporter {
 
     async fn report(&self, node: &Node) {
         let mut sent = node.status.clone().unwrap_or_default();
-        let mut sent_at = tokio::time::Instant::now();
+        // What the API has.
+        let mut known = sent.clone();
+        let mut sent_at = Instant::now();
+        let mut cordoned = object::is_cordoned(node);
         let mut pressure = self.pressure.clone();
         let mut shutting_down = self.shutting_down.clone();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let only = format!("metadata.name={}", self.facts.name);
+        let only = watcher::Config::default().fields(&only);
+        let changes = watcher::watcher(nodes, only).default_backoff();
+        let mut changes = std::pin::pin!(changes.applied_objects());
+        let mut ticks = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = tokio::time::sleep(RENEW) => {}
+                _ = ticks.tick() => {}
                 // Whoever places Pods is to know at once.
                 Ok(()) = pressure.changed() => {}
                 Ok(()) = shutting_down.changed() => {}
+                Some(change) = changes.next() => {
+                    // A watch that breaks begins anew.
+                    let Ok(node) = change else { continue };
+                    self.hear(&node, &mut cordoned);
+                    known = node.status.unwrap_or_default();
+                    if object::is_ready(&known) == object::is_ready(&sent) {
+                        continue;
+                    }
+                }
             }
-            let status = self.status(Some(&sent)).await;
+            let status = self.status(Some(&known)).await;
             let due = sent_at.elapsed() >= REPORT;
             if !due && !object::differs(&sent, &status) {
                 continue;
             }
             match self.send(&status).await {
-                Ok(_) => {
-                    self.announce(object::is_ready(&sent), object::is_ready(&status));
+                Ok(node) => {
+                    self.announce(object::is_ready(&known), object::is_ready(&status));
+                    known = node.status.unwrap_or_default();
                     sent = status;
-                    sent_at = tokio::time::Instant::now();
+                    sent_at = Instant::now();
                 }
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {
                     tracing::warn!("the node's object is gone; registering again");
                     if let Ok(node) = self.try_register().await {
                         sent = node.status.unwrap_or_default();
+                        known = sent.clone();
                     }
                 }
                 Err(error) => tracing::warn!(%error, "cannot send the node's status"),
@@ -229,15 +264,27 @@ impl Reporter {
 }
 
 impl Reporter {
+    /// Notes what others have said of the node.
+    fn hear(&self, node: &Node, cordoned: &mut bool) {
+        self.taints.send_replace(object::taints(node));
+        let is = object::is_cordoned(node);
+        if std::mem::replace(cordoned, is) != is {
+            self.is_now(match is {
+                true => "NodeNotSchedulable",
+                false => "NodeSchedulable",
+            });
+        }
+    }
+
     /// Tells when the node becomes ready, or is no more.
     fn announce(&self, was: bool, is: bool) {
-        if was == is {
-            return;
+        if was != is {
+            self.is_now(if is { "NodeReady" } else { "NodeNotReady" });
         }
-        let (name, event) = (
-            &self.facts.name,
-            if is { "NodeReady" } else { "NodeNotReady" },
-        );
+    }
+
+    fn is_now(&self, event: &str) {
+        let name = &self.facts.name;
         let text = format!("Node {name} status is now: {event}");
         self.recorder.node(name, Severity::Normal, event, text);
     }

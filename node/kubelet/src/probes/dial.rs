@@ -1,10 +1,8 @@
 //! Trying a container: TCP, HTTP, HTTPS and exec probes; [`super::grpc`] has those of gRPC.
 //!
-//! The messages are those that users of Kubernetes know. Certificates are not verified, as
-//! the API reference says of probes.
+//! The messages are those that users of Kubernetes know.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_runtime::streaming::PortConnection;
@@ -18,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::{Position, Url};
 
-use super::Fault;
 use super::grpc::GrpcCheck;
+use super::{Fault, tls};
 use crate::containers::handler::{self, CommandError};
 use crate::containers::observed::ObservedContainer;
 use crate::node_context::NodeContext;
@@ -224,6 +222,27 @@ impl Target {
         }
     }
 
+    /// What to ask for without TLS, and without credentials, of what is asked for over it; and of whom.
+    pub(crate) fn plain(&self) -> Option<(Self, String)> {
+        let Self::Http {
+            address,
+            tls: true,
+            path,
+            headers,
+        } = self
+        else {
+            return None;
+        };
+        let public = |(name, _): &&(String, String)| !name.eq_ignore_ascii_case("Authorization");
+        let plain = Self::Http {
+            address: address.clone(),
+            tls: false,
+            path: path.clone(),
+            headers: headers.iter().filter(public).cloned().collect(),
+        };
+        Some((plain, address.text()))
+    }
+
     fn url(&self) -> String {
         match self {
             Self::Http {
@@ -331,7 +350,8 @@ async fn get(
         let (answer, location) = match tls {
             false => request(stream, address, path, headers, purpose).await?,
             true => {
-                let stream = secure(stream, &address.host, &[]).await?;
+                let secured = tls::secure(stream, &address.host, &[]).await;
+                let stream = secured.map_err(|error| tls::why(&error))?;
                 request(stream, address, path, headers, purpose).await?
             }
         };
@@ -431,68 +451,6 @@ async fn read(body: &mut Incoming) -> Result<Vec<u8>, String> {
         }
     }
     Ok(bytes)
-}
-
-/// Speaks TLS, with one of these protocols above it if any is named.
-pub(super) async fn secure(
-    stream: PortConnection,
-    host: &str,
-    protocols: &[&[u8]],
-) -> Result<tokio_rustls::client::TlsStream<PortConnection>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    let name = rustls::pki_types::ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| error.to_string())?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let connected = connector.connect(name, stream).await;
-    connected.map_err(|error| error.to_string())
-}
-
-/// Takes any certificate: a probe asks whether a server answers, not who it is.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &rustls::pki_types::CertificateDer<'_>,
-        _intermediates: &[rustls::pki_types::CertificateDer<'_>],
-        _server_name: &rustls::pki_types::ServerName<'_>,
-        _ocsp: &[u8],
-        _now: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    // Who takes any certificate knows nothing of the key in it either; and those of version 1, which
-    // some servers make for themselves, could not be read for it.
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls::pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _cert: &rustls::pki_types::CertificateDer<'_>,
-        _dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use coracle_runtime::protobuf::{self, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::dial::{Address, secure};
+use super::dial::Address;
+use super::tls::secure;
 use crate::node_context::NodeContext;
 
 /// Where the call goes.
@@ -40,9 +41,10 @@ impl GrpcCheck {
             let stream = self.address.dial(node, uid).await?;
             Ok(match self.tls {
                 false => Stream::Plain(stream),
-                true => Stream::Tls(Box::new(
-                    secure(stream, &self.address.host, &[b"h2"]).await?,
-                )),
+                true => {
+                    let secured = secure(stream, &self.address.host, &[b"h2"]).await;
+                    Stream::Tls(Box::new(secured.map_err(|error| error.to_string())?))
+                }
             })
         };
         let stream = match tokio::time::timeout_at(until, connect).await {

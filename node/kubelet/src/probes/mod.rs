@@ -2,7 +2,7 @@
 //!
 //! A task per probe, owned by the Pod's worker, writes into [`Results`]; the worker is woken
 //! when a result changes what it would do. [`threshold`] holds the rule of how many results
-//! make a change, [`dial`] and [`grpc`] the I/O.
+//! make a change, [`dial`], [`tls`] and [`grpc`] the I/O.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ pub(crate) mod dial;
 pub(crate) mod grpc;
 pub(crate) mod task;
 pub(crate) mod threshold;
+pub(crate) mod tls;
 
 /// What probes have found, as decisions read it.
 pub(crate) trait ProbeView: Send + Sync {

@@ -15,6 +15,9 @@ use crate::events::Severity;
 use crate::node_context::NodeContext;
 use crate::worker::inbox::Handle;
 
+/// How often a container is tried that nothing is found out of, before that is told.
+const TRIES: usize = 3;
+
 /// A probe that runs.
 pub(crate) struct ProbeTask {
     pub(crate) node: Arc<NodeContext>,
@@ -72,7 +75,7 @@ impl ProbeTask {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let result = self.target.probe(&self.node, &self.of, timeout).await;
+            let result = self.try_out(timeout).await;
             let told = match &result {
                 Ok(None) => None,
                 Ok(Some(warning)) => {
@@ -86,7 +89,7 @@ impl ProbeTask {
                 let recorder = &self.node.recorder;
                 recorder.pod(&self.pod, name, Severity::Warning, reason, text);
             }
-            if let Err(Fault::Unknown(_) | Fault::Broken(_)) = result {
+            if says_nothing(&result) {
                 continue;
             }
             let Some(settled) = threshold.settle(result.is_ok()) else {
@@ -106,6 +109,24 @@ impl ProbeTask {
             }
         }
     }
+
+    /// Tries the container, and at once again where nothing is found out by it.
+    async fn try_out(&self, timeout: Duration) -> Result<Option<String>, Fault> {
+        let once = || self.target.probe(&self.node, &self.of, timeout);
+        let mut result = once().await;
+        for _ in 1..TRIES {
+            if !says_nothing(&result) {
+                break;
+            }
+            result = once().await;
+        }
+        result
+    }
+}
+
+/// Whether a try is no result.
+fn says_nothing<T>(result: &Result<T, Fault>) -> bool {
+    matches!(result, Err(Fault::Unknown(_) | Fault::Broken(_)))
 }
 
 /// Takes over what an earlier agent had found of a container that still runs.

@@ -200,7 +200,7 @@ fn candidate(pod: &Pod) -> Candidate {
 }
 
 /// Why Pods end that run.
-fn terminated() -> Verdict {
+pub(crate) fn terminated() -> Verdict {
     Verdict {
         reason: "Terminated".to_owned(),
         message: "Pod was terminated in response to imminent node shutdown.".to_owned(),

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 use super::StatusInput;
 use super::termination::share;
 use crate::containers::actions::has_app_container;
+use crate::containers::lost::UNSEEN;
 use crate::containers::observed::ObservedContainer;
 use crate::containers::start::RESOLVED_LABEL;
 use crate::pod::{self, Role};
@@ -18,6 +19,7 @@ use crate::pod::{self, Role};
 /// that it was through.
 const VANISHED: &str = "The container could not be located when the pod was deleted.  The container \
                         used to be Running";
+const GONE: &str = "The container could not be located when the pod was terminated";
 const INITIALIZED: &str = "Unable to get init container status from container runtime and pod has \
                            been initialized, treat it as exited normally";
 
@@ -48,7 +50,7 @@ pub(crate) fn status(
     }
     match latest {
         None => {
-            unseen(input, &mut status, old, role);
+            unseen(input, &mut status, old, container, role);
             return status;
         }
         Some(latest) => {
@@ -75,9 +77,11 @@ fn unseen(
     input: &StatusInput<'_>,
     status: &mut ContainerStatus,
     old: Option<&ContainerStatus>,
+    container: &Container,
     role: Role,
 ) {
     status.started = (role != Role::Ephemeral).then_some(false);
+    let again = |code: i32| pod::restarts(input.pod, container, role, code);
     if let Some(old) = old {
         status.restart_count = old.restart_count;
         let ended = |state: &&ContainerState| state.terminated.is_some();
@@ -85,7 +89,9 @@ fn unseen(
         status.last_state = last.or(old.last_state.as_ref()).cloned();
         // An ephemeral container is made once.
         let over = input.terminated || pod::is_terminal(input.pod) || role == Role::Ephemeral;
-        if over && last.is_some() {
+        let begins = role == Role::Init && input.actions.reborn;
+        let stays = end_code(old).is_some_and(|code| !begins && !again(code));
+        if stays || (over && last.is_some()) {
             // The record is gone, what was reported stays.
             *status = old.clone();
             return;
@@ -94,21 +100,26 @@ fn unseen(
     if input.terminated || role == Role::Ephemeral {
         // Nothing of it will ever run: clients wait for a terminated state.
         if old.is_some_and(|old| old.container_id.is_some()) {
-            let gone = "The container could not be located when the pod was terminated";
-            status.state = Some(lost(gone));
+            status.state = Some(lost(GONE));
             status.container_id = old.and_then(|old| old.container_id.clone());
             return;
         }
     }
     if role == Role::Init && has_app_container(input.pod, input.runtime) {
         // Or no other would have been made.
-        match old.filter(|old| has_ended(old)) {
+        match old.filter(|old| end_code(old).is_some()) {
             Some(old) => *status = old.clone(),
             None => {
                 status.ready = true;
                 status.state = Some(ended_unseen(0, "Completed", INITIALIZED));
             }
         }
+        return;
+    }
+    if let Some(old) = old.filter(|old| runs(old) && !again(UNSEEN)) {
+        // It does not run twice.
+        status.state = Some(lost(GONE));
+        status.container_id = old.container_id.clone();
         return;
     }
     if old.is_some_and(vanished) {
@@ -143,7 +154,7 @@ fn has_inits(input: &StatusInput<'_>) -> bool {
 
 /// What is said of a container that has run, and of whose end nothing is known.
 fn lost(message: &str) -> ContainerState {
-    ended_unseen(137, "ContainerStatusUnknown", message)
+    ended_unseen(UNSEEN, "ContainerStatusUnknown", message)
 }
 
 fn ended_unseen(exit_code: i32, reason: &str, message: &str) -> ContainerState {
@@ -158,16 +169,20 @@ fn ended_unseen(exit_code: i32, reason: &str, message: &str) -> ContainerState {
     }
 }
 
-fn has_ended(status: &ContainerStatus) -> bool {
+fn end_code(status: &ContainerStatus) -> Option<i32> {
+    let ended = status.state.as_ref()?.terminated.as_ref()?;
+    Some(ended.exit_code)
+}
+
+fn runs(status: &ContainerStatus) -> bool {
     let state = status.state.as_ref();
-    state.is_some_and(|state| state.terminated.is_some())
+    state.is_some_and(|state| state.running.is_some())
 }
 
 /// It was running when it was last seen, as far as is known for the first time.
 fn vanished(old: &ContainerStatus) -> bool {
-    let ran = old.state.as_ref().and_then(|state| state.running.as_ref());
     let ended = old.last_state.as_ref();
-    ran.is_some() && ended.is_none_or(|state| state.terminated.is_none())
+    runs(old) && ended.is_none_or(|state| state.terminated.is_none())
 }
 
 /// Says of containers that they were removed, for all of their Pod begin anew (KEP-5532).

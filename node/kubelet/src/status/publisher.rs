@@ -3,14 +3,28 @@
 //! Workers hand over what they have found; the newest one wins, equal ones are dropped, and a
 //! bounded number of senders patch what differs from what the API has acknowledged. The map
 //! of Pods is the only state; it is bounded by the number of Pods of the node, because its
-//! queue holds a Pod at most once.
+//! queues hold a Pod at most once.
+//!
+//! ```text
+//!            publish            a sender          acknowledged
+//!   Settled ─────────▶ Queued ───────────▶ Sending ───────────▶ Settled
+//!                        ▲                    │ failed
+//!                        └────── Waiting ◀────┘
+//!                     when it is time
+//! ```
+//!
+//! A status that could not be sent waits without a sender, and is tried again by senders that have
+//! nothing else to do: those of other Pods are not held up by it.
+//!
+//! Others may say something else of a Pod: that nobody knows how it is, since its node was silent. The
+//! kubelet says then again what it has said ([`StatusPublisher::seen`]).
 //!
 //! The status of a static Pod is its mirror's: it waits until there is one, and another mirror gets
 //! the whole of it ([`StatusPublisher::show_by`]).
 //!
 //! Invariant: conditions and fields that others own are never written.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,35 +33,56 @@ use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::conditions::{RESIZE_IN_PROGRESS, RESIZE_PENDING};
-use crate::pod;
+use super::patch::{difference, owned_fields};
+use crate::pod::{self, CONFIG_MIRROR};
 
-/// Patches that are on their way at the same time.
-const SENDERS: usize = 8;
-/// First and longest wait after a failed patch.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Patches that are on their way at the same time, and those that have failed before.
+const SENDERS: [(Lane, usize); 2] = [(Lane::Fresh, 8), (Lane::Failed, 2)];
 
-/// Fields of a status that the kubelet writes.
-const FIELDS: [&str; 16] = [
-    "phase",
-    "reason",
-    "message",
-    "conditions",
-    "hostIP",
-    "hostIPs",
-    "podIP",
-    "podIPs",
-    "qosClass",
-    "resources",
-    "allocatedResources",
-    "startTime",
-    "initContainerStatuses",
-    "containerStatuses",
-    "ephemeralContainerStatuses",
-    "observedGeneration",
-];
+/// How long things take.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// First and longest wait after a failed patch.
+    pub(crate) retry: (Duration, Duration),
+    /// How long an answer is waited for.
+    pub(crate) patience: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            retry: (Duration::from_millis(100), Duration::from_secs(10)),
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Who sends a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Fresh,
+    /// It could not be sent the last time.
+    Failed,
+}
+
+/// How far a status has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The API has it, or there is nothing yet that would have it.
+    Settled,
+    Queued,
+    /// On its way; whether there is another since.
+    Sending {
+        again: bool,
+    },
+    /// It could not be sent, and is queued again then.
+    Waiting {
+        until: Instant,
+    },
+}
 
 struct Entry {
     namespace: String,
@@ -55,12 +90,14 @@ struct Entry {
     /// The UID of the object that has the status; none while a static Pod has no mirror.
     object: Option<String>,
     is_static: bool,
-    /// What the API has acknowledged.
+    /// What the API has acknowledged, or was seen to have.
     base: Map<String, Value>,
+    /// The object's revision then, as far as it is known.
+    revision: u64,
     wanted: PodStatus,
-    queued: bool,
-    sending: bool,
-    retry: Duration,
+    step: Step,
+    /// How long it waits should it fail again; none if it has not failed.
+    retry: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -68,24 +105,43 @@ struct State {
     /// Mirrors of static Pods by the Pods' UIDs: their own UIDs, and the statuses that they had.
     mirrors: HashMap<String, (String, PodStatus)>,
     entries: HashMap<String, Entry>,
-    queue: VecDeque<String>,
+    fresh: VecDeque<String>,
+    failed: VecDeque<String>,
+    /// Who waits until when. Those that do no more are left in it until then.
+    waiting: BTreeSet<(Instant, String)>,
+}
+
+impl State {
+    fn queue(&mut self, lane: Lane) -> &mut VecDeque<String> {
+        match lane {
+            Lane::Fresh => &mut self.fresh,
+            Lane::Failed => &mut self.failed,
+        }
+    }
 }
 
 /// The sender; clones share it.
 #[derive(Clone)]
 pub(crate) struct StatusPublisher {
     client: kube::Client,
+    pace: Pace,
     state: Arc<Mutex<State>>,
-    work: Arc<Semaphore>,
+    fresh: Arc<Semaphore>,
+    failed: Arc<Semaphore>,
+    /// Somebody waits who did not before.
+    delayed: Arc<Notify>,
     sent: Arc<Notify>,
 }
 
 impl StatusPublisher {
-    pub(crate) fn new(client: kube::Client) -> Self {
+    pub(crate) fn new(client: kube::Client, pace: Pace) -> Self {
         Self {
             client,
+            pace,
             state: Arc::default(),
-            work: Arc::new(Semaphore::new(0)),
+            fresh: Arc::new(Semaphore::new(0)),
+            failed: Arc::new(Semaphore::new(0)),
+            delayed: Arc::new(Notify::new()),
             sent: Arc::new(Notify::new()),
         }
     }
@@ -93,14 +149,19 @@ impl StatusPublisher {
     /// Sends from now on, until cancelled.
     pub(crate) async fn run(&self, cancel: CancellationToken) {
         let mut senders = tokio::task::JoinSet::new();
-        for _ in 0..SENDERS {
+        let lanes = SENDERS.into_iter();
+        for lane in lanes.flat_map(|(lane, senders)| std::iter::repeat_n(lane, senders)) {
             let (this, cancel) = (self.clone(), cancel.clone());
             senders.spawn(async move {
                 tokio::select! {
                     () = cancel.cancelled() => {}
-                    () = this.send_all() => {}
+                    () = this.send_all(lane) => {}
                 }
             });
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = self.retry_all() => {}
         }
         senders.join_all().await;
     }
@@ -125,10 +186,10 @@ impl StatusPublisher {
                     object,
                     is_static,
                     base: owned_fields(base),
+                    revision: if is_static { 0 } else { revision(pod) },
                     wanted: status,
-                    queued: false,
-                    sending: false,
-                    retry: RETRY.0,
+                    step: Step::Settled,
+                    retry: None,
                 };
                 state.entries.insert(uid.to_owned(), entry);
             }
@@ -155,7 +216,12 @@ impl StatusPublisher {
             entry.object = object;
             if let Some((_, status)) = mirror {
                 entry.base = owned_fields(status);
-                entry.retry = RETRY.0;
+                entry.revision = 0;
+                entry.retry = None;
+                if matches!(entry.step, Step::Waiting { .. }) {
+                    // It was another that did not take it.
+                    entry.step = Step::Settled;
+                }
                 changed.push(uid.clone());
             }
         }
@@ -165,15 +231,33 @@ impl StatusPublisher {
         }
     }
 
+    /// The API has this state of a Pod, or of a mirror.
+    pub(crate) fn seen(&self, pod: &Pod) {
+        let uid = pod::annotation(pod, CONFIG_MIRROR).unwrap_or(pod::uid(pod));
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
+        let revision = revision(pod);
+        let own = entry.object.as_deref() == Some(pod::uid(pod));
+        // What has ended stays as it is.
+        if !own || revision <= entry.revision || pod::is_terminal(pod) {
+            return;
+        }
+        entry.revision = revision;
+        let has = owned_fields(pod::status(pod));
+        if difference(&has, &entry.base).is_some() {
+            entry.base = has;
+            self.enqueue(&mut state, uid);
+        }
+    }
+
     /// Waits until the API has what was published last, or the Pod is gone from it.
     pub(crate) async fn settled(&self, uid: &str) {
         loop {
             let sent = self.sent.notified();
-            let busy = match self.state.lock().entries.get(uid) {
-                Some(entry) => entry.queued || entry.sending,
-                None => false,
-            };
-            if !busy {
+            let step = self.state.lock().entries.get(uid).map(|entry| entry.step);
+            if step.is_none_or(|step| step == Step::Settled) {
                 return;
             }
             sent.await;
@@ -190,25 +274,69 @@ impl StatusPublisher {
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        if entry.queued || entry.object.is_none() {
-            return;
-        }
-        entry.queued = true;
-        if !entry.sending {
-            state.queue.push_back(uid.to_owned());
-            self.work.add_permits(1);
+        match entry.step {
+            Step::Sending { .. } => entry.step = Step::Sending { again: true },
+            Step::Settled if entry.object.is_some() => {
+                entry.step = Step::Queued;
+                let (lane, work) = match entry.retry {
+                    None => (Lane::Fresh, &self.fresh),
+                    Some(_) => (Lane::Failed, &self.failed),
+                };
+                state.queue(lane).push_back(uid.to_owned());
+                work.add_permits(1);
+            }
+            Step::Settled | Step::Queued | Step::Waiting { .. } => {}
         }
     }
 
-    async fn send_all(&self) {
-        while let Ok(permit) = self.work.acquire().await {
+    async fn send_all(&self, lane: Lane) {
+        let work = match lane {
+            Lane::Fresh => &self.fresh,
+            Lane::Failed => &self.failed,
+        };
+        while let Ok(permit) = work.acquire().await {
             permit.forget();
-            let Some(uid) = self.state.lock().queue.pop_front() else {
+            let Some(uid) = self.state.lock().queue(lane).pop_front() else {
                 continue;
             };
             self.send(&uid).await;
             self.sent.notify_waiters();
         }
+    }
+
+    /// Queues again what could not be sent, when it is time.
+    async fn retry_all(&self) {
+        loop {
+            let next = self.retry_due(Instant::now());
+            let due = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.delayed.notified() => {}
+            }
+        }
+    }
+
+    /// Queues again what has waited; when the next has.
+    fn retry_due(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        while let Some((until, uid)) = state.waiting.pop_first() {
+            if until > now {
+                state.waiting.insert((until, uid));
+                return Some(until);
+            }
+            let entry = state.entries.get_mut(&uid);
+            let Some(entry) = entry.filter(|of| of.step == Step::Waiting { until }) else {
+                continue;
+            };
+            entry.step = Step::Settled;
+            self.enqueue(&mut state, &uid);
+        }
+        None
     }
 
     async fn send(&self, uid: &str) {
@@ -217,70 +345,111 @@ impl StatusPublisher {
             let Some(entry) = state.entries.get_mut(uid) else {
                 return;
             };
-            entry.queued = false;
+            if entry.step != Step::Queued {
+                return;
+            }
+            entry.step = Step::Settled;
             let Some(object) = entry.object.clone() else {
                 return;
             };
             let wanted = owned_fields(&entry.wanted);
             let Some(patch) = difference(&entry.base, &wanted) else {
+                entry.retry = None;
                 return;
             };
-            entry.sending = true;
+            entry.step = Step::Sending { again: false };
             let (namespace, name) = (entry.namespace.clone(), entry.name.clone());
             (namespace, name, object, patch, wanted)
         };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let body = json!({"metadata": {"uid": object}, "status": patch});
         let params = PatchParams::default();
-        let result = api
-            .patch_status(&name, &params, &Patch::Strategic(&body))
-            .await;
-        let answer = match &result {
-            Err(kube::Error::Api(status)) => Answer::of(status.code),
-            _ => Answer::Again,
-        };
-        match result {
-            Ok(_) => self.acknowledged(uid, &object, Some(wanted)),
-            Err(kube::Error::Api(_)) if answer == Answer::Gone => {
+        let patch = Patch::Strategic(&body);
+        let sent = api.patch_status(&name, &params, &patch);
+        let problem = match tokio::time::timeout(self.pace.patience, sent).await {
+            Ok(Ok(pod)) => return self.acknowledged(uid, &object, wanted, Some(revision(&pod))),
+            Ok(Err(kube::Error::Api(status))) if Answer::of(status.code) == Answer::Gone => {
                 // Gone, or another Pod of that name: the worker hears of it by its watch.
                 tracing::debug!(namespace, name, uid, "the Pod of this status is gone");
-                self.acknowledged(uid, &object, Some(wanted));
+                None
             }
-            Err(kube::Error::Api(status)) if answer == Answer::Refused => {
+            Ok(Err(kube::Error::Api(status))) if Answer::of(status.code) == Answer::Refused => {
                 tracing::error!(namespace, name, uid, error = %status.message,
                     "the API refuses the status of a Pod");
-                self.acknowledged(uid, &object, Some(wanted));
+                None
             }
-            Err(error) => {
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the API does not answer".to_owned()),
+        };
+        match problem {
+            None => self.acknowledged(uid, &object, wanted, None),
+            Some(error) => {
                 tracing::warn!(namespace, name, uid, %error, "cannot send the status of a Pod");
-                let wait = self.state.lock().entries.get(uid).map(|entry| entry.retry);
-                tokio::time::sleep(wait.unwrap_or(RETRY.0)).await;
-                self.acknowledged(uid, &object, None);
+                self.wait(uid, &object);
             }
         }
     }
 
-    /// Ends a sending; what was published meanwhile, or could not be sent, is queued again.
-    fn acknowledged(&self, uid: &str, object: &str, base: Option<Map<String, Value>>) {
+    /// Ends a sending; what was published meanwhile is queued again.
+    fn acknowledged(
+        &self,
+        uid: &str,
+        object: &str,
+        base: Map<String, Value>,
+        revision: Option<u64>,
+    ) {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        entry.sending = false;
-        let again = std::mem::take(&mut entry.queued) || base.is_none();
-        match base {
-            // What another object has is not known by that.
-            _ if entry.object.as_deref() != Some(object) => {}
-            Some(base) => {
-                entry.base = base;
-                entry.retry = RETRY.0;
+        let Step::Sending { again } = entry.step else {
+            return;
+        };
+        entry.step = Step::Settled;
+        // What another object has is not known by that.
+        if entry.object.as_deref() == Some(object) {
+            entry.retry = None;
+            // Nor by what was there before that was seen.
+            let revision = revision.unwrap_or(entry.revision);
+            if revision >= entry.revision {
+                (entry.base, entry.revision) = (base, revision);
             }
-            None => entry.retry = (entry.retry * 2).min(RETRY.1),
         }
         if again {
             self.enqueue(&mut state, uid);
         }
     }
+
+    /// Ends a sending that has failed.
+    fn wait(&self, uid: &str, object: &str) {
+        let mut state = self.state.lock();
+        let Some(entry) = state.entries.get_mut(uid) else {
+            return;
+        };
+        if !matches!(entry.step, Step::Sending { .. }) {
+            return;
+        }
+        if entry.object.as_deref() != Some(object) {
+            // There is another by now, which may take it.
+            entry.step = Step::Settled;
+            return self.enqueue(&mut state, uid);
+        }
+        let (first, longest) = self.pace.retry;
+        let wait = entry.retry.unwrap_or(first);
+        entry.retry = Some((wait * 2).min(longest));
+        let until = Instant::now() + wait;
+        entry.step = Step::Waiting { until };
+        state.waiting.insert((until, uid.to_owned()));
+        self.delayed.notify_one();
+    }
+}
+
+/// The revision of an object; 0 if it does not tell.
+fn revision(pod: &Pod) -> u64 {
+    let version = pod.metadata.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 /// What an error of the API means for a status.
@@ -305,129 +474,6 @@ impl Answer {
     }
 }
 
-fn owned_fields(status: &PodStatus) -> Map<String, Value> {
-    let mut fields = Map::new();
-    if let Ok(Value::Object(all)) = serde_json::to_value(status) {
-        fields.extend(
-            all.into_iter()
-                .filter(|(key, _)| FIELDS.contains(&key.as_str())),
-        );
-    }
-    fields
-}
-
-/// A strategic merge patch from one status to the other; none if they are equal.
-fn difference(
-    base: &Map<String, Value>,
-    wanted: &Map<String, Value>,
-) -> Option<Map<String, Value>> {
-    let mut patch = Map::new();
-    for field in FIELDS {
-        let (old, new) = (base.get(field), wanted.get(field));
-        if old == new {
-            continue;
-        }
-        let value = match (field, new) {
-            ("conditions", Some(Value::Array(new))) => match conditions(old, new) {
-                Some(changed) => changed,
-                None => continue,
-            },
-            (_, Some(new)) => new.clone(),
-            (_, None) => Value::Null,
-        };
-        patch.insert(field.to_owned(), value);
-    }
-    (!patch.is_empty()).then_some(patch)
-}
-
-/// The conditions that changed; merged by type, so that an absent field must be nulled.
-fn conditions(old: Option<&Value>, new: &[Value]) -> Option<Value> {
-    let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let ended = |type_: &str| {
-        let has = |list: &[Value]| list.iter().any(|condition| condition["type"] == *type_);
-        has(old) && !has(new)
-    };
-    // Those that come and go; the others stay once they were there.
-    let passing = [RESIZE_PENDING, RESIZE_IN_PROGRESS].into_iter();
-    let gone = passing.filter(|type_| ended(type_));
-    let gone = gone.map(|type_| json!({"type": type_, "$patch": "delete"}));
-    let changed: Vec<Value> = new
-        .iter()
-        .filter(|condition| !old.contains(condition))
-        .map(|condition| {
-            let mut condition = condition.clone();
-            if let Value::Object(fields) = &mut condition {
-                for field in ["reason", "message"] {
-                    fields.entry(field).or_insert(Value::Null);
-                }
-            }
-            condition
-        })
-        .chain(gone)
-        .collect();
-    (!changed.is_empty()).then_some(Value::Array(changed))
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn fields(value: Value) -> Map<String, Value> {
-        let status: PodStatus = serde_json::from_value(value).unwrap();
-        owned_fields(&status)
-    }
-
-    #[test]
-    fn only_what_changed_is_sent() {
-        let ready = json!({"type": "Ready", "status": "True"});
-        let unready = json!({"type": "Ready", "status": "False", "reason": "R", "message": "m"});
-        let other = json!({"type": "example.com/gate", "status": "True"});
-        let base = fields(json!({
-            "phase": "Pending", "nominatedNodeName": "n", "reason": "Old",
-            "conditions": [unready, other],
-        }));
-        assert_eq!(difference(&base, &base), None);
-        let wanted = fields(json!({"phase": "Running", "conditions": [ready]}));
-        let patch = difference(&base, &wanted).unwrap();
-        let expected = json!({
-            "phase": "Running",
-            "reason": null,
-            "conditions":
-                [{"type": "Ready", "status": "True", "reason": null, "message": null}],
-        });
-        assert_eq!(Value::Object(patch), expected);
-        let same = fields(json!({"phase": "Running", "conditions": [ready, other]}));
-        assert_eq!(difference(&same, &wanted), None, "what others own is left");
-        let resize = json!({"type": "PodResizePending", "status": "True"});
-        let pending = fields(json!({"phase": "Running", "conditions": [ready, resize]}));
-        let patch = difference(&pending, &wanted).unwrap();
-        let expected = json!({
-            "conditions": [{"type": "PodResizePending", "$patch": "delete"}],
-        });
-        assert_eq!(
-            Value::Object(patch),
-            expected,
-            "what has passed is taken away"
-        );
-    }
-
-    #[test]
-    fn only_what_stays_wrong_is_given_up() {
-        use Answer::{Again, Gone, Refused};
-
-        for (code, expected) in [
-            (400, Refused),
-            (401, Again),
-            (403, Again),
-            (404, Gone),
-            (409, Gone),
-            (422, Refused),
-            (429, Again),
-            (500, Again),
-            (503, Again),
-        ] {
-            assert_eq!(Answer::of(code), expected, "{code}");
-        }
-    }
-}
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -330,6 +330,33 @@ fn what_has_vanished_has_ended_in_an_unknown_way() {
 }
 
 #[test]
+fn what_has_vanished_and_does_not_run_again_has_ended() {
+    let ended = |code: i32| json!({"terminated": {"exitCode": code}});
+    let running = json!({"running": {}});
+    for (policy, state, last, code) in [
+        ("Never", &running, json!({}), 137),
+        ("Never", &running, ended(7), 137),
+        ("Never", &ended(0), json!({}), 0),
+        ("Never", &ended(3), json!({}), 3),
+        ("OnFailure", &ended(0), json!({}), 0),
+    ] {
+        let old = json!({"phase": "Running", "containerStatuses": [{
+            "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 2,
+            "containerID": "wasm://x", "state": state, "lastState": last,
+        }]});
+        let old = serde_json::from_value(old).unwrap();
+        let none = BTreeMap::new();
+        let made = whole(&pod(policy), &old, &PodRuntime::default(), &none);
+        let status = &made["containerStatuses"][0];
+        assert_eq!(status["state"]["terminated"]["exitCode"], code, "{policy}");
+        let unknown = status["state"]["terminated"]["reason"] == "ContainerStatusUnknown";
+        assert_eq!(unknown, code == 137, "{policy} {status}");
+        assert_eq!(status["restartCount"], 2);
+        assert_eq!(status["containerID"], "wasm://x");
+    }
+}
+
+#[test]
 fn what_was_removed_to_begin_anew_has_not_failed() {
     let mut status = PodStatus {
         init_container_statuses: Some(vec![status("i", "0")]),

@@ -147,6 +147,34 @@ async fn a_node_that_is_short_of_inodes_ends_a_pod() {
 }
 
 #[tokio::test]
+async fn a_pod_goes_for_a_critical_one() {
+    let world = World::new();
+    let kubelet = world.start();
+    let asking = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
+    for (name, cpu) in [("small", "500m"), ("large", "1500m")] {
+        world.pod(name, asking(cpu), json!({}));
+        world.api.object(&path(name), "it is ready", is_ready).await;
+    }
+    let priority = json!({"priority": 2_000_001_000});
+    world.pod("vital", asking("1"), priority);
+    world
+        .api
+        .object(&path("vital"), "it is ready", is_ready)
+        .await;
+    let gone = world.api.get(&path("large")).unwrap();
+    assert_eq!(gone["status"]["phase"], "Failed");
+    assert_eq!(gone["status"]["reason"], "Preempting");
+    assert_eq!(condition(&gone, "DisruptionTarget"), "True");
+    assert!(is_ready(&world.api.get(&path("small")).unwrap()));
+    let said = "Preempting: Preempted in order to admit critical pod";
+    world
+        .api
+        .until(said, |api| api.events().iter().any(|event| event == said))
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn what_has_ended_and_images_make_room_first() {
     let mut world = World::new();
     let once = Behaviour {

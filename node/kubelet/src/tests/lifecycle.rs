@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use coracle_runtime::fake::{Behaviour, Verb};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{World, condition, is_ready, path, waiting};
 
@@ -154,6 +155,53 @@ async fn a_container_whose_start_fails_by_a_hook_is_found_by_the_other() {
     drop(begun);
     let told = tokio::time::timeout(deadline, socket.accept()).await;
     told.expect("the other hook ran").unwrap();
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_hook_over_https_that_is_served_without_is_told_so() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut secure, _) = socket.accept().await.unwrap();
+        let mut hello = [0; 1 << 12];
+        let length = secure.read(&mut hello).await.unwrap();
+        assert!(length > 0);
+        let refused = b"HTTP/1.0 400 Bad Request\r\n\r\n";
+        secure.write_all(refused).await.unwrap();
+        let (mut plain, _) = socket.accept().await.unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(plain.read_u8().await.unwrap());
+        }
+        let done = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        plain.write_all(done).await.unwrap();
+        String::from_utf8(asked).unwrap()
+    });
+    let kubelet = world.start();
+    let headers = ["Authorization", "X-Other"].map(|name| json!({"name": name, "value": "v"}));
+    let hook = json!({"postStart": {"httpGet": {
+        "scheme": "HTTPS", "host": "127.0.0.1", "port": port, "path": "/begun",
+        "httpHeaders": headers,
+    }}});
+    world.pod("web", json!({"lifecycle": hook}), json!({}));
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    let asked = server.await.unwrap().to_lowercase();
+    assert!(asked.starts_with("get /begun "), "{asked}");
+    assert!(asked.contains("x-other: v"), "{asked}");
+    assert!(!asked.contains("authorization"), "{asked}");
+    let said = format!(
+        "LifecycleHTTPFallback: request to HTTPS lifecycle hook 127.0.0.1:{port} got HTTP response, \
+         retry with HTTP succeeded"
+    );
+    world
+        .api
+        .until("an event says so", |api| api.events().contains(&said))
+        .await;
     kubelet.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::world::{World, is_ready, path};
+use super::world::{World, condition, is_ready, path};
 
 #[tokio::test]
 async fn the_node_registers_with_its_lease() {
@@ -47,6 +47,74 @@ async fn the_node_registers_with_its_lease() {
         .await;
     assert_eq!(node["metadata"]["labels"]["mine"], "kept");
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/os"], "linux");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_up_says_that_it_is_there() {
+    let world = World::new();
+    let path = "/api/v1/nodes/n1";
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    world.api.change(path, |node| {
+        let conditions = node["status"]["conditions"].as_array_mut().unwrap();
+        for condition in conditions {
+            condition["status"] = json!("Unknown");
+        }
+    });
+    world.api.object(path, "it is ready again", is_ready).await;
+    world.api.change(path, |node| {
+        node["spec"]["unschedulable"] = json!(true);
+    });
+    let said = "NodeNotSchedulable: Node n1 status is now: NodeNotSchedulable";
+    world
+        .api
+        .until(said, |api| api.events().iter().any(|event| event == said))
+        .await;
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn pods_of_a_node_that_was_given_up_are_ready_again() {
+    let world = World::new();
+    let kubelet = world.start();
+    world.pod("web", json!({}), json!({}));
+    let path = path("web");
+    world.api.object(&path, "it is ready", is_ready).await;
+    world.api.change(&path, |pod| {
+        let conditions = pod["status"]["conditions"].as_array_mut().unwrap();
+        for condition in conditions.iter_mut().filter(|of| of["type"] == "Ready") {
+            condition["status"] = json!("False");
+            condition["reason"] = json!("NodeNotReady");
+        }
+        conditions.push(json!({"type": "example.com/other", "status": "True"}));
+    });
+    let pod = world.api.object(&path, "it is again", is_ready).await;
+    assert_eq!(condition(&pod, "example.com/other"), "True");
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_is_that_of_the_node_of_now() {
+    let world = World::new();
+    let (node, lease) = (
+        "/api/v1/nodes/n1",
+        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1",
+    );
+    world.api.refuse(lease, Some(503));
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    let mut other = world.api.get(node).unwrap();
+    world.api.remove(node);
+    other["metadata"]["uid"] = json!("other");
+    world.api.put(node, other);
+    world.api.refuse(lease, None);
+    let owned =
+        |lease: &serde_json::Value| lease["metadata"]["ownerReferences"][0]["uid"] == "other";
+    world
+        .api
+        .object(lease, "it is that of the other", owned)
+        .await;
     kubelet.stop().await;
 }
 

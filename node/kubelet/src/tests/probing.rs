@@ -2,6 +2,7 @@
 
 use coracle_runtime::fake::Behaviour;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{World, condition, is_ready, path};
 
@@ -53,6 +54,35 @@ async fn a_probe_that_cannot_be_tried_says_nothing_of_its_container() {
         .object(&path("web"), "it is ready", is_ready)
         .await;
     assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_that_finds_out_nothing_is_tried_again_at_once() {
+    let world = World::new();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        // Two answers break off.
+        for length in [9, 9, 5] {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(stream.read_u8().await.unwrap());
+            }
+            let said = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nwhole");
+            stream.write_all(said.as_bytes()).await.unwrap();
+        }
+    });
+    let kubelet = world.start();
+    let get = json!({"host": "127.0.0.1", "port": port});
+    let probe = json!({"httpGet": get, "periodSeconds": 86400});
+    world.pod("web", json!({"readinessProbe": probe}), json!({}));
+    world
+        .api
+        .object(&path("web"), "it is ready", is_ready)
+        .await;
+    server.await.unwrap();
     kubelet.stop().await;
 }
 

@@ -14,6 +14,10 @@ use crate::pod;
 use crate::shutdown;
 use crate::status::Verdict;
 
+/// The reason of Pods that go for a critical one, and what is said of them.
+const PREEMPTING: &str = "Preempting";
+const PREEMPTED: &str = "Preempted in order to admit critical pod";
+
 impl Worker {
     /// Takes the Pod in; what becomes of it where that cannot be done now.
     pub(super) async fn admit(&mut self, pod: &Pod) -> Option<Outcome> {
@@ -36,14 +40,46 @@ impl Worker {
                 }
             };
         }
+        // Before it is asked: whoever goes meanwhile is not missed.
+        let freed = self.node.admission.freed();
+        let may_be = admitted.is_ok();
         let admitted = admitted.and_then(|()| self.node.admission.admit(pod, runs));
         let Err(verdict) = admitted else {
             self.memory.admitted = true;
             return None;
         };
+        let victims = match may_be {
+            true => self.node.admission.victims(pod),
+            false => Vec::new(),
+        };
+        if !victims.is_empty() {
+            self.preempt(&victims);
+            self.freed = Some(freed);
+            return Some(Outcome::Wait(None));
+        }
         let (reason, message) = (verdict.reason.clone(), verdict.message.clone());
         self.event(pod, None, Severity::Warning, &reason, message);
         Some(Outcome::End(Cause::Failed(verdict), Duration::ZERO))
+    }
+
+    /// Ends others so that this Pod is taken in.
+    fn preempt(&self, victims: &[String]) {
+        for of in self.workers.pods() {
+            let uid = pod::uid(&of);
+            if !victims.iter().any(|victim| victim == uid) {
+                continue;
+            }
+            let verdict = Verdict {
+                reason: PREEMPTING.to_owned(),
+                message: PREEMPTED.to_owned(),
+                disrupted: true,
+            };
+            // One that ends already is waited for as well.
+            if self.workers.evict(uid, verdict, pod::grace(&of)) {
+                let (severity, text) = (Severity::Warning, PREEMPTED.to_owned());
+                self.event(&of, None, severity, PREEMPTING, text);
+            }
+        }
     }
 
     /// Whether the node takes any such Pod now.

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use coracle_runtime::ContainerState;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::containers::actions::{self, Failure};
 use crate::containers::allocation::Allocation;
 use crate::containers::back_off::BackOff;
+use crate::containers::lost::{self, Lost};
 use crate::containers::observed::PodRuntime;
 use crate::containers::start::{Prepared, StartError};
 use crate::followed::Following;
@@ -57,9 +57,9 @@ pub(crate) struct Memory {
     pub(crate) on_disk: BTreeSet<String>,
     pub(crate) back_off: BackOff,
     pub(crate) failures: BTreeMap<String, Failure>,
-    /// The latest attempts of containers that have begun, as the API or a runtime knew them. They are
-    /// read of those that no runtime has any more.
-    pub(crate) lost_restarts: BTreeMap<String, u32>,
+    /// Containers that have begun, as the API or a runtime knew them last. They are read of those that
+    /// no runtime has any more.
+    pub(crate) lost: BTreeMap<String, Lost>,
     /// IDs of containers that were killed to be started again, for as long as a runtime has them.
     pub(crate) killed: BTreeSet<String>,
     /// Termination messages by container ID.
@@ -73,43 +73,22 @@ pub(crate) struct Memory {
 impl Memory {
     /// What can be known of a Pod that was here before this agent.
     pub(crate) fn of(pod: &Pod, runtime: &PodRuntime) -> Self {
-        let status = pod::status(pod);
-        let apps = status.container_statuses.iter().flatten();
-        let inits = status.init_container_statuses.iter().flatten();
-        let lost = apps.chain(inits).filter(|status| {
-            let ran = status
-                .container_id
-                .as_deref()
-                .is_some_and(|id| !id.is_empty());
-            ran && runtime.latest(&status.name).is_none()
-        });
-        let count = |status: &ContainerStatus| u32::try_from(status.restart_count).unwrap_or(0);
         Self {
-            lost_restarts: lost.map(|s| (s.name.clone(), count(s))).collect(),
+            lost: lost::reported(pod, runtime),
             ..Self::default()
         }
     }
 
-    /// Notes how often containers were started: a runtime may lose what it knows of them.
-    pub(crate) fn note_restarts(&mut self, pod: &Pod, runtime: &PodRuntime) {
-        for (container, _) in pod::containers(pod) {
-            let latest = runtime.latest(&container.name);
-            // One that never ran is made again as what it was.
-            let begun = latest.filter(|of| of.container.state != ContainerState::Created);
-            if let Some(of) = begun {
-                let attempt = of.container.config.attempt;
-                self.lost_restarts.insert(container.name.clone(), attempt);
-            }
-        }
-    }
-
-    /// Has containers wait longer before all begin anew with them once more.
-    pub(crate) fn delay_anew(&mut self, pod: &Pod, runtime: &PodRuntime, now: SystemTime) {
+    /// Has all containers begin again, and those wait longer before that with which they do.
+    pub(crate) fn begin_anew(&mut self, pod: &Pod, runtime: &PodRuntime, now: SystemTime) {
         for (container, _) in pod::containers(pod) {
             let latest = runtime.latest(&container.name);
             if let Some(exit) = latest.and_then(|of| actions::says_anew(pod, of)) {
                 self.back_off.next(&container.name, exit.finished_at, now);
             }
+        }
+        for lost in self.lost.values_mut() {
+            lost.code = None;
         }
     }
 

@@ -66,6 +66,7 @@ impl Workers {
         if uid.is_empty() {
             return;
         }
+        self.node.publisher.seen(&pod);
         let pod = Arc::new(pod);
         let mut handles = self.handles.lock();
         match handles.get(&uid) {
@@ -75,7 +76,7 @@ impl Workers {
                 let (handle, inbox) = Handle::new(pod);
                 let handle = Arc::new(handle);
                 handles.insert(uid.clone(), handle.clone());
-                let worker = run::Worker::new(self.node.clone(), handle, inbox);
+                let worker = run::Worker::new(self.clone(), handle, inbox);
                 let (this, cancel) = (self.clone(), self.cancel.clone());
                 self.tasks.spawn(async move {
                     tokio::select! {
@@ -87,6 +88,11 @@ impl Workers {
                 });
             }
         }
+    }
+
+    /// The API has this state of what shows a static Pod.
+    pub(crate) fn mirrored(&self, mirror: &Pod) {
+        self.node.publisher.seen(mirror);
     }
 
     /// The API has the Pod no more.

@@ -9,14 +9,17 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::Workers;
 use super::inbox::{Handle, Inbox};
 use super::memory::Memory;
 use super::probing::Probing;
 use super::state::{Cause, Input, State, transition};
 use crate::containers::actions::{Actions, Observed, pod_actions};
+use crate::containers::lost;
 use crate::containers::observed::PodRuntime;
 use crate::node_context::NodeContext;
 use crate::pod;
+use crate::shutdown;
 use crate::status::{self, StatusInput, Verdict};
 
 /// What is to be done after a look at a Pod that lives.
@@ -30,6 +33,8 @@ pub(super) enum Outcome {
 /// One Pod's worker.
 pub(crate) struct Worker {
     pub(super) node: Arc<NodeContext>,
+    /// All of the node, which may have to go for this one.
+    pub(super) workers: Workers,
     /// For those who wake this worker: probes.
     pub(super) handle: Arc<Handle>,
     pub(super) inbox: watch::Receiver<Inbox>,
@@ -43,14 +48,16 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(
-        node: Arc<NodeContext>,
+        workers: Workers,
         handle: Arc<Handle>,
         inbox: watch::Receiver<Inbox>,
     ) -> Self {
         let pod = inbox.borrow().pod.clone();
+        let node = workers.node.clone();
         let memory = Memory::of(&pod, &node.cache.pod(pod::uid(&pod)));
         Self {
             node,
+            workers,
             handle,
             inbox,
             state: State::Syncing,
@@ -65,6 +72,7 @@ impl Worker {
         loop {
             let inbox = self.inbox.borrow_and_update().clone();
             if let Some((cause, grace)) = inbox.end() {
+                let cause = self.judge(cause, &inbox.pod);
                 self.input(Input::End { cause, grace });
             } else if pod::is_terminal(&inbox.pod) && self.state == State::Syncing {
                 // It ended under an earlier agent.
@@ -140,19 +148,57 @@ impl Worker {
         }
     }
 
+    /// A Pod whose containers are not started again fails when the node stops, and that is told: the
+    /// next agent would know no more of it than that it is gone.
+    fn judge(&self, cause: Cause, pod: &Pod) -> Cause {
+        if cause != Cause::Shutdown || self.state != State::Syncing {
+            return cause;
+        }
+        if self.has_finished(pod) {
+            return Cause::Finished;
+        }
+        let mut lost = self.memory.lost.clone();
+        lost::note(&mut lost, pod, &self.node.cache.pod(pod::uid(pod)));
+        let left = PodRuntime::default();
+        let found = self.observed(pod, &left, SystemTime::now());
+        let found = pod_actions(&Observed {
+            lost: &lost,
+            ..found
+        });
+        match found.finished {
+            true => Cause::Failed(shutdown::terminated()),
+            false => Cause::Shutdown,
+        }
+    }
+
+    /// Whether its containers have ended, and none is started again.
+    pub(super) fn has_finished(&self, pod: &Pod) -> bool {
+        let runtime = self.node.cache.pod(pod::uid(pod));
+        self.actions(pod, &runtime, SystemTime::now()).finished
+    }
+
     pub(super) fn actions(&self, pod: &Pod, runtime: &PodRuntime, now: SystemTime) -> Actions {
-        pod_actions(&Observed {
+        pod_actions(&self.observed(pod, runtime, now))
+    }
+
+    fn observed<'a>(
+        &'a self,
+        pod: &'a Pod,
+        runtime: &'a PodRuntime,
+        now: SystemTime,
+    ) -> Observed<'a> {
+        Observed {
             pod,
             runtime,
             probes: &self.node.probes,
             back_off: &self.memory.back_off,
             failures: &self.memory.failures,
-            lost_restarts: &self.memory.lost_restarts,
+            lost: &self.memory.lost,
             killed: &self.memory.killed,
             allocation: self.memory.allocation.as_ref(),
             lives: self.state == State::Syncing,
             now,
-        })
+        }
     }
 
     /// Makes the status of now and has it sent.

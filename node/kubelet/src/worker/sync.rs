@@ -9,6 +9,7 @@ use super::run::{Outcome, Worker};
 use super::state::Cause;
 use crate::access::Readers;
 use crate::containers::actions::{Actions, Failure, Start};
+use crate::containers::lost;
 use crate::containers::start::{Prepared, StartError, Starter};
 use crate::containers::stop;
 use crate::events::Severity;
@@ -38,6 +39,10 @@ impl Worker {
     pub(super) async fn sync(&mut self, pod: &Pod) -> Outcome {
         let now = SystemTime::now();
         let uid = pod::uid(pod);
+        if !self.memory.admitted && self.has_finished(pod) {
+            // Whatever the node could still give it: what has run does not run again.
+            return Outcome::End(Cause::Finished, pod::grace(pod));
+        }
         if let Some(outcome) = self.admit(pod).await {
             return outcome;
         }
@@ -225,7 +230,7 @@ impl Worker {
         loop {
             let runtime = self.node.cache.pod(pod::uid(pod));
             self.read_messages(pod, &runtime);
-            self.memory.note_restarts(pod, &runtime);
+            lost::note(&mut self.memory.lost, pod, &runtime);
             let actions = self.actions(pod, &runtime, SystemTime::now());
             let idle = actions.start.is_empty()
                 && actions.kill.is_empty()
@@ -291,7 +296,7 @@ impl Worker {
             return false;
         }
         if begins_anew {
-            self.memory.delay_anew(pod, &runtime, SystemTime::now());
+            self.memory.begin_anew(pod, &runtime, SystemTime::now());
             if let Some(status) = &mut self.memory.status {
                 status::containers::remove_all(status);
                 self.node.publisher.publish(pod, status.clone());
