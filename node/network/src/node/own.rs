@@ -47,7 +47,7 @@ pub(super) fn follow(client: Client, name: &str) -> OwnNode {
 
 /// Whether the node is in another zone by what is said of it. `place` is where it is then.
 pub(super) fn is_moved(place: &mut Place, event: &Event) -> bool {
-    let (Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node))) = event else {
+    let Ok(watcher::Event::Apply(node) | watcher::Event::InitApply(node)) = event else {
         return false;
     };
     let labels = node.metadata.labels.as_ref();
