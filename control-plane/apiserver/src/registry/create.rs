@@ -5,7 +5,7 @@ use coracle_apimachinery::status::Status;
 use coracle_store::{Error, Read, Record, Value};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::encoding::{decode, encode};
+use super::encoding::decode;
 use super::erased::{Kind, Object};
 use super::{Caller, Outcome, Registry, Target, meta};
 use crate::admission::{Operation, Review};
@@ -98,7 +98,7 @@ impl Registry {
             .reserve(self, target, &mut *object, None, caller.dry_run)
             .await?;
         let written = self
-            .write_new(target, kind, &mut *object, generated, caller.dry_run)
+            .write_new(target, kind, &mut *object, generated, caller)
             .await;
         reservation.settle(self, written.is_ok()).await;
         written
@@ -110,7 +110,7 @@ impl Registry {
         kind: &dyn Kind,
         object: &mut dyn Object,
         generated: Option<String>,
-        dry_run: bool,
+        caller: Caller<'_>,
     ) -> Result<Record, Status> {
         let mut name = target.name.to_owned();
         for _ in 0..NAME_ATTEMPTS {
@@ -118,8 +118,8 @@ impl Registry {
                 name: &name,
                 ..target
             };
-            let value = encode(kind, object)?;
-            let created = if dry_run {
+            let value = caller.encode(kind, object)?;
+            let created = if caller.dry_run {
                 self.pretend_create(target, value).await
             } else {
                 self.store.create(&target.key(), value).await

@@ -58,17 +58,32 @@ impl Shown<'_> {
 /// # Errors
 /// 500 where the type's own serialization fails.
 pub fn encode(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status> {
+    encode_with(kind, object, &[])
+}
+
+/// Encodes an object that an apply has made, where strings stand for the sets of its managers
+/// ([`set_text`]). In any other object a string is a client's, and is encoded as one.
+///
+/// # Errors
+/// As [`encode`].
+pub(super) fn encode_applied(kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status> {
+    let sets = set_text::take(object.meta_mut());
+    let encoded = encode_with(kind, object, &sets);
+    set_text::give_back(object.meta_mut(), sets);
+    encoded
+}
+
+/// Encodes an object out of which these sets were taken.
+fn encode_with(kind: &dyn Kind, object: &mut dyn Object, sets: &[String]) -> Result<Value, Status> {
     let meta = object.meta_mut();
     meta.resource_version = None;
     meta.self_link = None;
-    let sets = set_text::take(meta);
     let bytes = kind
         .encode_stored(object)
         .map_err(|error| internal("encode an object", &error))?;
     let splice = splice_offset(&bytes)
         .ok_or_else(|| Status::internal("an object was encoded without metadata"))?;
-    let bytes = set_text::put(bytes, splice, &sets);
-    set_text::give_back(object.meta_mut(), sets);
+    let bytes = set_text::put(bytes, splice, sets);
     let meta = object.meta();
     let fields = kind.selectable_fields(object);
     let attributes = Attributes {

@@ -145,6 +145,14 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
+    /// Encodes what the caller writes. Only of an apply are the sets of managers text.
+    fn encode(&self, kind: &dyn Kind, object: &mut dyn Object) -> Result<Value, Status> {
+        match self.manager {
+            FieldManager::Settled => encoding::encode_applied(kind, object),
+            FieldManager::Update(_) => encoding::encode(kind, object),
+        }
+    }
+
     /// Passes on what was collected until a request was refused: what it says of an object may be
     /// why.
     fn note(&self, warnings: Vec<String>) {

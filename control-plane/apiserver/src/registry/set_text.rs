@@ -6,9 +6,10 @@
 //! which is its text ([`Managers::read_text`], [`Managers::write_text`]).
 //!
 //! **Invariant:** a string stands for a set only in objects that [`decode`] has made, or that an
-//! apply makes of them, and never in what is stored or sent: [`encode`] puts the text in its place.
+//! apply makes of them, and never in what is stored or sent: [`encode_applied`] puts the text in its
+//! place. Whoever else writes encodes a string as a string: raw text of a client's goes nowhere.
 //!
-//! [`encode`]: super::encoding::encode
+//! [`encode_applied`]: super::encoding::encode_applied
 //! [`Managers::read_text`]: coracle_apimachinery::managed::Managers::read_text
 //! [`Managers::write_text`]: coracle_apimachinery::managed::Managers::write_text
 
@@ -136,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::encoding::encode;
+    use crate::registry::encoding::{encode, encode_applied};
     use crate::registry::kinds;
     use crate::registry::lookup::Kinds;
 
@@ -185,11 +186,28 @@ mod tests {
                 assert_eq!(texts.count(), 3, "{plural} of {version}");
                 // Whoever must find another name encodes twice.
                 for _ in 0..2 {
-                    let encoded = encode(kind, &mut *decoded).unwrap();
+                    let encoded = encode_applied(kind, &mut *decoded).unwrap();
                     assert_eq!(encoded, wanted, "{plural} of {version}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_string_that_no_apply_has_made_is_encoded_as_one() {
+        let kinds = Kinds::new(kinds::all());
+        let kind = &**kinds.resource("", "v1", "configmaps").unwrap();
+        let text = "{}}],\"uid\":\"another\"";
+        let entry = json!({"manager": "a", "operation": "Update", "fieldsV1": text});
+        let given = json!({"metadata": {"name": "a", "managedFields": [entry]}});
+        let mut object = kind.decode(given.to_string().as_bytes()).unwrap();
+        let stored = encode(kind, &mut *object).unwrap();
+        let stored: Value = serde_json::from_slice(stored.get().json()).unwrap();
+        assert_eq!(
+            stored["metadata"]["managedFields"][0]["fieldsV1"],
+            json!(text)
+        );
+        assert_eq!(stored["metadata"].get("uid"), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use coracle_apimachinery::status::{OBJECT_MODIFIED, Status};
 use coracle_store::{Error, Precondition, Read, Record};
 
 use super::create::{match_name, match_namespace};
-use super::encoding::{decode, encode};
+use super::encoding::decode;
 use super::erased::Object;
 use super::managed::keep_times;
 use super::strategy::Subresource;
@@ -169,7 +169,7 @@ impl Registry {
             .reserve(self, target, &mut *new, Some(&*old), caller.dry_run)
             .await?;
         let written = self
-            .write_changed(target, &mut *new, &*old, current, caller.dry_run)
+            .write_changed(target, &mut *new, &*old, current, caller)
             .await;
         reservation
             .settle(self, matches!(written, Ok(Some(_))))
@@ -183,11 +183,11 @@ impl Registry {
         new: &mut dyn Object,
         old: &dyn Object,
         current: Record,
-        dry_run: bool,
+        caller: Caller<'_>,
     ) -> Result<Option<Record>, Status> {
         let kind = &**target.kind;
         keep_times(new, old);
-        let value = encode(kind, new)?;
+        let value = caller.encode(kind, new)?;
         if value.get() == current.value() {
             return Ok(Some(current));
         }
@@ -195,7 +195,7 @@ impl Registry {
             && old.meta().deletion_grace_period_seconds.unwrap_or(0) == 0
             && new.meta().finalizers.iter().flatten().next().is_none()
             && !kind.holds_deletion(new);
-        if dry_run {
+        if caller.dry_run {
             return Ok(Some(current.with(&value)));
         }
         let key = target.key();
@@ -217,7 +217,7 @@ impl Registry {
                 // Who manages what may be large, and can be done without.
                 Err(Error::TooLarge { .. }) if new.meta().managed_fields.is_some() => {
                     new.meta_mut().managed_fields = None;
-                    swap(encode(kind, new)?).await
+                    swap(caller.encode(kind, new)?).await
                 }
                 written => written,
             }
