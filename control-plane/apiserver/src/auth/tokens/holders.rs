@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use super::claims::{Claims, Held, Kubernetes, LEEWAY, Reference};
-use super::{Refusal, SERVICE_ACCOUNTS, last_use, user_name};
+use super::last_use::{self, LastUse};
+use super::{Refusal, SERVICE_ACCOUNTS, user_name};
 use crate::auth::{AUTHENTICATED, UserInfo};
 use crate::registry::Registry;
 use crate::registry::errors::internal;
@@ -43,6 +44,7 @@ pub(super) async fn user_of_secret(
     registry: &Registry,
     held: &Held,
     token: &str,
+    last_use: &LastUse,
     now: i64,
 ) -> Result<UserInfo, Refusal> {
     let lookup = |status| Refusal::Lookup(Box::new(status));
@@ -61,7 +63,7 @@ pub(super) async fn user_of_secret(
     };
     check_account(registry, &held.namespace, &account, now).await?;
     // Who goes on with one that was ended is to be seen too.
-    last_use::note(registry, &secret, now).await;
+    last_use.note(registry, &secret, now).await;
     if last_use::is_invalid(&secret) {
         return Err(Refusal::invalid(format!(
             "the token in secret {}/{} has been marked invalid by its label {}",

@@ -11,7 +11,7 @@
 //! A token is checked without asking anybody but the server's own memory. Signatures that were
 //! good are remembered, by the hash of the token; times and objects are looked at every time, so a
 //! token ends with its account, its Pod or its Secret. Nothing is written for it but, once a day, to
-//! a Secret that holds one.
+//! a Secret that holds one, and nobody waits long for that.
 
 mod claims;
 pub(crate) mod discovery;
@@ -37,6 +37,7 @@ pub(crate) use claims::{Bound, Grant, Reference, Remark};
 use claims::{Claims, SECRET_ISSUER, Untimely};
 use discovery::Documents;
 pub use keys::{KeyError, SigningKey, VerifyingKey};
+use last_use::LastUse;
 
 /// The group of all service accounts.
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
@@ -96,6 +97,7 @@ pub(crate) struct Tokens {
     config: TokenConfig,
     documents: Option<Documents>,
     remembered: Mutex<HashMap<Fingerprint, Arc<Claims>>>,
+    last_use: LastUse,
 }
 
 impl Tokens {
@@ -120,6 +122,7 @@ impl Tokens {
             config,
             documents,
             remembered: Mutex::default(),
+            last_use: LastUse::default(),
         }
     }
 
@@ -195,7 +198,9 @@ impl Tokens {
             })
         })?;
         let user = match &claims.held {
-            Some(held) => holders::user_of_secret(registry, held, token, now).await?,
+            Some(held) => {
+                holders::user_of_secret(registry, held, token, &self.last_use, now).await?
+            }
             None => holders::user(registry, &claims, now).await?,
         };
         Ok(Authenticated {

@@ -18,6 +18,7 @@ mod networking;
 mod quotas;
 mod rbac;
 mod reviews;
+mod secret_tokens;
 mod storage;
 mod storage_migration;
 pub(crate) mod tokens;

@@ -39,7 +39,7 @@ pub(crate) async fn review(api: &Api, token: &str, audiences: &[&str]) -> Value 
 }
 
 /// Who the server takes the bearer for; 401 is nobody.
-async fn whoami(api: &Api, token: &str) -> Option<Value> {
+pub(crate) async fn whoami(api: &Api, token: &str) -> Option<Value> {
     let answer = api.with_token(token, Method::POST, SELF, &json!({})).await;
     match answer.code {
         401 => {
@@ -442,56 +442,4 @@ async fn the_issuer_is_described() {
     account(&api, "robot").await;
     let token = token(&api, "robot", &json!({})).await;
     assert_eq!(part(&token, 0)["kid"], key["kid"]);
-}
-
-/// A token that a Secret holds is good while the Secret holds it.
-#[tokio::test]
-async fn a_token_of_a_secret_ends_with_the_secret() {
-    let api = Api::new().await;
-    let made = account(&api, "robot").await;
-    let uid = made["metadata"]["uid"].as_str().unwrap();
-    let token = api
-        .server
-        .secret_token("default", ("robot", uid), "held")
-        .unwrap();
-    assert_eq!(whoami(&api, &token).await, None);
-    let secrets = "/api/v1/namespaces/default/secrets";
-    let secret = json!({
-        "metadata": {"name": "held", "annotations": {"kubernetes.io/service-account.name": "robot"}},
-        "type": "kubernetes.io/service-account-token", "stringData": {"token": token},
-    });
-    api.post(secrets, &secret).await.ok(201);
-    let user = whoami(&api, &token).await.unwrap();
-    assert_eq!(user["username"], "system:serviceaccount:default:robot");
-    assert_eq!(user["uid"], made["metadata"]["uid"]);
-    assert_eq!(user.get("extra"), None);
-    let path = format!("{secrets}/held");
-    let used = api.get(&path).await.ok(200);
-    let label = &used["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"];
-    let (label, day) = (label.as_str().unwrap(), "2026-01-01");
-    assert!(label >= day && label.len() == day.len(), "{label}");
-    // It is written once a day.
-    whoami(&api, &token).await.unwrap();
-    let again = api.get(&path).await.ok(200);
-    assert_eq!(again["metadata"], used["metadata"]);
-    let mark = |value: Value| {
-        let labels = json!({"kubernetes.io/legacy-token-invalid-since": value});
-        json!({"metadata": {"labels": labels}})
-    };
-    api.patch(&path, "merge", &mark(json!("2026-01-01")))
-        .await
-        .ok(200);
-    let error = review(&api, &token, &[]).await["error"].clone();
-    let error = error.as_str().unwrap();
-    assert!(error.contains("has been marked invalid"), "{error}");
-    api.patch(&path, "merge", &mark(Value::Null)).await.ok(200);
-    whoami(&api, &token).await.unwrap();
-    let other = json!({"stringData": {"token": "other"}});
-    api.patch(&path, "merge", &other).await.ok(200);
-    let error = review(&api, &token, &[]).await["error"].clone();
-    assert!(error.as_str().unwrap().contains("server's copy"), "{error}");
-    api.delete(&path).await.ok(200);
-    let error = review(&api, &token, &[]).await["error"].clone();
-    let error = error.as_str().unwrap();
-    assert!(error.contains("has been invalidated"), "{error}");
 }
