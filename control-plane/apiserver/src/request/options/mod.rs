@@ -156,9 +156,9 @@ mod tests {
         for query in ["", "dryRun=All&dryRun=All&fieldValidation="] {
             assert_eq!(parse(query).unwrap().dry_run, !query.is_empty(), "{query}");
         }
-        for query in [
-            "dryRun=&fieldValidation=x",
-            "dryRun=All&dryRun=x&fieldValidation=x",
+        for (query, shown) in [
+            ("dryRun=&fieldValidation=x", r#"[""]"#),
+            ("dryRun=All&dryRun=x&fieldValidation=x", r#"["All","x"]"#),
         ] {
             let status = parse(query).unwrap_err().into_api();
             let details = status.details.unwrap();
@@ -166,6 +166,9 @@ mod tests {
             let causes = details.causes.unwrap();
             let fields: Vec<_> = causes.iter().map(|c| c.field.as_deref().unwrap()).collect();
             assert_eq!(fields, ["dryRun", "fieldValidation"], "{query}");
+            let message = causes[0].message.as_deref().unwrap();
+            let want = format!("Unsupported value: {shown}: supported values: \"All\"");
+            assert!(message.ends_with(&want), "{query}: {message}");
         }
     }
 

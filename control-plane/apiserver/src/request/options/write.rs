@@ -64,14 +64,11 @@ impl WriteOptions {
 /// Whether nothing is to be kept. Who says it in another way than this server knows must not find it
 /// done: not even by an empty text.
 fn dry_run<'a>(values: impl Iterator<Item = &'a str>, errors: &mut ErrorList) -> bool {
-    let mut dry = false;
-    for value in values {
-        dry = true;
-        if value != "All" {
-            let at = Path::new("dryRun");
-            errors.push(FieldError::not_supported(&at, value, &["All"]));
-            break;
-        }
+    let values: Vec<&str> = values.collect();
+    let dry = !values.is_empty();
+    if values.iter().any(|value| *value != "All") {
+        let at = Path::new("dryRun");
+        errors.push(FieldError::not_supported(&at, values, &["All"]));
     }
     dry
 }
