@@ -19,7 +19,7 @@ use super::{Admission, Operation, Review};
 use crate::registry::erased::Object;
 use crate::registry::strategy::Descriptor;
 use crate::registry::update::Part;
-use crate::registry::{Registry, Target, meta, typed};
+use crate::registry::{Caller, FieldManager, Registry, Target, meta, typed};
 
 pub(super) struct ResourceQuota;
 
@@ -59,6 +59,11 @@ impl Admission for ResourceQuota {
         for quota in &concerned {
             demand.charged(quota).map_err(refuse)?;
         }
+        // It is the server that charges, whoever writes the object, and even where that is applied.
+        let caller = Caller {
+            manager: FieldManager::Update("kube-apiserver"),
+            ..review.caller
+        };
         for quota in concerned {
             let target = Target {
                 kind: registry.kind_of::<Quota>()?,
@@ -71,9 +76,7 @@ impl Admission for ResourceQuota {
                 quota.status.get_or_insert_default().used = Some(to_api(&used));
                 Ok(Box::new(quota))
             };
-            let charged = registry
-                .update(target, Part::Status, &charge, review.caller)
-                .await;
+            let charged = registry.update(target, Part::Status, &charge, caller).await;
             match charged {
                 // A quota that is gone limits nothing.
                 Err(status) if status.code() == 404 => {}

@@ -24,7 +24,8 @@ const UNTRACKED: &[&str] = &["binding"];
 pub enum FieldManager<'a> {
     /// Of a write that gives what it changes to this manager; empty where it has no name.
     Update(&'a str),
-    /// Of a write whose object carries its managers already.
+    /// Of an apply, whose object carries its managers already, with text for their sets: of no other
+    /// object that is written in its course.
     Settled,
 }
 

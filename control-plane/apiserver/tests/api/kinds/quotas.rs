@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Subject, lifecycle};
+use crate::apply::{config_map, fields};
 use crate::harness::{Api, CONFIG_MAPS, PODS, pod};
 
 const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
@@ -228,6 +229,22 @@ async fn a_quota_is_never_exceeded_by_creations_at_the_same_time() {
     let codes = futures::future::join_all(creations).await;
     assert_eq!(codes.iter().filter(|code| **code == 201).count(), 5);
     assert_eq!(used(&api, "quota").await, json!({"configmaps": "5"}));
+}
+
+#[tokio::test]
+async fn the_server_manages_what_it_charges() {
+    let api = Api::new().await;
+    let hard = json!({"configmaps": "5"});
+    quota(&api, "quota", hard, json!({})).await;
+    let path = format!("{CONFIG_MAPS}/a");
+    let config = config_map(json!({"a": "1"}));
+    api.apply(&path, "fieldManager=x", &config).await.ok(201);
+    let charged = api.get(&format!("{QUOTAS}/quota")).await.ok(200);
+    assert_eq!(charged["status"]["used"], json!({"configmaps": "1"}));
+    assert_eq!(
+        fields(&charged, "kube-apiserver/Update/status"),
+        json!({"f:status": {"f:used": {"f:configmaps": {}}}})
+    );
 }
 
 #[tokio::test]
