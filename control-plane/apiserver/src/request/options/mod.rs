@@ -5,7 +5,6 @@ mod write;
 
 use std::time::Duration;
 
-use coracle_apimachinery::field::Error as FieldError;
 use coracle_apimachinery::gvk::GroupKind;
 use coracle_apimachinery::status::Status;
 use jiff::SignedDuration;
@@ -75,11 +74,6 @@ impl Query {
 
 fn group_kind(options: &str) -> GroupKind {
     GroupKind::new("meta.k8s.io".to_owned(), options.to_owned())
-}
-
-/// 422: options of this kind have a fault.
-fn invalid(options: &str, error: FieldError) -> Status {
-    Status::invalid(&group_kind(options), "", vec![error])
 }
 
 /// How long a request may take that does not last: what its `timeout` says (`1m30s`, as Go writes
@@ -293,5 +287,9 @@ mod tests {
         ] {
             assert_eq!(parse(refused).unwrap_err().code(), code, "{refused}");
         }
+        let refused = parse("propagationPolicy=x&orphanDependents=true&dryRun=x").unwrap_err();
+        let causes = refused.into_api().details.unwrap().causes.unwrap();
+        let fields: Vec<_> = causes.iter().map(|c| c.field.as_deref().unwrap()).collect();
+        assert_eq!(fields, ["propagationPolicy", "propagationPolicy", "dryRun"]);
     }
 }

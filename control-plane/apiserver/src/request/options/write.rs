@@ -4,7 +4,7 @@ use coracle_apimachinery::field::{Error as FieldError, ErrorList, Path};
 use coracle_apimachinery::status::Status;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 
-use super::{Query, group_kind, invalid};
+use super::{Query, group_kind};
 
 /// How unknown and duplicate fields of a body are met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,25 +134,6 @@ impl DeleteRequest {
     /// # Errors
     /// 400 for values that do not parse, 422 for those that are not known.
     pub fn from_options(options: DeleteOptions) -> Result<Self, Status> {
-        let policy = options.propagation_policy.as_deref();
-        let propagation = match (policy, options.orphan_dependents) {
-            (Some(_), Some(_)) => {
-                let at = Path::new("propagationPolicy");
-                let detail = "orphanDependents and deletionPropagation cannot be both set";
-                let error = FieldError::invalid(&at, policy.unwrap_or_default(), detail);
-                return Err(invalid(DELETE_OPTIONS, error));
-            }
-            (Some("Orphan"), None) | (None, Some(true)) => Some(Propagation::Orphan),
-            (Some("Background"), None) | (None, Some(false)) => Some(Propagation::Background),
-            (Some("Foreground"), None) => Some(Propagation::Foreground),
-            (Some(other), None) => {
-                let at = Path::new("propagationPolicy");
-                let supported = ["Foreground", "Background", "Orphan", "nil"];
-                let error = FieldError::not_supported(&at, other, &supported);
-                return Err(invalid(DELETE_OPTIONS, error));
-            }
-            (None, None) => None,
-        };
         if options
             .grace_period_seconds
             .is_some_and(|seconds| seconds < 0)
@@ -164,6 +145,23 @@ impl DeleteRequest {
             });
         }
         let mut errors = ErrorList::default();
+        let policy = options.propagation_policy.as_deref();
+        let at = Path::new("propagationPolicy");
+        if let (Some(policy), Some(_)) = (policy, options.orphan_dependents) {
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&at, policy, detail));
+        }
+        let propagation = match (policy, options.orphan_dependents) {
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some(other), _) => {
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
+                errors.push(FieldError::not_supported(&at, other, &supported));
+                None
+            }
+            (None, None) => None,
+        };
         let dry_run = {
             let values = options.dry_run.iter().flatten();
             dry_run(values.map(String::as_str), &mut errors)
