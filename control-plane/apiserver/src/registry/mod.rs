@@ -37,7 +37,7 @@ mod zero_times;
 use std::sync::Arc;
 
 use coracle_apimachinery::status::Status;
-use coracle_store::{Read, Record, Store};
+use coracle_store::{Read, Record, Store, Value};
 use parking_lot::Mutex;
 
 use crate::admission::Admission;
