@@ -54,7 +54,7 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
 }
 
 /// 406 for a client that does not read JSON.
-pub(crate) fn accepted_json(headers: &HeaderMap) -> Result<(), Status> {
+fn accepted_json(headers: &HeaderMap) -> Result<(), Status> {
     let offer = Offer {
         protobuf: false,
         watch: false,

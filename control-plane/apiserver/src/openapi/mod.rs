@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use self::document::listings;
 use self::kept::Kept;
 use crate::discovery::{hex, tagged, with_etag};
-use crate::handlers::encode::{accepted_json, response};
+use crate::handlers::encode::response;
 use crate::registry::errors::internal;
 use crate::registry::lookup::Kinds;
 use crate::request::media::accept_clauses;
@@ -63,8 +63,8 @@ impl OpenApi {
             .trim_start_matches("/openapi/v3")
             .trim_start_matches('/');
         let hashes = self.hashes(kinds)?;
+        // The index is JSON whatever is asked for: clients ask for it as for objects.
         if name.is_empty() {
-            accepted_json(headers)?;
             let index = encode(&index(hashes))?;
             return Ok(with_etag(headers, JSON, index));
         }
