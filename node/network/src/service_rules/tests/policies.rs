@@ -142,6 +142,37 @@ fn who_comes_from_elsewhere_reaches_the_nodes_endpoints_and_is_seen() {
 }
 
 #[test]
+fn a_client_with_affinity_follows_the_policy() {
+    on_a_machine_of_its_own(|| {
+        let outside = outside();
+        let mut node = Node::single();
+        let other = node.pod("10.42.3.131");
+        let here = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
+        // As if it were on another node.
+        let there = listen(&other, socket("10.42.3.131:80")).unwrap();
+        inside(&outside, || {
+            route("down", "203.0.113.0/24", Some(UPLINK));
+            Ok(())
+        })
+        .unwrap();
+        let to = format!("{OF_OUTSIDE}:80");
+        let chosen = || called(&[&here, &there], call(Some(&outside), &to).unwrap()).0;
+        let text = "10.43.0.9 80/tcp 600 -> 10.42.3.131:80";
+        node.bring(vec![external(text, false)]);
+        assert_eq!(chosen(), 1);
+        let text = "10.43.0.9 80/tcp 600 -> 10.42.3.2:80 10.42.3.131:80";
+        let mut service = external(text, true);
+        service.local_endpoints = vec![socket("10.42.3.2:80")];
+        node.bring(vec![service.clone()]);
+        assert!((0..8).all(|_| chosen() == 0));
+        // That one is for it as well when it may go anywhere.
+        service.external_is_local = false;
+        node.bring(vec![service]);
+        assert!((0..8).all(|_| chosen() == 0));
+    });
+}
+
+#[test]
 fn datagrams_to_a_port_of_the_machine_follow_the_policy() {
     on_a_machine_of_its_own(|| {
         let outside = outside();
