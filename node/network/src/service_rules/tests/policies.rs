@@ -179,12 +179,15 @@ fn datagrams_to_a_port_of_the_machine_follow_the_policy() {
         let mut node = Node::single();
         let here = udp(Some(&node.guests), "10.42.3.2:53");
         let agent = udp(None, "0.0.0.0:30080");
+        // Of a Pod with the machine's network.
+        let hosted_at = SocketAddr::from((UPLINK, 5353));
+        let hosted = udp(None, &hosted_at.to_string());
         let client = udp(Some(&outside), "0.0.0.0:0");
         client.connect((UPLINK, 30080)).unwrap();
         // One flow, for its port stays the same.
         let reached = || {
             client.send(b"ahoy").unwrap();
-            ready(&[&here, &agent])
+            ready(&[&here, &agent, &hosted])
         };
         let taken = |server: &UdpSocket| server.recv_from(&mut [0; 8]).unwrap().1.ip();
         let text = "10.43.0.9 53/udp -> 10.42.3.2:53";
@@ -194,6 +197,14 @@ fn datagrams_to_a_port_of_the_machine_follow_the_policy() {
         node.bring(vec![external(text, true)]);
         assert_eq!(reached(), 0);
         assert_eq!(taken(&here), OUTSIDE);
+        let mut service = external(&format!("10.43.0.9 53/udp -> {hosted_at}"), true);
+        service.local_endpoints = vec![hosted_at];
+        node.bring(vec![service]);
+        assert_eq!(reached(), 2);
+        assert_eq!(taken(&hosted), OUTSIDE);
+        node.bring(vec![external(text, true)]);
+        assert_eq!(reached(), 0);
+        taken(&here);
         node.bring(vec![external(text, false)]);
         assert_eq!(reached(), 1);
     });
