@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::runtime::reflector::{ObjectRef, Store, store::Writer};
-use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -176,16 +175,24 @@ async fn follow<K: Send>(
     mut see: impl FnMut(watcher::Event<K>) + Send,
     cancel: CancellationToken,
 ) {
-    let mut events = std::pin::pin!(events.backoff(Retry::default()));
+    let mut events = std::pin::pin!(events);
+    let mut retry = Retry::default();
     loop {
-        let event = tokio::select! {
+        let told = tokio::select! {
             () = cancel.cancelled() => return,
-            event = events.next() => event,
+            told = events.next() => told,
         };
-        match event {
-            Some(Ok(event)) => see(event),
-            Some(Err(error)) => tracing::warn!(resource, %error, "watch failed, will retry"),
-            None => return,
+        let Some(told) = told else { return };
+        let wait = retry.after(&told);
+        match told {
+            Ok(event) => see(event),
+            Err(error) => tracing::warn!(resource, %error, "watch failed, will retry"),
+        }
+        if let Some(wait) = wait {
+            let waited = cancel.run_until_cancelled(tokio::time::sleep(wait)).await;
+            if waited.is_none() {
+                return;
+            }
         }
     }
 }
@@ -292,33 +299,36 @@ fn concerns_others<K: Resource>(old: &K, new: &K) -> bool {
     old.uid != new.uid || old.labels != new.labels || old.owner_references != new.owner_references
 }
 
-/// Waits between failed watches: soon at first, for a server that is just starting, then seldom.
+/// Waits between failed watches: soon at first, for a server that is just starting, then seldom. Not
+/// by `WatchStreamExt::backoff`: to that a list that fails has begun well (kube-runtime 5.0), and is
+/// tried again as soon each time.
 struct Retry(Duration);
 
 impl Retry {
     const FIRST: Duration = Duration::from_millis(20);
     const LAST: Duration = Duration::from_secs(10);
+
+    /// How long to wait after what a watch has told.
+    fn after<K>(&mut self, told: &watcher::Result<watcher::Event<K>>) -> Option<Duration> {
+        match told {
+            Err(_) => {
+                let wait = self.0;
+                self.0 = (wait * 2).min(Self::LAST);
+                Some(wait)
+            }
+            // Told before a list is asked for.
+            Ok(watcher::Event::Init) => None,
+            Ok(_) => {
+                *self = Self::default();
+                None
+            }
+        }
+    }
 }
 
 impl Default for Retry {
     fn default() -> Self {
         Self(Self::FIRST)
-    }
-}
-
-impl Iterator for Retry {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let wait = self.0;
-        self.0 = (wait * 2).min(Self::LAST);
-        Some(wait)
-    }
-}
-
-impl Backoff for Retry {
-    fn reset(&mut self) {
-        *self = Self::default();
     }
 }
 
@@ -372,6 +382,46 @@ mod tests {
         feeder.apply(&watcher::Event::Apply(object("a", 3, "y")));
         assert_eq!(drain(&mut changes), [("a".into(), 2), ("a".into(), 3)]);
         assert_eq!(feeder.informer.revision(), 3);
+    }
+
+    #[test]
+    fn a_list_that_keeps_failing_is_tried_ever_more_seldom() {
+        let mut retry = Retry::default();
+        let mut after = |told: watcher::Result<watcher::Event<ConfigMap>>| retry.after(&told);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(after(Ok(watcher::Event::Init)), None);
+            waits.extend(after(Err(watcher::Error::NoResourceVersion)));
+        }
+        assert_eq!(waits[..3], [20, 40, 80].map(Duration::from_millis));
+        assert_eq!(waits[11], Retry::LAST);
+        // One that does not fail makes it forget.
+        for event in [watcher::Event::Init, watcher::Event::InitDone] {
+            assert_eq!(after(Ok(event)), None);
+        }
+        let wait = after(Err(watcher::Error::NoResourceVersion));
+        assert_eq!(wait, Some(Retry::FIRST));
+    }
+
+    #[tokio::test]
+    async fn what_a_watch_tells_after_it_has_failed_is_seen() {
+        let told = [
+            Ok(watcher::Event::Init),
+            Err(watcher::Error::NoResourceVersion),
+            Ok(watcher::Event::Apply(object("a", 1, "x"))),
+        ];
+        let mut seen = 0;
+        let events = futures::stream::iter(told);
+        let cancel = CancellationToken::new();
+        follow(events, "configmaps", |_| seen += 1, cancel.clone()).await;
+        assert_eq!(seen, 2);
+        // It ends at once although it waits.
+        let failing = futures::stream::repeat_with(|| Err(watcher::Error::NoResourceVersion));
+        let see = |_: watcher::Event<ConfigMap>| {};
+        let following = follow(failing, "configmaps", see, cancel.clone());
+        let ended = async { tokio::join!(following, async { cancel.cancel() }) };
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, ended).await.unwrap();
     }
 
     #[test]

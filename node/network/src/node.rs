@@ -441,6 +441,12 @@ impl NodeNetwork {
                 .map(|(address, pod)| (address, pod.namespace.clone()))
                 .collect();
         }
+        for (address, port, protocol) in &rules.left {
+            // Guests too dial it as it is, unless the node answers there itself.
+            let socket = (*address, *port, *protocol);
+            let listener = contents.listeners.entry(socket);
+            listener.or_insert(SocketAddr::new(*address, *port));
+        }
         contents.services = contents::services(rules);
         contents.names = contents::names(zone);
         contents

@@ -17,7 +17,6 @@
 //!     └────────────────────────────────────────────────────────────┘ (dispatch)
 //!                                          its serving ended
 //! ```
-
 //!
 //! With `externalTrafficPolicy: Local` the node's own calls, and those of its Pods, go to any
 //! endpoint, and others to those on the node, if it has any. Where the kernel translates, it has
@@ -30,7 +29,7 @@ mod tcp;
 mod udp;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +83,7 @@ impl Target {
 /// Who calls from the node itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Here {
-    /// The node's address.
+    /// The node's address, which need not be one that the machine knows.
     pub(crate) node: IpAddr,
     /// The range of its Pods.
     pub(crate) pods: Option<IpNet>,
@@ -96,7 +95,23 @@ impl Here {
         client.is_loopback()
             || client == self.node
             || self.pods.is_some_and(|pods| pods.contains(&client))
+            || is_of_machine(client)
     }
+}
+
+/// Whether an address is one of the machine's: what the machine sends there comes from there.
+fn is_of_machine(address: IpAddr) -> bool {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = || -> std::io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        // Nothing is sent, and so any port does.
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    };
+    source().is_ok_and(|source| source.ip() == address)
 }
 
 /// The open NodePorts of a node.

@@ -147,7 +147,8 @@ pub struct Contents {
     /// General facts.
     pub general: General,
     /// Sockets of Pods, and of the node itself, and where they really are. Those on a Pod's
-    /// localhost are under [`localhost_of`] it.
+    /// localhost are under [`localhost_of`] it; those of Services that another proxy has are where
+    /// they are called.
     pub listeners: BTreeMap<Socket, SocketAddr>,
     /// Services by their addresses.
     pub services: BTreeMap<Socket, Virtual>,

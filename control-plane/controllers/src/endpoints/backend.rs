@@ -125,7 +125,8 @@ fn backend(
         ready: publish || serving && !terminating,
         hostname: hostname.filter(|host| !host.is_empty() && subdomain == Some(name.as_str())),
         node: pods::node(pod).map(str::to_owned),
-        zone,
+        // A label without a value names none.
+        zone: zone.filter(|zone| !zone.is_empty()),
         target: ObjectReference {
             kind: Some("Pod".to_owned()),
             namespace: pod.namespace(),

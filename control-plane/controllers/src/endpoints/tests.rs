@@ -248,12 +248,13 @@ fn hints_follow_the_distribution_of_traffic() {
     let (zones, nodes) = (json!([{"name": "z1"}]), json!([{"name": "n1"}]));
     let both = json!({"forZones": zones, "forNodes": nodes});
     let zone = json!({"forZones": zones});
-    let table: [Hints; 7] = [
+    let table: [Hints; 8] = [
         (None, Some("z1"), Value::Null),
         (Some("PreferClose"), Some("z1"), zone.clone()),
         (Some("PreferSameZone"), Some("z1"), zone),
         (Some("PreferSameNode"), Some("z1"), both),
         (Some("PreferSameZone"), None, Value::Null),
+        (Some("PreferSameZone"), Some(""), Value::Null),
         (
             Some("PreferSameNode"),
             None,

@@ -218,12 +218,21 @@ impl Rule {
     }
 
     fn mask(self, mask: [u8; 4]) -> Self {
+        self.bitwise(mask, [0; 4])
+    }
+
+    /// Makes these bits of the number in the first register those of another one.
+    pub(crate) fn set_bits(self, bits: u32, to: u32) -> Self {
+        self.bitwise((!bits).to_ne_bytes(), (to & bits).to_ne_bytes())
+    }
+
+    fn bitwise(self, mask: [u8; 4], turned: [u8; 4]) -> Self {
         self.add("bitwise", |data| {
             data.network(NFTA_BITWISE_SREG, at(0))
                 .network(NFTA_BITWISE_DREG, at(0))
                 .network(NFTA_BITWISE_LEN, 4)
                 .nested(NFTA_BITWISE_MASK, |data| value(data, &mask))
-                .nested(NFTA_BITWISE_XOR, |data| value(data, &[0; 4]))
+                .nested(NFTA_BITWISE_XOR, |data| value(data, &turned))
         })
     }
 

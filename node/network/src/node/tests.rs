@@ -2,6 +2,7 @@ use coracle_runtime::{Attachment, PodIdentity};
 
 use super::*;
 
+mod others;
 mod restarts;
 
 fn config(folder: &Path) -> NodeNetworkConfig {

@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::namespace::machine::{OUTSIDE, UPLINK, on_a_machine_of_its_own, outside};
 use crate::rules::ServicePort;
 use crate::snapshot::Form;
 
@@ -351,6 +352,24 @@ async fn who_calls_from_elsewhere_stays_on_the_node() {
     port.local_endpoints.clear();
     assert_eq!(candidates(&port, "198.51.100.7"), []);
     assert_eq!(candidates(&port, "127.0.0.1").len(), 2);
+}
+
+#[test]
+fn who_calls_from_any_address_of_the_machine_is_here() {
+    on_a_machine_of_its_own(|| {
+        let _outside = outside();
+        let here = Here {
+            node: "192.0.2.8".parse().unwrap(),
+            pods: Some("10.42.3.0/24".parse().unwrap()),
+        };
+        for client in ["127.0.0.1", "::1", "::ffff:192.0.2.8", "10.42.3.7"] {
+            assert!(here.contains(client.parse().unwrap()), "{client}");
+        }
+        assert!(here.contains(UPLINK.into()));
+        assert!(!here.contains(OUTSIDE.into()));
+        // Without a way there.
+        assert!(!here.contains("2001:db8::1".parse().unwrap()));
+    });
 }
 
 #[tokio::test]

@@ -230,7 +230,11 @@ fn rules(choice: Choice) -> Vec<Rule> {
             let of_client = || called(Rule::new().load(0, &[Field::Source]), 1, calls);
             let client = || of_client().load(BEHIND, &[Field::Scratch]);
             let remember = || client().remember(STICKY.name, 0, BEHIND, seconds);
-            let recall = of_client().look_up(STICKY.name, 0, 0).keep(0);
+            // It may be known from before the policy was this one.
+            let recall = of_client()
+                .look_up(STICKY.name, 0, 0)
+                .set_bits(Calls::BIT, calls.first())
+                .keep(0);
             vec![
                 draw(calls, count),
                 member(),

@@ -158,7 +158,7 @@ impl Kernel {
 
 impl Unsettled {
     /// Whether a flow to a port of the machine goes to a Pod that does not have it (any more), or past
-    /// the Pod that has it by now.
+    /// the Pod that has it by now. A Service's Pod may be one that has no address but the machine's.
     fn has_stale_port(&self, table: &Table, flow: &Flow) -> bool {
         let (called, server) = (flow.frontend(), flow.server());
         let of_service = table.frontends.contains_key(&called)
@@ -166,8 +166,9 @@ impl Unsettled {
         let to_pod = table.frame.pods.contains(server.ip()) && *server.ip() != called.address;
         let concerned = self.host_ports.iter().any(|port| port.covers(called))
             || self.all && (to_pod || table.has_port(called));
-        let is_translated = to_pod || flow.is_plain();
-        concerned && !of_service && is_translated && !table.port_leads(called, server)
+        let to_hosted = *server.ip() == table.frame.node;
+        let is_ours = to_pod || to_hosted || flow.is_plain();
+        concerned && !of_service && is_ours && !table.port_leads(called, server)
     }
 }
 

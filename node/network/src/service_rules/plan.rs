@@ -65,17 +65,22 @@ pub(super) enum Calls {
     ToMachine,
 }
 
-/// From here on are the numbers of endpoints for calls from elsewhere: their frontends have others
-/// for the calls of the node too.
-const ELSEWHERE: u32 = 1 << 31;
-
 impl Calls {
+    /// The bit that numbers of endpoints for calls from elsewhere have: their frontends have others
+    /// for the calls of the node too.
+    pub(super) const BIT: u32 = 1 << 31;
+
     /// The first number of an endpoint.
     pub(super) fn first(self) -> u32 {
         match self {
             Self::Any | Self::ToMachine => 0,
-            Self::FromElsewhere => ELSEWHERE,
+            Self::FromElsewhere => Self::BIT,
         }
+    }
+
+    /// The number for these calls of an endpoint that has this one for others.
+    fn number(self, of_others: u32) -> u32 {
+        (of_others & !Self::BIT) | self.first()
     }
 }
 
@@ -243,11 +248,14 @@ impl Table {
     }
 
     /// A number for an endpoint that is free, and the same as long as no other of the Service has
-    /// the same one. Those with one port differ by their addresses.
+    /// the same one. Those with one port differ by their addresses. But for the bit it is the same
+    /// for all calls, so that a client who is known from other calls keeps its endpoint where that is
+    /// one for these too, and where not is seen to have none.
     fn member(&self, calls: Calls, frontend: Frontend, endpoint: SocketAddrV4) -> u32 {
-        let mut member = endpoint.ip().to_bits() ^ u32::from(endpoint.port()) ^ calls.first();
+        let own = endpoint.ip().to_bits() ^ u32::from(endpoint.port());
+        let mut member = calls.number(own);
         while self.endpoints.contains_key(&(frontend, member)) {
-            member = member.wrapping_add(1);
+            member = calls.number(member.wrapping_add(1));
         }
         member
     }

@@ -142,18 +142,52 @@ fn who_comes_from_elsewhere_reaches_the_nodes_endpoints_and_is_seen() {
 }
 
 #[test]
+fn a_client_with_affinity_follows_the_policy() {
+    on_a_machine_of_its_own(|| {
+        let outside = outside();
+        let mut node = Node::single();
+        let other = node.pod("10.42.3.131");
+        let here = listen(&node.guests, socket("10.42.3.2:80")).unwrap();
+        // As if it were on another node.
+        let there = listen(&other, socket("10.42.3.131:80")).unwrap();
+        inside(&outside, || {
+            route("down", "203.0.113.0/24", Some(UPLINK));
+            Ok(())
+        })
+        .unwrap();
+        let to = format!("{OF_OUTSIDE}:80");
+        let chosen = || called(&[&here, &there], call(Some(&outside), &to).unwrap()).0;
+        let text = "10.43.0.9 80/tcp 600 -> 10.42.3.131:80";
+        node.bring(vec![external(text, false)]);
+        assert_eq!(chosen(), 1);
+        let text = "10.43.0.9 80/tcp 600 -> 10.42.3.2:80 10.42.3.131:80";
+        let mut service = external(text, true);
+        service.local_endpoints = vec![socket("10.42.3.2:80")];
+        node.bring(vec![service.clone()]);
+        assert!((0..8).all(|_| chosen() == 0));
+        // That one is for it as well when it may go anywhere.
+        service.external_is_local = false;
+        node.bring(vec![service]);
+        assert!((0..8).all(|_| chosen() == 0));
+    });
+}
+
+#[test]
 fn datagrams_to_a_port_of_the_machine_follow_the_policy() {
     on_a_machine_of_its_own(|| {
         let outside = outside();
         let mut node = Node::single();
         let here = udp(Some(&node.guests), "10.42.3.2:53");
         let agent = udp(None, "0.0.0.0:30080");
+        // Of a Pod with the machine's network.
+        let hosted_at = SocketAddr::from((UPLINK, 5353));
+        let hosted = udp(None, &hosted_at.to_string());
         let client = udp(Some(&outside), "0.0.0.0:0");
         client.connect((UPLINK, 30080)).unwrap();
         // One flow, for its port stays the same.
         let reached = || {
             client.send(b"ahoy").unwrap();
-            ready(&[&here, &agent])
+            ready(&[&here, &agent, &hosted])
         };
         let taken = |server: &UdpSocket| server.recv_from(&mut [0; 8]).unwrap().1.ip();
         let text = "10.43.0.9 53/udp -> 10.42.3.2:53";
@@ -163,6 +197,14 @@ fn datagrams_to_a_port_of_the_machine_follow_the_policy() {
         node.bring(vec![external(text, true)]);
         assert_eq!(reached(), 0);
         assert_eq!(taken(&here), OUTSIDE);
+        let mut service = external(&format!("10.43.0.9 53/udp -> {hosted_at}"), true);
+        service.local_endpoints = vec![hosted_at];
+        node.bring(vec![service]);
+        assert_eq!(reached(), 2);
+        assert_eq!(taken(&hosted), OUTSIDE);
+        node.bring(vec![external(text, true)]);
+        assert_eq!(reached(), 0);
+        taken(&here);
         node.bring(vec![external(text, false)]);
         assert_eq!(reached(), 1);
     });

@@ -75,6 +75,28 @@ fn calls_that_stay_on_the_node_go_to_its_endpoints_or_are_dropped() {
 }
 
 #[test]
+fn an_endpoint_has_one_member_but_for_whose_calls_it_is() {
+    let text = "10.43.0.9 80/tcp 60 -> 10.42.3.2:80 10.42.3.3:81 192.168.3.2:80";
+    let mut service = service(text);
+    service.external_addresses = vec!["203.0.113.5".parse().unwrap()];
+    service.external_is_local = true;
+    service.local_endpoints = service.endpoints.clone();
+    let table = table_of(vec![service]);
+    let members = |calls: Calls| -> Vec<u32> {
+        let of_calls = table.members.iter().filter(|((frontend, number), _)| {
+            let address = Ipv4Addr::new(203, 0, 113, 5);
+            frontend.address == address && number & Calls::BIT == calls.first()
+        });
+        of_calls.map(|(_, member)| *member).collect()
+    };
+    let (any, elsewhere) = (members(Calls::Any), members(Calls::FromElsewhere));
+    assert_eq!(any.len(), 3);
+    assert!(any.iter().all(|member| member & Calls::BIT == 0));
+    let with_bit: Vec<u32> = any.iter().map(|member| member | Calls::BIT).collect();
+    assert_eq!(elsewhere, with_bit);
+}
+
+#[test]
 fn nobody_takes_an_address_by_naming_it() {
     let mut thief = service("10.43.0.9 80/tcp -> 10.42.3.66:80");
     for taken in ["10.43.0.1", "10.43.0.7"] {
