@@ -111,3 +111,58 @@ pub(super) fn revision(pod: &Pod) -> u64 {
         .and_then(|version| version.parse().ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(revision: &str, phase: &str) -> Pod {
+        let metadata = json!({"uid": "u", "resourceVersion": revision});
+        let pod = json!({"metadata": metadata, "status": {"phase": phase}});
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn fields(phase: &str) -> Map<String, Value> {
+        owned_fields(pod::status(&pod("", phase)))
+    }
+
+    #[test]
+    fn what_is_refused_is_tried_again_where_the_object_has_changed() {
+        // What is seen while it is sent, whether it is sent again, and what the API is taken to have.
+        for (seen, again, base) in [
+            (None, false, "Running"),
+            (Some(pod("2", "Unknown")), true, "Unknown"),
+            (Some(pod("2", "Pending")), true, "Pending"),
+        ] {
+            let mut entry = Entry {
+                namespace: "ns".to_owned(),
+                name: "web".to_owned(),
+                object: Some("u".to_owned()),
+                is_static: false,
+                base: fields("Pending"),
+                shown: fields("Pending"),
+                revision: 1,
+                wanted: PodStatus::default(),
+                step: Step::Settled,
+                retry: None,
+            };
+            let sent = Sent {
+                object: "u".to_owned(),
+                patch: fields("Running"),
+                wanted: fields("Running"),
+                had: entry.shown.clone(),
+                revision: entry.revision,
+            };
+            if let Some(seen) = &seen {
+                entry.see(seen);
+            }
+            assert_eq!(entry.learn(sent, None), again, "{base}");
+            assert_eq!(entry.base, fields(base));
+            // Whatever others change, it is worth a try.
+            assert!(entry.see(&pod("3", "Succeeding")), "{base}");
+        }
+    }
+}
