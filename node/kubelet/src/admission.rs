@@ -4,7 +4,7 @@
 //! reasons of the kubelet, because a Pod may be bound without the scheduler, or on stale
 //! knowledge. A refused Pod fails for good.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use coracle_apimachinery::host_ports::{self, HostPort, TAKEN};
@@ -108,21 +108,25 @@ impl Admission {
         Ok(())
     }
 
-    /// Who has to go for a critical Pod that was not taken in; nobody where it lacks something else, or
-    /// would not be taken in all the same.
-    pub(crate) fn victims(&self, pod: &Pod) -> Vec<String> {
+    /// Who has to go for a critical Pod that was not taken in, beside those that end already, which may
+    /// be enough; none where it lacks something else, or would not be taken in all the same.
+    pub(crate) fn victims(&self, pod: &Pod, ending: &HashSet<String>) -> Option<Vec<String>> {
         let asked = Asked::of(pod, &self.allocatable);
         let admitted = self.admitted.lock();
         if !asked.critical || are_free(&asked.ports, &admitted).is_err() {
-            return Vec::new();
+            return None;
         }
+        let stays = |(uid, _): &(&String, &Asked)| !ending.contains(*uid);
+        let staying: Vec<(&String, &Asked)> = admitted.iter().filter(stays).collect();
         let pods = |count: usize| {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ResourceList::from([(PODS.to_owned(), Quantity::new(count, Format::DecimalSi))])
         };
-        let mut needs = used(&admitted, &Instead::new(), "");
+        let mut needs = pods(staying.len() + 1);
         resources::add(&mut needs, &asked.requests);
-        resources::add(&mut needs, &pods(admitted.len() + 1));
+        for (_, of) in &staying {
+            resources::add(&mut needs, &of.requests);
+        }
         needs.retain(|name, _| name == PODS || asked.requests.contains_key(name));
         let mut has = self.allocatable.clone();
         has.extend(pods(self.max_pods));
@@ -130,18 +134,18 @@ impl Admission {
             amount.sub(&has.get(name).copied().unwrap_or_default());
         }
         needs.retain(|_, amount| *amount > Quantity::ZERO);
-        let candidates = admitted.iter().filter(|(_, of)| of.yields_to(&asked));
+        let candidates = staying.iter().filter(|(_, of)| of.yields_to(&asked));
         let candidates = candidates.map(|(uid, of)| {
             let mut requests = of.requests.clone();
             requests.extend(pods(1));
             Candidate {
-                uid: uid.clone(),
+                uid: (*uid).clone(),
                 qos: of.qos,
                 requests,
             }
         });
         let candidates: Vec<Candidate> = candidates.collect();
-        preemption::victims(&needs, &candidates).unwrap_or_default()
+        preemption::victims(&needs, &candidates)
     }
 
     /// Gives back what an ended Pod had asked for.

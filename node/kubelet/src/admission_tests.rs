@@ -160,3 +160,42 @@ fn a_port_of_the_node_is_one_pods() {
     admission.release("b");
     admission.admit(&asking("c", ""), false).unwrap();
 }
+
+#[test]
+fn nobody_goes_for_what_others_leave_already() {
+    type Row = (
+        &'static str,
+        &'static [&'static str],
+        Option<&'static [&'static str]>,
+    );
+
+    let allocatable = ResourceList::from([("cpu".to_owned(), "3".parse().unwrap())]);
+    let admission = Admission::new(allocatable, 9);
+    for (uid, cpu) in [("large", "2"), ("small", "1")] {
+        admission.admit(&pod(uid, cpu), false).unwrap();
+    }
+    // What it asks for, who ends already, who else goes.
+    let table: &[Row] = &[
+        ("1", &[], Some(&["small"])),
+        ("1", &["large"], Some(&[])),
+        ("1", &["small"], Some(&[])),
+        ("2", &["small"], Some(&["large"])),
+        ("3", &["large", "small"], Some(&[])),
+        ("4", &["small"], None),
+    ];
+    for (cpu, ending, expected) in table {
+        let mut vital = pod("vital", cpu);
+        vital.spec.as_mut().unwrap().priority = Some(2_000_000_000);
+        assert!(admission.admit(&vital, false).is_err(), "{cpu}");
+        let of = ending.iter().map(|uid| (*uid).to_owned()).collect();
+        let found = admission.victims(&vital, &of);
+        let expected = expected.map(|uids| uids.iter().map(|uid| (*uid).to_owned()).collect());
+        assert_eq!(found, expected, "{cpu} {ending:?}");
+    }
+    // There is room by now.
+    admission.release("large");
+    let mut vital = pod("vital", "1");
+    vital.spec.as_mut().unwrap().priority = Some(2_000_000_000);
+    let found = admission.victims(&vital, &HashSet::new());
+    assert_eq!(found, Some(Vec::new()));
+}

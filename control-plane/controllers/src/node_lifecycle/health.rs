@@ -81,6 +81,12 @@ pub(super) fn ready(node: &Node) -> Option<&str> {
     condition(node, "Ready").map(|c| c.status.as_str())
 }
 
+/// Whether nobody says any more how the node's Pods are. A node that says itself that it is not ready
+/// says that of its Pods too.
+pub(super) fn is_silent(node: &Node) -> bool {
+    ready(node) == Some("Unknown")
+}
+
 pub(super) fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|c| c.type_ == kind)
@@ -132,6 +138,18 @@ mod tests {
             json!({"metadata": {"name": "n"}, "status": {"conditions": conditions}}),
         )
         .unwrap()
+    }
+
+    #[test]
+    fn only_a_node_that_was_given_up_is_silent() {
+        for (status, silent) in [
+            (None, false),
+            (Some("True"), false),
+            (Some("False"), false),
+            (Some("Unknown"), true),
+        ] {
+            assert_eq!(is_silent(&node(status)), silent, "{status:?}");
+        }
     }
 
     fn lease(second: i64) -> Lease {

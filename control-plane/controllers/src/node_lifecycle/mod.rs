@@ -1,8 +1,8 @@
 //! Whether nodes are alive, and what follows when they are not.
 //!
 //! A node lives as long as its Lease (or its status) is renewed. When it is not for the grace
-//! period, its conditions become Unknown ([`health`]); conditions become taints ([`taints`]); its
-//! Pods stop being Ready, so that no Service sends to them; and Pods that do not tolerate a
+//! period, its conditions become Unknown ([`health`]) and its Pods stop being Ready, so that no
+//! Service sends to them; conditions become taints ([`taints`]); and Pods that do not tolerate a
 //! NoExecute taint are evicted, those that tolerate it for a time after that ([`eviction`]).
 //!
 //! Should no node at all be heard of, it is rather this control plane that is cut off: nobody is
@@ -117,7 +117,7 @@ impl Reconcile<Key> for Controller {
             return Ok(Some(self.times.monitor_period));
         }
         self.set_taints(&key, &node, now).await?;
-        if health::ready(&node).is_some_and(|status| status != "True") {
+        if health::is_silent(&node) {
             self.mark_pods_not_ready(&key.name, now).await?;
         }
         Ok(Some(verdict.next_look))

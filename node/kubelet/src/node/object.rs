@@ -211,6 +211,14 @@ pub(crate) fn is_cordoned(node: &Node) -> bool {
     spec.and_then(|spec| spec.unschedulable) == Some(true)
 }
 
+/// The revision of the node's object; 0 if it does not tell.
+pub(crate) fn revision(node: &Node) -> u64 {
+    let version = node.metadata.resource_version.as_deref();
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
 /// What keeps Pods off the node.
 pub(crate) fn taints(node: &Node) -> Vec<Taint> {
     let spec = node.spec.as_ref();

@@ -209,8 +209,9 @@ impl Reporter {
 
     async fn report(&self, node: &Node) {
         let mut sent = node.status.clone().unwrap_or_default();
-        // What the API has.
+        // What the API has, and since when.
         let mut known = sent.clone();
+        let mut revision = object::revision(node);
         let mut sent_at = Instant::now();
         let mut cordoned = object::is_cordoned(node);
         let mut pressure = self.pressure.clone();
@@ -232,6 +233,11 @@ impl Reporter {
                     // A watch that breaks begins anew.
                     let Ok(node) = change else { continue };
                     self.hear(&node, &mut cordoned);
+                    if object::revision(&node) < revision {
+                        // It was so before the node itself was heard.
+                        continue;
+                    }
+                    revision = object::revision(&node);
                     known = node.status.unwrap_or_default();
                     if object::is_ready(&known) == object::is_ready(&sent) {
                         continue;
@@ -246,6 +252,7 @@ impl Reporter {
             match self.send(&status).await {
                 Ok(node) => {
                     self.announce(object::is_ready(&known), object::is_ready(&status));
+                    revision = object::revision(&node);
                     known = node.status.unwrap_or_default();
                     sent = status;
                     sent_at = Instant::now();
@@ -253,6 +260,7 @@ impl Reporter {
                 Err(kube::Error::Api(answer)) if answer.code == 404 => {
                     tracing::warn!("the node's object is gone; registering again");
                     if let Ok(node) = self.try_register().await {
+                        revision = object::revision(&node);
                         sent = node.status.unwrap_or_default();
                         known = sent.clone();
                     }

@@ -1,8 +1,8 @@
 //! The status of a Pod, from what runs.
 //!
 //! [`pod_status`] is a pure function of the Pod, its runtimes and what its worker remembers.
-//! [`publisher`] sends what [`patch`] says of it, [`termination`] reads what a container left as its
-//! last words.
+//! [`publisher`] sends what [`patch`] says of it and [`entry`] knows of the API, [`termination`] reads
+//! what a container left as its last words.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +19,7 @@ use crate::worker::resize::Unfinished;
 
 pub(crate) mod conditions;
 pub(crate) mod containers;
+mod entry;
 mod patch;
 pub(crate) mod phase;
 pub(crate) mod publisher;

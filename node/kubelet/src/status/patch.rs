@@ -61,6 +61,29 @@ pub(super) fn difference(
     (!patch.is_empty()).then_some(patch)
 }
 
+/// Whether something has become other than wanted that was not sent: whoever has changed it, it was
+/// not the API with what it was told.
+pub(super) fn changed_beside(
+    sent: &Map<String, Value>,
+    had: &Map<String, Value>,
+    has: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+) -> bool {
+    let differs = difference(has, wanted).unwrap_or_default();
+    differs.iter().any(|(field, value)| match value {
+        Value::Array(conditions) if field == "conditions" => conditions.iter().any(|of| {
+            let type_ = &of["type"];
+            condition(sent, type_).is_none() && condition(had, type_) != condition(has, type_)
+        }),
+        _ => !sent.contains_key(field) && had.get(field) != has.get(field),
+    })
+}
+
+fn condition<'a>(status: &'a Map<String, Value>, type_: &Value) -> Option<&'a Value> {
+    let mut all = status.get("conditions")?.as_array()?.iter();
+    all.find(|condition| condition["type"] == *type_)
+}
+
 /// The conditions that changed; merged by type, so that an absent field must be nulled.
 fn conditions(old: Option<&Value>, new: &[Value]) -> Option<Value> {
     let old = old.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);

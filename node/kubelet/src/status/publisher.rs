@@ -17,7 +17,8 @@
 //! nothing else to do: those of other Pods are not held up by it.
 //!
 //! Others may say something else of a Pod: that nobody knows how it is, since its node was silent. The
-//! kubelet says then again what it has said ([`StatusPublisher::seen`]).
+//! kubelet says then again what it has said ([`StatusPublisher::seen`]), also where the API shows that
+//! only in its answer. An API may put what it was told in its own way: that is not told again.
 //!
 //! The status of a static Pod is its mirror's: it waits until there is one, and another mirror gets
 //! the whole of it ([`StatusPublisher::show_by`]).
@@ -31,11 +32,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams};
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::entry::{Entry, Sent, Step, revision};
 use super::patch::{difference, owned_fields};
 use crate::pod::{self, CONFIG_MIRROR};
 
@@ -66,38 +68,6 @@ enum Lane {
     Fresh,
     /// It could not be sent the last time.
     Failed,
-}
-
-/// How far a status has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// The API has it, or there is nothing yet that would have it.
-    Settled,
-    Queued,
-    /// On its way; whether there is another since.
-    Sending {
-        again: bool,
-    },
-    /// It could not be sent, and is queued again then.
-    Waiting {
-        until: Instant,
-    },
-}
-
-struct Entry {
-    namespace: String,
-    name: String,
-    /// The UID of the object that has the status; none while a static Pod has no mirror.
-    object: Option<String>,
-    is_static: bool,
-    /// What the API has acknowledged, or was seen to have.
-    base: Map<String, Value>,
-    /// The object's revision then, as far as it is known.
-    revision: u64,
-    wanted: PodStatus,
-    step: Step,
-    /// How long it waits should it fail again; none if it has not failed.
-    retry: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -180,12 +150,14 @@ impl StatusPublisher {
                     (true, Some((mirror, status))) => (Some(mirror.clone()), status),
                     (true, None) => (None, pod::status(pod)),
                 };
+                let base = owned_fields(base);
                 let entry = Entry {
                     namespace: pod::namespace(pod).to_owned(),
                     name: pod::name(pod).to_owned(),
                     object,
                     is_static,
-                    base: owned_fields(base),
+                    shown: base.clone(),
+                    base,
                     revision: if is_static { 0 } else { revision(pod) },
                     wanted: status,
                     step: Step::Settled,
@@ -216,6 +188,7 @@ impl StatusPublisher {
             entry.object = object;
             if let Some((_, status)) = mirror {
                 entry.base = owned_fields(status);
+                entry.shown = entry.base.clone();
                 entry.revision = 0;
                 entry.retry = None;
                 if matches!(entry.step, Step::Waiting { .. }) {
@@ -238,16 +211,7 @@ impl StatusPublisher {
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        let revision = revision(pod);
-        let own = entry.object.as_deref() == Some(pod::uid(pod));
-        // What has ended stays as it is.
-        if !own || revision <= entry.revision || pod::is_terminal(pod) {
-            return;
-        }
-        entry.revision = revision;
-        let has = owned_fields(pod::status(pod));
-        if difference(&has, &entry.base).is_some() {
-            entry.base = has;
+        if entry.see(pod) {
             self.enqueue(&mut state, uid);
         }
     }
@@ -340,7 +304,7 @@ impl StatusPublisher {
     }
 
     async fn send(&self, uid: &str) {
-        let (namespace, name, object, patch, wanted) = {
+        let (namespace, name, sent) = {
             let mut state = self.state.lock();
             let Some(entry) = state.entries.get_mut(uid) else {
                 return;
@@ -358,16 +322,22 @@ impl StatusPublisher {
                 return;
             };
             entry.step = Step::Sending { again: false };
-            let (namespace, name) = (entry.namespace.clone(), entry.name.clone());
-            (namespace, name, object, patch, wanted)
+            let sent = Sent {
+                object,
+                patch,
+                wanted,
+                had: entry.shown.clone(),
+                revision: entry.revision,
+            };
+            (entry.namespace.clone(), entry.name.clone(), sent)
         };
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-        let body = json!({"metadata": {"uid": object}, "status": patch});
+        let body = json!({"metadata": {"uid": sent.object}, "status": sent.patch});
         let params = PatchParams::default();
         let patch = Patch::Strategic(&body);
-        let sent = api.patch_status(&name, &params, &patch);
-        let problem = match tokio::time::timeout(self.pace.patience, sent).await {
-            Ok(Ok(pod)) => return self.acknowledged(uid, &object, wanted, Some(revision(&pod))),
+        let answer = api.patch_status(&name, &params, &patch);
+        let problem = match tokio::time::timeout(self.pace.patience, answer).await {
+            Ok(Ok(pod)) => return self.acknowledged(uid, sent, Some(&pod)),
             Ok(Err(kube::Error::Api(status))) if Answer::of(status.code) == Answer::Gone => {
                 // Gone, or another Pod of that name: the worker hears of it by its watch.
                 tracing::debug!(namespace, name, uid, "the Pod of this status is gone");
@@ -382,38 +352,29 @@ impl StatusPublisher {
             Err(_) => Some("the API does not answer".to_owned()),
         };
         match problem {
-            None => self.acknowledged(uid, &object, wanted, None),
+            None => self.acknowledged(uid, sent, None),
             Some(error) => {
                 tracing::warn!(namespace, name, uid, %error, "cannot send the status of a Pod");
-                self.wait(uid, &object);
+                self.wait(uid, &sent.object);
             }
         }
     }
 
-    /// Ends a sending; what was published meanwhile is queued again.
-    fn acknowledged(
-        &self,
-        uid: &str,
-        object: &str,
-        base: Map<String, Value>,
-        revision: Option<u64>,
-    ) {
+    /// Ends a sending; what was published meanwhile is queued again, and what others have said
+    /// otherwise.
+    fn acknowledged(&self, uid: &str, sent: Sent, answer: Option<&Pod>) {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.get_mut(uid) else {
             return;
         };
-        let Step::Sending { again } = entry.step else {
+        let Step::Sending { mut again } = entry.step else {
             return;
         };
         entry.step = Step::Settled;
         // What another object has is not known by that.
-        if entry.object.as_deref() == Some(object) {
+        if entry.object.as_deref() == Some(&*sent.object) {
             entry.retry = None;
-            // Nor by what was there before that was seen.
-            let revision = revision.unwrap_or(entry.revision);
-            if revision >= entry.revision {
-                (entry.base, entry.revision) = (base, revision);
-            }
+            again |= entry.learn(sent, answer);
         }
         if again {
             self.enqueue(&mut state, uid);
@@ -442,14 +403,6 @@ impl StatusPublisher {
         state.waiting.insert((until, uid.to_owned()));
         self.delayed.notify_one();
     }
-}
-
-/// The revision of an object; 0 if it does not tell.
-fn revision(pod: &Pod) -> u64 {
-    let version = pod.metadata.resource_version.as_deref();
-    version
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
 }
 
 /// What an error of the API means for a status.

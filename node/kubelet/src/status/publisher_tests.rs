@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use http::StatusCode;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::*;
@@ -105,6 +106,79 @@ async fn what_is_not_answered_is_tried_again() {
     tokio::time::timeout(within, wait).await.unwrap().unwrap();
     cancel.cancel();
     run.await.unwrap();
+}
+
+/// The statuses that an API was sent.
+type Got = Arc<watch::Sender<Vec<Value>>>;
+
+/// An API that has the next of these statuses after each patch, and then the last.
+async fn reply(statuses: Vec<Value>, got: Got, request: Request) -> axum::response::Response {
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await;
+    let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+    let mut times = 0;
+    got.send_modify(|got| {
+        got.push(body["status"].clone());
+        times = got.len();
+    });
+    let status = &statuses[times.min(statuses.len()) - 1];
+    let metadata = json!({"resourceVersion": (times + 1).to_string()});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status});
+    pod.to_string().into_response()
+}
+
+#[tokio::test]
+async fn what_others_say_meanwhile_is_answered_and_an_apis_own_way_is_not() {
+    let [ready, unready] = ["True", "False"].map(|is| json!([{"type": "Ready", "status": is}]));
+    let status = |phase: &str, ready: &Value| json!({"phase": phase, "conditions": ready});
+    let at = |revision: &str, status: &Value| {
+        let mut pod = pod("web");
+        pod.metadata.resource_version = Some(revision.to_owned());
+        pod.status = serde_json::from_value(status.clone()).unwrap();
+        pod
+    };
+    let wanted = status("Running", &ready);
+    let sent = json!({"phase": "Running"});
+    let again = json!([{"type": "Ready", "status": "True", "reason": null, "message": null}]);
+    let again = json!({"conditions": again});
+    for (statuses, expected) in [
+        (vec![wanted.clone()], vec![sent.clone()]),
+        (vec![status("Own", &ready)], vec![sent.clone()]),
+        (
+            vec![status("Running", &unready), wanted.clone()],
+            vec![sent.clone(), again.clone()],
+        ),
+        (
+            vec![status("Own", &unready), status("Own", &ready)],
+            vec![
+                sent.clone(),
+                json!({"phase": "Running", "conditions": again["conditions"]}),
+            ],
+        ),
+    ] {
+        let got = Got::default();
+        let (of, answers) = (got.clone(), statuses.clone());
+        let reply = move |request: Request| reply(answers.clone(), of.clone(), request);
+        let router: axum::Router = axum::Router::new().fallback(reply);
+        let publisher = StatusPublisher::new(kube::Client::new(router, "default"), Pace::default());
+        let cancel = CancellationToken::new();
+        let (this, token) = (publisher.clone(), cancel.clone());
+        let run = tokio::spawn(async move { this.run(token).await });
+        let before = at("1", &status("Pending", &ready));
+        publisher.publish(&before, serde_json::from_value(wanted.clone()).unwrap());
+        let within = Duration::from_secs(20);
+        let settled = publisher.settled("web");
+        tokio::time::timeout(within, settled).await.unwrap();
+        assert_eq!(*got.borrow(), expected);
+        // Others have changed something else.
+        publisher.seen(&at("8", statuses.last().unwrap()));
+        let step = publisher.state.lock().entries["web"].step;
+        assert_eq!(step, Step::Settled, "{expected:?}");
+        publisher.seen(&at("9", &status("Running", &unready)));
+        let step = publisher.state.lock().entries["web"].step;
+        assert_eq!(step, Step::Queued, "{expected:?}");
+        cancel.cancel();
+        run.await.unwrap();
+    }
 }
 
 #[test]

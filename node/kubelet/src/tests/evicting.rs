@@ -161,8 +161,10 @@ async fn a_pod_goes_for_a_critical_one() {
         .api
         .object(&path("vital"), "it is ready", is_ready)
         .await;
-    let gone = world.api.get(&path("large")).unwrap();
-    assert_eq!(gone["status"]["phase"], "Failed");
+    // It leaves its room before that is told.
+    let failed = |pod: &Value| pod["status"]["phase"] == "Failed";
+    let gone = world.api.object(&path("large"), "it has failed", failed);
+    let gone = gone.await;
     assert_eq!(gone["status"]["reason"], "Preempting");
     assert_eq!(condition(&gone, "DisruptionTarget"), "True");
     assert!(is_ready(&world.api.get(&path("small")).unwrap()));

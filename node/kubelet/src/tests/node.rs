@@ -75,6 +75,39 @@ async fn a_node_that_was_given_up_says_that_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_node_that_was_given_up_says_so_once() {
+    let world = World::new();
+    let path = "/api/v1/nodes/n1";
+    let kubelet = world.start();
+    kubelet.kubelet.registered().await;
+    // What is told of it shows how far the node has read.
+    let cordon = async |is: bool, event: &str| {
+        world.api.change(path, |node| {
+            node["spec"]["unschedulable"] = json!(is);
+        });
+        let said = format!("{event}: Node n1 status is now: {event}");
+        let told = |api: &super::api::FakeApi| api.events().contains(&said);
+        world.api.until(&said, told).await;
+    };
+    cordon(true, "NodeNotSchedulable").await;
+    let before = world.api.status_patches(path);
+    world.api.change(path, |node| {
+        let conditions = node["status"]["conditions"].as_array_mut().unwrap();
+        for condition in conditions {
+            condition["status"] = json!("Unknown");
+        }
+    });
+    // Before it has heard of that, another change follows.
+    world.api.change(path, |node| {
+        node["spec"]["taints"] = json!([{"key": "k", "effect": "NoSchedule"}]);
+    });
+    world.api.object(path, "it is ready again", is_ready).await;
+    cordon(false, "NodeSchedulable").await;
+    assert_eq!(world.api.status_patches(path), before + 1);
+    kubelet.stop().await;
+}
+
+#[tokio::test]
 async fn pods_of_a_node_that_was_given_up_are_ready_again() {
     let world = World::new();
     let kubelet = world.start();

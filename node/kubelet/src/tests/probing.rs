@@ -76,7 +76,7 @@ async fn a_probe_that_finds_out_nothing_is_tried_again_at_once() {
     });
     let kubelet = world.start();
     let get = json!({"host": "127.0.0.1", "port": port});
-    let probe = json!({"httpGet": get, "periodSeconds": 86400});
+    let probe = json!({"httpGet": get, "periodSeconds": 86400, "timeoutSeconds": 20});
     world.pod("web", json!({"readinessProbe": probe}), json!({}));
     world
         .api

@@ -49,10 +49,10 @@ impl Worker {
             return None;
         };
         let victims = match may_be {
-            true => self.node.admission.victims(pod),
-            false => Vec::new(),
+            true => self.node.admission.victims(pod, &self.workers.ending()),
+            false => None,
         };
-        if !victims.is_empty() {
+        if let Some(victims) = victims {
             self.preempt(&victims);
             self.freed = Some(freed);
             return Some(Outcome::Wait(None));

@@ -6,7 +6,7 @@
 //! becomes of changed resources, [`attach`] how the Pod comes into the network, [`sync`] the I/O
 //! while the Pod lives, and [`terminate`] the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -138,6 +138,13 @@ impl Workers {
         let handles = self.handles.lock();
         let living = handles.values().filter(|handle| handle.lives());
         living.map(|handle| handle.pod()).collect()
+    }
+
+    /// UIDs of the others.
+    pub(crate) fn ending(&self) -> HashSet<String> {
+        let handles = self.handles.lock();
+        let ending = handles.iter().filter(|(_, handle)| !handle.lives());
+        ending.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Has containers and logs removed of Pods that have ended and whose objects stay: their UIDs.
