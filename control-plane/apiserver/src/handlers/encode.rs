@@ -53,18 +53,6 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
     choose(headers, offer)
 }
 
-/// 406 for a client that does not read JSON.
-fn accepted_json(headers: &HeaderMap) -> Result<(), Status> {
-    let offer = Offer {
-        protobuf: false,
-        watch: false,
-    };
-    negotiate(headers, offer)
-        .filter(|accepted| accepted.format == Format::Json)
-        .map(|_| ())
-        .ok_or_else(|| Status::not_acceptable(&["application/json"]))
-}
-
 /// What the client wants of the call's kind, or 406.
 pub(super) fn accepted_of(call: &Call<'_>, watch: bool) -> Result<Accepted, Status> {
     let offer = Offer {

@@ -163,8 +163,8 @@ async fn a_pod_goes_for_a_critical_one() {
         .await;
     // It leaves its room before that is told.
     let failed = |pod: &Value| pod["status"]["phase"] == "Failed";
-    let gone = world.api.object(&path("large"), "it has failed", failed);
-    let gone = gone.await;
+    let large = path("large");
+    let gone = world.api.object(&large, "it has failed", failed).await;
     assert_eq!(gone["status"]["reason"], "Preempting");
     assert_eq!(condition(&gone, "DisruptionTarget"), "True");
     assert!(is_ready(&world.api.get(&path("small")).unwrap()));
