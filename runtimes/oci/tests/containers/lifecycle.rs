@@ -355,7 +355,8 @@ pub(crate) async fn no_cgroup_of_a_pod_is_left() {
     let mut config = node.sandbox_config();
     config.namespaces.host_pid = true;
     let sandbox = node.runtime.run_pod_sandbox(config.clone()).await.unwrap();
-    let script = "sleep 100000 & echo $!; trap 'exit 0' TERM; while true; do sleep 0.1; done";
+    // It is ready for its end when it says so.
+    let script = "trap 'exit 0' TERM; sleep 100000 & echo $!; while true; do sleep 0.1; done";
     let container = node.container_config(script);
     let log = config.log_directory.join(&container.log_path);
     let container = node.runtime.create_container(&sandbox, container);
