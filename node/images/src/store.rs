@@ -268,13 +268,14 @@ impl ContentStore {
     /// Records an image whose blobs are there. References that led elsewhere lead to it now, those that
     /// it already has stay, and so does who has had access to it. Blocks on the disk.
     pub fn record(&self, mut image: StoredImage) -> io::Result<StoredImage> {
+        let _changes = self.changes.lock();
+        // Asked within: whoever had no lease has waited here for the image to be removed.
         if let Some(missing) = image.blobs.iter().find(|blob| !self.has(blob)) {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
                 format!("blob {missing} of image {} is missing", image.digest),
             ));
         }
-        let _changes = self.changes.lock();
         let known = self.image(&image.digest);
         let own = known.iter().flat_map(|image| image.references.clone());
         image.references.extend(own);

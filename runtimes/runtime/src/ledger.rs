@@ -214,7 +214,8 @@ impl<P> Ledger<P> {
         config: ContainerConfig,
         make: impl FnOnce(&ContainerRecord, &PodSandbox) -> Result<()>,
     ) -> Result<ContainerId> {
-        let of = self.ready(sandbox)?;
+        let of = self.sandbox(sandbox)?;
+        Self::check_ready(&of)?;
         let id = ContainerId(new_id());
         let record = ContainerRecord {
             id: id.clone(),
@@ -229,11 +230,14 @@ impl<P> Ledger<P> {
         let made = make(&record, &of).and_then(|()| {
             let entry = Arc::new(Entry::new(record, ContainerState::Created));
             let event = entry.event();
-            // Whoever has stopped the sandbox meanwhile has not found it, and will not look again.
-            let mut containers = self.containers.lock();
-            self.ready(sandbox)?;
-            containers.insert(id.clone(), entry);
-            Ok(event)
+            // Whoever has stopped the sandbox meanwhile has not found it, and will not look again. The
+            // other lock is taken within: this one may be held while the disk is written.
+            self.with_sandbox(sandbox, |of| {
+                Self::check_ready(of).map(|()| {
+                    self.containers.lock().insert(id.clone(), entry);
+                    event
+                })
+            })?
         });
         match made {
             Ok(event) => {
@@ -250,14 +254,13 @@ impl<P> Ledger<P> {
         }
     }
 
-    /// A sandbox in which containers may be created.
-    fn ready(&self, sandbox: &SandboxId) -> Result<PodSandbox> {
-        let of = self.sandbox(sandbox)?;
+    /// Refuses a sandbox in which no containers may be created.
+    fn check_ready(of: &PodSandbox) -> Result<()> {
         match of.state == SandboxState::Ready {
-            true => Ok(of),
+            true => Ok(()),
             false => Err(Error::State(format!(
                 "sandbox {} was stopped: containers are created in a new one",
-                sandbox.0
+                of.id.0
             ))),
         }
     }

@@ -288,6 +288,22 @@ async fn a_blob_comes_in_pieces_of_any_size() {
 }
 
 #[test]
+fn an_image_that_is_removed_meanwhile_is_not_recorded_again() {
+    let (_folder, store) = open();
+    let known = image(&store, "known", &["r/app:v1"], &[]);
+    let removing = store.changes.lock();
+    let again = std::thread::scope(|scope| {
+        let again = scope.spawn(|| store.record(known.clone()));
+        // As what removes it does, which has the lock.
+        drop(Aside::of(&store, known.blobs.iter()));
+        drop(removing);
+        again.join().unwrap()
+    });
+    assert_eq!(again.unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert!(store.images().is_empty());
+}
+
+#[test]
 fn what_goes_has_no_name_before_its_content_goes() {
     let (folder, store) = open();
     let [one, other] = [&b"one"[..], b"other"].map(|bytes| store.put(bytes).unwrap());

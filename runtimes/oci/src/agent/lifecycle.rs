@@ -130,12 +130,7 @@ impl Inner {
         self.tasks.spawn(async move {
             let watched = inner.detached.run_until_cancelled(shim.ended()).await;
             if let Some(ended) = watched {
-                let message = format!(
-                    "the Pod's shim ended ({}): {}",
-                    ended.describe(),
-                    shim.errors()
-                );
-                inner.shim_ended(&id, &message).await;
+                inner.shim_ended(&id, &shim.describe(ended)).await;
             }
         });
     }
@@ -324,6 +319,14 @@ impl Inner {
         let cause = match shim.request(Request::Start(Box::new(start))).await {
             Ok(Response::Done) => {
                 self.ledger.running(&entry, started.at);
+                // Whoever has seen the shim end since it answered took this for a container that does
+                // not run.
+                let is_kept = self.shims.lock().contains_key(&sandbox.id);
+                if !is_kept
+                    && let Some(ended) = self.detached.run_until_cancelled(shim.ended()).await
+                {
+                    self.lost(&entry, &shim.describe(ended)).await;
+                }
                 return Ok(());
             }
             Ok(Response::Failed(cause)) => cause,

@@ -115,9 +115,10 @@ impl Shim {
         }
     }
 
-    /// The end of what it wrote to its standard error.
-    pub(super) fn errors(&self) -> String {
-        self.process.errors()
+    /// What is said of its end, with the end of what it wrote to its standard error.
+    pub(super) fn describe(&self, ended: Ended) -> String {
+        let (how, errors) = (ended.describe(), self.process.errors());
+        format!("the Pod's shim ended ({how}): {errors}")
     }
 }
 

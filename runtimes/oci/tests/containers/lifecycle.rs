@@ -1,6 +1,6 @@
 //! How containers begin and end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_runtime::identity::Identity;
 use coracle_runtime::{ContainerState, Error, RuntimeService, SandboxState};
@@ -187,6 +187,44 @@ pub(crate) async fn a_shim_that_dies_while_it_makes_a_container_leaves_nothing()
             assert!(!pod.exists(), "{} is left", pod.display());
         }
     }
+}
+
+/// Its answer and its end are heard at once, and who waits for the answer may be the last to hear.
+pub(crate) async fn a_shim_that_dies_when_it_has_made_a_container_ends_it() {
+    let node = Node::new().await;
+    let pod = node.create(RUNS, |_| ()).await;
+    let (pid, shim) = Identity::living(&node.shim_folder(&pod.sandbox))
+        .unwrap()
+        .unwrap();
+    let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let kill = async {
+        let asked = async {
+            while children().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, asked).await.unwrap();
+        // The start, which is of the same task, hears nothing until the shim is dead.
+        tokio::task::block_in_place(|| {
+            let since = Instant::now();
+            let is_made = || {
+                let said = std::fs::read_to_string(&pod.log).unwrap_or_default();
+                said.contains("ready") && children().split_whitespace().count() == 1
+            };
+            while !is_made() {
+                assert!(since.elapsed() < DEADLINE, "it is not made");
+                std::thread::yield_now();
+            }
+            rustix::process::pidfd_send_signal(&shim, rustix::process::Signal::KILL).unwrap();
+            assert!(ended(&shim));
+        });
+    };
+    let (started, ()) = tokio::join!(node.runtime.start_container(&pod.container), kill);
+    let exit = exit(&node.runtime, &pod.container).await;
+    // It may have died before it could answer.
+    let expected = if started.is_ok() { 137 } else { 128 };
+    assert_eq!(exit.code, expected, "{exit:?}");
+    node.runtime.remove_pod_sandbox(&pod.sandbox).await.unwrap();
 }
 
 /// Whether a process has ended, though nobody may have waited for it.

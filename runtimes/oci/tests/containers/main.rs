@@ -27,6 +27,7 @@ const TESTS: &[Test] = tests![
     lifecycle::a_container_ends_while_no_agent_is_there,
     lifecycle::the_death_of_a_shim_ends_its_containers,
     lifecycle::a_shim_that_dies_while_it_makes_a_container_leaves_nothing,
+    lifecycle::a_shim_that_dies_when_it_has_made_a_container_ends_it,
     lifecycle::signals_end_containers_with_their_codes,
     lifecycle::containers_of_a_pod_share_what_is_the_pods,
     lifecycle::what_a_container_writes_is_its_own,
