@@ -49,6 +49,16 @@ fn named(out: &mut Vec<u8>, number: u32, object: &Value, write: fn(&mut Vec<u8>,
     }
 }
 
+/// The operations of a path, whose numbers follow each other in both versions.
+fn operations(out: &mut Vec<u8>, first: u32, item: &Value, write: fn(&mut Vec<u8>, &Value)) {
+    let names = ["get", "put", "post", "delete", "options", "head", "patch"];
+    for (number, name) in (first..).zip(names) {
+        if let Some(found) = item.get(name) {
+            message(out, number, |out| write(out, found));
+        }
+    }
+}
+
 /// Any value, as YAML.
 fn any(out: &mut Vec<u8>, value: &Value) {
     put_bytes(out, 2, value.to_string().as_bytes());

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::super::wire::put_number;
-use super::{any, extensions, flag, message, named, text, texts};
+use super::{any, extensions, flag, message, named, operations, text, texts};
 
 /// The media type, as answers name it.
 pub const OPENAPI_V2_MEDIA_TYPE: &str =
@@ -53,19 +53,7 @@ fn api_key(out: &mut Vec<u8>, definition: &Value) {
 }
 
 fn path_item(out: &mut Vec<u8>, item: &Value) {
-    for (name, number) in [
-        ("get", 2),
-        ("put", 3),
-        ("post", 4),
-        ("delete", 5),
-        ("options", 6),
-        ("head", 7),
-        ("patch", 8),
-    ] {
-        if let Some(found) = item.get(name) {
-            message(out, number, |out| operation(out, found));
-        }
-    }
+    operations(out, 2, item, operation);
     parameters(out, 9, &item["parameters"]);
     extensions(out, 10, item);
 }

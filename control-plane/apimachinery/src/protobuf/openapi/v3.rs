@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::super::wire::{put_bytes, put_fixed64, put_number};
-use super::{any, extensions, flag, message, named, text, texts};
+use super::{any, extensions, flag, message, named, operations, text, texts};
 
 /// The media type, as answers name it.
 pub const OPENAPI_V3_MEDIA_TYPE: &str =
@@ -62,19 +62,7 @@ fn security_scheme(out: &mut Vec<u8>, scheme: &Value) {
 }
 
 fn path_item(out: &mut Vec<u8>, item: &Value) {
-    for (name, number) in [
-        ("get", 4),
-        ("put", 5),
-        ("post", 6),
-        ("delete", 7),
-        ("options", 8),
-        ("head", 9),
-        ("patch", 10),
-    ] {
-        if let Some(found) = item.get(name) {
-            message(out, number, |out| operation(out, found));
-        }
-    }
+    operations(out, 4, item, operation);
     parameters(out, 13, &item["parameters"]);
     extensions(out, 14, item);
 }
